@@ -1,0 +1,209 @@
+"""One trial's configuration: the schema shared by YAML, `--set`, records and tests.
+
+Sections `task`, `compression`, `loss` and `difficulty` belong to plugins: each plugin's own
+`Config` validates its section. Loading it (plugins.load) is the only way this module reaches them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+
+from rc_core import plugins
+from rc_core.errors import ConfigError, Problem, did_you_mean
+from rc_core.schema import Section, validate_section
+from rc_core.yaml_files import merge, read_yaml
+
+PLUGIN_PACKAGES: dict[str, str] = {
+    "task": "rc_core.data",
+    "compression": "rc_core.compression",
+    "loss": "rc_core.losses",
+    "difficulty": "rc_core.difficulty",
+}
+
+DEFAULTS: dict[str, Any] = {
+    "task": {"name": "shortcut_nli"},
+    "training": {},
+    "teacher": {},
+    "compression": {"name": "dense"},
+    "loss": {"name": "vanilla"},
+    "difficulty": {"name": "loss_variance"},
+}
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class PluginConfig(Section):
+    """Base of every plugin's `Config`: `name` is the plugin's file name."""
+
+    name: str
+
+    def label(self) -> str:
+        """Return a short name made of what differs from the defaults: `rmc alpha=0.3`."""
+        fields = type(self).model_fields
+        parts = [self.name]
+        for name, value in self:
+            if name not in ("name", "init") and value != fields[name].default:
+                shown = f"{value:g}" if isinstance(value, float) else str(value)
+                parts.append(f"{fields[name].alias or name}={shown}")
+        return " ".join(parts)
+
+
+class CompressionConfig(PluginConfig):
+    """What every compression's `Config` has.
+
+    Attributes:
+        init: weights to start from: the pretrained encoder (same number of optimizer steps as the
+            dense reference), or the fine-tuned teacher (then its steps are counted too).
+    """
+
+    init: Literal["pretrained", "teacher"] = "pretrained"
+
+
+class TrainingConfig(Section):
+    """How a model is fitted: AdamW, linear warm-up then linear decay (paper: section 4).
+
+    Attributes:
+        epochs: passes over the training data; fractions are allowed.
+        batch_size: samples per optimizer step.
+        learning_rate: peak of the schedule.
+        weight_decay: decoupled, on matrices only (no biases, no layer norms).
+        warmup: share of the steps over which the learning rate rises, in [0, 1].
+        max_length: tokens kept per text or pair; more is cut and counted in the record.
+        max_grad_norm: gradients are clipped to this norm; 0 turns clipping off.
+        precision: `auto` times a step in fp32 and in bf16 autocast and takes the faster.
+        seed: fixes initialisation of new weights, data order and dropout.
+        rungs: equal parts of training; after each but the last a quick evaluation on a fixed
+            sample is reported (what schedulers see), after the last the full one.
+    """
+
+    epochs: Annotated[float, Field(gt=0)] = 2.0
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Share = 0.06
+    max_length: Annotated[int, Field(ge=8)] = 128
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    rungs: Annotated[int, Field(ge=1)] = 2
+
+
+class TrialConfig(BaseModel):
+    """One point of the space, fully resolved. Make it with `decode` or `load`.
+
+    Attributes:
+        model: `packaged:NAME`, `tiny:ARCHITECTURE`, a local folder, or a hub id (`name@revision`).
+        teacher: overrides of `training` for the dense reference.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+
+    model: str
+    task: SerializeAsAny[PluginConfig]
+    training: TrainingConfig
+    teacher: dict[str, Any]
+    compression: SerializeAsAny[CompressionConfig]
+    loss: SerializeAsAny[PluginConfig]
+    difficulty: SerializeAsAny[PluginConfig]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, keyed as in the YAML."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change whenever anything in the configuration changes."""
+        return fingerprint(self.as_dict())
+
+    def reference(self) -> TrialConfig:
+        """Return the dense, vanilla configuration that this one is compared with (the teacher)."""
+        raw = self.as_dict()
+        raw["training"] = merge(raw["training"], self.teacher)
+        raw["compression"] = {"name": "dense"}
+        raw["loss"] = {"name": "vanilla"}
+        return decode(raw)
+
+    def is_reference(self) -> bool:
+        """Tell whether this configuration *is* the dense reference, which is trained once."""
+        return self == self.reference()
+
+
+def fingerprint(values: Any) -> str:
+    """Return 16 hex digits of a SHA-256 over canonical JSON."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def decode(raw: Mapping[str, Any], where: str = "") -> TrialConfig:
+    """Validate one trial's plain values.
+
+    Raises:
+        ConfigError: every problem of every section at once.
+    """
+    problems: list[Problem] = []
+    known = ["model", *DEFAULTS]
+    for key in raw:
+        if key not in known:
+            problems.append(
+                Problem(_at(where, str(key)), f"unknown key: {did_you_mean(str(key), known)}")
+            )
+    values: dict[str, Any] = {}
+    model = raw.get("model")
+    if not isinstance(model, str) or not model:
+        problems.append(
+            Problem(
+                _at(where, "model"), f"must name an encoder (a hub id, a folder), but got {model!r}"
+            )
+        )
+    values["model"] = model
+    for key, default in DEFAULTS.items():
+        given = raw.get(key, default)
+        try:
+            values[key] = _decode_section(key, given, _at(where, key))
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if "training" in values and isinstance(values.get("teacher"), dict):
+        try:
+            # Only its keys matter here: what the reference will really be trained with.
+            joined = merge(values["training"].as_dict(), values["teacher"])
+            validate_section(TrainingConfig, joined, _at(where, "teacher"))
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(problems)
+    return TrialConfig(**values)
+
+
+def load(path: str | Path, overrides: tuple[str, ...] = ()) -> TrialConfig:
+    """Read a trial's configuration from YAML. Raises ConfigError."""
+    return decode(read_yaml(path, overrides))
+
+
+def _decode_section(key: str, given: Any, where: str) -> Any:
+    if not isinstance(given, Mapping):
+        raise ConfigError(Problem(where, f"must be a mapping, but got {given!r}"))
+    if key == "teacher":
+        return dict(given)
+    if key == "training":
+        return validate_section(TrainingConfig, given, where)
+    name = given.get("name")
+    if not isinstance(name, str):
+        names = plugins.available(PLUGIN_PACKAGES[key])
+        raise ConfigError(
+            Problem(_at(where, "name"), f"is required; available: {', '.join(names)}; got {name!r}")
+        )
+    try:
+        plugin = plugins.load(PLUGIN_PACKAGES[key], name)
+    except ConfigError as error:
+        message = error.problems[0].message
+        raise ConfigError(Problem(_at(where, "name"), message)) from None
+    return validate_section(plugin.Config, given, where)
+
+
+def _at(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key

@@ -1,0 +1,85 @@
+"""Every error this project raises on purpose; all of them survive pickling between processes.
+
+`exit_code` is what `rc-sweep` and `python -m rc_core.trial` return for an error: 2 where the user's
+input is at fault, 1 where the work itself failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class RobustCompressionError(Exception):
+    """Root of the project's errors. The message says what must hold, what was given, what to do."""
+
+    exit_code: int = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with the user's input.
+
+    Attributes:
+        where: dotted place in the configuration, a file, or an option ("" for the whole input).
+        message: what must hold, what was given, what to do.
+    """
+
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+class InputError(RobustCompressionError):
+    """The user's input is wrong. Carries every problem that was found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Problem | Iterable[Problem]) -> None:
+        if isinstance(problems, str):
+            problems = [Problem("", problems)]
+        elif isinstance(problems, Problem):
+            problems = [problems]
+        self.problems: list[Problem] = list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[list[Problem]]]:
+        return type(self), (self.problems,)
+
+
+class ConfigError(InputError):
+    """A configuration (YAML, `--set`, or a trial handed in) does not validate."""
+
+
+class DataError(InputError):
+    """A data file, its columns, labels or splits are not what the configuration says."""
+
+
+class ModelError(InputError):
+    """A model cannot be loaded, or a compression does not support its architecture."""
+
+
+class StorageError(InputError):
+    """A sweep, a trial or an artifact is not where it was looked for, or may not be written."""
+
+
+class ArtifactError(RobustCompressionError):
+    """A stored artifact is damaged and could not be rebuilt."""
+
+
+class TrialError(RobustCompressionError):
+    """A trial could not be finished: training diverged, or a compression missed what was asked."""
+
+
+class StaleAttemptError(RobustCompressionError):
+    """A worker of an earlier attempt tried to commit after a newer driver took the sweep over."""
+
+
+def did_you_mean(given: str, options: Sequence[str]) -> str:
+    """Return `Did you mean 'x'? ` when one option is near, then the list of all options."""
+    near = get_close_matches(given, options, n=1, cutoff=0.6)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{hint}available: {', '.join(options) if options else '(none)'}"

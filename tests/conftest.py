@@ -1,0 +1,59 @@
+"""What every test stands on: no network, one thread, no settings of whoever runs the tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Set before any library reads them, and inherited by the processes that tests start.
+os.environ |= {
+    "DO_NOT_TRACK": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MPLBACKEND": "Agg",
+    "NO_COLOR": "1",
+    "OMP_NUM_THREADS": "1",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+for _name in ("FORCE_COLOR", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RC_STORAGE"):
+    os.environ.pop(_name, None)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Numbers must not depend on the machine; a test without torch does not load it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "set_num_threads"):
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Return the folder of the public data sets: RC_TEST_DATA, else ../shared/data if there."""
+    given = os.environ.get("RC_TEST_DATA")
+    if given:
+        folder = Path(given).expanduser()
+        if not folder.is_dir():
+            pytest.fail(f"RC_TEST_DATA must be a folder, but {folder} is not one")
+        return folder.resolve()
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the public data sets are not here; name their folder in RC_TEST_DATA")
+    return folder
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip `gpu` tests where there is no CUDA device."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
