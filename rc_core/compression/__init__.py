@@ -1,0 +1,1 @@
+"""Compressions. One file is one compression: `Config` and a class `Compression`."""

@@ -1,0 +1,77 @@
+"""The contract of a compression: four plain methods around the one training loop.
+
+model = compression.prepare(model, context)      # before training: structure, freezing
+for step in steps:
+    ...forward, backward, optimizer.step()...
+    compression.after_step(model, progress)      # after the optimizer: Adam moves pruned weights
+model = compression.finalize(model)              # no hook left; what was asked was reached
+model = compression.to_stock(model)              # plain transformers loads it, same logits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One padded batch.
+
+    Attributes:
+        inputs: keyword arguments of the encoder: input_ids, attention_mask, maybe token_type_ids,
+            each (B, T) int64.
+        labels: (B,) int64.
+        rows: (B,) int64 positions in the training set.
+    """
+
+    inputs: Mapping[str, Tensor]
+    labels: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class CompressionContext:
+    """What a compression may use.
+
+    Attributes:
+        batches: returns fresh training batches on the model's device, in a seeded order.
+        loss: (logits, batch) -> scalar, the trial's own loss.
+        device: where the model is.
+        generator: seeded with training.seed.
+        teacher: loads the fine-tuned dense reference, or None where there is none.
+    """
+
+    batches: Callable[[], Iterator[Batch]]
+    loss: Callable[[Tensor, Batch], Tensor]
+    device: torch.device
+    generator: torch.Generator
+    teacher: Callable[[], nn.Module] | None = None
+
+
+class Compression(Protocol):
+    """A compression."""
+
+    def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
+        """Return the model to train: structure changed, parts frozen."""
+        ...
+
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """Called after every optimizer step; progress in (0, 1] is the share of steps done."""
+        ...
+
+    def finalize(self, model: nn.Module) -> nn.Module:
+        """Return the finished model. Raises TrialError when what was asked was not reached."""
+        ...
+
+    def to_stock(self, model: nn.Module) -> nn.Module:
+        """Return a model that plain transformers saves and reloads with the same logits."""
+        ...
+
+    def report(self, model: nn.Module) -> dict[str, Any]:
+        """Return what was asked and what was measured, for the record."""
+        ...

@@ -1,0 +1,172 @@
+"""Which weights are pruned: exact counts, smallest magnitudes first, and schedules of sparsity.
+
+Sparsity is the share of zeros among the 2-D weights of the transformer blocks, in [0, 1). A zero
+weight *is* a pruned weight: masks can always be read back from the weights, so a checkpoint needs
+nothing beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rc_core.compression._layers import blocks
+from rc_core.errors import TrialError
+
+Scope = Literal["global", "layer"]
+Schedule = Literal["cubic", "linear"]
+
+# A float32's magnitude orders like its bits; the upper half of them indexes a histogram.
+_HALF = 16
+_BUCKETS = 1 << (31 - _HALF)
+_INFINITY = 0x7F80
+
+
+def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the 2-D weights of the transformer blocks, by full name, in model order.
+
+    Raises:
+        ModelError: unsupported encoder.
+    """
+    inside = {id(weight) for weight in blocks(model).parameters() if weight.ndim == 2}
+    return {name: weight for name, weight in model.named_parameters() if id(weight) in inside}
+
+
+def num_zeros(tensors: Iterable[Tensor]) -> int:
+    """Return how many entries are exactly zero."""
+    return sum(int((tensor == 0).sum()) for tensor in tensors)
+
+
+def num_entries(tensors: Iterable[Tensor]) -> int:
+    """Return how many entries the tensors have."""
+    return sum(tensor.numel() for tensor in tensors)
+
+
+def sparsity(model: nn.Module) -> float:
+    """Return zeros / 2-D weights of the transformer blocks, in [0, 1]. Raises ModelError."""
+    weights = list(prunable_weights(model).values())
+    return num_zeros(weights) / num_entries(weights)
+
+
+def measure(model: nn.Module) -> dict[str, float]:
+    """Return what a compression left of a model.
+
+    Keys: `sparsity` (blocks' 2-D weights), `total_sparsity` (zeros / all parameters, embeddings
+    and biases included), `parameters`, `nonzero_parameters`, `layers`.
+
+    Raises:
+        ModelError: unsupported encoder.
+    """
+    parameters = list(model.parameters())
+    total, zeros = num_entries(parameters), num_zeros(parameters)
+    return {
+        "sparsity": sparsity(model),
+        "total_sparsity": zeros / total,
+        "parameters": float(total),
+        "nonzero_parameters": float(total - zeros),
+        "layers": float(len(blocks(model))),
+    }
+
+
+def target_zeros(weights: Sequence[Tensor], share: float, *, scope: Scope) -> list[int]:
+    """Return how many entries of each group are to be zero: round(share * entries).
+
+    A group is all the weights together ("global") or each weight matrix ("layer").
+
+    Args:
+        weights: float tensors.
+        share: in [0, 1].
+    """
+    sizes = [weight.numel() for weight in weights]
+    return [round(share * size) for size in ([sum(sizes)] if scope == "global" else sizes)]
+
+
+def magnitude_masks(weights: Sequence[Tensor], share: float, *, scope: Scope) -> list[Tensor]:
+    """Return masks (1 keeps, 0 prunes) over the smallest magnitudes, one per weight, same shape.
+
+    Exactly `target_zeros` entries are pruned per group; among equal magnitudes the earlier entry
+    goes first. What is zero already stays pruned, even where that is more than was asked.
+
+    Args:
+        weights: float32 tensors.
+        share: in [0, 1].
+
+    Raises:
+        TrialError: a weight is NaN or infinite.
+    """
+    counts = target_zeros(weights, share, scope=scope)
+    if scope == "global":
+        return _smallest_masks(weights, counts[0])
+    return [
+        _smallest_masks([weight], count)[0] for weight, count in zip(weights, counts, strict=True)
+    ]
+
+
+def magnitude_threshold(weights: Sequence[Tensor], count: int) -> float:
+    """Return the `count`-th smallest magnitude over all weights together; 0.0 for count 0.
+
+    Exact, without sorting: a histogram over the leading bits finds the narrow bucket (about 1 % of
+    the weights) that holds it, and only that bucket is searched.
+
+    Args:
+        weights: float32 tensors.
+        count: in [0, entries].
+
+    Raises:
+        TrialError: a weight is NaN or infinite.
+    """
+    if not 0 <= count <= num_entries(weights):
+        raise ValueError(f"count must be in [0, {num_entries(weights)}], but got {count}")
+    if count == 0:
+        return 0.0
+    histogram = torch.zeros(_BUCKETS, dtype=torch.int64, device=weights[0].device)
+    for weight in weights:
+        histogram += torch.bincount(_buckets(weight), minlength=_BUCKETS)
+    if int(histogram[_INFINITY:].sum()) > 0:
+        raise TrialError(
+            "weights must be finite to be pruned, but some are NaN or infinite: training "
+            "diverged; lower training.learning_rate"
+        )
+    below = histogram.cumsum(0)
+    bucket = int(torch.searchsorted(below, count))
+    before = int(below[bucket - 1]) if bucket else 0
+    inside = [weight.detach().flatten()[_buckets(weight) == bucket].abs() for weight in weights]
+    return float(torch.cat(inside).kthvalue(count - before).values)
+
+
+def schedule_share(done: float, *, schedule: Schedule) -> float:
+    """Return which share of the way to the target sparsity is gone when `done` of the ramp is.
+
+    cubic: 1 - (1 - done)^3, fast while much is redundant (Zhu and Gupta 2017, equation 1);
+    linear: done.
+
+    Args:
+        done: share of the ramp, clipped to [0, 1].
+    """
+    done = min(max(done, 0.0), 1.0)
+    return 1.0 - (1.0 - done) ** 3 if schedule == "cubic" else done
+
+
+def _smallest_masks(weights: Sequence[Tensor], count: int) -> list[Tensor]:
+    threshold = magnitude_threshold(weights, count)
+    masks = [(weight.detach().abs() > threshold).to(weight.dtype) for weight in weights]
+    # Zeros are never restored, so a threshold of zero leaves no ties to break.
+    excess = num_zeros(masks) - count if threshold > 0 else 0
+    for weight, mask in zip(reversed(weights), reversed(masks), strict=True):
+        if excess <= 0:
+            break
+        ties = (weight.detach().abs().flatten() == threshold).nonzero().flatten()
+        restored = ties[max(len(ties) - excess, 0) :]
+        mask.view(-1)[restored] = 1.0
+        excess -= len(restored)
+    return masks
+
+
+def _buckets(weight: Tensor) -> Tensor:
+    """Return, per entry, the upper bits of its magnitude: (entries,) in [0, _BUCKETS)."""
+    assert weight.dtype == torch.float32, "models are float32; lower precision is autocast"
+    bits = weight.detach().contiguous().flatten().view(torch.int32)
+    return (bits >> _HALF) & (_BUCKETS - 1)

@@ -1,0 +1,234 @@
+"""Iterative magnitude pruning: the smallest weights of the blocks go, step by step, while training.
+
+Unstructured, task-specific, without rewinding; embeddings are frozen and only the 2-D weights of
+the transformer blocks are pruned (Du et al. 2023, section 3: IMP; schedule of Zhu and Gupta 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from rc_core.compression._base import CompressionContext
+from rc_core.compression._layers import embeddings
+from rc_core.compression._masks import (
+    Schedule,
+    magnitude_masks,
+    measure,
+    num_entries,
+    num_zeros,
+    prunable_weights,
+    schedule_share,
+    target_zeros,
+)
+from rc_core.config import CompressionConfig
+from rc_core.errors import Problem, TrialError
+
+
+class Config(CompressionConfig):
+    """How much is pruned, where, and when.
+
+    Attributes:
+        sparsity: share of the blocks' 2-D weights that end as zero, in [0, 1).
+        scope: magnitudes are ranked over all blocks together (`global`) or within each weight
+            matrix (`layer`, every matrix reaches the same sparsity).
+        schedule: how sparsity grows: `cubic` (fast first) or `linear`.
+        ramp: share of the steps at which the target is reached, in (0, 1]; the rest recovers.
+        num_prunings: equal parts of the ramp; at the end of each, weights are removed.
+    """
+
+    sparsity: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    scope: Literal["global", "layer"] = "global"
+    schedule: Literal["cubic", "linear"] = "cubic"
+    ramp: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    num_prunings: Annotated[int, Field(ge=1)] = 20
+
+    def label(self) -> str:
+        """Return `magnitude-70`, and what else differs from the defaults."""
+        rest = super().label().split(" ")[1:]
+        parts = [part for part in rest if not part.startswith("sparsity=")]
+        return " ".join([f"magnitude-{100 * self.sparsity:.3g}", *parts])
+
+
+def problems(config: Config, num_layers: int) -> list[Problem]:
+    """Return what is wrong with `config` for an encoder of `num_layers` blocks: never anything."""
+    return []
+
+
+def sparsity_at(
+    progress: float,
+    *,
+    final: float,
+    initial: float = 0.0,
+    schedule: Schedule = "cubic",
+    ramp: float = 0.5,
+    num_prunings: int = 20,
+) -> float:
+    """Return the sparsity due at `progress`: constant between prunings, `final` from `ramp` on.
+
+    The j-th of n prunings is due at progress ramp j / n and reaches
+    initial + (final - initial) f(j / n), f the schedule (Zhu and Gupta 2017, equation 1).
+
+    Args:
+        progress: share of the optimizer steps done, in [0, 1].
+        final: sparsity at the end of the ramp, in [0, 1).
+        initial: sparsity at its beginning, in [0, final].
+        ramp: in (0, 1].
+    """
+    # Without the tolerance, rounding in step / steps would put a pruning off by one step.
+    prunings = min(math.floor(progress / ramp * num_prunings + 1e-9), num_prunings)
+    if prunings == num_prunings:
+        return final
+    share = schedule_share(prunings / num_prunings, schedule=schedule)
+    return initial + (final - initial) * share
+
+
+def milestones_at(
+    progress: float,
+    *,
+    levels: Sequence[float],
+    schedule: Schedule = "cubic",
+    ramp: float = 0.5,
+    num_prunings: int = 20,
+) -> float:
+    """Return the sparsity due at `progress` of one run that passes through all `levels`.
+
+    Training falls into L equal parts. Part k prunes from the level before it (0 at first) to
+    level k as `sparsity_at` does and then recovers, so that at progress k / L, before the next
+    step, the model is the sub-network of level k.
+
+    Args:
+        progress: share of the optimizer steps done, in [0, 1].
+        levels: L sparsities, strictly increasing, in [0, 1).
+        ramp: share of each part, in (0, 1].
+        num_prunings: in each part.
+    """
+    place = progress * len(levels)
+    part = min(math.floor(place), len(levels) - 1)
+    return sparsity_at(
+        place - part,
+        final=levels[part],
+        initial=levels[part - 1] if part else 0.0,
+        schedule=schedule,
+        ramp=ramp,
+        num_prunings=num_prunings,
+    )
+
+
+class Compression:
+    """Prunes when the schedule says so and keeps pruned weights at zero after every step.
+
+    What is pruned is what is zero, so a checkpoint needs only the weights: loading a state dict
+    into the prepared model reads the mask back from it.
+    """
+
+    def __init__(self, config: Config, *, target: Callable[[float], float] | None = None) -> None:
+        """Make the compression; `target` replaces the schedule of `config`.
+
+        Args:
+            config: what is asked.
+            target: progress in (0, 1] -> sparsity in [0, 1), never decreasing; target(1.0) then
+                replaces `config.sparsity`.
+        """
+        self.config = config
+        self._target = target or partial(
+            sparsity_at,
+            final=config.sparsity,
+            schedule=config.schedule,
+            ramp=config.ramp,
+            num_prunings=config.num_prunings,
+        )
+        self._level = 0.0
+        self._masks: list[Tensor] | None = None
+        self._hook: RemovableHandle | None = None
+
+    def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
+        """Freeze the embeddings and return the model.
+
+        Raises:
+            ModelError: unsupported encoder.
+            TrialError: more weights are zero already than are to be.
+        """
+        for module in embeddings(model):
+            module.requires_grad_(False)
+        weights = list(prunable_weights(model).values())
+        zeros, asked = num_zeros(weights), self._asked_zeros(weights)
+        if zeros > asked + 1:
+            raise TrialError(
+                f"compression.sparsity must be at least that of the starting weights, "
+                f"{zeros / num_entries(weights):.6f}, but is {self._target(1.0):g}; ask for more, "
+                "or start from a dense model"
+            )
+        self._level, self._masks = 0.0, None
+        # After a resume the optimizer moves pruned weights before the first after_step is called.
+        self._hook = model.register_load_state_dict_post_hook(self._read_masks)
+        return model
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """Set pruned weights back to zero and, when a pruning is due, remove more.
+
+        Raises:
+            TrialError: a weight is NaN or infinite when a pruning is due.
+        """
+        weights = list(prunable_weights(model).values())
+        self._apply(weights)
+        due = self._target(progress)
+        if not 0.0 <= due < 1.0:
+            raise ValueError(f"the target sparsity must be in [0, 1), but is {due} at {progress}")
+        if due > self._level:
+            self._masks = magnitude_masks(weights, due, scope=self.config.scope)
+            self._level = due
+            self._apply(weights)
+
+    @torch.no_grad()
+    def finalize(self, model: nn.Module) -> nn.Module:
+        """Return the model with its pruned weights at zero and nothing attached to it.
+
+        Raises:
+            TrialError: measured sparsity is not what was asked, by more than one weight.
+        """
+        weights = list(prunable_weights(model).values())
+        self._apply(weights)
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+        zeros, asked = num_zeros(weights), self._asked_zeros(weights)
+        if abs(zeros - asked) > 1:
+            raise TrialError(
+                f"{asked} of {num_entries(weights)} weights must be zero (compression.sparsity "
+                f"{self._target(1.0):g}), but {zeros} are, after the schedule reached "
+                f"{self._level:g}; train to the end of compression.ramp"
+            )
+        return model
+
+    def to_stock(self, model: nn.Module) -> nn.Module:
+        """Return the model unchanged: zeros are ordinary weights."""
+        return model
+
+    def report(self, model: nn.Module) -> dict[str, Any]:
+        """Return the sparsity asked and what was measured."""
+        return {"asked": {"sparsity": self._target(1.0)}, "measured": measure(model)}
+
+    def _asked_zeros(self, weights: Sequence[Tensor]) -> int:
+        return sum(target_zeros(weights, self._target(1.0), scope=self.config.scope))
+
+    def _apply(self, weights: Sequence[Tensor]) -> None:
+        if self._masks is None:
+            return
+        # Multiplying by a float mask is three times as fast as filling by a boolean one.
+        for weight, mask in zip(weights, self._masks, strict=True):
+            weight.mul_(mask.to(weight.device))
+
+    def _read_masks(self, model: nn.Module, incompatible_keys: object) -> None:
+        """Take what is zero in freshly loaded weights as pruned."""
+        weights = list(prunable_weights(model).values())
+        self._level = 0.0
+        self._masks = [(weight.detach() != 0).to(weight.dtype) for weight in weights]

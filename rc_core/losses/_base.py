@@ -1,0 +1,51 @@
+"""The contract of a loss.
+
+A loss file defines `Config` (its YAML section), a pure function with the formula, and a class
+`Loss`. Whatever a loss needs per training sample (soft targets, weights) it computes once, before
+training, in `rows`; the loop hands each batch's rows back to `__call__`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Generator, Tensor
+
+Need = Literal["teacher_log_probs", "level_log_probs"]
+
+
+@dataclass
+class LossContext:
+    """What a loss may use of the training set, before training starts.
+
+    Attributes:
+        labels: (N,) int64.
+        teacher_log_probs: (N, C) float32, the dense reference's log-probabilities, if needed.
+        level_log_probs: (L, N, C) float32, the pruned sub-networks' log-probabilities, if needed.
+        levels: the L sparsities.
+        generator: for losses that draw at random.
+        report: figures the loss wants in the record (degree histogram, share of errors, ...).
+    """
+
+    labels: Tensor
+    teacher_log_probs: Tensor | None = None
+    level_log_probs: Tensor | None = None
+    levels: tuple[float, ...] = ()
+    generator: Generator | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+class Loss(Protocol):
+    """A training loss."""
+
+    needs: ClassVar[frozenset[Need]]
+
+    def rows(self, context: LossContext) -> dict[str, Tensor]:
+        """Return tensors with one row per training sample, gathered per batch by the loop."""
+        ...
+
+    def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return the scalar loss of a batch; logits (B, C) float32, labels (B,) int64."""
+        ...

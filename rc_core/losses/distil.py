@@ -1,0 +1,43 @@
+"""Knowledge distillation: cross-entropy mixed with KL to the teacher's probabilities.
+
+L = (1 - lambda) CE(y, q) + lambda KL(p || q), lambda 0.9, temperature 1 (Du et al. 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from rc_core.config import PluginConfig
+from rc_core.losses._base import LossContext, Need
+from rc_core.losses._soft import soft_target_loss, teacher_log_probs
+
+
+class Config(PluginConfig):
+    """Settings of distillation.
+
+    Attributes:
+        lambda_: `lambda` in YAML: weight of the teacher against the labels, in [0, 1].
+    """
+
+    lambda_: Annotated[float, Field(alias="lambda", ge=0.0, le=1.0)] = 0.9
+
+
+class Loss:
+    """Distillation from the dense reference."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs"})
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def rows(self, context: LossContext) -> dict[str, Tensor]:
+        """Return `soft_targets`, (N, C) float32 log-probabilities. Raises TrialError for NaN."""
+        return {"soft_targets": teacher_log_probs(context)}
+
+    def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return the scalar loss of a batch; logits (B, C), labels (B,) int64."""
+        return soft_target_loss(logits, labels, rows["soft_targets"], weight=self.config.lambda_)

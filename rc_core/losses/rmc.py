@@ -1,0 +1,156 @@
+"""Robust model compression: distillation from a teacher made less certain on easy samples.
+
+L = (1 - lambda) CE(y, q) + lambda KL(s || q), s_ij = p_ij^d_i / sum_k p_ik^d_i, with p the teacher
+and d_i in [alpha, 1] the sample's difficulty (Du et al. 2023, section 5.2). Paper's alpha: 0.5
+MNLI, 0.3 FEVER, 0.2 QQP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rc_core.config import PluginConfig
+from rc_core.difficulty.loss_variance import (
+    check_levels,
+    difficulty_degree,
+    per_sample_losses,
+    variance_shares,
+)
+from rc_core.losses._base import LossContext, Need
+from rc_core.losses._soft import soft_target_loss, teacher_log_probs
+
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_BINS = 10
+_NEAR = 0.02
+
+
+class Config(PluginConfig):
+    """Settings of robust model compression.
+
+    Attributes:
+        alpha: degree of the easiest sample, in (0, 1]; 1 is plain distillation.
+        lambda_: `lambda` in YAML: weight of the teacher against the labels, in [0, 1].
+    """
+
+    alpha: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    lambda_: Annotated[float, Field(alias="lambda", ge=0.0, le=1.0)] = 0.9
+
+
+def smooth_probabilities(probabilities: Tensor, degree: Tensor) -> Tensor:
+    """Return s_ij = p_ij^d_i / sum_k p_ik^d_i: d = 1 leaves p, a smaller d flattens it.
+
+    Computed in log space; a probability of zero stays zero for every degree.
+
+    Args:
+        probabilities: (..., C), in [0, 1], at least one above 0 per row. A tensor, or whatever
+            torch.as_tensor takes.
+        degree: (...), or one number for all; at least 0.
+
+    Returns:
+        (..., C) tensor of the probabilities' type, rows sum to 1.
+
+    Raises:
+        ValueError: shapes that do not fit, a negative or NaN degree or probability, a row of zeros.
+    """
+    given = torch.as_tensor(probabilities)
+    if not bool((given >= 0).all()):
+        raise ValueError("probabilities must be at least 0, but some are negative or NaN")
+    return smooth_log_probs(given.log(), degree).exp()
+
+
+def smooth_log_probs(log_probs: Tensor, degree: Tensor) -> Tensor:
+    """Return log s_ij = d_i log p_ij - log sum_k p_ik^d_i; see `smooth_probabilities`.
+
+    Args:
+        log_probs: (..., C) log p, normalised or not; -inf for a probability of zero.
+        degree: (...), or one number for all; at least 0.
+
+    Returns:
+        (..., C) tensor of the type of `log_probs`.
+
+    Raises:
+        ValueError: shapes that do not fit, a negative or NaN degree, a row without support.
+    """
+    given = torch.as_tensor(log_probs)
+    degrees = torch.as_tensor(degree, dtype=torch.float64, device=given.device)
+    if degrees.ndim > 0 and degrees.shape != given.shape[:-1]:
+        raise ValueError(
+            f"degree must have the shape {tuple(given.shape[:-1])} (one per row), or be one "
+            f"number, but has {tuple(degrees.shape)}"
+        )
+    if not bool((degrees >= 0).all()):
+        raise ValueError("degrees must be at least 0, but some are negative or NaN")
+    absent = given == -torch.inf
+    if bool(absent.all(dim=-1).any()):
+        raise ValueError("every row must have a probability above 0, but some have none")
+    # 0 * -inf is NaN, so a degree of 0 needs the absent classes put back afterwards.
+    powers = (degrees.unsqueeze(-1) * given.double().masked_fill(absent, 0.0)).masked_fill(
+        absent, -torch.inf
+    )
+    return powers.log_softmax(dim=-1).to(given.dtype)
+
+
+def degree_report(degree: Tensor, *, alpha: float) -> dict[str, Any]:
+    """Return what the degrees look like: mean, quantiles, histogram, share close to alpha.
+
+    When most degrees are close to alpha, the loss comes close to one global degree.
+
+    Args:
+        degree: (N,) in [alpha, 1].
+
+    Returns:
+        `mean`; `quantiles` by probability; `histogram` of 10 equal bins over [0, 1], with `edges`
+        (11) and `counts` (10); `near_alpha`, the share within 0.02 of alpha.
+    """
+    values = degree.double().cpu()
+    counts = torch.histc(values, bins=_BINS, min=0.0, max=1.0)
+    ordered = values.sort().values
+    # torch.quantile refuses more than 16 million entries; nearest ranks are exact samples.
+    ranks = {q: round(q * (len(ordered) - 1)) for q in _QUANTILES}
+    return {
+        "mean": float(values.mean()),
+        "quantiles": {f"{q:g}": float(ordered[rank]) for q, rank in ranks.items()},
+        "histogram": {
+            "edges": [i / _BINS for i in range(_BINS + 1)],
+            "counts": [int(count) for count in counts],
+        },
+        "near_alpha": float((values <= alpha + _NEAR).double().mean()),
+    }
+
+
+class Loss:
+    """Distillation from the dense reference's probabilities, smoothed by difficulty."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs", "level_log_probs"})
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def rows(self, context: LossContext) -> dict[str, Tensor]:
+        """Return `soft_targets`, (N, C) float32 log s; report the degrees in `context.report`.
+
+        Raises:
+            TrialError: the teacher or a level holds NaN or infinite values; names the level.
+        """
+        teacher = teacher_log_probs(context)
+        if context.level_log_probs is None:
+            raise ValueError("level_log_probs must be (levels, samples, classes), but got None")
+        losses = per_sample_losses(context.level_log_probs, context.labels)
+        check_levels(losses, context.levels)
+        degree = difficulty_degree(losses, self.config.alpha)
+        levels = context.levels or range(len(losses))
+        context.report["degree"] = degree_report(degree, alpha=self.config.alpha)
+        context.report["variance_share"] = {
+            f"{level:g}": share
+            for level, share in zip(levels, variance_shares(losses), strict=True)
+        }
+        return {"soft_targets": smooth_log_probs(teacher, degree)}
+
+    def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return the scalar loss of a batch; logits (B, C), labels (B,) int64."""
+        return soft_target_loss(logits, labels, rows["soft_targets"], weight=self.config.lambda_)

@@ -1,0 +1,135 @@
+"""What every compression must hold, for every plugin found and every supported architecture."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from rc_core import plugins
+from rc_core.compression._layers import blocks
+from rc_core.compression._masks import num_entries, prunable_weights
+from rc_core.config import CompressionConfig
+from rc_core.errors import ConfigError, ModelError
+from rc_core.schema import validate_section
+from tests.contracts._tiny import (
+    ARCHITECTURES,
+    NUM_LAYERS,
+    adamw,
+    logits_of,
+    tiny_context,
+    tiny_model,
+    train_steps,
+)
+
+PACKAGE = "rc_core.compression"
+NAMES = plugins.available(PACKAGE)
+# Only where a `Config` cannot be had from its name alone.
+EXAMPLES: dict[str, dict[str, Any]] = {"student": {"num_layers": 2, "select": "spaced"}}
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_load_state_dict_post_hooks")
+
+over_everything = pytest.mark.parametrize("architecture", ARCHITECTURES)
+over_compressions = pytest.mark.parametrize("name", NAMES)
+
+
+def config_of(name: str, **values: Any) -> Any:
+    module = plugins.load(PACKAGE, name)
+    return validate_section(module.Config, {"name": name, **EXAMPLES.get(name, {}), **values})
+
+
+def build(name: str) -> Any:
+    return plugins.load(PACKAGE, name).Compression(config_of(name))
+
+
+def count_hooks(model: nn.Module) -> Counter[str]:
+    return Counter({kind: sum(len(getattr(m, kind)) for m in model.modules()) for kind in HOOKS})
+
+
+def test_plugins_are_found() -> None:
+    assert {"dense", "magnitude", "student"} <= set(NAMES)
+
+
+@over_compressions
+@over_everything
+def test_finished_model_is_stock_and_as_asked(name: str, architecture: str, tmp_path: Path) -> None:
+    model = tiny_model(architecture)
+    hooks = count_hooks(model)
+    compression = build(name)
+    model = compression.prepare(model, tiny_context(architecture))
+    train_steps(model, compression, adamw(model), last=3, total=3)
+    model = compression.to_stock(compression.finalize(model)).eval()
+
+    assert count_hooks(model) == hooks
+    report = compression.report(model)
+    rounding = 1 / num_entries(prunable_weights(model).values())
+    # What was asked and is measured under the same name has to agree.
+    for key in set(report["asked"]) & set(report["measured"]):
+        assert report["measured"][key] == pytest.approx(report["asked"][key], abs=rounding), key
+
+    expected = logits_of(model)
+    model.save_pretrained(tmp_path)
+    reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert type(reloaded) is type(tiny_model(architecture))
+    assert len(blocks(reloaded)) == report["measured"]["layers"]
+    assert torch.equal(logits_of(reloaded.eval()), expected)
+
+
+@over_compressions
+@over_everything
+def test_resumed_run_ends_as_an_uninterrupted_one(name: str, architecture: str) -> None:
+    start = tiny_model(architecture).state_dict()
+
+    def prepared() -> tuple[Any, Any, Any]:
+        model = tiny_model(architecture)
+        model.load_state_dict(start)
+        compression = build(name)
+        model = compression.prepare(model, tiny_context(architecture))
+        return model, compression, adamw(model)
+
+    model, compression, optimizer = prepared()
+    train_steps(model, compression, optimizer, last=3, total=8)
+    checkpoint = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    train_steps(model, compression, optimizer, first=4, last=8, total=8)
+    expected = compression.finalize(model).state_dict()
+
+    model, compression, optimizer = prepared()
+    model.load_state_dict(checkpoint[0])
+    optimizer.load_state_dict(checkpoint[1])
+    train_steps(model, compression, optimizer, first=4, last=8, total=8)
+    resumed = compression.finalize(model).state_dict()
+
+    assert resumed.keys() == expected.keys()
+    assert all(torch.equal(resumed[key], expected[key]) for key in expected)
+
+
+@over_compressions
+def test_unsupported_encoder_is_refused_before_training(name: str) -> None:
+    with pytest.raises(ModelError, match="AlbertForSequenceClassification"):
+        build(name).prepare(tiny_model("albert"), tiny_context())
+
+
+@over_compressions
+def test_config_is_a_strict_section(name: str) -> None:
+    config = config_of(name)
+    assert isinstance(config, CompressionConfig)
+    assert validate_section(type(config), config.as_dict()) == config
+    with pytest.raises(ConfigError, match="unknown key 'sparsety'"):
+        config_of(name, sparsety=0.5)
+    with pytest.raises(ConfigError, match="init"):
+        config_of(name, init="somewhere")
+
+
+@over_compressions
+def test_example_has_no_problems_for_the_tiny_encoder(name: str) -> None:
+    assert plugins.load(PACKAGE, name).problems(config_of(name), NUM_LAYERS) == []
+
+
+@over_compressions
+def test_summary_says_what_it_is(name: str) -> None:
+    assert plugins.summary(PACKAGE, name).endswith(".")

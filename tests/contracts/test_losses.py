@@ -1,0 +1,118 @@
+"""What every loss must hold, for every plugin found."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from rc_core import plugins
+from rc_core.config import PluginConfig
+from rc_core.errors import ConfigError
+from rc_core.losses._base import LossContext, Need
+from rc_core.schema import validate_section
+
+PACKAGE = "rc_core.losses"
+NAMES = plugins.available(PACKAGE)
+# Only where a `Config` cannot be had from its name alone.
+EXAMPLES: dict[str, dict[str, Any]] = {}
+SAMPLES, CLASSES, LEVELS = 20, 3, (0.2, 0.5, 0.8)
+
+over_losses = pytest.mark.parametrize("name", NAMES)
+
+
+def build(name: str) -> Any:
+    module = plugins.load(PACKAGE, name)
+    return module.Loss(validate_section(module.Config, {"name": name, **EXAMPLES.get(name, {})}))
+
+
+def random(*shape: int, seed: int) -> Tensor:
+    return 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def context() -> LossContext:
+    return LossContext(
+        labels=torch.arange(SAMPLES) % CLASSES,
+        teacher_log_probs=random(SAMPLES, CLASSES, seed=1).log_softmax(-1),
+        level_log_probs=random(len(LEVELS), SAMPLES, CLASSES, seed=2).log_softmax(-1),
+        levels=LEVELS,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def on_batch(loss: Any, logits: Tensor, chosen: Tensor) -> Tensor:
+    given = context()
+    rows = {key: value[chosen] for key, value in loss.rows(given).items()}
+    return loss(logits, given.labels[chosen], rows)
+
+
+def test_plugins_are_found() -> None:
+    assert {"vanilla", "distil", "rmc"} <= set(NAMES)
+
+
+@over_losses
+def test_rows_are_one_per_training_sample(name: str) -> None:
+    rows = build(name).rows(context())
+    assert all(len(value) == SAMPLES for value in rows.values())
+    assert all(torch.isfinite(value).all() for value in rows.values() if value.is_floating_point())
+
+
+@over_losses
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_loss_is_a_finite_float32_scalar(name: str, dtype: torch.dtype) -> None:
+    chosen = torch.tensor([3, 1, 4, 15, 9])
+    logits = random(5, CLASSES, seed=3).to(dtype)
+    value = on_batch(build(name), logits, chosen)
+    assert value.shape == () and value.dtype == torch.float32 and torch.isfinite(value)
+    # Nothing but the logits themselves may have been rounded.
+    assert torch.equal(value, on_batch(build(name), logits.float(), chosen))
+
+
+@over_losses
+def test_gradient_flows_and_going_down_it_lowers_the_loss(name: str) -> None:
+    loss, chosen = build(name), torch.arange(8)
+    logits = random(8, CLASSES, seed=3).requires_grad_()
+    before = on_batch(loss, logits, chosen)
+    (gradient,) = torch.autograd.grad(before, logits)
+    assert torch.isfinite(gradient).all() and (gradient.abs().sum(-1) > 0).all()
+    after = on_batch(loss, (logits - 0.1 * gradient).detach(), chosen)
+    assert after < before
+
+
+@over_losses
+def test_gradient_is_finite_for_extreme_logits(name: str) -> None:
+    logits = torch.tensor([[200.0, -200.0, 0.0], [-90.0, 0.0, 90.0]]).requires_grad_()
+    value = on_batch(build(name), logits, torch.tensor([0, 1]))
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert torch.isfinite(value) and torch.isfinite(gradient).all()
+
+
+@over_losses
+def test_order_of_the_batch_does_not_matter(name: str) -> None:
+    loss, chosen = build(name), torch.tensor([0, 2, 5, 7, 11, 13])
+    logits, order = random(6, CLASSES, seed=4), torch.tensor([5, 3, 1, 0, 2, 4])
+    straight = on_batch(loss, logits, chosen)
+    assert on_batch(loss, logits[order], chosen[order]).item() == pytest.approx(straight.item())
+
+
+@over_losses
+def test_needs_are_known_and_enough(name: str) -> None:
+    loss, given = build(name), context()
+    assert loss.needs <= set(get_args(Need))
+    if "teacher_log_probs" not in loss.needs:
+        given.teacher_log_probs = None
+    if "level_log_probs" not in loss.needs:
+        given.level_log_probs = None
+    assert loss.rows(given).keys() == loss.rows(context()).keys()
+
+
+@over_losses
+def test_config_is_a_strict_section(name: str) -> None:
+    module = plugins.load(PACKAGE, name)
+    config = validate_section(module.Config, {"name": name, **EXAMPLES.get(name, {})})
+    assert isinstance(config, PluginConfig)
+    assert validate_section(module.Config, config.as_dict()) == config
+    with pytest.raises(ConfigError, match="unknown key 'lamda'"):
+        validate_section(module.Config, {"name": name, "lamda": 0.5})

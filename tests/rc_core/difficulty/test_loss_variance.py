@@ -1,0 +1,154 @@
+"""The degrees of difficulty: against numpy, and what happens where nothing tells samples apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rc_core.difficulty.loss_variance import (
+    Config,
+    check_levels,
+    difficulty_degree,
+    loss_variance,
+    per_sample_losses,
+    variance_shares,
+)
+from rc_core.errors import ConfigError, TrialError
+from rc_core.schema import validate_section
+
+LOSSES = np.random.default_rng(0).gamma(0.7, size=(5, 200))
+
+
+def test_loss_variance_is_the_population_variance() -> None:
+    found = loss_variance(torch.tensor(LOSSES))
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), np.var(LOSSES, axis=0, ddof=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_difficulty_degree_is_the_paper_s_formula(alpha: float, dtype: torch.dtype) -> None:
+    degree = difficulty_degree(torch.tensor(LOSSES, dtype=dtype), alpha)
+    variances = []
+    for i in range(LOSSES.shape[1]):
+        mean = sum(LOSSES[t, i] for t in range(5)) / 5
+        variances.append(sum((LOSSES[t, i] - mean) ** 2 for t in range(5)) / 5)
+    low, high = min(variances), max(variances)
+    expected = [alpha + (1 - alpha) * (v - low) / (high - low) for v in variances]
+    assert degree.dtype == torch.float32 and degree.shape == (200,)
+    np.testing.assert_allclose(degree.numpy(), expected, rtol=1e-5)
+    assert degree.min().item() == pytest.approx(alpha) and degree.max().item() == 1.0
+
+
+def test_degree_does_not_depend_on_the_order_of_levels_or_on_a_shift() -> None:
+    losses = torch.tensor(LOSSES)
+    expected = difficulty_degree(losses, 0.3)
+    assert difficulty_degree(losses.flip(0), 0.3).allclose(expected)
+    assert difficulty_degree(losses + 2.0, 0.3).allclose(expected)
+    assert difficulty_degree(losses * 7.0, 0.3).allclose(expected)
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        np.zeros((5, 4)),
+        np.full((3, 4), 0.1),  # 0.1 + 0.1 + 0.1 is not exactly 0.3
+        np.array([[0.1, 1.1, 7.1], [0.2, 1.2, 7.2], [0.4, 1.4, 7.4]]),  # equal but for rounding
+        np.array([[0.3, 0.3], [0.7, 0.7]]),
+        np.array([[0.3], [0.7]]),  # one sample
+        np.array([[0.3, 2.0, 5.0]]),  # one level
+    ],
+)
+def test_equal_variances_leave_the_teacher_as_it_is(losses: np.ndarray) -> None:
+    assert difficulty_degree(torch.tensor(losses), 0.2).tolist() == [1.0] * losses.shape[1]
+
+
+def test_small_but_real_differences_are_used() -> None:
+    losses = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1e-4, 2e-4]])
+    assert difficulty_degree(losses, 0.5).tolist() == pytest.approx([0.5, 0.625, 1.0])
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
+def test_alpha_outside_its_range(alpha: float) -> None:
+    with pytest.raises(ValueError, match="alpha must be in"):
+        difficulty_degree(torch.tensor(LOSSES), alpha)
+
+
+@pytest.mark.parametrize("shape", [(5, 0), (0, 5), (5,), (2, 3, 4)])
+def test_losses_of_a_wrong_shape(shape: tuple[int, ...]) -> None:
+    for function in (loss_variance, variance_shares, lambda losses: difficulty_degree(losses, 0.5)):
+        with pytest.raises(ValueError, match="must be \\(levels, samples\\)"):
+            function(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_diverged_level_is_named(bad: float) -> None:
+    losses = torch.tensor(LOSSES)
+    losses[1, 7] = bad
+    losses[4, [3, 5]] = bad
+    with pytest.raises(TrialError, match=r"level 0\.35 \(1\), level 0\.85 \(2\)"):
+        check_levels(losses, (0.2, 0.35, 0.5, 0.65, 0.85))
+    with pytest.raises(TrialError, match=r"level 1 \(1\), level 4 \(2\)"):
+        difficulty_degree(losses, 0.5)
+    check_levels(torch.tensor(LOSSES), (0.2, 0.35, 0.5, 0.65, 0.85))
+
+
+def test_per_sample_losses_are_cross_entropies() -> None:
+    logits = torch.randn(3, 10, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(10) % 4
+    expected = [
+        torch.nn.functional.cross_entropy(level, labels, reduction="none") for level in logits
+    ]
+    found = per_sample_losses(logits.log_softmax(-1), labels)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize(
+    ("shape", "samples"), [((3, 10, 4), 9), ((10, 4), 10), ((3, 4, 10, 1), 10)]
+)
+def test_per_sample_losses_of_wrong_shapes(shape: tuple[int, ...], samples: int) -> None:
+    with pytest.raises(ValueError, match="must be \\(levels, samples, classes\\)"):
+        per_sample_losses(torch.zeros(shape), torch.zeros(samples, dtype=torch.int64))
+
+
+def test_variance_shares_by_hand() -> None:
+    # sample 0: mean 2, deviations -1, -1, 2; sample 1: mean 1, deviations 0, 1, -1
+    losses = torch.tensor([[1.0, 1.0], [1.0, 2.0], [4.0, 0.0]])
+    assert variance_shares(losses) == pytest.approx([1 / 8, 2 / 8, 5 / 8])
+    assert sum(variance_shares(torch.tensor(LOSSES))) == pytest.approx(1.0)
+    assert variance_shares(torch.full((3, 4), 0.1)) == [None, None, None]
+
+
+def config_of(**values: Any) -> Config:
+    return validate_section(Config, {"name": "loss_variance", **values})
+
+
+def test_defaults_are_the_paper_s_five_levels() -> None:
+    config = config_of()
+    assert config.levels == (0.2, 0.35, 0.5, 0.65, 0.85)
+    assert (config.mode, config.epochs, config.learning_rate) == ("gradual", 1.0, None)
+    assert config_of(levels=[0, 0.5]).levels == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"levels": []}, "at least two strictly increasing"),
+        ({"levels": [0.5]}, "at least two strictly increasing"),
+        ({"levels": [0.5, 0.2]}, "at least two strictly increasing"),
+        ({"levels": [0.2, 0.2]}, "at least two strictly increasing"),
+        ({"levels": [0.2, 1.0]}, "less than 1"),
+        ({"levels": [-0.1, 0.5]}, "greater than or equal to 0"),
+        ({"levels": 0.5}, "tuple"),
+        ({"mode": "joint"}, "mode"),
+        ({"epochs": 0}, "greater than 0"),
+        ({"learning_rate": 0.0}, "greater than 0"),
+    ],
+)
+def test_bad_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config_of(**values)
