@@ -1,0 +1,138 @@
+"""The parts of the `files` task's configuration: label maps, sources, roles.
+
+Raw labels are spelled as strings, so that a configuration that went through JSON is the same again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from rc_core.data._sources import BOOLEAN_HINT, SUFFIXES, raw_label
+from rc_core.data._task import ROLES, Role
+from rc_core.schema import Section
+
+_SUITE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
+
+
+def _label_map(value: Any) -> Any:
+    """Spell the raw labels as `raw_label` does; a list of names stands for a map to themselves."""
+    if isinstance(value, tuple | list):
+        value = {name: name for name in value}
+    if not isinstance(value, Mapping):
+        return value
+    for raw, name in value.items():
+        if not isinstance(raw, str | int):
+            raise ValueError(f"labels in the file must be integers or strings, not {raw!r}")
+        if isinstance(name, bool):
+            raise ValueError(f"the name of label {raw!r} must be a string; {BOOLEAN_HINT}")
+    spelled = [raw_label(raw) for raw in value]
+    if len(set(spelled)) < len(spelled):
+        raise ValueError("labels in the file must differ (1 and '1' are the same)")
+    return dict(zip(spelled, value.values(), strict=True))
+
+
+def _name_map(value: Any) -> Any:
+    if isinstance(value, Mapping) and any(
+        isinstance(part, bool) for pair in value.items() for part in pair
+    ):
+        raise ValueError(f"must map label names to label names; {BOOLEAN_HINT}")
+    return value
+
+
+def _raw_labels(value: Any) -> Any:
+    if isinstance(value, tuple | list) and all(isinstance(item, str | int) for item in value):
+        return tuple(raw_label(item) for item in value)
+    return value
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _as_source(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"file": value}
+    if not isinstance(value, Mapping | Source):
+        raise ValueError("must be a path, or {file: PATH, ...}")
+    return value
+
+
+def _path(value: str) -> str:
+    if Path(value).suffix.lower() not in SUFFIXES:
+        raise ValueError(f"must be a file that ends in one of {', '.join(SUFFIXES)}")
+    return value
+
+
+LabelName = Annotated[str, Field(min_length=1)]
+LabelMap = Annotated[dict[str, LabelName], BeforeValidator(_label_map)]
+RawLabels = Annotated[tuple[str, ...], BeforeValidator(_raw_labels)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class Source(Section):
+    """One file of a role; a plain path stands for `{file: PATH}`.
+
+    Attributes:
+        file: relative to data_dir.
+        labels: raw label -> this suite's label, where it differs from the task's. Out-of-
+            distribution roles only.
+        drop_labels: raw labels whose rows are left out; the task's, unless `labels` is given.
+        merge: task label -> suite label, where the names differ. A task label that is neither
+            merged nor a suite label is always wrong. Out-of-distribution roles only.
+        slice: columns by whose values results are also reported apart.
+        exclude: files whose pairs are left out of this one (same text columns).
+    """
+
+    file: str
+    labels: LabelMap | None = None
+    drop_labels: RawLabels | None = None
+    merge: Annotated[dict[str, str], BeforeValidator(_name_map)] = Field(default_factory=dict)
+    slice: Names = ()
+    exclude: Names = ()
+
+    @field_validator("file")
+    @classmethod
+    def _check_file(cls, value: str) -> str:
+        return _path(value)
+
+    @field_validator("exclude")
+    @classmethod
+    def _check_exclude(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_path(path) for path in value)
+
+
+AnySource = Annotated[Source, BeforeValidator(_as_source)]
+Suites = dict[str, AnySource]
+
+
+class Roles(Section):
+    """Which file plays which role (`rc_core.data._task`); OOD roles hold named suites."""
+
+    train: AnySource
+    id_dev: AnySource | None = None
+    ood_dev: Annotated[Suites, Field(min_length=1)]
+    id_test: AnySource | None = None
+    ood_test: Suites = Field(default_factory=dict)
+
+    @field_validator("ood_dev", "ood_test")
+    @classmethod
+    def _check_names(cls, value: Suites) -> Suites:
+        wrong = [name for name in value if not _SUITE_NAME.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"names of suites must be letters, digits, _ and -, not {wrong}")
+        return value
+
+    def sources(self) -> Iterator[tuple[Role, str, Source]]:
+        """Yield role, suite and source of every file."""
+        for role in ROLES:
+            part = getattr(self, role)
+            if isinstance(part, Source):
+                yield role, "files", part
+            else:
+                for suite, source in (part or {}).items():
+                    yield role, suite, source

@@ -1,0 +1,187 @@
+"""Reading columns out of parquet, JSON Lines, CSV and TSV files, and what labels in them mean.
+
+Everything that is wrong with a file is a `DataError` that names the file; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from rc_core.errors import DataError, Problem, did_you_mean
+
+SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
+
+# YAML 1.1 reads yes, no, on and off as booleans.
+BOOLEAN_HINT = "YAML reads yes, no, on and off as booleans; put them in quotes to mean the words"
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the values of some columns, each a list with one entry per row.
+
+    The suffix tells the format: `.parquet`; `.jsonl`, one object a line; `.csv`, comma-separated
+    with double quotes around values where needed, line breaks allowed inside; `.tsv`,
+    tab-separated without any quoting (as GLUE's files: a quotation mark is just a character). CSV
+    and TSV have a header line, and their values are strings.
+
+    Raises:
+        DataError: no such file, not of its format, no rows, or a column is missing.
+    """
+    readers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _delimited, ".tsv": _delimited}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(Problem(str(path), f"must end in one of {', '.join(SUFFIXES)}"))
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise DataError(
+            Problem(str(path), f"must be a {path.suffix[1:]} file, but is {what}; check data_dir")
+        )
+    try:
+        values = reader(path, columns)
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise DataError(
+            Problem(
+                str(path),
+                f"must be a {path.suffix[1:]} file (UTF-8), but cannot be read: "
+                f"{str(error).splitlines()[0]}",
+            )
+        ) from error
+    if not values[columns[0]]:
+        raise DataError(Problem(str(path), "must hold rows, but has none"))
+    return values
+
+
+def texts(path: Path, column: str, values: Sequence[Any]) -> list[str]:
+    """Return a column as texts; a missing one is empty.
+
+    Raises:
+        DataError: a value is no text.
+    """
+    wrong = [i for i, value in enumerate(values) if not isinstance(value, str | None)]
+    if wrong:
+        first = values[wrong[0]]
+        raise DataError(
+            Problem(
+                str(path),
+                f"column '{column}' must hold texts, but {len(wrong)} rows do not "
+                f"(first: row {wrong[0]}, {first!r})",
+            )
+        )
+    return [value or "" for value in values]
+
+
+def raw_label(value: Any) -> str:
+    """Return how a label is spelled in a `labels` map: 1, 1.0 and "1" are all `1`.
+
+    Booleans, and the strings that look like them, are `true` and `false`; a missing label is "".
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = str(value).strip()
+    return text.lower() if text.lower() in ("true", "false") else text
+
+
+def label_ids(
+    path: Path,
+    column: str,
+    values: Sequence[Any],
+    *,
+    labels: Mapping[str, str],
+    drop: Sequence[str] = (),
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which rows to keep and their labels.
+
+    Args:
+        values: N labels as they are in the file.
+        labels: raw label -> name; ids count the names in the order in which they come first.
+        drop: raw labels whose rows are left out.
+
+    Returns:
+        Rows (K,) and ids (K,).
+
+    Raises:
+        DataError: labels that are in neither, each with its count.
+    """
+    ids = {name: i for i, name in enumerate(label_names(labels))}
+    raw = [raw_label(value) for value in values]
+    unknown = Counter(label for label in raw if label not in labels and label not in drop)
+    if unknown:
+        hint = f" ({BOOLEAN_HINT})" if {"true", "false"} & {*labels, *unknown} else ""
+        raise DataError(
+            Problem(
+                str(path),
+                f"column '{column}' holds labels that the map does not know: "
+                + ", ".join(f"{label!r} in {count} rows" for label, count in unknown.most_common(8))
+                + (", ..." if len(unknown) > 8 else "")
+                + f"; known are {list(labels)}; add them to labels, or to drop_labels{hint}",
+            )
+        )
+    rows = [i for i, label in enumerate(raw) if label in labels]
+    return np.array(rows, np.int64), np.array([ids[labels[raw[i]]] for i in rows], np.int64)
+
+
+def label_names(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of a `labels` map, each once, in the order in which they come first."""
+    return tuple(dict.fromkeys(labels.values()))
+
+
+def _parquet(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
+    _require(path, columns, pa.parquet.read_schema(path).names)
+    table = pa.parquet.read_table(path, columns=list(dict.fromkeys(columns)))
+    return {name: table[name].to_pylist() for name in columns}
+
+
+def _delimited(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
+    if path.suffix.lower() == ".tsv":
+        parse = pa.csv.ParseOptions(delimiter="\t", quote_char=False)
+    else:
+        parse = pa.csv.ParseOptions(newlines_in_values=True)
+    with pa.csv.open_csv(path, parse_options=parse) as head:
+        _require(path, columns, head.schema.names)
+    # As strings, a text "NA" or "1" stays what it is.
+    convert = pa.csv.ConvertOptions(
+        include_columns=list(dict.fromkeys(columns)),
+        column_types={name: pa.string() for name in columns},
+        strings_can_be_null=False,
+    )
+    table = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
+    return {name: table[name].to_pylist() for name in columns}
+
+
+def _jsonl(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
+    values: dict[str, list[Any]] = {name: [] for name in columns}
+    with path.open(encoding="utf-8-sig") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(Problem(where, f"must be JSON, but is not: {error}")) from error
+            if not isinstance(row, dict):
+                raise DataError(Problem(where, f"must be a JSON object, but is {row!r:.60}"))
+            _require(Path(where), columns, list(row))
+            for name in columns:
+                values[name].append(row[name])
+    return values
+
+
+def _require(where: Path, columns: Sequence[str], names: Sequence[str]) -> None:
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise DataError(
+            Problem(str(where), f"must have a column '{column}': {did_you_mean(column, names)}")
+            for column in missing
+        )

@@ -1,0 +1,131 @@
+"""Where splits come from: stratified samples, carving id_dev, taking overlap out of earlier roles.
+
+Overlap (the same `pair_key`) is removed from the side that is used earlier: test wins over dev, dev
+over train, and out-of-distribution over in-distribution within dev. Test splits are never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rc_core.data._task import TEST_ROLES, Role, Split, pair_key
+from rc_core.errors import Problem
+
+# More than this share of a split lost to overlap means that something is wrong with the files.
+MAX_OVERLAP = 0.05
+
+# Each of these loses what any role before it holds.
+_LOSERS: tuple[Role, ...] = ("ood_dev", "id_dev", "train")
+
+
+def split_keys(split: Split) -> list[str]:
+    """Return each sample's pair key."""
+    if split.second is None:
+        return [pair_key(first, None) for first in split.first]
+    return [pair_key(*pair) for pair in zip(split.first, split.second, strict=True)]
+
+
+def shares(total: int, weights: Sequence[float] | NDArray[np.int64]) -> list[int]:
+    """Return whole numbers in proportion to `weights` that add up to `total`.
+
+    Largest remainders get the rest; ties go to the first. Nothing is shared among no weights.
+    """
+    exact = total * np.asarray(weights, np.float64) / max(float(np.sum(weights)), 1e-12)
+    # Without rounding, 0.3 * 10 falls below 3.
+    whole = np.floor(np.round(exact, 9)).astype(np.int64)
+    rest = np.argsort(-(exact - whole).round(9), kind="stable")[: total - int(whole.sum())]
+    whole[rest] += 1
+    return [int(number) for number in whole]
+
+
+def stratified_sample(
+    labels: NDArray[np.int64], size: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return `size` rows, drawn without replacement, with the labels' shares kept; sorted.
+
+    Args:
+        labels: (N,) with N >= size.
+    """
+    present, counts = np.unique(labels, return_counts=True)
+    chosen = [
+        generator.permutation(np.flatnonzero(labels == label))[:number]
+        for label, number in zip(present, shares(size, counts), strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def id_dev_size(num_samples: int) -> int:
+    """Return how many training samples become id_dev: 5 % or 1,000, but at most 20 %."""
+    return min(max(round(0.05 * num_samples), 1_000), num_samples // 5)
+
+
+def carve_id_dev(train: Split, generator: np.random.Generator) -> tuple[Split, Split]:
+    """Return train without id_dev, and id_dev, drawn with the labels' shares kept.
+
+    Samples with the same pair key go to the same side, so that repeated pairs cost nothing; with
+    repeats id_dev may be larger than `id_dev_size` by a few.
+    """
+    first_of: dict[str, int] = {}
+    groups = np.array(
+        [first_of.setdefault(key, i) for i, key in enumerate(split_keys(train))], dtype=np.int64
+    )
+    heads, sizes = np.unique(groups, return_counts=True)
+    budget = np.bincount(train.labels, minlength=len(train.label_names))
+    room = np.array(shares(id_dev_size(len(train)), budget))
+    chosen = []
+    for position in generator.permutation(len(heads)):
+        label = train.labels[heads[position]]
+        if room[label] > 0:
+            room[label] -= sizes[position]
+            chosen.append(heads[position])
+    carved = np.isin(groups, np.array(chosen, dtype=np.int64))
+    id_dev = replace(train.take(np.flatnonzero(carved)), role="id_dev")
+    return train.take(np.flatnonzero(~carved)), id_dev
+
+
+def remove_overlap(
+    splits: Sequence[Split], *, allow: bool = False
+) -> tuple[list[Split], dict[str, int], list[Problem]]:
+    """Take samples that a later role holds as well out of the dev roles and train.
+
+    Args:
+        splits: in any order.
+        allow: do not mind that more than `MAX_OVERLAP` of a split goes.
+
+    Returns:
+        The splits in the same order; `<role>.<suite>` -> samples removed, for every dev and train
+        split; and a problem for each split that loses too much.
+    """
+    taken = {key for split in splits if split.role in TEST_ROLES for key in split_keys(split)}
+    kept: dict[str, Split] = {}
+    removed: dict[str, int] = {}
+    problems: list[Problem] = []
+    for role in _LOSERS:
+        added: set[str] = set()
+        for split in splits:
+            if split.role != role:
+                continue
+            keys = split_keys(split)
+            rows = np.array([i for i, key in enumerate(keys) if key not in taken], dtype=np.int64)
+            added.update(keys)
+            lost = len(split) - len(rows)
+            removed[split.name] = lost
+            kept[split.name] = split.take(rows) if lost else split
+            if lost > MAX_OVERLAP * len(split) and not allow:
+                problems.append(_too_much(split, lost))
+        taken |= added
+    return [kept.get(split.name, split) for split in splits], removed, problems
+
+
+def _too_much(split: Split, lost: int) -> Problem:
+    share = 100 * lost / len(split)
+    return Problem(
+        f"task.{split.name}",
+        f"at most {100 * MAX_OVERLAP:g} % of a split may also be in a split that wins over it "
+        f"(test over dev over train), but {lost} of {len(split)} pairs are ({share:.1f} %); "
+        "leave them out on the test side (exclude: FILE), or set allow_overlap: true to drop them",
+    )

@@ -1,0 +1,209 @@
+"""What a task is: splits with roles, label maps, and how out-of-distribution labels collapse.
+
+Roles (which stage may look at a split):
+    train     fitting
+    id_dev    selection on in-distribution data
+    ood_dev   selection on out-of-distribution data
+    id_test   after selection only
+    ood_test  after selection only
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rc_core.errors import DataError, Problem
+
+Role = Literal["train", "id_dev", "ood_dev", "id_test", "ood_test"]
+ROLES: tuple[Role, ...] = ("train", "id_dev", "ood_dev", "id_test", "ood_test")
+DEV_ROLES: tuple[Role, ...] = ("id_dev", "ood_dev")
+TEST_ROLES: tuple[Role, ...] = ("id_test", "ood_test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One evaluated (or trained-on) set of texts.
+
+    Attributes:
+        role: what it may be used for.
+        suite: its name within the role (`hans`); the task's own name for in-distribution roles.
+        first: N texts.
+        second: N texts for pairs, None for single texts.
+        labels: (N,) integers into `label_names`.
+        label_names: this suite's labels; may be fewer than the task's.
+        merge: task label -> suite label, where they differ. A predicted task label is looked up
+            here, then by its own name; one that has neither is always wrong (FEVER's symmetric
+            sets know no NOT ENOUGH INFO).
+        slices: name -> N values, reported apart as `<name>.<value>`.
+        headline: (slice, value): the role's own figures count only these samples (HANS: subcases
+            that ood_dev does not hold). None: all of them.
+    """
+
+    role: Role
+    suite: str
+    first: Sequence[str]
+    second: Sequence[str] | None
+    labels: NDArray[np.int64]
+    label_names: tuple[str, ...]
+    merge: Mapping[str, str] = field(default_factory=dict)
+    slices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    headline: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        size = len(self.first)
+        assert self.labels.shape == (size,)
+        assert self.second is None or len(self.second) == size
+        assert all(len(values) == size for values in self.slices.values())
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def name(self) -> str:
+        return f"{self.role}.{self.suite}"
+
+    def headline_rows(self) -> NDArray[np.bool_]:
+        """Return which samples the role's own figures count, shape (N,)."""
+        if self.headline is None:
+            return np.ones(len(self), dtype=np.bool_)
+        name, value = self.headline
+        return np.array([each == value for each in self.slices[name]], dtype=np.bool_)
+
+    def take(self, rows: NDArray[np.int64]) -> Split:
+        """Return the split reduced to `rows` (indices, in the order given)."""
+        chosen = rows.tolist()
+        return replace(
+            self,
+            first=[self.first[i] for i in chosen],
+            second=None if self.second is None else [self.second[i] for i in chosen],
+            labels=self.labels[rows],
+            slices={key: [values[i] for i in chosen] for key, values in self.slices.items()},
+        )
+
+    def collapse(self, task_labels: Sequence[str]) -> NDArray[np.int64]:
+        """Return, for each task label, the suite label it counts as, or -1 for none.
+
+        Shape (len(task_labels),). The argmax is taken over the task's labels first and merged
+        afterwards (McCoy et al. 2019, HANS).
+        """
+        position = {label: i for i, label in enumerate(self.label_names)}
+        return np.array(
+            [position.get(self.merge.get(label, label), -1) for label in task_labels],
+            dtype=np.int64,
+        )
+
+    def digest(self) -> str:
+        """Return a SHA-256 over texts and labels, in order."""
+        state = hashlib.sha256()
+        for i, first in enumerate(self.first):
+            second = "" if self.second is None else self.second[i]
+            state.update(f"{first}\x1f{second}\x1f{self.label_names[self.labels[i]]}\x1e".encode())
+        return state.hexdigest()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task.
+
+    Attributes:
+        name: plugin name.
+        label_names: the labels a model predicts, in the order of its outputs.
+        splits: every split; exactly one has role train, exactly one id_dev.
+        notes: counts that belong in every record (`removed_overlap/...`, `truncated`, ...).
+        bias_conflicting: (N_train,) whether the shortcut points to the wrong label, where the
+            task's generator knows it; else None. Never used in training, only to check claims.
+    """
+
+    name: str
+    label_names: tuple[str, ...]
+    splits: tuple[Split, ...]
+    notes: Mapping[str, float] = field(default_factory=dict)
+    bias_conflicting: NDArray[np.bool_] | None = None
+
+    def of_role(self, role: Role) -> tuple[Split, ...]:
+        return tuple(split for split in self.splits if split.role == role)
+
+    @property
+    def train(self) -> Split:
+        return self.of_role("train")[0]
+
+    @property
+    def id_dev(self) -> Split:
+        return self.of_role("id_dev")[0]
+
+    def digest(self) -> str:
+        """Return a digest of everything selection can see: train and the dev roles."""
+        state = hashlib.sha256("|".join(self.label_names).encode())
+        for split in self.splits:
+            if split.role not in TEST_ROLES:
+                state.update(f"{split.name}:{split.digest()}".encode())
+        return state.hexdigest()[:16]
+
+
+class TaskModule(Protocol):
+    """What a file in rc_core/data has to define besides its `Config`."""
+
+    def load(self, config: object) -> Task: ...
+
+
+def pair_key(first: str, second: str | None) -> str:
+    """Return the key by which a pair counts as the same: lowercased, alphanumerics only."""
+    texts = first if second is None else f"{first}\x1f{second}"
+    return "".join(ch for ch in texts.lower() if ch.isalnum() or ch == "\x1f")
+
+
+def check_task(task: Task) -> Task:
+    """Check what every task must hold and return it.
+
+    Raises:
+        DataError: all problems at once: a missing role, an empty split, one label only, labels
+            outside the map, a suite whose labels no task label reaches, an empty text.
+    """
+    problems: list[Problem] = []
+    for role in ("train", "id_dev", "ood_dev"):
+        if not task.of_role(role):
+            problems.append(Problem(f"task.{role}", "a task needs this split, but there is none"))
+    for split in task.splits:
+        problems.extend(check_split(split, task.label_names))
+    names = [split.name for split in task.splits]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        problems.append(Problem(f"task.{name}", "suite names must differ within a role"))
+    if problems:
+        raise DataError(problems)
+    return task
+
+
+def check_split(split: Split, task_labels: tuple[str, ...]) -> list[Problem]:
+    """Return what is wrong with one split of a task with the given labels."""
+    where = f"task.{split.name}"
+    if len(split) == 0:
+        return [Problem(where, "must hold samples, but is empty")]
+    problems = []
+    present = np.unique(split.labels)
+    if present.size < 2:
+        only = split.label_names[int(present[0])]
+        problems.append(Problem(where, f"must hold at least two labels, but has only '{only}'"))
+    reached = split.collapse(task_labels)
+    unreached = [split.label_names[i] for i in present.tolist() if i not in reached]
+    if unreached:
+        problems.append(
+            Problem(
+                where,
+                f"labels {unreached} are reached by none of the task's labels {list(task_labels)}; "
+                "add a merge (task label: suite label)",
+            )
+        )
+    texts = [("first text", split.first), ("second text", split.second or ())]
+    for kind, column in texts:
+        empty = [i for i, text in enumerate(column) if not text.strip()]
+        if empty:
+            problems.append(
+                Problem(where, f"{len(empty)} rows have an empty {kind} (first: row {empty[0]})")
+            )
+    return problems

@@ -1,0 +1,217 @@
+"""Anyone's own sentence or sentence-pair classification data, from parquet, jsonl, csv or tsv.
+
+task:
+  name: files
+  data_dir: ../somewhere
+  text: [sentence1, sentence2]                 # one or two columns
+  label: label
+  labels: {0: entailment, 1: neutral, 2: contradiction}
+  roles:
+    train: a/train.parquet
+    id_dev: a/trial.parquet                    # optional: else carved from train
+    id_test: a/test.parquet                    # optional
+    ood_dev: {suite_x: x/dev.jsonl}
+    ood_test:                                  # optional
+      suite_y: {file: y/test.tsv, labels: {0: entailment, 1: not_entailment},
+                merge: {neutral: not_entailment, contradiction: not_entailment},
+                slice: subcase, exclude: x/dev.jsonl}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from rc_core.config import PluginConfig
+from rc_core.data._files_schema import LabelMap, RawLabels, Roles, Source
+from rc_core.data._sources import label_ids, label_names, read_columns, texts
+from rc_core.data._splits import (
+    carve_id_dev,
+    remove_overlap,
+    split_keys,
+    stratified_sample,
+)
+from rc_core.data._task import ROLES, Role, Split, Task, check_split, check_task, pair_key
+from rc_core.errors import DataError, Problem, did_you_mean
+
+
+class Config(PluginConfig):
+    """Where the data is.
+
+    Attributes:
+        data_dir: folder of the files, relative to the current directory; `~` is the home folder.
+        text: one column, or two for pairs.
+        label_column: column of the labels; `label` in YAML.
+        labels: raw label in the files -> name; ids count the names in the order given. A list of
+            names is a map of each to itself.
+        drop_labels: raw labels whose rows are left out; any other raw label is an error.
+        roles: the files.
+        seed: of carving id_dev and of `limit`.
+        limit: keep this many training samples (the labels' shares kept); null keeps all.
+        allow_overlap: accept that more than 5 % of a split is removed because a split that wins
+            over it holds the same pairs.
+    """
+
+    name: Literal["files"] = "files"
+    data_dir: str = "."
+    text: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    label_column: Annotated[str, Field(alias="label")] = "label"
+    labels: LabelMap
+    drop_labels: RawLabels = ()
+    roles: Roles
+    seed: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1)] | None = None
+    allow_overlap: bool = False
+
+    @field_validator("labels")
+    @classmethod
+    def _check_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        if len(label_names(value)) < 2:
+            raise ValueError("must name at least two labels")
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Config:
+        found = []
+        if len({*self.text, self.label_column}) < len(self.text) + 1:
+            found.append("text and label must be different columns")
+        for role, suite, source in self.roles.sources():
+            place = f"roles.{role}.{suite}" if role.startswith("ood") else f"roles.{role}"
+            found += [f"{place}.{problem}" for problem in _source_problems(self, role, source)]
+        both = [raw for raw in self.drop_labels if raw in self.labels]
+        if both:
+            found.append(f"drop_labels must not be in labels, as {both} are")
+        if found:
+            raise ValueError("; ".join(found))
+        return self
+
+    def path(self, file: str) -> Path:
+        """Return where a file is."""
+        return Path(self.data_dir).expanduser() / Path(file).expanduser()
+
+    def label_map(self, source: Source) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Return a source's raw label -> name, and the raw labels that it drops."""
+        if source.labels is not None:
+            return source.labels, source.drop_labels or ()
+        return self.labels, self.drop_labels if source.drop_labels is None else source.drop_labels
+
+
+def _source_problems(config: Config, role: Role, source: Source) -> list[str]:
+    """Return what contradicts the task's labels, each beginning with the key at fault."""
+    if not role.startswith("ood"):
+        given = [key for key in ("labels", "merge") if getattr(source, key)]
+        return [f"{key} is for out-of-distribution suites only" for key in given]
+    labels, drop = config.label_map(source)
+    task_names, suite_names = label_names(config.labels), label_names(labels)
+    both = [raw for raw in drop if raw in labels]
+    found = [f"drop_labels must not be in labels, as {both} are"] if both else []
+    for task_label, suite_label in source.merge.items():
+        if task_label not in task_names:
+            found.append(
+                f"merge maps labels of the task, and '{task_label}' is none: "
+                f"{did_you_mean(task_label, task_names)}"
+            )
+        if suite_label not in suite_names:
+            found.append(
+                f"merge maps to labels of the suite, and '{suite_label}' is none: "
+                f"{did_you_mean(suite_label, suite_names)}"
+            )
+    reached = {source.merge.get(name, name) for name in task_names}
+    unreached = [name for name in suite_names if name not in reached]
+    if unreached:
+        found.append(
+            f"merge must say which of the task's labels {list(task_names)} stand for {unreached}"
+        )
+    return found
+
+
+def load(config: Config) -> Task:
+    """Read every file and return the task.
+
+    Raises:
+        DataError: everything that is wrong with the files, at once: missing files and columns,
+            unknown labels, one label only, empty texts; or too much overlap between roles.
+    """
+    notes: dict[str, float] = {}
+    splits: list[Split] = []
+    problems: list[Problem] = []
+    for role, suite, source in config.roles.sources():
+        try:
+            split = _read(config, role, suite, source, notes)
+        except DataError as error:
+            problems += [Problem(f"task.{role}.{suite}", str(each)) for each in error.problems]
+            continue
+        splits.append(split)
+        where = f"task.{split.name} ({config.path(source.file)})"
+        found = check_split(split, label_names(config.labels))
+        problems += [Problem(where, each.message) for each in found]
+    if problems:
+        raise DataError(problems)
+    splits, removed, problems = remove_overlap(splits, allow=config.allow_overlap)
+    if problems:
+        raise DataError(problems)
+    notes |= {f"removed_overlap/{name}": count for name, count in removed.items()}
+    train = next(split for split in splits if split.role == "train")
+    others = [split for split in splits if split.role != "train"]
+    if config.roles.id_dev is None:
+        train, id_dev = carve_id_dev(train, np.random.default_rng([config.seed, 0]))
+        others.append(id_dev)
+        notes["carved/id_dev.files"] = len(id_dev)
+    if config.limit is not None and config.limit < len(train):
+        generator = np.random.default_rng([config.seed, 1])
+        notes["left_out_by_limit/train.files"] = len(train) - config.limit
+        train = train.take(stratified_sample(train.labels, config.limit, generator))
+    ordered = sorted([train, *others], key=lambda split: ROLES.index(split.role))
+    return check_task(
+        Task(
+            name="files",
+            label_names=label_names(config.labels),
+            splits=tuple(ordered),
+            notes=notes,
+        )
+    )
+
+
+def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[str, float]) -> Split:
+    path = config.path(source.file)
+    columns = read_columns(path, [*config.text, config.label_column, *source.slice])
+    labels, drop = config.label_map(source)
+    rows, ids = label_ids(
+        path, config.label_column, columns[config.label_column], labels=labels, drop=drop
+    )
+    kept = rows.tolist()
+    chosen = [texts(path, name, [columns[name][i] for i in kept]) for name in config.text]
+    split = Split(
+        role=role,
+        suite=suite,
+        first=chosen[0],
+        second=chosen[1] if len(chosen) == 2 else None,
+        labels=ids,
+        label_names=label_names(labels),
+        merge=source.merge,
+        slices={name: [_slice_value(columns[name][i]) for i in kept] for name in source.slice},
+    )
+    if drop:
+        notes[f"dropped_labels/{split.name}"] = len(columns[config.label_column]) - len(rows)
+    if source.exclude:
+        excluded = set().union(*(_keys(config, file) for file in source.exclude))
+        keep = [i for i, key in enumerate(split_keys(split)) if key not in excluded]
+        notes[f"excluded/{split.name}"] = len(split) - len(keep)
+        split = split.take(np.array(keep, dtype=np.int64))
+    return split
+
+
+def _keys(config: Config, file: str) -> set[str]:
+    path = config.path(file)
+    columns = read_columns(path, config.text)
+    first, *second = (texts(path, name, columns[name]) for name in config.text)
+    if not second:
+        return {pair_key(text, None) for text in first}
+    return {pair_key(*pair) for pair in zip(first, second[0], strict=True)}
+
+
+def _slice_value(value: Any) -> str:
+    return "missing" if value is None or value == "" else str(value)

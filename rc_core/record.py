@@ -1,0 +1,199 @@
+"""The result of one trial: typed, versioned, JSON. Files are the truth; everything else is a view.
+
+    trials/<id>/record.json                      this
+    trials/<id>/model/                           weights, tokenizer (rc_core.models)
+    trials/<id>/predictions/<role>.<suite>.parquet   idx, label, one log-probability per task label
+    trials/<id>/checkpoint/                      only while unfinished
+
+No torch here: `rc-sweep status` and `pareto` read records.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from rc_core.errors import StaleAttemptError, StorageError
+
+SCHEMA_VERSION = 1
+Status = Literal["running", "finished", "stopped", "failed"]
+
+
+def _none_is_nan(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+# JSON has no NaN: an undefined metric is null in the file and NaN in Python.
+MetricValue = Annotated[float, BeforeValidator(_none_is_nan)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class RungRecord(_Part):
+    """A quick evaluation during training, on a fixed sample of the dev roles.
+
+    Attributes:
+        step: optimizer steps done.
+        progress: share of all steps done, in (0, 1].
+        seconds: training time of the trial so far.
+        metrics: keys `rung/id_dev/accuracy`, `rung/ood_dev/accuracy`, ... and `rung/train_loss`.
+    """
+
+    step: int
+    progress: float
+    seconds: float
+    metrics: dict[str, MetricValue]
+
+
+class TrialRecord(_Part):
+    """Everything known about one trial.
+
+    Attributes:
+        id: ours, `t0007`; Ray's and MLflow's ids hang on it.
+        status: running (valid after each rung), finished, stopped by a scheduler, or failed.
+        name: short, made of what differs from the defaults: `magnitude-70 rmc a=0.5`.
+        config: the resolved configuration (`rc_core.config.decode` reads it back).
+        fingerprint: of `config`.
+        reference: True for the dense, vanilla trial that *is* the teacher.
+        attempt: fencing token of the driver under which this was written (0: no driver).
+        metrics: full evaluations only; keys as in docs: `ood_dev/hans/accuracy`. NaN: undefined.
+        undefined: metric -> why it is NaN.
+        rungs: quick evaluations during training.
+        seconds: per stage: prepare, train, evaluate, total.
+        steps: `own` optimizer steps, and `counted` ones (with the teacher's, if it starts there).
+        data: sizes, digests, overlap removed, texts truncated.
+        compression: what was asked and what was measured.
+        loss: what the loss reports (degree histogram, ...).
+        artifacts: kind -> key of every shared artifact used.
+        environment: versions, device, threads, precision.
+        error: why it failed.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    status: Status
+    name: str = ""
+    config: dict[str, Any]
+    fingerprint: str
+    reference: bool = False
+    attempt: int = 0
+    started: float
+    finished: float | None = None
+    metrics: dict[str, MetricValue] = {}
+    undefined: dict[str, str] = {}
+    rungs: tuple[RungRecord, ...] = ()
+    seconds: dict[str, float] = {}
+    steps: dict[str, int] = {}
+    data: dict[str, Any] = {}
+    compression: dict[str, Any] = {}
+    loss: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    artifacts: dict[str, str] = {}
+    environment: dict[str, Any] = {}
+    error: str | None = None
+
+    def metric(self, key: str) -> float:
+        """Return a metric, NaN where it was not measured."""
+        return self.metrics.get(key, math.nan)
+
+    def sealed(self, status: Status, error: str | None = None) -> TrialRecord:
+        """Return the record in its final state."""
+        return self.model_copy(update={"status": status, "error": error, "finished": time.time()})
+
+
+class TrialFolder:
+    """The folder of one trial; commits are atomic and refused for a superseded attempt."""
+
+    def __init__(self, path: str | Path, *, fence: Callable[[], int] | None = None) -> None:
+        """Store what is given.
+
+        Args:
+            path: `.../trials/<id>`.
+            fence: returns the newest attempt of the sweep; a record of an older one is refused.
+        """
+        self.path = Path(path)
+        self._fence = fence
+
+    @property
+    def record_file(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    def predictions(self, role: str, suite: str) -> Path:
+        return self.path / "predictions" / f"{role}.{suite}.parquet"
+
+    def read(self) -> TrialRecord | None:
+        """Return the record, or None where there is none yet."""
+        return read_record(self.record_file) if self.record_file.exists() else None
+
+    def commit(self, record: TrialRecord) -> None:
+        """Write the record: temporary file, flush to disk, rename.
+
+        Raises:
+            StaleAttemptError: a newer driver has taken the sweep over.
+        """
+        if self._fence is not None and self._fence() > record.attempt:
+            raise StaleAttemptError(
+                f"trial {record.id}: attempt {record.attempt} was superseded by {self._fence()}; "
+                "its result is not written"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.record_file, json.loads(record.model_dump_json()))
+
+
+def read_record(path: Path) -> TrialRecord:
+    """Read one record.
+
+    Raises:
+        StorageError: not a record, or of a newer schema than this version knows.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StorageError(f"{path} must be a trial record, but cannot be read: {error}") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise StorageError(
+            f"{path} must have schema_version <= {SCHEMA_VERSION}, but has {version!r}; "
+            "read it with the version that wrote it"
+        )
+    try:
+        return TrialRecord.model_validate(raw)
+    except ValidationError as error:
+        raise StorageError(f"{path} is not a valid trial record: {error}") from None
+
+
+def read_records(trials: Path) -> list[TrialRecord]:
+    """Return the records below a `trials/` folder, ordered by id."""
+    return [read_record(path) for path in sorted(_record_files(trials))]
+
+
+def _record_files(trials: Path) -> Iterator[Path]:
+    return trials.glob("*/record.json")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1, allow_nan=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)

@@ -1,0 +1,281 @@
+"""The only two loops of the project: `fit` trains, `predict` evaluates.
+
+for batch in batches of this epoch (bucketed by length, seeded):
+    logits = model(batch)                      # autocast entered per step
+    loss(logits.float(), labels, rows)         # soft targets, weights: gathered, not recomputed
+    backward, clip, optimizer.step
+    after_step(progress)                       # masks, after Adam has moved the weights
+yield FitPoint                                 # at each rung: what schedulers see, checkpoints
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rc_core.compression._base import Batch
+from rc_core.config import TrainingConfig
+from rc_core.data._encoding import Encoded, length_bucketed_batches, length_sorted_batches
+from rc_core.errors import TrialError
+from rc_core.losses._base import Loss
+
+Precision = str  # "fp32" or "bf16"; "auto" is resolved before training starts
+
+
+@dataclass(frozen=True)
+class FitPoint:
+    """Where training stands at the end of a rung.
+
+    Attributes:
+        rung: 1-based.
+        step: optimizer steps done.
+        progress: share of all steps done, in (0, 1].
+        train_loss: mean training loss since the last point.
+        seconds: spent in training steps so far, evaluation between rungs not counted.
+        samples: training samples seen so far.
+        state: returns what a checkpoint needs besides the weights.
+    """
+
+    rung: int
+    step: int
+    progress: float
+    train_loss: float
+    seconds: float
+    samples: int
+    state: Callable[[], dict[str, Any]]
+
+
+def num_steps(num_samples: int, training: TrainingConfig) -> int:
+    """Return the number of optimizer steps of a training run (at least 1)."""
+    return max(1, round(training.epochs * math.ceil(num_samples / training.batch_size)))
+
+
+def rung_steps(total: int, rungs: int) -> list[int]:
+    """Return the increasing steps at which rungs end; the last is `total`."""
+    return sorted({max(1, round(total * rung / rungs)) for rung in range(1, rungs + 1)})
+
+
+def batches(
+    encoded: Encoded, training: TrainingConfig, device: torch.device, *, first_step: int = 0
+) -> Iterator[Batch]:
+    """Yield training batches for ever, in the order that `training.seed` fixes.
+
+    The order depends on nothing else, so that configurations are compared on the same data order.
+
+    Args:
+        encoded: the training set.
+        first_step: optimizer step to start from, after a resume.
+    """
+    per_epoch = math.ceil(len(encoded.labels) / training.batch_size)
+    epoch, skip = divmod(first_step, per_epoch)
+    while True:
+        generator = np.random.default_rng([training.seed, epoch])
+        order = length_bucketed_batches(encoded.lengths, training.batch_size, generator)
+        for rows in order[skip:]:
+            yield _batch(encoded, rows, device)
+        epoch, skip = epoch + 1, 0
+
+
+def fit(
+    model: nn.Module,
+    encoded: Encoded,
+    loss: Loss,
+    training: TrainingConfig,
+    *,
+    precision: Precision,
+    rows: Mapping[str, Tensor] | None = None,
+    after_step: Callable[[float], None] | None = None,
+    resume: dict[str, Any] | None = None,
+) -> Iterator[FitPoint]:
+    """Train `model` in place, yielding at the end of each rung.
+
+    Frozen parameters get neither gradients nor optimizer state.
+
+    Args:
+        model: on its device.
+        encoded: N training samples.
+        loss: called with float32 logits (B, C), labels (B,) and the batch's rows.
+        training: steps, schedule, seed, rungs.
+        precision: "fp32" or "bf16".
+        rows: tensors of N rows that the loss wants (see `Loss.rows`).
+        after_step: called with the progress after every optimizer step.
+        resume: what `FitPoint.state` returned; the weights must be loaded already.
+
+    Raises:
+        TrialError: the training loss is no longer finite.
+    """
+    device = next(model.parameters()).device
+    total = num_steps(len(encoded.labels), training)
+    ends = rung_steps(total, training.rungs)
+    optimizer = _optimizer(model, training)
+    tables = {name: table.to(device) for name, table in (rows or {}).items()}
+    torch.manual_seed(training.seed)
+    step, seconds, samples = 0, 0.0, 0
+    if resume is not None:
+        step, seconds, samples = resume["step"], resume["seconds"], resume["samples"]
+        optimizer.load_state_dict(resume["optimizer"])
+        _set_random_state(resume["random"], device)
+    source = batches(encoded, training, device, first_step=step)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    for rung, end in enumerate(ends, start=1):
+        if end <= step:
+            continue
+        model.train()
+        started = time.perf_counter()
+        # Summed on the device: reading every loss would stall a GPU on every step.
+        loss_sum, first = torch.zeros((), device=device), step
+        for batch in source:
+            for group in optimizer.param_groups:
+                group["lr"] = training.learning_rate * schedule(step, total, training.warmup)
+            with autocast(device, precision):
+                logits = model(**batch.inputs).logits
+            picked = {name: table[batch.rows] for name, table in tables.items()}
+            value = loss(logits.float(), batch.labels, picked)
+            value.backward()
+            if training.max_grad_norm > 0:
+                torch.nn.utils.clip_grad_norm_(trainable, training.max_grad_norm, foreach=True)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            samples += len(batch.rows)
+            loss_sum += value.detach()
+            if after_step is not None:
+                after_step(step / total)
+            if step == end:
+                break
+        train_loss = float(loss_sum) / (step - first)
+        seconds += time.perf_counter() - started
+        if not math.isfinite(train_loss):
+            raise TrialError(
+                f"training loss must stay finite, but is {train_loss} between steps {first} and "
+                f"{step}; lower training.learning_rate or the sparsity"
+            )
+
+        def state(
+            step: int = step, seconds: float = seconds, samples: int = samples
+        ) -> dict[str, Any]:
+            return {
+                "step": step,
+                "seconds": seconds,
+                "samples": samples,
+                "optimizer": optimizer.state_dict(),
+                "random": _random_state(device),
+            }
+
+        yield FitPoint(rung, step, step / total, train_loss, seconds, samples, state)
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, encoded: Encoded, *, precision: Precision = "fp32"
+) -> NDArray[np.float32]:
+    """Return log-probabilities, shape (N, C) float32, in the order of `encoded`.
+
+    Batches are large and sorted by length; dropout is off, and the model's mode is restored.
+    Full evaluations use fp32, so that a saved model reproduces them.
+    """
+    device = next(model.parameters()).device
+    budget = 4_096 if device.type == "cpu" else 131_072
+    was_training = model.training
+    model.eval()
+    parts, order = [], length_sorted_batches(encoded.lengths, budget)
+    for rows in order:
+        batch = _batch(encoded, rows, device)
+        with autocast(device, precision):
+            logits = model(**batch.inputs).logits
+        parts.append(F.log_softmax(logits.float(), dim=-1))
+    model.train(was_training)
+    result = torch.cat(parts).cpu().numpy()
+    unsorted = np.empty_like(result)
+    unsorted[np.concatenate(order)] = result
+    return unsorted
+
+
+def schedule(step: int, total: int, warmup: float) -> float:
+    """Return the share of the peak learning rate at `step`: linear rise, then linear decay to 0."""
+    rise = warmup * total
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return (total - step) / max(total - rise, 1.0)
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return a context for one step; held open over optimizer steps it caches stale weights."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def choose_precision(model: nn.Module, encoded: Encoded, *, repeats: int = 3) -> Precision:
+    """Return "bf16" where a training step is clearly faster in it on this machine, else "fp32".
+
+    Timed, because processors that list bf16 differ by ten times in how fast they run it.
+    """
+    device = next(model.parameters()).device
+    rows = np.arange(min(32, len(encoded.labels)))
+    batch = _batch(encoded, rows, device)
+    model.train()
+
+    def seconds(precision: Precision) -> float:
+        times = []
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            with autocast(device, precision):
+                logits = model(**batch.inputs).logits
+            F.cross_entropy(logits.float(), batch.labels).backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - start)
+        model.zero_grad(set_to_none=True)
+        return min(times[1:])
+
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return "fp32"
+    return "bf16" if seconds("bf16") < 0.9 * seconds("fp32") else "fp32"
+
+
+def _batch(encoded: Encoded, rows: NDArray[np.int64], device: torch.device) -> Batch:
+    inputs = encoded.collate(rows)
+    labels = torch.from_numpy(encoded.labels[rows])
+    index = torch.from_numpy(rows)
+    if device.type == "cuda":
+        return Batch(
+            {name: _to_cuda(tensor, device) for name, tensor in inputs.items()},
+            _to_cuda(labels, device),
+            _to_cuda(index, device),
+        )
+    return Batch(inputs, labels, index)
+
+
+def _to_cuda(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    # Decay pulls weights towards zero; biases and layer norms have no reason to be near it.
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

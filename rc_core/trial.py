@@ -1,0 +1,337 @@
+"""One trial: from a resolved configuration to a record, model and predictions on disk.
+
+    python -m rc_core.trial LIST.jsonl --out DIR [--jobs N]    (see rc_core.batch)
+
+`trial_steps` is a generator, so that whoever drives it (a loop, a Ray actor) may stop after any
+rung: the record on disk is valid then, and a checkpoint lets the same trial go on later.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rc_core import plugins
+from rc_core.compression._base import Batch, Compression, CompressionContext
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig
+from rc_core.data._task import DEV_ROLES, TEST_ROLES, Role, Split
+from rc_core.errors import RobustCompressionError, StaleAttemptError
+from rc_core.evaluation import (
+    predict_splits,
+    relative_metrics,
+    rung_metrics,
+    split_metrics,
+    write_predictions,
+)
+from rc_core.losses._base import Loss, LossContext
+from rc_core.metrics.footprint import footprint
+from rc_core.models import load_encoder, load_model, save_model
+from rc_core.preparation import (
+    level_log_probs,
+    levels_of,
+    needs_of,
+    steps,
+    teacher,
+    teacher_facts,
+    teacher_log_probs,
+    training_facts,
+)
+from rc_core.record import RungRecord, TrialFolder, TrialRecord
+from rc_core.training import FitPoint, batches, fit
+from rc_core.workspace import TaskData, Workspace
+
+
+def trial_name(config: TrialConfig) -> str:
+    """Return a short name of what differs from the defaults: `magnitude-70 rmc alpha=0.3`."""
+    label = f"{config.compression.label()} {config.loss.label()}"
+    return f"{label} init=teacher" if config.compression.init == "teacher" else label
+
+
+def run_trial(
+    config: TrialConfig, workspace: Workspace, folder: TrialFolder, *, trial_id: str
+) -> TrialRecord:
+    """Run a trial to its end and return its record; a failure is recorded, then raised."""
+    generator = trial_steps(config, workspace, folder, trial_id=trial_id)
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            record: TrialRecord = end.value
+            return record
+
+
+def trial_steps(
+    config: TrialConfig,
+    workspace: Workspace,
+    folder: TrialFolder,
+    *,
+    trial_id: str,
+    attempt: int = 0,
+) -> Generator[RungRecord, None, TrialRecord]:
+    """Run a trial, yielding after each rung but the last; return the finished record.
+
+    Only the open roles (id_dev, ood_dev) are evaluated. The record is committed before each
+    yield. A checkpoint of the same configuration in the folder is continued from.
+
+    Raises:
+        TrialError: training diverged or the compression missed its target.
+        StaleAttemptError: a newer driver has taken the sweep over.
+    """
+    record = TrialRecord(
+        id=trial_id,
+        status="running",
+        name=trial_name(config),
+        config=config.as_dict(),
+        fingerprint=config.fingerprint(),
+        reference=config.is_reference(),
+        attempt=attempt,
+        started=time.time(),
+        environment=workspace.environment(),
+    )
+    try:
+        folder.commit(record)
+        if record.reference:
+            record = _adopt_teacher(config, workspace, folder, record)
+        else:
+            record = yield from _train(config, workspace, folder, record)
+        folder.commit(record)
+        shutil.rmtree(folder.checkpoint, ignore_errors=True)
+        return record
+    except StaleAttemptError:
+        raise
+    except Exception as error:
+        current = folder.read() or record
+        folder.commit(current.sealed("failed", error=_reason(error)))
+        raise
+
+
+def evaluate_saved(
+    config: TrialConfig,
+    workspace: Workspace,
+    folder: TrialFolder,
+    roles: Sequence[Role] = TEST_ROLES,
+) -> dict[str, float]:
+    """Evaluate a finished trial's saved weights on roles that were closed while it ran.
+
+    Predictions are written beside the others; the record is not changed.
+    """
+    data = workspace.data(config)
+    model = load_model(folder.model).to(workspace.device)
+    splits = [split for role in roles for split in data.task.of_role(role)]
+    predictions = predict_splits(model, data, splits)
+    for split in splits:
+        path = folder.predictions(split.role, split.suite)
+        write_predictions(path, split, predictions[split.name], data.task.label_names)
+    return split_metrics(data, roles, predictions)
+
+
+def _adopt_teacher(
+    config: TrialConfig, workspace: Workspace, folder: TrialFolder, record: TrialRecord
+) -> TrialRecord:
+    """The dense, vanilla trial *is* the teacher: take its weights and evaluation, train nothing."""
+    artifact = teacher(config, workspace)
+    facts = teacher_facts(artifact)
+    data = workspace.data(config)
+    shutil.copytree(artifact.path / "model", folder.model, dirs_exist_ok=True)
+    shutil.copytree(artifact.path / "predictions", folder.path / "predictions", dirs_exist_ok=True)
+    metrics = dict(facts["metrics"])
+    relative, undefined = relative_metrics(metrics, metrics, "dev")
+    metrics |= relative | footprint(load_model(folder.model))
+    seconds = {**facts["seconds"], "total": sum(facts["seconds"].values())}
+    return record.model_copy(
+        update={
+            "metrics": metrics,
+            "undefined": undefined,
+            "seconds": seconds,
+            "steps": {"own": facts["steps"], "counted": facts["steps"]},
+            "data": data.facts([data.task.train, *_open_splits(data)]),
+            "training": {**facts["training"], "precision": facts["precision"]},
+            "artifacts": {"teacher": artifact.key.key},
+        }
+    ).sealed("finished")
+
+
+def _train(
+    config: TrialConfig, workspace: Workspace, folder: TrialFolder, record: TrialRecord
+) -> Generator[RungRecord, None, TrialRecord]:
+    started = time.perf_counter()
+    data = workspace.data(config)
+    training = config.training
+    artifacts = {step.key.kind: step.build().key.key for step in steps(config, workspace)}
+    reference = teacher_facts(teacher(config, workspace))
+    loss, rows, loss_report = _prepare_loss(config, workspace, data)
+    compression, model = _prepare_model(config, workspace, data, loss, rows)
+    resume = _load_checkpoint(folder, config, model)
+    prepare_seconds = time.perf_counter() - started
+    precision = workspace.precision(config)
+    record = record.model_copy(
+        update={
+            "artifacts": artifacts,
+            "loss": loss_report,
+            "data": data.facts([data.task.train, *_open_splits(data)]),
+        }
+    )
+    evaluate_seconds, points = 0.0, []
+    previous = folder.read()
+    if resume is not None and previous is not None:
+        record = record.model_copy(update={"rungs": previous.rungs})
+    for point in fit(
+        model,
+        data.encoded(data.task.train),
+        loss,
+        training,
+        precision=precision,
+        rows=rows,
+        after_step=lambda progress: compression.after_step(model, progress),
+        resume=resume,
+    ):
+        points.append(point)
+        if point.progress == 1.0:
+            break
+        clock = time.perf_counter()
+        rung = RungRecord(
+            step=point.step,
+            progress=point.progress,
+            seconds=round(point.seconds, 3),
+            metrics={"rung/train_loss": point.train_loss}
+            | rung_metrics(model, data, DEV_ROLES, precision),
+        )
+        _save_checkpoint(folder, config, model, point)
+        evaluate_seconds += time.perf_counter() - clock
+        record = record.model_copy(update={"rungs": (*record.rungs, rung)})
+        folder.commit(record)
+        yield rung
+    clock = time.perf_counter()
+    model = compression.finalize(model)
+    predictions = predict_splits(model, data, _open_splits(data))
+    metrics = split_metrics(data, DEV_ROLES, predictions)
+    relative, undefined = relative_metrics(metrics, reference["metrics"], "dev")
+    metrics |= relative | footprint(model)
+    for split in _open_splits(data):
+        path = folder.predictions(split.role, split.suite)
+        write_predictions(path, split, predictions[split.name], data.task.label_names)
+    report = compression.report(model)
+    save_model(model.cpu(), data.tokenizer, folder.model)
+    evaluate_seconds += time.perf_counter() - clock
+    own = points[-1].step
+    from_teacher = config.compression.init == "teacher"
+    return record.model_copy(
+        update={
+            "metrics": metrics,
+            "undefined": undefined,
+            "compression": report,
+            "training": {**training_facts(points), "precision": precision},
+            "steps": {"own": own, "counted": own + (reference["steps"] if from_teacher else 0)},
+            "seconds": {
+                "prepare": round(prepare_seconds, 3),
+                "train": round(points[-1].seconds, 3),
+                "evaluate": round(evaluate_seconds, 3),
+                "total": round(time.perf_counter() - started, 3),
+            },
+        }
+    ).sealed("finished")
+
+
+def _prepare_loss(
+    config: TrialConfig, workspace: Workspace, data: TaskData
+) -> tuple[Loss, dict[str, Tensor], dict[str, Any]]:
+    """Return the loss, its per-sample tensors, and what it reports."""
+    needs = needs_of(config)
+    loss: Loss = plugins.load(PLUGIN_PACKAGES["loss"], config.loss.name).Loss(config.loss)
+    context = LossContext(
+        labels=torch.from_numpy(data.task.train.labels),
+        generator=torch.Generator().manual_seed(config.training.seed),
+    )
+    if "teacher_log_probs" in needs:
+        context.teacher_log_probs = teacher_log_probs(config, workspace)
+    if "level_log_probs" in needs:
+        context.level_log_probs = level_log_probs(config, workspace)["train"]
+        context.levels = levels_of(config)
+    rows = loss.rows(context)
+    return loss, rows, context.report
+
+
+def _prepare_model(
+    config: TrialConfig,
+    workspace: Workspace,
+    data: TaskData,
+    loss: Loss,
+    rows: Mapping[str, Tensor],
+) -> tuple[Compression, nn.Module]:
+    """Return the compression and the model it wants trained, on the device."""
+    seed = config.training.seed
+    if config.compression.init == "teacher":
+        model = load_model(teacher(config, workspace).path / "model")
+    else:
+        model = load_encoder(config.model, label_names=data.task.label_names, seed=seed)
+    model.to(workspace.device)
+    tables = {name: table.to(workspace.device) for name, table in rows.items()}
+
+    def batch_loss(logits: Tensor, batch: Batch) -> Tensor:
+        return loss(logits, batch.labels, {k: table[batch.rows] for k, table in tables.items()})
+
+    context = CompressionContext(
+        batches=lambda: batches(data.encoded(data.task.train), config.training, workspace.device),
+        loss=batch_loss,
+        device=workspace.device,
+        generator=torch.Generator().manual_seed(seed),
+        teacher=lambda: load_model(teacher(config, workspace).path / "model"),
+    )
+    plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
+    compression: Compression = plugin.Compression(config.compression)
+    return compression, compression.prepare(model, context)
+
+
+def _open_splits(data: TaskData) -> list[Split]:
+    return [split for role in DEV_ROLES for split in data.task.of_role(role)]
+
+
+def _save_checkpoint(
+    folder: TrialFolder, config: TrialConfig, model: nn.Module, point: FitPoint
+) -> None:
+    temporary = folder.path / ".checkpoint.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, temporary / "weights.safetensors")
+    torch.save(point.state(), temporary / "optimizer.pt")
+    (temporary / "checkpoint.json").write_text(json.dumps({"fingerprint": config.fingerprint()}))
+    shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    temporary.replace(folder.checkpoint)
+
+
+def _load_checkpoint(
+    folder: TrialFolder, config: TrialConfig, model: nn.Module
+) -> dict[str, Any] | None:
+    """Load the weights into `model` and return the training state, or None without a checkpoint."""
+    manifest: Path = folder.checkpoint / "checkpoint.json"
+    if not manifest.is_file():
+        return None
+    if json.loads(manifest.read_text())["fingerprint"] != config.fingerprint():
+        return None
+    model.load_state_dict(load_file(folder.checkpoint / "weights.safetensors"))
+    state: dict[str, Any] = torch.load(folder.checkpoint / "optimizer.pt", weights_only=True)
+    return state
+
+
+def _reason(error: Exception) -> str:
+    """Return what a record says of a failure: our own message, else type and message."""
+    if isinstance(error, RobustCompressionError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    import sys
+
+    from rc_core.batch import main
+
+    sys.exit(main())

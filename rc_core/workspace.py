@@ -1,0 +1,179 @@
+"""What trials on one machine share in memory: the artifact store, the device, tokenised data.
+
+A worker process keeps one workspace for all its trials, so that data is read and tokenised once.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rc_core import plugins
+from rc_core.artifacts import ArtifactKey, ArtifactStore
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig, fingerprint
+from rc_core.data._encoding import Encoded, encode
+from rc_core.data._task import Split, Task, check_task
+from rc_core.model_facts import model_facts, weights_digest
+from rc_core.models import load_encoder, load_tokenizer
+from rc_core.training import Precision, choose_precision
+
+# Quick evaluations look at this many samples of each dev role, the same ones in every trial.
+RUNG_SAMPLES = 256
+
+
+@dataclass
+class TaskData:
+    """A task with its tokenised splits (made when first asked for).
+
+    Attributes:
+        task: texts and labels.
+        tokenizer: the encoder's own.
+        max_length: tokens kept per sample; never more than the encoder has positions.
+    """
+
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    _encoded: dict[str, Encoded] = field(default_factory=dict)
+    _samples: dict[str, Split] = field(default_factory=dict)
+
+    def encoded(self, split: Split, *, sample: bool = False) -> Encoded:
+        """Return a split's tokens."""
+        name = f"{split.name}#{RUNG_SAMPLES}" if sample else split.name
+        if name not in self._encoded:
+            self._encoded[name] = encode(split, self.tokenizer, self.max_length)
+        return self._encoded[name]
+
+    def sample(self, split: Split) -> Split:
+        """Return the fixed random sample of a split that rungs are evaluated on."""
+        if split.name not in self._samples:
+            rows = np.random.default_rng(0).permutation(len(split))[:RUNG_SAMPLES]
+            self._samples[split.name] = split.take(np.sort(rows))
+        return self._samples[split.name]
+
+    def facts(self, splits: Sequence[Split]) -> dict[str, Any]:
+        """Return what a record says of the data: sizes, digests, truncated texts, notes."""
+        facts: dict[str, Any] = {"digest": self.task.digest(), "notes": dict(self.task.notes)}
+        for split in splits:
+            encoded = self.encoded(split)
+            facts[split.name] = {
+                "samples": len(split),
+                "digest": split.digest()[:16],
+                "truncated": encoded.truncated,
+                "mean_tokens": round(float(encoded.lengths.mean()), 1),
+            }
+        return facts
+
+
+class Workspace:
+    """The artifact store, the device and the data cache of one process."""
+
+    def __init__(self, artifacts: str | Path, *, device: str | None = None) -> None:
+        """Store what is given.
+
+        Args:
+            artifacts: root of the artifact store.
+            device: as torch names it; by default the first GPU, else the CPU.
+        """
+        self.store = ArtifactStore(artifacts)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._data: dict[str, TaskData] = {}
+
+    def data(self, config: TrialConfig) -> TaskData:
+        """Return the task of a configuration, loaded and checked once per process.
+
+        Raises:
+            DataError: see `rc_core.data._task.check_task`.
+        """
+        max_length = min(config.training.max_length, model_facts(config.model).max_positions)
+        key = fingerprint([config.task.as_dict(), config.model, max_length])
+        if key not in self._data:
+            module = plugins.load(PLUGIN_PACKAGES["task"], config.task.name)
+            task = check_task(module.load(config.task))
+            # One task per sweep: keeping the last one only bounds the memory.
+            self._data = {key: TaskData(task, load_tokenizer(config.model), max_length)}
+        return self._data[key]
+
+    def precision(self, config: TrialConfig) -> Precision:
+        """Return the precision to train in; `auto` is timed once per machine and model."""
+        if config.training.precision != "auto":
+            return config.training.precision
+        key = self._precision_key(config)
+
+        def build(folder: Path) -> None:
+            data = self.data(config)
+            model = load_encoder(config.model, label_names=data.task.label_names, seed=0)
+            chosen = choose_precision(model.to(self.device), data.encoded(data.task.train))
+            (folder / "precision.json").write_text(json.dumps(chosen))
+
+        artifact = self.store.build(key, build)
+        return str(json.loads((artifact.path / "precision.json").read_text()))
+
+    def knows_precision(self, config: TrialConfig) -> bool:
+        """Tell whether `precision` answers without timing anything."""
+        known = self.store.has(self._precision_key(config))
+        return known or config.training.precision != "auto"
+
+    def _precision_key(self, config: TrialConfig) -> ArtifactKey:
+        return ArtifactKey(
+            kind="precision",
+            version=1,
+            inputs={
+                "processor": _processor(self.device),
+                "torch": torch.__version__,
+                "model": config.model,
+                "max_length": config.training.max_length,
+            },
+        )
+
+    def identity(self, config: TrialConfig) -> dict[str, Any]:
+        """Return what any model trained for a configuration depends on: weights, data, length."""
+        data = self.data(config)
+        return {
+            "weights": weights_digest(config.model),
+            "task": config.task.name,
+            "data": data.task.digest(),
+            "max_length": data.max_length,
+            "precision": self.precision(config),
+            "device": self.device.type,
+        }
+
+    def environment(self) -> dict[str, Any]:
+        """Return versions and hardware, for the record."""
+        names = ("torch", "transformers", "robust-compression-sweeps")
+        return {
+            "python": platform.python_version(),
+            "versions": {name: _version(name) for name in names},
+            "device": self.device.type,
+            "processor": _processor(self.device),
+            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
+        }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model} ({torch.backends.cpu.get_cpu_capability()})"

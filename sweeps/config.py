@@ -1,0 +1,346 @@
+"""A sweep's configuration: one trial's sections as the base, and what is swept over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from rc_core import plugins
+from rc_core.config import (
+    DEFAULTS,
+    PLUGIN_PACKAGES,
+    TrainingConfig,
+    TrialConfig,
+    decode,
+    fingerprint,
+)
+from rc_core.errors import ConfigError, ModelError, Problem, did_you_mean
+from rc_core.model_facts import model_facts
+from rc_core.schema import Section, validate_section
+from rc_core.yaml_files import merge, read_yaml
+from sweeps.constraints import parse as parse_constraint
+from sweeps.space import Point, Space, parse_space
+
+Direction = Literal["max", "min"]
+_TRIAL_KEYS = ("model", *DEFAULTS)
+_OBJECTIVE_ROLES = ("id_dev", "ood_dev")
+
+
+class SearchConfig(Section):
+    """How points are chosen.
+
+    Attributes:
+        name: a file in sweeps/search.
+        trials: how many trials the sweep has in all, reference points included.
+        seed: of the sampler.
+        points: points to try first, after the dense reference; keys as in `space`.
+    """
+
+    name: str = "tpe"
+    trials: Annotated[int, Field(ge=1)] = 12
+    seed: Annotated[int, Field(ge=0)] = 0
+    points: tuple[dict[str, Any], ...] = ()
+
+
+class SchedulerConfig(Section):
+    """Which trials are stopped early: a file in sweeps/schedulers."""
+
+    name: str = "none"
+
+
+class BudgetConfig(Section):
+    """Limits of a sweep besides `search.trials`; the first one reached ends it.
+
+    Attributes:
+        hours: wall-clock time after which no new trial starts.
+    """
+
+    hours: Annotated[float, Field(gt=0)] | None = None
+
+
+class ResourcesConfig(Section):
+    """What one trial holds while it runs.
+
+    Attributes:
+        cpu: cores; torch's threads are limited to them.
+        gpu: GPUs; a fraction packs several trials on one. A trial uses at most one.
+    """
+
+    cpu: Annotated[float, Field(gt=0)] = 1
+    gpu: Annotated[float, Field(ge=0, le=1)] = 0
+
+
+class TrackingConfig(Section):
+    """Where MLflow's runs go.
+
+    Attributes:
+        uri: a tracking server; null for SQLite in the storage.
+    """
+
+    uri: str | None = None
+
+
+def _default_objectives() -> dict[str, Direction]:
+    return {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}
+
+
+class SweepSettings(Section):
+    """The sections of a sweep that are not one trial's."""
+
+    objectives: dict[str, Direction] = Field(default_factory=_default_objectives)
+    constraints: tuple[str, ...] = ()
+    search: SearchConfig = SearchConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    budget: BudgetConfig = BudgetConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    design: Literal["search", "fixed"] = "search"
+    health_gate: Literal["stop", "warn"] = "stop"
+    storage: str | None = None
+
+
+class SweepConfig:
+    """A validated sweep.
+
+    Attributes:
+        base: the base trial's plain values, defaults filled in.
+        settings: everything else.
+        space: what is searched.
+    """
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        """Validate plain values.
+
+        Raises:
+            ConfigError: all problems that can be found at once.
+        """
+        known = [*_TRIAL_KEYS, "space", *SweepSettings.model_fields]
+        problems = [
+            Problem(str(key), f"unknown key: {did_you_mean(str(key), known)}")
+            for key in raw
+            if key not in known
+        ]
+        self.raw = {key: value for key, value in raw.items() if key in known}
+        self.settings = SweepSettings()
+        self.space = Space((), lambda key: None)
+        self.base: dict[str, Any] = {}
+        try:
+            given = {k: v for k, v in raw.items() if k in SweepSettings.model_fields}
+            self.settings = validate_section(SweepSettings, given)
+        except ConfigError as error:
+            problems.extend(error.problems)
+        self.base = _base_values({k: raw[k] for k in _TRIAL_KEYS if k in raw})
+        space_problems: list[Problem] = []
+        try:
+            self.space = parse_space(raw.get("space", {}), self._base_value)
+        except ConfigError as error:
+            space_problems = error.problems
+        problems.extend(_check_settings(self.settings))
+        problems.extend(space_problems)
+        if not space_problems:
+            problems.extend(self._check_trials())
+        if problems:
+            raise ConfigError(_distinct(problems))
+        # Written out, so that a later version's defaults cannot change a sweep that is resumed.
+        training = validate_section(TrainingConfig, self.base["training"], "training")
+        task = next(self._any()).task
+        self.base |= {"task": task.as_dict(), "training": training.as_dict()}
+
+    def trial(self, point: Mapping[str, Any]) -> TrialConfig:
+        """Return the configuration of one point. Raises ConfigError where it is invalid."""
+        return decode(self.trial_values(point))
+
+    def trial_values(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one point's plain values: the base, with the point's keys set.
+
+        Where the point names another plugin than the base, the base's keys that this plugin does
+        not know are left out. The dense reference stays the base's, whatever is searched.
+        """
+        values = {key: dict(v) if isinstance(v, Mapping) else v for key, v in self.base.items()}
+        for key, value in point.items():
+            section, _, field = key.partition(".")
+            values[section] = merge(values[section], _nested(field.split("."), value))
+        for section in ("compression", "loss", "difficulty"):
+            values[section] = _known_only(
+                section,
+                values[section],
+                {k.partition(".")[2] for k in point if k.startswith(section)},
+            )
+        # Every key is stated: one left to the trial's own `training` would follow the search.
+        defaults = TrainingConfig().as_dict()
+        values["teacher"] = merge(merge(defaults, self.base["training"]), self.base["teacher"])
+        return values
+
+    def reference(self) -> TrialConfig:
+        """Return the dense, vanilla configuration that every trial is compared with."""
+        return self.trial({}).reference() if not len(self.space) else next(self._any()).reference()
+
+    def first_points(self) -> list[Point]:
+        """Return the points tried first: each compression with vanilla, then the YAML's points.
+
+        Each compression stands with the middle of its ranges. Points may lie outside the space
+        (vanilla where only other losses are searched); the sampler is told of those inside.
+        """
+        names = self._choices("compression.name")
+        found: list[Point] = []
+        for name in names:
+            if name == "dense":
+                continue
+            fixed = {"compression.name": name, "loss.name": "vanilla"}
+            point = self.space.center(fixed)
+            point |= {k: v for k, v in fixed.items() if self._base_value(k) != v}
+            point = {
+                k: v for k, v in point.items() if not k.startswith("loss.") or k == "loss.name"
+            }
+            found.append(point)
+        for point in (*found, *self.settings.search.points):
+            if point not in found:
+                found.append(dict(point))
+        return found
+
+    def fingerprint(self) -> str:
+        """Return what identifies the resolved sweep."""
+        return fingerprint(self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the resolved plain values; `SweepConfig(values)` reads them back."""
+        return {**self.base, "space": self.raw.get("space", {}), **self.settings.as_dict()}
+
+    def structures(self) -> list[TrialConfig]:
+        """Return one configuration for each combination of plugins: what artifacts follow from."""
+        return [self.trial(point) for point in (*self.space.structures(), *self.first_points())]
+
+    def _any(self) -> Iterator[TrialConfig]:
+        return (self.trial(point) for point in self.space.structures())
+
+    def _base_value(self, key: str) -> Any:
+        value: Any = self.base
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+    def _choices(self, key: str) -> list[Any]:
+        for parameter in self.space.parameters:
+            if parameter.key == key:
+                return list(parameter.values)
+        return [self._base_value(key)]
+
+    def _check_trials(self) -> list[Problem]:
+        """Decode the reference points and every corner of the space."""
+        problems: list[Problem] = []
+        layers: int | None = None
+        try:
+            layers = model_facts(str(self.base.get("model"))).num_layers
+        except ModelError as error:
+            if isinstance(self.base.get("model"), str):
+                problems.extend(Problem("model", p.message) for p in error.problems)
+        for point in self.settings.search.points:
+            problems.extend(_check_point(point, self.space))
+        if problems:
+            return problems
+        for point in (*self.space.corners(), *self.first_points()):
+            try:
+                config = self.trial(point)
+                module = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
+                found = module.problems(config.compression, layers) if layers else []
+            except ConfigError as error:
+                found = error.problems
+            for problem in found:
+                at = f" (at {_shown(point)})" if point else ""
+                problems.append(Problem(problem.where, f"{problem.message}{at}"))
+        if self.settings.search.name == "grid":
+            try:
+                next(self.space.grid(), None)
+            except ConfigError as error:
+                problems.extend(error.problems)
+        return problems
+
+
+def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """Read and validate a sweep's YAML. Raises ConfigError with every problem found."""
+    return SweepConfig(read_yaml(path, overrides))
+
+
+def check_objective(name: str) -> str | None:
+    """Return why a metric may not steer a sweep, or None where it may."""
+    role = name.partition("/")[0]
+    if (role in _OBJECTIVE_ROLES and "/" in name) or role == "footprint":
+        return None
+    if role in ("id_test", "ood_test"):
+        return "test roles are sealed until the search is over; use id_dev or ood_dev"
+    if role == "latency":
+        return "latency is measured alone, after training, and is not available yet"
+    return f"must begin with id_dev/, ood_dev/ or footprint/, but got '{name}'"
+
+
+def _check_settings(settings: SweepSettings) -> Iterator[Problem]:
+    if not settings.objectives:
+        yield Problem("objectives", "must name at least one metric, but is empty")
+    for name in settings.objectives:
+        reason = check_objective(name)
+        if reason is not None:
+            yield Problem(f"objectives.{name}", reason)
+        elif name.endswith("/relative_bias"):
+            yield Problem(
+                f"objectives.{name}", "rewards models that are simply broken; use ood_dev/accuracy"
+            )
+    for text in settings.constraints:
+        try:
+            reason = check_objective(parse_constraint(text).metric)
+        except ConfigError as error:
+            yield from (Problem("constraints", problem.message) for problem in error.problems)
+        else:
+            if reason is not None:
+                yield Problem("constraints", f"'{text}': {reason}")
+    for key, package in (("search", "sweeps.search"), ("scheduler", "sweeps.schedulers")):
+        name = getattr(settings, key).name
+        names = plugins.available(package)
+        if name not in names:
+            yield Problem(f"{key}.name", f"unknown {key} '{name}': {did_you_mean(name, names)}")
+
+
+def _base_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the base with defaults for what is not given, as plain values."""
+    values = {key: given.get(key, default) for key, default in DEFAULTS.items()}
+    return {"model": given.get("model"), **values}
+
+
+def _known_only(section: str, values: Mapping[str, Any], searched: set[str]) -> dict[str, Any]:
+    """Leave out what the named plugin does not know, unless the point itself asks for it."""
+    name = values.get("name")
+    names = plugins.available(PLUGIN_PACKAGES[section])
+    if "name" not in searched or name not in names:
+        return dict(values)
+    fields = plugins.load(PLUGIN_PACKAGES[section], str(name)).Config.model_fields
+    known = {field.alias or key for key, field in fields.items()}
+    return {k: v for k, v in values.items() if k in known or k in searched}
+
+
+def _check_point(point: Mapping[str, Any], space: Space) -> Iterator[Problem]:
+    sections = ("training", "compression", "loss", "difficulty")
+    for key in point:
+        if key.partition(".")[0] not in sections or "." not in key:
+            names = [parameter.key for parameter in space.parameters]
+            yield Problem(f"search.points.{key}", f"unknown key: {did_you_mean(key, names)}")
+
+
+def _nested(path: list[str], value: Any) -> dict[str, Any]:
+    for part in reversed(path):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def _shown(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in point.items())
+
+
+def _distinct(problems: Sequence[Problem]) -> list[Problem]:
+    """Keep the first of problems that differ only in the corner they were found at."""
+    seen: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        seen.setdefault((problem.where, problem.message.split(" (at ")[0]), problem)
+    return list(seen.values())

@@ -1,0 +1,65 @@
+"""Constraints on outcomes: `id_dev/accuracy >= reference - 0.02`, `footprint/bytes <= 30e6`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rc_core.errors import ConfigError
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_PATTERN = re.compile(
+    rf"\s*(?P<metric>[\w./-]+)\s*(?P<sign><=|>=)\s*"
+    rf"(?:(?P<reference>reference)\s*(?:(?P<plus>[+-])\s*(?P<offset>{_NUMBER}))?"
+    rf"|(?:(?P<factor>{_NUMBER})\s*\*\s*reference)|(?P<number>{_NUMBER}))\s*"
+)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on one metric.
+
+    Attributes:
+        text: as written.
+        metric: key of the record's metrics.
+        at_least: the metric must be at least the bound; else at most.
+        factor: the bound is factor times the reference's value ...
+        offset: ... plus this; with factor 0 it is a plain number.
+    """
+
+    text: str
+    metric: str
+    at_least: bool
+    factor: float
+    offset: float
+
+    def violation(self, metrics: Mapping[str, float], reference: Mapping[str, float]) -> float:
+        """Return by how much the bound is missed: feasible where <= 0, NaN where not measured."""
+        value = metrics.get(self.metric, math.nan)
+        base = self.factor * reference.get(self.metric, math.nan) if self.factor else 0.0
+        bound = base + self.offset
+        return bound - value if self.at_least else value - bound
+
+
+def parse(text: str) -> Constraint:
+    """Read a constraint.
+
+    Raises:
+        ConfigError: not `METRIC >= NUMBER`, `... reference - NUMBER` or `... NUMBER * reference`.
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        raise ConfigError(
+            "a constraint must look like 'id_dev/accuracy >= reference - 0.02' or "
+            f"'footprint/parameters <= 30e6', but got {text!r}"
+        )
+    part = match.groupdict()
+    if part["number"] is not None:
+        factor, offset = 0.0, float(part["number"])
+    elif part["factor"] is not None:
+        factor, offset = float(part["factor"]), 0.0
+    else:
+        factor, offset = 1.0, float(f"{part['plus'] or '+'}{part['offset'] or 0}")
+    return Constraint(text.strip(), part["metric"], part["sign"] == ">=", factor, offset)

@@ -1,0 +1,104 @@
+"""What a launch would do: configuration, artifacts, trials, disk and time. Starts nothing."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from rc_core.config import TrialConfig
+from rc_core.model_facts import ModelFacts, model_facts
+from rc_core.record import TrialRecord, read_records
+from rc_core.workspace import Workspace
+from sweeps.config import SweepConfig
+from sweeps.folder import storage_root
+
+# Training costs about 6 FLOP per weight and token (2 forward, 4 backward); evaluation is left out.
+_FLOP_PER_WEIGHT_AND_TOKEN = 6
+# A core of a current server processor reaches about this in small float32 matrix products.
+_ROUGH_FLOPS_PER_CPU = 3e10
+_ROUGH_TOKENS = 32
+
+
+def describe(sweep: SweepConfig, stem: str, name: str | None, storage: Path | None) -> str:
+    """Return the description as text."""
+    root = storage_root(storage or sweep.settings.storage)
+    facts = model_facts(sweep.base["model"])
+    search = sweep.settings.search
+    first = 1 + len(sweep.first_points())
+    num_trials = max(search.trials, first)
+    weights = 4 * facts.num_parameters
+    resolved = OmegaConf.to_yaml(OmegaConf.create(sweep.as_dict()), sort_keys=False).rstrip()
+    resources = sweep.settings.resources
+    lines = [
+        "# resolved configuration",
+        resolved,
+        "",
+        "# plan (dry run: nothing was started)",
+        f"sweep:      {root / (name or stem + '-<n>')}",
+        f"trials:     {num_trials}: {first} first points (dense reference, each compression with "
+        f"vanilla, search.points), then {search.name}",
+        f"each holds: {resources.cpu:g} CPU, {resources.gpu:g} GPU",
+        *_artifact_lines(sweep, root),
+        # A checkpoint (weights and two moments) exists only while a trial runs.
+        f"disk:       about {num_trials * weights / 1e9:.1f} GB for {num_trials} models, and "
+        f"{3 * weights / 1e9:.1f} GB for each trial that is running",
+        _time_line(sweep, facts, root, num_trials),
+    ]
+    return "\n".join(lines)
+
+
+def _artifact_lines(sweep: SweepConfig, root: Path) -> list[str]:
+    from rc_core.preparation import steps
+
+    workspace = Workspace(
+        root / "artifacts", device=None if sweep.settings.resources.gpu else "cpu"
+    )
+    seen: dict[str, str] = {}
+    for config in (sweep.reference(), *sweep.structures()):
+        if not workspace.knows_precision(config):
+            return ["artifacts:  all to be built (this machine has not trained this model yet)"]
+        for step in steps(config, workspace):
+            state = "stored, reused" if workspace.store.has(step.key) else "to be built"
+            seen.setdefault(step.key.key, f"{step.title}: {state}")
+    return [f"artifacts:  {line}" for line in seen.values()]
+
+
+def _time_line(sweep: SweepConfig, facts: ModelFacts, root: Path, num_trials: int) -> str:
+    earlier = [r for r in _earlier(root) if _comparable(r, sweep)]
+    if earlier:
+        seconds = statistics.median(record.seconds["total"] for record in earlier)
+        source = f"median of {len(earlier)} earlier trials"
+    else:
+        seconds = _rough_seconds(sweep.reference(), facts, sweep.settings.resources.cpu)
+        source = "rough: from the model's size, at about 30 GFLOP/s a core, no GPU assumed"
+    return (
+        f"time:       about {seconds * num_trials / 60:.1f} minutes of one trial's resources "
+        f"({seconds:.0f} s a trial; {source}), divided by how many run at once"
+    )
+
+
+def _earlier(root: Path) -> list[TrialRecord]:
+    found: list[TrialRecord] = []
+    for trials in root.glob("*/trials"):
+        found.extend(record for record in read_records(trials) if record.status == "finished")
+    return [record for record in found if not record.reference and record.seconds.get("total")]
+
+
+def _comparable(record: TrialRecord, sweep: SweepConfig) -> bool:
+    base = sweep.reference().as_dict()
+    same = ("epochs", "batch_size", "max_length")
+    return (
+        record.config["model"] == base["model"]
+        and record.config["task"] == base["task"]
+        and all(record.config["training"][k] == base["training"][k] for k in same)
+    )
+
+
+def _rough_seconds(config: TrialConfig, facts: ModelFacts, cpus: float) -> float:
+    samples = int(getattr(config.task, "train_size", 10_000))
+    tokens = samples * config.training.epochs * min(_ROUGH_TOKENS, config.training.max_length)
+    return (
+        _FLOP_PER_WEIGHT_AND_TOKEN * facts.num_parameters * tokens / (_ROUGH_FLOPS_PER_CPU * cpus)
+    )

@@ -1,0 +1,141 @@
+"""What happens in a sweep, told to whoever keeps track: the outbox (then MLflow) and front.json.
+
+Runs in the driver. Nothing here may stop a sweep: the files are the truth, these are views.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from rc_core.config import decode
+from rc_core.record import TrialRecord, write_json
+from rc_core.trial import trial_name
+from sweeps.config import SweepConfig
+from sweeps.folder import SweepFolder
+from sweeps.outbox import Drain, Outbox
+from sweeps.picture import front_picture
+from sweeps.report import front_json, rows
+from sweeps.tracking import MlflowWriter, default_uri
+
+# A last drain waits this long for a slow tracking server before it gives up (events are kept).
+_CLOSE_SECONDS = 60.0
+
+
+class SweepEvents:
+    """The driver's events, in order."""
+
+    def __init__(self, sweep: SweepConfig, folder: SweepFolder) -> None:
+        self._sweep = sweep
+        self._folder = folder
+        self._outbox = Outbox(folder.outbox)
+        self._lock = threading.Lock()
+        self._announced: set[str] = set()
+        self._ended: set[str] = set()
+        self._records = {record.id: record for record in folder.records()}
+        uri = sweep.settings.tracking.uri or default_uri(folder.storage)
+        self._drain = Drain(
+            self._outbox,
+            lambda: MlflowWriter(uri, storage=folder.storage, sweep_id=sweep_id(folder)),
+        )
+
+    def sweep_started(self, attempt: int) -> None:
+        values = OmegaConf.create(self._sweep.as_dict())
+        self._outbox.append(
+            "sweep_started",
+            sweep=self._folder.name,
+            config=OmegaConf.to_yaml(values, sort_keys=False),
+            attempt=attempt,
+            tags={
+                "rc.task": self._sweep.base["task"]["name"],
+                "rc.model": self._sweep.base["model"],
+            },
+        )
+
+    def trial_started(self, record: TrialRecord) -> None:
+        """A trial that has a record already (the reference)."""
+        self._start(record.id, record.name, record.config, reference=record.reference)
+
+    def trial_assigned(self, trial_id: str, config: Mapping[str, Any]) -> None:
+        self._start(trial_id, trial_name(decode(config)), config, reference=False)
+
+    def rung(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        metrics = {k: v for k, v in result.items() if k.startswith("rung/") and v == v}
+        step = int(result.get("training_iteration", 0))
+        self._outbox.append("rung", trial_id=trial_id, step=step, metrics=metrics)
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        with self._lock:
+            if record.id in self._ended:
+                return
+            self._ended.add(record.id)
+            self._records[record.id] = record
+        self._outbox.append(
+            "trial_ended",
+            trial_id=record.id,
+            status=record.status,
+            record=json.loads(record.model_dump_json()),
+        )
+        self._write_front()
+
+    def sweep_ended(self, status: str, seconds: float) -> int:
+        """Write the final views and drain the outbox; return how many events are left in it."""
+        document = self._write_front()
+        settings = self._sweep.settings
+        records = list(self._records.values())
+        found = rows(records, settings.objectives, constraints=settings.constraints)
+        artifacts = [self._folder.path / "sweep.yaml", self._folder.front]
+        if any(row.on_front for row in found):
+            front_picture(found, settings.objectives, self._folder.picture, title=self._folder.name)
+            artifacts.append(self._folder.picture)
+        self._outbox.append(
+            "sweep_ended",
+            status=status,
+            seconds=seconds,
+            front=[entry["id"] for entry in document["front"]],
+            ranks={row.id: row.rank for row in found if row.rank is not None and row.rank >= 0},
+            hypervolume=document["hypervolume"],
+            artifacts=[str(path) for path in artifacts if path.is_file()],
+        )
+        return self._drain.close(_CLOSE_SECONDS)
+
+    def _start(
+        self, trial_id: str, name: str, config: Mapping[str, Any], *, reference: bool
+    ) -> None:
+        with self._lock:
+            if trial_id in self._announced:
+                return
+            self._announced.add(trial_id)
+        self._outbox.append(
+            "trial_started",
+            trial_id=trial_id,
+            name=f"{trial_id} {name}",
+            config=dict(config),
+            attempt=self._folder.attempt(),
+            reference=reference,
+        )
+
+    def _write_front(self) -> dict[str, Any]:
+        settings = self._sweep.settings
+        document = front_json(
+            list(self._records.values()),
+            settings.objectives,
+            sweep=self._folder.name,
+            constraints=settings.constraints,
+        )
+        write_json(self._folder.front, document)
+        return document
+
+
+def sweep_id(folder: SweepFolder) -> str:
+    """Return the sweep's id for tracking: made once, independent of where the storage lies."""
+    path = folder.path / "sweep_id"
+    if not path.is_file():
+        path.write_text(f"{folder.name}-{int(time.time())}-{uuid.uuid4().hex[:8]}\n")
+    return path.read_text().strip()

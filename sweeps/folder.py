@@ -1,0 +1,186 @@
+"""A sweep's folder: paths, names, the lock, and the attempt number that fences off old workers.
+
+    <storage>/mlflow.db  artifacts/
+    <storage>/<sweep>/sweep.yaml  attempt.json  study.db  outbox.jsonl  front.json  front.png
+    <storage>/<sweep>/trials/<id>/...
+
+No torch, Ray or MLflow here: the quick commands use this.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from rc_core.errors import StorageError, did_you_mean
+from rc_core.record import TrialFolder, TrialRecord, read_records, write_json
+from rc_core.yaml_files import read_yaml
+
+DEFAULT_STORAGE = "rc_storage"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# Names that would collide with what the storage keeps beside the sweeps.
+_RESERVED = ("artifacts", "mlflow_artifacts", "mlruns")
+
+
+def storage_root(given: str | Path | None) -> Path:
+    """Return the storage folder: as given, else RC_STORAGE, else ./rc_storage."""
+    return Path(given or os.environ.get("RC_STORAGE") or DEFAULT_STORAGE).expanduser().resolve()
+
+
+def check_name(name: str) -> str:
+    """Return a sweep's name if it is one. Raises StorageError."""
+    if not _NAME.fullmatch(name) or name in _RESERVED:
+        raise StorageError(
+            "a sweep's name must be letters, digits, '.', '_' or '-' (it is a folder in the "
+            f"storage, and not one of {', '.join(_RESERVED)}), but got '{name}'"
+        )
+    return name
+
+
+class SweepFolder:
+    """Where one sweep lives."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).resolve()
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def storage(self) -> Path:
+        return self.path.parent
+
+    @property
+    def artifacts(self) -> Path:
+        return self.storage / "artifacts"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    @property
+    def study(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def outbox(self) -> Path:
+        return self.path / "outbox.jsonl"
+
+    @property
+    def front(self) -> Path:
+        return self.path / "front.json"
+
+    @property
+    def picture(self) -> Path:
+        return self.path / "front.png"
+
+    @property
+    def test(self) -> Path:
+        return self.path / "test.json"
+
+    @classmethod
+    def create(cls, storage: Path, name: str | None, stem: str) -> SweepFolder:
+        """Make the folder of a new sweep; without a name it is called `<stem>-<n>`.
+
+        Raises:
+            StorageError: the name is taken, is no name, or the storage cannot be written.
+        """
+        if name is not None:
+            folder = cls(storage / check_name(name))
+            try:
+                folder.path.mkdir(parents=True)
+            except FileExistsError:
+                raise StorageError(
+                    f"sweep '{name}' exists in {storage}; choose another --name, or go on with it: "
+                    f"rc-sweep resume {name}"
+                ) from None
+            except OSError as error:
+                raise StorageError(f"{storage} must be writable: {error.strerror}") from error
+            return folder
+        stem = check_name(re.sub(r"[^A-Za-z0-9._-]", "-", stem))
+        number = 1
+        while True:
+            folder = cls(storage / f"{stem}-{number}")
+            try:
+                folder.path.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                raise StorageError(f"{storage} must be writable: {error.strerror}") from error
+
+    @classmethod
+    def find(cls, sweep: str, storage: Path) -> SweepFolder:
+        """Return an existing sweep by its name under the storage, or by path.
+
+        Raises:
+            StorageError: there is none.
+        """
+        for path in (storage / sweep, Path(sweep).expanduser()):
+            if (path / "sweep.yaml").is_file():
+                return cls(path)
+        names = sorted(path.parent.name for path in storage.glob("*/sweep.yaml"))
+        raise StorageError(f"no sweep '{sweep}' in {storage}: {did_you_mean(sweep, names)}")
+
+    def write_config(self, values: dict[str, Any]) -> None:
+        """Write sweep.yaml: the resolved configuration."""
+        text = OmegaConf.to_yaml(OmegaConf.create(values), sort_keys=False)
+        (self.path / "sweep.yaml").write_text(text, encoding="utf-8")
+
+    def read_config(self) -> dict[str, Any]:
+        """Return sweep.yaml's plain values."""
+        return read_yaml(self.path / "sweep.yaml")
+
+    def records(self) -> list[TrialRecord]:
+        return read_records(self.trials)
+
+    def attempt(self) -> int:
+        """Return the number of the newest driver; 0 before the first."""
+        try:
+            number: int = json.loads((self.path / "attempt.json").read_text())["attempt"]
+            return number
+        except FileNotFoundError:
+            return 0
+
+    def trial(self, trial_id: str) -> TrialFolder:
+        """Return a trial's folder; its commits are refused once a newer driver runs."""
+        return TrialFolder(self.trials / trial_id, fence=self.attempt)
+
+    @contextmanager
+    def driving(self) -> Iterator[int]:
+        """Hold the sweep's lock and a new attempt number while a driver runs.
+
+        Raises:
+            StorageError: another driver runs it.
+        """
+        with (self.path / ".lock").open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StorageError(
+                    f"sweep '{self.name}' is being run by another process; watch it with: rc-sweep "
+                    f"status {self.name}"
+                ) from None
+            attempt = self.attempt() + 1
+            write_json(self.path / "attempt.json", {"attempt": attempt, "pid": os.getpid()})
+            yield attempt
+
+    def is_running(self) -> bool:
+        """Tell whether a driver holds the lock now."""
+        try:
+            with (self.path / ".lock").open("a+") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False

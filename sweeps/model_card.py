@@ -1,0 +1,127 @@
+"""The model card of an exported model: what it is, what was measured, what it is not good for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rc_core.record import TrialRecord
+
+_DEV = ("id_dev", "ood_dev")
+_TEST = ("id_test", "ood_test")
+
+
+def model_card(
+    sweep: str,
+    record: TrialRecord,
+    reference: TrialRecord | None,
+    tested: Mapping[str, Any],
+) -> str:
+    """Return the card as Markdown with the front matter that model hubs read.
+
+    Args:
+        sweep: name of the sweep.
+        record: the exported trial.
+        reference: the dense reference it is compared with.
+        tested: content of test.json, empty where the test roles were not opened.
+    """
+    config = record.config
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-classification",
+        f"base_model: {str(config['model']).removeprefix('packaged:')}",
+        "tags: [model-compression, robustness, out-of-distribution]",
+        "---",
+        "",
+        f"# {record.name}",
+        "",
+        f"A text classifier compressed with `{config['compression']['name']}` and trained with the "
+        f"loss `{config['loss']['name']}`: trial `{record.id}` of the sweep `{sweep}`.",
+        "",
+        "```python",
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        'model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")',
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+        "```",
+        "",
+        "## Accuracy",
+        "",
+        "| split | this model | dense reference | difference (points) |",
+        "|---|---|---|---|",
+        *_rows(_DEV, record.metrics, reference.metrics if reference else {}),
+        *_test_rows(record, reference, tested),
+        "",
+        _selection_note(record, tested),
+        "",
+        "## Size",
+        "",
+        f"- parameters: {_count(record.metric('footprint/parameters'))}, of which non-zero: "
+        f"{_count(record.metric('footprint/nonzero_parameters'))}",
+        "- zeros in the transformer blocks: "
+        f"{_percent(record.metric('footprint/encoder_sparsity'))}",
+        "",
+        "Zeroed weights are stored as zeros: the file is smaller and faster only on runtimes that "
+        "use sparsity. A student with fewer layers is smaller and faster everywhere.",
+        "",
+        "## How it was made",
+        "",
+        "`trial.yaml` has the whole configuration, `record.json` everything that was measured. "
+        f"Base encoder: `{config['model']}`; task: `{config['task']['name']}`; seed: "
+        f"{config['training']['seed']}. One training run: other seeds differ.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _rows(
+    roles: tuple[str, ...], metrics: Mapping[str, float], reference: Mapping[str, float]
+) -> list[str]:
+    """Return a table row for each role and suite that was measured."""
+    found = []
+    for key, value in metrics.items():
+        parts = key.split("/")
+        if parts[0] not in roles or parts[-1] != "accuracy" or any("." in p for p in parts[1:-1]):
+            continue
+        base = reference.get(key, math.nan)
+        difference = f"{100 * (value - base):+.1f}" if math.isfinite(base) else "-"
+        name = "/".join(parts[:-1])
+        found.append(f"| {name} | {_percent(value)} | {_percent(base)} | {difference} |")
+    return found
+
+
+def _test_rows(
+    record: TrialRecord, reference: TrialRecord | None, tested: Mapping[str, Any]
+) -> list[str]:
+    trials = tested.get("trials", {})
+    if record.id not in trials:
+        return []
+    own = trials[record.id]["metrics"]
+    base = trials.get(reference.id, {}).get("metrics", {}) if reference else {}
+    # JSON's null is an undefined metric.
+    numbers = [{k: math.nan if v is None else v for k, v in m.items()} for m in (own, base)]
+    return _rows(_TEST, *numbers)
+
+
+def _selection_note(record: TrialRecord, tested: Mapping[str, Any]) -> str:
+    if record.id not in tested.get("trials", {}):
+        return (
+            "The dev splits chose this model among the sweep's trials, so its dev figures flatter "
+            "it. The sealed test splits were not opened."
+        )
+    note = (
+        "The dev splits chose this model, so its dev figures flatter it; the test splits were "
+        "opened once, after selection."
+    )
+    if tested.get("changed_after_opening"):
+        note += " **The selection changed after the test splits were opened.**"
+    return note
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _count(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value / 1e6:.1f} M"

@@ -1,0 +1,143 @@
+"""Tracking events: appended to a file first, delivered by one thread. A dead server stops nothing.
+
+    outbox.jsonl     one event a line: {"kind", "time", ...}
+    outbox.offset    bytes delivered so far
+
+Delivery is at least once: after a kill an event may come again, so a writer must tolerate repeats.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+_logger = logging.getLogger(__name__)
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+_BATCH = 200
+
+Event = dict[str, Any]
+
+
+class Writer(Protocol):
+    """Where events go."""
+
+    def apply(self, event: Event) -> None:
+        """Take in one event; raise where it could not be delivered."""
+        ...
+
+
+class Outbox:
+    """An append-only file of events, and how far it has been delivered."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, cutting off a last line that a killed process left unfinished."""
+        self.path = path
+        self._offset_file = path.with_suffix(".offset")
+        self._lock = threading.Lock()
+        path.touch()
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+
+    def append(self, kind: str, **payload: Any) -> None:
+        """Add an event with the present time."""
+        line = json.dumps({"kind": kind, "time": time.time(), **payload}, allow_nan=False)
+        with self._lock, self.path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def read(self, offset: int, limit: int = _BATCH) -> list[tuple[Event, int]]:
+        """Return up to `limit` events from a byte offset on, each with the offset after it."""
+        found: list[tuple[Event, int]] = []
+        with self.path.open("rb") as stream:
+            stream.seek(offset)
+            for line in stream:
+                if not line.endswith(b"\n") or len(found) == limit:
+                    break
+                offset += len(line)
+                found.append((json.loads(line), offset))
+        return found
+
+    @property
+    def delivered(self) -> int:
+        """Bytes delivered so far."""
+        try:
+            return int(self._offset_file.read_text())
+        except (FileNotFoundError, ValueError):
+            # Without it everything is sent again, which writers tolerate.
+            return 0
+
+    def mark_delivered(self, offset: int) -> None:
+        """Remember how far delivery has come."""
+        temporary = self._offset_file.with_name(f".{self._offset_file.name}.tmp")
+        temporary.write_text(str(offset))
+        temporary.replace(self._offset_file)
+
+    def pending(self) -> int:
+        """Return how many events are not delivered."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.delivered)
+            return sum(1 for _ in stream)
+
+
+class Drain:
+    """The one thread that delivers an outbox."""
+
+    def __init__(self, outbox: Outbox, connect: Callable[[], Writer]) -> None:
+        """Start delivering.
+
+        Args:
+            outbox: the events.
+            connect: makes the writer; called in the thread (it imports MLflow), and again until it
+                succeeds.
+        """
+        self._outbox = outbox
+        self._connect = connect
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float) -> int:
+        """Deliver what is left, for at most `timeout` seconds; return how many events remain."""
+        self._closing.set()
+        self._thread.join(timeout)
+        return self._outbox.pending()
+
+    def _run(self) -> None:
+        writer: Writer | None = None
+        wait, warned = _FIRST_WAIT, False
+        last_try = False
+        while True:
+            last_try = self._closing.is_set()
+            try:
+                writer = writer or self._connect()
+                if self._deliver(writer):
+                    wait = _FIRST_WAIT
+                    continue
+            # Whatever a tracking server or its client raises, the sweep must go on without it.
+            except Exception as error:
+                if not warned:
+                    _logger.warning(
+                        "tracking is not available, events are kept in %s: %s",
+                        self._outbox.path,
+                        " ".join(str(error).split())[:300],
+                    )
+                    warned = True
+                wait = min(2 * wait, _LONGEST_WAIT)
+            if last_try:
+                return
+            self._closing.wait(wait)
+
+    def _deliver(self, writer: Writer) -> bool:
+        """Deliver a batch; tell whether there was anything."""
+        batch = self._outbox.read(self._outbox.delivered)
+        for event, offset in batch:
+            writer.apply(event)
+            self._outbox.mark_delivered(offset)
+        return bool(batch)

@@ -1,0 +1,116 @@
+"""Dominance, the Pareto front, ranks, hypervolume and the knee, for any number of objectives.
+
+Plain numpy and moocore. A row with a NaN is on no front and in no volume; equal rows are all kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import moocore
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+_SIGNS = {"max": -1.0, "min": 1.0}
+
+
+def pareto_front(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which points no other point dominates.
+
+    A point dominates another when it is at least as good on every objective and better on one.
+
+    Args:
+        points: (n, k).
+        directions: k times "max" or "min".
+
+    Returns:
+        (n,) mask. Equal points are all on the front or all off it; NaN rows are off it.
+
+    Raises:
+        ValueError: shapes that do not fit, or another direction.
+    """
+    costs = _costs(points, directions)
+    valid = ~np.isnan(costs).any(axis=1)
+    mask = np.zeros(len(costs), dtype=bool)
+    if valid.any():
+        mask[valid] = moocore.is_nondominated(_finite(costs[valid]), keep_weakly=True)
+    return mask
+
+
+def pareto_ranks(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.int64]:
+    """Return each point's rank: 0 on the front, 1 on the front once rank 0 is gone; NaN rows -1."""
+    costs = _costs(points, directions)
+    ranks = np.full(len(costs), -1, dtype=np.int64)
+    left = np.flatnonzero(~np.isnan(costs).any(axis=1))
+    rank = 0
+    while left.size:
+        front = moocore.is_nondominated(_finite(costs[left]), keep_weakly=True)
+        ranks[left[front]] = rank
+        left, rank = left[~front], rank + 1
+    return ranks
+
+
+def hypervolume(points: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> float:
+    """Return the volume between the reference point and what the points dominate.
+
+    Args:
+        points: (n, k); NaN rows are left out, points not better than the reference add nothing.
+        reference: (k,) finite; the worst point that counts.
+        directions: k times "max" or "min".
+
+    Raises:
+        ValueError: as `pareto_front`, or a reference that is not finite.
+    """
+    costs = _costs(points, directions)
+    worst = _costs(np.asarray(reference, dtype=np.float64)[None], directions)[0]
+    if not np.isfinite(worst).all():
+        raise ValueError(f"the reference point must be finite, but got {reference}")
+    if np.isneginf(costs).any():
+        raise ValueError("points must not be infinitely good, or their volume is infinite")
+    inside = costs[(costs < worst).all(axis=1)]
+    return float(moocore.hypervolume(inside, ref=worst)) if len(inside) else 0.0
+
+
+def knee(points: ArrayLike, directions: Sequence[str]) -> int:
+    """Return the index of the knee: the point of the front that gives up least for what it gains.
+
+    The front's ranges are scaled to [0, 1], 1 the best. With three points or more on the front it
+    is the one farthest above the plane through the extremes (the sum of its scaled values is
+    largest); ties go to the one whose worst value is best, then to the first. That is also what is
+    done with one or two points.
+
+    Raises:
+        ValueError: no point without NaN.
+    """
+    front = np.flatnonzero(pareto_front(points, directions))
+    if not front.size:
+        raise ValueError("a knee needs at least one point without NaN")
+    costs = _finite(_costs(points, directions)[front])
+    low, high = costs.min(axis=0), costs.max(axis=0)
+    spread = np.where(high > low, high - low, 1.0)
+    scaled = np.where(high > low, (high - costs) / spread, 1.0)
+    order = np.lexsort((front, -scaled.min(axis=1), -np.round(scaled.sum(axis=1), 12)))
+    return int(front[order[0]])
+
+
+def _costs(points: ArrayLike, directions: Sequence[str]) -> Floats:
+    """Return points as (n, k) with lower better everywhere."""
+    wrong = [direction for direction in directions if direction not in _SIGNS]
+    if wrong or not directions:
+        raise ValueError(f"directions must be 'max' or 'min', but got {list(directions)}")
+    array = np.asarray(points, dtype=np.float64)
+    if array.size == 0:
+        array = array.reshape(0, len(directions))
+    if array.ndim != 2 or array.shape[1] != len(directions):
+        raise ValueError(f"points must have shape (n, {len(directions)}), but got {array.shape}")
+    signs: Any = [_SIGNS[direction] for direction in directions]
+    return array * np.array(signs) + 0.0
+
+
+def _finite(costs: Floats) -> Floats:
+    """Replace infinities by numbers beyond all others: order is all that dominance looks at."""
+    numbers = costs[np.isfinite(costs)]
+    top = np.abs(numbers).max(initial=0.0) * 2 + 1
+    return np.clip(costs, -top, top)

@@ -1,0 +1,141 @@
+"""The picture of a front: ID against OOD accuracy, one mark a trial (PNG, matplotlib)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from sweeps.report import Row
+
+# Okabe and Ito's palette: tells apart for every common kind of colour vision.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+_SMALL, _LARGE = 60.0, 240.0
+
+
+def front_picture(
+    found: Sequence[Row], objectives: Mapping[str, str], path: Path, *, title: str
+) -> None:
+    """Draw the trials' first two objectives (the first against its row number if there is one).
+
+    Colour tells the compression, the symbol the loss, the area the non-zero parameters; trials off
+    the front are hollow, the dense reference is a star with dotted lines.
+
+    Args:
+        found: rows of the sweep.
+        objectives: metric -> direction.
+        path: PNG to write.
+        title: shown above.
+    """
+    names = list(objectives)[:2]
+    shown = [row for row in found if row.rank is not None]
+    colours = dict(zip(sorted({row.compression for row in shown}), _COLOURS, strict=False))
+    markers = dict(zip(sorted({row.loss for row in shown}), _MARKERS, strict=False))
+    figure, axes = pyplot.subplots(figsize=(12, 8), dpi=100, layout="constrained")
+    try:
+        places = {row.id: _place(row, i, names) for i, row in enumerate(shown)}
+        largest = max((row.parameters for row in shown if row.parameters > 0), default=1.0)
+        for row in shown:
+            colour = colours.get(row.compression, "#777777")
+            area = _SMALL + (_LARGE - _SMALL) * _share(row.parameters, largest)
+            axes.scatter(
+                *places[row.id],
+                s=2.2 * _LARGE if row.reference else area,
+                marker="*" if row.reference else markers.get(row.loss, "o"),
+                facecolors=colour if row.on_front or row.reference else "white",
+                edgecolors=colour,
+                linewidths=1.6,
+                zorder=3,
+            )
+            if row.reference:
+                axes.axvline(places[row.id][0], color="#777777", linestyle=":", linewidth=1)
+                axes.axhline(places[row.id][1], color="#777777", linestyle=":", linewidth=1)
+        front = [row for row in shown if row.on_front]
+        _join(axes, [places[row.id] for row in front], objectives)
+        _label(axes, front, places)
+        _legend(axes, colours, markers, any(row.reference for row in shown))
+        axes.set_xlabel(_title(names[0]))
+        axes.set_ylabel(_title(names[1]) if len(names) > 1 else "trial")
+        num_off = sum(row.rank is None for row in found)
+        off = f", {num_off} not shown (failed, stopped or infeasible)" if num_off else ""
+        axes.set_title(
+            f"{title}: {len(front)} of {len(shown)} trials on the front{off}", loc="left"
+        )
+        axes.grid(color="#dddddd", linewidth=0.7)
+        axes.margins(0.12)
+        figure.savefig(path)
+    finally:
+        pyplot.close(figure)
+
+
+def _place(row: Row, index: int, names: Sequence[str]) -> tuple[float, float]:
+    values = [row.values[name] * (100 if name.endswith("accuracy") else 1) for name in names]
+    return (values[0], values[1]) if len(values) > 1 else (values[0], float(index))
+
+
+def _share(value: float, largest: float) -> float:
+    return 0.0 if math.isnan(value) else min(max(value / largest, 0.0), 1.0)
+
+
+def _join(axes: Axes, places: Sequence[tuple[float, float]], objectives: Mapping[str, str]) -> None:
+    """Join the front by the steps that bound what it dominates."""
+    if len(places) < 2 or len(objectives) != 2:
+        return
+    xs, ys = zip(*sorted(places), strict=True)
+    # Left of a point that is best on the right, its height holds; the other way round for "min".
+    where = "pre" if next(iter(objectives.values())) == "max" else "post"
+    axes.step(xs, ys, where=where, color="#999999", linewidth=1.2, zorder=2)
+
+
+def _label(axes: Axes, front: Sequence[Row], places: Mapping[str, tuple[float, float]]) -> None:
+    """Name the front's points, alternating above and below so that neighbours do not collide."""
+    for i, row in enumerate(sorted(front, key=lambda row: places[row.id])):
+        above = i % 2 == 0
+        axes.annotate(
+            f"{row.id} {row.name}",
+            places[row.id],
+            xytext=(0, 16 if above else -16),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if above else "top",
+            fontsize=9,
+            zorder=4,
+            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.75},
+        )
+
+
+def _legend(
+    axes: Axes, colours: Mapping[str, str], markers: Mapping[str, str], reference: bool
+) -> None:
+    def mark(label: str, marker: str, colour: str, *, filled: bool = True) -> Line2D:
+        face = colour if filled else "white"
+        return Line2D(
+            [], [], linestyle="", marker=marker, color=colour, markerfacecolor=face,
+            markersize=10, label=label,
+        )  # fmt: skip
+
+    handles = [mark(name, "o", colour) for name, colour in colours.items() if name != "dense"]
+    handles += [mark(f"loss {name}", marker, "#555555") for name, marker in markers.items()]
+    handles += [mark("dominated", "o", "#555555", filled=False)]
+    if reference:
+        handles.append(mark("dense reference", "*", colours.get("dense", "#555555")))
+    axes.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False,
+        title="area: non-zero\nparameters", alignment="left",
+    )  # fmt: skip
+
+
+def _title(name: str) -> str:
+    known = {
+        "id_dev/accuracy": "in-distribution accuracy, id_dev (%)",
+        "ood_dev/accuracy": "out-of-distribution accuracy, ood_dev (%)",
+    }
+    return known.get(name, name)

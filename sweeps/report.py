@@ -1,0 +1,283 @@
+"""Views of records for people and programs: rows, the front table, front.json.
+
+No torch, Ray or MLflow here: `rc-sweep pareto` uses it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
+from rc_core.record import TrialRecord
+from sweeps.constraints import parse
+from sweeps.pareto import hypervolume, pareto_ranks
+
+SCHEMA_VERSION = 1
+_SHOWN_WHOLE = 20
+_ID, _OOD = "id_dev/accuracy", "ood_dev/accuracy"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial, compared with the others and with the dense reference.
+
+    Attributes:
+        id: the trial's.
+        name: short, of what differs from the defaults.
+        status: of the record.
+        compression: plugin name.
+        loss: plugin name.
+        reference: whether this is the dense reference.
+        values: objective -> value, NaN where not measured.
+        id_accuracy: share on id_dev.
+        ood_accuracy: share on ood_dev.
+        ood_difference: points on ood_dev, this minus the reference.
+        relative_bias: guarded F_bias; NaN where undefined.
+        bias_reason: why it is undefined.
+        rank: 0 on the front; None where it takes no part.
+        excluded: why it takes no part (not finished, a constraint), else None.
+        parameters: non-zero parameters, NaN where not measured.
+        seconds: of the trial.
+    """
+
+    id: str
+    name: str
+    status: str
+    compression: str
+    loss: str
+    reference: bool
+    values: Mapping[str, float]
+    id_accuracy: float
+    ood_accuracy: float
+    ood_difference: float
+    relative_bias: float
+    bias_reason: str | None
+    rank: int | None
+    excluded: str | None
+    parameters: float
+    seconds: float
+
+    @property
+    def on_front(self) -> bool:
+        return self.rank == 0
+
+
+def rows(
+    records: Sequence[TrialRecord],
+    objectives: Mapping[str, str],
+    *,
+    constraints: Sequence[str] = (),
+) -> list[Row]:
+    """Return one row per record, in order.
+
+    Args:
+        records: all of a sweep.
+        objectives: metric -> "max" or "min".
+        constraints: as in the YAML; a trial that misses one takes no part in the front.
+    """
+    reference = next((record for record in records if record.reference), None)
+    base = dict(reference.metrics) if reference is not None else {}
+    reasons = [_exclusion(record, objectives, constraints, base) for record in records]
+    points = [
+        [math.nan if reason else record.metric(name) for name in objectives]
+        for record, reason in zip(records, reasons, strict=True)
+    ]
+    ranks = pareto_ranks(points, list(objectives.values()))
+    return [
+        _row(record, objectives, base, reason, int(rank))
+        for record, reason, rank in zip(records, reasons, ranks, strict=True)
+    ]
+
+
+def front_table(found: Sequence[Row], objectives: Mapping[str, str]) -> Table:
+    """Return the front, then the dense reference, then the vanilla rows (all, of a small sweep).
+
+    Accuracies are in percent, differences in points.
+    """
+    first = next(iter(objectives))
+    sign = -1 if objectives[first] == "max" else 1
+    front = sorted((r for r in found if r.on_front), key=lambda r: sign * r.values[first])
+    finished = [row for row in found if row.status == "finished"]
+    # A small sweep is shown whole; of a large one, what everything is compared with.
+    whole = len(finished) <= _SHOWN_WHOLE
+    shown = [
+        row
+        for row in finished
+        if not row.on_front and (whole or row.reference or row.loss == "vanilla")
+    ]
+    num_finished = len(finished)
+    table = Table(
+        title=f"Pareto front: {len(front)} of {num_finished} finished trials (* on the front)",
+        title_justify="left",
+    )
+    extra = [name for name in objectives if name not in (_ID, _OOD)]
+    for title in ("", "id", "name"):
+        table.add_column(title, no_wrap=title != "name")
+    for title in ("ID %", "OOD %", *extra, "OOD vs dense", "F_bias", "non-zero M", "s"):
+        table.add_column(title, justify="right", no_wrap=True)
+    notes: list[str] = []
+    for row in (*front, *sorted(shown, key=lambda r: (not r.reference, r.id))):
+        role = "dense reference" if row.reference else "vanilla" if row.loss == "vanilla" else ""
+        name = f"{row.name} ({role})" if row.reference else row.name
+        table.add_row(
+            "*" if row.on_front else "",
+            row.id,
+            name,
+            _percent(row.id_accuracy),
+            _percent(row.ood_accuracy),
+            *(f"{row.values[key]:g}" for key in extra),
+            "" if row.reference else f"{row.ood_difference:+.1f}",
+            _bias(row, notes),
+            "-" if math.isnan(row.parameters) else f"{row.parameters / 1e6:.1f}",
+            "-" if math.isnan(row.seconds) else f"{row.seconds:.0f}",
+            style="bold" if row.on_front else None,
+        )
+    excluded = [f"{row.id}: {row.excluded}" for row in found if row.excluded]
+    lines = [f"[{i}] F_bias undefined: {reason}" for i, reason in enumerate(notes, start=1)]
+    lines += ["not on the front: " + "; ".join(excluded)] if excluded else []
+    lines.append("One seed each: differences of a few points may be noise.")
+    table.caption, table.caption_justify = "\n".join(lines), "left"
+    return table
+
+
+def render(table: Table, *, width: int = 120) -> str:
+    """Return a table as plain text."""
+    console = Console(file=io.StringIO(), width=width, no_color=True, highlight=False)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().rstrip()
+
+
+def front_json(
+    records: Sequence[TrialRecord],
+    objectives: Mapping[str, str],
+    *,
+    sweep: str,
+    constraints: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the front as plain JSON values (NaN as null).
+
+    The hypervolume is measured from 0 for shares (accuracies), and from the worst value among the
+    trials for any other objective: with such objectives it compares within one sweep only.
+    """
+    found = rows(records, objectives, constraints=constraints)
+    directions = list(objectives.values())
+    taking_part = [row for row in found if row.rank is not None]
+    points = [[row.values[name] for name in objectives] for row in taking_part]
+    worst = _reference_point(points, objectives)
+    volume = hypervolume(points, worst, directions) if points else 0.0
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "sweep": sweep,
+        "objectives": dict(objectives),
+        "constraints": list(constraints),
+        "reference": next((row.id for row in found if row.reference), None),
+        "front": [_entry(row) for row in found if row.on_front],
+        "dominated": [_entry(row) for row in found if row.rank is not None and row.rank > 0],
+        "excluded": [{"id": row.id, "why": row.excluded} for row in found if row.excluded],
+        "hypervolume": volume,
+        "hypervolume_reference": worst,
+    }
+
+
+def _row(
+    record: TrialRecord,
+    objectives: Mapping[str, str],
+    base: Mapping[str, float],
+    reason: str | None,
+    rank: int,
+) -> Row:
+    accuracies = (record.metric(_ID), record.metric(_OOD))
+    references = (base.get(_ID, math.nan), base.get(_OOD, math.nan))
+    bias, bias_reason = guarded_relative_bias(*accuracies, *references)
+    return Row(
+        id=record.id,
+        name=record.name,
+        status=record.status,
+        compression=record.config["compression"]["name"],
+        loss=record.config["loss"]["name"],
+        reference=record.reference,
+        values={name: record.metric(name) for name in objectives},
+        id_accuracy=accuracies[0],
+        ood_accuracy=accuracies[1],
+        ood_difference=difference_in_points(accuracies[1], references[1]),
+        relative_bias=bias,
+        bias_reason=bias_reason,
+        rank=None if reason else rank,
+        excluded=reason,
+        parameters=record.metric("footprint/nonzero_parameters"),
+        seconds=record.seconds.get("total", math.nan),
+    )
+
+
+def _exclusion(
+    record: TrialRecord,
+    objectives: Mapping[str, str],
+    constraints: Sequence[str],
+    base: Mapping[str, float],
+) -> str | None:
+    if record.status != "finished":
+        return record.status if record.error is None else f"{record.status}: {record.error}"
+    for name in objectives:
+        if math.isnan(record.metric(name)):
+            why = record.undefined.get(name, "not measured")
+            return f"{name} is undefined: {why}"
+    for text in constraints:
+        violation = parse(text).violation(record.metrics, base)
+        if math.isnan(violation) or violation > 0:
+            return f"misses {text} by {violation:.3g}"
+    return None
+
+
+def _reference_point(
+    points: Sequence[Sequence[float]], objectives: Mapping[str, str]
+) -> list[float]:
+    columns = zip(*points, strict=True) if points else [()] * len(objectives)
+    return [
+        0.0
+        if direction == "max" and name.endswith("accuracy")
+        else (min if direction == "max" else max)(column, default=0.0)
+        for column, (name, direction) in zip(columns, objectives.items(), strict=True)
+    ]
+
+
+def _entry(row: Row) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "rank": row.rank,
+        "values": {name: _null(value) for name, value in row.values.items()},
+        "ood_difference": _null(row.ood_difference),
+        "relative_bias": _null(row.relative_bias),
+        "nonzero_parameters": _null(row.parameters),
+    }
+
+
+def _null(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _bias(row: Row, notes: list[str]) -> str:
+    if row.reference:
+        return "1" if not math.isnan(row.relative_bias) else "-"
+    if not math.isnan(row.relative_bias):
+        return f"{row.relative_bias:.3f}"
+    reason = row.bias_reason or ""
+    # The amounts differ from row to row; one note for each kind of reason is enough.
+    kind = (
+        "ID accuracy is more than 3 points below the reference's" if "ID acc" in reason else reason
+    )
+    if kind not in notes:
+        notes.append(kind)
+    return f"- [{notes.index(kind) + 1}]"

@@ -1,0 +1,1 @@
+"""Schedulers, which stop trials early. One file is one: `build(objectives, seed)`."""

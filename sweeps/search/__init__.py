@@ -1,0 +1,1 @@
+"""Search algorithms. One file is one: `proposals(sweep, study_file)` returns a `Proposals`."""

@@ -1,0 +1,52 @@
+"""The contract of a search algorithm, free of Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from sweeps.space import Point
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended, for the search.
+
+    Attributes:
+        status: finished, stopped or failed.
+        values: objective -> value; empty unless finished.
+        violations: constraint -> violation; feasible where <= 0.
+        rungs: last quick evaluation's values, for stopped trials.
+    """
+
+    status: str
+    values: Mapping[str, float]
+    violations: Mapping[str, float]
+    rungs: Mapping[str, float]
+
+
+class Proposals(Protocol):
+    """Where points come from.
+
+    Attributes:
+        exhaustive: whether it proposes every point once and then None.
+    """
+
+    exhaustive: bool
+
+    def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
+        """Return the point of a new trial (the given one, if given); None: nothing left."""
+        ...
+
+    def tell(self, trial_id: str, outcome: Outcome) -> None:
+        """Take in how a trial ended. Telling the same trial again changes nothing."""
+        ...
+
+    def discard(self, trial_id: str) -> None:
+        """Take back a proposal that will not be run (it was tried before)."""
+        ...
+
+    def unfinished(self) -> dict[str, Point]:
+        """Return the trials proposed but not told of, with their points."""
+        ...

@@ -1,0 +1,63 @@
+"""How far a sweep is, read from its files: works while it runs elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sweeps.sweep import Sweep
+
+
+def status_document(sweep: Sweep) -> dict[str, Any]:
+    """Return the state as plain JSON values."""
+    records = sweep.records
+    states: dict[str, int] = {}
+    for record in records:
+        states[record.status] = states.get(record.status, 0) + 1
+    running = sweep.folder.is_running()
+    return {
+        "sweep": sweep.name,
+        "path": str(sweep.path),
+        "driver": "running" if running else "not running",
+        "attempts": sweep.folder.attempt(),
+        "trials": states,
+        "planned": sweep.config["search"]["trials"],
+        "front": [record.id for record in sweep.front],
+        "tested": sweep.folder.test.is_file(),
+        "unfinished": [
+            {
+                "id": record.id,
+                "name": record.name,
+                "progress": record.rungs[-1].progress if record.rungs else 0.0,
+                "seconds": round(time.time() - record.started, 1) if running else None,
+            }
+            for record in records
+            if record.status == "running"
+        ],
+        "failed": [
+            {"id": record.id, "name": record.name, "error": record.error}
+            for record in records
+            if record.status == "failed"
+        ],
+    }
+
+
+def status_text(sweep: Sweep) -> str:
+    """Return the state for people, with what to do next."""
+    document = status_document(sweep)
+    counts = ", ".join(f"{n} {state}" for state, n in document["trials"].items()) or "no trial yet"
+    lines = [
+        f"sweep {document['sweep']} ({document['path']})",
+        f"driver {document['driver']}, attempt {document['attempts']}",
+        f"trials: {counts}; {document['planned']} planned",
+        f"front: {', '.join(document['front']) or '-'}; "
+        f"test roles {'opened' if document['tested'] else 'sealed'}",
+    ]
+    for trial in document["unfinished"]:
+        lines.append(f"  {trial['id']} {trial['name']}: {100 * trial['progress']:.0f} % done")
+    for trial in document["failed"]:
+        lines.append(f"  {trial['id']} {trial['name']}: failed: {trial['error']}")
+    finished = sum(n for state, n in document["trials"].items() if state != "running")
+    if document["driver"] != "running" and finished < document["planned"]:
+        lines.append(f"go on with: rc-sweep resume {sweep.name}")
+    return "\n".join(lines)

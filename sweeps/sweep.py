@@ -1,0 +1,144 @@
+"""A sweep on disk, for notebooks and the command line. Reading it needs no torch, Ray or MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rc_core.errors import StorageError, did_you_mean
+from rc_core.record import TrialRecord
+from sweeps.folder import SweepFolder, storage_root
+from sweeps.pareto import knee
+from sweeps.report import Row, front_json, front_table, render, rows
+
+PICKS = ("knee", "best-id", "best-ood")
+
+
+class Sweep:
+    """What a sweep found.
+
+    Example:
+        sweep = Sweep.load("rc_storage/quickstart-1")
+        [record.name for record in sweep.front]
+    """
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self.folder = folder
+        self._values = folder.read_config()
+
+    @classmethod
+    def load(cls, path: str | Path, *, storage: str | Path | None = None) -> Sweep:
+        """Return the sweep at a path, or by its name under the storage. Raises StorageError."""
+        return cls(SweepFolder.find(str(path), storage_root(storage)))
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, plain values."""
+        return self._values
+
+    @property
+    def objectives(self) -> Mapping[str, str]:
+        found: Mapping[str, str] = self._values["objectives"]
+        return found
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        return tuple(self._values.get("constraints", ()))
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """All records, ordered by id; read anew each time, so a running sweep can be watched."""
+        return self.folder.records()
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row per record, with rank, difference to the reference, relative bias."""
+        return rows(self.records, self.objectives, constraints=self.constraints)
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The records on the Pareto front, best on the first objective first."""
+        first, direction = next(iter(self.objectives.items()))
+        on_front = {row.id for row in self.rows if row.on_front}
+        chosen = [record for record in self.records if record.id in on_front]
+        return sorted(chosen, key=lambda r: r.metric(first), reverse=direction == "max")
+
+    def pick(self, which: str) -> TrialRecord:
+        """Return one record.
+
+        Args:
+            which: `knee`, `best-id`, `best-ood` (of the front), or a trial's id.
+
+        Raises:
+            StorageError: no such trial, it has no model, or the front is empty.
+        """
+        records = {record.id: record for record in self.records}
+        if which in records:
+            return self._with_model(records[which])
+        if which not in PICKS:
+            raise StorageError(
+                f"no pick '{which}' in sweep {self.name}: {did_you_mean(which, [*PICKS, *records])}"
+            )
+        front = self.front
+        if not front:
+            raise StorageError(f"the front of sweep {self.name} is empty: no trial finished")
+        if which == "knee":
+            names = list(self.objectives)
+            points = [[record.metric(name) for name in names] for record in front]
+            return self._with_model(front[knee(points, list(self.objectives.values()))])
+        key = "id_dev/accuracy" if which == "best-id" else "ood_dev/accuracy"
+        return self._with_model(max(front, key=lambda record: record.metric(key)))
+
+    def export(self, pick: str, out: str | Path) -> Path:
+        """Write a model that plain transformers loads; see `sweeps.export.export`."""
+        from sweeps.export import export
+
+        return export(self, self.pick(pick), Path(out))
+
+    def document(self) -> dict[str, Any]:
+        """Return the front as one JSON document, computed from the records as they are now."""
+        return front_json(
+            self.records, self.objectives, sweep=self.name, constraints=self.constraints
+        )
+
+    def closing_lines(self) -> str:
+        """Return where things are, and the three commands a user wants next."""
+        commands = {
+            f"rc-sweep test {self.name}": "open the sealed test, once",
+            f"rc-sweep export {self.name} --pick knee --out exported": "a folder to deploy",
+            f"rc-sweep ui {self.name}": "every trial in MLflow",
+        }
+        width = max(map(len, commands))
+        lines = [
+            "",
+            f"records: {self.folder.trials}/<id>/record.json",
+            f"picture: {self.folder.picture}",
+            "next:",
+            *(f"  {command:<{width}}   {what}" for command, what in commands.items()),
+        ]
+        return "\n".join(lines)
+
+    def table(self) -> str:
+        """Return the front, the reference and the vanilla rows as text."""
+        return render(front_table(self.rows, self.objectives))
+
+    def __repr__(self) -> str:
+        return (
+            f"Sweep({str(self.path)!r}, {len(self.records)} trials, {len(self.front)} on the front)"
+        )
+
+    def _with_model(self, record: TrialRecord) -> TrialRecord:
+        if record.status != "finished" or not self.folder.trial(record.id).model.is_dir():
+            raise StorageError(
+                f"trial {record.id} must be finished to be exported, but is {record.status}"
+            )
+        return record

@@ -1,0 +1,192 @@
+"""Every format gives the same values, and every damaged file a message that names it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rc_core.data._sources import label_ids, label_names, raw_label, read_columns, texts
+from rc_core.errors import DataError
+
+ROWS = [
+    {"text": 'He said "hi", twice', "label": 0, "other": 1.5},
+    {"text": "naïve, café", "label": 1, "other": 2.5},
+    {"text": "NA", "label": 1, "other": 3.5},
+]
+
+
+def write(folder: Path, suffix: str, rows: list[dict[str, Any]] = ROWS) -> Path:
+    path = folder / f"data{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def message(path: Path, columns: list[str]) -> str:
+    with pytest.raises(DataError) as caught:
+        read_columns(path, columns)
+    assert path.name in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv", ".tsv"])
+def test_every_format_round_trips(tmp_path: Path, suffix: str) -> None:
+    columns = read_columns(write(tmp_path, suffix), ["text", "label"])
+    assert list(columns) == ["text", "label"]
+    assert columns["text"] == [row["text"] for row in ROWS]
+    assert [raw_label(value) for value in columns["label"]] == ["0", "1", "1"]
+
+
+def test_csv_values_may_hold_line_breaks_and_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text('\ufefftext,label\n"two\nlines",1\n"say ""x""",0\n', encoding="utf-8")
+    columns = read_columns(path, ["text", "label"])
+    assert columns == {"text": ["two\nlines", 'say "x"'], "label": ["1", "0"]}
+
+
+def test_tsv_has_no_quoting(tmp_path: Path) -> None:
+    path = tmp_path / "data.tsv"
+    path.write_text('text\tlabel\n"open quote\t1\nan inch: 1"\t0\n', encoding="utf-8")
+    assert read_columns(path, ["text"])["text"] == ['"open quote', 'an inch: 1"']
+
+
+def test_a_dictionary_column_of_parquet_gives_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    label = pa.array(["no", "yes", "no"]).dictionary_encode()
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "label": label}), path)
+    assert read_columns(path, ["label"])["label"] == ["no", "yes", "no"]
+
+
+def test_blank_lines_of_jsonl_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('\ufeff{"text": "a"}\n\n{"text": "b"}\n', encoding="utf-8")
+    assert read_columns(path, ["text"]) == {"text": ["a", "b"]}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv", ".tsv"])
+def test_a_missing_column_is_named_with_its_neighbours(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path, suffix)
+    with pytest.raises(DataError) as caught:
+        read_columns(path, ["texts", "label", "gold"])
+    first, second = map(str, caught.value.problems)
+    assert "must have a column 'texts': did you mean 'text'? available: text, label" in first
+    assert "must have a column 'gold': available: " in second
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv", ".tsv"])
+def test_a_missing_file_a_folder_and_binary_content(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"data{suffix}"
+    assert "no such file; check data_dir" in message(path, ["text"])
+    path.mkdir()
+    assert "is a folder" in message(path, ["text"])
+    path.rmdir()
+    path.write_bytes(b"\xff\xfe\x00\x81" * 40)
+    assert "cannot be read" in message(path, ["text"]) or "column 'text'" in message(path, ["text"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("data.csv", "text,label\n"), ("data.tsv", "text\tlabel\n"), ("data.jsonl", "\n")],
+)
+def test_a_file_without_rows(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    assert "must hold rows, but has none" in message(path, ["text", "label"])
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".tsv", ".jsonl"])
+def test_a_file_of_no_bytes(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"data{suffix}"
+    path.touch()
+    assert "cannot be read" in message(path, ["text"]) or "has none" in message(path, ["text"])
+
+
+def test_a_wrong_number_of_fields_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("text,label\na,0\nb,1,extra\n", encoding="utf-8")
+    assert "Expected 2 columns, got 3" in message(path, ["text"])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("{text: 1}", "data.jsonl:2: must be JSON, but is not"),
+        ("[1]", "data.jsonl:2: must be a JSON object, but is [1]"),
+        ('{"label": 1}', "data.jsonl:2: must have a column 'text': available: label"),
+    ],
+)
+def test_a_bad_line_of_jsonl_is_named(tmp_path: Path, line: str, expected: str) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(f'{{"text": "a"}}\n{line}\n', encoding="utf-8")
+    assert expected in message(path, ["text"])
+
+
+def test_an_unknown_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "data.xlsx"
+    path.touch()
+    assert "must end in one of .parquet, .jsonl, .csv, .tsv" in message(path, ["text"])
+
+
+def test_texts_must_be_texts_and_missing_ones_are_empty() -> None:
+    assert texts(Path("f"), "t", ["a", None, ""]) == ["a", "", ""]
+    with pytest.raises(DataError, match=r"2 rows do not \(first: row 1, 5\)"):
+        texts(Path("f"), "t", ["a", 5, ["x"]])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1, "1"),
+        (1.0, "1"),
+        ("1", "1"),
+        (" a b ", "a b"),
+        (-1, "-1"),
+        (True, "true"),
+        ("False", "false"),
+        (None, ""),
+        (0.5, "0.5"),
+        (np.int8(2), "2"),
+    ],
+)
+def test_raw_labels_are_spelled_in_one_way(value: Any, expected: str) -> None:
+    assert raw_label(value) == expected
+
+
+def test_label_ids_count_names_in_the_order_given() -> None:
+    labels = {"2": "no", "0": "yes", "1": "no"}
+    assert label_names(labels) == ("no", "yes")
+    rows, ids = label_ids(Path("f"), "l", ["0", 2, 1.0, -1], labels=labels, drop=["-1"])
+    assert rows.tolist() == [0, 1, 2]
+    assert ids.tolist() == [1, 0, 0]
+    assert (rows.dtype, ids.dtype) == (np.int64, np.int64)
+
+
+def test_unknown_labels_are_counted() -> None:
+    with pytest.raises(DataError) as caught:
+        label_ids(Path("d.csv"), "gold", ["-", "0", "-", None], labels={"0": "a", "1": "b"})
+    text = str(caught.value)
+    assert text.startswith("d.csv: column 'gold' holds labels that the map does not know: ")
+    assert "'-' in 2 rows, '' in 1 rows; known are ['0', '1']" in text
+    assert "quotes" not in text
+
+
+def test_booleans_of_yaml_are_explained() -> None:
+    with pytest.raises(DataError, match="YAML reads yes, no, on and off as booleans"):
+        label_ids(Path("d.csv"), "l", ["yes", "no"], labels={"true": "a", "false": "b"})

@@ -1,0 +1,143 @@
+"""Stratified samples, carving id_dev, and overlap: who wins, who loses, what is counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rc_core.data._splits import (
+    carve_id_dev,
+    id_dev_size,
+    remove_overlap,
+    shares,
+    split_keys,
+    stratified_sample,
+)
+from rc_core.data._task import Split, pair_key
+
+
+def split(role: Any, texts: list[str], labels: Any = None, suite: str = "s") -> Split:
+    ids = np.asarray(labels if labels is not None else np.arange(len(texts)) % 2, np.int64)
+    return Split(role, suite, texts, None, ids, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("total", "weights", "expected"),
+    [
+        (10, [1, 1], [5, 5]),
+        (10, [3, 7], [3, 7]),
+        (10, [1, 1, 1], [4, 3, 3]),
+        (1, [1, 1], [1, 0]),
+        (0, [1, 2], [0, 0]),
+        (5, [0, 1], [0, 5]),
+        (7, [2, 2, 3], [2, 2, 3]),
+    ],
+)
+def test_shares_add_up_and_are_proportional(
+    total: int, weights: list[int], expected: list[int]
+) -> None:
+    assert shares(total, weights) == expected
+
+
+def test_a_stratified_sample_keeps_the_labels_shares() -> None:
+    labels = np.array([0] * 700 + [1] * 200 + [2] * 100)
+    rows = stratified_sample(labels, 100, np.random.default_rng(0))
+    assert np.bincount(labels[rows]).tolist() == [70, 20, 10]
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    again = stratified_sample(labels, 100, np.random.default_rng(0))
+    other = stratified_sample(labels, 100, np.random.default_rng(1))
+    assert rows.tolist() == again.tolist() != other.tolist()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(100, 20), (1_000, 200), (5_000, 1_000), (10_000, 1_000), (20_000, 1_000), (40_000, 2_000)],
+)
+def test_id_dev_is_five_percent_or_a_thousand_but_at_most_a_fifth(size: int, expected: int) -> None:
+    assert id_dev_size(size) == expected
+
+
+def test_carving_is_stratified_complete_and_seeded() -> None:
+    labels = [0] * 600 + [1] * 300 + [2] * 100
+    train = split("train", [f"text {i}" for i in range(1_000)], labels)
+    rest, id_dev = carve_id_dev(train, np.random.default_rng(0))
+    assert (rest.role, id_dev.role) == ("train", "id_dev")
+    assert len(id_dev) == 200
+    assert np.bincount(id_dev.labels).tolist() == [120, 60, 20]
+    assert Counter([*rest.first, *id_dev.first]) == Counter(train.first)
+    again = carve_id_dev(train, np.random.default_rng(0))[1]
+    other = carve_id_dev(train, np.random.default_rng(1))[1]
+    assert again.first == id_dev.first != other.first
+
+
+def test_carving_keeps_repeated_pairs_together() -> None:
+    train = split("train", [f"text {i // 3}" for i in range(900)], np.zeros(900))
+    rest, id_dev = carve_id_dev(train, np.random.default_rng(0))
+    assert not {*split_keys(rest)} & {*split_keys(id_dev)}
+    assert len(rest) + len(id_dev) == 900
+    assert 180 <= len(id_dev) <= 182
+
+
+def test_the_key_ignores_case_and_punctuation_but_not_where_a_text_ends() -> None:
+    assert pair_key("The Cat, sat.", "Yes!") == pair_key("the cat sat", "yes")
+    assert pair_key("ab", "c") != pair_key("a", "bc")
+    assert pair_key("ab", None) != pair_key("a", "b")
+
+
+def test_test_wins_over_dev_and_dev_over_train_and_ood_over_id() -> None:
+    roles = {
+        "train": ["t", "id dev", "ood dev", "id test", "ood test"],
+        "id_dev": ["ID dev.", "ood dev", "id test", "ood test"],
+        "ood_dev": ["OOD dev!", "id test", "ood test"],
+        "id_test": ["id test", "ood test"],
+        "ood_test": ["ood test"],
+    }
+    splits = [split(role, texts) for role, texts in roles.items()]
+    kept, removed, problems = remove_overlap(splits, allow=True)
+    assert problems == []
+    assert {part.role: list(part.first) for part in kept} == {
+        "train": ["t"],
+        "id_dev": ["ID dev."],
+        "ood_dev": ["OOD dev!"],
+        "id_test": ["id test", "ood test"],
+        "ood_test": ["ood test"],
+    }
+    assert removed == {"train.s": 4, "id_dev.s": 3, "ood_dev.s": 2}
+    assert [part.role for part in kept] == list(roles)
+
+
+def test_all_suites_of_a_role_win_over_earlier_roles() -> None:
+    splits = [
+        split("train", ["a", "b", "c"]),
+        split("ood_dev", ["a"], suite="x"),
+        split("ood_dev", ["b"], suite="y"),
+    ]
+    kept, removed, _ = remove_overlap(splits, allow=True)
+    assert list(kept[0].first) == ["c"]
+    assert removed == {"train.s": 2, "ood_dev.x": 0, "ood_dev.y": 0}
+
+
+@pytest.mark.parametrize(("shared", "refused"), [(0, False), (5, False), (6, True)])
+def test_more_than_five_percent_overlap_is_refused(shared: int, refused: bool) -> None:
+    train = split("train", [f"text {i}" for i in range(100)])
+    test = split("id_test", [f"text {i}" for i in range(shared)])
+    kept, removed, problems = remove_overlap([train, test])
+    assert removed == {"train.s": shared}
+    assert len(kept[0]) == 100 - shared
+    assert bool(problems) == refused
+    if refused:
+        assert "6 of 100 pairs are (6.0 %)" in str(problems[0])
+        assert "allow_overlap" in str(problems[0])
+        assert remove_overlap([train, test], allow=True)[2] == []
+
+
+def test_pairs_overlap_only_if_both_texts_do() -> None:
+    labels = np.array([0, 1])
+    train = Split("train", "s", ["a", "a"], ["x", "y"], labels, ("a", "b"))
+    test = Split("ood_test", "s", ["a", "b"], ["x", "y"], labels, ("a", "b"))
+    kept, removed, _ = remove_overlap([train, test], allow=True)
+    assert list(kept[0].second or ()) == ["y"]
+    assert removed == {"train.s": 1}

@@ -1,0 +1,98 @@
+"""What every task must hold, how labels collapse, which samples are the headline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rc_core.data._task import Split, Task, check_task
+from rc_core.errors import DataError
+
+
+def split(role: Any, *, suite: str = "s", labels: Any = (0, 1), **others: Any) -> Split:
+    number = len(labels)
+    values: dict[str, Any] = {
+        "first": [f"{role} {i}" for i in range(number)],
+        "second": None,
+        "labels": np.array(labels, np.int64),
+        "label_names": ("yes", "no"),
+    }
+    return Split(role, suite, **(values | others))
+
+
+def task(*splits: Split) -> Task:
+    return Task("t", ("yes", "no"), splits or (split("train"), split("id_dev"), split("ood_dev")))
+
+
+def problems(given: Task) -> list[str]:
+    with pytest.raises(DataError) as caught:
+        check_task(given)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_sound_task_passes() -> None:
+    assert check_task(task()).train.role == "train"
+    assert task().id_dev.role == "id_dev"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (split("ood_dev", labels=()), "must hold samples, but is empty"),
+        (split("ood_dev", labels=(1, 1)), "at least two labels, but has only 'no'"),
+        (
+            split("ood_dev", first=["x", " "]),
+            "1 rows have an empty first text (first: row 1)",
+        ),
+        (
+            split("ood_dev", second=["", ""]),
+            "2 rows have an empty second text (first: row 0)",
+        ),
+        (
+            split("ood_dev", label_names=("yes", "never")),
+            "labels ['never'] are reached by none of the task's labels ['yes', 'no']",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_split_is_said(changed: Split, message: str) -> None:
+    found = problems(task(split("train"), split("id_dev"), changed))
+    assert len(found) == 1
+    assert found[0].startswith("task.ood_dev.s: ")
+    assert message in found[0]
+
+
+def test_all_problems_come_at_once() -> None:
+    found = problems(task(split("train", labels=(0, 0)), split("ood_dev"), split("ood_dev")))
+    assert [line.split(": ")[0] for line in found] == [
+        "task.id_dev",
+        "task.train.s",
+        "task.ood_dev.s",
+    ]
+
+
+def test_labels_collapse_by_merge_then_by_name() -> None:
+    three = ("entailment", "neutral", "contradiction")
+    hans = split("ood_dev", label_names=("entailment", "not"))
+    assert hans.collapse(three).tolist() == [0, -1, -1]
+    merged = replace(hans, merge={"neutral": "not", "contradiction": "not"})
+    assert merged.collapse(three).tolist() == [0, 1, 1]
+
+
+def test_the_headline_is_a_slice_or_everything() -> None:
+    whole = split("ood_test")
+    assert whole.headline_rows().tolist() == [True, True]
+    part = replace(whole, slices={"seen": ["seen", "unseen"]}, headline=("seen", "unseen"))
+    assert part.headline_rows().tolist() == [False, True]
+    assert part.take(np.array([1])).headline_rows().tolist() == [True]
+
+
+def test_the_digest_sees_train_and_dev_but_not_the_tests() -> None:
+    base = (split("train"), split("id_dev"), split("ood_dev"))
+    digest = task(*base).digest()
+    assert task(*base, split("ood_test")).digest() == digest
+    assert task(*base[:2], split("ood_dev", labels=(1, 0))).digest() != digest
+    assert task(split("train", first=["x", "y"]), *base[1:]).digest() != digest
+    assert replace(task(*base), label_names=("no", "yes")).digest() != digest

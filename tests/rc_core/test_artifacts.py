@@ -1,0 +1,93 @@
+"""The store: built once, whole, checksummed, by whoever comes first."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from rc_core.artifacts import ArtifactKey, ArtifactStore
+from rc_core.errors import ArtifactError, StorageError
+
+KEY = ArtifactKey("thing", 1, {"seed": 0})
+
+
+def write(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "data.txt").write_text("content")
+
+
+def test_a_second_build_reuses_the_first(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    assert not store.has(KEY)
+    first = store.build(KEY, write)
+    second = ArtifactStore(tmp_path).build(KEY, lambda folder: pytest.fail("built twice"))
+    assert first.built and not second.built
+    assert (second.path / "sub" / "data.txt").read_text() == "content"
+    assert store.has(KEY)
+
+
+def test_the_key_depends_on_kind_version_and_inputs() -> None:
+    keys = {
+        KEY.key,
+        ArtifactKey("other", 1, {"seed": 0}).key,
+        ArtifactKey("thing", 2, {"seed": 0}).key,
+        ArtifactKey("thing", 1, {"seed": 1}).key,
+    }
+    assert len(keys) == 4
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+
+    def fail(folder: Path) -> None:
+        (folder / "half.txt").write_text("half")
+        raise RuntimeError("no power")
+
+    with pytest.raises(RuntimeError, match="no power"):
+        store.build(KEY, fail)
+    assert not store.has(KEY)
+    assert [path.name for path in (tmp_path / "thing").iterdir()] == [f".{KEY.key}.lock"]
+    assert store.build(KEY, write).built
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "deleted", "manifest"])
+def test_a_damaged_artifact_is_noticed_and_rebuilt(tmp_path: Path, damage: str) -> None:
+    path = ArtifactStore(tmp_path).build(KEY, write).path
+    file = path / "sub" / "data.txt"
+    if damage == "changed":
+        file.write_text("tampered"[: len("content")])
+    elif damage == "cut":
+        file.write_text("con")
+    elif damage == "deleted":
+        file.unlink()
+    else:
+        (path / "artifact.json").write_text("{")
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(ArtifactError, match="delete"):
+        store.get(KEY)
+    assert store.build(KEY, write).built
+    assert file.read_text() == "content"
+
+
+def test_a_store_that_cannot_be_written_is_the_users_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="must be writable"):
+        ArtifactStore(tmp_path / "file").build(KEY, write)
+
+
+def _slow(folder: Path) -> None:
+    time.sleep(0.3)
+    write(folder)
+
+
+def _build(root: Path) -> bool:
+    return ArtifactStore(root).build(KEY, _slow).built
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        built = pool.map(_build, [tmp_path, tmp_path])
+    assert sorted(built) == [False, True]

@@ -1,0 +1,81 @@
+"""`python -m rc_core.trial LIST.jsonl`: real processes, real folders, no Ray, MLflow or Optuna."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rc_core.batch import main, read_list
+from rc_core.errors import ConfigError
+from rc_core.record import read_records
+
+BASE: dict[str, Any] = {
+    "model": "tiny:bert",
+    "task": {"name": "shortcut_nli", "train_size": 128, "dev_size": 120, "test_size": 120},
+    "training": {"epochs": 1, "precision": "fp32"},
+}
+PRUNED = {**BASE, "compression": {"name": "magnitude", "sparsity": 0.5}}
+STUDENT = {**BASE, "compression": {"name": "student", "num_layers": 2}, "loss": {"name": "rmc"}}
+
+
+def write(path: Path, *lines: Any) -> Path:
+    path.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    return path
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_folders_of_a_sweep(tmp_path: Path) -> None:
+    listed = write(tmp_path / "list.jsonl", BASE, {"id": "mine", "config": PRUNED}, STUDENT)
+    command = [sys.executable, "-m", "rc_core.trial", str(listed), "--out", str(tmp_path / "out")]
+    first = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, timeout=280)
+    assert first.returncode == 0, first.stderr
+    records = {record.id: record for record in read_records(tmp_path / "out" / "trials")}
+    assert sorted(records) == ["mine", "t0000", "t0002"]
+    assert records["t0000"].reference and not records["mine"].reference
+    for name, record in records.items():
+        folder = tmp_path / "out" / "trials" / name
+        assert record.status == "finished"
+        assert (folder / "model" / "model.safetensors").is_file()
+        assert not (folder / "checkpoint").exists()
+        predictions = sorted(path.name for path in (folder / "predictions").iterdir())
+        assert [name.split(".")[0] for name in predictions] == ["id_dev", "ood_dev"]
+    assert "0 failed" in first.stdout
+    again = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert again.returncode == 0
+    assert "3 of 3 trials are finished already" in again.stdout
+
+
+def test_every_bad_line_is_named_and_nothing_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = tmp_path / "list.jsonl"
+    write(listed, BASE, {**BASE, "los": {}}, {**BASE, "compression": {"name": "magnitud"}}, 7)
+    listed.write_text(listed.read_text() + "{\n")
+    assert main([str(listed), "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr().err
+    for number, text in ((2, "did you mean 'loss'"), (3, "magnitude"), (4, "object"), (5, "JSON")):
+        assert f"list.jsonl:{number}" in printed and text in printed
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_or_missing_list_is_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "list.jsonl").write_text(content)
+    with pytest.raises(ConfigError, match="at least one configuration"):
+        read_list(tmp_path / "list.jsonl")
+    with pytest.raises(ConfigError, match="must be a JSON Lines file"):
+        read_list(tmp_path / "none.jsonl")
+
+
+def test_ids_must_differ_and_stay_inside_the_folder(tmp_path: Path) -> None:
+    twice = write(tmp_path / "a.jsonl", *[{"id": "x", "config": BASE}] * 2)
+    with pytest.raises(ConfigError, match="used 2 times"):
+        read_list(twice)
+    outside = write(tmp_path / "b.jsonl", {"id": "../x", "config": BASE})
+    with pytest.raises(ConfigError, match="id must be"):
+        read_list(outside)

@@ -1,0 +1,110 @@
+"""Where encoders come from; that a saved model is the same model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from rc_core.errors import ModelError
+from rc_core.model_facts import TINY_ARCHITECTURES, model_facts, model_kind, weights_digest
+from rc_core.models import load_encoder, load_model, load_tokenizer, save_model
+
+PAIR = ("the dog ran", "a dog slept")
+
+
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
+def test_a_tiny_encoder_reloads_with_the_same_logits(architecture: str, tmp_path: Path) -> None:
+    spec = f"tiny:{architecture}"
+    model = load_encoder(spec, label_names=["yes_", "no_"], seed=1).eval()
+    tokenizer = load_tokenizer(spec)
+    inputs = tokenizer(*PAIR, return_tensors="pt")
+    save_model(model, tokenizer, tmp_path / "m")
+    again = load_model(tmp_path / "m").eval()
+    inputs_again = load_tokenizer(str(tmp_path / "m"))(*PAIR, return_tensors="pt")
+    assert torch.equal(inputs["input_ids"], inputs_again["input_ids"])
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).logits, again(**inputs_again).logits)
+    assert again.config.id2label == {0: "yes_", 1: "no_"}
+    assert list((tmp_path / "m").glob("*.safetensors")) and not list((tmp_path / "m").glob("*.bin"))
+    assert model_facts(spec).num_layers == model_facts(str(tmp_path / "m")).num_layers
+
+
+def test_the_seed_fixes_the_weights() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        model = load_encoder("tiny:bert", label_names=["a", "b"], seed=seed)
+        return torch.cat([p.flatten() for p in model.parameters()])
+
+    assert torch.equal(weights(3), weights(3))
+    assert not torch.equal(weights(3), weights(4))
+
+
+def test_a_folder_with_another_head_gets_a_new_one(tmp_path: Path) -> None:
+    model = load_encoder("tiny:bert", label_names=["a", "b", "c"], seed=0)
+    save_model(model, load_tokenizer("tiny:bert"), tmp_path / "three")
+    two = load_encoder(str(tmp_path / "three"), label_names=["x", "y"], seed=0)
+    assert two.config.num_labels == 2
+    kept = "bert.encoder.layer.0.attention.self.query.weight"
+    assert torch.equal(two.state_dict()[kept], model.state_dict()[kept])
+
+
+def test_a_digest_follows_the_weights(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        model = load_encoder("tiny:bert", label_names=["a", "b"], seed=seed)
+        save_model(model, load_tokenizer("tiny:bert"), tmp_path / str(seed))
+    shutil.copytree(tmp_path / "0", tmp_path / "copy")
+    digests = [weights_digest(str(tmp_path / name)) for name in ("0", "1", "copy")]
+    assert digests[0] == digests[2] != digests[1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("packaged:all-MiniLM-L12", "did you mean 'all-MiniLM-L6-v2'"),
+        ("tiny:bart", "did you mean 'bert'"),
+        ("./no/such/folder", "no such folder"),
+        ("~/nowhere", "no such folder"),
+        ("two words", "a folder or a hub id"),
+    ],
+)
+def test_a_name_that_is_no_model(spec: str, expected: str) -> None:
+    with pytest.raises(ModelError, match=expected):
+        model_kind(spec)
+
+
+def test_a_folder_must_hold_config_and_weights(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json"):
+        model_facts(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 2, "hidden_size": 8}))
+    with pytest.raises(ModelError, match="weights"):
+        model_facts(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_encoder(str(tmp_path), label_names=["a", "b"], seed=0)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="transformer encoder"):
+        model_facts(str(tmp_path))
+
+
+def test_a_hub_id_that_cannot_be_had_says_what_to_check() -> None:
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE"):
+        model_facts("owner/no-such-model@main")
+
+
+def test_a_hub_id_loads_from_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real download call, answered by a local cache of the hub's own shape."""
+    model = load_encoder("tiny:roberta", label_names=["a", "b"], seed=0)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--owner--name"
+    save_model(model, load_tokenizer("tiny:roberta"), repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert model_facts("owner/name").model_type == "roberta"
+    loaded = load_encoder(f"owner/name@{commit}", label_names=["a", "b"], seed=0)
+    for name, tensor in loaded.state_dict().items():
+        if "embeddings" in name:
+            assert torch.equal(tensor, model.state_dict()[name])

@@ -1,0 +1,246 @@
+"""One trial end to end: record, resume from a rung, failure, the reference, sealed roles."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rc_core.config import TrialConfig, decode
+from rc_core.errors import StaleAttemptError, TrialError
+from rc_core.evaluation import read_predictions
+from rc_core.preparation import health, level_log_probs, steps, teacher_facts, teacher_log_probs
+from rc_core.preparation import teacher as build_teacher
+from rc_core.record import TrialFolder, TrialRecord
+from rc_core.trial import evaluate_saved, run_trial, trial_steps
+from rc_core.workspace import Workspace
+from rc_core.yaml_files import merge
+
+BASE: dict[str, Any] = {
+    "model": "tiny:bert",
+    "task": {"name": "shortcut_nli", "train_size": 160, "dev_size": 120, "test_size": 120},
+    "training": {"epochs": 2, "learning_rate": 1e-3, "rungs": 4, "precision": "fp32"},
+    "compression": {"name": "magnitude", "sparsity": 0.6},
+    "loss": {"name": "rmc", "alpha": 0.3},
+    "difficulty": {"name": "loss_variance", "levels": [0.3, 0.6, 0.8]},
+}
+
+
+def config(**changes: Any) -> TrialConfig:
+    # A section that names a plugin is replaced whole: its keys belong to that plugin.
+    return decode({**BASE, **changes})
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    yield Workspace(tmp_path_factory.mktemp("artifacts"))
+
+
+def comparable(record: TrialRecord) -> dict[str, Any]:
+    """Return what must be equal when a trial is run again."""
+    content = json.loads(record.model_dump_json())
+    for key in ("started", "finished", "seconds", "environment"):
+        del content[key]
+    content["training"].pop("samples_per_second", None)
+    for rung in content["rungs"]:
+        del rung["seconds"]
+    return content
+
+
+def test_the_record_is_valid_after_each_rung_and_at_the_end(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    folder = TrialFolder(tmp_path / "t0001")
+    seen = []
+    generator = trial_steps(config(), workspace, folder, trial_id="t0001")
+    while True:
+        try:
+            rung = next(generator)
+        except StopIteration as end:
+            record: TrialRecord = end.value
+            break
+        stored = folder.read()
+        assert stored is not None and stored.status == "running" and stored.rungs[-1] == rung
+        assert all(key.startswith("rung/") for key in rung.metrics) and not stored.metrics
+        assert folder.checkpoint.is_dir()
+        seen.append(rung.progress)
+    assert seen == [0.3, 0.5, 0.8]
+    stored = folder.read()
+    assert stored is not None and comparable(stored) == comparable(record)
+    assert record.status == "finished" and not folder.checkpoint.exists()
+    assert record.metric("footprint/encoder_sparsity") == pytest.approx(0.6, abs=1e-4)
+    assert record.steps == {"own": 10, "counted": 10}
+    assert set(record.artifacts) == {"teacher", "teacher_log_probs", "level_log_probs"}
+    assert record.data["notes"] is not None and record.environment["device"] == "cpu"
+    accuracy = record.metric("ood_dev/accuracy")
+    split = workspace.data(config()).task.of_role("ood_dev")[0]
+    log_probs = read_predictions(folder.predictions("ood_dev", split.suite))
+    assert (log_probs.argmax(1) == split.labels).mean() == pytest.approx(accuracy)
+
+
+def test_the_same_seed_gives_the_same_record(workspace: Workspace, tmp_path: Path) -> None:
+    found = [
+        run_trial(config(), workspace, TrialFolder(tmp_path / name / "t0001"), trial_id="t0001")
+        for name in ("a", "b")
+    ]
+    assert comparable(found[0]) == comparable(found[1])
+    weights = [(tmp_path / n / "t0001" / "model" / "model.safetensors").read_bytes() for n in "ab"]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    "compression",
+    [{"name": "magnitude", "sparsity": 0.6}, {"name": "student", "num_layers": 2}],
+    ids=lambda c: c["name"],
+)
+def test_a_trial_goes_on_from_its_last_rung(
+    workspace: Workspace, tmp_path: Path, compression: dict[str, Any]
+) -> None:
+    wanted = config(compression=compression)
+    whole = run_trial(wanted, workspace, TrialFolder(tmp_path / "whole"), trial_id="t0001")
+    folder = TrialFolder(tmp_path / "killed")
+    generator = trial_steps(wanted, workspace, folder, trial_id="t0001")
+    next(generator)
+    next(generator)
+    del generator
+    resumed = run_trial(wanted, workspace, folder, trial_id="t0001")
+    assert [rung.step for rung in resumed.rungs] == [rung.step for rung in whole.rungs]
+    assert resumed.metrics == pytest.approx(whole.metrics, nan_ok=True)
+    first, second = (
+        np.fromfile(tmp_path / name / "model" / "model.safetensors", dtype=np.uint8)
+        for name in ("whole", "killed")
+    )
+    assert (first == second).mean() > 0.99
+
+
+def test_a_checkpoint_of_another_configuration_is_not_used(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    folder = TrialFolder(tmp_path / "t0001")
+    generator = trial_steps(config(), workspace, folder, trial_id="t0001")
+    next(generator)
+    generator.close()
+    other = config(compression={"name": "magnitude", "sparsity": 0.2})
+    record = run_trial(other, workspace, folder, trial_id="t0001")
+    assert record.metric("footprint/encoder_sparsity") == pytest.approx(0.2, abs=1e-4)
+    assert len(record.rungs) == 3
+
+
+def test_the_dense_vanilla_trial_is_the_teacher(workspace: Workspace, tmp_path: Path) -> None:
+    wanted = config(compression={"name": "dense"}, loss={"name": "vanilla"})
+    artifact = build_teacher(wanted, workspace)
+    record = run_trial(wanted, workspace, TrialFolder(tmp_path / "t0000"), trial_id="t0000")
+    assert record.reference
+    expected = teacher_facts(artifact)["metrics"]
+    assert {key: record.metrics[key] for key in expected} == expected
+    assert record.metric("ood_dev/difference") == 0.0
+    stored = (artifact.path / "model" / "model.safetensors").read_bytes()
+    assert (tmp_path / "t0000" / "model" / "model.safetensors").read_bytes() == stored
+
+
+def test_a_trial_from_the_teacher_counts_the_teachers_steps(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    wanted = config(
+        compression={"name": "student", "num_layers": 2, "init": "teacher"},
+        loss={"name": "vanilla"},
+    )
+    record = run_trial(wanted, workspace, TrialFolder(tmp_path / "t"), trial_id="t")
+    assert record.steps == {"own": 10, "counted": 20}
+    assert record.name == "student-2 vanilla init=teacher"
+
+
+def test_a_failure_is_recorded_with_its_reason(workspace: Workspace, tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "t")
+    broken = {"learning_rate": 1e30, "max_grad_norm": 0.0, "warmup": 0.0}
+    wanted = decode(merge(BASE, {"training": broken, "teacher": BASE["training"] | {
+        "max_grad_norm": 1.0, "warmup": 0.06}}))  # fmt: skip
+    with pytest.raises(TrialError, match="finite"):
+        run_trial(wanted, workspace, folder, trial_id="t")
+    record = folder.read()
+    assert record is not None and record.status == "failed"
+    assert "training loss must stay finite" in (record.error or "")
+
+
+def test_a_superseded_worker_writes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    newest = [1]
+    folder = TrialFolder(tmp_path / "t", fence=lambda: newest[0])
+    generator = trial_steps(config(), workspace, folder, trial_id="t", attempt=1)
+    next(generator)
+    newest[0] = 2
+    with pytest.raises(StaleAttemptError):
+        next(generator)
+    record = folder.read()
+    assert record is not None and record.status == "running" and len(record.rungs) == 1
+
+
+def test_test_roles_are_evaluated_only_on_request(workspace: Workspace, tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "t")
+    wanted = config(compression={"name": "student", "num_layers": 1}, loss={"name": "vanilla"})
+    record = run_trial(wanted, workspace, folder, trial_id="t")
+    assert not any("test" in key for key in record.metrics)
+    metrics = evaluate_saved(wanted, workspace, folder)
+    assert {"id_test/accuracy", "ood_test/accuracy"} <= set(metrics)
+    assert len(list((folder.path / "predictions").glob("*_test.*.parquet"))) == 2
+
+
+def test_shared_outputs_have_the_stated_shapes(workspace: Workspace) -> None:
+    task = workspace.data(config()).task
+    num_labels = len(task.label_names)
+    teacher = teacher_log_probs(config(), workspace)
+    assert teacher.shape == (len(task.train), num_labels)
+    levels = level_log_probs(config(), workspace)
+    assert levels["train"].shape == (3, len(task.train), num_labels)
+    assert levels["id_dev"].shape == (3, len(task.id_dev), num_labels)
+    for tensor in (teacher, levels["train"], levels["id_dev"]):
+        np.testing.assert_allclose(tensor.exp().sum(-1).numpy(), 1.0, atol=1e-5)
+    assert not np.allclose(levels["train"][0], levels["train"][2])
+
+
+def test_both_ways_to_difficulty_build_their_own_artifact(workspace: Workspace) -> None:
+    independent = config(
+        difficulty={"name": "loss_variance", "levels": [0.3, 0.6, 0.8], "mode": "independent"}
+    )
+    first = level_log_probs(config(), workspace)["train"]
+    second = level_log_probs(independent, workspace)["train"]
+    assert first.shape == second.shape and not np.allclose(first, second)
+    keys = [steps(c, workspace)[-1].key.key for c in (config(), independent)]
+    assert keys[0] != keys[1]
+
+
+def test_artifacts_do_not_depend_on_what_only_a_trial_has(workspace: Workspace) -> None:
+    other = config(
+        compression={"name": "student", "num_layers": 3},
+        loss={"name": "rmc", "alpha": 0.9},
+        training=BASE["training"] | {"rungs": 1},
+    )
+    expected = [step.key.key for step in steps(config(), workspace)]
+    found = [step.key.key for step in steps(other, workspace)]
+    assert found[:2] == expected[:2]
+    for step in steps(config(), workspace):
+        assert not step.build().built or step.key.kind != "teacher"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "majority", "size", "healthy"),
+    [
+        (0.9, 0.5, 500, True),
+        (0.5, 0.5, 500, False),
+        (0.54, 0.5, 5000, False),
+        (0.6, 0.5, 20, False),
+    ],
+)
+def test_the_health_gate(accuracy: float, majority: float, size: int, healthy: bool) -> None:
+    assert (health({"id_dev/accuracy": accuracy}, majority, size) == []) is healthy
+
+
+def test_an_undefined_relative_bias_says_why(workspace: Workspace, tmp_path: Path) -> None:
+    wanted = config(loss={"name": "vanilla"})
+    record = run_trial(wanted, workspace, TrialFolder(tmp_path / "t"), trial_id="t")
+    key = "ood_dev/relative_bias"
+    assert math.isnan(record.metric(key)) == (key in record.undefined)

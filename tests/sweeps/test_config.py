@@ -1,0 +1,135 @@
+"""A sweep's configuration: everything wrong is reported at once, before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rc_core.errors import ConfigError
+from rc_core.yaml_files import merge
+from sweeps.config import SweepConfig
+
+RAW: dict[str, Any] = {
+    "model": "tiny:bert",
+    "training": {"epochs": 1},
+    "compression": {"name": "magnitude", "init": "teacher", "sparsity": 0.5},
+    "space": {
+        "compression.name": {"choice": ["magnitude", "student"]},
+        "compression.sparsity": {"uniform": [0.2, 0.8], "when": {"compression.name": "magnitude"}},
+        "compression.num_layers": {"int": [1, 3], "when": {"compression.name": "student"}},
+        "loss.name": {"choice": ["distil", "rmc"]},
+        "loss.alpha": {"choice": [0.2, 0.5], "when": {"loss.name": "rmc"}},
+    },
+}
+
+
+def problems(changes: dict[str, Any]) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        SweepConfig(merge(RAW, changes))
+    return {problem.where: problem.message for problem in caught.value.problems}
+
+
+def test_a_point_becomes_a_trial_and_foreign_keys_are_left_out() -> None:
+    sweep = SweepConfig(RAW)
+    trial = sweep.trial(
+        {"compression.name": "student", "compression.num_layers": 2, "loss.name": "distil"}
+    )
+    assert trial.compression.as_dict()["num_layers"] == 2
+    assert trial.compression.init == "teacher"
+    assert trial.loss.name == "distil"
+
+
+def test_the_resolved_values_read_back_the_same() -> None:
+    sweep = SweepConfig(RAW)
+    again = SweepConfig(sweep.as_dict())
+    assert again.as_dict() == sweep.as_dict()
+    assert again.fingerprint() == sweep.fingerprint()
+    assert sweep.as_dict()["training"]["learning_rate"] == 1e-4
+
+
+def test_all_trials_share_one_reference_whatever_training_is_searched() -> None:
+    raw = merge(RAW, {"space": {"training.learning_rate": {"choice": [1e-3, 1e-5]}}})
+    sweep = SweepConfig(raw)
+    references = {
+        sweep.trial(point).reference().training.learning_rate for point in sweep.space.corners()
+    }
+    assert references == {1e-4} == {sweep.reference().training.learning_rate}
+
+
+def test_each_compression_comes_first_with_vanilla_in_the_middle_of_its_range() -> None:
+    sweep = SweepConfig(RAW)
+    assert sweep.first_points() == [
+        {"compression.name": "magnitude", "compression.sparsity": 0.5, "loss.name": "vanilla"},
+        {"compression.name": "student", "compression.num_layers": 2, "loss.name": "vanilla"},
+    ]
+    names = [sweep.trial(point).loss.name for point in sweep.first_points()]
+    assert names == ["vanilla", "vanilla"]
+
+
+def test_points_of_the_yaml_follow_without_repeats() -> None:
+    mine = {"compression.name": "magnitude", "compression.sparsity": 0.7, "loss.name": "distil"}
+    first = SweepConfig(RAW).first_points()
+    sweep = SweepConfig(merge(RAW, {"search": {"points": [mine, first[0]]}}))
+    assert sweep.first_points() == [*first, mine]
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "expected"),
+    [
+        ({"serach": {}}, "serach", "did you mean 'search'"),
+        ({"search": {"nam": "tpe"}}, "search.nam", "did you mean 'name'"),
+        ({"search": {"name": "tpee"}}, "search.name", "did you mean 'tpe'"),
+        ({"search": {"trials": 0}}, "search.trials", "greater than or equal to 1"),
+        ({"scheduler": {"name": "ahsa"}}, "scheduler.name", "unknown scheduler"),
+        ({"objectives": {"ood_test/accuracy": "max"}}, "objectives.ood_test/accuracy", "sealed"),
+        ({"objectives": {"accuracy": "max"}}, "objectives.accuracy", "must begin with"),
+        ({"objectives": {"latency/ms": "min"}}, "objectives.latency/ms", "after training"),
+        (
+            {"objectives": {"ood_dev/relative_bias": "min"}},
+            "objectives.ood_dev/relative_bias",
+            "broken",
+        ),
+        ({"objectives": {"id_dev/accuracy": "maximum"}}, "objectives.id_dev/accuracy", "max"),
+        ({"constraints": ["id_test/accuracy >= 0.5"]}, "constraints", "sealed"),
+        ({"resources": {"gpu": 2}}, "resources.gpu", "less than or equal to 1"),
+        ({"model": "tiny:bart"}, "model", "did you mean 'bert'"),
+        ({"training": {"epochs": "2"}}, "training.epochs", "valid number"),
+        ({"space": {"compression.num_layers": {"int": [1, 9]}}},
+         "compression.num_layers", "at most"),
+        ({"space": {"compression.sparsity": {"uniform": [0.2, 1.0]}}},
+         "compression.sparsity", "less"),
+        ({"space": {"loss.alpha": {"choice": [0.2], "when": {"loss.name": "distil"}}}},
+         "loss.alpha", "unknown key"),
+        ({"space": {"loss.name": {"choice": ["rmc", "rcm"]}}}, "loss.name", "did you mean 'rmc'"),
+        ({"search": {"name": "grid"}}, "space.compression.sparsity", "needs choice or int"),
+        ({"search": {"points": [{"compresion.name": "student"}]}},
+         "search.points.compresion.name", "did you mean"),
+        ({"search": {"points": [{"compression.sparsity": 1.5}]}}, "compression.sparsity", "less"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(changes: dict[str, Any], where: str, expected: str) -> None:
+    raw = changes
+    if "when" not in str(changes.get("space", "")) and "space" in changes:
+        # The range alone is changed; its condition stays.
+        raw = {"space": {k: merge(RAW["space"].get(k, {}), v) for k, v in changes["space"].items()}}
+    found = problems(raw)
+    assert where in found, found
+    assert expected in found[where]
+
+
+def test_problems_of_different_sections_are_reported_together() -> None:
+    found = problems(
+        {"modle": 1, "search": {"trials": -1}, "training": {"epoch": 1}, "objectives": {"x": "max"}}
+    )
+    assert {"modle", "search.trials", "training.epoch", "objectives.x"} <= set(found) | {
+        "objectives.x"
+    }
+    assert len(found) >= 3
+
+
+def test_a_fixed_base_without_a_space_is_one_trial() -> None:
+    raw = {k: v for k, v in RAW.items() if k != "space"}
+    sweep = SweepConfig(raw)
+    assert len(sweep.structures()) == 2
+    assert sweep.reference().is_reference()

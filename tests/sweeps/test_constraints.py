@@ -1,0 +1,47 @@
+"""Constraints: what can be written, and by how much it is missed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rc_core.errors import ConfigError
+from sweeps.constraints import parse
+
+REFERENCE = {"id_dev/accuracy": 0.90, "footprint/parameters": 20e6}
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "violation"),
+    [
+        ("id_dev/accuracy >= reference - 0.02", 0.89, -0.01),
+        ("id_dev/accuracy >= reference - 0.02", 0.85, 0.03),
+        ("id_dev/accuracy>=reference", 0.90, 0.0),
+        ("id_dev/accuracy <= reference + 1e-2", 0.92, 0.01),
+        ("id_dev/accuracy >= 0.5", 0.4, 0.1),
+        ("id_dev/accuracy >= 0.5 * reference", 0.5, -0.05),
+        ("footprint/parameters <= 30e6", 40e6, 10e6),
+        ("footprint/parameters <= -1.5", 0.0, 1.5),
+    ],
+)
+def test_violation(text: str, value: float, violation: float) -> None:
+    constraint = parse(text)
+    assert constraint.violation({constraint.metric: value}, REFERENCE) == pytest.approx(violation)
+
+
+def test_what_was_not_measured_is_nan() -> None:
+    assert math.isnan(parse("id_dev/accuracy >= 0.5").violation({}, REFERENCE))
+    assert math.isnan(parse("x/y >= reference").violation({"x/y": 1.0}, REFERENCE))
+    # A plain number needs no reference.
+    assert parse("x/y >= 0.5").violation({"x/y": 1.0}, {}) == -0.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "id_dev/accuracy", "id_dev/accuracy > 0.5", "id_dev/accuracy >= x", "0.5 <= a/b",
+     "a/b >= reference * 0.5", "a/b >= 1 2", "a/b >= __import__('os')"],
+)  # fmt: skip
+def test_anything_else_is_an_error(text: str) -> None:
+    with pytest.raises(ConfigError, match="must look like"):
+        parse(text)

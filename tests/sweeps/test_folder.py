@@ -1,0 +1,74 @@
+"""Sweep folders: names stay in the storage, one driver at a time, old workers are fenced off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rc_core.errors import StaleAttemptError, StorageError
+from rc_core.record import TrialRecord
+from sweeps.folder import SweepFolder, storage_root
+
+
+def test_unnamed_sweeps_are_numbered(tmp_path: Path) -> None:
+    names = [SweepFolder.create(tmp_path, None, "quickstart").name for _ in range(3)]
+    assert names == ["quickstart-1", "quickstart-2", "quickstart-3"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../out", "a/b", "", ".hidden", "artifacts", "x" * 101, "a b", ".."]
+)
+def test_a_name_stays_in_the_storage(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError, match="must be letters"):
+        SweepFolder.create(tmp_path, name, "x")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_taken_name_says_how_to_go_on(tmp_path: Path) -> None:
+    SweepFolder.create(tmp_path, "mine", "x")
+    with pytest.raises(StorageError, match="rc-sweep resume mine"):
+        SweepFolder.create(tmp_path, "mine", "x")
+
+
+def test_a_sweep_is_found_by_name_or_path_and_misspelling_is_helped(tmp_path: Path) -> None:
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    folder.write_config({"model": "tiny:bert", "space": {"loss.alpha": {"choice": [0.1]}}})
+    assert SweepFolder.find("mine", tmp_path).path == folder.path
+    assert SweepFolder.find(str(folder.path), Path("/nowhere")).path == folder.path
+    assert folder.read_config()["space"] == {"loss.alpha": {"choice": [0.1]}}
+    with pytest.raises(StorageError, match="did you mean 'mine'"):
+        SweepFolder.find("mien", tmp_path)
+
+
+def test_one_driver_at_a_time_and_attempts_count(tmp_path: Path) -> None:
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    assert folder.attempt() == 0 and not folder.is_running()
+    with folder.driving() as first:
+        assert first == 1 and folder.is_running()
+        with pytest.raises(StorageError, match="another process"), folder.driving():
+            pass
+    assert not folder.is_running()
+    with folder.driving() as second:
+        assert second == 2
+
+
+def test_a_worker_of_an_earlier_attempt_cannot_commit(tmp_path: Path) -> None:
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    with folder.driving() as attempt:
+        record = TrialRecord(
+            id="t0001", status="running", config={}, fingerprint="x", started=0.0, attempt=attempt
+        )
+        folder.trial("t0001").commit(record)
+    with folder.driving(), pytest.raises(StaleAttemptError):
+        folder.trial("t0001").commit(record)
+
+
+def test_the_storage_comes_from_the_option_then_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RC_STORAGE", str(tmp_path / "env"))
+    assert storage_root(tmp_path / "given") == tmp_path / "given"
+    assert storage_root(None) == tmp_path / "env"
+    monkeypatch.delenv("RC_STORAGE")
+    assert storage_root(None).name == "rc_storage"
