@@ -35,7 +35,7 @@ from rc_core.evaluation import predict_splits, split_metrics, write_predictions
 from rc_core.losses import vanilla
 from rc_core.losses._base import Need
 from rc_core.models import load_encoder, load_model, save_model
-from rc_core.training import FitPoint, fit, predict
+from rc_core.training import FitPoint, fit, num_steps, predict
 from rc_core.workspace import Workspace
 
 TEACHER_VERSION = 1
@@ -249,6 +249,12 @@ def _pruned_levels(
     """
     settings = _level_settings(config)
     if settings.mode == "gradual":
+        available = num_steps(len(workspace.data(config).task.train), _level_training(config))
+        if available < len(settings.levels):
+            raise TrialError(
+                f"difficulty needs at least one optimizer step for each of its "
+                f"{len(settings.levels)} levels, but difficulty.epochs gives {available}; raise it"
+            )
         target = partial(magnitude.milestones_at, levels=settings.levels, num_prunings=5)
         model, points = _prune(config, workspace, target, settings.levels[-1])
         seconds = 0.0

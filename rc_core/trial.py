@@ -85,6 +85,7 @@ def trial_steps(
         TrialError: training diverged or the compression missed its target.
         StaleAttemptError: a newer driver has taken the sweep over.
     """
+    previous = folder.read()
     record = TrialRecord(
         id=trial_id,
         status="running",
@@ -96,6 +97,9 @@ def trial_steps(
         started=time.time(),
         environment=workspace.environment(),
     )
+    if previous is not None and _can_resume(folder, config):
+        # The first commit below must not lose what the interrupted run had reported.
+        record = record.model_copy(update={"rungs": previous.rungs, "started": previous.started})
     try:
         folder.commit(record)
         if record.reference:
@@ -180,9 +184,6 @@ def _train(
         }
     )
     evaluate_seconds, points = 0.0, []
-    previous = folder.read()
-    if resume is not None and previous is not None:
-        record = record.model_copy(update={"rungs": previous.rungs})
     for point in fit(
         model,
         data.encoded(data.task.train),
@@ -312,14 +313,19 @@ def _load_checkpoint(
     folder: TrialFolder, config: TrialConfig, model: nn.Module
 ) -> dict[str, Any] | None:
     """Load the weights into `model` and return the training state, or None without a checkpoint."""
-    manifest: Path = folder.checkpoint / "checkpoint.json"
-    if not manifest.is_file():
-        return None
-    if json.loads(manifest.read_text())["fingerprint"] != config.fingerprint():
+    if not _can_resume(folder, config):
         return None
     model.load_state_dict(load_file(folder.checkpoint / "weights.safetensors"))
     state: dict[str, Any] = torch.load(folder.checkpoint / "optimizer.pt", weights_only=True)
     return state
+
+
+def _can_resume(folder: TrialFolder, config: TrialConfig) -> bool:
+    """Tell whether the folder has a checkpoint of this very configuration."""
+    manifest: Path = folder.checkpoint / "checkpoint.json"
+    if not manifest.is_file():
+        return False
+    return bool(json.loads(manifest.read_text())["fingerprint"] == config.fingerprint())
 
 
 def _reason(error: Exception) -> str:

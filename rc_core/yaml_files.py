@@ -90,7 +90,7 @@ def _parse(path: Path) -> dict[str, Any]:
     # OmegaConf turns a lone scalar into {scalar: None}.
     if not isinstance(content, dict) or list(content.values()) == [None]:
         raise problem("must be a mapping of keys to values")
-    return _plain(content, str(path))
+    return {str(key): _plain(value, str(path)) for key, value in content.items()}
 
 
 def _plain(value: Any, where: str) -> Any:

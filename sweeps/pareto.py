@@ -6,7 +6,6 @@ Plain numpy and moocore. A row with a NaN is on no front and in no volume; equal
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import moocore
 import numpy as np
@@ -66,7 +65,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike, directions: Sequence[st
     costs = _costs(points, directions)
     worst = _costs(np.asarray(reference, dtype=np.float64)[None], directions)[0]
     if not np.isfinite(worst).all():
-        raise ValueError(f"the reference point must be finite, but got {reference}")
+        raise ValueError(f"the reference point must be finite, but got {reference!r}")
     if np.isneginf(costs).any():
         raise ValueError("points must not be infinitely good, or their volume is infinite")
     inside = costs[(costs < worst).all(axis=1)]
@@ -105,8 +104,8 @@ def _costs(points: ArrayLike, directions: Sequence[str]) -> Floats:
         array = array.reshape(0, len(directions))
     if array.ndim != 2 or array.shape[1] != len(directions):
         raise ValueError(f"points must have shape (n, {len(directions)}), but got {array.shape}")
-    signs: Any = [_SIGNS[direction] for direction in directions]
-    return array * np.array(signs) + 0.0
+    costs: Floats = array * np.array([_SIGNS[direction] for direction in directions])
+    return costs
 
 
 def _finite(costs: Floats) -> Floats:

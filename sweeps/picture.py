@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 
@@ -91,7 +92,7 @@ def _join(axes: Axes, places: Sequence[tuple[float, float]], objectives: Mapping
         return
     xs, ys = zip(*sorted(places), strict=True)
     # Left of a point that is best on the right, its height holds; the other way round for "min".
-    where = "pre" if next(iter(objectives.values())) == "max" else "post"
+    where: Literal["pre", "post"] = "pre" if next(iter(objectives.values())) == "max" else "post"
     axes.step(xs, ys, where=where, color="#999999", linewidth=1.2, zorder=2)
 
 

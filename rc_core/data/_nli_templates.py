@@ -244,7 +244,7 @@ class Draw:
         """Return other words for a slot that its value implies, or None where there are none."""
         kind, number = slot[0], int(slot[1:])
         if kind in "NP":
-            entry, plural = PEOPLE[self._people[number]], self._plural[number] or kind == "P"
+            entry, plural = PEOPLE[int(self._people[number])], self._plural[number] or kind == "P"
             synonym = entry[3] if plural else entry[2]
             if synonym is not None and self._generator.integers(0, 2):
                 return synonym if kind == "P" else f"the {synonym}"
@@ -252,7 +252,7 @@ class Draw:
         verbs, index = (
             (TRANSITIVE, self._transitive) if kind == "V" else (INTRANSITIVE, self._intransitive)
         )
-        return verbs[index[number]][1]
+        return verbs[int(index[number])][1]
 
     def _value(self, slot: re.Match[str]) -> str:
         name, digit = slot[1], slot[2]
@@ -269,15 +269,15 @@ class Draw:
         return self._words[name]
 
     def _person(self, number: int, *, bare: bool, plural: bool) -> str:
-        entry = PEOPLE[self._people[number]]
+        entry = PEOPLE[int(self._people[number])]
         if bare:
             return entry[1]
         return f"the {entry[1] if plural else entry[0]}"
 
     def _verb(self, kind: str, number: int) -> str:
         if kind == "V":
-            return TRANSITIVE[self._transitive[number]][0]
-        return INTRANSITIVE[self._intransitive[number]][0]
+            return TRANSITIVE[int(self._transitive[number])][0]
+        return INTRANSITIVE[int(self._intransitive[number])][0]
 
 
 def changeable_slots(template: str) -> list[str]:

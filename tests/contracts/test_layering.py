@@ -38,6 +38,7 @@ sweeps.constraints sweeps.space sweeps.pareto sweeps.statistics sweeps.starters
 sweeps.config sweeps.folder
 sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable
 sweeps.tracking sweeps.assignments sweeps.report
+sweeps.picture
 sweeps.events sweeps.progress sweeps.sweep
 sweeps.ray_bridge sweeps.prepare sweeps.model_card
 sweeps.runner sweeps.confirm sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run

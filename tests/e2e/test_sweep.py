@@ -24,6 +24,7 @@ model: tiny:bert
 task: {name: shortcut_nli, seed: 0, train_size: 200, dev_size: 120, test_size: 120}
 training: {epochs: EPOCHS, learning_rate: 1.0e-3, rungs: RUNGS, precision: fp32}
 compression: {name: magnitude, sparsity: 0.5}
+difficulty: {name: loss_variance, epochs: 2}
 space:
   compression.name: {choice: [magnitude, student]}
   compression.sparsity: {uniform: [0.2, 0.8], when: {compression.name: magnitude}}

@@ -21,6 +21,7 @@ BASE: dict[str, Any] = {
 }
 PRUNED = {**BASE, "compression": {"name": "magnitude", "sparsity": 0.5}}
 STUDENT = {**BASE, "compression": {"name": "student", "num_layers": 2}, "loss": {"name": "rmc"}}
+STUDENT["difficulty"] = {"name": "loss_variance", "epochs": 2}
 
 
 def write(path: Path, *lines: Any) -> Path:

@@ -19,7 +19,6 @@ from rc_core.preparation import teacher as build_teacher
 from rc_core.record import TrialFolder, TrialRecord
 from rc_core.trial import evaluate_saved, run_trial, trial_steps
 from rc_core.workspace import Workspace
-from rc_core.yaml_files import merge
 
 BASE: dict[str, Any] = {
     "model": "tiny:bert",
@@ -69,7 +68,7 @@ def test_the_record_is_valid_after_each_rung_and_at_the_end(
         assert all(key.startswith("rung/") for key in rung.metrics) and not stored.metrics
         assert folder.checkpoint.is_dir()
         seen.append(rung.progress)
-    assert seen == [0.3, 0.5, 0.8]
+    assert seen == [0.2, 0.5, 0.8]
     stored = folder.read()
     assert stored is not None and comparable(stored) == comparable(record)
     assert record.status == "finished" and not folder.checkpoint.exists()
@@ -155,11 +154,19 @@ def test_a_trial_from_the_teacher_counts_the_teachers_steps(
     assert record.name == "student-2 vanilla init=teacher"
 
 
+def test_too_few_steps_for_the_levels_is_an_error_that_says_so(workspace: Workspace) -> None:
+    wanted = config(difficulty={"name": "loss_variance", "epochs": 0.1})
+    with pytest.raises(TrialError, match=r"difficulty\.epochs gives 1"):
+        level_log_probs(wanted, workspace)
+
+
 def test_a_failure_is_recorded_with_its_reason(workspace: Workspace, tmp_path: Path) -> None:
     folder = TrialFolder(tmp_path / "t")
-    broken = {"learning_rate": 1e30, "max_grad_norm": 0.0, "warmup": 0.0}
-    wanted = decode(merge(BASE, {"training": broken, "teacher": BASE["training"] | {
-        "max_grad_norm": 1.0, "warmup": 0.06}}))  # fmt: skip
+    wanted = config(
+        compression={"name": "student", "num_layers": 2},
+        training=BASE["training"] | {"learning_rate": 1e30, "max_grad_norm": 0.0, "warmup": 0.0},
+        teacher=BASE["training"] | {"max_grad_norm": 1.0, "warmup": 0.06},
+    )
     with pytest.raises(TrialError, match="finite"):
         run_trial(wanted, workspace, folder, trial_id="t")
     record = folder.read()

@@ -59,6 +59,8 @@ def event(kind: str, **payload: Any) -> Event:
 def events(sweep: str, folder: Path) -> list[Event]:
     (folder / "front.json").write_text("{}")
 
+    broken = record("t0002", "failed", "oom")
+
     def started(trial_id: str) -> Event:
         return event(
             "trial_started", trial_id=trial_id, name=f"{trial_id} magnitude-50 rmc", config=CONFIG,
@@ -71,7 +73,7 @@ def events(sweep: str, folder: Path) -> list[Event]:
         started("t0002"),
         event("rung", trial_id="t0001", step=5, metrics={"rung/id_dev/accuracy": 0.6}),
         event("trial_ended", trial_id="t0001", status="finished", record=record("t0001")),
-        event("trial_ended", trial_id="t0002", status="failed", record=record("t0002", "failed", "oom")),
+        event("trial_ended", trial_id="t0002", status="failed", record=broken),
         event(
             "sweep_ended", status="finished", seconds=5.0, front=["t0001"], ranks={"t0001": 0},
             hypervolume=0.4, artifacts=[str(folder / "front.json")],

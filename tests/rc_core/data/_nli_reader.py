@@ -1,7 +1,7 @@
 """An independent reading of the generated sentences: which facts does a sentence assert?
 
-It knows the words but none of the templates: a small recursive grammar of English clauses. A fact is
-(who, verb) or (who, verb, whom), each person a noun with its number.
+It knows the words but none of the templates: a small recursive grammar of English clauses. A fact
+is (who, verb) or (who, verb, whom), each person a noun with its number.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SYNONYMS = {
 _SINGULAR = {entry[0] for entry in PEOPLE}
 _PLURAL = {entry[1] for entry in PEOPLE}
 _KINDS = {
-    **{word: "noun" for word in _SINGULAR | _PLURAL},
+    **dict.fromkeys(_SINGULAR | _PLURAL, "noun"),
     **{word: "does to" for word, _ in TRANSITIVE},
     **{word: "does" for word, _ in INTRANSITIVE},
     **{word: kind for kind, words in WORDS.items() for word in words},

@@ -17,7 +17,7 @@ from rc_core.errors import DataError
 
 ROWS = [
     {"text": 'He said "hi", twice', "label": 0, "other": 1.5},
-    {"text": "naïve, café", "label": 1, "other": 2.5},
+    {"text": "na\u00efve, caf\u00e9", "label": 1, "other": 2.5},
     {"text": "NA", "label": 1, "other": 3.5},
 ]
 
