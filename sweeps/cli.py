@@ -103,13 +103,14 @@ def validate(
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...")],
     overrides: SetOption = None,
 ) -> None:
-    """Check configurations: every name, key, range and corner of the space. Runs nothing."""
+    """Check configurations and their data: every name, key, range, corner, file. Runs nothing."""
     from sweeps.config import load_sweep
+    from sweeps.data_check import check_data
 
     failed = 0
     for path in configs:
         try:
-            load_sweep(path, overrides or [])
+            check_data(load_sweep(path, overrides or []))
             typer.echo(f"{path}: valid")
         except InputError as error:
             failed += 1

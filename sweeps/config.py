@@ -22,11 +22,11 @@ from rc_core.model_facts import model_facts
 from rc_core.schema import Section, validate_section
 from rc_core.yaml_files import merge, read_yaml
 from sweeps.constraints import parse as parse_constraint
+from sweeps.objectives import check_objective
 from sweeps.space import Point, Space, parse_space
 
 Direction = Literal["max", "min"]
 _TRIAL_KEYS = ("model", *DEFAULTS)
-_OBJECTIVE_ROLES = ("id_dev", "ood_dev")
 
 
 class SearchConfig(Section):
@@ -262,18 +262,6 @@ class SweepConfig:
 def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
     """Read and validate a sweep's YAML. Raises ConfigError with every problem found."""
     return SweepConfig(read_yaml(path, overrides))
-
-
-def check_objective(name: str) -> str | None:
-    """Return why a metric may not steer a sweep, or None where it may."""
-    role = name.partition("/")[0]
-    if (role in _OBJECTIVE_ROLES and "/" in name) or role == "footprint":
-        return None
-    if role in ("id_test", "ood_test"):
-        return "test roles are sealed until the search is over; use id_dev or ood_dev"
-    if role == "latency":
-        return "latency is measured alone, after training, and is not available yet"
-    return f"must begin with id_dev/, ood_dev/ or footprint/, but got '{name}'"
 
 
 def _check_settings(settings: SweepSettings) -> Iterator[Problem]:

@@ -22,6 +22,7 @@ from rc_core import plugins
 from rc_core.errors import ConfigError, InputError, Problem, RobustCompressionError
 from sweeps.assignments import Assignments
 from sweeps.config import SweepConfig, load_sweep
+from sweeps.data_check import check_data
 from sweeps.events import SweepEvents
 from sweeps.folder import SweepFolder, storage_root
 from sweeps.prepare import prepare
@@ -79,6 +80,7 @@ def launch(
     if stem is None:
         stem = Path(config).stem if isinstance(config, str | Path) else "sweep"
     root = storage_root(storage or sweep.settings.storage)
+    check_data(sweep)
     with _ray(address):
         _check_resources(sweep)
         folder = SweepFolder.create(root, name, stem)

@@ -34,8 +34,9 @@ rc_core.evaluation
 rc_core.preparation
 rc_core.trial
 rc_core.batch
-sweeps.constraints sweeps.space sweeps.pareto sweeps.statistics sweeps.starters
+sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.statistics sweeps.starters
 sweeps.config sweeps.folder
+sweeps.data_check
 sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable
 sweeps.tracking sweeps.assignments sweeps.report
 sweeps.picture

@@ -83,6 +83,8 @@ def test_points_of_the_yaml_follow_without_repeats() -> None:
         ({"search": {"trials": 0}}, "search.trials", "greater than or equal to 1"),
         ({"scheduler": {"name": "ahsa"}}, "scheduler.name", "unknown scheduler"),
         ({"objectives": {"ood_test/accuracy": "max"}}, "objectives.ood_test/accuracy", "sealed"),
+        ({"objectives": {"ood_dev/acuracy": "max"}}, "objectives.ood_dev/acuracy", "did you mean"),
+        ({"objectives": {"footprint/size": "min"}}, "objectives.footprint/size", "unknown metric"),
         ({"objectives": {"accuracy": "max"}}, "objectives.accuracy", "must begin with"),
         ({"objectives": {"latency/ms": "min"}}, "objectives.latency/ms", "after training"),
         (

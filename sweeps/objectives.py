@@ -1,0 +1,25 @@
+"""Which metrics may steer a sweep: those of the open roles, and exact sizes."""
+
+from __future__ import annotations
+
+from rc_core.errors import did_you_mean
+from rc_core.metrics import classification, footprint, robustness
+
+_OBJECTIVE_ROLES = ("id_dev", "ood_dev")
+
+
+def check_objective(name: str) -> str | None:
+    """Return why a metric may not steer a sweep, or None where it may."""
+    role, _, rest = name.partition("/")
+    if role == "footprint":
+        known = list(footprint.METRICS)
+        return None if name in known else f"unknown metric: {did_you_mean(name, known)}"
+    if role in _OBJECTIVE_ROLES and rest:
+        known = [*classification.METRICS, *robustness.METRICS]
+        metric = name.rpartition("/")[2]
+        return None if metric in known else f"unknown metric: {did_you_mean(metric, known)}"
+    if role in ("id_test", "ood_test"):
+        return "test roles are sealed until the search is over; use id_dev or ood_dev"
+    if role == "latency":
+        return "latency is measured alone, after training, and is not available yet"
+    return f"must begin with id_dev/, ood_dev/ or footprint/, but got '{name}'"
