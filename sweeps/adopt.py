@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rc_core.config import decode
 from rc_core.errors import ConfigError, Problem, StorageError
@@ -83,7 +85,7 @@ def _problems(record: TrialRecord, sweep: Sweep, records: list[TrialRecord]) -> 
             f"{where}.{key}", f"must be the sweep's {base[key]!r}, but is {record.config[key]!r}"
         )
         for key in _COMPARED
-        if record.config[key] != base[key]
+        if _without_place(record.config[key]) != _without_place(base[key])
     ]
     if config.reference().as_dict()["training"] != base["training"]:
         found.append(
@@ -97,6 +99,13 @@ def _problems(record: TrialRecord, sweep: Sweep, records: list[TrialRecord]) -> 
             )
         )
     return found
+
+
+def _without_place(section: Any) -> Any:
+    """Leave out where the files lie, which differs between machines; the data's digest decides."""
+    if isinstance(section, Mapping):
+        return {key: value for key, value in section.items() if key != "data_dir"}
+    return section
 
 
 def _copy(

@@ -61,5 +61,8 @@ def parse(text: str) -> Constraint:
     elif part["factor"] is not None:
         factor, offset = float(part["factor"]), 0.0
     else:
-        factor, offset = 1.0, float(f"{part['plus'] or '+'}{part['offset'] or 0}")
+        sign = -1.0 if part["plus"] == "-" else 1.0
+        factor, offset = 1.0, sign * float(part["offset"] or 0)
+    if not (math.isfinite(factor) and math.isfinite(offset)):
+        raise ConfigError(f"the numbers of a constraint must be finite, but got {text!r}")
     return Constraint(text.strip(), part["metric"], part["sign"] == ">=", factor, offset)

@@ -66,7 +66,7 @@ class SweepEvents:
         self._start(trial_id, trial_name(decode(config)), config, reference=False)
 
     def rung(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        metrics = {k: v for k, v in result.items() if k.startswith("rung/") and v == v}
+        metrics = {key: value for key, value in result.items() if key.startswith("rung/")}
         step = int(result.get("training_iteration", 0))
         self._outbox.append("rung", trial_id=trial_id, step=step, metrics=metrics)
 

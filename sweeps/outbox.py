@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import threading
 import time
@@ -24,11 +25,22 @@ _BATCH = 200
 Event = dict[str, Any]
 
 
+class Undeliverable(Exception):
+    """The writer refuses an event for good: trying again cannot help."""
+
+
 class Writer(Protocol):
-    """Where events go."""
+    """Where events go.
+
+    Attributes:
+        empty: nothing of the sweep is there, so that whatever was delivered before (elsewhere, or
+            to a store that was deleted) must be sent again.
+    """
+
+    empty: bool
 
     def apply(self, event: Event) -> None:
-        """Take in one event; raise where it could not be delivered."""
+        """Take in one event; raise where it was not delivered, Undeliverable if it never can be."""
         ...
 
 
@@ -47,8 +59,8 @@ class Outbox:
             os.truncate(path, whole)
 
     def append(self, kind: str, **payload: Any) -> None:
-        """Add an event with the present time."""
-        line = json.dumps({"kind": kind, "time": time.time(), **payload}, allow_nan=False)
+        """Add an event with the present time. NaN and infinity, which JSON lacks, become null."""
+        line = json.dumps(_plain({"kind": kind, "time": time.time(), **payload}), allow_nan=False)
         with self._lock, self.path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
@@ -116,7 +128,10 @@ class Drain:
         while True:
             last_try = self._closing.is_set()
             try:
-                writer = writer or self._connect()
+                if writer is None:
+                    writer = self._connect()
+                    if writer.empty:
+                        self._outbox.mark_delivered(0)
                 if self._deliver(writer):
                     wait = _FIRST_WAIT
                     continue
@@ -138,6 +153,20 @@ class Drain:
         """Deliver a batch; tell whether there was anything."""
         batch = self._outbox.read(self._outbox.delivered)
         for event, offset in batch:
-            writer.apply(event)
+            try:
+                writer.apply(event)
+            except Undeliverable as error:
+                # One bad event must not hold up all that follow it.
+                _logger.warning("tracking refused an event of kind '%s': %s", event["kind"], error)
             self._outbox.mark_delivered(offset)
         return bool(batch)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -137,13 +137,13 @@ class Progress:
         for trial_id, trial in sorted(self._running.items()):
             bar = ProgressBar(total=1.0, completed=trial.progress, width=20)
             clock = _duration(time.monotonic() - trial.started)
-            running.add_row(trial_id, trial.label, bar, clock, trial.note)
+            running.add_row(trial_id, Text(trial.label), bar, clock, trial.note)
         front = Table(title="front so far", title_justify="left", box=None, padding=(0, 2))
         for title in ("id", "name", *self._sweep.settings.objectives):
             front.add_column(title)
         for row in self._front[:_FRONT_SHOWN]:
             values = [_value(name, row.values[name]) for name in self._sweep.settings.objectives]
-            front.add_row(row.id, row.name, *values)
+            front.add_row(row.id, Text(row.name), *values)
         return Group(head, running, front)
 
 

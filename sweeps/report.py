@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
 from rc_core.record import TrialRecord
@@ -129,12 +130,13 @@ def front_table(found: Sequence[Row], objectives: Mapping[str, str]) -> Table:
         table.add_row(
             "*" if row.on_front else "",
             row.id,
-            name,
+            # As it is: brackets in a name are no markup.
+            Text(name),
             _percent(row.id_accuracy),
             _percent(row.ood_accuracy),
             *(f"{row.values[key]:g}" for key in extra),
             "" if row.reference else f"{row.ood_difference:+.1f}",
-            _bias(row, notes),
+            Text(_bias(row, notes)),
             "-" if math.isnan(row.parameters) else f"{row.parameters / 1e6:.1f}",
             "-" if math.isnan(row.seconds) else f"{row.seconds:.0f}",
             style="bold" if row.on_front else None,
@@ -143,7 +145,7 @@ def front_table(found: Sequence[Row], objectives: Mapping[str, str]) -> Table:
     lines = [f"[{i}] F_bias undefined: {reason}" for i, reason in enumerate(notes, start=1)]
     lines += ["not on the front: " + "; ".join(excluded)] if excluded else []
     lines.append("One seed each: differences of a few points may be noise.")
-    table.caption, table.caption_justify = "\n".join(lines), "left"
+    table.caption, table.caption_justify = Text("\n".join(lines)), "left"
     return table
 
 
@@ -231,7 +233,9 @@ def _exclusion(
             return f"{name} is undefined: {why}"
     for text in constraints:
         violation = parse(text).violation(record.metrics, base)
-        if math.isnan(violation) or violation > 0:
+        if math.isnan(violation):
+            return f"{text} cannot be checked: the metric was not measured"
+        if violation > 0:
             return f"misses {text} by {violation:.3g}"
     return None
 

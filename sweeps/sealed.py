@@ -117,6 +117,7 @@ def _read(sweep: Sweep) -> dict[str, Any] | None:
 def test_table(document: dict[str, Any]) -> str:
     """Return the opened results as text: ID, OOD, each suite, difference to the reference."""
     from rich.table import Table
+    from rich.text import Text
 
     from sweeps.report import render
 
@@ -124,14 +125,14 @@ def test_table(document: dict[str, Any]) -> str:
     keys = sorted({k for t in trials.values() for k in t["metrics"] if _is_shown(k)}, key=_order)
     table = Table(title="sealed test, opened after selection", title_justify="left")
     for title in ("id", "name", *(key.removesuffix("/accuracy") for key in keys), "F_bias"):
-        table.add_column(title, justify="left" if title in ("id", "name") else "right")
+        table.add_column(Text(title), justify="left" if title in ("id", "name") else "right")
     for trial_id, trial in trials.items():
         metrics = trial["metrics"]
         mark = "*" if trial_id in document["selection"] else ""
         values = [_percent(key, metrics.get(key)) for key in keys]
         bias = metrics.get("ood_test/relative_bias")
         table.add_row(
-            trial_id + mark, trial["name"], *values, "-" if bias is None else f"{bias:.3f}"
+            trial_id + mark, Text(trial["name"]), *values, "-" if bias is None else f"{bias:.3f}"
         )
     note = "* on the front when the test was opened"
     if document["design"] == "fixed":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rc_core.errors import StorageError
-from sweeps.outbox import Event
+from sweeps.outbox import Event, Undeliverable
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -31,9 +31,11 @@ _STATUSES = {
     "running": "RUNNING",
 }
 _LOGGED_SECTIONS = ("model", "task", "training", "compression", "loss", "difficulty")
-_MAX_VALUE = 250
+_MAX_VALUE, _MAX_KEY = 500, 250
 # MLflow's own limits on one log_batch call.
 _MAX_PARAMS, _MAX_METRICS = 100, 1000
+# What MLflow answers to a request that is wrong in itself, say on a run that a user has deleted.
+_PERMANENT = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
 
 
 def default_uri(storage: Path) -> str:
@@ -78,9 +80,25 @@ class MlflowWriter:
                 self._parent = run.info.run_id
             else:
                 self._children[run.data.tags["rc.trial_id"]] = run.info.run_id
+        self.empty = not self._parent and not self._children
 
     def apply(self, event: Event) -> None:
-        """Apply one event. Raises whatever MLflow raises."""
+        """Apply one event.
+
+        Raises:
+            Undeliverable: MLflow refuses the event itself.
+            Exception: whatever else MLflow raises, say of a server that is down.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._apply(event)
+        except MlflowException as error:
+            if error.error_code in _PERMANENT:
+                raise Undeliverable(" ".join(str(error).split())[:300]) from error
+            raise
+
+    def _apply(self, event: Event) -> None:
         kind = event["kind"]
         if kind == "sweep_started":
             self._sweep_started(event)
@@ -94,7 +112,7 @@ class MlflowWriter:
         elif kind == "sweep_ended":
             self._sweep_ended(event)
         else:
-            raise ValueError(f"unknown tracking event {kind!r}")
+            raise Undeliverable(f"unknown tracking event {kind!r}")
 
     def _sweep_started(self, event: Event) -> None:
         if self._parent:
@@ -108,8 +126,11 @@ class MlflowWriter:
         trial_id = event["trial_id"]
         if trial_id in self._children:
             run = self._client.get_run(self._children[trial_id])
-            if run.info.status == "RUNNING" or run.data.tags.get("status") != "finished":
+            if run.data.tags.get("status") != "finished":
                 self._client.update_run(run.info.run_id, status="RUNNING")
+            if not run.data.params:
+                # Killed between making the run and writing its parameters.
+                self._log_params(run.info.run_id, event["config"])
             return
         config = event["config"]
         tags = {
@@ -130,7 +151,7 @@ class MlflowWriter:
     def _trial_ended(self, event: Event) -> None:
         run_id = self._child(event["trial_id"])
         record = event["record"]
-        metrics = {key: value for key, value in record["metrics"].items() if value is not None}
+        metrics = dict(record["metrics"])
         metrics |= {f"seconds/{key}": value for key, value in record["seconds"].items()}
         step = int(record["steps"].get("own", 0))
         self._log_metrics(run_id, metrics, step, event["time"])
@@ -161,7 +182,7 @@ class MlflowWriter:
 
     def _child(self, trial_id: str) -> str:
         if trial_id not in self._children:
-            raise ValueError(f"tracking event of trial {trial_id}, which was never started")
+            raise Undeliverable(f"it is of trial {trial_id}, which was never started")
         return self._children[trial_id]
 
     def _create(self, name: str, seconds: float, tags: Mapping[str, str]) -> str:
@@ -186,7 +207,7 @@ class MlflowWriter:
         from mlflow.entities import Param
 
         params = [
-            Param(key, str(value)[:_MAX_VALUE])
+            Param(_mlflow_name(key), str(value)[:_MAX_VALUE])
             for section in _LOGGED_SECTIONS
             for key, value in _flat(section, config.get(section))
         ]
@@ -194,16 +215,16 @@ class MlflowWriter:
             self._client.log_batch(run_id, params=params[start : start + _MAX_PARAMS])
 
     def _log_metrics(
-        self, run_id: str, metrics: Mapping[str, float], step: int, seconds: float
+        self, run_id: str, metrics: Mapping[str, float | None], step: int, seconds: float
     ) -> None:
-        """Log what this run does not have yet at this step."""
+        """Log what is measured (not None) and what this run does not have yet at this step."""
         from mlflow.entities import Metric
 
         known = self._known_steps(run_id)
         new = [
-            Metric(_metric_name(key), float(value), int(1000 * seconds), step)
+            Metric(_mlflow_name(key), float(value), int(1000 * seconds), step)
             for key, value in metrics.items()
-            if (_metric_name(key), step) not in known
+            if value is not None and (_mlflow_name(key), step) not in known
         ]
         for start in range(0, len(new), _MAX_METRICS):
             self._client.log_batch(run_id, metrics=new[start : start + _MAX_METRICS])
@@ -278,6 +299,11 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _metric_name(key: str) -> str:
-    """Return the key with what MLflow does not allow in names replaced."""
-    return "".join(ch if ch.isalnum() or ch in "_-. :/" else "_" for ch in key)
+def _mlflow_name(key: str) -> str:
+    """Return the key with what MLflow does not allow in names replaced.
+
+    It allows ASCII letters, digits and `_-. :/`, and no path that leads outside itself.
+    """
+    name = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "_-. :/") else "_" for ch in key)
+    parts = [part if part.strip(".") else "_" for part in name.split("/")]
+    return "/".join(parts)[:_MAX_KEY]

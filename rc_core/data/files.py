@@ -42,7 +42,8 @@ class Config(PluginConfig):
     """Where the data is.
 
     Attributes:
-        data_dir: folder of the files, relative to the current directory; `~` is the home folder.
+        data_dir: folder of the files; `~` is the home folder. One relative to the current directory
+            is made absolute at once: workers, and a later `test`, run elsewhere.
         text: one column, or two for pairs.
         label_column: column of the labels; `label` in YAML.
         labels: raw label in the files -> name; ids count the names in the order given. A list of
@@ -65,6 +66,11 @@ class Config(PluginConfig):
     seed: Annotated[int, Field(ge=0)] = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     allow_overlap: bool = False
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        return str(Path(value).expanduser().absolute())
 
     @field_validator("labels")
     @classmethod
@@ -90,7 +96,7 @@ class Config(PluginConfig):
 
     def path(self, file: str) -> Path:
         """Return where a file is."""
-        return Path(self.data_dir).expanduser() / Path(file).expanduser()
+        return Path(self.data_dir) / Path(file).expanduser()
 
     def label_map(self, source: Source) -> tuple[dict[str, str], tuple[str, ...]]:
         """Return a source's raw label -> name, and the raw labels that it drops."""
