@@ -23,6 +23,8 @@ REFERENCE = {"id_dev/accuracy": 0.90, "footprint/parameters": 20e6}
         ("id_dev/accuracy >= 0.5 * reference", 0.5, -0.05),
         ("footprint/parameters <= 30e6", 40e6, 10e6),
         ("footprint/parameters <= -1.5", 0.0, 1.5),
+        ("id_dev/accuracy >= reference - -0.02", 0.90, 0.02),
+        ("id_dev/accuracy >= reference + +.05", 0.90, 0.05),
     ],
 )
 def test_violation(text: str, value: float, violation: float) -> None:
@@ -44,4 +46,12 @@ def test_what_was_not_measured_is_nan() -> None:
 )  # fmt: skip
 def test_anything_else_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError, match="must look like"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a/b >= 1e999", "a/b <= reference + 1e999", "a/b >= 1e999 * reference"]
+)
+def test_numbers_must_be_finite(text: str) -> None:
+    with pytest.raises(ConfigError, match="must be finite"):
         parse(text)

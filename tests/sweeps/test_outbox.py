@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.outbox import Drain, Event, Outbox
+from sweeps.outbox import Drain, Event, Outbox, Undeliverable
 
 
 class Recorder:
     """A writer that fails as often as told, then takes everything."""
+
+    empty = False
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
@@ -96,6 +98,8 @@ def test_closing_waits_no_longer_than_told(tmp_path: Path) -> None:
     hold = threading.Event()
 
     class Slow:
+        empty = False
+
         def apply(self, event: Event) -> None:
             hold.wait(30)
 
@@ -103,3 +107,38 @@ def test_closing_waits_no_longer_than_told(tmp_path: Path) -> None:
     assert Drain(outbox, Slow).close(0.2) == 1
     assert time.monotonic() - start < 5
     hold.set()
+
+
+def test_an_event_that_is_refused_for_good_holds_up_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Picky(Recorder):
+        def apply(self, event: Event) -> None:
+            if event["number"] == 1:
+                raise Undeliverable("no such run")
+            super().apply(event)
+
+    outbox, writer = Outbox(tmp_path / "outbox.jsonl"), Picky()
+    fill(outbox, 3)
+    with caplog.at_level(logging.WARNING):
+        assert Drain(outbox, lambda: writer).close(20) == 0
+    assert writer.seen == [0, 2]
+    assert "no such run" in caplog.text
+
+
+def test_a_store_that_has_nothing_gets_everything_again(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 3)
+    assert Drain(outbox, Recorder).close(20) == 0
+    new = Recorder()
+    new.empty = True
+    assert Drain(outbox, lambda: new).close(20) == 0
+    assert new.seen == [0, 1, 2]
+
+
+def test_numbers_that_json_lacks_are_null(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    outbox.append("event", metrics={"a": float("inf"), "b": [float("nan"), 1.5]}, many=(1, 2))
+    (event, _), *_ = outbox.read(0)
+    assert event["metrics"] == {"a": None, "b": [None, 1.5]}
+    assert event["many"] == [1, 2]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rc_core.record import RungRecord, TrialRecord
-from sweeps.outbox import Event
+from sweeps.outbox import Event, Undeliverable
 from sweeps.tracking import MlflowWriter, default_uri
 
 pytestmark = pytest.mark.slow
@@ -147,6 +147,52 @@ def test_a_restart_goes_on_with_the_same_runs(storage: Path, killed_after: int) 
     for one in (*listed[max(killed_after - 1, 0) : -1], listed[0], listed[-1]):
         again.apply(one)
     check(storage, sweep)
+
+
+def test_names_and_values_that_mlflow_refuses_are_made_to_fit(storage: Path) -> None:
+    listed = events("odd", storage)
+    labels = {"don't know?": "ja – nein", "..": "x" * 9000, "": "y"}
+    listed[1]["config"] = CONFIG | {"task": {"name": "files", "labels": labels}}
+    listed[4]["record"]["metrics"] |= {"ood_dev/süß/../accuracy": 0.5, "broken": None}
+    listed[4]["record"]["seconds"] |= {"lost": None}
+    writer = connect(storage, "odd")
+    for one in listed:
+        writer.apply(one)
+    check(storage, "odd")
+    first = runs(storage, "odd")["t0001"]
+    assert first.data.metrics["ood_dev/s__/_/accuracy"] == 0.5
+    assert first.data.params["task.labels.don_t know_"] == "ja – nein"
+
+
+def test_parameters_lost_in_a_kill_are_written_the_second_time(storage: Path) -> None:
+    listed = events("params", storage)
+    first = connect(storage, "params")
+    first._log_params = lambda run_id, config: None  # type: ignore[method-assign]
+    for one in listed[:2]:
+        first.apply(one)
+    assert not runs(storage, "params")["t0001"].data.params
+    again = connect(storage, "params")
+    for one in listed[1:]:
+        again.apply(one)
+    check(storage, "params")
+
+
+def test_a_run_that_the_user_deleted_is_refused_and_no_more(storage: Path) -> None:
+    from mlflow import MlflowClient
+
+    listed = events("deleted", storage)
+    writer = connect(storage, "deleted")
+    assert writer.empty
+    for one in listed[:3]:
+        writer.apply(one)
+    assert not connect(storage, "deleted").empty
+    found = runs(storage, "deleted")["t0001"]
+    MlflowClient(tracking_uri=default_uri(storage)).delete_run(found.info.run_id)
+    with pytest.raises(Undeliverable):
+        writer.apply(listed[3])
+    writer.apply(listed[5])
+    with pytest.raises(Undeliverable, match="never started"):
+        connect(storage, "deleted").apply(listed[4])
 
 
 def test_a_dead_server_raises_soon(tmp_path: Path) -> None:

@@ -234,6 +234,19 @@ def test_data_dir_is_relative_to_the_current_directory_or_home(
     assert load(Path("/nowhere"), roles=_absolute(folder)).digest() == digest
 
 
+def test_a_relative_data_dir_stays_where_it_was_when_the_process_moves(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    config = files.Config.model_validate(
+        {"data_dir": folder.name, "text": ("a",), "label": "y", "labels": ["x", "z"]}
+        | {"roles": _absolute(folder)}
+    )
+    monkeypatch.chdir(tmp_path)
+    assert config.path("train.jsonl") == folder / "train.jsonl"
+    assert config.as_dict()["data_dir"] == str(folder)
+
+
 def _absolute(folder: Path) -> dict[str, Any]:
     return {"train": str(folder / "train.jsonl"), "ood_dev": {"x": str(folder / "ood.jsonl")}}
 
