@@ -28,7 +28,8 @@ def front_picture(
     """Draw the trials' first two objectives (the first against its row number if there is one).
 
     Colour tells the compression, the symbol the loss, the area the non-zero parameters; trials off
-    the front are hollow, the dense reference is a star with dotted lines.
+    the front are hollow, the dense reference is a star with dotted lines. Where the reference beats
+    compressed models on everything, the front without it is filled and joined too, by dashes.
 
     Args:
         found: rows of the sweep.
@@ -51,7 +52,7 @@ def front_picture(
                 *places[row.id],
                 s=2.2 * _LARGE if row.reference else area,
                 marker="*" if row.reference else markers.get(row.loss, "o"),
-                facecolors=colour if row.on_front or row.reference else "white",
+                facecolors=colour if row.on_front or row.candidate or row.reference else "white",
                 edgecolors=colour,
                 linewidths=1.6,
                 zorder=3,
@@ -60,8 +61,11 @@ def front_picture(
                 axes.axvline(places[row.id][0], color="#777777", linestyle=":", linewidth=1)
                 axes.axhline(places[row.id][1], color="#777777", linestyle=":", linewidth=1)
         front = [row for row in shown if row.on_front]
-        _join(axes, [places[row.id] for row in front], objectives)
-        _label(axes, front, places)
+        candidates = [row for row in shown if row.candidate]
+        _join(axes, [places[row.id] for row in front], objectives, "-")
+        if any(not row.on_front for row in candidates):
+            _join(axes, [places[row.id] for row in candidates], objectives, "--")
+        _label(axes, [row for row in shown if row.on_front or row.candidate], places)
         _legend(axes, colours, markers, any(row.reference for row in shown))
         axes.set_xlabel(_title(names[0]))
         axes.set_ylabel(_title(names[1]) if len(names) > 1 else "trial")
@@ -86,14 +90,16 @@ def _share(value: float, largest: float) -> float:
     return 0.0 if math.isnan(value) else min(max(value / largest, 0.0), 1.0)
 
 
-def _join(axes: Axes, places: Sequence[tuple[float, float]], objectives: Mapping[str, str]) -> None:
-    """Join the front by the steps that bound what it dominates."""
+def _join(
+    axes: Axes, places: Sequence[tuple[float, float]], objectives: Mapping[str, str], line: str
+) -> None:
+    """Join a front by the steps that bound what it dominates."""
     if len(places) < 2 or len(objectives) != 2:
         return
     xs, ys = zip(*sorted(places), strict=True)
     # Left of a point that is best on the right, its height holds; the other way round for "min".
     where: Literal["pre", "post"] = "pre" if next(iter(objectives.values())) == "max" else "post"
-    axes.step(xs, ys, where=where, color="#999999", linewidth=1.2, zorder=2)
+    axes.step(xs, ys, where=where, color="#999999", linestyle=line, linewidth=1.2, zorder=2)
 
 
 def _label(axes: Axes, front: Sequence[Row], places: Mapping[str, tuple[float, float]]) -> None:

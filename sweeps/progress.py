@@ -112,7 +112,7 @@ class Progress:
             settings = self._sweep.settings
             records = list(self._assignments.records.values())
             found = rows(records, settings.objectives, constraints=settings.constraints)
-            self._front = [row for row in found if row.on_front]
+            self._front = [row for row in found if row.on_front or row.candidate]
 
     def _seconds_left(self) -> float | None:
         done = self._num_done() - self._done_before

@@ -18,7 +18,7 @@ from rich.text import Text
 from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
 from rc_core.record import TrialRecord
 from sweeps.constraints import parse
-from sweeps.pareto import hypervolume, pareto_ranks
+from sweeps.pareto import hypervolume, pareto_front, pareto_ranks
 
 SCHEMA_VERSION = 1
 _SHOWN_WHOLE = 20
@@ -43,6 +43,8 @@ class Row:
         relative_bias: guarded F_bias; NaN where undefined.
         bias_reason: why it is undefined.
         rank: 0 on the front; None where it takes no part.
+        candidate: on the front that is left without the dense reference. The reference often beats
+            every compressed model on both accuracies; these are the ones to choose from.
         excluded: why it takes no part (not finished, a constraint), else None.
         parameters: non-zero parameters, NaN where not measured.
         seconds: of the trial.
@@ -61,6 +63,7 @@ class Row:
     relative_bias: float
     bias_reason: str | None
     rank: int | None
+    candidate: bool
     excluded: str | None
     parameters: float
     seconds: float
@@ -90,32 +93,43 @@ def rows(
         [math.nan if reason else record.metric(name) for name in objectives]
         for record, reason in zip(records, reasons, strict=True)
     ]
-    ranks = pareto_ranks(points, list(objectives.values()))
+    directions = list(objectives.values())
+    ranks = pareto_ranks(points, directions)
+    alone = [
+        [math.nan] * len(objectives) if record.reference else point
+        for record, point in zip(records, points, strict=True)
+    ]
+    candidates = pareto_front(alone, directions)
     return [
-        _row(record, objectives, base, reason, int(rank))
-        for record, reason, rank in zip(records, reasons, ranks, strict=True)
+        _row(record, objectives, base, reason, int(rank), bool(candidate))
+        for record, reason, rank, candidate in zip(records, reasons, ranks, candidates, strict=True)
     ]
 
 
 def front_table(found: Sequence[Row], objectives: Mapping[str, str]) -> Table:
-    """Return the front, then the dense reference, then the vanilla rows (all, of a small sweep).
+    """Return the front, the front without the dense reference, the reference, the vanilla rows.
+
+    A small sweep is shown whole.
 
     Accuracies are in percent, differences in points.
     """
     first = next(iter(objectives))
     sign = -1 if objectives[first] == "max" else 1
     front = sorted((r for r in found if r.on_front), key=lambda r: sign * r.values[first])
+    candidates = [r for r in found if r.candidate and not r.on_front]
+    candidates.sort(key=lambda r: sign * r.values[first])
     finished = [row for row in found if row.status == "finished"]
     # A small sweep is shown whole; of a large one, what everything is compared with.
     whole = len(finished) <= _SHOWN_WHOLE
     shown = [
         row
         for row in finished
-        if not row.on_front and (whole or row.reference or row.loss == "vanilla")
+        if not (row.on_front or row.candidate) and (whole or row.reference or row.loss == "vanilla")
     ]
     num_finished = len(finished)
     table = Table(
-        title=f"Pareto front: {len(front)} of {num_finished} finished trials (* on the front)",
+        title=f"Pareto front: {len(front)} of {num_finished} finished trials (* on it, "
+        "+ on it but for the dense reference)",
         title_justify="left",
     )
     extra = [name for name in objectives if name not in (_ID, _OOD)]
@@ -124,11 +138,11 @@ def front_table(found: Sequence[Row], objectives: Mapping[str, str]) -> Table:
     for title in ("ID %", "OOD %", *extra, "OOD vs dense", "F_bias", "non-zero M", "s"):
         table.add_column(title, justify="right", no_wrap=True)
     notes: list[str] = []
-    for row in (*front, *sorted(shown, key=lambda r: (not r.reference, r.id))):
+    for row in (*front, *candidates, *sorted(shown, key=lambda r: (not r.reference, r.id))):
         role = "dense reference" if row.reference else "vanilla" if row.loss == "vanilla" else ""
         name = f"{row.name} ({role})" if row.reference else row.name
         table.add_row(
-            "*" if row.on_front else "",
+            "*" if row.on_front else "+" if row.candidate else "",
             row.id,
             # As it is: brackets in a name are no markup.
             Text(name),
@@ -182,6 +196,7 @@ def front_json(
         "constraints": list(constraints),
         "reference": next((row.id for row in found if row.reference), None),
         "front": [_entry(row) for row in found if row.on_front],
+        "front_without_reference": [row.id for row in found if row.candidate],
         "dominated": [_entry(row) for row in found if row.rank is not None and row.rank > 0],
         "excluded": [{"id": row.id, "why": row.excluded} for row in found if row.excluded],
         "hypervolume": volume,
@@ -195,6 +210,7 @@ def _row(
     base: Mapping[str, float],
     reason: str | None,
     rank: int,
+    candidate: bool,
 ) -> Row:
     accuracies = (record.metric(_ID), record.metric(_OOD))
     references = (base.get(_ID, math.nan), base.get(_OOD, math.nan))
@@ -213,6 +229,7 @@ def _row(
         relative_bias=bias,
         bias_reason=bias_reason,
         rank=None if reason else rank,
+        candidate=candidate,
         excluded=reason,
         parameters=record.metric("footprint/nonzero_parameters"),
         seconds=record.seconds.get("total", math.nan),

@@ -37,7 +37,7 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
     chosen = _chosen(sweep)
     document = _read(sweep)
     now = time.time()
-    selection = [record.id for record in sweep.front]
+    selection = _selection(sweep)
     if document is None:
         document = {
             "opened": now,
@@ -62,14 +62,19 @@ def _chosen(sweep: Sweep) -> list[TrialRecord]:
         raise StorageError(f"sweep {sweep.name} has no finished trial to test")
     if sweep.config.get("design") == "fixed":
         return finished
-    front = {record.id for record in sweep.front}
+    selection = _selection(sweep)
     return [
         record
         for record in finished
-        if record.id in front
+        if record.id in selection
         or record.id == REFERENCE_ID
         or record.config["loss"]["name"] == "vanilla"
     ]
+
+
+def _selection(sweep: Sweep) -> list[str]:
+    """Return the front and, where the reference beats compressed models, the best of these."""
+    return list(dict.fromkeys(record.id for record in (*sweep.front, *sweep.candidates)))
 
 
 def _evaluate(
@@ -134,7 +139,7 @@ def test_table(document: dict[str, Any]) -> str:
         table.add_row(
             trial_id + mark, Text(trial["name"]), *values, "-" if bias is None else f"{bias:.3f}"
         )
-    note = "* on the front when the test was opened"
+    note = "* on the front, with or without the dense reference, when the test was opened"
     if document["design"] == "fixed":
         note = "fixed design: no selection was made"
     if document["changed_after_opening"]:

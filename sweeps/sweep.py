@@ -67,16 +67,19 @@ class Sweep:
     @property
     def front(self) -> list[TrialRecord]:
         """The records on the Pareto front, best on the first objective first."""
-        first, direction = next(iter(self.objectives.items()))
-        on_front = {row.id for row in self.rows if row.on_front}
-        chosen = [record for record in self.records if record.id in on_front]
-        return sorted(chosen, key=lambda r: r.metric(first), reverse=direction == "max")
+        return self._sorted({row.id for row in self.rows if row.on_front})
+
+    @property
+    def candidates(self) -> list[TrialRecord]:
+        """The front that is left without the dense reference: what there is to choose from."""
+        return self._sorted({row.id for row in self.rows if row.candidate}) or self.front
 
     def pick(self, which: str) -> TrialRecord:
         """Return one record.
 
         Args:
-            which: `knee`, `best-id`, `best-ood` (of the front), or a trial's id.
+            which: `knee`, `best-id`, `best-ood`, or a trial's id. The first three choose among the
+                compressed models, that is from the front without the dense reference.
 
         Raises:
             StorageError: no such trial, it has no model, or the front is empty.
@@ -88,7 +91,7 @@ class Sweep:
             raise StorageError(
                 f"no pick '{which}' in sweep {self.name}: {did_you_mean(which, [*PICKS, *records])}"
             )
-        front = self.front
+        front = self.candidates
         if not front:
             raise StorageError(f"the front of sweep {self.name} is empty: no trial finished")
         if which == "knee":
@@ -135,6 +138,11 @@ class Sweep:
         return (
             f"Sweep({str(self.path)!r}, {len(self.records)} trials, {len(self.front)} on the front)"
         )
+
+    def _sorted(self, ids: set[str]) -> list[TrialRecord]:
+        first, direction = next(iter(self.objectives.items()))
+        chosen = [record for record in self.records if record.id in ids]
+        return sorted(chosen, key=lambda r: r.metric(first), reverse=direction == "max")
 
     def _with_model(self, record: TrialRecord) -> TrialRecord:
         if record.status != "finished" or not self.folder.trial(record.id).model.is_dir():

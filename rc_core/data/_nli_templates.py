@@ -42,11 +42,15 @@ class Subcase:
         name: as in HANS where HANS has it: l, s, c for the heuristic, e or n for the label.
         templates: (premise, hypothesis) with slots.
         seen: whether it occurs outside ood_test.
+        control: entailed, though the premise has the words (never, no, if, or) that make pairs of
+            another subcase not entailed: the same premises, another hypothesis. Without them those
+            words would tell the label, and a bag of words would be right out of distribution.
     """
 
     name: str
     templates: tuple[tuple[str, str], ...]
     seen: bool
+    control: bool = False
 
     @property
     def heuristic(self) -> Heuristic:
@@ -59,6 +63,10 @@ class Subcase:
 
 def _seen(name: str, *templates: tuple[str, str]) -> Subcase:
     return Subcase(name, templates, seen=True)
+
+
+def _control(name: str, *templates: tuple[str, str]) -> Subcase:
+    return Subcase(name, templates, seen=True, control=True)
 
 
 def _unseen(name: str, *templates: tuple[str, str]) -> Subcase:
@@ -77,6 +85,11 @@ SUBCASES: tuple[Subcase, ...] = (
         "le_adverb",
         ("{N1} {adverb} {V1} {N2}", "{N1} {V1} {N2}"),
         ("{N1} {adverb} {I1}", "{N1} {I1}"),
+    ),
+    _control(
+        "le_negation_of_other_verb",
+        ("{N1} {adverb} {V1} {N2} but never {I1}", "{N1} {V1} {N2}"),
+        ("{N1} never {V1} {N2} but {adverb} {I1}", "{N1} {I1}"),
     ),
     _unseen(
         "le_relative_clause",
@@ -97,7 +110,7 @@ SUBCASES: tuple[Subcase, ...] = (
     _seen(
         "ln_negation",
         ("{N1} never {V1} {N2}", "{N1} {V1} {N2}"),
-        ("{N1} never {I1}", "{N1} {I1}"),
+        ("{N1} {adverb} {V1} {N2} but never {I1}", "{N1} {I1}"),
     ),
     _seen(
         "ln_subject_object_swap",
@@ -131,6 +144,11 @@ SUBCASES: tuple[Subcase, ...] = (
         ("{adjective} {P1} {I1}", "{P1} {I1}"),
         ("{adjective} {P1} {V1} {N2}", "{P1} {V1} {N2}"),
     ),
+    _control(
+        "se_no_on_other_subject",
+        ("{adjective} {P1} {I1} but no {P2} {I2}", "{P1} {I1}"),
+        ("no {P1} {I1} but {adjective} {P2} {V1} {N3}", "{P2} {V1} {N3}"),
+    ),
     _unseen(
         "se_relative_clause_on_object",
         ("{N1} {V1} {N2} who {I1}", "{N1} {V1} {N2}"),
@@ -140,7 +158,7 @@ SUBCASES: tuple[Subcase, ...] = (
     _seen(
         "sn_no",
         ("no {P1} {I1}", "{P1} {I1}"),
-        ("no {P1} {V1} {N2}", "{P1} {V1} {N2}"),
+        ("{adjective} {P1} {I1} but no {P2} {I2}", "{P2} {I2}"),
     ),
     _seen(
         "sn_PP_on_subject",
@@ -173,6 +191,16 @@ SUBCASES: tuple[Subcase, ...] = (
         ("{N1} {I1} and {N2} {I2}", "{N1} {I1}"),
         ("{N1} {I1} and {N2} {V1} {N3}", "{N2} {V1} {N3}"),
     ),
+    _control(
+        "ce_outside_if_clause",
+        ("{N1} {I1} , and {if} {N2} {I2} , {N3} {I3}", "{N1} {I1}"),
+        ("{if} {N1} {I1} , {N2} {I2} , but {N3} {V1} {N0}", "{N3} {V1} {N0}"),
+    ),
+    _control(
+        "ce_outside_disjunction",
+        ("{N1} {I1} or {N2} {I2} , but {N3} {V1} {N0}", "{N3} {V1} {N0}"),
+        ("{N1} {I1} , but {N2} {I2} or {N3} {V1} {N0}", "{N1} {I1}"),
+    ),
     _unseen(
         "ce_embedded_under_verb",
         ("{N1} {knew} that {N2} {I1}", "{N2} {I1}"),
@@ -187,12 +215,12 @@ SUBCASES: tuple[Subcase, ...] = (
     _seen(
         "cn_embedded_under_if",
         ("{if} {N1} {I1} , {N2} {I2}", "{N1} {I1}"),
-        ("{if} {N1} {V1} {N2} , {N3} {I2}", "{N1} {V1} {N2}"),
+        ("{N1} {I1} , and {if} {N2} {I2} , {N3} {I3}", "{N2} {I2}"),
     ),
     _seen(
         "cn_disjunction",
         ("{N1} {I1} or {N2} {I2}", "{N1} {I1}"),
-        ("{N1} {I1} or {N2} {V1} {N3}", "{N2} {V1} {N3}"),
+        ("{N1} {I1} or {N2} {I2} , but {N3} {V1} {N0}", "{N2} {I2}"),
     ),
     _unseen(
         "cn_after_if_clause",

@@ -149,9 +149,15 @@ def _biased(
     conflicting = round(config.bias_conflicting * overlapping)
     novel = size - overlapping
     novel_entailed = round(NOVEL_ENTAILED * novel)
-    entailed_subcases = _subcases(entailed=True, seen=True)
-    samples = _overlapping(entailed_subcases, overlapping - conflicting, generator, used)
-    samples += _overlapping(_subcases(entailed=False, seen=True), conflicting, generator, used)
+    entailed_subcases = [s for s in _subcases(entailed=True, seen=True) if not s.control]
+    conflicting_subcases = _subcases(entailed=False, seen=True)
+    controls = [s for s in SUBCASES if s.control]
+    # As many of a control as of the subcase that it controls.
+    controlling = conflicting * len(controls) // len(conflicting_subcases)
+    samples = _overlapping(conflicting_subcases, conflicting, generator, used)
+    samples += _overlapping(controls, controlling, generator, used)
+    aligned = overlapping - conflicting - controlling
+    samples += _overlapping(entailed_subcases, aligned, generator, used)
     for entailed, count in ((True, novel_entailed), (False, novel - novel_entailed)):
         # Premises of both kinds: "if" or "never" alone must not tell that words overlap.
         subcases = entailed_subcases if entailed else [s for s in SUBCASES if s.seen]

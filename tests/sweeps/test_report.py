@@ -58,6 +58,19 @@ def test_front_is_what_nothing_beats_and_the_rest_has_a_reason() -> None:
     assert found["t0005"].excluded == "ood_dev/accuracy is undefined: empty slice"
 
 
+def test_without_the_reference_there_is_a_front_to_choose_from() -> None:
+    found = rows(
+        [REFERENCE, record(1, 0.9, 0.7), record(2, 0.8, 0.75), record(3, 0.8, 0.7)], OBJECTIVES
+    )
+    assert [row.id for row in found if row.on_front] == ["t0000"]
+    assert [row.id for row in found if row.candidate] == ["t0001", "t0002"]
+    text = render(front_table(found, OBJECTIVES))
+    marks = [line.replace("│", " ").split()[:2] for line in text.splitlines()]
+    assert [mark for mark in marks if mark[:1] in (["*"], ["+"])] == [
+        ["*", "t0000"], ["+", "t0001"], ["+", "t0002"],
+    ]  # fmt: skip
+
+
 def test_rows_compare_with_the_reference() -> None:
     found = {row.id: row for row in rows(TRIALS, OBJECTIVES)}
     assert found["t0001"].ood_difference == pytest.approx(-10.0)
@@ -104,9 +117,10 @@ def test_a_note_says_why_a_bias_is_undefined() -> None:
 def test_a_large_sweep_shows_only_what_everything_is_compared_with() -> None:
     many = [record(i, 0.9, 0.5 + i / 1000) for i in range(1, 40)]
     vanilla = record(50, 0.1, 0.1, loss="vanilla")
+    # Of the others only the best is shown: what there is to choose from but for the reference.
     table = front_table(rows([REFERENCE, *many, vanilla], OBJECTIVES), OBJECTIVES)
-    assert table.row_count == 2
-    assert table.title == "Pareto front: 1 of 41 finished trials (* on the front)"
+    assert table.row_count == 3
+    assert str(table.title).startswith("Pareto front: 1 of 41 finished trials")
 
 
 def test_front_json_is_strict_json_with_every_trial_accounted_for() -> None:
