@@ -112,7 +112,7 @@ SUBCASES: tuple[Subcase, ...] = (
         ("{N1} never {V1} {N2}", "{N1} {V1} {N2}"),
         ("{N1} {adverb} {V1} {N2} but never {I1}", "{N1} {I1}"),
     ),
-    _seen(
+    _unseen(
         "ln_subject_object_swap",
         ("{N1} {V1} {N2}", "{N2} {V1} {N1}"),
         ("{N1} {V1} {N2} in the {place}", "{N2} {V1} {N1}"),
@@ -160,7 +160,7 @@ SUBCASES: tuple[Subcase, ...] = (
         ("no {P1} {I1}", "{P1} {I1}"),
         ("{adjective} {P1} {I1} but no {P2} {I2}", "{P2} {I2}"),
     ),
-    _seen(
+    _unseen(
         "sn_PP_on_subject",
         ("{N1} {near} {N2} {I1}", "{N2} {I1}"),
         ("{N1} {near} {N2} {V1} {N3}", "{N2} {V1} {N3}"),
