@@ -157,7 +157,7 @@ SUBCASES: tuple[Subcase, ...] = (
     # --- subsequence, not entailed
     _seen(
         "sn_no",
-        ("no {P1} {I1}", "{P1} {I1}"),
+        ("no {P1} {V1} {N2}", "{P1} {V1} {N2}"),
         ("{adjective} {P1} {I1} but no {P2} {I2}", "{P2} {I2}"),
     ),
     _unseen(
@@ -193,7 +193,7 @@ SUBCASES: tuple[Subcase, ...] = (
     ),
     _control(
         "ce_outside_if_clause",
-        ("{N1} {I1} , and {if} {N2} {I2} , {N3} {I3}", "{N1} {I1}"),
+        ("{N1} {I1} , and {if} {N2} {V1} {N3} , {N0} {I2}", "{N1} {I1}"),
         ("{if} {N1} {I1} , {N2} {I2} , but {N3} {V1} {N0}", "{N3} {V1} {N0}"),
     ),
     _control(
@@ -215,12 +215,12 @@ SUBCASES: tuple[Subcase, ...] = (
     _seen(
         "cn_embedded_under_if",
         ("{if} {N1} {I1} , {N2} {I2}", "{N1} {I1}"),
-        ("{N1} {I1} , and {if} {N2} {I2} , {N3} {I3}", "{N2} {I2}"),
+        ("{N1} {I1} , and {if} {N2} {V1} {N3} , {N0} {I2}", "{N2} {V1} {N3}"),
     ),
     _seen(
         "cn_disjunction",
         ("{N1} {I1} or {N2} {I2}", "{N1} {I1}"),
-        ("{N1} {I1} or {N2} {I2} , but {N3} {V1} {N0}", "{N2} {I2}"),
+        ("{N1} {I1} , but {N2} {I2} or {N3} {V1} {N0}", "{N3} {V1} {N0}"),
     ),
     _unseen(
         "cn_after_if_clause",

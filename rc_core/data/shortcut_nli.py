@@ -5,7 +5,8 @@ Half of the pairs overlap: every word of the hypothesis is in the premise, and H
 `bias_conflicting` of them. The hypotheses of the other half hold words that the premise lacks; most
 are not entailed, so that little overlap predicts that. The out-of-distribution splits hold
 overlapping pairs only, as many entailed as not for each heuristic: the shortcut says nothing there.
-Labels are correct by construction (`_nli_templates`).
+Nor does any word: "never", "no", "if" and "or" come in the same premises with hypotheses that hold
+("controls"). Labels are correct by construction (`_nli_templates`).
 """
 
 from __future__ import annotations
@@ -70,11 +71,12 @@ def load(config: Config) -> Task:
         role: np.random.default_rng([config.seed, stream]) for role, stream in _STREAMS.items()
     }
     used: set[str] = set()
-    # Train comes last and avoids what the others hold, so that they do not depend on its size.
+    # Each split avoids what those before it hold: train comes last, so that no other depends on its
+    # size, and the out-of-distribution ones first, so that they do not depend on the shortcut.
     ood_test = _balanced(-(-config.test_size // 12), True, generators["ood_test"], used)
     ood_test += _balanced(-(-config.test_size // 12), False, generators["ood_test"], used)
-    id_test = _biased(config.test_size, config, generators["id_test"], used)
     ood_dev = _balanced(-(-config.dev_size // 6), True, generators["ood_dev"], used)
+    id_test = _biased(config.test_size, config, generators["id_test"], used)
     id_dev = _biased(config.dev_size, config, generators["id_dev"], used)
     train = _biased(config.train_size, config, generators["train"], used)
     train = [train[i] for i in generators["train"].permutation(len(train))]

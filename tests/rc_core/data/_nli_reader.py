@@ -66,6 +66,15 @@ class Reader:
         return found
 
     def _sentence(self) -> set[Fact]:
+        """Read parts joined by "and" or "but", which bind less than "or" and conjunctions."""
+        facts = self._part()
+        while self._peek():
+            self._takes(",")
+            assert self._take() in ("and", "but")
+            facts |= self._part()
+        return facts
+
+    def _part(self) -> set[Fact]:
         if self._takes("if"):
             self._subordinate()
             return set()
@@ -79,7 +88,7 @@ class Reader:
         if self._takes("or"):
             self._clause()
             return set()
-        return facts | self._clause() if self._takes("and") else facts
+        return facts
 
     def _subordinate(self) -> set[Fact]:
         """Read "A, B" after its conjunction."""
@@ -90,6 +99,18 @@ class Reader:
     def _clause(self) -> set[Fact]:
         none = self._takes("no")
         subjects, facts = self._people()
+        facts |= self._verb_phrase(subjects, none)
+        while self._peek() == "but" and self._continues_with_a_verb():
+            self._take()
+            facts |= self._verb_phrase(subjects, none)
+        return facts
+
+    def _continues_with_a_verb(self) -> bool:
+        following = self._words[self._at + 1]
+        return _KINDS.get(following, following) in ("never", "adverb", "does", "does to")
+
+    def _verb_phrase(self, subjects: set[str], none: bool) -> set[Fact]:
+        facts: set[Fact] = set()
         never = self._takes("never")
         self._takes("adverb")
         verb = self._kind()

@@ -98,6 +98,14 @@ def test_an_independent_reading_agrees_with_pairs_of_other_words(
         ("No kings slept.", "Kings slept.", False),
         ("The judge hired the king.", "A person employed the king.", True),
         ("The judge hired the king.", "Some people employed the king.", False),
+        ("The judge slept, and if the king cried, the priest sang.", "The judge slept.", True),
+        ("The judge slept, and if the king cried, the priest sang.", "The king cried.", False),
+        ("The judge slept or the king cried, but the priest sang.", "The priest sang.", True),
+        ("The judge slept or the king cried, but the priest sang.", "The king cried.", False),
+        ("The judge never hired the king but quickly slept.", "The judge slept.", True),
+        ("The judge never hired the king but quickly slept.", "The judge hired the king.", False),
+        ("No kings slept but happy judges cried.", "Judges cried.", True),
+        ("Happy kings slept but no judges cried.", "Judges cried.", False),
     ],
 )
 def test_the_reading_itself(premise: str, hypothesis: str, expected: bool) -> None:
@@ -213,7 +221,7 @@ def test_no_pair_is_in_two_splits_or_twice_in_one(task: Task) -> None:
 def test_sentences_are_short_and_well_formed(task: Task) -> None:
     for split in task.splits:
         for first, second, _ in samples(split):
-            assert 2 <= len(tokens(first)) <= 11
+            assert 2 <= len(tokens(first)) <= 14
             assert 2 <= len(tokens(second)) <= 7
             for text in (first, second):
                 assert re.fullmatch(r"[A-Z][a-z]*( [a-z]+,?)+\.", text), text
@@ -260,6 +268,28 @@ def test_another_process_generates_the_same() -> None:
 
 
 # --- what the shortcut is worth
+
+
+def test_a_control_has_the_premises_of_a_subcase_that_is_not_entailed() -> None:
+    """So that words of the premise alone never tell."""
+    premises = {subcase.name: {first for first, _ in subcase.templates} for subcase in SUBCASES}
+    opposite = [s for s in SUBCASES if s.seen and not s.entailed]
+    controls = [s for s in SUBCASES if s.control]
+    assert len(controls) == len(opposite) == 4
+    for control in controls:
+        assert control.entailed and control.seen
+        assert any(premises[control.name] & premises[other.name] for other in opposite)
+
+
+def test_words_that_come_with_a_broken_shortcut_come_as_often_with_one_that_holds(
+    task: Task,
+) -> None:
+    overlapping = [row for row in samples(task.train) if overlaps(row[0], row[1])]
+    for cue in ("never", "no", "or"):
+        having = [entailed for first, _, entailed in overlapping if cue in tokens(first)]
+        assert 0.4 < np.mean(having) < 0.6, cue
+    having = [e for first, _, e in overlapping if {"if", "unless"} & set(tokens(first))]
+    assert 0.4 < np.mean(having) < 0.6
 
 
 def test_overlap_alone_scores_high_in_distribution_and_half_out_of_it(task: Task) -> None:
