@@ -130,7 +130,10 @@ def _template(subcase: Subcase, generator: np.random.Generator) -> tuple[str, st
 def _balanced(
     per_cell: int, seen: bool, generator: np.random.Generator, used: set[str]
 ) -> list[_Sample]:
-    """Return overlapping pairs: `per_cell` for each heuristic and label."""
+    """Return overlapping pairs: `per_cell` for each heuristic and label, half of them controls.
+
+    So that "not entailed wherever a cue word stands" is no way out for a model without structure.
+    """
     samples = []
     for heuristic in HEURISTICS:
         for entailed in (True, False):
@@ -139,7 +142,11 @@ def _balanced(
                 for subcase in _subcases(entailed=entailed, seen=seen)
                 if subcase.heuristic == heuristic
             ]
-            samples += _overlapping(cell, per_cell, generator, used)
+            controls = [subcase for subcase in cell if subcase.control]
+            others = [subcase for subcase in cell if not subcase.control]
+            num_controls = per_cell // 2 if controls else 0
+            samples += _overlapping(controls, num_controls, generator, used)
+            samples += _overlapping(others, per_cell - num_controls, generator, used)
     return samples
 
 
