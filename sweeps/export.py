@@ -63,6 +63,9 @@ def export(sweep: Sweep, record: TrialRecord, out: Path) -> Path:
         save_model(stock, load_tokenizer(str(folder.model)), temporary)
         _check(original, temporary, data, folder.predictions("id_dev", data.task.id_dev.suite))
         _write_texts(sweep, record, config, temporary)
+        for path in temporary.iterdir():
+            # safetensors writes files that only their owner reads; a server often runs as another.
+            path.chmod(0o644)
         if out.exists():
             out.rmdir()
         temporary.replace(out)

@@ -75,15 +75,25 @@ def model_card(
     return "\n".join(lines)
 
 
+def accuracy_keys(metrics: Mapping[str, Any], roles: tuple[str, ...]) -> list[str]:
+    """Return each role's accuracy, then its suites' where there is more than one; no slices."""
+    found = []
+    for role in roles:
+        keys = [key for key in metrics if key.startswith(f"{role}/") and key.endswith("/accuracy")]
+        suites = [key for key in keys if key.count("/") == 2 and "." not in key.split("/")[1]]
+        found += [key for key in keys if key.count("/") == 1]
+        found += suites if len(suites) > 1 else []
+    return found
+
+
 def _rows(
     roles: tuple[str, ...], metrics: Mapping[str, float], reference: Mapping[str, float]
 ) -> list[str]:
     """Return a table row for each role and suite that was measured."""
     found = []
-    for key, value in metrics.items():
-        parts = key.split("/")
-        if parts[0] not in roles or parts[-1] != "accuracy" or any("." in p for p in parts[1:-1]):
-            continue
+    shown = accuracy_keys(metrics, roles)
+    for key in shown:
+        value, parts = metrics[key], key.split("/")
         base = reference.get(key, math.nan)
         difference = f"{100 * (value - base):+.1f}" if math.isfinite(base) else "-"
         name = "/".join(parts[:-1])

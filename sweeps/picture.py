@@ -65,7 +65,8 @@ def front_picture(
         _join(axes, [places[row.id] for row in front], objectives, "-")
         if any(not row.on_front for row in candidates):
             _join(axes, [places[row.id] for row in candidates], objectives, "--")
-        _label(axes, [row for row in shown if row.on_front or row.candidate], places)
+        # The reference needs no name: the legend has its star.
+        _label(axes, candidates, places)
         _legend(axes, colours, markers, any(row.reference for row in shown))
         axes.set_xlabel(_title(names[0]))
         axes.set_ylabel(_title(names[1]) if len(names) > 1 else "trial")

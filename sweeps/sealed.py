@@ -18,7 +18,10 @@ from rc_core.data._task import TEST_ROLES
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord, write_json
 from sweeps.assignments import REFERENCE_ID
+from sweeps.model_card import accuracy_keys
 from sweeps.sweep import Sweep
+
+_TITLES = {"id_test": "ID %", "ood_test": "OOD %", "ood_test/difference": "OOD vs dense"}
 
 
 def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
@@ -127,10 +130,14 @@ def test_table(document: dict[str, Any]) -> str:
     from sweeps.report import render
 
     trials: dict[str, dict[str, Any]] = document["trials"]
-    keys = sorted({k for t in trials.values() for k in t["metrics"] if _is_shown(k)}, key=_order)
+    measured = {key: value for trial in trials.values() for key, value in trial["metrics"].items()}
+    plain = set(accuracy_keys(measured, TEST_ROLES))
+    keys = sorted((k for k in measured if k in plain or _is_shown(k)), key=_order)
     table = Table(title="sealed test, opened after selection", title_justify="left")
     for title in ("id", "name", *(key.removesuffix("/accuracy") for key in keys), "F_bias"):
-        table.add_column(Text(title), justify="left" if title in ("id", "name") else "right")
+        table.add_column(
+            Text(_TITLES.get(title, title)), justify="left" if title in ("id", "name") else "right"
+        )
     for trial_id, trial in trials.items():
         metrics = trial["metrics"]
         mark = "*" if trial_id in document["selection"] else ""
@@ -150,9 +157,8 @@ def test_table(document: dict[str, Any]) -> str:
 
 def _is_shown(key: str) -> bool:
     parts = key.split("/")
-    plain = parts[-1] == "accuracy" and not any("." in part for part in parts[1:-1])
     seen = parts[-1] == "accuracy" and any(part.startswith("seen.") for part in parts)
-    return plain or seen or key == "ood_test/difference"
+    return seen or key == "ood_test/difference"
 
 
 def _order(key: str) -> tuple[int, int, str]:

@@ -50,7 +50,8 @@ def _raw_labels(value: Any) -> Any:
     return value
 
 
-def _listed(value: Any) -> Any:
+def as_list(value: Any) -> Any:
+    """Let a single name stand for a list of it."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -71,7 +72,7 @@ def _path(value: str) -> str:
 LabelName = Annotated[str, Field(min_length=1)]
 LabelMap = Annotated[dict[str, LabelName], BeforeValidator(_label_map)]
 RawLabels = Annotated[tuple[str, ...], BeforeValidator(_raw_labels)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Names = Annotated[tuple[str, ...], BeforeValidator(as_list)]
 
 
 class Source(Section):

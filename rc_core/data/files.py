@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from rc_core.config import PluginConfig
-from rc_core.data._files_schema import LabelMap, RawLabels, Roles, Source
+from rc_core.data._files_schema import LabelMap, RawLabels, Roles, Source, as_list
 from rc_core.data._sources import label_ids, label_names, read_columns, texts
 from rc_core.data._splits import (
     carve_id_dev,
@@ -58,7 +58,7 @@ class Config(PluginConfig):
 
     name: Literal["files"] = "files"
     data_dir: str = "."
-    text: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    text: Annotated[tuple[str, ...], Field(min_length=1, max_length=2), BeforeValidator(as_list)]
     label_column: Annotated[str, Field(alias="label")] = "label"
     labels: LabelMap
     drop_labels: RawLabels = ()

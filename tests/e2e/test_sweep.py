@@ -292,6 +292,40 @@ def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(tmp_path: Path
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_own_files_given_relative_to_where_the_user_stands(tmp_path: Path) -> None:
+    """Workers, and a later test or export from elsewhere, must find them all the same."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, size in (("train", 240), ("ood", 60), ("test", 60)):
+        rows = [
+            {"text": f"{name} says {'yes' if i % 2 else 'no'} {i}", "label": i % 2}
+            for i in range(size)
+        ]
+        (data / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    text = (
+        "model: tiny:bert\n"
+        "task: {name: files, data_dir: data, text: text, label: label, labels: {0: bad, 1: good},\n"
+        "  roles: {train: train.jsonl, ood_dev: {x: ood.jsonl}, ood_test: {y: test.jsonl}}}\n"
+        "training: {epochs: 1, learning_rate: 1.0e-3, rungs: 1, precision: fp32}\n"
+        "compression: {name: magnitude, sparsity: 0.5}\n"
+        "loss: {name: vanilla}\n"
+        "search: {name: grid, trials: 3}\n"
+        "space: {compression.sparsity: {choice: [0.2, 0.6]}}\n"
+        "health_gate: warn\n"
+    )
+    (tmp_path / "own.yaml").write_text(text)
+    arguments = ["launch", "own.yaml", "--name", "own"]
+    launched = subprocess.run(
+        command(tmp_path / "storage", *arguments),
+        capture_output=True, text=True, timeout=280, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    assert {r["status"] for r in records(tmp_path / "storage", "own").values()} == {"finished"}
+    tested = call(tmp_path / "storage", "test", "own")
+    assert tested.returncode == 0 and "ood_test/y" in tested.stdout, tested.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

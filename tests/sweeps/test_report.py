@@ -65,7 +65,7 @@ def test_without_the_reference_there_is_a_front_to_choose_from() -> None:
     assert [row.id for row in found if row.on_front] == ["t0000"]
     assert [row.id for row in found if row.candidate] == ["t0001", "t0002"]
     text = render(front_table(found, OBJECTIVES))
-    marks = [line.replace("│", " ").split()[:2] for line in text.splitlines()]
+    marks = [line.replace("\u2502", " ").split()[:2] for line in text.splitlines()]
     assert [mark for mark in marks if mark[:1] in (["*"], ["+"])] == [
         ["*", "t0000"], ["+", "t0001"], ["+", "t0002"],
     ]  # fmt: skip
@@ -102,7 +102,7 @@ def test_the_table_shows_front_reference_and_vanilla_as_they_are_called() -> Non
     assert "student-[0,2] [bold]distil[/]" in text
     assert "diverged [/red] at step 3" in text
     assert "dense (dense reference)" in text
-    cells = [line.replace("│", " ").split() for line in text.splitlines()]
+    cells = [line.replace("\u2502", " ").split() for line in text.splitlines()]
     lines = {cell[1]: cell for cell in cells if cell[:1] == ["*"]}
     assert sorted(lines) == ["t0000", "t0001", "t0003"]
     assert "-10.0" in lines["t0001"] and "96.0" in lines["t0001"] and "70.0" in lines["t0001"]
@@ -164,6 +164,7 @@ def test_the_sealed_table_marks_the_selection_and_what_changed() -> None:
         "id_test/accuracy": 0.9,
         "ood_test/accuracy": 0.6,
         "ood_test/a[b]/accuracy": 0.6,
+        "ood_test/c/accuracy": 0.6,
         "ood_test/a[b]/subcase.x/accuracy": 0.1,
         "ood_test/difference": -4.0,
         "ood_test/relative_bias": None,

@@ -151,9 +151,9 @@ def test_a_restart_goes_on_with_the_same_runs(storage: Path, killed_after: int) 
 
 def test_names_and_values_that_mlflow_refuses_are_made_to_fit(storage: Path) -> None:
     listed = events("odd", storage)
-    labels = {"don't know?": "ja – nein", "..": "x" * 9000, "": "y"}
+    labels = {"don't know?": "ja \u2013 nein", "..": "x" * 9000, "": "y"}
     listed[1]["config"] = CONFIG | {"task": {"name": "files", "labels": labels}}
-    listed[4]["record"]["metrics"] |= {"ood_dev/süß/../accuracy": 0.5, "broken": None}
+    listed[4]["record"]["metrics"] |= {"ood_dev/s\u00fc\u00df/../accuracy": 0.5, "broken": None}
     listed[4]["record"]["seconds"] |= {"lost": None}
     writer = connect(storage, "odd")
     for one in listed:
@@ -161,7 +161,7 @@ def test_names_and_values_that_mlflow_refuses_are_made_to_fit(storage: Path) -> 
     check(storage, "odd")
     first = runs(storage, "odd")["t0001"]
     assert first.data.metrics["ood_dev/s__/_/accuracy"] == 0.5
-    assert first.data.params["task.labels.don_t know_"] == "ja – nein"
+    assert first.data.params["task.labels.don_t know_"] == "ja \u2013 nein"
 
 
 def test_parameters_lost_in_a_kill_are_written_the_second_time(storage: Path) -> None:
