@@ -64,6 +64,13 @@ class CompressionConfig(PluginConfig):
 
     init: Literal["pretrained", "teacher"] = "pretrained"
 
+    def encoder(self, model: str) -> str:
+        """Return the encoder to compress: the sweep's `model`, unless the plugin has its own.
+
+        Its tokenizer and positions are used for the compressed model, the reference keeps `model`.
+        """
+        return model
+
 
 class TrainingConfig(Section):
     """How a model is fitted: AdamW, linear warm-up then linear decay (paper: section 4).

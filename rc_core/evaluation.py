@@ -11,9 +11,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import nn
 
-from rc_core.data._task import Role, Split
+from rc_core.data._task import Role, Split, Task
 from rc_core.errors import TrialError
-from rc_core.metrics.classification import role_metrics
+from rc_core.metrics.classification import (
+    collapsed_confidences,
+    collapsed_predictions,
+    role_metrics,
+)
+from rc_core.metrics.easy_hard import easy_hard_metrics
 from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
 from rc_core.training import predict
 from rc_core.workspace import TaskData
@@ -68,8 +73,59 @@ def split_metrics(
     return metrics
 
 
+def agreement_metrics(
+    predictions: Mapping[str, LogProbs], splits: Sequence[Split], reference: Path
+) -> dict[str, float]:
+    """Return `<role>/agreement`, and per suite where a role has several, with the dense reference.
+
+    Args:
+        predictions: split name -> (N, C) of the compressed model.
+        splits: which to compare.
+        reference: folder of the reference's predictions, as `write_predictions` wrote them; splits
+            that it does not hold are left out.
+    """
+    same: dict[Role, dict[str, NDArray[np.bool_]]] = {}
+    for split in splits:
+        path = reference / f"{split.name}.parquet"
+        if path.is_file():
+            expected = read_predictions(path).argmax(axis=1)
+            found = predictions[split.name].argmax(axis=1) == expected
+            same.setdefault(split.role, {})[split.suite] = found
+    metrics = {}
+    for role, suites in same.items():
+        metrics[f"{role}/agreement"] = float(np.concatenate(list(suites.values())).mean())
+        if len(suites) > 1:
+            for suite, equal in suites.items():
+                metrics[f"{role}/{suite}/agreement"] = float(equal.mean())
+    return metrics
+
+
+def difficulty_metrics(
+    log_probs: LogProbs, split: Split, task_labels: Sequence[str], hard: NDArray[np.bool_]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return `<role>/difficulty...` of a split's easy and hard samples, and what is undefined.
+
+    Args:
+        log_probs: (M, C).
+        hard: (M,).
+    """
+    collapse = split.collapse(task_labels)
+    correct = collapsed_predictions(log_probs, collapse) == split.labels
+    metrics, undefined = easy_hard_metrics(
+        correct, collapsed_confidences(log_probs, collapse), hard
+    )
+    return (
+        {f"{split.role}/{key}": value for key, value in metrics.items()},
+        {f"{split.role}/{key}": why for key, why in undefined.items()},
+    )
+
+
 def relative_metrics(
-    metrics: Mapping[str, float], reference: Mapping[str, float], stage: str
+    metrics: Mapping[str, float],
+    reference: Mapping[str, float],
+    stage: str,
+    *,
+    sizes: tuple[int, int] | None = None,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Compare with the dense reference.
 
@@ -77,6 +133,8 @@ def relative_metrics(
         metrics: of the compressed model.
         reference: of the dense reference, same keys.
         stage: `dev` or `test`.
+        sizes: samples counted in distribution and out of it, to tell whether the reference's gap is
+            clear of zero; None leaves that test out.
 
     Returns:
         `<role>/difference` in points (compressed minus reference) and `ood_<stage>/relative_bias`,
@@ -91,13 +149,28 @@ def relative_metrics(
     undefined: dict[str, str] = {}
     if all(key in values for key in (id_key, ood_key) for values in (metrics, reference)):
         name = f"ood_{stage}/relative_bias"
+        error = None
+        if sizes is not None:
+            shares = (reference[id_key], reference[ood_key])
+            error = sum(p * (1 - p) / n for p, n in zip(shares, sizes, strict=True)) ** 0.5
         value, reason = guarded_relative_bias(
-            metrics[id_key], metrics[ood_key], reference[id_key], reference[ood_key]
+            metrics[id_key],
+            metrics[ood_key],
+            reference[id_key],
+            reference[ood_key],
+            reference_gap_standard_error=error,
         )
         result[name] = value
         if reason is not None:
             undefined[name] = reason
     return result, undefined
+
+
+def counted_sizes(task: Task, stage: str) -> tuple[int, int] | None:
+    """Return how many samples `id_<stage>` and `ood_<stage>` figures count, if both exist."""
+    roles: tuple[Role, Role] = ("id_dev", "ood_dev") if stage == "dev" else ("id_test", "ood_test")
+    found = [sum(int(s.headline_rows().sum()) for s in task.of_role(role)) for role in roles]
+    return (found[0], found[1]) if all(found) else None
 
 
 def write_predictions(

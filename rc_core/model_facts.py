@@ -31,6 +31,7 @@ _PACKAGED = {
 }
 TINY_ARCHITECTURES = ("bert", "distilbert", "electra", "roberta")
 TINY_LAYERS = 4
+TINY_HEADS = 4
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _TEXT_FILES = ["*.json", "*.txt", "*.model"]
 
@@ -42,12 +43,14 @@ class ModelFacts:
     Attributes:
         model_type: as transformers names it (`bert`).
         num_layers: transformer blocks.
+        num_heads: attention heads of each block.
         max_positions: longest input in tokens.
         num_parameters: estimate from the shapes in config.json.
     """
 
     model_type: str
     num_layers: int
+    num_heads: int
     max_positions: int
     num_parameters: int
 
@@ -120,7 +123,7 @@ def model_facts(spec: str) -> ModelFacts:
     """
     kind, name = model_kind(spec)
     if kind == "tiny":
-        return ModelFacts(name, TINY_LAYERS, 128, 100_000)
+        return ModelFacts(name, TINY_LAYERS, TINY_HEADS, 128, 100_000)
     folder = _hub_folder(name, ["config.json"]) if kind == "hub" else locate(spec)
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -133,6 +136,7 @@ def model_facts(spec: str) -> ModelFacts:
             f"model '{spec}' must be a transformer encoder, but its config.json names no "
             "num_hidden_layers and hidden_size"
         )
+    heads = int(config.get("num_attention_heads", config.get("n_heads", 1)))
     inner = int(config.get("intermediate_size", config.get("hidden_dim", 4 * hidden)))
     positions = int(config.get("max_position_embeddings", 512))
     embedding = int(config.get("embedding_size", hidden))
@@ -144,7 +148,7 @@ def model_facts(spec: str) -> ModelFacts:
     # RoBERTa counts positions from its padding index, so two of them hold no token.
     if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
         positions -= 2
-    return ModelFacts(str(config.get("model_type", "")), layers, positions, parameters)
+    return ModelFacts(str(config.get("model_type", "")), layers, heads, positions, parameters)
 
 
 def weights_digest(spec: str) -> str:

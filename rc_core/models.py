@@ -5,11 +5,13 @@ Everything is float32 in memory and on disk; lower precision is autocast, per st
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 from torch import nn
@@ -23,8 +25,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from rc_core.compression._heads import keep_heads
 from rc_core.errors import ModelError
 from rc_core.model_facts import TINY_LAYERS, check_folder, locate, model_kind
+
+STRUCTURE_VERSION = 1
+_STRUCTURE = "structure.json"
 
 # The load report (which head weights are new) is expected here on every single load.
 transformers_logging.set_verbosity_error()
@@ -72,16 +78,54 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
 
 
 def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write weights (safetensors), config and tokenizer, as plain transformers reads them."""
+    """Write weights (safetensors), config and tokenizer, as plain transformers reads them.
+
+    Of a model with heads cut out, `structure.json` says which stayed; only `load_model` reads that.
+    """
     assert isinstance(model, PreTrainedModel)
     folder.mkdir(parents=True, exist_ok=True)
+    kept = getattr(model.config, "rc_kept_heads", None)
     model.save_pretrained(folder)
+    if kept is not None:
+        manifest = {"schema_version": STRUCTURE_VERSION, "kept_heads": kept}
+        (folder / _STRUCTURE).write_text(json.dumps(manifest, indent=1) + "\n")
     tokenizer.save_pretrained(folder)
 
 
 def load_model(folder: Path) -> nn.Module:
     """Return a model written by `save_model`, in float32 on the CPU. Raises ModelError."""
-    return _from_pretrained(check_folder(folder))
+    check_folder(folder)
+    if (folder / _STRUCTURE).is_file():
+        return _from_structure(folder)
+    return _from_pretrained(folder)
+
+
+def _from_structure(folder: Path) -> nn.Module:
+    """Make the stock architecture, cut it as the manifest says, and load the weights strictly."""
+    path = folder / _STRUCTURE
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version, kept = manifest["schema_version"], manifest["kept_heads"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path} must say which heads were kept, but cannot be read: {error}"
+        ) from error
+    if version != STRUCTURE_VERSION:
+        raise ModelError(
+            f"{path} must have schema_version {STRUCTURE_VERSION}, but has {version!r}; read it "
+            "with the version that wrote it"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        config.rc_kept_heads = None
+        model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+        keep_heads(model, kept)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"{folder} cannot be loaded with the heads of {path.name}: {error}"
+        ) from error
+    return model.float().eval()
 
 
 def _from_pretrained(folder: Path, **options: Any) -> nn.Module:

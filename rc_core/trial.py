@@ -17,35 +17,33 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from rc_core import plugins
-from rc_core.compression._base import Batch, Compression, CompressionContext
-from rc_core.config import PLUGIN_PACKAGES, TrialConfig
+from rc_core.alpha import resolve
+from rc_core.assembly import compressed_data, prepare_loss, prepare_model
+from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES, TEST_ROLES, Role, Split
 from rc_core.errors import RobustCompressionError, StaleAttemptError
+from rc_core.estimates import difficulty, knows_difficulty
 from rc_core.evaluation import (
+    LogProbs,
+    agreement_metrics,
+    counted_sizes,
+    difficulty_metrics,
     predict_splits,
+    read_predictions,
     relative_metrics,
     rung_metrics,
     split_metrics,
     write_predictions,
 )
-from rc_core.losses._base import Loss, LossContext
+from rc_core.metrics._floors import floors
 from rc_core.metrics.footprint import footprint
-from rc_core.models import load_encoder, load_model, save_model
-from rc_core.preparation import (
-    level_log_probs,
-    levels_of,
-    needs_of,
-    steps,
-    teacher,
-    teacher_facts,
-    teacher_log_probs,
-    training_facts,
-)
+from rc_core.models import load_model, save_model
+from rc_core.preparation import steps
 from rc_core.record import RungRecord, TrialFolder, TrialRecord
-from rc_core.training import FitPoint, batches, fit
+from rc_core.teacher import teacher, teacher_facts, training_facts
+from rc_core.training import FitPoint, fit
 from rc_core.workspace import TaskData, Workspace
 
 
@@ -127,7 +125,7 @@ def evaluate_saved(
 
     Predictions are written beside the others; the record is not changed.
     """
-    data = workspace.data(config)
+    data = compressed_data(config, workspace)
     model = load_model(folder.model).to(workspace.device)
     splits = [split for role in roles for split in data.task.of_role(role)]
     predictions = predict_splits(model, data, splits)
@@ -147,16 +145,23 @@ def _adopt_teacher(
     shutil.copytree(artifact.path / "model", folder.model, dirs_exist_ok=True)
     shutil.copytree(artifact.path / "predictions", folder.path / "predictions", dirs_exist_ok=True)
     metrics = dict(facts["metrics"])
-    relative, undefined = relative_metrics(metrics, metrics, "dev")
+    sizes = counted_sizes(data.task, "dev")
+    relative, undefined = relative_metrics(metrics, metrics, "dev", sizes=sizes)
     metrics |= relative | footprint(load_model(folder.model))
+    predictions = {
+        split.name: read_predictions(folder.predictions(split.role, split.suite))
+        for split in _open_splits(data)
+    }
+    halves, unclear = _difficulty_metrics(config, workspace, predictions)
     seconds = {**facts["seconds"], "total": sum(facts["seconds"].values())}
     return record.model_copy(
         update={
-            "metrics": metrics,
-            "undefined": undefined,
+            "metrics": metrics | halves,
+            "undefined": undefined | unclear,
             "seconds": seconds,
             "steps": {"own": facts["steps"], "counted": facts["steps"]},
-            "data": data.facts([data.task.train, *_open_splits(data)]),
+            "data": data.facts([data.task.train, *_open_splits(data)])
+            | {"floors": floors(data.task, DEV_ROLES)},
             "training": {**facts["training"], "precision": facts["precision"]},
             "artifacts": {"teacher": artifact.key.key},
         }
@@ -167,12 +172,15 @@ def _train(
     config: TrialConfig, workspace: Workspace, folder: TrialFolder, record: TrialRecord
 ) -> Generator[RungRecord, None, TrialRecord]:
     started = time.perf_counter()
-    data = workspace.data(config)
+    data = compressed_data(config, workspace)
     training = config.training
-    artifacts = {step.key.kind: step.build().key.key for step in steps(config, workspace)}
+    artifacts = _build(config, workspace)
     reference = teacher_facts(teacher(config, workspace))
-    loss, rows, loss_report = _prepare_loss(config, workspace, data)
-    compression, model = _prepare_model(config, workspace, data, loss, rows)
+    resolved, chosen = resolve(config, workspace)
+    loss, rows, loss_report = prepare_loss(resolved, workspace)
+    if chosen:
+        loss_report["alpha"] = chosen
+    compression, model = prepare_model(resolved, workspace, loss, rows)
     resume = _load_checkpoint(folder, config, model)
     prepare_seconds = time.perf_counter() - started
     precision = workspace.precision(config)
@@ -214,8 +222,12 @@ def _train(
     model = compression.finalize(model)
     predictions = predict_splits(model, data, _open_splits(data))
     metrics = split_metrics(data, DEV_ROLES, predictions)
-    relative, undefined = relative_metrics(metrics, reference["metrics"], "dev")
-    metrics |= relative | footprint(model)
+    sizes = counted_sizes(data.task, "dev")
+    relative, undefined = relative_metrics(metrics, reference["metrics"], "dev", sizes=sizes)
+    folder_of_reference = teacher(config, workspace).path / "predictions"
+    metrics |= agreement_metrics(predictions, _open_splits(data), folder_of_reference)
+    halves, unclear = _difficulty_metrics(config, workspace, predictions)
+    metrics |= relative | halves | footprint(model)
     for split in _open_splits(data):
         path = folder.predictions(split.role, split.suite)
         write_predictions(path, split, predictions[split.name], data.task.label_names)
@@ -227,7 +239,7 @@ def _train(
     return record.model_copy(
         update={
             "metrics": metrics,
-            "undefined": undefined,
+            "undefined": undefined | unclear,
             "compression": report,
             "training": {**training_facts(points), "precision": precision},
             "steps": {"own": own, "counted": own + (reference["steps"] if from_teacher else 0)},
@@ -241,54 +253,26 @@ def _train(
     ).sealed("finished")
 
 
-def _prepare_loss(
-    config: TrialConfig, workspace: Workspace, data: TaskData
-) -> tuple[Loss, dict[str, Tensor], dict[str, Any]]:
-    """Return the loss, its per-sample tensors, and what it reports."""
-    needs = needs_of(config)
-    loss: Loss = plugins.load(PLUGIN_PACKAGES["loss"], config.loss.name).Loss(config.loss)
-    context = LossContext(
-        labels=torch.from_numpy(data.task.train.labels),
-        generator=torch.Generator().manual_seed(config.training.seed),
-    )
-    if "teacher_log_probs" in needs:
-        context.teacher_log_probs = teacher_log_probs(config, workspace)
-    if "level_log_probs" in needs:
-        context.level_log_probs = level_log_probs(config, workspace)["train"]
-        context.levels = levels_of(config)
-    rows = loss.rows(context)
-    return loss, rows, context.report
+def _difficulty_metrics(
+    config: TrialConfig, workspace: Workspace, predictions: Mapping[str, LogProbs]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the figures of easy and hard id_dev samples, where an estimate of difficulty exists.
+
+    A sweep makes it before its first trial if any of its losses needs it; nothing is trained here.
+    """
+    if not knows_difficulty(config, workspace):
+        return {}, {}
+    task = workspace.data(config).task
+    hard = difficulty(config, workspace).hard_id_dev
+    return difficulty_metrics(predictions[task.id_dev.name], task.id_dev, task.label_names, hard)
 
 
-def _prepare_model(
-    config: TrialConfig,
-    workspace: Workspace,
-    data: TaskData,
-    loss: Loss,
-    rows: Mapping[str, Tensor],
-) -> tuple[Compression, nn.Module]:
-    """Return the compression and the model it wants trained, on the device."""
-    seed = config.training.seed
-    if config.compression.init == "teacher":
-        model = load_model(teacher(config, workspace).path / "model")
-    else:
-        model = load_encoder(config.model, label_names=data.task.label_names, seed=seed)
-    model.to(workspace.device)
-    tables = {name: table.to(workspace.device) for name, table in rows.items()}
-
-    def batch_loss(logits: Tensor, batch: Batch) -> Tensor:
-        return loss(logits, batch.labels, {k: table[batch.rows] for k, table in tables.items()})
-
-    context = CompressionContext(
-        batches=lambda: batches(data.encoded(data.task.train), config.training, workspace.device),
-        loss=batch_loss,
-        device=workspace.device,
-        generator=torch.Generator().manual_seed(seed),
-        teacher=lambda: load_model(teacher(config, workspace).path / "model"),
-    )
-    plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
-    compression: Compression = plugin.Compression(config.compression)
-    return compression, compression.prepare(model, context)
+def _build(config: TrialConfig, workspace: Workspace) -> dict[str, str]:
+    """Build what is missing; return kind -> key, several keys of one kind joined."""
+    found: dict[str, list[str]] = {}
+    for step in steps(config, workspace):
+        found.setdefault(step.key.kind, []).append(step.build().key.key)
+    return {kind: "+".join(keys) for kind, keys in found.items()}
 
 
 def _open_splits(data: TaskData) -> list[Split]:

@@ -48,7 +48,12 @@ class TaskData:
     _samples: dict[str, Split] = field(default_factory=dict)
 
     def encoded(self, split: Split, *, sample: bool = False) -> Encoded:
-        """Return a split's tokens."""
+        """Return the tokens of one of the task's splits, or of its `sample`; made once.
+
+        Any other part of a split (`Split.take`) is tokenised anew at each call.
+        """
+        if not sample and not any(split is each for each in self.task.splits):
+            return encode(split, self.tokenizer, self.max_length)
         name = f"{split.name}#{RUNG_SAMPLES}" if sample else split.name
         if name not in self._encoded:
             self._encoded[name] = encode(split, self.tokenizer, self.max_length)
@@ -87,21 +92,31 @@ class Workspace:
         """
         self.store = ArtifactStore(artifacts)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._task: tuple[str, Task] | None = None
         self._data: dict[str, TaskData] = {}
 
-    def data(self, config: TrialConfig) -> TaskData:
-        """Return the task of a configuration, loaded and checked once per process.
+    def data(self, config: TrialConfig, *, model: str | None = None) -> TaskData:
+        """Return the task of a configuration with an encoder's tokens, made once per process.
+
+        Args:
+            config: names the task.
+            model: the encoder whose tokenizer is used; by default the configuration's `model`. The
+                splits and their order do not depend on it.
 
         Raises:
             DataError: see `rc_core.data._task.check_task`.
         """
-        max_length = min(config.training.max_length, model_facts(config.model).max_positions)
-        key = fingerprint([config.task.as_dict(), config.model, max_length])
-        if key not in self._data:
+        spec = model or config.model
+        # Only one task is kept: a sweep has one, and this bounds the memory.
+        task_key = fingerprint(config.task.as_dict())
+        if self._task is None or self._task[0] != task_key:
             module = plugins.load(PLUGIN_PACKAGES["task"], config.task.name)
-            task = check_task(module.load(config.task))
-            # One task per sweep: keeping the last one only bounds the memory.
-            self._data = {key: TaskData(task, load_tokenizer(config.model), max_length)}
+            self._task = (task_key, check_task(module.load(config.task)))
+            self._data = {}
+        max_length = min(config.training.max_length, model_facts(spec).max_positions)
+        key = f"{spec}|{max_length}"
+        if key not in self._data:
+            self._data[key] = TaskData(self._task[1], load_tokenizer(spec), max_length)
         return self._data[key]
 
     def precision(self, config: TrialConfig) -> Precision:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from rc_core import plugins
 from rc_core.config import (
@@ -18,88 +17,13 @@ from rc_core.config import (
     fingerprint,
 )
 from rc_core.errors import ConfigError, ModelError, Problem, did_you_mean
-from rc_core.model_facts import model_facts
-from rc_core.schema import Section, validate_section
+from rc_core.model_facts import ModelFacts, model_facts
+from rc_core.schema import validate_section
 from rc_core.yaml_files import merge, read_yaml
-from sweeps.constraints import parse as parse_constraint
-from sweeps.objectives import check_objective
+from sweeps.settings import SweepSettings, check_settings
 from sweeps.space import Point, Space, parse_space
 
-Direction = Literal["max", "min"]
 _TRIAL_KEYS = ("model", *DEFAULTS)
-
-
-class SearchConfig(Section):
-    """How points are chosen.
-
-    Attributes:
-        name: a file in sweeps/search.
-        trials: how many trials the sweep has in all, reference points included.
-        seed: of the sampler.
-        points: points to try first, after the dense reference; keys as in `space`.
-    """
-
-    name: str = "tpe"
-    trials: Annotated[int, Field(ge=1)] = 12
-    seed: Annotated[int, Field(ge=0)] = 0
-    points: tuple[dict[str, Any], ...] = ()
-
-
-class SchedulerConfig(Section):
-    """Which trials are stopped early: a file in sweeps/schedulers."""
-
-    name: str = "none"
-
-
-class BudgetConfig(Section):
-    """Limits of a sweep besides `search.trials`; the first one reached ends it.
-
-    Attributes:
-        hours: wall-clock time after which no new trial starts.
-    """
-
-    hours: Annotated[float, Field(gt=0)] | None = None
-
-
-class ResourcesConfig(Section):
-    """What one trial holds while it runs.
-
-    Attributes:
-        cpu: cores; torch's threads are limited to them.
-        gpu: GPUs; a fraction packs several trials on one. A trial uses at most one.
-    """
-
-    cpu: Annotated[float, Field(gt=0)] = 1
-    gpu: Annotated[float, Field(ge=0, le=1)] = 0
-
-
-class TrackingConfig(Section):
-    """Where MLflow's runs go.
-
-    Attributes:
-        uri: a tracking server; null for SQLite in the storage.
-    """
-
-    uri: str | None = None
-
-
-def _default_objectives() -> dict[str, Direction]:
-    return {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}
-
-
-class SweepSettings(Section):
-    """The sections of a sweep that are not one trial's."""
-
-    objectives: dict[str, Direction] = Field(default_factory=_default_objectives)
-    constraints: tuple[str, ...] = ()
-    search: SearchConfig = SearchConfig()
-    scheduler: SchedulerConfig = SchedulerConfig()
-    budget: BudgetConfig = BudgetConfig()
-    resources: ResourcesConfig = ResourcesConfig()
-    tracking: TrackingConfig = TrackingConfig()
-    design: Literal["search", "fixed"] = "search"
-    health_gate: Literal["stop", "warn"] = "stop"
-    storage: str | None = None
 
 
 class SweepConfig:
@@ -138,7 +62,7 @@ class SweepConfig:
             self.space = parse_space(raw.get("space", {}), self._base_value)
         except ConfigError as error:
             space_problems = error.problems
-        problems.extend(_check_settings(self.settings))
+        problems.extend(check_settings(self.settings))
         problems.extend(space_problems)
         if not space_problems:
             problems.extend(self._check_trials())
@@ -169,6 +93,8 @@ class SweepConfig:
                 values[section],
                 {k.partition(".")[2] for k in point if k.startswith(section)},
             )
+        if values["loss"].get("alpha") == "auto" and not values["loss"].get("alpha_on"):
+            values["loss"]["alpha_on"] = self._cheapest_compression()
         # Every key is stated: one left to the trial's own `training` would follow the search.
         defaults = TrainingConfig().as_dict()
         values["teacher"] = merge(merge(defaults, self.base["training"]), self.base["teacher"])
@@ -222,6 +148,24 @@ class SweepConfig:
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
+    def _cheapest_compression(self) -> dict[str, Any]:
+        """Return the compression with the fewest layers, in the middle of its ranges.
+
+        Layers are what a training step costs; of equal ones the first, and one that removes
+        nothing only where there is no other.
+        """
+        found = []
+        for name in self._choices("compression.name"):
+            values = dict(self.base["compression"]) | {"name": name}
+            for key, value in self.space.center({"compression.name": name}).items():
+                section, _, field = key.partition(".")
+                if section == "compression":
+                    values = merge(values, _nested(field.split("."), value))
+            known = _known_only("compression", values, {"name"})
+            layers = known.get("num_layers") or len(known.get("keep") or ()) or math.inf
+            found.append((name == "dense", float(layers), known))
+        return min(found, key=lambda each: each[:2])[2]
+
     def _choices(self, key: str) -> list[Any]:
         for parameter in self.space.parameters:
             if parameter.key == key:
@@ -231,21 +175,29 @@ class SweepConfig:
     def _check_trials(self) -> list[Problem]:
         """Decode the reference points and every corner of the space."""
         problems: list[Problem] = []
-        layers: int | None = None
-        try:
-            layers = model_facts(str(self.base.get("model"))).num_layers
-        except ModelError as error:
-            if isinstance(self.base.get("model"), str):
-                problems.extend(Problem("model", p.message) for p in error.problems)
+        facts: dict[str, ModelFacts | None] = {}
+        if isinstance(self.base.get("model"), str):
+            problems.extend(_find_facts(self.base["model"], "model", facts))
         for point in self.settings.search.points:
             problems.extend(_check_point(point, self.space))
+        problems += [
+            Problem(
+                f"space.{key}",
+                "changes what is built before the first trial (an expert, a first stage, the "
+                "choice of alpha), so it must be a choice of a few values",
+            )
+            for key in self.space.continuous_artifact_keys()
+        ]
         if problems:
             return problems
         for point in (*self.space.corners(), *self.first_points()):
             try:
                 config = self.trial(point)
                 module = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
-                found = module.problems(config.compression, layers) if layers else []
+                encoder = config.compression.encoder(config.model)
+                found = list(_find_facts(encoder, "compression.model", facts))
+                known = facts[encoder]
+                found += module.problems(config.compression, known) if known else []
             except ConfigError as error:
                 found = error.problems
             for problem in found:
@@ -264,30 +216,15 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
     return SweepConfig(read_yaml(path, overrides))
 
 
-def _check_settings(settings: SweepSettings) -> Iterator[Problem]:
-    if not settings.objectives:
-        yield Problem("objectives", "must name at least one metric, but is empty")
-    for name in settings.objectives:
-        reason = check_objective(name)
-        if reason is not None:
-            yield Problem(f"objectives.{name}", reason)
-        elif name.endswith("/relative_bias"):
-            yield Problem(
-                f"objectives.{name}", "rewards models that are simply broken; use ood_dev/accuracy"
-            )
-    for text in settings.constraints:
-        try:
-            reason = check_objective(parse_constraint(text).metric)
-        except ConfigError as error:
-            yield from (Problem("constraints", problem.message) for problem in error.problems)
-        else:
-            if reason is not None:
-                yield Problem("constraints", f"'{text}': {reason}")
-    for key, package in (("search", "sweeps.search"), ("scheduler", "sweeps.schedulers")):
-        name = getattr(settings, key).name
-        names = plugins.available(package)
-        if name not in names:
-            yield Problem(f"{key}.name", f"unknown {key} '{name}': {did_you_mean(name, names)}")
+def _find_facts(model: str, where: str, facts: dict[str, ModelFacts | None]) -> Iterator[Problem]:
+    """Look an encoder up, once; yield why it cannot be."""
+    if model in facts:
+        return
+    facts[model] = None
+    try:
+        facts[model] = model_facts(model)
+    except ModelError as error:
+        yield from (Problem(where, problem.message) for problem in error.problems)
 
 
 def _base_values(given: Mapping[str, Any]) -> dict[str, Any]:

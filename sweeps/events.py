@@ -21,7 +21,7 @@ from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.outbox import Drain, Outbox
 from sweeps.picture import front_picture
-from sweeps.report import front_json, rows
+from sweeps.report import front_json, reference_lines, rows
 from sweeps.tracking import MlflowWriter, default_uri
 
 # A last drain waits this long for a slow tracking server before it gives up (events are kept).
@@ -92,7 +92,13 @@ class SweepEvents:
         found = rows(records, settings.objectives, constraints=settings.constraints)
         artifacts = [self._folder.path / "sweep.yaml", self._folder.front]
         if any(row.on_front for row in found):
-            front_picture(found, settings.objectives, self._folder.picture, title=self._folder.name)
+            front_picture(
+                found,
+                settings.objectives,
+                self._folder.picture,
+                title=self._folder.name,
+                lines=reference_lines(records),
+            )
             artifacts.append(self._folder.picture)
         self._outbox.append(
             "sweep_ended",

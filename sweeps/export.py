@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rc_core import plugins
+from rc_core.assembly import compressed_data
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.data._task import Split
 from rc_core.errors import RobustCompressionError, StorageError
@@ -52,7 +53,7 @@ def export(sweep: Sweep, record: TrialRecord, out: Path) -> Path:
     config = decode(record.config)
     folder = sweep.folder.trial(record.id)
     workspace = Workspace(sweep.folder.artifacts, device="cpu")
-    data = workspace.data(config)
+    data = compressed_data(config, workspace)
     temporary = out.with_name(f".{out.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -125,5 +126,7 @@ def _write_texts(sweep: Sweep, record: TrialRecord, config: TrialConfig, folder:
     if sweep.folder.test.is_file():
         tested = json.loads(sweep.folder.test.read_text(encoding="utf-8"))
     reference = next((r for r in sweep.records if r.reference), None)
-    card = model_card(sweep.name, record, reference, tested)
+    plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
+    note = getattr(plugin.Compression(config.compression), "stock_note", str)()
+    card = model_card(sweep.name, record, reference, tested, note=note)
     (folder / "README.md").write_text(card, encoding="utf-8")

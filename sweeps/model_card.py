@@ -17,6 +17,8 @@ def model_card(
     record: TrialRecord,
     reference: TrialRecord | None,
     tested: Mapping[str, Any],
+    *,
+    note: str = "",
 ) -> str:
     """Return the card as Markdown with the front matter that model hubs read.
 
@@ -25,6 +27,7 @@ def model_card(
         record: the exported trial.
         reference: the dense reference it is compared with.
         tested: content of test.json, empty where the test roles were not opened.
+        note: what the compression says of its stock form.
     """
     config = record.config
     lines = [
@@ -62,8 +65,9 @@ def model_card(
         "- zeros in the transformer blocks: "
         f"{_percent(record.metric('footprint/encoder_sparsity'))}",
         "",
-        "Zeroed weights are stored as zeros: the file is smaller and faster only on runtimes that "
-        "use sparsity. A student with fewer layers is smaller and faster everywhere.",
+        note
+        or "Zeroed weights are stored as zeros: the file is smaller and faster only on runtimes "
+        "that use sparsity. A student with fewer layers is smaller and faster everywhere.",
         "",
         "## How it was made",
         "",

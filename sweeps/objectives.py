@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rc_core.errors import did_you_mean
-from rc_core.metrics import classification, footprint, robustness
+from rc_core.metrics import classification, easy_hard, footprint, robustness
 
 _OBJECTIVE_ROLES = ("id_dev", "ood_dev")
 
@@ -15,7 +15,7 @@ def check_objective(name: str) -> str | None:
         known = list(footprint.METRICS)
         return None if name in known else f"unknown metric: {did_you_mean(name, known)}"
     if role in _OBJECTIVE_ROLES and rest:
-        known = [*classification.METRICS, *robustness.METRICS]
+        known = [*classification.METRICS, *robustness.METRICS, *easy_hard.METRICS]
         metric = name.rpartition("/")[2]
         return None if metric in known else f"unknown metric: {did_you_mean(metric, known)}"
     if role in ("id_test", "ood_test"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 
@@ -14,6 +14,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from rc_core.metrics._floors import NAMES
 from sweeps.report import Row
 
 # Okabe and Ito's palette: tells apart for every common kind of colour vision.
@@ -23,7 +24,12 @@ _SMALL, _LARGE = 60.0, 240.0
 
 
 def front_picture(
-    found: Sequence[Row], objectives: Mapping[str, str], path: Path, *, title: str
+    found: Sequence[Row],
+    objectives: Mapping[str, str],
+    path: Path,
+    *,
+    title: str,
+    lines: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Draw the trials' first two objectives (the first against its row number if there is one).
 
@@ -36,6 +42,8 @@ def front_picture(
         objectives: metric -> direction.
         path: PNG to write.
         title: shown above.
+        lines: role -> line -> accuracy of what needs no model; the best of each role is drawn where
+            it is near the trials.
     """
     names = list(objectives)[:2]
     shown = [row for row in found if row.rank is not None]
@@ -77,9 +85,41 @@ def front_picture(
         )
         axes.grid(color="#dddddd", linewidth=0.7)
         axes.margins(0.12)
+        _draw_lines(axes, names, lines or {})
         figure.savefig(path)
     finally:
         pyplot.close(figure)
+
+
+def _draw_lines(axes: Axes, names: Sequence[str], lines: Mapping[str, Mapping[str, float]]) -> None:
+    """Draw each objective's best line without a model, unless it is far from every trial."""
+    limits = (axes.get_xlim(), axes.get_ylim())
+    for i, name in enumerate(names[:2]):
+        role, _, metric = name.partition("/")
+        if metric != "accuracy" or not lines.get(role):
+            continue
+        best = max(lines[role], key=lambda line: lines[role][line])
+        value = 100 * lines[role][best]
+        if not limits[i][0] < value < limits[i][1]:
+            continue
+        style: dict[str, Any] = {
+            "color": "#aa3377",
+            "linestyle": (0, (6, 4)),
+            "linewidth": 1.2,
+            "zorder": 1,
+        }
+        text: dict[str, Any] = {"color": "#aa3377", "fontsize": 9, "xycoords": "data"}
+        label = f"{NAMES.get(best, best)} {value:.0f} %"
+        if i == 0:
+            axes.axvline(value, **style)
+            axes.annotate(label, (value, limits[1][0]), xytext=(4, 4), rotation=90,
+                          textcoords="offset points", va="bottom", **text)  # fmt: skip
+        else:
+            axes.axhline(value, **style)
+            axes.annotate(label, (limits[0][0], value), xytext=(4, 4),
+                          textcoords="offset points", **text)  # fmt: skip
+    axes.set_xlim(limits[0])
+    axes.set_ylim(limits[1])
 
 
 def _place(row: Row, index: int, names: Sequence[str]) -> tuple[float, float]:

@@ -1,11 +1,13 @@
 """What a sweep builds before its first trial: shared artifacts, and the dense reference's record.
 
-Each step is one Ray task with the resources of the whole machine it runs on; the artifact store's
-lock makes sure that two sweeps started together do not build the same thing twice.
+Each step is one Ray task with the resources of the whole machine it runs on, but for steps that do
+not need each other (levels pruned one by one), which run side by side with those of a trial. The
+artifact store's lock makes sure that two sweeps started together do not build the same thing twice.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,17 @@ class Prepared:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """One artifact before preparation: the configuration and the place of its step there."""
+
+    config: int
+    position: int
+    title: str
+    group: str | None
+    stored: bool
+
+
 def prepare(
     sweep: SweepConfig,
     folder: SweepFolder,
@@ -53,26 +66,64 @@ def prepare(
     }
     values = [config.as_dict() for config in configs]
     planned = _run(_plan, values, **arguments)
-    for index, position, title, stored in planned:
-        if not stored:
-            say(f"prepare: {title} ...")
-        done = _run(_build, values[index], position, **arguments)
-        how = "built in" if done.built else "reused, saving"
-        say(f"prepare: {done.title}: {how} {done.seconds:.0f} s [{done.kind}/{done.key}]")
+    for steps in _side_by_side(planned):
+        for step in steps:
+            if not step.stored:
+                say(f"prepare: {step.title} ...")
+        several = len(steps) > 1
+        # One step gets the whole machine; steps side by side hold what a trial would.
+        held = arguments | {"threads": max(1, int(sweep.settings.resources.cpu))}
+        tasks = [
+            _submit(
+                _build,
+                values[step.config],
+                step.position,
+                share=sweep.settings.resources.gpu if several else 1.0,
+                **(held if several else arguments),
+            )
+            for step in steps
+        ]
+        for task in tasks:
+            done = _result(task)
+            how = "built in" if done.built else "reused, saving"
+            say(f"prepare: {done.title}: {how} {done.seconds:.0f} s [{done.kind}/{done.key}]")
     record, majority, warnings = _run(_reference, values[0], str(folder.path), attempt, **arguments)
     assert isinstance(record, TrialRecord)
     _report_health(sweep, record, majority, warnings, say)
     return record
 
 
-def _run(
-    function: Callable[..., Any], *arguments: Any, threads: int, gpu: bool, **rest: Any
+def _side_by_side(planned: list[_Planned]) -> Iterator[list[_Planned]]:
+    """Yield steps that may be built at the same time together, in order."""
+    for _, steps in itertools.groupby(
+        enumerate(planned), key=lambda each: each[1].group or each[0]
+    ):
+        yield [step for _, step in steps]
+
+
+def _run(function: Callable[..., Any], *arguments: Any, **rest: Any) -> Any:
+    """Run a function as a Ray task and return its result."""
+    return _result(_submit(function, *arguments, **rest))
+
+
+def _submit(
+    function: Callable[..., Any],
+    *arguments: Any,
+    threads: int,
+    gpu: bool,
+    share: float = 1.0,
+    **rest: Any,
 ) -> Any:
-    """Run a function as a Ray task; raise the error it raised, not Ray's wrapping of it."""
+    """Start a function as a Ray task that holds `threads` CPUs and a share of a GPU."""
     # Options differ from sweep to sweep, so the functions are made remote here, not where defined.
-    task: Any = ray.remote(num_cpus=threads, num_gpus=1 if gpu else 0, max_retries=0)(function)
+    task: Any = ray.remote(num_cpus=threads, num_gpus=share if gpu else 0, max_retries=0)(function)
+    return task.remote(*arguments, threads=threads, gpu=gpu, **rest)
+
+
+def _result(task: Any) -> Any:
+    """Wait for a task; raise the error it raised, not Ray's wrapping of it."""
     try:
-        return ray.get(task.remote(*arguments, threads=threads, gpu=gpu, **rest))
+        return ray.get(task)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
 
@@ -122,15 +173,13 @@ def _workspace(artifacts: str, threads: int, gpu: bool) -> Any:
 
 def _plan(
     configs: list[dict[str, Any]], *, artifacts: str, threads: int, gpu: bool
-) -> list[tuple[int, int, str, bool]]:
-    """Return (configuration, step, title, stored already) for each distinct artifact."""
+) -> list[_Planned]:
+    """Return each distinct artifact that the configurations need, in building order."""
     space = _workspace(artifacts, threads, gpu)
     return list(_distinct_steps([decode(config) for config in configs], space))
 
 
-def _distinct_steps(
-    configs: list[TrialConfig], workspace: Any
-) -> Iterator[tuple[int, int, str, bool]]:
+def _distinct_steps(configs: list[TrialConfig], workspace: Any) -> Iterator[_Planned]:
     from rc_core.preparation import steps
 
     seen: set[str] = set()
@@ -138,7 +187,8 @@ def _distinct_steps(
         for position, step in enumerate(steps(config, workspace)):
             if step.key.key not in seen:
                 seen.add(step.key.key)
-                yield index, position, step.title, workspace.store.has(step.key)
+                stored = workspace.store.has(step.key)
+                yield _Planned(index, position, step.title, step.group, stored)
 
 
 def _build(
@@ -155,7 +205,7 @@ def _reference(
     config: dict[str, Any], sweep: str, attempt: int, *, artifacts: str, threads: int, gpu: bool
 ) -> tuple[TrialRecord, float, list[str]]:
     from rc_core.metrics.robustness import majority_share
-    from rc_core.preparation import health
+    from rc_core.teacher import health
     from rc_core.trial import trial_steps
 
     space = _workspace(artifacts, threads, gpu)

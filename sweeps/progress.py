@@ -68,6 +68,17 @@ class Progress:
             )
             self._live.start()
 
+    def finished(self, seconds: float, preparation: float) -> None:
+        """Say how long the whole took, and what of it came before the first trial."""
+        counts: dict[str, int] = {}
+        for record in list(self._assignments.records.values()) if self._assignments else ():
+            counts[record.status] = counts.get(record.status, 0) + 1
+        states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        self.say(
+            f"done in {_duration(seconds)} min, {_duration(preparation)} of it preparation: "
+            f"{states}"
+        )
+
     def stop(self) -> None:
         """Stop the live view."""
         if self._live is not None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rc_core.metrics._floors import NAMES
 from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
 from rc_core.record import TrialRecord
 from sweeps.constraints import parse
@@ -22,7 +23,7 @@ from sweeps.pareto import hypervolume, pareto_front, pareto_ranks
 
 SCHEMA_VERSION = 1
 _SHOWN_WHOLE = 20
-_ID, _OOD = "id_dev/accuracy", "ood_dev/accuracy"
+_ID, _OOD, _BIAS = "id_dev/accuracy", "ood_dev/accuracy", "ood_dev/relative_bias"
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,24 @@ def rows(
     ]
 
 
-def front_table(found: Sequence[Row], objectives: Mapping[str, str]) -> Table:
+def reference_lines(records: Sequence[TrialRecord]) -> dict[str, dict[str, float]]:
+    """Return role -> line -> accuracy of what needs no model, empty where it was not measured."""
+    reference = next((record for record in records if record.reference), None)
+    lines: dict[str, dict[str, float]] = reference.data.get("floors", {}) if reference else {}
+    return lines
+
+
+def front_table(
+    found: Sequence[Row],
+    objectives: Mapping[str, str],
+    *,
+    lines: Mapping[str, Mapping[str, float]] | None = None,
+) -> Table:
     """Return the front, the front without the dense reference, the reference, the vanilla rows.
 
     A small sweep is shown whole.
 
-    Accuracies are in percent, differences in points.
+    Accuracies are in percent, differences in points. Lines (`reference_lines`) close the table.
     """
     first = next(iter(objectives))
     sign = -1 if objectives[first] == "max" else 1
@@ -155,12 +168,25 @@ def front_table(found: Sequence[Row], objectives: Mapping[str, str]) -> Table:
             "-" if math.isnan(row.seconds) else f"{row.seconds:.0f}",
             style="bold" if row.on_front else None,
         )
+    _add_lines(table, lines or {}, len(extra))
     excluded = [f"{row.id}: {row.excluded}" for row in found if row.excluded]
-    lines = [f"[{i}] F_bias undefined: {reason}" for i, reason in enumerate(notes, start=1)]
-    lines += ["not on the front: " + "; ".join(excluded)] if excluded else []
-    lines.append("One seed each: differences of a few points may be noise.")
-    table.caption, table.caption_justify = Text("\n".join(lines)), "left"
+    notes_shown = [f"[{i}] F_bias undefined: {reason}" for i, reason in enumerate(notes, start=1)]
+    notes_shown += ["not on the front: " + "; ".join(excluded)] if excluded else []
+    notes_shown.append("One seed each: differences of a few points may be noise.")
+    table.caption, table.caption_justify = Text("\n".join(notes_shown)), "left"
     return table
+
+
+def _add_lines(table: Table, lines: Mapping[str, Mapping[str, float]], num_extra: int) -> None:
+    """Add what needs no model as rows of its own."""
+    names = list(dict.fromkeys(name for line in lines.values() for name in line))
+    if names:
+        table.add_section()
+    for name in names:
+        values = [
+            _percent(lines.get(role, {}).get(name, math.nan)) for role in ("id_dev", "ood_dev")
+        ]
+        table.add_row("", "", NAMES.get(name, name), *values, *[""] * (num_extra + 4), style="dim")
 
 
 def render(table: Table, *, width: int = 120) -> str:
@@ -195,6 +221,7 @@ def front_json(
         "objectives": dict(objectives),
         "constraints": list(constraints),
         "reference": next((row.id for row in found if row.reference), None),
+        "reference_lines": reference_lines(records),
         "front": [_entry(row) for row in found if row.on_front],
         "front_without_reference": [row.id for row in found if row.candidate],
         "dominated": [_entry(row) for row in found if row.rank is not None and row.rank > 0],
@@ -214,7 +241,10 @@ def _row(
 ) -> Row:
     accuracies = (record.metric(_ID), record.metric(_OOD))
     references = (base.get(_ID, math.nan), base.get(_OOD, math.nan))
-    bias, bias_reason = guarded_relative_bias(*accuracies, *references)
+    if _BIAS in record.metrics:
+        bias, bias_reason = record.metric(_BIAS), record.undefined.get(_BIAS)
+    else:
+        bias, bias_reason = guarded_relative_bias(*accuracies, *references)
     return Row(
         id=record.id,
         name=record.name,

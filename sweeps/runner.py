@@ -76,6 +76,7 @@ def launch(
         TrialError: the health gate stopped the sweep.
         SweepInterrupted: Ctrl-C; `resume` goes on.
     """
+    started = time.monotonic()
     sweep = _as_config(config, overrides)
     if stem is None:
         stem = Path(config).stem if isinstance(config, str | Path) else "sweep"
@@ -85,7 +86,7 @@ def launch(
         _check_resources(sweep)
         folder = SweepFolder.create(root, name, stem)
         folder.write_config(sweep.as_dict())
-        return _drive(sweep, folder, progress or Progress())
+        return _drive(sweep, folder, progress or Progress(), started)
 
 
 def resume(
@@ -99,6 +100,7 @@ def resume(
 
     Raises: as `launch`, and StorageError where there is no such sweep or it is running.
     """
+    started = time.monotonic()
     folder = SweepFolder.find(str(path), storage_root(storage))
     sweep = SweepConfig(folder.read_config())
     if folder.is_running():
@@ -106,12 +108,15 @@ def resume(
             pass  # raises the error that says so
     with _ray(address):
         _check_resources(sweep)
-        return _drive(sweep, folder, progress or Progress())
+        return _drive(sweep, folder, progress or Progress(), started)
 
 
-def _drive(sweep: SweepConfig, folder: SweepFolder, progress: Progress) -> Sweep:
-    """Prepare, search, and close, while holding the sweep's lock."""
-    started = time.monotonic()
+def _drive(sweep: SweepConfig, folder: SweepFolder, progress: Progress, started: float) -> Sweep:
+    """Prepare, search, and close, while holding the sweep's lock.
+
+    Args:
+        started: when the user's command did, as `time.monotonic` counts.
+    """
     with folder.driving() as attempt:
         events = SweepEvents(sweep, folder)
         events.sweep_started(attempt)
@@ -119,6 +124,7 @@ def _drive(sweep: SweepConfig, folder: SweepFolder, progress: Progress) -> Sweep
         try:
             progress.say(f"sweep {folder.name} in {folder.path}")
             reference = prepare(sweep, folder, attempt, say=progress.say)
+            prepared = time.monotonic() - started
             module = plugins.load("sweeps.search", sweep.settings.search.name)
             assignments = Assignments(
                 sweep,
@@ -131,6 +137,8 @@ def _drive(sweep: SweepConfig, folder: SweepFolder, progress: Progress) -> Sweep
             assignments.add(reference)
             _search(sweep, folder, assignments, events, progress, attempt)
             status = "finished"
+            elapsed = time.monotonic() - started
+            progress.finished(elapsed, prepared)
         except KeyboardInterrupt:
             status = "interrupted"
             raise SweepInterrupted(

@@ -16,11 +16,13 @@ from typing import Any
 from rc_core.config import decode
 from rc_core.data._task import TEST_ROLES
 from rc_core.errors import StorageError
+from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord, write_json
 from sweeps.assignments import REFERENCE_ID
 from sweeps.model_card import accuracy_keys
 from sweeps.sweep import Sweep
 
+_ROLE_KEYS = ("id_test/accuracy", "ood_test/accuracy")
 _TITLES = {"id_test": "ID %", "ood_test": "OOD %", "ood_test/difference": "OOD vs dense"}
 
 
@@ -29,7 +31,8 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
 
     Returns:
         {"opened": time, "design", "selection": [ids], "trials": {id: {"name", "metrics",
-        "opened"}}, "changed_after_opening": [ids selected later]}.
+        "opened"}}, "changed_after_opening": [ids selected later], "floors": {role: {line:
+        accuracy}}}.
 
     Raises:
         StorageError: the task has no test split, nothing finished, or the sweep is running.
@@ -87,7 +90,8 @@ def _evaluate(
     now: float,
     say: Callable[[str], None],
 ) -> None:
-    from rc_core.evaluation import relative_metrics
+    from rc_core.evaluation import counted_sizes, relative_metrics
+    from rc_core.metrics._floors import floors
     from rc_core.trial import evaluate_saved
     from rc_core.workspace import Workspace
 
@@ -96,12 +100,15 @@ def _evaluate(
     data = workspace.data(decode(records[0].config))
     if not any(data.task.of_role(role) for role in TEST_ROLES):
         raise StorageError(f"the task of sweep {sweep.name} has no id_test or ood_test split")
+    if "floors" not in document:
+        document["floors"] = floors(data.task, TEST_ROLES)
+    sizes = counted_sizes(data.task, "test")
     # The reference first: the others are compared with it.
     records.sort(key=lambda record: record.id != REFERENCE_ID)
     for record in records:
         metrics = evaluate_saved(decode(record.config), workspace, folder.trial(record.id))
         reference = document["trials"].get(REFERENCE_ID, {}).get("metrics", metrics)
-        relative, undefined = relative_metrics(metrics, reference, "test")
+        relative, undefined = relative_metrics(metrics, reference, "test", sizes=sizes)
         values = {k: None if math.isnan(v) else v for k, v in (metrics | relative).items()}
         document["trials"][record.id] = {
             "name": record.name,
@@ -146,6 +153,17 @@ def test_table(document: dict[str, Any]) -> str:
         table.add_row(
             trial_id + mark, Text(trial["name"]), *values, "-" if bias is None else f"{bias:.3f}"
         )
+    lines: dict[str, dict[str, float]] = document.get("floors", {})
+    names = list(dict.fromkeys(name for line in lines.values() for name in line))
+    if names:
+        table.add_section()
+    for name in names:
+        # Lines are of whole roles; suites and slices have none.
+        shown = [
+            lines.get(k.split("/")[0], {}).get(name) if k in _ROLE_KEYS else None for k in keys
+        ]
+        cells = ["" if value is None else f"{100 * value:.1f}" for value in shown]
+        table.add_row("", NAMES.get(name, name), *cells, "", style="dim")
     note = "* on the front, with or without the dense reference, when the test was opened"
     if document["design"] == "fixed":
         note = "fixed design: no selection was made"

@@ -140,15 +140,38 @@ class Space:
         yield from self._product(lambda p: _all_values(p))
 
     def structures(self) -> Iterator[Point]:
-        """Yield one (central) point for each combination of names and of conditions' keys."""
-        governing = {key for p in self.parameters for key in p.when}
+        """Yield one (central) point per combination of what decides on structure and artifacts.
+
+        That is: names, keys of conditions, and whatever changes a shared artifact.
+        """
+        told = {key for p in self.parameters for key in p.when} | self._artifact_keys()
         yield from self._product(
             lambda p: (
                 p.values
-                if p.kind == "choice" and (p.key in governing or p.key.endswith(".name"))
+                if p.kind == "choice" and (p.key in told or p.key.endswith(".name"))
                 else (p.middle,)
             )
         )
+
+    def _artifact_keys(self) -> set[str]:
+        """Return the searched keys that change what is built before the first trial."""
+        keys = {
+            p.key
+            for p in self.parameters
+            if p.key.startswith(("difficulty.", "loss.expert")) or p.key == "loss.first_epochs"
+        }
+        # Alpha is chosen for the rest of the loss as it is.
+        searched = [p.values for p in self.parameters if p.key == "loss.alpha"]
+        if any("auto" in v for v in searched) or (
+            not searched and self.base("loss.alpha") == "auto"
+        ):
+            keys |= {p.key for p in self.parameters if p.key.startswith("loss.")}
+        return keys
+
+    def continuous_artifact_keys(self) -> list[str]:
+        """Return those of them that are not choices: every trial would build its own artifact."""
+        keys = self._artifact_keys()
+        return [p.key for p in self.parameters if p.key in keys and p.kind != "choice"]
 
     def corners(self) -> Iterator[Point]:
         """Yield points that together show every choice and both ends of every range."""

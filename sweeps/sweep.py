@@ -10,7 +10,7 @@ from rc_core.errors import StorageError, did_you_mean
 from rc_core.record import TrialRecord
 from sweeps.folder import SweepFolder, storage_root
 from sweeps.pareto import knee
-from sweeps.report import Row, front_json, front_table, render, rows
+from sweeps.report import Row, front_json, front_table, reference_lines, render, rows
 
 PICKS = ("knee", "best-id", "best-ood")
 
@@ -132,7 +132,8 @@ class Sweep:
 
     def table(self) -> str:
         """Return the front, the reference and the vanilla rows as text."""
-        return render(front_table(self.rows, self.objectives))
+        lines = reference_lines(self.records)
+        return render(front_table(self.rows, self.objectives, lines=lines))
 
     def __repr__(self) -> str:
         return (

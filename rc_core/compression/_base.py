@@ -72,6 +72,8 @@ class Compression(Protocol):
         """Return a model that plain transformers saves and reloads with the same logits."""
         ...
 
+    # Optional: `stock_note() -> str`, what the model card says of the stock form.
+
     def report(self, model: nn.Module) -> dict[str, Any]:
         """Return what was asked and what was measured, for the record."""
         ...

@@ -11,14 +11,15 @@ from rc_core.compression._layers import blocks
 from rc_core.compression._masks import measure
 from rc_core.config import CompressionConfig
 from rc_core.errors import Problem
+from rc_core.model_facts import ModelFacts
 
 
 class Config(CompressionConfig):
     """No settings of its own."""
 
 
-def problems(config: Config, num_layers: int) -> list[Problem]:
-    """Return what is wrong with `config` for an encoder of `num_layers` blocks: never anything."""
+def problems(config: Config, facts: ModelFacts) -> list[Problem]:
+    """Return what is wrong with `config` for an encoder: never anything."""
     return []
 
 

@@ -30,6 +30,7 @@ from rc_core.compression._masks import (
 )
 from rc_core.config import CompressionConfig
 from rc_core.errors import Problem, TrialError
+from rc_core.model_facts import ModelFacts
 
 
 class Config(CompressionConfig):
@@ -57,8 +58,8 @@ class Config(CompressionConfig):
         return " ".join([f"magnitude-{100 * self.sparsity:.3g}", *parts])
 
 
-def problems(config: Config, num_layers: int) -> list[Problem]:
-    """Return what is wrong with `config` for an encoder of `num_layers` blocks: never anything."""
+def problems(config: Config, facts: ModelFacts) -> list[Problem]:
+    """Return what is wrong with `config` for an encoder: never anything."""
     return []
 
 

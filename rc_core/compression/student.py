@@ -1,4 +1,4 @@
-"""A smaller encoder of some of the transformer blocks: the first, evenly spaced, or named ones.
+"""A smaller encoder: the first, evenly spaced or named blocks, or another encoder altogether.
 
 The paper's Truncated-l6 is `num_layers: 6, select: first, init: teacher` (the first six layers of
 the fine-tuned teacher); its Pretrained-l6 is the same with `init: pretrained` (Du et al. 2023,
@@ -17,39 +17,64 @@ from rc_core.compression._layers import blocks, keep_blocks
 from rc_core.compression._masks import measure
 from rc_core.config import CompressionConfig
 from rc_core.errors import ModelError, Problem
+from rc_core.model_facts import ModelFacts
 
 
 class Config(CompressionConfig):
-    """Exactly one of `num_layers` and `keep`.
+    """Blocks of the sweep's encoder (exactly one of `num_layers` and `keep`), or another encoder.
 
     Attributes:
         num_layers: blocks of the student, at most those of the encoder.
         select: `first` takes blocks 0 ... num_layers - 1; `spaced` spreads them evenly from the
             first to the last (one block: the first).
         keep: named blocks, counted from 0, strictly increasing; `select` has no part in it.
+        model: another encoder, named as the sweep's `model` is, with its own tokenizer (DistilBERT,
+            a smaller BERT); then all its blocks stay unless `num_layers` or `keep` says otherwise.
     """
 
     num_layers: Annotated[int, Field(ge=1)] | None = None
     select: Literal["first", "spaced"] = "first"
     keep: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    model: Annotated[str, Field(min_length=1)] | None = None
+
+    def encoder(self, model: str) -> str:
+        """Return the student's own encoder, or the sweep's."""
+        return self.model or model
 
     def label(self) -> str:
-        """Return `student-3`, `student-3-spaced` or `student-0.2.5`."""
+        """Return `student-3`, `student-3-spaced`, `student-0.2.5` or `student-distilbert-base`."""
+        parts = ["student"]
+        if self.model is not None:
+            # The last part of a path or a hub id, without its revision, makes sense alone.
+            name = self.model.partition("@")[0].rstrip("/").rpartition("/")[2]
+            parts.append(name.rpartition(":")[2])
         if self.keep is not None:
-            return f"student-{'.'.join(map(str, self.keep))}"
-        return f"student-{self.num_layers}{'' if self.select == 'first' else '-spaced'}"
+            parts.append(".".join(map(str, self.keep)))
+        elif self.num_layers is not None:
+            parts.append(str(self.num_layers))
+            parts += [] if self.select == "first" else [self.select]
+        return "-".join(parts)
 
     @model_validator(mode="after")
     def _check(self) -> Config:
-        if (self.num_layers is None) == (self.keep is None):
+        given = (self.num_layers is not None) + (self.keep is not None)
+        if given > 1 or (given == 0 and self.model is None):
             raise ValueError("exactly one of num_layers and keep must be given")
+        if self.model is not None and self.init == "teacher":
+            raise ValueError(
+                "another encoder cannot start from the teacher: init must be pretrained"
+            )
         if self.keep is not None and list(self.keep) != sorted(set(self.keep)):
             raise ValueError("keep must be strictly increasing")
         return self
 
 
-def problems(config: Config, num_layers: int) -> list[Problem]:
-    """Return what is wrong with `config` for an encoder of `num_layers` blocks."""
+def problems(config: Config, facts: ModelFacts) -> list[Problem]:
+    """Return what is wrong with `config` for the encoder that it is cut from."""
+    return _problems(config, facts.num_layers)
+
+
+def _problems(config: Config, num_layers: int) -> list[Problem]:
     if config.num_layers is not None and config.num_layers > num_layers:
         return [
             Problem(
@@ -72,7 +97,7 @@ def kept_layers(config: Config, num_layers: int) -> tuple[int, ...]:
     """Return the positions of the blocks that stay, increasing.
 
     Args:
-        num_layers: L, blocks of the encoder; `problems(config, L)` must be empty.
+        num_layers: L, blocks of the encoder; `problems` must be empty.
 
     Returns:
         `keep`, or k = num_layers of the config: 0 ... k - 1 (`first`), or i (L - 1) / (k - 1)
@@ -80,8 +105,7 @@ def kept_layers(config: Config, num_layers: int) -> tuple[int, ...]:
     """
     if config.keep is not None:
         return config.keep
-    assert config.num_layers is not None
-    count = config.num_layers
+    count = num_layers if config.num_layers is None else config.num_layers
     if config.select == "first" or count == 1:
         return tuple(range(count))
     return tuple(round(i * (num_layers - 1) / (count - 1)) for i in range(count))
@@ -101,7 +125,7 @@ class Compression:
             ModelError: unsupported encoder, or one with fewer blocks than asked.
         """
         num_layers = len(blocks(model))
-        wrong = problems(self.config, num_layers)
+        wrong = _problems(self.config, num_layers)
         if wrong:
             raise ModelError(wrong)
         self._kept = kept_layers(self.config, num_layers)

@@ -11,7 +11,7 @@ Roles (which stage may look at a split):
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -118,6 +118,8 @@ class Task:
         notes: counts that belong in every record (`removed_overlap/...`, `truncated`, ...).
         bias_conflicting: (N_train,) whether the shortcut points to the wrong label, where the
             task's generator knows it; else None. Never used in training, only to check claims.
+        heuristic: (first, second) -> the label of `label_names` that the known shortcut alone would
+            answer (word overlap: entailment), None where no such rule is known. A reference line.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Task:
     splits: tuple[Split, ...]
     notes: Mapping[str, float] = field(default_factory=dict)
     bias_conflicting: NDArray[np.bool_] | None = None
+    heuristic: Callable[[str, str], str] | None = None
 
     def of_role(self, role: Role) -> tuple[Split, ...]:
         return tuple(split for split in self.splits if split.role == role)

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from rc_core.config import PluginConfig
 from rc_core.data._nli_templates import HEURISTICS, SUBCASES, Draw, Subcase, changeable_slots
+from rc_core.data._overlap import overlap_entails
 from rc_core.data._task import Role, Split, Task, check_task, pair_key
 
 LABELS = ("entailment", "non_entailment")
@@ -92,6 +93,7 @@ def load(config: Config) -> Task:
                 _ood_split("ood_test", ood_test),
             ),
             bias_conflicting=np.array([sample.bias == "conflicting" for sample in train]),
+            heuristic=overlap_entails,
         )
     )
 

@@ -12,13 +12,21 @@ Everything is computed in float64 and returned as float32. Losses are cross-entr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
 from rc_core.config import PluginConfig
+from rc_core.difficulty._base import (
+    DifficultyContext,
+    Outputs,
+    above_median,
+    degrees,
+    rank_correlation,
+)
 from rc_core.errors import TrialError
 
 # Below this, relative to the largest squared loss, variances differ by rounding only.
@@ -30,13 +38,15 @@ class Config(PluginConfig):
 
     Attributes:
         levels: sparsities of the pruned teacher, at least two, strictly increasing, in [0, 1).
-        mode: `gradual` prunes one run through all levels; `independent` trains one run per level.
+        mode: `gradual` prunes one run through all levels; `independent` trains one run per level,
+            as the paper does, in parallel where a sweep has the room; `both` does both, takes the
+            gradual run's outputs and reports cost and rank correlation of the two.
         epochs: length of the gradual run, or of each independent run.
         learning_rate: peak; None takes the training's.
     """
 
     levels: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], ...] = (0.2, 0.35, 0.5, 0.65, 0.85)
-    mode: Literal["gradual", "independent"] = "gradual"
+    mode: Literal["gradual", "independent", "both"] = "gradual"
     epochs: Annotated[float, Field(gt=0.0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
 
@@ -46,6 +56,101 @@ class Config(PluginConfig):
         if len(levels) < 2 or list(levels) != sorted(set(levels)):
             raise ValueError("levels must be at least two strictly increasing sparsities")
         return levels
+
+
+def title(config: Config) -> str:
+    """Return what is built, for people."""
+    how = {"gradual": "one run", "independent": f"{len(config.levels)} runs", "both": "both ways"}
+    return f"difficulty: outputs of {len(config.levels)} pruned levels ({how[config.mode]})"
+
+
+def outputs(config: Config, context: DifficultyContext) -> Outputs:
+    """Prune the teacher to every level and return what the sub-networks say.
+
+    Raises:
+        TrialError: a level diverged; names it.
+    """
+    main: Literal["gradual", "independent"] = (
+        "independent" if config.mode == "independent" else "gradual"
+    )
+    log_probs, rows = _collect(config, context, main)
+    report: dict[str, Any] = {"mode": main, "levels": rows}
+    if config.mode == "both":
+        others, other_rows = _collect(config, context, "independent")
+        labels = torch.from_numpy(context.task.train.labels)
+        report["independent"] = {
+            "levels": other_rows,
+            "rank_correlation": rank_correlation(
+                scores(log_probs["train"], labels), scores(others["train"], labels)
+            ),
+        }
+        for name, part in (("gradual", rows), ("independent", other_rows)):
+            report[f"{name}_seconds"] = round(sum(row["train_seconds"] for row in part), 2)
+    return Outputs(log_probs, report)
+
+
+def scores(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """Return each sample's loss variance over the levels; exactly 0 where only rounding differs.
+
+    Args:
+        log_probs: (L, N, C).
+        labels: (N,) int64.
+
+    Returns:
+        (N,) float64.
+
+    Raises:
+        TrialError: a level has NaN or infinite losses.
+    """
+    return _scores(_checked(per_sample_losses(log_probs, labels)))
+
+
+def hard(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """Return the half of the samples with the larger loss variance, (N,) bool."""
+    return above_median(scores(log_probs, labels))
+
+
+def summary(log_probs: Tensor, labels: Tensor, config: Config) -> dict[str, Any]:
+    """Return each level's share of the summed variance: one that holds most decides alone."""
+    shares = variance_shares(per_sample_losses(log_probs, labels))
+    return {
+        "variance_share": {
+            f"{level:g}": share for level, share in zip(config.levels, shares, strict=True)
+        }
+    }
+
+
+def _collect(
+    config: Config, context: DifficultyContext, mode: Literal["gradual", "independent"]
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    task = context.task
+    splits = {"train": task.train, "id_dev": task.id_dev}
+    parts: dict[str, list[Tensor]] = {name: [] for name in splits}
+    rows = []
+    for found in context.prune_levels(
+        config.levels, mode=mode, epochs=config.epochs, learning_rate=config.learning_rate
+    ):
+        row: dict[str, Any] = {"level": found.level, "train_seconds": round(found.seconds, 2)}
+        for name, split in splits.items():
+            log_probs = found.predict(split)
+            if not np.isfinite(log_probs).all():
+                raise TrialError(
+                    f"difficulty level {found.level:g} diverged: its outputs on {name} are not "
+                    "finite; lower difficulty.learning_rate or leave the level out of "
+                    "difficulty.levels"
+                )
+            parts[name].append(torch.from_numpy(log_probs))
+            right = log_probs.argmax(axis=1) == split.labels
+            row[f"{name}_accuracy"] = float(right.mean())
+            if name == "train" and task.bias_conflicting is not None:
+                # Known for generated tasks only; checks a claim, never enters training.
+                for kind, chosen in (
+                    ("conflicting", task.bias_conflicting),
+                    ("aligned", ~task.bias_conflicting),
+                ):
+                    row[f"{kind}_accuracy"] = float(right[chosen].mean()) if chosen.any() else None
+        rows.append(row)
+    return {name: torch.stack(found) for name, found in parts.items()}, rows
 
 
 def per_sample_losses(level_log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -122,12 +227,7 @@ def difficulty_degree(losses: Tensor, alpha: float) -> Tensor:
     """
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha must be in [0, 1], but got {alpha}")
-    checked = _checked(losses)
-    variance = _variance(checked)
-    low, high = variance.min(), variance.max()
-    if float(high - low) <= _SAME * float(checked.abs().max()) ** 2:
-        return torch.ones_like(variance, dtype=torch.float32)
-    return (alpha + (1.0 - alpha) * (variance - low) / (high - low)).float()
+    return degrees(_scores(_checked(losses)), alpha)
 
 
 def variance_shares(losses: Tensor) -> list[float | None]:
@@ -161,6 +261,13 @@ def _checked(losses: Tensor) -> Tensor:
         )
     check_levels(checked)
     return checked
+
+
+def _scores(losses: Tensor) -> Tensor:
+    variance = _variance(losses)
+    spread = float(variance.max() - variance.min())
+    same = spread <= _SAME * float(losses.abs().max()) ** 2
+    return torch.zeros_like(variance) if same else variance
 
 
 def _squared_deviation(losses: Tensor) -> Tensor:

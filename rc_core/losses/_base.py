@@ -13,26 +13,32 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Generator, Tensor
 
-Need = Literal["teacher_log_probs", "level_log_probs"]
+Need = Literal["teacher_log_probs", "difficulty", "expert_log_probs", "first_stage_log_probs"]
 
 
 @dataclass
 class LossContext:
     """What a loss may use of the training set, before training starts.
 
+    Only what `needs` names is handed in; the rest is None.
+
     Attributes:
         labels: (N,) int64.
-        teacher_log_probs: (N, C) float32, the dense reference's log-probabilities, if needed.
-        level_log_probs: (L, N, C) float32, the pruned sub-networks' log-probabilities, if needed.
-        levels: the L sparsities.
+        teacher_log_probs: (N, C) float32, the dense reference's log-probabilities.
+        difficulty: (N,) float64 scores of `difficulty.name`, higher is harder; any finite range.
+        expert_log_probs: (N, C) float32, log-probabilities of the bias expert that the loss's
+            `expert` names.
+        first_stage_log_probs: (N, C) float32, log-probabilities of the dense model trained for the
+            loss's `first_epochs` only.
         generator: for losses that draw at random.
         report: figures the loss wants in the record (degree histogram, share of errors, ...).
     """
 
     labels: Tensor
     teacher_log_probs: Tensor | None = None
-    level_log_probs: Tensor | None = None
-    levels: tuple[float, ...] = ()
+    difficulty: Tensor | None = None
+    expert_log_probs: Tensor | None = None
+    first_stage_log_probs: Tensor | None = None
     generator: Generator | None = None
     report: dict[str, Any] = field(default_factory=dict)
 

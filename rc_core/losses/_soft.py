@@ -1,13 +1,30 @@
-"""Learning from soft targets: what `distil` and `rmc` share. Temperature 1, as in the paper."""
+"""Learning from soft targets: what `distil`, `smooth`, `rmc` and `poe` share."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from rc_core.config import PluginConfig
 from rc_core.errors import TrialError
 from rc_core.losses._base import LossContext
+
+
+class SoftConfig(PluginConfig):
+    """Settings of every loss with a teacher.
+
+    Attributes:
+        lambda_: `lambda` in YAML: weight of the teacher against the labels, in [0, 1].
+        temperature: T: KL compares both sides at probabilities proportional to p^(1/T), times T^2
+            so that gradients keep their size (Hinton et al. 2015). Not in Du et al. 2023: 1.
+    """
+
+    lambda_: Annotated[float, Field(alias="lambda", ge=0.0, le=1.0)] = 0.9
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
 
 
 def kl_divergence(target_log_probs: Tensor, log_probs: Tensor) -> Tensor:
@@ -26,8 +43,33 @@ def kl_divergence(target_log_probs: Tensor, log_probs: Tensor) -> Tensor:
     return (target_log_probs.exp() * (finite - log_probs)).sum(dim=-1)
 
 
+def soft_loss(log_probs: Tensor, target_log_probs: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Return T^2 KL(s_T || q_T), a mean over the batch, with x_T proportional to x^(1/T).
+
+    Args:
+        log_probs: (B, C) log q, float32.
+        target_log_probs: (B, C) log s.
+        temperature: T, above 0.
+
+    Returns:
+        Scalar float32.
+    """
+    targets = target_log_probs.float()
+    if temperature == 1.0:
+        return kl_divergence(targets, log_probs).mean()
+    softened = kl_divergence(
+        (targets / temperature).log_softmax(dim=-1), (log_probs / temperature).log_softmax(dim=-1)
+    )
+    return temperature**2 * softened.mean()
+
+
 def soft_target_loss(
-    logits: Tensor, labels: Tensor, target_log_probs: Tensor, *, weight: float
+    logits: Tensor,
+    labels: Tensor,
+    target_log_probs: Tensor,
+    *,
+    weight: float,
+    temperature: float = 1.0,
 ) -> Tensor:
     """Return (1 - lambda) CE(y, q) + lambda KL(s || q), each a mean over the batch.
 
@@ -38,13 +80,14 @@ def soft_target_loss(
         labels: (B,) int64.
         target_log_probs: (B, C) log s.
         weight: lambda, in [0, 1].
+        temperature: see `soft_loss`.
 
     Returns:
         Scalar float32.
     """
     log_probs = logits.float().log_softmax(dim=-1)
     hard = functional.nll_loss(log_probs, labels)
-    soft = kl_divergence(target_log_probs.float(), log_probs).mean()
+    soft = soft_loss(log_probs, target_log_probs, temperature=temperature)
     return (1.0 - weight) * hard + weight * soft
 
 
@@ -55,15 +98,35 @@ def teacher_log_probs(context: LossContext) -> Tensor:
         ValueError: they were not handed in, or have another number of rows.
         TrialError: they hold NaN or +inf.
     """
-    found = context.teacher_log_probs
-    if found is None or found.shape[:1] != context.labels.shape:
+    return checked_log_probs(
+        context.teacher_log_probs,
+        context.labels,
+        "teacher_log_probs",
+        "the dense reference diverged; lower teacher.learning_rate",
+    )
+
+
+def checked_log_probs(found: Tensor | None, labels: Tensor, name: str, advice: str) -> Tensor:
+    """Return log-probabilities that were handed in, (N, C) float32.
+
+    Args:
+        name: of the field of `LossContext`.
+        advice: what to do where they are not numbers.
+
+    Raises:
+        ValueError: they were not handed in, or have another number of rows.
+        TrialError: they hold NaN or +inf.
+    """
+    if found is None or found.ndim != 2 or found.shape[:1] != labels.shape:
         given = None if found is None else tuple(found.shape)
-        raise ValueError(
-            f"teacher_log_probs must be ({len(context.labels)}, classes), but got {given}"
-        )
+        raise ValueError(f"{name} must be ({len(labels)}, classes), but got {given}")
     if bool(torch.isnan(found).any()) or bool((found == torch.inf).any()):
         raise TrialError(
-            "the teacher's log-probabilities must be numbers, but some are NaN or infinite: the "
-            "dense reference diverged; lower teacher.learning_rate"
+            f"the outputs behind {name} must be numbers, but some are NaN or infinite: {advice}"
         )
     return found.float()
+
+
+def shuffled_rows(values: Tensor, context: LossContext) -> Tensor:
+    """Return the rows in random order: the same values on the wrong samples, as a control."""
+    return values[torch.randperm(len(values), generator=context.generator)]

@@ -6,24 +6,16 @@ L = (1 - lambda) CE(y, q) + lambda KL(p || q), lambda 0.9, temperature 1 (Du et 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from rc_core.config import PluginConfig
 from rc_core.losses._base import LossContext, Need
-from rc_core.losses._soft import soft_target_loss, teacher_log_probs
+from rc_core.losses._soft import SoftConfig, soft_target_loss, teacher_log_probs
 
 
-class Config(PluginConfig):
-    """Settings of distillation.
-
-    Attributes:
-        lambda_: `lambda` in YAML: weight of the teacher against the labels, in [0, 1].
-    """
-
-    lambda_: Annotated[float, Field(alias="lambda", ge=0.0, le=1.0)] = 0.9
+class Config(SoftConfig):
+    """Settings of distillation: `lambda` and `temperature`."""
 
 
 class Loss:
@@ -40,4 +32,10 @@ class Loss:
 
     def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
         """Return the scalar loss of a batch; logits (B, C), labels (B,) int64."""
-        return soft_target_loss(logits, labels, rows["soft_targets"], weight=self.config.lambda_)
+        return soft_target_loss(
+            logits,
+            labels,
+            rows["soft_targets"],
+            weight=self.config.lambda_,
+            temperature=self.config.temperature,
+        )

@@ -8,37 +8,46 @@ MNLI, 0.3 FEVER, 0.2 QQP.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from rc_core.config import PluginConfig
-from rc_core.difficulty.loss_variance import (
-    check_levels,
-    difficulty_degree,
-    per_sample_losses,
-    variance_shares,
-)
+from rc_core.difficulty._base import Normalisation, degrees
 from rc_core.losses._base import LossContext, Need
-from rc_core.losses._soft import soft_target_loss, teacher_log_probs
+from rc_core.losses._soft import SoftConfig, shuffled_rows, soft_target_loss, teacher_log_probs
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _BINS = 10
 _NEAR = 0.02
 
 
-class Config(PluginConfig):
+class Config(SoftConfig):
     """Settings of robust model compression.
 
     Attributes:
-        alpha: degree of the easiest sample, in (0, 1]; 1 is plain distillation.
-        lambda_: `lambda` in YAML: weight of the teacher against the labels, in [0, 1].
+        alpha: degree of the easiest sample, in (0, 1]; 1 is plain distillation. `auto` chooses it
+            on in-distribution data (`rc_core.alpha`), at the cost of nine trainings, once.
+        normalisation: of the difficulty scores to [0, 1]: `minmax` (the paper), `rank`, or
+            `winsorized` (min-max after clipping to the 5 % and 95 % quantiles).
+        shuffled: give each sample the degree of another one: the same degrees on the wrong
+            samples, as a control.
+        alpha_on: the compression that `alpha: auto` is judged on, as a section; null takes the
+            trial's own. A sweep fills in its cheapest.
     """
 
-    alpha: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    lambda_: Annotated[float, Field(alias="lambda", ge=0.0, le=1.0)] = 0.9
+    alpha: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = 0.5
+    normalisation: Normalisation = "minmax"
+    shuffled: bool = False
+    alpha_on: dict[str, Any] | None = None
+
+    def label(self) -> str:
+        """Return `rmc alpha=0.3`, without what alpha was judged on."""
+        return self.model_copy(update={"alpha_on": None})._plain_label()
+
+    def _plain_label(self) -> str:
+        return super().label()
 
 
 def smooth_probabilities(probabilities: Tensor, degree: Tensor) -> Tensor:
@@ -126,7 +135,7 @@ def degree_report(degree: Tensor, *, alpha: float) -> dict[str, Any]:
 class Loss:
     """Distillation from the dense reference's probabilities, smoothed by difficulty."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs", "level_log_probs"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs", "difficulty"})
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -135,22 +144,29 @@ class Loss:
         """Return `soft_targets`, (N, C) float32 log s; report the degrees in `context.report`.
 
         Raises:
-            TrialError: the teacher or a level holds NaN or infinite values; names the level.
+            ValueError: alpha is still `auto`, or the scores are missing or not one per sample.
+            TrialError: the teacher holds NaN or infinite values.
         """
+        alpha = self.config.alpha
+        if alpha == "auto":
+            raise ValueError("alpha must be a number here; resolve `auto` first (rc_core.alpha)")
         teacher = teacher_log_probs(context)
-        if context.level_log_probs is None:
-            raise ValueError("level_log_probs must be (levels, samples, classes), but got None")
-        losses = per_sample_losses(context.level_log_probs, context.labels)
-        check_levels(losses, context.levels)
-        degree = difficulty_degree(losses, self.config.alpha)
-        levels = context.levels or range(len(losses))
-        context.report["degree"] = degree_report(degree, alpha=self.config.alpha)
-        context.report["variance_share"] = {
-            f"{level:g}": share
-            for level, share in zip(levels, variance_shares(losses), strict=True)
-        }
+        scores = context.difficulty
+        if scores is None or scores.shape != context.labels.shape:
+            given = None if scores is None else tuple(scores.shape)
+            raise ValueError(f"difficulty must be ({len(context.labels)},), but got {given}")
+        degree = degrees(scores, alpha, self.config.normalisation)
+        context.report["degree"] = degree_report(degree, alpha=alpha)
+        if self.config.shuffled:
+            degree = shuffled_rows(degree, context)
         return {"soft_targets": smooth_log_probs(teacher, degree)}
 
     def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
         """Return the scalar loss of a batch; logits (B, C), labels (B,) int64."""
-        return soft_target_loss(logits, labels, rows["soft_targets"], weight=self.config.lambda_)
+        return soft_target_loss(
+            logits,
+            labels,
+            rows["soft_targets"],
+            weight=self.config.lambda_,
+            temperature=self.config.temperature,
+        )

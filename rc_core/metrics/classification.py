@@ -23,6 +23,17 @@ METRICS: dict[str, Metric] = catalogue(
         "min",
         "expected calibration error: |accuracy - confidence| over 15 equal-width bins",
     ),
+    Metric(
+        "masked_accuracy",
+        "max",
+        "accuracy when only labels that the suite knows may be answered (FEVER: NEI masked)",
+    ),
+    Metric(
+        "outside_share",
+        "min",
+        "share of predictions on labels that the suite does not know (FEVER: share of NEI)",
+    ),
+    Metric("agreement", "max", "share of samples predicted as the dense reference does"),
 )
 
 _BINS = 15
@@ -108,7 +119,9 @@ def calibration_error(confidences: FloatArray, correct: NDArray[np.bool_]) -> fl
 def evaluate(split: Split, log_probs: FloatArray, task_labels: Sequence[str]) -> dict[str, float]:
     """Return a split's metrics, keyed relative to its role.
 
-    Keys: `<suite>/accuracy`, `<suite>/calibration_error`, `<suite>/<slice>.<value>/accuracy`.
+    Keys: `<suite>/accuracy`, `<suite>/calibration_error`, `<suite>/<slice>.<value>/accuracy`; and,
+    where the suite lacks some of the task's labels, `<suite>/masked_accuracy` and
+    `<suite>/outside_share`.
 
     Args:
         log_probs: (N, C), rows as in the split.
@@ -122,6 +135,10 @@ def evaluate(split: Split, log_probs: FloatArray, task_labels: Sequence[str]) ->
         f"{split.suite}/accuracy": float(correct.mean()),
         f"{split.suite}/calibration_error": calibration_error(confidences, correct),
     }
+    masked = _masked(split, log_probs, task_labels)
+    if masked is not None:
+        metrics[f"{split.suite}/masked_accuracy"] = float(masked[0].mean())
+        metrics[f"{split.suite}/outside_share"] = float(masked[1].mean())
     for name, values in split.slices.items():
         column = np.array([_key_part(value) for value in values])
         for value in np.unique(column).tolist():
@@ -136,7 +153,9 @@ def role_metrics(
     """Return all metrics of a role under their full keys.
 
     `<role>/accuracy` and `<role>/calibration_error` are over the union of the suites' samples, so
-    that each suite weighs by its size; `evaluate` gives the rest, below `<role>/`.
+    that each suite weighs by its size, but of a split with a headline only that part counts. Where
+    a suite lacks some of the task's labels, `<role>/masked_accuracy` and `<role>/outside_share`
+    too. `evaluate` gives the rest, of whole suites, below `<role>/`.
 
     Args:
         evaluated: the role's splits, each with (N, C) log-probabilities; at least one.
@@ -148,13 +167,25 @@ def role_metrics(
     others = [split.name for split, _ in evaluated if split.role != role]
     if others or not evaluated:
         raise ValueError(f"splits must be of role {role}, at least one, but got {others}")
+    counted = [split.headline_rows() for split, _ in evaluated]
     outcomes = [_outcomes(split, log_probs, task_labels) for split, log_probs in evaluated]
-    correct = np.concatenate([right for right, _ in outcomes])
-    confidences = np.concatenate([confidence for _, confidence in outcomes])
+    together = list(zip(outcomes, counted, strict=True))
+    correct = np.concatenate([right[rows] for (right, _), rows in together])
+    confidences = np.concatenate([confidence[rows] for (_, confidence), rows in together])
     metrics = {
         f"{role}/accuracy": float(correct.mean()),
         f"{role}/calibration_error": calibration_error(confidences, correct),
     }
+    masked = [_masked(split, log_probs, task_labels) for split, log_probs in evaluated]
+    if any(each is not None for each in masked):
+        # A suite that knows every label is the same masked.
+        pairs = [
+            each or (right, np.zeros(len(right), dtype=np.bool_))
+            for each, (right, _) in zip(masked, outcomes, strict=True)
+        ]
+        for i, name in enumerate(("masked_accuracy", "outside_share")):
+            values = [pair[i][rows] for pair, rows in zip(pairs, counted, strict=True)]
+            metrics[f"{role}/{name}"] = float(np.concatenate(values).mean())
     for split, log_probs in evaluated:
         for key, value in evaluate(split, log_probs, task_labels).items():
             metrics[f"{role}/{key}"] = value
@@ -172,6 +203,19 @@ def _outcomes(
     collapse = split.collapse(task_labels)
     correct: NDArray[np.bool_] = collapsed_predictions(log_probs, collapse) == split.labels
     return correct, collapsed_confidences(log_probs, collapse)
+
+
+def _masked(
+    split: Split, log_probs: FloatArray, task_labels: Sequence[str]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Return (right among the suite's labels, predicted outside them), None where all are known."""
+    collapse = split.collapse(task_labels)
+    if (collapse >= 0).all():
+        return None
+    inside = np.where(collapse >= 0, log_probs, -np.inf)
+    right: NDArray[np.bool_] = collapse[inside.argmax(axis=1)] == split.labels
+    outside: NDArray[np.bool_] = collapse[log_probs.argmax(axis=1)] < 0
+    return right, outside
 
 
 def _check(log_probs: FloatArray, collapse: IntArray) -> None:

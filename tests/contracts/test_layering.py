@@ -23,6 +23,8 @@ rc_core.plugins rc_core.schema rc_core.yaml_files
 rc_core.config rc_core.record
 rc_core.artifacts
 rc_core.model_facts
+rc_core.compression._layers
+rc_core.compression._heads
 rc_core.models
 rc_core.data.*
 rc_core.difficulty.*
@@ -31,10 +33,16 @@ rc_core.metrics.*
 rc_core.training
 rc_core.workspace
 rc_core.evaluation
+rc_core.teacher
+rc_core.stages
+rc_core.estimates
+rc_core.assembly
+rc_core.alpha
 rc_core.preparation
 rc_core.trial
 rc_core.batch
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.statistics sweeps.starters
+sweeps.settings
 sweeps.config sweeps.folder
 sweeps.data_check
 sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable
@@ -143,8 +151,12 @@ def violations(root: Path, table: str, upward: set[tuple[str, str]] = frozenset(
             continue
         for item in imports(module, path.read_text(encoding="utf-8")):
             target = item.target
-            while target and target not in modules and place(target, layers) is None:
-                target = target.rpartition(".")[0]
+            while target and target not in modules:
+                parent = target.rpartition(".")[0]
+                # A name inside a module is not a module of the package beside it.
+                if parent not in modules and place(target, layers) is not None:
+                    break
+                target = parent
             other = place(target, layers) if target else None
             if other is None or other[0] < own[0] or target == module:
                 continue

@@ -18,7 +18,7 @@ PACKAGE = "rc_core.losses"
 NAMES = plugins.available(PACKAGE)
 # Only where a `Config` cannot be had from its name alone.
 EXAMPLES: dict[str, dict[str, Any]] = {}
-SAMPLES, CLASSES, LEVELS = 20, 3, (0.2, 0.5, 0.8)
+SAMPLES, CLASSES = 20, 3
 
 over_losses = pytest.mark.parametrize("name", NAMES)
 
@@ -36,8 +36,9 @@ def context() -> LossContext:
     return LossContext(
         labels=torch.arange(SAMPLES) % CLASSES,
         teacher_log_probs=random(SAMPLES, CLASSES, seed=1).log_softmax(-1),
-        level_log_probs=random(len(LEVELS), SAMPLES, CLASSES, seed=2).log_softmax(-1),
-        levels=LEVELS,
+        difficulty=random(SAMPLES, seed=2).abs().double(),
+        expert_log_probs=random(SAMPLES, CLASSES, seed=5).log_softmax(-1),
+        first_stage_log_probs=random(SAMPLES, CLASSES, seed=6).log_softmax(-1),
         generator=torch.Generator().manual_seed(0),
     )
 
@@ -49,7 +50,7 @@ def on_batch(loss: Any, logits: Tensor, chosen: Tensor) -> Tensor:
 
 
 def test_plugins_are_found() -> None:
-    assert {"vanilla", "distil", "rmc"} <= set(NAMES)
+    assert {"vanilla", "distil", "smooth", "focal", "jtt", "rmc", "poe"} <= set(NAMES)
 
 
 @over_losses
@@ -101,10 +102,10 @@ def test_order_of_the_batch_does_not_matter(name: str) -> None:
 def test_needs_are_known_and_enough(name: str) -> None:
     loss, given = build(name), context()
     assert loss.needs <= set(get_args(Need))
-    if "teacher_log_probs" not in loss.needs:
-        given.teacher_log_probs = None
-    if "level_log_probs" not in loss.needs:
-        given.level_log_probs = None
+    for need in get_args(Need):
+        assert getattr(given, need) is not None
+        if need not in loss.needs:
+            setattr(given, need, None)
     assert loss.rows(given).keys() == loss.rows(context()).keys()
 
 

@@ -13,10 +13,13 @@ import pytest
 
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import StaleAttemptError, TrialError
+from rc_core.estimates import difficulty_artifact
 from rc_core.evaluation import read_predictions
-from rc_core.preparation import health, level_log_probs, steps, teacher_facts, teacher_log_probs
-from rc_core.preparation import teacher as build_teacher
+from rc_core.preparation import steps
 from rc_core.record import TrialFolder, TrialRecord
+from rc_core.stages import load_outputs
+from rc_core.teacher import health, teacher_facts, teacher_log_probs
+from rc_core.teacher import teacher as build_teacher
 from rc_core.trial import evaluate_saved, run_trial, trial_steps
 from rc_core.workspace import Workspace
 
@@ -74,7 +77,7 @@ def test_the_record_is_valid_after_each_rung_and_at_the_end(
     assert record.status == "finished" and not folder.checkpoint.exists()
     assert record.metric("footprint/encoder_sparsity") == pytest.approx(0.6, abs=1e-4)
     assert record.steps == {"own": 10, "counted": 10}
-    assert set(record.artifacts) == {"teacher", "teacher_log_probs", "level_log_probs"}
+    assert set(record.artifacts) == {"teacher", "teacher_log_probs", "difficulty"}
     assert record.data["notes"] is not None and record.environment["device"] == "cpu"
     accuracy = record.metric("ood_dev/accuracy")
     split = workspace.data(config()).task.of_role("ood_dev")[0]
@@ -157,7 +160,7 @@ def test_a_trial_from_the_teacher_counts_the_teachers_steps(
 def test_too_few_steps_for_the_levels_is_an_error_that_says_so(workspace: Workspace) -> None:
     wanted = config(difficulty={"name": "loss_variance", "epochs": 0.1})
     with pytest.raises(TrialError, match=r"difficulty\.epochs gives 1"):
-        level_log_probs(wanted, workspace)
+        difficulty_artifact(wanted, workspace)
 
 
 def test_a_failure_is_recorded_with_its_reason(workspace: Workspace, tmp_path: Path) -> None:
@@ -201,7 +204,7 @@ def test_shared_outputs_have_the_stated_shapes(workspace: Workspace) -> None:
     num_labels = len(task.label_names)
     teacher = teacher_log_probs(config(), workspace)
     assert teacher.shape == (len(task.train), num_labels)
-    levels = level_log_probs(config(), workspace)
+    levels = load_outputs(difficulty_artifact(config(), workspace)).log_probs
     assert levels["train"].shape == (3, len(task.train), num_labels)
     assert levels["id_dev"].shape == (3, len(task.id_dev), num_labels)
     for tensor in (teacher, levels["train"], levels["id_dev"]):
@@ -213,8 +216,10 @@ def test_both_ways_to_difficulty_build_their_own_artifact(workspace: Workspace) 
     independent = config(
         difficulty={"name": "loss_variance", "levels": [0.3, 0.6, 0.8], "mode": "independent"}
     )
-    first = level_log_probs(config(), workspace)["train"]
-    second = level_log_probs(independent, workspace)["train"]
+    first, second = (
+        load_outputs(difficulty_artifact(c, workspace)).log_probs["train"]
+        for c in (config(), independent)
+    )
     assert first.shape == second.shape and not np.allclose(first, second)
     keys = [steps(c, workspace)[-1].key.key for c in (config(), independent)]
     assert keys[0] != keys[1]

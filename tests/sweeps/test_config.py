@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -135,3 +136,44 @@ def test_a_fixed_base_without_a_space_is_one_trial() -> None:
     sweep = SweepConfig(raw)
     assert len(sweep.structures()) == 2
     assert sweep.reference().is_reference()
+
+
+def test_alpha_auto_is_judged_on_the_cheapest_compression() -> None:
+    raw = copy.deepcopy(RAW) | {
+        "loss": {"name": "rmc", "alpha": "auto"},
+        "compression": {"name": "magnitude", "sparsity": 0.5},
+        "space": {
+            "compression.name": {"choice": ["magnitude", "student"]},
+            "compression.sparsity": {
+                "uniform": [0.2, 0.6],
+                "when": {"compression.name": "magnitude"},
+            },
+            "compression.num_layers": {"int": [1, 3], "when": {"compression.name": "student"}},
+        },
+    }
+    trial = SweepConfig(raw).trial({"compression.name": "magnitude", "compression.sparsity": 0.3})
+    assert trial.loss.as_dict()["alpha_on"] == {"name": "student", "num_layers": 2}
+    alone = SweepConfig(raw | {"space": {"compression.sparsity": {"uniform": [0.2, 0.6]}}})
+    on = alone.trial({"compression.sparsity": 0.3}).loss.as_dict()["alpha_on"]
+    assert on == {"name": "magnitude", "sparsity": pytest.approx(0.4)}
+
+
+@pytest.mark.parametrize(
+    ("loss", "key", "searched"),
+    [
+        ({"name": "jtt"}, "loss.first_epochs", {"uniform": [0.5, 2.0]}),
+        ({"name": "poe"}, "loss.expert.level", {"uniform": [0.5, 0.9]}),
+        ({"name": "rmc", "alpha": "auto"}, "loss.lambda", {"uniform": [0.5, 0.9]}),
+    ],
+)
+def test_what_changes_an_artifact_is_a_choice(
+    loss: dict[str, Any], key: str, searched: dict[str, Any]
+) -> None:
+    space = {key: searched}
+    if loss.get("alpha"):
+        space["loss.alpha"] = {"choice": ["auto", 0.5]}
+    with pytest.raises(ConfigError, match="must be a choice of a few values"):
+        SweepConfig(copy.deepcopy(RAW) | {"loss": loss, "space": space})
+    chosen = {"choice": [0.5, 0.75]}
+    sweep = SweepConfig(copy.deepcopy(RAW) | {"loss": loss, "space": space | {key: chosen}})
+    assert len(list(sweep.space.structures())) >= 2

@@ -11,6 +11,7 @@ import torch
 from rc_core.compression._masks import num_zeros, prunable_weights, sparsity
 from rc_core.compression.magnitude import Compression, Config, milestones_at, problems, sparsity_at
 from rc_core.errors import ConfigError, TrialError
+from rc_core.model_facts import ModelFacts
 from rc_core.schema import validate_section
 from tests.contracts._tiny import adamw, tiny_context, tiny_model, train_steps
 
@@ -210,4 +211,5 @@ def test_bad_settings_are_named(values: dict[str, Any], where: str) -> None:
 def test_defaults_run_and_have_no_problems() -> None:
     config = config_of()
     assert (config.sparsity, config.ramp, config.num_prunings) == (0.5, 0.5, 20)
-    assert problems(config, 1) == []
+    facts = ModelFacts("bert", num_layers=1, num_heads=1, max_positions=8, num_parameters=1)
+    assert problems(config, facts) == []

@@ -10,6 +10,7 @@ import torch
 
 from rc_core.compression.student import Compression, Config, kept_layers, problems
 from rc_core.errors import ConfigError, ModelError
+from rc_core.model_facts import ModelFacts
 from rc_core.schema import validate_section
 from tests.contracts._tiny import ARCHITECTURES, logits_of, tiny_context, tiny_model
 
@@ -87,7 +88,8 @@ def test_student_equals_a_smaller_model_given_those_blocks(
 def test_problems_are_found_without_a_model(
     values: dict[str, Any], num_layers: int, where: str | None
 ) -> None:
-    found = problems(config_of(**values), num_layers)
+    facts = ModelFacts("bert", num_layers, num_heads=2, max_positions=40, num_parameters=1)
+    found = problems(config_of(**values), facts)
     assert [problem.where for problem in found] == ([where] if where else [])
 
 
@@ -114,3 +116,17 @@ def test_more_layers_than_the_encoder_has_are_refused(values: dict[str, Any]) ->
 def test_bad_settings_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config_of(**values)
+
+
+def test_another_encoder_brings_its_own_layers_and_name() -> None:
+    config = validate_section(Config, {"name": "student", "model": "org/distil-bert@abc"})
+    assert config.encoder("tiny:bert") == "org/distil-bert@abc"
+    assert config.label() == "student-distil-bert"
+    assert kept_layers(config, 3) == (0, 1, 2)
+    cut = validate_section(Config, {"name": "student", "model": "tiny:roberta", "num_layers": 2})
+    assert cut.label() == "student-roberta-2" and kept_layers(cut, 4) == (0, 1)
+
+
+def test_another_encoder_does_not_start_from_the_teacher() -> None:
+    with pytest.raises(ConfigError, match="init must be pretrained"):
+        validate_section(Config, {"name": "student", "model": "tiny:roberta", "init": "teacher"})

@@ -88,7 +88,7 @@ def test_mixture_is_a_mean_so_a_repeated_batch_has_the_same_loss() -> None:
 
 def test_distil_reads_the_teacher_and_yaml_s_lambda() -> None:
     config = validate_section(distil.Config, {"name": "distil", "lambda": 0.25})
-    assert config.as_dict() == {"name": "distil", "lambda": 0.25}
+    assert config.as_dict() == {"name": "distil", "lambda": 0.25, "temperature": 1.0}
     logits, labels = random(5, 3, seed=7), torch.arange(5) % 3
     teacher = random(5, 3, seed=8).log_softmax(-1)
     loss = distil.Loss(config)

@@ -11,13 +11,14 @@ import torch
 from scipy.stats import entropy
 from torch import Tensor
 
-from rc_core.errors import ConfigError, TrialError
+from rc_core.difficulty._base import degrees
+from rc_core.errors import ConfigError
 from rc_core.losses import rmc
 from rc_core.losses._base import LossContext
 from rc_core.losses.rmc import degree_report, smooth_log_probs, smooth_probabilities
 from rc_core.schema import validate_section
 
-LEVELS = (0.2, 0.5, 0.85)
+SCORES = torch.from_numpy(np.random.default_rng(2).gamma(0.7, size=30))
 
 
 def reference_smooth(probabilities: np.ndarray, degree: np.ndarray) -> np.ndarray:
@@ -104,8 +105,7 @@ def context(**replaced: Any) -> LossContext:
     given: dict[str, Any] = {
         "labels": torch.arange(30) % 3,
         "teacher_log_probs": log_probs(30, 3, seed=1),
-        "level_log_probs": log_probs(3, 30, 3, seed=2),
-        "levels": LEVELS,
+        "difficulty": SCORES,
     }
     return LossContext(**(given | replaced))
 
@@ -113,13 +113,7 @@ def context(**replaced: Any) -> LossContext:
 def test_soft_targets_are_the_paper_s_two_stages_written_out() -> None:
     given, alpha = context(), 0.3
     found = rmc.Loss(config_of(alpha=alpha)).rows(given)["soft_targets"]
-    losses = np.array(
-        [
-            [-level[i][given.labels[i]] for i in range(30)]
-            for level in given.level_log_probs.tolist()
-        ]
-    )
-    variance = ((losses - losses.mean(0)) ** 2).mean(0)
+    variance = SCORES.numpy()
     degree = alpha + (1 - alpha) * (variance - variance.min()) / (variance.max() - variance.min())
     expected = reference_smooth(given.teacher_log_probs.double().exp().numpy(), degree)
     assert found.dtype == torch.float32
@@ -154,8 +148,6 @@ def test_report_describes_the_degrees() -> None:
     assert report["degree"]["quantiles"]["0"] == pytest.approx(0.4)
     assert report["degree"]["quantiles"]["1"] == 1.0
     assert sum(report["degree"]["histogram"]["counts"]) == 30
-    assert list(report["variance_share"]) == ["0.2", "0.5", "0.85"]
-    assert sum(report["variance_share"].values()) == pytest.approx(1.0)
 
 
 def test_degree_report_by_hand() -> None:
@@ -168,26 +160,50 @@ def test_degree_report_by_hand() -> None:
     assert report["quantiles"]["0.25"] == pytest.approx(0.515)
 
 
-def test_levels_that_agree_leave_the_teacher_and_say_so() -> None:
-    given = context(level_log_probs=log_probs(1, 30, 3, seed=2).repeat(3, 1, 1))
+def test_scores_that_agree_leave_the_teacher() -> None:
+    given = context(difficulty=torch.full((30,), 0.7, dtype=torch.float64))
     found = rmc.Loss(config_of(alpha=0.2)).rows(given)["soft_targets"]
     torch.testing.assert_close(found, given.teacher_log_probs)
-    assert given.report["variance_share"] == {"0.2": None, "0.5": None, "0.85": None}
     assert given.report["degree"]["mean"] == 1.0
 
 
-def test_diverged_level_is_named_by_its_sparsity() -> None:
-    levels = log_probs(3, 30, 3, seed=2)
-    levels[2, 11] = torch.nan
-    with pytest.raises(TrialError, match=r"level 0\.85 \(1\)"):
-        rmc.Loss(config_of()).rows(context(level_log_probs=levels))
+@pytest.mark.parametrize("scores", [None, torch.zeros(29)])
+def test_scores_have_to_be_there(scores: Tensor | None) -> None:
+    with pytest.raises(ValueError, match="difficulty must be"):
+        rmc.Loss(config_of()).rows(context(difficulty=scores))
 
 
-def test_levels_have_to_be_there() -> None:
-    with pytest.raises(ValueError, match="level_log_probs must be"):
-        rmc.Loss(config_of()).rows(context(level_log_probs=None))
-    with pytest.raises(ValueError, match="level_log_probs must be"):
-        rmc.Loss(config_of()).rows(context(level_log_probs=log_probs(3, 29, 3, seed=2)))
+def test_auto_has_to_be_resolved_first() -> None:
+    assert config_of(alpha="auto").label() == "rmc alpha=auto"
+    with pytest.raises(ValueError, match="resolve `auto` first"):
+        rmc.Loss(config_of(alpha="auto")).rows(context())
+
+
+def test_shuffled_degrees_are_the_same_ones_on_other_samples() -> None:
+    def entropy_of(**values: Any) -> Tensor:
+        given = context(
+            teacher_log_probs=log_probs(1, 3, seed=1).repeat(30, 1),
+            generator=torch.Generator().manual_seed(0),
+        )
+        targets = rmc.Loss(config_of(**values)).rows(given)["soft_targets"]
+        return torch.special.entr(targets.exp()).sum(1)
+
+    plain, shuffled = entropy_of(alpha=0.2), entropy_of(alpha=0.2, shuffled=True)
+    assert not torch.allclose(plain, shuffled)
+    torch.testing.assert_close(plain.sort().values, shuffled.sort().values)
+
+
+@pytest.mark.parametrize("how", ["minmax", "rank", "winsorized"])
+def test_normalisation_is_applied(how: str) -> None:
+    given = context()
+    rmc.Loss(config_of(alpha=0.2, normalisation=how)).rows(given)
+    expected = degrees(SCORES, 0.2, how)
+    assert given.report["degree"]["mean"] == pytest.approx(float(expected.mean()), rel=1e-6)
+
+
+def test_what_alpha_is_judged_on_is_no_part_of_the_name() -> None:
+    on = {"name": "student", "num_layers": 2}
+    assert config_of(alpha="auto", alpha_on=on).label() == "rmc alpha=auto"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -165,8 +166,45 @@ def test_role_accuracy_is_over_the_union_of_its_suites() -> None:
     expected = reference_calibration(confidences, correct)
     assert found["ood_dev/calibration_error"] == pytest.approx(expected)
     assert set(found) == {
-        f"ood_dev/{suite}{metric}" for suite in ("", "wiki/", "qqp/") for metric in METRICS
+        f"ood_dev/{suite}{metric}"
+        for suite in ("", "wiki/", "qqp/")
+        for metric in ("accuracy", "calibration_error")
     }
+    assert {"accuracy", "calibration_error"} < set(METRICS)
+
+
+def test_labels_that_a_suite_lacks_are_masked_and_counted() -> None:
+    # FEVER's symmetric sets know no NOT ENOUGH INFO.
+    names = ("SUPPORTS", "NOT ENOUGH INFO", "REFUTES")
+    split = Split(
+        role="ood_dev",
+        suite="symmetric",
+        first=["a"] * 4,
+        second=["b"] * 4,
+        labels=np.array([0, 1, 0, 1]),
+        label_names=("SUPPORTS", "REFUTES"),
+    )
+    probabilities = np.array(
+        [[0.6, 0.3, 0.1], [0.1, 0.8, 0.1001], [0.1, 0.7, 0.2], [0.5, 0.1, 0.4]], dtype=np.float32
+    )
+    found = role_metrics("ood_dev", [(split, np.log(probabilities))], names)
+    assert found["ood_dev/accuracy"] == 0.25
+    assert found["ood_dev/outside_share"] == 0.5 == found["ood_dev/symmetric/outside_share"]
+    # Masked: SUPPORTS, REFUTES, REFUTES, SUPPORTS.
+    assert found["ood_dev/masked_accuracy"] == 0.5 == found["ood_dev/symmetric/masked_accuracy"]
+
+
+def test_only_a_split_s_headline_counts_for_its_role() -> None:
+    base = split_of([0] * 6, suite="hans")
+    seen = ["seen"] * 4 + ["unseen"] * 2
+    split = replace(base, slices={"seen": seen}, headline=("seen", "unseen"))
+    scores = np.log(np.full((6, 3), 0.2, dtype=np.float32))
+    scores[:5, 0] = np.log(0.6)
+    scores[5, 1] = np.log(0.6)
+    found = role_metrics("ood_dev", [(split, scores)], NLI)
+    assert found["ood_dev/accuracy"] == 0.5
+    assert found["ood_dev/hans/accuracy"] == pytest.approx(5 / 6)
+    assert found["ood_dev/hans/seen.unseen/accuracy"] == 0.5
 
 
 def test_role_has_to_fit() -> None:

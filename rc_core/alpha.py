@@ -1,0 +1,139 @@
+"""`loss.alpha: auto`: alpha chosen on in-distribution data only.
+
+Du et al. 2023 tune alpha by the relative robustness between the easy and the hard half of the dev
+set. Our reading: of 0.1, 0.2, ... 0.9, the one with the smallest (A_easy - A_hard) / A_easy on
+id_dev among those whose id_dev accuracy is within 0.5 points of the best. Nine trainings, one seed,
+of the sweep's cheapest compression (`loss.alpha_on`; by default the trial's own); stored, so that
+they are done once. No out-of-distribution sample is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rc_core.artifacts import Artifact, ArtifactKey
+from rc_core.assembly import compressed_data, prepare_loss, prepare_model
+from rc_core.config import TrialConfig, decode
+from rc_core.estimates import difficulty, difficulty_key
+from rc_core.evaluation import predict_splits
+from rc_core.metrics.easy_hard import relative_robustness
+from rc_core.teacher import teacher_key
+from rc_core.training import fit
+from rc_core.workspace import Workspace
+
+ALPHA_VERSION = 1
+ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+MAX_LOSS = 0.005
+_ROUNDING = 1e-9
+
+
+def wants_alpha(config: TrialConfig) -> bool:
+    """Tell whether a configuration leaves alpha to be chosen."""
+    return bool(getattr(config.loss, "alpha", None) == "auto")
+
+
+def alpha_title(config: TrialConfig) -> str:
+    """Return what is done, with its cost, for people."""
+    compression = _with_alpha(config, ALPHAS[0]).compression.label()
+    return f"alpha: {len(ALPHAS)} trainings of {compression}, judged on id_dev alone"
+
+
+def alpha_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
+    """Return the key of the choice."""
+    values = _with_alpha(config, ALPHAS[0]).as_dict()
+    loss = {key: value for key, value in values["loss"].items() if key != "alpha"}
+    training = {key: value for key, value in values["training"].items() if key != "rungs"}
+    inputs = {
+        "teacher": teacher_key(config, workspace).key,
+        "difficulty": difficulty_key(config, workspace).key,
+        "compression": values["compression"],
+        "loss": loss,
+        "training": training,
+    }
+    return ArtifactKey("alpha", ALPHA_VERSION, inputs)
+
+
+def alpha_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
+    """Return the choice with its evidence, training what it takes where it is not stored."""
+
+    def build(folder: Path) -> None:
+        hard = difficulty(config, workspace).hard_id_dev
+        evidence = [_judge(_with_alpha(config, alpha), workspace, hard) for alpha in ALPHAS]
+        chosen = best_alpha(evidence)
+        report = {
+            "chosen": chosen,
+            "compression": _with_alpha(config, chosen).compression.label(),
+            "evidence": evidence,
+        }
+        (folder / "alpha.json").write_text(json.dumps(report, indent=1))
+
+    return workspace.store.build(alpha_key(config, workspace), build)
+
+
+def best_alpha(evidence: list[dict[str, float]]) -> float:
+    """Return the alpha with the least relative robustness gap near the best id_dev accuracy.
+
+    Args:
+        evidence: per alpha `alpha`, `id_dev/accuracy`, `relative_robustness`; shares. Of equal ones
+            the larger alpha, which changes the teacher less.
+    """
+    best = max(row["id_dev/accuracy"] for row in evidence)
+    near = [row for row in evidence if row["id_dev/accuracy"] >= best - MAX_LOSS - _ROUNDING]
+    return min(near, key=lambda row: (row["relative_robustness"], -row["alpha"]))["alpha"]
+
+
+def resolve(config: TrialConfig, workspace: Workspace) -> tuple[TrialConfig, dict[str, Any]]:
+    """Return the configuration with alpha chosen, and the evidence; unchanged where it is given."""
+    if not wants_alpha(config):
+        return config, {}
+    path = alpha_artifact(config, workspace).path / "alpha.json"
+    report: dict[str, Any] = json.loads(path.read_text())
+    values = config.as_dict()
+    values["loss"]["alpha"] = report["chosen"]
+    return decode(values), report
+
+
+def _judge(config: TrialConfig, workspace: Workspace, hard: NDArray[np.bool_]) -> dict[str, float]:
+    """Train one configuration and return its accuracies on id_dev, and on its two halves."""
+    data = compressed_data(config, workspace)
+    loss, rows, _ = prepare_loss(config, workspace)
+    compression, model = prepare_model(config, workspace, loss, rows)
+    for _ in fit(
+        model,
+        data.encoded(data.task.train),
+        loss,
+        config.training,
+        precision=workspace.precision(config),
+        rows=rows,
+        after_step=partial(compression.after_step, model),
+    ):
+        pass
+    id_dev = data.task.id_dev
+    log_probs = predict_splits(compression.finalize(model), data, [id_dev])[id_dev.name]
+    right = log_probs.argmax(axis=1) == id_dev.labels
+    easy, difficult = float(right[~hard].mean()), float(right[hard].mean())
+    return {
+        "alpha": float(config.loss.as_dict()["alpha"]),
+        "id_dev/accuracy": float(right.mean()),
+        "easy": easy,
+        "hard": difficult,
+        "relative_robustness": relative_robustness(easy, difficult),
+    }
+
+
+def _with_alpha(config: TrialConfig, alpha: float) -> TrialConfig:
+    """Return what is trained to judge one alpha."""
+    values = config.as_dict()
+    on = values["loss"].pop("alpha_on", None)
+    values["loss"]["alpha"] = alpha
+    # The seed of the reference: one choice for all seeds of a sweep.
+    values["training"]["seed"] = config.reference().training.seed
+    if on is not None:
+        values["compression"] = on
+    return decode(values)

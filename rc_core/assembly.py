@@ -1,0 +1,93 @@
+"""From a configuration to what is trained: the loss with its per-sample rows, the model to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rc_core import plugins
+from rc_core.compression._base import Batch, Compression, CompressionContext
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig
+from rc_core.estimates import difficulty, expert_log_probs, first_stage_log_probs
+from rc_core.losses._base import Loss, LossContext, Need
+from rc_core.models import load_encoder, load_model
+from rc_core.teacher import teacher, teacher_log_probs
+from rc_core.training import batches
+from rc_core.workspace import TaskData, Workspace
+
+
+def needs_of(config: TrialConfig) -> frozenset[Need]:
+    """Return which shared outputs a configuration's loss reads."""
+    needs: frozenset[Need] = plugins.load(PLUGIN_PACKAGES["loss"], config.loss.name).Loss.needs
+    return needs
+
+
+def compressed_data(config: TrialConfig, workspace: Workspace) -> TaskData:
+    """Return the task with the tokens of the encoder that is compressed."""
+    return workspace.data(config, model=config.compression.encoder(config.model))
+
+
+def prepare_loss(
+    config: TrialConfig, workspace: Workspace
+) -> tuple[Loss, dict[str, Tensor], dict[str, Any]]:
+    """Return the loss, its per-sample tensors, and what it reports.
+
+    Args:
+        config: with every value resolved (no `alpha: auto`).
+
+    Raises:
+        TrialError: an estimate that the loss needs diverged or does not fit the task.
+    """
+    needs = needs_of(config)
+    loss: Loss = plugins.load(PLUGIN_PACKAGES["loss"], config.loss.name).Loss(config.loss)
+    context = LossContext(
+        labels=torch.from_numpy(workspace.data(config).task.train.labels),
+        generator=torch.Generator().manual_seed(config.training.seed),
+    )
+    if "teacher_log_probs" in needs:
+        context.teacher_log_probs = teacher_log_probs(config, workspace)
+    if "difficulty" in needs:
+        estimate = difficulty(config, workspace)
+        context.difficulty = estimate.scores
+        context.report["difficulty"] = estimate.report
+    if "expert_log_probs" in needs:
+        context.expert_log_probs = expert_log_probs(config, workspace)
+    if "first_stage_log_probs" in needs:
+        context.first_stage_log_probs = first_stage_log_probs(config, workspace)
+    rows = loss.rows(context)
+    return loss, rows, context.report
+
+
+def prepare_model(
+    config: TrialConfig,
+    workspace: Workspace,
+    loss: Loss,
+    rows: Mapping[str, Tensor],
+) -> tuple[Compression, nn.Module]:
+    """Return the compression and the model it wants trained, on the device."""
+    data = compressed_data(config, workspace)
+    seed = config.training.seed
+    if config.compression.init == "teacher":
+        model = load_model(teacher(config, workspace).path / "model")
+    else:
+        encoder = config.compression.encoder(config.model)
+        model = load_encoder(encoder, label_names=data.task.label_names, seed=seed)
+    model.to(workspace.device)
+    tables = {name: table.to(workspace.device) for name, table in rows.items()}
+
+    def batch_loss(logits: Tensor, batch: Batch) -> Tensor:
+        return loss(logits, batch.labels, {k: table[batch.rows] for k, table in tables.items()})
+
+    context = CompressionContext(
+        batches=lambda: batches(data.encoded(data.task.train), config.training, workspace.device),
+        loss=batch_loss,
+        device=workspace.device,
+        generator=torch.Generator().manual_seed(seed),
+        teacher=lambda: load_model(teacher(config, workspace).path / "model"),
+    )
+    plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
+    compression: Compression = plugin.Compression(config.compression)
+    return compression, compression.prepare(model, context)

@@ -1,0 +1,201 @@
+"""Whole attention heads cut out: the least important ones, before training; smaller and faster.
+
+The importance of a head is I_h = E_x |dL(x) / d xi_h|, xi_h a factor on the head's output that is 1
+(Michel et al. 2019). Measured here on the fine-tuned dense reference, with dropout off and plain
+cross-entropy, whatever `init` and the trial's loss are: a new classification head says nothing, and
+losses are to be compared on the same structure. Du et al. 2023 (table 3) remove 28 of BERT-base's
+144 heads.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rc_core.compression._base import CompressionContext
+from rc_core.compression._heads import (
+    attentions,
+    head_size,
+    heads_per_layer,
+    keep_heads,
+    lowest,
+    restore_heads,
+)
+from rc_core.compression._layers import embeddings
+from rc_core.compression._masks import measure
+from rc_core.config import CompressionConfig
+from rc_core.errors import Problem, TrialError
+from rc_core.model_facts import ModelFacts
+
+
+class Config(CompressionConfig):
+    """How many heads go.
+
+    Attributes:
+        remove: share of all heads, in [0, 1); the paper's 28 of 144 are 0.194.
+        min_per_layer: heads that every layer keeps at least.
+        num_batches: training batches over which the importance is a mean.
+        freeze_embeddings: as for magnitude pruning (Du et al. 2023, section 3).
+    """
+
+    remove: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    min_per_layer: Annotated[int, Field(ge=1)] = 1
+    num_batches: Annotated[int, Field(ge=1)] = 32
+    freeze_embeddings: bool = True
+
+    def label(self) -> str:
+        """Return `heads-20`, and what else differs from the defaults."""
+        rest = super().label().split(" ")[1:]
+        parts = [part for part in rest if not part.startswith("remove=")]
+        return " ".join([f"heads-{100 * self.remove:.3g}", *parts])
+
+
+def problems(config: Config, facts: ModelFacts) -> list[Problem]:
+    """Return what is wrong with `config` for an encoder: more heads asked for than may go."""
+    total = facts.num_layers * facts.num_heads
+    most = facts.num_layers * max(facts.num_heads - config.min_per_layer, 0)
+    asked = round(config.remove * total)
+    if asked <= most:
+        return []
+    return [
+        Problem(
+            "compression.remove",
+            f"must leave {config.min_per_layer} of {facts.num_heads} heads in each of "
+            f"{facts.num_layers} layers, so at most {most} of {total} can go, but "
+            f"{config.remove:g} asks for {asked}",
+        )
+    ]
+
+
+def head_importance(
+    model: nn.Module, context: CompressionContext, *, num_batches: int
+) -> list[list[float]]:
+    """Return I_h = mean over samples of |d CE(x) / d xi_h|, per layer and head.
+
+    Each sample has factors of its own, so that absolute values are taken before the mean.
+
+    Args:
+        model: on the context's device; its mode and its gradients are left as they were.
+        context: its batches are read.
+        num_batches: how many.
+
+    Raises:
+        TrialError: a gradient is not finite.
+    """
+    size, found = head_size(model), attentions(model)
+    sums = [torch.zeros(each.num_heads(size), dtype=torch.float64) for each in found]
+    factors: list[Tensor] = []
+    was_training, samples = model.training, 0
+    frozen = [(p, p.requires_grad) for p in model.parameters()]
+
+    def scale(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        values = inputs[0]
+        factor = values.new_ones(values.shape[0], values.shape[-1] // size, requires_grad=True)
+        factors.append(factor)
+        return (values * factor.repeat_interleave(size, dim=1).unsqueeze(1), *inputs[1:])
+
+    hooks = [each.output.register_forward_pre_hook(scale) for each in found]
+    try:
+        model.eval()
+        for parameter, _ in frozen:
+            parameter.requires_grad_(False)
+        for batch in islice(context.batches(), num_batches):
+            factors.clear()
+            logits = model(**batch.inputs).logits.float()
+            # A sum: each sample's gradient is its own, not divided by the batch size.
+            total = functional.cross_entropy(logits, batch.labels, reduction="sum")
+            for layer, gradient in enumerate(torch.autograd.grad(total, factors)):
+                sums[layer] += gradient.abs().sum(dim=0).double().cpu()
+            samples += len(batch.labels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for parameter, flag in frozen:
+            parameter.requires_grad_(flag)
+        model.train(was_training)
+    if samples == 0 or not all(bool(torch.isfinite(layer).all()) for layer in sums):
+        raise TrialError(
+            "the importance of heads must be finite, but is not: the dense reference diverged; "
+            "lower teacher.learning_rate"
+        )
+    return [(layer / samples).tolist() for layer in sums]
+
+
+class Compression:
+    """Cuts heads out before training; nothing happens during it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._importance: list[list[float]] = []
+        self._kept: list[list[int]] = []
+
+    def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
+        """Return the model without its least important heads.
+
+        Raises:
+            ModelError: unsupported encoder, or more heads asked for than may go.
+            TrialError: the importance is not finite.
+        """
+        heads = heads_per_layer(model)
+        judged = model if context.teacher is None else context.teacher().to(context.device)
+        self._importance = head_importance(judged, context, num_batches=self.config.num_batches)
+        self._kept = lowest(
+            self._importance,
+            round(self.config.remove * sum(heads)),
+            min_per_layer=self.config.min_per_layer,
+        )
+        keep_heads(model, self._kept)
+        if self.config.freeze_embeddings:
+            for module in embeddings(model):
+                module.requires_grad_(False)
+        return model
+
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """Do nothing."""
+
+    def finalize(self, model: nn.Module) -> nn.Module:
+        """Return the model.
+
+        Raises:
+            TrialError: it has not the heads that were to stay.
+        """
+        asked, found = [len(heads) for heads in self._kept], heads_per_layer(model)
+        if asked != found:
+            raise TrialError(f"layers must keep {asked} heads, but have {found}")
+        return model
+
+    def to_stock(self, model: nn.Module) -> nn.Module:
+        """Return the model with removed heads as zeros: stock shapes, the same logits.
+
+        Plain transformers loads it. This form is not smaller and not faster; the trial's own
+        `model/` is (`rc_core.models.load_model` reads it).
+        """
+        config: Any = model.config
+        kept = getattr(config, "rc_kept_heads", None) or self._kept
+        restore_heads(model, kept)
+        if hasattr(config, "rc_kept_heads"):
+            del config.rc_kept_heads
+        return model
+
+    def stock_note(self) -> str:
+        """Return what a user of the stock form has to know."""
+        return (
+            "Removed heads are zeros here, so that plain transformers loads the model: this form "
+            "is not smaller or faster than the dense one. The trial's own folder holds the small "
+            "form (`rc_core.models.load_model`)."
+        )
+
+    def report(self, model: nn.Module) -> dict[str, Any]:
+        """Return the heads asked for, kept and measured, and their importance."""
+        heads = heads_per_layer(model)
+        return {
+            "asked": {"heads": float(sum(len(kept) for kept in self._kept))},
+            "measured": {**measure(model), "heads": float(sum(heads))},
+            "kept_heads": self._kept,
+            "importance": [[float(f"{value:.4g}") for value in row] for row in self._importance],
+        }

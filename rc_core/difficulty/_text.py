@@ -1,0 +1,94 @@
+"""A text classifier on words alone, cross-fitted: no sample is judged by a model that saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rc_core.errors import TrialError
+
+# Keeps log-probabilities finite where the classifier is certain.
+_SMALLEST = 1e-6
+
+
+def folds(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Return each sample's fold, (N,) in [0, count), drawn with the labels' shares kept."""
+    generator = np.random.default_rng(seed)
+    found = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        found[rows] = np.arange(len(rows)) % count
+    return found
+
+
+def cross_fitted(
+    texts: Sequence[str],
+    labels: NDArray[np.int64],
+    others: Sequence[str],
+    *,
+    num_labels: int,
+    num_folds: int,
+    seed: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return log-probabilities of a bag-of-words classifier: cross-fitted, and for other texts.
+
+    Counts of words and pairs of words, weighted by tf-idf, logistic regression.
+
+    Args:
+        texts: N of train.
+        labels: (N,) in [0, num_labels).
+        others: M texts that are not in train; judged by a model of all of train.
+
+    Returns:
+        (N, C) and (M, C) float32.
+
+    Raises:
+        TrialError: scikit-learn is not installed, or a fold leaves one label only.
+    """
+    assigned = folds(labels, num_folds, seed)
+    inside = np.empty((len(texts), num_labels), dtype=np.float32)
+    for fold in range(num_folds):
+        seen = np.flatnonzero(assigned != fold)
+        held = np.flatnonzero(assigned == fold)
+        inside[held] = _fit_predict(
+            _take(texts, seen), labels[seen], _take(texts, held), num_labels
+        )
+    return inside, _fit_predict(texts, labels, others, num_labels)
+
+
+def _fit_predict(
+    texts: Sequence[str], labels: NDArray[np.int64], others: Sequence[str], num_labels: int
+) -> NDArray[np.float32]:
+    classifier, vectorizer = _classifier()
+    if len(np.unique(labels)) < 2:
+        raise TrialError(
+            "a text classifier needs two labels in every part of train, but one part has a single "
+            "one; give it more data or fewer difficulty.folds"
+        )
+    classifier.fit(vectorizer.fit_transform(texts), labels)
+    probabilities = np.full((len(others), num_labels), _SMALLEST)
+    probabilities[:, classifier.classes_] = classifier.predict_proba(vectorizer.transform(others))
+    probabilities = np.maximum(probabilities, _SMALLEST)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    log_probs: NDArray[np.float32] = np.log(probabilities).astype(np.float32)
+    return log_probs
+
+
+def _take(texts: Sequence[str], rows: NDArray[np.int64]) -> list[str]:
+    return [texts[i] for i in rows.tolist()]
+
+
+def _classifier() -> tuple[Any, Any]:
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+    except ImportError as error:
+        raise TrialError(
+            "difficulty from texts needs scikit-learn, which is not installed: pip install "
+            "scikit-learn, or take difficulty.name: loss_variance"
+        ) from error
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    return LogisticRegression(C=2.0, max_iter=300), vectorizer

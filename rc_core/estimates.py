@@ -1,0 +1,225 @@
+"""What stage 1 learns of the training samples, as shared artifacts beside the teacher.
+
+    difficulty      outputs of the models behind `difficulty.name`, (K, N, C) and (K, M, C)
+    first_stage     outputs of a dense model trained for a few epochs only (JTT)
+
+Degrees of difficulty, easy and hard halves and bias experts all follow from these and from
+`rc_core.stages` without another training run (Du et al. 2023, section 5.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rc_core import plugins
+from rc_core.artifacts import Artifact, ArtifactKey
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
+from rc_core.difficulty import loss_variance
+from rc_core.difficulty._base import (
+    DifficultyContext,
+    DifficultyModule,
+    Outputs,
+    agreement,
+    hardest,
+)
+from rc_core.stages import (
+    fit_dense,
+    level_artifact,
+    level_key,
+    load_outputs,
+    prune_levels,
+    save_outputs,
+)
+from rc_core.teacher import teacher_key
+from rc_core.workspace import Workspace
+
+DIFFICULTY_VERSION = 1
+FIRST_STAGE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """A difficulty estimate, read back.
+
+    Attributes:
+        scores: (N,) float64 of train, higher is harder.
+        hard_id_dev: (M,) bool: which samples of id_dev count as hard.
+        report: how it was made, what it cost, what else agrees with it.
+    """
+
+    scores: Tensor
+    hard_id_dev: NDArray[np.bool_]
+    report: dict[str, Any]
+
+
+def difficulty_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
+    """Return the key of a configuration's difficulty estimate."""
+    inputs = {
+        "teacher": teacher_key(config, workspace).key,
+        "difficulty": config.difficulty.as_dict(),
+        "training": config.reference().training.as_dict(),
+    }
+    return ArtifactKey("difficulty", DIFFICULTY_VERSION, inputs)
+
+
+def difficulty_title(config: TrialConfig) -> str:
+    """Return what is built, for people."""
+    return _module(config).title(config.difficulty)
+
+
+def difficulty_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
+    """Return the outputs behind a difficulty estimate, making them where they are not stored."""
+
+    def build(folder: Path) -> None:
+        task = workspace.data(config.reference()).task
+        context = DifficultyContext(
+            task=task,
+            prune_levels=partial(prune_levels, config, workspace),
+            fit_dense=partial(fit_dense, config, workspace),
+            seed=config.reference().training.seed,
+        )
+        save_outputs(_module(config).outputs(config.difficulty, context), folder)
+
+    return workspace.store.build(difficulty_key(config, workspace), build)
+
+
+def difficulty(config: TrialConfig, workspace: Workspace) -> Difficulty:
+    """Return a configuration's difficulty estimate, with the figures that say what it is worth."""
+    found = load_outputs(difficulty_artifact(config, workspace))
+    module, task = _module(config), workspace.data(config.reference()).task
+    labels = torch.from_numpy(task.train.labels)
+    dev_labels = torch.from_numpy(task.id_dev.labels)
+    report = {"name": config.difficulty.name, **found.report}
+    report |= module.summary(found.log_probs["train"], labels, config.difficulty)
+    hard = module.hard(found.log_probs["id_dev"], dev_labels)
+    scores = module.scores(found.log_probs["train"], labels)
+    if task.bias_conflicting is not None:
+        conflicting = torch.from_numpy(task.bias_conflicting)
+        report["mean_score"] = {
+            name: float(scores[chosen].mean()) if bool(chosen.any()) else None
+            for name, chosen in (("conflicting", conflicting), ("aligned", ~conflicting))
+        }
+    other = hypothesis_only(config)
+    if config.difficulty.name != "hypothesis_only" and workspace.store.has(
+        difficulty_key(other, workspace)
+    ):
+        against = load_outputs(difficulty_artifact(other, workspace)).log_probs["id_dev"]
+        reference = _module(other).hard(against, dev_labels)
+        # Compared at the same share of hard samples: halves cannot agree with a split of 30 to 70.
+        dev_scores = module.scores(found.log_probs["id_dev"], dev_labels)
+        same_share = hardest(dev_scores, int(reference.sum()))
+        report["hypothesis_only"] = agreement(same_share, reference)
+    return Difficulty(scores, hard.numpy(), report)
+
+
+def knows_difficulty(config: TrialConfig, workspace: Workspace) -> bool:
+    """Tell whether the estimate is stored, so that reading it costs nothing."""
+    return workspace.store.has(difficulty_key(config, workspace))
+
+
+def expert_level(config: TrialConfig) -> float | None:
+    """Return the sparsity of the bias expert that `loss.expert` names; None for another kind."""
+    level = getattr(getattr(config.loss, "expert", None), "level", None)
+    return None if level is None else float(level)
+
+
+def expert_of(config: TrialConfig, workspace: Workspace) -> tuple[ArtifactKey, str]:
+    """Return the artifact that holds the bias expert's outputs, and what it is, for people."""
+    level = expert_level(config)
+    if level is None:
+        other = hypothesis_only(config)
+        return difficulty_key(other, workspace), difficulty_title(other)
+    if _milestone(config, level) is not None:
+        return difficulty_key(config, workspace), difficulty_title(config)
+    return level_key(config, workspace, level), f"bias expert: teacher pruned to {level:g}"
+
+
+def build_expert(config: TrialConfig, workspace: Workspace) -> Artifact:
+    """Build what `expert_of` names."""
+    level = expert_level(config)
+    if level is None:
+        return difficulty_artifact(hypothesis_only(config), workspace)
+    if _milestone(config, level) is not None:
+        return difficulty_artifact(config, workspace)
+    return level_artifact(config, workspace, level)
+
+
+def expert_log_probs(config: TrialConfig, workspace: Workspace) -> Tensor:
+    """Return the bias expert's log-probabilities on train, (N, C) float32.
+
+    A level that is among `difficulty.levels` is the milestone of that run; any other is pruned by
+    itself, from the teacher, in `difficulty.epochs`.
+    """
+    outputs = load_outputs(build_expert(config, workspace)).log_probs["train"]
+    level = expert_level(config)
+    position = None if level is None else _milestone(config, level)
+    return outputs[position or 0]
+
+
+def first_stage_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
+    """Return the key of the outputs of the dense model trained for `loss.first_epochs` only."""
+    inputs = {"teacher": teacher_key(_first_stage(config), workspace).key}
+    return ArtifactKey("first_stage", FIRST_STAGE_VERSION, inputs)
+
+
+def first_stage_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
+    """Return the first stage's outputs on train, training it where they are not stored yet."""
+    stage = _first_stage(config)
+
+    def build(folder: Path) -> None:
+        task = workspace.data(stage.reference()).task
+        rows = np.arange(len(task.train))
+        judge = fit_dense(stage, workspace, rows, epochs=stage.training.epochs)
+        save_outputs(Outputs({"train": torch.from_numpy(judge(task.train))}, {}), folder)
+
+    return workspace.store.build(first_stage_key(config, workspace), build)
+
+
+def first_stage_log_probs(config: TrialConfig, workspace: Workspace) -> Tensor:
+    """Return the first stage's log-probabilities on train, (N, C) float32."""
+    return load_outputs(first_stage_artifact(config, workspace)).log_probs["train"]
+
+
+def independent_levels(config: TrialConfig) -> tuple[float, ...]:
+    """Return the levels that a configuration's difficulty prunes one by one."""
+    settings = config.difficulty
+    if not isinstance(settings, loss_variance.Config) or settings.mode == "gradual":
+        return ()
+    return settings.levels
+
+
+def _milestone(config: TrialConfig, level: float) -> int | None:
+    """Return a level's place in the outputs of the difficulty run, or None where it has none."""
+    settings = config.difficulty
+    if not isinstance(settings, loss_variance.Config) or level not in settings.levels:
+        return None
+    return settings.levels.index(level)
+
+
+def hypothesis_only(config: TrialConfig) -> TrialConfig:
+    """Return the configuration with difficulty `hypothesis_only`, its own or with defaults."""
+    if config.difficulty.name == "hypothesis_only":
+        return config
+    return decode(config.as_dict() | {"difficulty": {"name": "hypothesis_only"}})
+
+
+def _first_stage(config: TrialConfig) -> TrialConfig:
+    """Return the configuration whose dense reference is JTT's first stage."""
+    reference = config.reference().as_dict()
+    epochs = float(getattr(config.loss, "first_epochs", 1.0))
+    reference["training"] |= {"epochs": epochs}
+    return decode(reference | {"teacher": {}})
+
+
+def _module(config: TrialConfig) -> DifficultyModule:
+    module: Any = plugins.load(PLUGIN_PACKAGES["difficulty"], config.difficulty.name)
+    found: DifficultyModule = module
+    return found

@@ -1,0 +1,52 @@
+"""Distillation from a teacher made less certain on every sample alike: one degree for all.
+
+s_ij = p_ij^d / sum_k p_ik^d with d = 0.9 (Du et al. 2023, baseline "Smooth"); the rest is `distil`.
+With d at the mean degree of `rmc` it is the control that tells what knowing the samples adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rc_core.losses._base import LossContext, Need
+from rc_core.losses._soft import SoftConfig, soft_target_loss, teacher_log_probs
+from rc_core.losses.rmc import smooth_log_probs
+
+
+class Config(SoftConfig):
+    """Settings of global smoothing.
+
+    Attributes:
+        degree: d of every sample, in (0, 1]; 1 is plain distillation.
+    """
+
+    degree: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+
+
+class Loss:
+    """Distillation from the dense reference's probabilities, all smoothed by one degree."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs"})
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def rows(self, context: LossContext) -> dict[str, Tensor]:
+        """Return `soft_targets`, (N, C) float32 log s. Raises TrialError for NaN."""
+        degree = torch.tensor(self.config.degree, dtype=torch.float64)
+        return {"soft_targets": smooth_log_probs(teacher_log_probs(context), degree)}
+
+    def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return the scalar loss of a batch; logits (B, C), labels (B,) int64."""
+        return soft_target_loss(
+            logits,
+            labels,
+            rows["soft_targets"],
+            weight=self.config.lambda_,
+            temperature=self.config.temperature,
+        )

@@ -1,0 +1,201 @@
+"""Trainings behind the estimates: the teacher pruned to levels, a dense model on a part of train.
+
+    pruned_level    outputs of the teacher pruned to one sparsity by itself, on train and id_dev
+
+Gradual pruning passes through several levels in one run; independent runs are stored one by one, so
+that they can be made in parallel.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from rc_core.artifacts import Artifact, ArtifactKey
+from rc_core.compression import magnitude
+from rc_core.compression._base import CompressionContext
+from rc_core.config import TrainingConfig, TrialConfig
+from rc_core.data._task import Split
+from rc_core.difficulty import loss_variance
+from rc_core.difficulty._base import Outputs, Predict, PrunedLevel
+from rc_core.errors import TrialError
+from rc_core.losses import vanilla
+from rc_core.models import load_encoder, load_model
+from rc_core.teacher import teacher, teacher_key
+from rc_core.training import FitPoint, fit, num_steps, predict
+from rc_core.workspace import Workspace
+
+PRUNED_LEVEL_VERSION = 1
+_OUTPUTS, _REPORT = "log_probs.safetensors", "report.json"
+
+
+def level_key(config: TrialConfig, workspace: Workspace, level: float) -> ArtifactKey:
+    """Return the key of the teacher pruned to one level by itself."""
+    inputs = {
+        "teacher": teacher_key(config, workspace).key,
+        "level": level,
+        "training": _level_training(config, rungs=1).as_dict(),
+    }
+    return ArtifactKey("pruned_level", PRUNED_LEVEL_VERSION, inputs)
+
+
+def level_artifact(config: TrialConfig, workspace: Workspace, level: float) -> Artifact:
+    """Return the outputs of the teacher pruned to one level, training it where not stored."""
+
+    def build(folder: Path) -> None:
+        task = workspace.data(config.reference()).task
+        model, points = _prune(config, workspace, None, level, _level_training(config, rungs=1))
+        seconds = max(point.seconds for point in points)
+        judge = predictor(model, config, workspace)
+        outputs = {"train": judge(task.train), "id_dev": judge(task.id_dev)}
+        log_probs = {name: torch.from_numpy(found)[None] for name, found in outputs.items()}
+        save_outputs(Outputs(log_probs, {"train_seconds": seconds}), folder)
+
+    return workspace.store.build(level_key(config, workspace, level), build)
+
+
+def _level_training(
+    config: TrialConfig,
+    *,
+    rungs: int,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+) -> TrainingConfig:
+    """Return how levels are trained: as the teacher, but for the steps and maybe the rate."""
+    settings = config.difficulty
+    if isinstance(settings, loss_variance.Config):
+        epochs = settings.epochs if epochs is None else epochs
+        learning_rate = settings.learning_rate if learning_rate is None else learning_rate
+    values = config.reference().training.as_dict() | {"epochs": epochs or 1.0, "rungs": rungs}
+    if learning_rate is not None:
+        values["learning_rate"] = learning_rate
+    return TrainingConfig(**values)
+
+
+def prune_levels(
+    config: TrialConfig,
+    workspace: Workspace,
+    levels: tuple[float, ...],
+    *,
+    mode: Literal["gradual", "independent"],
+    epochs: float,
+    learning_rate: float | None,
+) -> Iterator[PrunedLevel]:
+    """Yield the teacher pruned to each level.
+
+    gradual: one run whose milestones are the levels; each gets an equal share of the steps, the
+    first half to reach the sparsity, the second to recover. independent: one run per level.
+    """
+    task = workspace.data(config.reference()).task
+    if mode == "independent":
+        for level in levels:
+            found = load_outputs(level_artifact(config, workspace, level))
+            outputs = {
+                split.name: found.log_probs[name][0].numpy()
+                for name, split in (("train", task.train), ("id_dev", task.id_dev))
+            }
+            seconds = float(found.report["train_seconds"])
+            yield PrunedLevel(level, partial(_stored, outputs), seconds)
+        return
+    training = _level_training(
+        config, rungs=len(levels), epochs=epochs, learning_rate=learning_rate
+    )
+    available = num_steps(len(task.train), training)
+    if available < len(levels):
+        raise TrialError(
+            f"difficulty needs at least one optimizer step for each of its {len(levels)} levels, "
+            f"but difficulty.epochs gives {available}; raise it"
+        )
+    target = partial(magnitude.milestones_at, levels=levels, num_prunings=5)
+    model, points = _prune(config, workspace, target, levels[-1], training)
+    seconds = 0.0
+    for level, point in zip(levels, points, strict=True):
+        yield PrunedLevel(level, predictor(model, config, workspace), point.seconds - seconds)
+        seconds = point.seconds
+
+
+def _stored(outputs: dict[str, NDArray[np.float32]], split: Split) -> NDArray[np.float32]:
+    return outputs[split.name]
+
+
+def _prune(
+    config: TrialConfig,
+    workspace: Workspace,
+    target: Callable[[float], float] | None,
+    level: float,
+    training: TrainingConfig,
+) -> tuple[nn.Module, Iterator[FitPoint]]:
+    data = workspace.data(config.reference())
+    model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
+    settings = magnitude.Config(name="magnitude", init="teacher", sparsity=level)
+    compression = magnitude.Compression(settings, target=target)
+    context = CompressionContext(
+        batches=lambda: iter(()),
+        loss=lambda logits, batch: torch.nn.functional.cross_entropy(logits, batch.labels),
+        device=workspace.device,
+        generator=torch.Generator().manual_seed(training.seed),
+    )
+    model = compression.prepare(model, context)
+    points = fit(
+        model,
+        data.encoded(data.task.train),
+        vanilla.Loss(vanilla.Config(name="vanilla")),
+        training,
+        precision=workspace.precision(config),
+        after_step=lambda progress: compression.after_step(model, progress),
+    )
+    return model, points
+
+
+def fit_dense(
+    config: TrialConfig,
+    workspace: Workspace,
+    rows: NDArray[np.int64],
+    *,
+    epochs: float | None = None,
+) -> Predict:
+    """Train the dense model on some rows of train, as the teacher was."""
+    reference = config.reference()
+    data = workspace.data(reference)
+    training = reference.training
+    if epochs is not None:
+        training = training.model_copy(update={"epochs": epochs})
+    names = data.task.label_names
+    model = load_encoder(reference.model, label_names=names, seed=training.seed)
+    model.to(workspace.device)
+    train = data.encoded(data.task.train.take(rows))
+    loss = vanilla.Loss(vanilla.Config(name="vanilla"))
+    for _ in fit(model, train, loss, training, precision=workspace.precision(reference)):
+        pass
+    return predictor(model, config, workspace)
+
+
+def predictor(model: nn.Module, config: TrialConfig, workspace: Workspace) -> Predict:
+    """Return what judges a split with the model as it is when called, (N, C) log-probabilities."""
+    data = workspace.data(config.reference())
+    # Unlike a trial's evaluation these only rank samples. On 2 cores bf16 took half of fp32's time
+    # and gave the same degrees: rank correlation 0.99996 (docs/calibration.md).
+    precision = workspace.precision(config)
+    return lambda split: predict(model, data.encoded(split), precision=precision)
+
+
+def save_outputs(outputs: Outputs, folder: Path) -> None:
+    """Write an estimate's outputs and its report into an artifact's folder."""
+    parts = {name: each.float().contiguous() for name, each in outputs.log_probs.items()}
+    save_file(parts, folder / _OUTPUTS)
+    (folder / _REPORT).write_text(json.dumps(outputs.report, indent=1))
+
+
+def load_outputs(artifact: Artifact) -> Outputs:
+    """Read what `save_outputs` wrote."""
+    report: dict[str, Any] = json.loads((artifact.path / _REPORT).read_text())
+    return Outputs(load_file(artifact.path / _OUTPUTS), report)

@@ -1,0 +1,154 @@
+"""What every estimate of difficulty must hold, for every plugin found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from rc_core import plugins
+from rc_core.config import PluginConfig
+from rc_core.data._task import Split, Task
+from rc_core.difficulty._base import DifficultyContext, Predict, PrunedLevel
+from rc_core.errors import ConfigError
+from rc_core.schema import validate_section
+from tests.rc_core._data import LABELS, split
+
+PACKAGE = "rc_core.difficulty"
+NAMES = plugins.available(PACKAGE)
+# Only where a `Config` cannot be had from its name alone.
+EXAMPLES: dict[str, dict[str, Any]] = {}
+
+over_difficulties = pytest.mark.parametrize("name", NAMES)
+
+
+def config_of(name: str, **values: Any) -> Any:
+    module = plugins.load(PACKAGE, name)
+    return validate_section(module.Config, {"name": name, **EXAMPLES.get(name, {}), **values})
+
+
+def judge(seed: int) -> Predict:
+    """Return a model that says the same of the same text, and what depends on nothing else."""
+
+    def predict(given: Split) -> NDArray[np.float32]:
+        texts = zip(given.first, given.second or (), strict=True)
+        rows = [
+            np.random.default_rng([seed, *f"{a}|{b}".encode()]).normal(size=2) for a, b in texts
+        ]
+        return torch.from_numpy(np.stack(rows)).log_softmax(-1).float().numpy()
+
+    return predict
+
+
+def noisy(given: Split) -> Split:
+    """Turn every seventh label, so that no text tells them all."""
+    labels = given.labels.copy()
+    labels[::7] = 1 - labels[::7]
+    return replace(given, labels=labels)
+
+
+def context() -> tuple[DifficultyContext, list[NDArray[np.int64]]]:
+    """Return a context of made-up models, and a list that collects what each was trained on."""
+    task = Task(
+        name="words",
+        label_names=LABELS,
+        splits=(noisy(split(80, 0)), noisy(split(30, 1, "id_dev")), split(30, 2, "ood_dev")),
+    )
+    trained: list[NDArray[np.int64]] = []
+
+    def prune(levels: tuple[float, ...], **_: Any) -> Iterator[PrunedLevel]:
+        for i, level in enumerate(levels):
+            yield PrunedLevel(level, judge(i), 1.0)
+
+    def fit_dense(rows: NDArray[np.int64], *, epochs: float | None = None) -> Predict:
+        trained.append(rows)
+        return judge(100 + len(trained))
+
+    return DifficultyContext(task, prune, fit_dense, seed=0), trained
+
+
+def test_plugins_are_found() -> None:
+    assert {"loss_variance", "hypothesis_only", "teacher_errors"} <= set(NAMES)
+
+
+@over_difficulties
+def test_outputs_scores_and_halves_have_the_stated_shapes(name: str) -> None:
+    module, (given, _) = plugins.load(PACKAGE, name), context()
+    found = module.outputs(config_of(name), given)
+    for key, part in (("train", given.task.train), ("id_dev", given.task.id_dev)):
+        outputs = found.log_probs[key]
+        labels = torch.from_numpy(part.labels)
+        assert outputs.ndim == 3 and outputs.shape[1:] == (len(part), 2)
+        np.testing.assert_allclose(outputs.exp().sum(-1).numpy(), 1.0, atol=1e-4)
+        scores = module.scores(outputs, labels)
+        assert scores.shape == (len(part),) and scores.dtype == torch.float64
+        assert bool(torch.isfinite(scores).all()) and float(scores.max()) > float(scores.min())
+        hard = module.hard(outputs, labels)
+        assert hard.dtype == torch.bool and 0 < int(hard.sum()) < len(part)
+        # Hard samples have the higher scores.
+        assert scores[hard].mean() > scores[~hard].mean()
+    labels = torch.from_numpy(given.task.train.labels)
+    assert isinstance(module.summary(found.log_probs["train"], labels, config_of(name)), dict)
+    assert module.title(config_of(name)).startswith("difficulty: ")
+
+
+@over_difficulties
+def test_the_same_seed_gives_the_same_outputs(name: str) -> None:
+    module = plugins.load(PACKAGE, name)
+    first, second = (module.outputs(config_of(name), context()[0]).log_probs for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in ("train", "id_dev"))
+
+
+@over_difficulties
+def test_only_open_in_distribution_data_is_looked_at(name: str) -> None:
+    module, (given, _) = plugins.load(PACKAGE, name), context()
+    expected = module.outputs(config_of(name), given).log_probs
+    fewer = Task(name="words", label_names=LABELS, splits=given.task.splits[:2])
+    again = DifficultyContext(fewer, given.prune_levels, context()[0].fit_dense, seed=0)
+    found = module.outputs(config_of(name), again).log_probs
+    assert all(torch.equal(found[key], expected[key]) for key in ("train", "id_dev"))
+
+
+@over_difficulties
+def test_config_is_a_strict_section(name: str) -> None:
+    config = config_of(name)
+    assert isinstance(config, PluginConfig)
+    assert validate_section(type(config), config.as_dict()) == config
+    with pytest.raises(ConfigError, match="unknown key 'levls'"):
+        config_of(name, levls=[0.5])
+
+
+def test_teacher_errors_judges_no_sample_by_a_model_that_saw_it() -> None:
+    module, (given, trained) = plugins.load(PACKAGE, "teacher_errors"), context()
+    found = module.outputs(config_of("teacher_errors", folds=4), given).log_probs["train"][0]
+    assert len(trained) == 4
+    train = given.task.train
+    for number, rows in enumerate(trained, start=1):
+        held = np.setdiff1d(np.arange(len(train)), rows)
+        np.testing.assert_array_equal(found[held].numpy(), judge(100 + number)(train.take(held)))
+        # Folds keep the labels' shares.
+        share = train.labels[held].mean()
+        assert abs(share - train.labels.mean()) < 0.1
+    held_out = np.concatenate([np.setdiff1d(np.arange(80), rows) for rows in trained])
+    assert sorted(held_out.tolist()) == list(range(80))
+
+
+def test_hypothesis_only_reads_nothing_but_the_second_text() -> None:
+    module, (given, _) = plugins.load(PACKAGE, "hypothesis_only"), context()
+    expected = module.outputs(config_of("hypothesis_only"), given).log_probs["train"]
+    changed = [
+        Split(s.role, s.suite, ["other"] * len(s), s.second, s.labels, s.label_names)
+        for s in given.task.splits
+    ]
+    task = Task(name="words", label_names=LABELS, splits=tuple(changed))
+    again = DifficultyContext(task, given.prune_levels, given.fit_dense, seed=0)
+    found = module.outputs(config_of("hypothesis_only"), again).log_probs["train"]
+    assert torch.equal(found, expected)
+    # The second word decides six of seven labels.
+    hard = module.hard(found, torch.from_numpy(given.task.train.labels))
+    assert float(hard.double().mean()) < 0.25

@@ -1,0 +1,280 @@
+"""smooth, focal, jtt and poe against their formulas written out, and where they meet each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+from torch import Tensor
+
+from rc_core import plugins
+from rc_core.errors import ConfigError, TrialError
+from rc_core.losses._base import LossContext
+from rc_core.losses._soft import soft_target_loss
+from rc_core.losses.focal import focal_loss, focal_weights
+from rc_core.losses.jtt import jtt_weights, weighted_loss
+from rc_core.losses.poe import product_loss
+from rc_core.losses.vanilla import vanilla_loss
+from rc_core.schema import validate_section
+
+N, B, C = 24, 7, 3
+CHOSEN = torch.tensor([3, 1, 4, 15, 9, 2, 6])
+
+
+def random(*shape: int, seed: int) -> Tensor:
+    return 2 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def loss_of(name: str, **values: Any) -> Any:
+    module = plugins.load("rc_core.losses", name)
+    return module.Loss(validate_section(module.Config, {"name": name, **values}))
+
+
+def context(**replaced: Any) -> LossContext:
+    given: dict[str, Any] = {
+        "labels": torch.arange(N) % C,
+        "teacher_log_probs": random(N, C, seed=1).log_softmax(-1),
+        "difficulty": random(N, seed=2).abs().double(),
+        "expert_log_probs": random(N, C, seed=3).log_softmax(-1),
+        "first_stage_log_probs": random(N, C, seed=4).log_softmax(-1),
+        "generator": torch.Generator().manual_seed(0),
+    }
+    return LossContext(**(given | replaced))
+
+
+def value_of(name: str, given: LossContext | None = None, **values: Any) -> float:
+    given = given or context()
+    loss = loss_of(name, **values)
+    rows = {key: table[CHOSEN] for key, table in loss.rows(given).items()}
+    return float(loss(LOGITS, given.labels[CHOSEN], rows))
+
+
+LOGITS = random(B, C, seed=9)
+LABELS = context().labels[CHOSEN]
+Q = softmax(LOGITS.double().numpy(), axis=1)
+
+
+def cross_entropies(probabilities: Any = Q) -> Any:
+    return -np.log(probabilities[np.arange(B), LABELS.numpy()])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+def test_focal_is_the_formula_with_mean_weight_one(gamma: float) -> None:
+    right = Q[np.arange(B), LABELS.numpy()]
+    weights = (1 - right) ** gamma
+    weights /= weights.mean()
+    expected = (weights * cross_entropies()).mean()
+    assert float(focal_loss(LOGITS, LABELS, gamma=gamma)) == pytest.approx(expected, rel=1e-5)
+    found = focal_weights(LOGITS.log_softmax(-1), LABELS, gamma=gamma)
+    assert float(found.mean()) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_focal_weights_carry_no_gradient() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    (found,) = torch.autograd.grad(focal_loss(logits, LABELS, gamma=2.0), logits)
+    weights = focal_weights(LOGITS.log_softmax(-1), LABELS, gamma=2.0)
+    onehot = torch.nn.functional.one_hot(LABELS, C)
+    torch.testing.assert_close(found, weights[:, None] * (LOGITS.softmax(-1) - onehot) / B)
+
+
+def test_focal_of_certain_samples_is_no_nan() -> None:
+    logits = torch.tensor([[200.0, 0.0, 0.0], [0.0, 300.0, 0.0]], requires_grad=True)
+    value = focal_loss(logits, torch.tensor([0, 1]), gamma=2.0)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.item() == 0.0 and bool(torch.isfinite(gradient).all())
+
+
+def test_focal_without_gamma_is_vanilla() -> None:
+    assert value_of("focal", gamma=0.0) == pytest.approx(value_of("vanilla"), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("errors", "up_weight", "expected"),
+    [
+        ([True, False, False, False], 2.0, [1.6, 0.8, 0.8, 0.8]),
+        ([True, True], 2.0, [1.0, 1.0]),
+        ([False, False], 2.0, [1.0, 1.0]),
+        ([True, False], 0.5, [2 / 3, 4 / 3]),
+        ([True, False], 1.0, [1.0, 1.0]),
+        ([True], 9.0, [1.0]),
+    ],
+)
+def test_jtt_weights_by_hand(errors: list[bool], up_weight: float, expected: list[float]) -> None:
+    found = jtt_weights(torch.tensor(errors), up_weight=up_weight)
+    assert found.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_jtt_weighs_the_first_stage_s_errors() -> None:
+    given = context()
+    first = given.first_stage_log_probs
+    assert first is not None
+    wrong = (first.argmax(1) != given.labels).numpy()
+    weights = np.where(wrong, 3.0, 1.0)
+    weights /= weights.mean()
+    expected = (weights[CHOSEN.numpy()] * cross_entropies()).mean()
+    assert value_of("jtt", given, up_weight=3.0) == pytest.approx(expected, rel=1e-5)
+    assert given.report["errors"] == pytest.approx(wrong.mean())
+    assert "warning" not in given.report
+
+
+def test_jtt_without_errors_warns_and_is_vanilla() -> None:
+    perfect = torch.nn.functional.one_hot(torch.arange(N) % C, C).float().mul(5).log_softmax(-1)
+    given = context(first_stage_log_probs=perfect)
+    assert value_of("jtt", given) == pytest.approx(value_of("vanilla"), rel=1e-6)
+    assert "comes close to vanilla" in given.report["warning"]
+
+
+def test_jtt_with_weight_one_is_vanilla() -> None:
+    assert value_of("jtt", up_weight=1.0) == pytest.approx(value_of("vanilla"), rel=1e-6)
+    weights = torch.ones(B)
+    torch.testing.assert_close(weighted_loss(LOGITS, LABELS, weights), vanilla_loss(LOGITS, LABELS))
+
+
+@pytest.mark.parametrize("degree", [0.2, 0.9, 1.0])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_smooth_is_distillation_from_powers_of_the_teacher(degree: float, weight: float) -> None:
+    given = context()
+    assert given.teacher_log_probs is not None
+    p = given.teacher_log_probs[CHOSEN].double().exp().numpy() ** degree
+    s = p / p.sum(1, keepdims=True)
+    soft = (s * (np.log(s) - np.log(Q))).sum(1).mean()
+    expected = (1 - weight) * cross_entropies().mean() + weight * soft
+    found = value_of("smooth", given, degree=degree, **{"lambda": weight})
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_smooth_of_degree_one_is_distil_and_rmc_with_equal_scores_is_too() -> None:
+    expected = value_of("distil")
+    assert value_of("smooth", degree=1.0) == pytest.approx(expected, rel=1e-6)
+    equal = context(difficulty=torch.ones(N, dtype=torch.float64))
+    assert value_of("rmc", equal, alpha=0.2) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_temperature_softens_both_sides(temperature: float) -> None:
+    targets = random(B, C, seed=5)
+    p = softmax(targets.double().numpy() / temperature, axis=1)
+    log_q = log_softmax(LOGITS.double().numpy() / temperature, axis=1)
+    soft = temperature**2 * (p * (np.log(p) - log_q)).sum(1).mean()
+    expected = 0.3 * cross_entropies().mean() + 0.7 * soft
+    found = soft_target_loss(
+        LOGITS, LABELS, targets.log_softmax(-1), weight=0.7, temperature=temperature
+    )
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0, 3.0])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_poe_is_the_product_written_out(beta: float, weight: float) -> None:
+    given = context()
+    assert given.expert_log_probs is not None and given.teacher_log_probs is not None
+    b = given.expert_log_probs[CHOSEN].double().exp().numpy()
+    product = Q * b**beta
+    product /= product.sum(1, keepdims=True)
+    p = given.teacher_log_probs[CHOSEN].double().exp().numpy()
+    soft = (p * (np.log(p) - np.log(Q))).sum(1).mean()
+    expected = (1 - weight) * cross_entropies(product).mean() + weight * soft
+    found = value_of("poe", given, beta=beta, **{"lambda": weight})
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_poe_gradient_is_that_of_the_product() -> None:
+    expert = random(B, C, seed=3).log_softmax(-1)
+    logits = LOGITS.clone().requires_grad_()
+    (found,) = torch.autograd.grad(product_loss(logits, LABELS, expert, beta=0.7), logits)
+    product = (LOGITS.log_softmax(-1) + 0.7 * expert).softmax(-1)
+    onehot = torch.nn.functional.one_hot(LABELS, C)
+    torch.testing.assert_close(found, (product - onehot) / B)
+
+
+def test_poe_with_an_expert_that_knows_nothing_is_plain() -> None:
+    uniform = context(expert_log_probs=torch.full((N, C), -np.log(C)))
+    assert value_of("poe", uniform, **{"lambda": 0.0}) == pytest.approx(value_of("vanilla"))
+    assert value_of("poe", beta=0.0, **{"lambda": 0.9}) == pytest.approx(value_of("distil"))
+
+
+def test_poe_learns_less_from_what_the_expert_knows() -> None:
+    certain = torch.full((B, C), -9.0)
+    certain[torch.arange(B), LABELS] = 0.0
+    zero = torch.zeros(B, C, requires_grad=True)
+    sizes = []
+    for expert in (certain.log_softmax(-1), (-certain).log_softmax(-1)):
+        (gradient,) = torch.autograd.grad(product_loss(zero, LABELS, expert, beta=1.0), zero)
+        sizes.append(float(gradient.abs().sum()))
+    assert sizes[0] < 1e-3 < sizes[1]
+
+
+def test_poe_survives_an_expert_that_is_certain() -> None:
+    expert = torch.full((N, C), -torch.inf)
+    expert[:, 0] = 0.0
+    given = context(expert_log_probs=expert)
+    value = value_of("poe", given, beta=5.0)
+    assert np.isfinite(value)
+    assert given.report["expert"]["entropy"] == 0.0
+    assert given.report["expert"]["accuracy"] == pytest.approx(1 / C)
+
+
+def test_poe_shuffled_has_the_same_experts_on_other_samples() -> None:
+    plain, shuffled = (
+        loss_of("poe", shuffled=flag).rows(context())["expert"] for flag in (False, True)
+    )
+    assert not torch.allclose(plain, shuffled)
+    torch.testing.assert_close(plain.sum(1).sort().values, shuffled.sum(1).sort().values)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("poe", "expert_log_probs"),
+        ("jtt", "first_stage_log_probs"),
+        ("smooth", "teacher_log_probs"),
+    ],
+)
+def test_missing_or_diverged_inputs_are_named(name: str, field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        loss_of(name).rows(context(**{field: None}))
+    with pytest.raises(ValueError, match=field):
+        loss_of(name).rows(context(**{field: random(N - 1, C, seed=0)}))
+    bad = random(N, C, seed=0)
+    bad[4, 1] = torch.nan
+    with pytest.raises(TrialError, match="NaN or infinite"):
+        loss_of(name).rows(context(**{field: bad}))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "where"),
+    [
+        ("focal", {"gamma": -1.0}, "gamma"),
+        ("smooth", {"degree": 0.0}, "degree"),
+        ("smooth", {"degree": 1.5}, "degree"),
+        ("jtt", {"up_weight": 0.0}, "up_weight"),
+        ("jtt", {"first_epochs": 0.0}, "first_epochs"),
+        ("poe", {"beta": -0.1}, "beta"),
+        ("poe", {"expert": {"level": 1.0}}, "level"),
+        ("poe", {"expert": "hypothesis"}, "expert"),
+        ("poe", {"expert": {"levle": 0.5}}, "levle"),
+        ("distil", {"temperature": 0.0}, "temperature"),
+    ],
+)
+def test_bad_settings_are_refused(name: str, values: dict[str, Any], where: str) -> None:
+    with pytest.raises(ConfigError, match=where):
+        loss_of(name, **values)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "label"),
+    [
+        ("focal", {}, "focal"),
+        ("focal", {"gamma": 5.0}, "focal gamma=5"),
+        ("smooth", {"degree": 0.6, "lambda": 0.5}, "smooth lambda=0.5 degree=0.6"),
+        ("jtt", {"up_weight": 4.0}, "jtt up_weight=4"),
+        ("poe", {}, "poe expert=0.75"),
+        ("poe", {"expert": {"level": 0.5}, "beta": 0.25}, "poe expert=0.5 beta=0.25"),
+        ("poe", {"expert": "hypothesis_only"}, "poe expert=hypothesis_only"),
+    ],
+)
+def test_labels_say_what_differs(name: str, values: dict[str, Any], label: str) -> None:
+    assert loss_of(name, **values).config.label() == label

@@ -1,0 +1,93 @@
+"""Lines that need no model: tasks whose answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rc_core.data import shortcut_nli
+from rc_core.data._overlap import (
+    overlap,
+    overlap_duplicates,
+    overlap_entails,
+    overlap_entails_or_neutral,
+)
+from rc_core.data._task import Role, Split, Task
+from rc_core.metrics._floors import floors
+from tests.rc_core._data import LABELS, split
+
+
+def task(*others: Split) -> Task:
+    return Task(name="words", label_names=LABELS, splits=(split(200, 0), *others))
+
+
+def test_a_bag_of_words_solves_what_words_decide() -> None:
+    found = floors(task(split(60, 1, "id_dev"), split(60, 2, "ood_dev")), ("id_dev", "ood_dev"))
+    assert set(found) == {"id_dev", "ood_dev"}
+    assert found["id_dev"]["bag_of_words"] == 1.0
+    assert found["id_dev"]["chance"] == pytest.approx(0.5)
+    assert "heuristic" not in found["id_dev"]
+
+
+def test_majority_is_train_s_and_judged_on_the_role() -> None:
+    train, dev = split(200, 0), split(60, 1, "id_dev")
+    rare = replace(train, labels=np.where(np.arange(200) < 150, 1, train.labels))
+    found = floors(Task("words", LABELS, (rare, dev)), ("id_dev",))
+    assert found["id_dev"]["majority"] == pytest.approx((dev.labels == 1).mean())
+
+
+def test_only_the_headline_counts_and_suites_weigh_by_size() -> None:
+    whole, part = split(40, 1, "ood_dev"), split(20, 2, "ood_dev")
+    seen = ["seen"] * 30 + ["unseen"] * 10
+    whole = replace(whole, slices={"seen": seen}, headline=("seen", "unseen"))
+    part = replace(part, suite="other")
+    found = floors(task(whole, part), ("ood_dev",))["ood_dev"]["majority"]
+    majority = int(np.bincount(split(200, 0).labels).argmax())
+    labels = np.concatenate([whole.labels[30:], part.labels])
+    assert found == pytest.approx((labels == majority).mean())
+
+
+def test_labels_that_a_suite_merges_or_lacks() -> None:
+    names = ("entailment", "neutral", "contradiction")
+    train = replace(split(90, 0), labels=np.arange(90) % 3, label_names=names)
+    suite = replace(
+        split(30, 1, "ood_dev"),
+        labels=np.arange(30) % 2,
+        label_names=("entailment", "not"),
+        merge={"neutral": "not", "contradiction": "not"},
+    )
+    lacking = replace(split(30, 1, "ood_dev"), labels=np.arange(30) % 2, label_names=names[:2])
+    for given, chance in ((suite, 0.5 * (1 / 3 + 2 / 3)), (lacking, 1 / 3)):
+        found = floors(Task("nli", names, (train, given)), ("ood_dev",))
+        assert found["ood_dev"]["chance"] == pytest.approx(chance)
+
+
+def test_shortcut_nli_has_no_way_out_by_words() -> None:
+    config = shortcut_nli.Config(name="shortcut_nli", train_size=1_500, dev_size=300)
+    roles: tuple[Role, ...] = ("id_dev", "ood_dev")
+    found = floors(shortcut_nli.load(config), roles)
+    # The rule is right in distribution but for the conflicting pairs, and says nothing outside.
+    assert found["ood_dev"]["heuristic"] == 0.5 and found["id_dev"]["heuristic"] > 0.85
+    assert found["ood_dev"]["bag_of_words"] < 0.8
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("The cat saw the dog.", "the dog saw", True),
+        ("The cat saw the dog.", "the dogs", False),
+        ("a b", "", True),
+        ("", "a", False),
+    ],
+)
+def test_overlap(first: str, second: str, expected: bool) -> None:
+    assert overlap(first, second) is expected
+    assert (overlap_entails(first, second) == "entailment") is expected
+    assert (overlap_entails_or_neutral(first, second) == "entailment") is expected
+
+
+def test_duplicates_share_all_words() -> None:
+    assert overlap_duplicates("a b c", "C b A?") == "duplicate"
+    assert overlap_duplicates("a b c", "a b") == "not_duplicate"

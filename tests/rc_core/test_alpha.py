@@ -1,0 +1,79 @@
+"""`alpha: auto`: the rule on made-up evidence, and one real choice on a tiny encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rc_core.alpha import ALPHAS, alpha_key, alpha_title, best_alpha, resolve
+from rc_core.config import TrialConfig, decode
+from rc_core.record import TrialFolder
+from rc_core.trial import run_trial
+from rc_core.workspace import Workspace
+
+BASE: dict[str, Any] = {
+    "model": "tiny:bert",
+    "task": {"name": "shortcut_nli", "train_size": 120, "dev_size": 120, "test_size": 120},
+    "training": {"epochs": 1, "learning_rate": 1e-3, "rungs": 1, "precision": "fp32"},
+    "compression": {"name": "magnitude", "sparsity": 0.6},
+    "loss": {"name": "rmc", "alpha": "auto", "lambda": 0.5},
+    "difficulty": {"name": "loss_variance", "levels": [0.3, 0.8]},
+}
+
+
+def config(**changes: Any) -> TrialConfig:
+    return decode({**BASE, **changes})
+
+
+def evidence(*rows: tuple[float, float, float]) -> list[dict[str, float]]:
+    names = ("alpha", "id_dev/accuracy", "relative_robustness")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (evidence((0.1, 0.90, 0.2), (0.5, 0.90, 0.1), (0.9, 0.90, 0.3)), 0.5),
+        # The most robust one has lost more than 0.5 points.
+        (evidence((0.1, 0.894, 0.0), (0.5, 0.90, 0.1), (0.9, 0.90, 0.3)), 0.5),
+        # Exactly 0.5 points is within.
+        (evidence((0.1, 0.895, 0.0), (0.5, 0.90, 0.1)), 0.1),
+        # Of equal ones the larger.
+        (evidence((0.1, 0.90, 0.1), (0.5, 0.90, 0.1)), 0.5),
+        (evidence((0.3, 0.5, -0.2)), 0.3),
+    ],
+)
+def test_best_alpha_is_the_most_robust_near_the_best(
+    rows: list[dict[str, float]], expected: float
+) -> None:
+    assert best_alpha(rows) == expected
+
+
+def test_alpha_is_chosen_once_and_its_evidence_recorded(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "artifacts")
+    record = run_trial(config(), workspace, TrialFolder(tmp_path / "a"), trial_id="a")
+    found = record.loss["alpha"]
+    assert [row["alpha"] for row in found["evidence"]] == list(ALPHAS)
+    assert found["chosen"] == best_alpha(found["evidence"])
+    assert record.config["loss"]["alpha"] == "auto" and "alpha" in record.artifacts
+    # The trial is the one with the chosen alpha written out.
+    explicit = config(loss=BASE["loss"] | {"alpha": found["chosen"]})
+    other = run_trial(explicit, workspace, TrialFolder(tmp_path / "b"), trial_id="b")
+    assert other.metrics == record.metrics
+    # Another seed of the same sweep shares the choice.
+    seeded = config(training=BASE["training"] | {"seed": 7}, teacher={"seed": 0})
+    assert alpha_key(seeded, workspace).key == alpha_key(config(), workspace).key
+    resolved, _ = resolve(seeded, workspace)
+    assert resolved.loss.as_dict()["alpha"] == found["chosen"]
+    assert "9 trainings of magnitude-60" in alpha_title(config())
+
+
+def test_another_compression_may_be_named_for_the_choice(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    on = {"name": "student", "num_layers": 2}
+    wanted = config(loss=BASE["loss"] | {"alpha_on": on})
+    assert "9 trainings of student-2" in alpha_title(wanted)
+    smaller = config(loss=BASE["loss"] | {"alpha_on": on}, compression={"name": "dense"})
+    assert alpha_key(wanted, workspace).key == alpha_key(smaller, workspace).key

@@ -1,0 +1,137 @@
+"""Shared estimates on a tiny encoder: levels one by one, experts, the first stage of JTT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rc_core.config import TrialConfig, decode
+from rc_core.estimates import (
+    build_expert,
+    difficulty,
+    difficulty_artifact,
+    expert_log_probs,
+    expert_of,
+    first_stage_artifact,
+    first_stage_log_probs,
+)
+from rc_core.preparation import steps
+from rc_core.stages import level_artifact, load_outputs
+from rc_core.workspace import Workspace
+
+BASE: dict[str, Any] = {
+    "model": "tiny:bert",
+    "task": {"name": "shortcut_nli", "train_size": 160, "dev_size": 120, "test_size": 120},
+    "training": {"epochs": 2, "learning_rate": 1e-3, "rungs": 1, "precision": "fp32"},
+    "compression": {"name": "magnitude", "sparsity": 0.6},
+    "loss": {"name": "rmc", "alpha": 0.3},
+    "difficulty": {"name": "loss_variance", "levels": [0.3, 0.8]},
+}
+
+
+def config(**changes: Any) -> TrialConfig:
+    return decode({**BASE, **changes})
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    yield Workspace(tmp_path_factory.mktemp("artifacts"))
+
+
+def kinds(wanted: TrialConfig, workspace: Workspace) -> list[str]:
+    return [step.key.kind for step in steps(wanted, workspace)]
+
+
+def test_independent_levels_are_artifacts_that_may_be_built_side_by_side(
+    workspace: Workspace,
+) -> None:
+    wanted = config(difficulty=BASE["difficulty"] | {"mode": "independent"})
+    found = steps(wanted, workspace)
+    assert [step.key.kind for step in found].count("pruned_level") == 2
+    assert {step.group for step in found if step.key.kind == "pruned_level"} == {"levels"}
+    for step in found:
+        step.build()
+    stacked = load_outputs(difficulty_artifact(wanted, workspace)).log_probs["train"]
+    for i, level in enumerate((0.3, 0.8)):
+        single = level_artifact(wanted, workspace, level)
+        assert not single.built
+        assert torch.equal(load_outputs(single).log_probs["train"][0], stacked[i])
+
+
+def test_both_ways_report_their_cost_and_their_rank_correlation(workspace: Workspace) -> None:
+    from scipy.stats import spearmanr
+
+    both = config(difficulty=BASE["difficulty"] | {"mode": "both"})
+    report = difficulty(both, workspace).report
+    gradual = difficulty(config(), workspace).scores
+    independent = difficulty(
+        config(difficulty=BASE["difficulty"] | {"mode": "independent"}), workspace
+    ).scores
+    expected = spearmanr(gradual.numpy(), independent.numpy()).statistic
+    assert report["independent"]["rank_correlation"] == pytest.approx(expected, abs=1e-6)
+    assert report["gradual_seconds"] > 0 and report["independent_seconds"] > 0
+    assert torch.equal(difficulty(both, workspace).scores, gradual)
+
+
+def test_difficulty_report_says_what_the_levels_and_other_estimates_say(
+    workspace: Workspace,
+) -> None:
+    for step in steps(config(), workspace):
+        step.build()
+    found = difficulty(config(), workspace)
+    task = workspace.data(config()).task
+    assert found.scores.shape == (len(task.train),)
+    assert found.hard_id_dev.sum() == len(task.id_dev) // 2
+    assert sum(found.report["variance_share"].values()) == pytest.approx(1.0)
+    assert set(found.report["variance_share"]) == {"0.3", "0.8"}
+    conflicting = task.bias_conflicting
+    assert conflicting is not None
+    assert found.report["mean_score"]["conflicting"] == pytest.approx(
+        float(found.scores[torch.from_numpy(conflicting)].mean())
+    )
+    agreed = found.report["hypothesis_only"]
+    assert 0 <= agreed["agreement"] <= 1 and 0 <= agreed["by_chance"] <= 1
+
+
+def test_an_expert_among_the_levels_is_the_milestone_of_that_run(workspace: Workspace) -> None:
+    wanted = config(loss={"name": "poe", "expert": {"level": 0.8}})
+    assert expert_of(wanted, workspace)[0].kind == "difficulty"
+    outputs = load_outputs(difficulty_artifact(wanted, workspace)).log_probs["train"]
+    assert torch.equal(expert_log_probs(wanted, workspace), outputs[1])
+
+
+def test_any_other_expert_level_is_pruned_by_itself(workspace: Workspace) -> None:
+    wanted = config(loss={"name": "poe", "expert": {"level": 0.75}})
+    assert kinds(wanted, workspace) == ["teacher", "teacher_log_probs", "pruned_level"]
+    artifact = build_expert(wanted, workspace)
+    assert torch.equal(
+        expert_log_probs(wanted, workspace), load_outputs(artifact).log_probs["train"][0]
+    )
+
+
+def test_a_hypothesis_only_expert_needs_no_pruning(workspace: Workspace) -> None:
+    wanted = config(loss={"name": "poe", "expert": "hypothesis_only"})
+    assert kinds(wanted, workspace) == ["teacher", "teacher_log_probs", "difficulty"]
+    task = workspace.data(wanted).task
+    log_probs = expert_log_probs(wanted, workspace)
+    assert log_probs.shape == (len(task.train), 2)
+    np.testing.assert_allclose(log_probs.exp().sum(-1).numpy(), 1.0, atol=1e-5)
+
+
+def test_first_stage_is_trained_for_its_own_epochs(workspace: Workspace) -> None:
+    short, long = (config(loss={"name": "jtt", "first_epochs": epochs}) for epochs in (0.5, 2.0))
+    assert kinds(short, workspace) == ["teacher", "first_stage"]
+    first, second = first_stage_log_probs(short, workspace), first_stage_log_probs(long, workspace)
+    assert first.shape == second.shape and not torch.allclose(first, second)
+    assert not first_stage_artifact(short, workspace).built
+
+
+def test_teacher_errors_drive_rmc_as_well(workspace: Workspace) -> None:
+    wanted = config(difficulty={"name": "teacher_errors", "epochs": 0.5})
+    found = difficulty(wanted, workspace)
+    assert found.report["name"] == "teacher_errors" and "train_accuracy" in found.report
+    assert float(found.scores.min()) >= 0 and float(found.scores.max()) <= 1
