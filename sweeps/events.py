@@ -58,6 +58,21 @@ class SweepEvents:
             },
         )
 
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Tell of trials that ended after an earlier driver was killed: their records are there."""
+        told: dict[str, set[str]] = {"trial_started": set(), "trial_ended": set()}
+        for event in self._outbox.events():
+            if event["kind"] in told:
+                told[event["kind"]].add(event["trial_id"])
+        for record in list(self._records.values()):
+            if record.status == "running" or record.id in told["trial_ended"]:
+                continue
+            if record.id not in told["trial_started"]:
+                self.trial_started(record)
+            self.trial_ended(record)
+
     def trial_started(self, record: TrialRecord) -> None:
         """A trial that has a record already (the reference)."""
         self._start(record.id, record.name, record.config, reference=record.reference)

@@ -14,7 +14,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,6 +75,13 @@ class Outbox:
                 offset += len(line)
                 found.append((json.loads(line), offset))
         return found
+
+    def events(self) -> Iterator[Event]:
+        """Yield every event, delivered or not, oldest first."""
+        offset = 0
+        while batch := self.read(offset):
+            yield from (event for event, _ in batch)
+            offset = batch[-1][1]
 
     @property
     def delivered(self) -> int:
