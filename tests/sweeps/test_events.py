@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.events import SweepEvents
@@ -16,12 +18,20 @@ RAW: dict[str, Any] = {
     "model": "tiny:bert",
     "compression": {"name": "student", "num_layers": 2},
     "space": {"loss.name": {"choice": ["vanilla", "distil"]}},
-    # Nobody listens there: events stay in the outbox.
-    "tracking": {"uri": "http://127.0.0.1:9"},
 }
 
 
-def test_trials_that_ended_unseen_are_told_once(tmp_path: Path) -> None:
+class NoDrain:
+    """Delivers nothing, so that the outbox keeps every event."""
+
+    def __init__(self, outbox: Outbox, connect: Any) -> None:
+        pass
+
+
+def test_trials_that_ended_unseen_are_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.events.Drain", NoDrain)
     sweep = SweepConfig(RAW)
     folder = SweepFolder.create(tmp_path, "killed", "killed")
     folder.write_config(sweep.as_dict())

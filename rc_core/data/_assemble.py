@@ -1,0 +1,79 @@
+"""From the splits of a public data set to a checked task: overlap, id_dev, limits, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rc_core.data._splits import carve_id_dev, remove_overlap, stratified_sample
+from rc_core.data._task import ROLES, Split, Task, check_split, check_task
+from rc_core.errors import DataError, Problem
+
+
+def assemble(
+    name: str,
+    label_names: tuple[str, ...],
+    splits: Sequence[Split],
+    *,
+    seed: int,
+    limit: int | None,
+    allow_overlap: bool,
+    notes: dict[str, float],
+    heuristic: Callable[[str, str], str] | None = None,
+) -> Task:
+    """Return the task: overlap removed and counted, id_dev carved from train, train limited.
+
+    Args:
+        splits: every role but id_dev.
+        seed: of carving id_dev and of the limit.
+        limit: keep this many training samples (the labels' shares kept); None keeps all.
+
+    Raises:
+        DataError: an empty text, one label only, too much overlap.
+    """
+    problems: list[Problem] = []
+    for split in splits:
+        problems += check_split(split, label_names)
+    if problems:
+        raise DataError(problems)
+    kept, removed, problems = remove_overlap(splits, allow=allow_overlap)
+    if problems:
+        raise DataError(problems)
+    notes |= {f"removed_overlap/{key}": count for key, count in removed.items()}
+    train = next(split for split in kept if split.role == "train")
+    others = [split for split in kept if split.role != "train"]
+    train, id_dev = carve_id_dev(train, np.random.default_rng([seed, 0]))
+    notes[f"carved/{id_dev.name}"] = len(id_dev)
+    if limit is not None and limit < len(train):
+        notes[f"left_out_by_limit/{train.name}"] = len(train) - limit
+        generator = np.random.default_rng([seed, 1])
+        train = train.take(stratified_sample(train.labels, limit, generator))
+    ordered = sorted([train, id_dev, *others], key=lambda split: ROLES.index(split.role))
+    return check_task(
+        Task(
+            name=name,
+            label_names=label_names,
+            splits=tuple(ordered),
+            notes=notes,
+            heuristic=heuristic,
+        )
+    )
+
+
+def limited(split: Split, size: int | None, *, seed: int, by: str | None = None) -> Split:
+    """Return a seeded sample of a split: the shares of its labels, or of a slice's values, kept.
+
+    Args:
+        split: of N samples.
+        size: at most; None or at least N keeps all.
+        seed: of the sample.
+        by: name of a slice.
+    """
+    if size is None or size >= len(split):
+        return split
+    groups = split.labels
+    if by is not None:
+        groups = np.unique(np.array(split.slices[by]), return_inverse=True)[1].astype(np.int64)
+    rows = stratified_sample(groups, size, np.random.default_rng([seed, 2]))
+    return split.take(rows)

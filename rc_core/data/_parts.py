@@ -1,0 +1,251 @@
+"""Named parts of a public data set: a local file, or a pinned revision on a data hub.
+
+A part says where its rows are in both forms; the task's `data_dir` decides which is read. Labels
+are checked against what the file or the hub says they mean, never assumed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from rc_core.data._sources import SUFFIXES, label_ids, raw_label, read_columns, texts
+from rc_core.errors import DataError, Problem
+from rc_core.schema import Section
+
+
+class Part(Section):
+    """Where one file of a task is; any key may be overridden by itself.
+
+    Attributes:
+        file: below `data_dir`, or an absolute path, which is read with or without `data_dir`.
+        text: its two text columns.
+        label: its label column.
+        hub: data set id on the hub, null where there is none to name.
+        subset: the hub's configuration.
+        split: the hub's split.
+        revision: commit or branch on the hub; null takes the newest (not reproducible).
+        hub_text: the two text columns there.
+        hub_label: the label column there.
+    """
+
+    file: str
+    text: tuple[str, str] = ("sentence1", "sentence2")
+    label: str = "label"
+    hub: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    hub_text: tuple[str, str] = ("sentence1", "sentence2")
+    hub_label: str = "label"
+
+    @field_validator("file")
+    @classmethod
+    def _check_file(cls, value: str) -> str:
+        if Path(value).suffix.lower() not in SUFFIXES:
+            raise ValueError(f"must be a file that ends in one of {', '.join(SUFFIXES)}")
+        return value
+
+
+def overriding(default: Part) -> Callable[[Any], Any]:
+    """Return a validator that takes the keys given over those of `default`."""
+
+    def merged(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"file": value}
+        if isinstance(value, Mapping):
+            # As YAML gives it: tuples are lists there.
+            return default.model_dump() | dict(value)
+        return value
+
+    return merged
+
+
+# Other words for the same: PAWS calls QQP's duplicates paraphrases.
+_SAME = {"paraphrase": "duplicate", "notparaphrase": "notduplicate"}
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_IN_ADDRESS = re.compile(r"@([0-9a-f]{40})/")
+
+DataDir = Annotated[str | None, Field(min_length=1)]
+
+
+def absolute(value: str | None) -> str | None:
+    """Return a folder made absolute: workers, and a later `test`, run elsewhere."""
+    return None if value is None else str(Path(value).expanduser().absolute())
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a part.
+
+    Attributes:
+        first: N texts.
+        second: N texts.
+        labels: ids into the label map's names.
+        extra: further columns as texts.
+        dropped: rows whose label was to be dropped.
+    """
+
+    first: list[str]
+    second: list[str]
+    labels: NDArray[np.int64]
+    extra: dict[str, list[str]]
+    dropped: int
+
+
+def read_part(
+    part: Part,
+    data_dir: str | None,
+    labels: Mapping[str, str],
+    *,
+    drop: Sequence[str] = (),
+    extra: Sequence[str] = (),
+) -> Rows:
+    """Read a part.
+
+    Args:
+        part: where it is.
+        data_dir: folder of local files, None for the hub.
+        labels: raw label -> name; both integers and names may stand as raw labels.
+        drop: raw labels whose rows are left out.
+        extra: further columns to read, the same name in both forms.
+
+    Raises:
+        DataError: the file, the data set, a column is missing; a label is unknown, or means
+            something else there.
+    """
+    path = Path(part.file).expanduser()
+    if data_dir is not None or path.is_absolute():
+        return _local(
+            part, path if data_dir is None else Path(data_dir) / path, labels, drop, extra
+        )
+    if part.hub is None:
+        raise DataError(
+            Problem(
+                part.file,
+                "no data hub carries this part in a form that can be named here; give its file as "
+                "an absolute path, or a data_dir that holds it",
+            )
+        )
+    return _hub(part, labels, drop, extra)
+
+
+def _local(
+    part: Part, path: Path, labels: Mapping[str, str], drop: Sequence[str], extra: Sequence[str]
+) -> Rows:
+    columns = read_columns(path, [*part.text, part.label, *extra])
+    if path.suffix.lower() == ".parquet":
+        _check_meaning(str(path), _parquet_names(path), labels)
+    return _rows(path, columns, part.text, part.label, labels, drop, extra)
+
+
+def _hub(part: Part, labels: Mapping[str, str], drop: Sequence[str], extra: Sequence[str]) -> Rows:
+    # Imported late: local data needs no `datasets`.
+    import datasets
+
+    where = f"{part.hub}{f'/{part.subset}' if part.subset else ''}@{part.revision or 'newest'}"
+    try:
+        found = datasets.load_dataset(
+            part.hub, part.subset, split=part.split, revision=part.revision
+        )
+    except (OSError, ValueError, RuntimeError, LookupError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(
+            Problem(
+                where,
+                f"split '{part.split}' could not be had from the data hub ({reason}); check the "
+                "id, the revision and the network, or give local files with data_dir",
+            )
+        ) from error
+    _check_revision(where, part.revision, found.info.download_checksums or {})
+    wanted = [*part.hub_text, part.hub_label, *extra]
+    missing = [name for name in wanted if name not in found.column_names]
+    if missing:
+        raise DataError(
+            Problem(where, f"must have the columns {missing}, but has {found.column_names}")
+        )
+    names = getattr(found.features[part.hub_label], "names", None)
+    _check_meaning(where, dict(enumerate(names)) if names else {}, labels)
+    columns = {name: list(found[name]) for name in wanted}
+    return _rows(Path(where), columns, part.hub_text, part.hub_label, labels, drop, extra)
+
+
+def _check_revision(where: str, revision: str | None, checksums: Mapping[str, Any]) -> None:
+    """Check that what was loaded is the commit asked for. Raises DataError.
+
+    Where a hub does not know a revision, `datasets` falls back on any other one in its cache.
+    """
+    if revision is None or not _COMMIT.fullmatch(revision):
+        return
+    found = {match[1] for key in checksums if (match := _IN_ADDRESS.search(key))}
+    if found and revision not in found:
+        raise DataError(
+            Problem(
+                where,
+                f"the data hub does not have this revision; the local cache holds {sorted(found)}; "
+                "check the id, the revision and the network",
+            )
+        )
+
+
+def _rows(
+    path: Path,
+    columns: Mapping[str, list[Any]],
+    text: Sequence[str],
+    label: str,
+    labels: Mapping[str, str],
+    drop: Sequence[str],
+    extra: Sequence[str],
+) -> Rows:
+    rows, ids = label_ids(path, label, columns[label], labels=labels, drop=drop)
+    kept = rows.tolist()
+    first, second = (texts(path, name, [columns[name][i] for i in kept]) for name in text)
+    return Rows(
+        first=first,
+        second=second,
+        labels=ids,
+        extra={name: [str(columns[name][i]) for i in kept] for name in extra},
+        dropped=len(columns[label]) - len(rows),
+    )
+
+
+def _check_meaning(where: str, names: Mapping[Any, str], labels: Mapping[str, str]) -> None:
+    """Check what a file says its labels mean against the map. Raises DataError."""
+    wrong = {
+        raw_label(raw): name
+        for raw, name in names.items()
+        # A hub may name its labels "0" and "1", which says nothing.
+        if raw_label(raw) in labels
+        and raw_label(raw) != name
+        and _plain(labels[raw_label(raw)]) != _plain(name)
+    }
+    if wrong:
+        assumed = {raw: labels[raw] for raw in wrong}
+        raise DataError(
+            Problem(where, f"its labels mean {wrong}, but the map reads them as {assumed}")
+        )
+
+
+def _parquet_names(path: Path) -> dict[Any, str]:
+    metadata = pa.parquet.read_schema(path).metadata or {}
+    found = metadata.get(b"label_names")
+    if found is None:
+        return {}
+    names: dict[Any, str] = json.loads(found)
+    return names
+
+
+def _plain(name: str) -> str:
+    letters = "".join(ch for ch in name.lower() if ch.isalnum())
+    return _SAME.get(letters, letters)

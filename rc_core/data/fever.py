@@ -1,0 +1,163 @@
+"""FEVER claim verification with the symmetric sets out of distribution (Schuster et al. 2019).
+
+First text: evidence, second: claim. train, id_dev: train. id_test: dev. ood_dev: Symmetric v2 dev.
+ood_test: Symmetric v2 test where there is a file, else v1 without the pairs of v2 dev (v1 overlaps
+v2 by half). `labels: [SUPPORTS, REFUTES]` leaves NOT ENOUGH INFO out; with three labels the
+symmetric sets, which know no NOT ENOUGH INFO, are reported with it masked as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field, field_validator
+
+from rc_core.config import PluginConfig
+from rc_core.data._assemble import assemble, limited
+from rc_core.data._parts import DataDir, Part, absolute, overriding, read_part
+from rc_core.data._splits import split_keys
+from rc_core.data._task import Role, Split, Task
+from rc_core.errors import DataError, Problem
+
+NAMES = ("SUPPORTS", "NOT ENOUGH INFO", "REFUTES")
+# Integers as in local files; names as published.
+RAW = {str(i): name for i, name in enumerate(NAMES)} | {name: name for name in NAMES}
+
+# There the columns are exchanged: its `premise` is the claim.
+_TRAIN = Part(
+    file="fever/train.parquet",
+    hub="pietrolesci/nli_fever",
+    split="train",
+    hub_text=("hypothesis", "premise"),
+    hub_label="fever_gold_label",
+)
+_ID_TEST = _TRAIN.model_copy(update={"file": "fever/dev.parquet", "split": "dev"})
+# The symmetric sets are on no hub in a form that could be named: local files only.
+_V2_DEV = Part(file="fever/symmetric_v02_dev.parquet")
+_V2_TEST = Part(file="fever/symmetric_v02_test.parquet")
+_V1 = Part(file="fever/symmetric_v01_generated.parquet")
+
+
+class Config(PluginConfig):
+    """Where the data is, and how much of it.
+
+    Attributes:
+        data_dir: folder of local files; null for the data hub (then the symmetric sets are given
+            as absolute paths).
+        labels: the task's labels: all three, or [SUPPORTS, REFUTES].
+        train, id_test: parts in distribution; keys given override the defaults.
+        symmetric_v2_dev, symmetric_v2_test, symmetric_v1: parts out of distribution.
+        ood_test: `auto` as above; `v2_test`; `v1_rest` (v1 without v2 dev's pairs); `v1_whole`, as
+            in the paper's tables, which shares pairs with ood_dev: for `design: fixed` only, and
+            needs `allow_overlap`.
+        seed: of carving id_dev and of every limit.
+        limit: training samples, the labels' shares kept; null keeps all.
+        test_limit: samples of id_test.
+        allow_overlap: accept that more than 5 % of a split is removed for overlap.
+    """
+
+    name: Literal["fever"] = "fever"
+    data_dir: DataDir = None
+    labels: tuple[str, ...] = NAMES
+    train: Annotated[Part, BeforeValidator(overriding(_TRAIN))] = _TRAIN
+    id_test: Annotated[Part, BeforeValidator(overriding(_ID_TEST))] = _ID_TEST
+    symmetric_v2_dev: Annotated[Part, BeforeValidator(overriding(_V2_DEV))] = _V2_DEV
+    symmetric_v2_test: Annotated[Part, BeforeValidator(overriding(_V2_TEST))] = _V2_TEST
+    symmetric_v1: Annotated[Part, BeforeValidator(overriding(_V1))] = _V1
+    ood_test: Literal["auto", "v2_test", "v1_rest", "v1_whole"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1)] | None = None
+    test_limit: Annotated[int, Field(ge=10)] | None = None
+    allow_overlap: bool = False
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        return absolute(value)
+
+    @field_validator("labels")
+    @classmethod
+    def _check_labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value not in (NAMES, ("SUPPORTS", "REFUTES")):
+            raise ValueError(f"labels must be {list(NAMES)} or [SUPPORTS, REFUTES]")
+        return value
+
+
+def load(config: Config) -> Task:
+    """Read every part. Raises DataError: see `_parts.read_part` and `_assemble.assemble`."""
+    notes: dict[str, float] = {}
+    wanted: list[tuple[Role, str, Part]] = [
+        ("train", "fever", config.train),
+        ("id_test", "fever", config.id_test),
+        ("ood_dev", "symmetric_v2_dev", config.symmetric_v2_dev),
+        ("ood_test", *_test_part(config)),
+    ]
+    splits: list[Split] = []
+    problems: list[Problem] = []
+    for role, suite, part in wanted:
+        try:
+            splits.append(_read(config, role, suite, part, notes))
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
+    train, id_test, ood_dev, ood_test = splits
+    if ood_test.suite == "symmetric_v1_rest":
+        excluded = set(split_keys(ood_dev))
+        rows = [i for i, key in enumerate(split_keys(ood_test)) if key not in excluded]
+        notes[f"excluded/{ood_test.name}"] = len(ood_test) - len(rows)
+        ood_test = ood_test.take(np.array(rows, dtype=np.int64))
+    return assemble(
+        "fever",
+        config.labels,
+        [train, limited(id_test, config.test_limit, seed=config.seed), ood_dev, ood_test],
+        seed=config.seed,
+        limit=config.limit,
+        allow_overlap=config.allow_overlap,
+        notes=notes,
+    )
+
+
+def _test_part(config: Config) -> tuple[str, Part]:
+    which = config.ood_test
+    if which == "auto":
+        which = "v2_test" if _exists(config, config.symmetric_v2_test) else "v1_rest"
+    if which == "v2_test":
+        return "symmetric_v2_test", config.symmetric_v2_test
+    return f"symmetric_{which}", config.symmetric_v1
+
+
+def _exists(config: Config, part: Part) -> bool:
+    return (Path(config.data_dir or "/") / Path(part.file).expanduser()).is_file()
+
+
+def _read(config: Config, role: Role, suite: str, part: Part, notes: dict[str, float]) -> Split:
+    kept = {raw: name for raw, name in RAW.items() if name in config.labels}
+    drop = [raw for raw in RAW if raw not in kept]
+    names = tuple(name for name in NAMES if name in config.labels)
+    rows = read_part(part, config.data_dir, kept, drop=drop)
+    if drop:
+        notes[f"dropped_labels/{role}.{suite}"] = rows.dropped
+    labels = rows.labels
+    if role.startswith("ood") and len(names) == 3:
+        # The symmetric sets have two labels; the third is outside them.
+        names = ("SUPPORTS", "REFUTES")
+        labels = np.array([names.index(NAMES[i]) if NAMES[i] in names else -1 for i in labels])
+        if (labels < 0).any():
+            raise DataError(
+                Problem(
+                    part.file,
+                    f"a symmetric set has SUPPORTS and REFUTES only, but {(labels < 0).sum()} rows "
+                    "are NOT ENOUGH INFO",
+                )
+            )
+    return Split(
+        role=role,
+        suite=suite,
+        first=rows.first,
+        second=rows.second,
+        labels=labels,
+        label_names=names,
+    )

@@ -1,0 +1,117 @@
+"""Duplicate questions (QQP) with PAWS out of distribution (Zhang et al. 2019).
+
+train, id_dev: QQP train. id_test: validation. ood_dev: PAWS-wiki dev. ood_test: PAWS-wiki test,
+and PAWS-qqp where there is a file (it may not be distributed, so no hub has it). Not tried on real
+QQP here: on small files of its shape only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from rc_core.config import PluginConfig
+from rc_core.data._assemble import assemble, limited
+from rc_core.data._overlap import overlap_duplicates
+from rc_core.data._parts import DataDir, Part, absolute, overriding, read_part
+from rc_core.data._task import Role, Split, Task
+from rc_core.errors import DataError, Problem
+
+LABELS = ("not_duplicate", "duplicate")
+_MEANS = {"0": "not_duplicate", "1": "duplicate"}
+
+_TRAIN = Part(
+    file="qqp/train.parquet",
+    hub="nyu-mll/glue",
+    subset="qqp",
+    split="train",
+    revision="bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c",
+    hub_text=("question1", "question2"),
+)
+_ID_TEST = _TRAIN.model_copy(update={"file": "qqp/dev.parquet", "split": "validation"})
+_OOD_DEV = Part(
+    file="paws_wiki/dev.parquet",
+    hub="google-research-datasets/paws",
+    subset="labeled_final",
+    split="validation",
+    revision="161ece9501cf0a11f3e48bd356eaa82de46d6a09",
+)
+_WIKI = _OOD_DEV.model_copy(update={"file": "paws_wiki/test.parquet", "split": "test"})
+_PAWS_QQP = Part(file="paws_qqp/dev_and_test.tsv")
+
+
+class Config(PluginConfig):
+    """Where the data is, and how much of it.
+
+    Attributes:
+        data_dir: folder of local files; null for the data hub.
+        train, id_test, ood_dev, paws_wiki_test, paws_qqp: the parts; keys given override the
+            defaults. paws_qqp is left out where its file is not there.
+        seed: of carving id_dev and of every limit.
+        limit: training samples, the labels' shares kept; null keeps all.
+        ood_dev_limit: samples of ood_dev.
+        test_limit: samples of id_test and of each ood_test suite.
+        allow_overlap: accept that more than 5 % of a split is removed for overlap.
+    """
+
+    name: Literal["qqp"] = "qqp"
+    data_dir: DataDir = None
+    train: Annotated[Part, BeforeValidator(overriding(_TRAIN))] = _TRAIN
+    id_test: Annotated[Part, BeforeValidator(overriding(_ID_TEST))] = _ID_TEST
+    ood_dev: Annotated[Part, BeforeValidator(overriding(_OOD_DEV))] = _OOD_DEV
+    paws_wiki_test: Annotated[Part, BeforeValidator(overriding(_WIKI))] = _WIKI
+    paws_qqp: Annotated[Part, BeforeValidator(overriding(_PAWS_QQP))] = _PAWS_QQP
+    seed: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1)] | None = None
+    ood_dev_limit: Annotated[int, Field(ge=10)] | None = 3_000
+    test_limit: Annotated[int, Field(ge=10)] | None = None
+    allow_overlap: bool = False
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        return absolute(value)
+
+
+def load(config: Config) -> Task:
+    """Read every part. Raises DataError: see `_parts.read_part` and `_assemble.assemble`."""
+    wanted: list[tuple[Role, str, Part, int | None]] = [
+        ("train", "qqp", config.train, None),
+        ("id_test", "qqp", config.id_test, config.test_limit),
+        ("ood_dev", "paws_wiki", config.ood_dev, config.ood_dev_limit),
+        ("ood_test", "paws_wiki", config.paws_wiki_test, config.test_limit),
+    ]
+    own = Path(config.data_dir or "/") / Path(config.paws_qqp.file).expanduser()
+    if own.is_file():
+        wanted.append(("ood_test", "paws_qqp", config.paws_qqp, config.test_limit))
+    splits: list[Split] = []
+    problems: list[Problem] = []
+    for role, suite, part, size in wanted:
+        try:
+            rows = read_part(part, config.data_dir, _MEANS)
+        except DataError as error:
+            problems += error.problems
+            continue
+        split = Split(
+            role=role,
+            suite=suite,
+            first=rows.first,
+            second=rows.second,
+            labels=rows.labels,
+            label_names=LABELS,
+        )
+        splits.append(limited(split, size, seed=config.seed))
+    if problems:
+        raise DataError(problems)
+    return assemble(
+        "qqp",
+        LABELS,
+        splits,
+        seed=config.seed,
+        limit=config.limit,
+        allow_overlap=config.allow_overlap,
+        notes={},
+        heuristic=overlap_duplicates,
+    )
