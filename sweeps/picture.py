@@ -112,7 +112,7 @@ def _draw_lines(axes: Axes, names: Sequence[str], lines: Mapping[str, Mapping[st
         label = f"{NAMES.get(best, best)} {value:.0f} %"
         if i == 0:
             axes.axvline(value, **style)
-            axes.annotate(label, (value, limits[1][0]), xytext=(4, 4), rotation=90,
+            axes.annotate(label, (value, limits[1][0]), xytext=(-4, 4), rotation=90, ha="right",
                           textcoords="offset points", va="bottom", **text)  # fmt: skip
         else:
             axes.axhline(value, **style)

@@ -75,7 +75,8 @@ def overriding(default: Part) -> Callable[[Any], Any]:
 _SAME = {"paraphrase": "duplicate", "notparaphrase": "notduplicate"}
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_IN_ADDRESS = re.compile(r"@([0-9a-f]{40})/")
+# Of addresses at the hub, and of the cache's folders.
+_IN_ADDRESS = re.compile(r"[@/\\]([0-9a-f]{40})[/\\]")
 
 DataDir = Annotated[str | None, Field(min_length=1)]
 
@@ -168,7 +169,8 @@ def _hub(part: Part, labels: Mapping[str, str], drop: Sequence[str], extra: Sequ
                 "id, the revision and the network, or give local files with data_dir",
             )
         ) from error
-    _check_revision(where, part.revision, found.info.download_checksums or {})
+    sources = [*(found.info.download_checksums or {}), *(f["filename"] for f in found.cache_files)]
+    _check_revision(where, part.revision, sources)
     wanted = [*part.hub_text, part.hub_label, *extra]
     missing = [name for name in wanted if name not in found.column_names]
     if missing:
@@ -181,14 +183,14 @@ def _hub(part: Part, labels: Mapping[str, str], drop: Sequence[str], extra: Sequ
     return _rows(Path(where), columns, part.hub_text, part.hub_label, labels, drop, extra)
 
 
-def _check_revision(where: str, revision: str | None, checksums: Mapping[str, Any]) -> None:
+def _check_revision(where: str, revision: str | None, sources: Sequence[str]) -> None:
     """Check that what was loaded is the commit asked for. Raises DataError.
 
     Where a hub does not know a revision, `datasets` falls back on any other one in its cache.
     """
     if revision is None or not _COMMIT.fullmatch(revision):
         return
-    found = {match[1] for key in checksums if (match := _IN_ADDRESS.search(key))}
+    found = {match[1] for key in sources if (match := _IN_ADDRESS.search(key))}
     if found and revision not in found:
         raise DataError(
             Problem(
