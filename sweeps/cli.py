@@ -168,6 +168,32 @@ def pareto(
 
 
 @app.command()
+def table(
+    sweep: SweepArgument,
+    storage: StorageOption = None,
+    form: Annotated[
+        str, typer.Option("--format", help="markdown or csv.", metavar="FORMAT")
+    ] = "markdown",
+    role: Annotated[
+        str | None,
+        typer.Option(help="dev or test (default: test where it was opened).", metavar="ROLE"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
+) -> None:
+    """Print a fixed design as the paper lays its tables out: mean and interval over seeds."""
+    from sweeps.paper_table import paper_table
+
+    found = _load(sweep, storage)
+    tested = json.loads(found.folder.test.read_text()) if found.folder.test.is_file() else None
+    text = paper_table(found.records, found.config, tested, role=role, form=form)
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+        typer.echo(f"written to {out}")
+
+
+@app.command()
 def test(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Open the test roles, once, for the front and the rows it is compared with."""
     from sweeps.sealed import open_tests, test_table

@@ -23,6 +23,7 @@ from rc_core.yaml_files import merge, read_yaml
 from sweeps.settings import SweepSettings, check_settings
 from sweeps.space import Point, Space, parse_space
 
+_SEED = "training.seed"
 _TRIAL_KEYS = ("model", *DEFAULTS)
 
 
@@ -63,11 +64,15 @@ class SweepConfig:
         except ConfigError as error:
             space_problems = error.problems
         problems.extend(check_settings(self.settings))
+        asked = raw.get("search")
+        trials_given = isinstance(asked, Mapping) and "trials" in asked
         problems.extend(space_problems)
         if not space_problems:
             problems.extend(self._check_trials())
         if problems:
             raise ConfigError(_distinct(problems))
+        if self.settings.design == "fixed":
+            self._fit_trials(trials_given)
         # Written out, so that a later version's defaults cannot change a sweep that is resumed.
         training = validate_section(TrainingConfig, self.base["training"], "training")
         task = next(self._any()).task
@@ -104,12 +109,45 @@ class SweepConfig:
         """Return the dense, vanilla configuration that every trial is compared with."""
         return self.trial({}).reference() if not len(self.space) else next(self._any()).reference()
 
+    def _fit_trials(self, given: bool) -> None:
+        """Give a fixed design as many trials as it has distinct rows, or check the number given.
+
+        Raises:
+            ConfigError: fewer trials than rows: some would be left out silently.
+        """
+        points = [*self.first_points()]
+        if self.settings.search.name == "grid":
+            points += [*self.space.grid()]
+        distinct = {self.trial(point).fingerprint() for point in points}
+        needed = len(distinct | {self.reference().fingerprint()})
+        if not given:
+            search = self.settings.search.model_copy(update={"trials": needed})
+            self.settings = self.settings.model_copy(update={"search": search})
+        elif self.settings.search.trials < needed:
+            raise ConfigError(
+                Problem(
+                    "search.trials",
+                    f"must be at least {needed}, the rows of this fixed design with the dense "
+                    f"reference, but is {self.settings.search.trials}; raise it, or leave it out",
+                )
+            )
+
     def first_points(self) -> list[Point]:
         """Return the points tried first: each compression with vanilla, then the YAML's points.
 
         Each compression stands with the middle of its ranges. Points may lie outside the space
-        (vanilla where only other losses are searched); the sampler is told of those inside.
+        (vanilla where only other losses are searched); the sampler is told of those inside. In a
+        fixed design only the points given, each with every searched seed: rows times seeds.
         """
+        if self.settings.design == "fixed":
+            seeds = [
+                p.values for p in self.space.parameters if p.key == _SEED and p.kind == "choice"
+            ]
+            return [
+                {**point, _SEED: seed} if seed is not None else dict(point)
+                for point in self.settings.search.points
+                for seed in (seeds[0] if seeds and _SEED not in point else (None,))
+            ]
         names = self._choices("compression.name")
         found: list[Point] = []
         for name in names:

@@ -41,12 +41,14 @@ rc_core.alpha
 rc_core.preparation
 rc_core.trial
 rc_core.batch
-sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.statistics sweeps.starters
+sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
+sweeps.paper_results
 sweeps.settings
 sweeps.config sweeps.folder
 sweeps.data_check
 sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable
 sweeps.tracking sweeps.assignments sweeps.report
+sweeps.paper_table
 sweeps.picture
 sweeps.events sweeps.progress sweeps.sweep
 sweeps.ray_bridge sweeps.prepare sweeps.model_card
