@@ -20,7 +20,7 @@ from rc_core.record import TrialFolder, TrialRecord
 from rc_core.stages import load_outputs
 from rc_core.teacher import health, teacher_facts, teacher_log_probs
 from rc_core.teacher import teacher as build_teacher
-from rc_core.trial import evaluate_saved, run_trial, trial_steps
+from rc_core.trial import evaluate_saved, run_trial, trial_name, trial_steps
 from rc_core.workspace import Workspace
 
 BASE: dict[str, Any] = {
@@ -256,3 +256,19 @@ def test_an_undefined_relative_bias_says_why(workspace: Workspace, tmp_path: Pat
     record = run_trial(wanted, workspace, TrialFolder(tmp_path / "t"), trial_id="t")
     key = "ood_dev/relative_bias"
     assert math.isnan(record.metric(key)) == (key in record.undefined)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "magnitude-60 rmc alpha=0.3"),
+        ({"difficulty": {"name": "teacher_errors"}}, "magnitude-60 rmc alpha=0.3 teacher_errors"),
+        # Vanilla reads no difficulty, so it is no part of its name.
+        (
+            {"difficulty": {"name": "teacher_errors"}, "loss": {"name": "vanilla"}},
+            "magnitude-60 vanilla",
+        ),
+    ],
+)
+def test_names_say_what_differs(changes: dict[str, Any], name: str) -> None:
+    assert trial_name(config(**changes)) == name
