@@ -19,6 +19,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from rc_core.config import PluginConfig
 from rc_core.data._sources import SUFFIXES, label_ids, raw_label, read_columns, texts
 from rc_core.errors import DataError, Problem
 from rc_core.schema import Section
@@ -78,12 +79,27 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Of addresses at the hub, and of the cache's folders.
 _IN_ADDRESS = re.compile(r"[@/\\]([0-9a-f]{40})[/\\]")
 
-DataDir = Annotated[str | None, Field(min_length=1)]
 
+class PublicConfig(PluginConfig):
+    """What every task of a public data set has.
 
-def absolute(value: str | None) -> str | None:
-    """Return a folder made absolute: workers, and a later `test`, run elsewhere."""
-    return None if value is None else str(Path(value).expanduser().absolute())
+    Attributes:
+        data_dir: folder of local files; null for the data hub. A relative one is made absolute at
+            once: workers, and a later `test`, run elsewhere.
+        seed: of carving id_dev and of every limit.
+        limit: training samples, the labels' shares kept; null keeps all.
+        allow_overlap: accept that more than 5 % of a split is removed for overlap.
+    """
+
+    data_dir: Annotated[str | None, Field(min_length=1)] = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1)] | None = None
+    allow_overlap: bool = False
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        return None if value is None else str(Path(value).expanduser().absolute())
 
 
 @dataclass(frozen=True)

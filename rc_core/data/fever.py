@@ -14,9 +14,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
 
-from rc_core.config import PluginConfig
 from rc_core.data._assemble import assemble, limited
-from rc_core.data._parts import DataDir, Part, absolute, overriding, read_part
+from rc_core.data._parts import Part, PublicConfig, overriding, read_part
 from rc_core.data._splits import split_keys
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
@@ -40,26 +39,20 @@ _V2_TEST = Part(file="fever/symmetric_v02_test.parquet")
 _V1 = Part(file="fever/symmetric_v01_generated.parquet")
 
 
-class Config(PluginConfig):
-    """Where the data is, and how much of it.
+class Config(PublicConfig):
+    """Where the data is, and how much of it; see also `PublicConfig`.
 
     Attributes:
-        data_dir: folder of local files; null for the data hub (then the symmetric sets are given
-            as absolute paths).
         labels: the task's labels: all three, or [SUPPORTS, REFUTES].
         train, id_test: parts in distribution; keys given override the defaults.
         symmetric_v2_dev, symmetric_v2_test, symmetric_v1: parts out of distribution.
         ood_test: `auto` as above; `v2_test`; `v1_rest` (v1 without v2 dev's pairs); `v1_whole`, as
             in the paper's tables, which shares pairs with ood_dev: for `design: fixed` only, and
             needs `allow_overlap`.
-        seed: of carving id_dev and of every limit.
-        limit: training samples, the labels' shares kept; null keeps all.
         test_limit: samples of id_test.
-        allow_overlap: accept that more than 5 % of a split is removed for overlap.
     """
 
     name: Literal["fever"] = "fever"
-    data_dir: DataDir = None
     labels: tuple[str, ...] = NAMES
     train: Annotated[Part, BeforeValidator(overriding(_TRAIN))] = _TRAIN
     id_test: Annotated[Part, BeforeValidator(overriding(_ID_TEST))] = _ID_TEST
@@ -67,15 +60,7 @@ class Config(PluginConfig):
     symmetric_v2_test: Annotated[Part, BeforeValidator(overriding(_V2_TEST))] = _V2_TEST
     symmetric_v1: Annotated[Part, BeforeValidator(overriding(_V1))] = _V1
     ood_test: Literal["auto", "v2_test", "v1_rest", "v1_whole"] = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
-    limit: Annotated[int, Field(ge=1)] | None = None
     test_limit: Annotated[int, Field(ge=10)] | None = None
-    allow_overlap: bool = False
-
-    @field_validator("data_dir")
-    @classmethod
-    def _absolute(cls, value: str | None) -> str | None:
-        return absolute(value)
 
     @field_validator("labels")
     @classmethod

@@ -12,12 +12,11 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field
 
-from rc_core.config import PluginConfig
 from rc_core.data._assemble import assemble, limited
 from rc_core.data._overlap import overlap_entails_or_neutral
-from rc_core.data._parts import DataDir, Part, absolute, overriding, read_part
+from rc_core.data._parts import Part, PublicConfig, overriding, read_part
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
 
@@ -48,35 +47,22 @@ _OOD_DEV = Part(
 _OOD_TEST = _OOD_DEV.model_copy(update={"file": "hans/eval.parquet", "split": "validation"})
 
 
-class Config(PluginConfig):
-    """Where the data is, and how much of it.
+class Config(PublicConfig):
+    """Where the data is, and how much of it; see also `PublicConfig`.
 
     Attributes:
-        data_dir: folder of local files; null for the data hub.
         train, id_test, ood_dev, ood_test: the parts; keys given override the defaults.
-        seed: of the subcases, of carving id_dev and of every limit.
-        limit: training samples, the labels' shares kept; null keeps all.
         ood_dev_limit: samples of ood_dev, subcases in equal shares.
         test_limit: samples of id_test and of ood_test.
-        allow_overlap: accept that more than 5 % of a split is removed for overlap.
     """
 
     name: Literal["mnli"] = "mnli"
-    data_dir: DataDir = None
     train: Annotated[Part, BeforeValidator(overriding(_TRAIN))] = _TRAIN
     id_test: Annotated[Part, BeforeValidator(overriding(_ID_TEST))] = _ID_TEST
     ood_dev: Annotated[Part, BeforeValidator(overriding(_OOD_DEV))] = _OOD_DEV
     ood_test: Annotated[Part, BeforeValidator(overriding(_OOD_TEST))] = _OOD_TEST
-    seed: Annotated[int, Field(ge=0)] = 0
-    limit: Annotated[int, Field(ge=1)] | None = None
     ood_dev_limit: Annotated[int, Field(ge=30)] | None = 3_000
     test_limit: Annotated[int, Field(ge=60)] | None = None
-    allow_overlap: bool = False
-
-    @field_validator("data_dir")
-    @classmethod
-    def _absolute(cls, value: str | None) -> str | None:
-        return absolute(value)
 
 
 def load(config: Config) -> Task:

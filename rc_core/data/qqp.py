@@ -10,12 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field
 
-from rc_core.config import PluginConfig
 from rc_core.data._assemble import assemble, limited
 from rc_core.data._overlap import overlap_duplicates
-from rc_core.data._parts import DataDir, Part, absolute, overriding, read_part
+from rc_core.data._parts import Part, PublicConfig, overriding, read_part
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
 
@@ -42,37 +41,24 @@ _WIKI = _OOD_DEV.model_copy(update={"file": "paws_wiki/test.parquet", "split": "
 _PAWS_QQP = Part(file="paws_qqp/dev_and_test.tsv")
 
 
-class Config(PluginConfig):
-    """Where the data is, and how much of it.
+class Config(PublicConfig):
+    """Where the data is, and how much of it; see also `PublicConfig`.
 
     Attributes:
-        data_dir: folder of local files; null for the data hub.
         train, id_test, ood_dev, paws_wiki_test, paws_qqp: the parts; keys given override the
             defaults. paws_qqp is left out where its file is not there.
-        seed: of carving id_dev and of every limit.
-        limit: training samples, the labels' shares kept; null keeps all.
         ood_dev_limit: samples of ood_dev.
         test_limit: samples of id_test and of each ood_test suite.
-        allow_overlap: accept that more than 5 % of a split is removed for overlap.
     """
 
     name: Literal["qqp"] = "qqp"
-    data_dir: DataDir = None
     train: Annotated[Part, BeforeValidator(overriding(_TRAIN))] = _TRAIN
     id_test: Annotated[Part, BeforeValidator(overriding(_ID_TEST))] = _ID_TEST
     ood_dev: Annotated[Part, BeforeValidator(overriding(_OOD_DEV))] = _OOD_DEV
     paws_wiki_test: Annotated[Part, BeforeValidator(overriding(_WIKI))] = _WIKI
     paws_qqp: Annotated[Part, BeforeValidator(overriding(_PAWS_QQP))] = _PAWS_QQP
-    seed: Annotated[int, Field(ge=0)] = 0
-    limit: Annotated[int, Field(ge=1)] | None = None
     ood_dev_limit: Annotated[int, Field(ge=10)] | None = 3_000
     test_limit: Annotated[int, Field(ge=10)] | None = None
-    allow_overlap: bool = False
-
-    @field_validator("data_dir")
-    @classmethod
-    def _absolute(cls, value: str | None) -> str | None:
-        return absolute(value)
 
 
 def load(config: Config) -> Task:

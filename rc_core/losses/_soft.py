@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import torch
@@ -89,6 +90,23 @@ def soft_target_loss(
     hard = functional.nll_loss(log_probs, labels)
     soft = soft_loss(log_probs, target_log_probs, temperature=temperature)
     return (1.0 - weight) * hard + weight * soft
+
+
+class SoftLoss:
+    """What losses whose `rows` give `soft_targets` share: the mix of labels and targets."""
+
+    def __init__(self, config: SoftConfig) -> None:
+        self._weight, self._temperature = config.lambda_, config.temperature
+
+    def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return the scalar loss of a batch; logits (B, C), labels (B,) int64."""
+        return soft_target_loss(
+            logits,
+            labels,
+            rows["soft_targets"],
+            weight=self._weight,
+            temperature=self._temperature,
+        )
 
 
 def teacher_log_probs(context: LossContext) -> Tensor:

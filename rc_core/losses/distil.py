@@ -5,37 +5,27 @@ L = (1 - lambda) CE(y, q) + lambda KL(p || q), lambda 0.9, temperature 1 (Du et 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
 
 from rc_core.losses._base import LossContext, Need
-from rc_core.losses._soft import SoftConfig, soft_target_loss, teacher_log_probs
+from rc_core.losses._soft import SoftConfig, SoftLoss, teacher_log_probs
 
 
 class Config(SoftConfig):
     """Settings of distillation: `lambda` and `temperature`."""
 
 
-class Loss:
+class Loss(SoftLoss):
     """Distillation from the dense reference."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs"})
 
     def __init__(self, config: Config) -> None:
+        super().__init__(config)
         self.config = config
 
     def rows(self, context: LossContext) -> dict[str, Tensor]:
         """Return `soft_targets`, (N, C) float32 log-probabilities. Raises TrialError for NaN."""
         return {"soft_targets": teacher_log_probs(context)}
-
-    def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
-        """Return the scalar loss of a batch; logits (B, C), labels (B,) int64."""
-        return soft_target_loss(
-            logits,
-            labels,
-            rows["soft_targets"],
-            weight=self.config.lambda_,
-            temperature=self.config.temperature,
-        )

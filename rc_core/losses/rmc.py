@@ -7,7 +7,6 @@ MNLI, 0.3 FEVER, 0.2 QQP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from rc_core.difficulty._base import Normalisation, degrees
 from rc_core.losses._base import LossContext, Need
-from rc_core.losses._soft import SoftConfig, shuffled_rows, soft_target_loss, teacher_log_probs
+from rc_core.losses._soft import SoftConfig, SoftLoss, shuffled_rows, teacher_log_probs
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _BINS = 10
@@ -132,12 +131,13 @@ def degree_report(degree: Tensor, *, alpha: float) -> dict[str, Any]:
     }
 
 
-class Loss:
+class Loss(SoftLoss):
     """Distillation from the dense reference's probabilities, smoothed by difficulty."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs", "difficulty"})
 
     def __init__(self, config: Config) -> None:
+        super().__init__(config)
         self.config = config
 
     def rows(self, context: LossContext) -> dict[str, Tensor]:
@@ -160,13 +160,3 @@ class Loss:
         if self.config.shuffled:
             degree = shuffled_rows(degree, context)
         return {"soft_targets": smooth_log_probs(teacher, degree)}
-
-    def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
-        """Return the scalar loss of a batch; logits (B, C), labels (B,) int64."""
-        return soft_target_loss(
-            logits,
-            labels,
-            rows["soft_targets"],
-            weight=self.config.lambda_,
-            temperature=self.config.temperature,
-        )

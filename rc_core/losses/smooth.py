@@ -6,7 +6,6 @@ With d at the mean degree of `rmc` it is the control that tells what knowing the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -14,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rc_core.losses._base import LossContext, Need
-from rc_core.losses._soft import SoftConfig, soft_target_loss, teacher_log_probs
+from rc_core.losses._soft import SoftConfig, SoftLoss, teacher_log_probs
 from rc_core.losses.rmc import smooth_log_probs
 
 
@@ -28,25 +27,16 @@ class Config(SoftConfig):
     degree: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
 
 
-class Loss:
+class Loss(SoftLoss):
     """Distillation from the dense reference's probabilities, all smoothed by one degree."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs"})
 
     def __init__(self, config: Config) -> None:
+        super().__init__(config)
         self.config = config
 
     def rows(self, context: LossContext) -> dict[str, Tensor]:
         """Return `soft_targets`, (N, C) float32 log s. Raises TrialError for NaN."""
         degree = torch.tensor(self.config.degree, dtype=torch.float64)
         return {"soft_targets": smooth_log_probs(teacher_log_probs(context), degree)}
-
-    def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
-        """Return the scalar loss of a batch; logits (B, C), labels (B,) int64."""
-        return soft_target_loss(
-            logits,
-            labels,
-            rows["soft_targets"],
-            weight=self.config.lambda_,
-            temperature=self.config.temperature,
-        )
