@@ -74,6 +74,12 @@ class TrialError(RobustCompressionError):
     """A trial could not be finished: training diverged, or a compression missed what was asked."""
 
 
+class DifficultyError(TrialError):
+    """Difficulty cannot be estimated as asked: a level diverged, texts or steps are missing."""
+
+    exit_code = 2
+
+
 class StaleAttemptError(RobustCompressionError):
     """A worker of an earlier attempt tried to commit after a newer driver took the sweep over."""
 

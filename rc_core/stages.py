@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from rc_core.config import TrainingConfig, TrialConfig
 from rc_core.data._task import Split
 from rc_core.difficulty import loss_variance
 from rc_core.difficulty._base import Outputs, Predict, PrunedLevel
-from rc_core.errors import TrialError
+from rc_core.errors import DifficultyError, TrialError
 from rc_core.losses import vanilla
 from rc_core.models import load_encoder, load_model
 from rc_core.teacher import teacher, teacher_key
@@ -54,7 +55,8 @@ def level_artifact(config: TrialConfig, workspace: Workspace, level: float) -> A
     def build(folder: Path) -> None:
         task = workspace.data(config.reference()).task
         model, points = _prune(config, workspace, None, level, _level_training(config, rungs=1))
-        seconds = max(point.seconds for point in points)
+        with _naming(level):
+            seconds = max(point.seconds for point in points)
         judge = predictor(model, config, workspace)
         outputs = {"train": judge(task.train), "id_dev": judge(task.id_dev)}
         log_probs = {name: torch.from_numpy(found)[None] for name, found in outputs.items()}
@@ -111,16 +113,30 @@ def prune_levels(
     )
     available = num_steps(len(task.train), training)
     if available < len(levels):
-        raise TrialError(
+        raise DifficultyError(
             f"difficulty needs at least one optimizer step for each of its {len(levels)} levels, "
             f"but difficulty.epochs gives {available}; raise it"
         )
     target = partial(magnitude.milestones_at, levels=levels, num_prunings=5)
     model, points = _prune(config, workspace, target, levels[-1], training)
     seconds = 0.0
-    for level, point in zip(levels, points, strict=True):
+    for level in levels:
+        with _naming(level):
+            point = next(points)
         yield PrunedLevel(level, predictor(model, config, workspace), point.seconds - seconds)
         seconds = point.seconds
+
+
+@contextmanager
+def _naming(level: float) -> Iterator[None]:
+    """Say which level it was whose training diverged."""
+    try:
+        yield
+    except TrialError as error:
+        raise DifficultyError(
+            f"difficulty level {level:g} diverged: {error}; lower difficulty.learning_rate or "
+            "leave the level out of difficulty.levels"
+        ) from error
 
 
 def _stored(outputs: dict[str, NDArray[np.float32]], split: Split) -> NDArray[np.float32]:

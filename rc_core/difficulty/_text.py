@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rc_core.errors import TrialError
+from rc_core.errors import DifficultyError
 
 # Keeps log-probabilities finite where the classifier is certain.
 _SMALLEST = 1e-6
@@ -46,7 +46,7 @@ def cross_fitted(
         (N, C) and (M, C) float32.
 
     Raises:
-        TrialError: scikit-learn is not installed, or a fold leaves one label only.
+        DifficultyError: scikit-learn is not installed, or a fold leaves one label only.
     """
     assigned = folds(labels, num_folds, seed)
     inside = np.empty((len(texts), num_labels), dtype=np.float32)
@@ -64,7 +64,7 @@ def _fit_predict(
 ) -> NDArray[np.float32]:
     classifier, vectorizer = _classifier()
     if len(np.unique(labels)) < 2:
-        raise TrialError(
+        raise DifficultyError(
             "a text classifier needs two labels in every part of train, but one part has a single "
             "one; give it more data or fewer difficulty.folds"
         )
@@ -86,7 +86,7 @@ def _classifier() -> tuple[Any, Any]:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
-        raise TrialError(
+        raise DifficultyError(
             "difficulty from texts needs scikit-learn, which is not installed: pip install "
             "scikit-learn, or take difficulty.name: loss_variance"
         ) from error

@@ -17,7 +17,7 @@ from rc_core.config import PluginConfig
 from rc_core.data._task import Split
 from rc_core.difficulty._base import DifficultyContext, Outputs, error_probability
 from rc_core.difficulty._text import cross_fitted
-from rc_core.errors import TrialError
+from rc_core.errors import DifficultyError
 
 
 class Config(PluginConfig):
@@ -39,7 +39,7 @@ def outputs(config: Config, context: DifficultyContext) -> Outputs:
     """Return the classifier's log-probabilities, K = 1.
 
     Raises:
-        TrialError: the task has single texts, or scikit-learn is not installed.
+        DifficultyError: the task has single texts, or scikit-learn is not installed.
     """
     task = context.task
     train, id_dev = cross_fitted(
@@ -75,7 +75,7 @@ def summary(log_probs: Tensor, labels: Tensor, config: Config) -> dict[str, Any]
 
 def _second(split: Split) -> list[str]:
     if split.second is None:
-        raise TrialError(
+        raise DifficultyError(
             "hypothesis_only needs pairs of texts, but this task has single ones; take "
             "difficulty.name: loss_variance"
         )

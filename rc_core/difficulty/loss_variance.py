@@ -27,7 +27,7 @@ from rc_core.difficulty._base import (
     degrees,
     rank_correlation,
 )
-from rc_core.errors import TrialError
+from rc_core.errors import DifficultyError
 
 # Below this, relative to the largest squared loss, variances differ by rounding only.
 _SAME = 1e-12
@@ -68,7 +68,7 @@ def outputs(config: Config, context: DifficultyContext) -> Outputs:
     """Prune the teacher to every level and return what the sub-networks say.
 
     Raises:
-        TrialError: a level diverged; names it.
+        DifficultyError: a level diverged; names it.
     """
     main: Literal["gradual", "independent"] = (
         "independent" if config.mode == "independent" else "gradual"
@@ -100,7 +100,7 @@ def scores(log_probs: Tensor, labels: Tensor) -> Tensor:
         (N,) float64.
 
     Raises:
-        TrialError: a level has NaN or infinite losses.
+        DifficultyError: a level has NaN or infinite losses.
     """
     return _scores(_checked(per_sample_losses(log_probs, labels)))
 
@@ -134,7 +134,7 @@ def _collect(
         for name, split in splits.items():
             log_probs = found.predict(split)
             if not np.isfinite(log_probs).all():
-                raise TrialError(
+                raise DifficultyError(
                     f"difficulty level {found.level:g} diverged: its outputs on {name} are not "
                     "finite; lower difficulty.learning_rate or leave the level out of "
                     "difficulty.levels"
@@ -180,13 +180,13 @@ def check_levels(losses: Tensor, levels: Sequence[float] = ()) -> None:
         levels: the L sparsities, to name a level by; its position is named without them.
 
     Raises:
-        TrialError: losses of a level are NaN or infinite; names every such level.
+        DifficultyError: losses of a level are NaN or infinite; names every such level.
     """
     bad = (~torch.isfinite(losses)).sum(dim=1).tolist()
     names = [f"level {level:g}" for level in levels] or [f"level {i}" for i in range(len(bad))]
     wrong = [f"{name} ({count})" for name, count in zip(names, bad, strict=True) if count]
     if wrong:
-        raise TrialError(
+        raise DifficultyError(
             f"every sub-network's losses must be finite, but of {losses.shape[1]} samples some are "
             f"NaN or infinite in {', '.join(wrong)}: its training diverged; lower "
             "difficulty.learning_rate or leave the level out of difficulty.levels"
@@ -203,7 +203,7 @@ def loss_variance(losses: Tensor) -> Tensor:
         (N,) float32.
 
     Raises:
-        TrialError: a level has NaN or infinite losses.
+        DifficultyError: a level has NaN or infinite losses.
     """
     return _variance(_checked(losses)).float()
 
@@ -222,7 +222,7 @@ def difficulty_degree(losses: Tensor, alpha: float) -> Tensor:
         (N,) float32 in [alpha, 1].
 
     Raises:
-        TrialError: a level has NaN or infinite losses.
+        DifficultyError: a level has NaN or infinite losses.
         ValueError: alpha outside [0, 1], or losses not (levels, samples).
     """
     if not 0.0 <= alpha <= 1.0:
@@ -243,7 +243,7 @@ def variance_shares(losses: Tensor) -> list[float | None]:
         L shares that sum to 1; all None where no loss varies.
 
     Raises:
-        TrialError: a level has NaN or infinite losses.
+        DifficultyError: a level has NaN or infinite losses.
     """
     checked = _checked(losses)
     parts = _squared_deviation(checked).sum(dim=1)

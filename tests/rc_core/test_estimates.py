@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from rc_core.config import TrialConfig, decode
+from rc_core.errors import DifficultyError
 from rc_core.estimates import (
     build_expert,
     difficulty,
@@ -135,3 +138,33 @@ def test_teacher_errors_drive_rmc_as_well(workspace: Workspace) -> None:
     found = difficulty(wanted, workspace)
     assert found.report["name"] == "teacher_errors" and "train_accuracy" in found.report
     assert float(found.scores.min()) >= 0 and float(found.scores.max()) <= 1
+
+
+@pytest.mark.parametrize("mode", ["gradual", "independent"])
+def test_a_diverged_level_is_named_and_is_the_user_s_to_change(
+    workspace: Workspace, mode: str
+) -> None:
+    wild = BASE["difficulty"] | {"mode": mode, "learning_rate": 1e30}
+    # Without clipping, one step of that size is enough.
+    teacher = {"max_grad_norm": 0.0, "warmup": 0.0}
+    with pytest.raises(DifficultyError, match=r"difficulty level 0\.3 diverged") as caught:
+        difficulty_artifact(config(difficulty=wild, teacher=teacher), workspace)
+    assert caught.value.exit_code == 2
+
+
+def test_single_texts_have_no_hypothesis(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": i % 2} for i in range(60)]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "ood.jsonl").write_text(
+        "\n".join(json.dumps(row | {"text": f"other {i}"}) for i, row in enumerate(rows))
+    )
+    task = {
+        "name": "files",
+        "data_dir": str(tmp_path),
+        "text": "text",
+        "labels": {0: "a", 1: "b"},
+        "roles": {"train": "all.jsonl", "ood_dev": {"x": "ood.jsonl"}},
+    }
+    wanted = config(task=task, difficulty={"name": "hypothesis_only"})
+    with pytest.raises(DifficultyError, match="needs pairs of texts"):
+        difficulty_artifact(wanted, Workspace(tmp_path / "artifacts"))
