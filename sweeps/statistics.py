@@ -1,0 +1,339 @@
+"""What a few seeds can and cannot show: intervals, paired tests, P(on the front), power.
+
+Plain numpy and SciPy. A configuration trained with n seeds gives n points (one value per
+objective); seeds are the unit everywhere, samples of one evaluation set are not: models of one seed
+err on the same sentences. Where the samples matter too, whole clusters (subcases, templates) are
+resampled, never single sentences.
+
+Training noise is small to estimate from three seeds each, so it is pooled over configurations:
+equal covariance for all, as in an analysis of variance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, stats
+
+from sweeps.pareto import pareto_front
+
+Floats = NDArray[np.float64]
+
+LEVEL = 0.95
+POWER = 0.8
+_DRAWS = 4_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval.
+
+    Attributes:
+        mean: NaN without values.
+        low: lower end; NaN where nothing can be said (one value, no pooled deviation).
+        high: upper end.
+        n: values behind it.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two configurations compared over the seeds they share.
+
+    Attributes:
+        mean: first minus second.
+        low: of the interval.
+        high: of the interval.
+        p_value: two-sided paired t-test; NaN with fewer than two pairs.
+        n: pairs.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+
+def mean_interval(
+    values: ArrayLike, *, level: float = LEVEL, deviation: float | None = None, df: int = 0
+) -> Estimate:
+    """Return the mean and its Student interval.
+
+    Args:
+        values: (n,) one per seed; NaN are left out.
+        level: coverage, in (0, 1).
+        deviation: pooled standard deviation of one seed, used instead of the values' own.
+        df: its degrees of freedom.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    found = found[~np.isnan(found)]
+    n = len(found)
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    mean = float(found.mean())
+    if deviation is None:
+        df = n - 1
+        deviation = float(found.std(ddof=1)) if n > 1 else math.nan
+    if df < 1 or math.isnan(deviation):
+        return Estimate(mean, math.nan, math.nan, n)
+    half = float(stats.t.ppf(0.5 + level / 2, df)) * deviation / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Difference:
+    """Compare two configurations over the same seeds (paired t-test).
+
+    Pairing takes out what a seed does to both: data order, initialisation of the head.
+
+    Args:
+        first: (n,) one value per seed.
+        second: (n,) of the same seeds, in the same order; pairs with a NaN are left out.
+        level: of the interval.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"pairs must have one shape (n,), but got {a.shape} and {b.shape}")
+    estimate = mean_interval(a - b, level=level)
+    differences = (a - b)[~np.isnan(a - b)]
+    p_value = math.nan
+    if estimate.n > 1:
+        spread = float(differences.std(ddof=1))
+        if spread > 0:
+            p_value = float(stats.ttest_1samp(differences, 0.0).pvalue)
+        else:
+            p_value = 1.0 if estimate.mean == 0 else 0.0
+    return Difference(estimate.mean, estimate.low, estimate.high, p_value, estimate.n)
+
+
+def pooled_covariance(groups: Sequence[ArrayLike]) -> tuple[Floats, int]:
+    """Return the covariance of one seed's point around its configuration's mean, and its df.
+
+    Args:
+        groups: per configuration (n_i, k) points, one per seed; configurations with fewer than two
+            seeds tell nothing of it.
+
+    Returns:
+        (k, k) and sum(n_i - 1); the covariance is NaN where df is 0.
+    """
+    arrays = [np.atleast_2d(np.asarray(group, dtype=np.float64)) for group in groups]
+    width = max((array.shape[1] for array in arrays), default=0)
+    total, df = np.zeros((width, width)), 0
+    for array in arrays:
+        if len(array) > 1:
+            centred = array - array.mean(axis=0)
+            total += centred.T @ centred
+            df += len(array) - 1
+    return (total / df if df else np.full((width, width), np.nan)), df
+
+
+def front_probabilities(
+    means: ArrayLike,
+    counts: Sequence[int],
+    covariance: ArrayLike,
+    df: int,
+    directions: Sequence[str],
+    *,
+    draws: int = _DRAWS,
+    seed: int = 0,
+) -> Floats:
+    """Return for each configuration how likely its true mean is on the Pareto front.
+
+    The true means are drawn around the measured ones as a multivariate t (a flat prior, noise
+    pooled over configurations). Means must be free of selection: from seeds that chose nothing.
+
+    Args:
+        means: (c, k) one measured mean per configuration.
+        counts: c numbers of seeds behind them.
+        covariance: (k, k) of one seed's point (`pooled_covariance`).
+        df: its degrees of freedom, at least 1.
+        directions: k times "max" or "min".
+        draws: more is smoother; the error of a share is at most 0.5 / sqrt(draws).
+        seed: of the draws.
+
+    Raises:
+        ValueError: df below 1.
+    """
+    if df < 1:
+        raise ValueError("the noise must be known (two seeds of one configuration), but df is 0")
+    centre = np.atleast_2d(np.asarray(means, dtype=np.float64))
+    spread = np.atleast_2d(np.asarray(covariance, dtype=np.float64))
+    rng = np.random.default_rng(seed)
+    values, vectors = np.linalg.eigh(spread)
+    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    normal = rng.standard_normal((draws, *centre.shape)) @ root.T
+    # One noise level for all configurations: they share it in each draw.
+    scale = np.sqrt(df / rng.chisquare(df, draws))[:, None, None]
+    drawn = centre + scale * normal / np.sqrt(np.asarray(counts, dtype=np.float64))[:, None]
+    shares: Floats = np.stack([pareto_front(points, directions) for points in drawn]).mean(axis=0)
+    return shares
+
+
+def cluster_bootstrap(
+    correct: ArrayLike, clusters: ArrayLike, *, draws: int = 2_000, seed: int = 0
+) -> Floats:
+    """Return bootstrap draws of a mean accuracy over seeds and clusters of samples.
+
+    Seeds and clusters are drawn with replacement, both at once (crossed), so an interval from the
+    percentiles covers another training run *and* another choice of subcases.
+
+    Args:
+        correct: (s, n) of s seeds on the same n samples.
+        clusters: (n,) to which cluster each sample belongs, any values.
+        draws: number of draws.
+        seed: of the draws.
+
+    Returns:
+        (draws,) accuracies in [0, 1].
+    """
+    hits, sizes = _by_cluster(correct, clusters)
+    rng = np.random.default_rng(seed)
+    seeds, groups = hits.shape
+    seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
+    cluster_weights = rng.multinomial(groups, np.full(groups, 1 / groups), draws)
+    found: Floats = np.einsum("ds,sg,dg->d", seed_weights, hits, cluster_weights)
+    return found / (cluster_weights @ sizes)
+
+
+def relative_bias_interval(
+    compressed: tuple[ArrayLike, ArrayLike],
+    reference: tuple[ArrayLike, ArrayLike],
+    clusters: tuple[ArrayLike, ArrayLike],
+    *,
+    level: float = LEVEL,
+    draws: int = 2_000,
+    seed: int = 0,
+) -> Estimate:
+    """Return F_bias over seeds with its interval (Du et al. 2023, equation 1; house reading).
+
+    The ratio is of mean accuracies; seeds are resampled in pairs with the reference's, evaluation
+    clusters along with them, the same for both models.
+
+    Args:
+        compressed: (s, n_id) and (s, n_ood) correct answers, in and out of distribution.
+        reference: the same of the dense reference, seed by seed.
+        clusters: (n_id,) and (n_ood,).
+        level: of the percentile interval.
+        draws: number of draws.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    tables = [
+        (_by_cluster(a, c), _by_cluster(b, c))
+        for a, b, c in zip(compressed, reference, clusters, strict=True)
+    ]
+    seeds = tables[0][0][0].shape[0]
+    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
+    weights = np.concatenate([np.full((1, seeds), 1 / seeds), weights])
+    sides: list[list[Floats]] = [[], []]
+    for (ours, sizes), (theirs, _) in tables:
+        groups = len(sizes)
+        drawn = rng.multinomial(groups, np.full(groups, 1 / groups), draws)
+        drawn = np.concatenate([np.ones((1, groups), dtype=np.int64), drawn])
+        for side, hits in zip(sides, (ours, theirs), strict=True):
+            side.append(np.einsum("ds,sg,dg->d", weights, hits, drawn) / (drawn @ sizes))
+    gaps = [(identity - other) / identity for identity, other in sides]
+    ratios = gaps[0] / gaps[1]
+    low, high = np.quantile(ratios[1:], [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(ratios[0]), float(low), float(high), seeds)
+
+
+def power_of(difference: float, deviation: float, n: int, *, level: float = LEVEL) -> float:
+    """Return how likely a paired test over n seeds finds a true difference.
+
+    Args:
+        difference: true mean difference, same unit as `deviation`.
+        deviation: standard deviation of one seed's difference, above 0.
+        n: seeds; fewer than 2 find nothing.
+        level: 1 minus the false-alarm rate of the two-sided test.
+    """
+    if n < 2:
+        return 0.0
+    critical = float(stats.t.ppf(0.5 + level / 2, n - 1))
+    shift = abs(difference) / deviation * math.sqrt(n)
+    upper = float(stats.nct.sf(critical, n - 1, shift))
+    lower = float(stats.nct.cdf(-critical, n - 1, shift))
+    return upper + (lower if math.isfinite(lower) else 0.0)
+
+
+def detectable_difference(
+    deviation: float, n: int, *, power: float = POWER, level: float = LEVEL
+) -> float:
+    """Return the smallest true difference that n seeds show with the given power (inf for n < 2).
+
+    Args:
+        deviation: standard deviation of one seed's difference.
+        n: seeds.
+        power: chance to find it, in (0, 1).
+        level: 1 minus the false-alarm rate.
+    """
+    if n < 2:
+        return math.inf
+    if deviation == 0:
+        return 0.0
+
+    def missing(share: float) -> float:
+        return power_of(share, 1.0, n, level=level) - power
+
+    # 50 standard deviations are found even with two seeds.
+    return deviation * float(optimize.brentq(missing, 1e-6, 50.0, xtol=1e-6))
+
+
+def seeds_needed(
+    difference: float,
+    deviation: float,
+    *,
+    power: float = POWER,
+    level: float = LEVEL,
+    most: int = 1_000,
+) -> int | None:
+    """Return the fewest seeds that show a true difference with the given power, None beyond `most`.
+
+    Args:
+        difference: above 0, same unit as `deviation`.
+        deviation: standard deviation of one seed's difference.
+        power: in (0, 1).
+        level: 1 minus the false-alarm rate.
+        most: where the search ends.
+    """
+    if deviation == 0:
+        return 2
+    low, high = 1, most
+    if power_of(difference, deviation, most, level=level) < power:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = power_of(difference, deviation, middle, level=level) >= power
+        low, high = (low, middle) if found else (middle, high)
+    return high
+
+
+def _by_cluster(correct: ArrayLike, clusters: ArrayLike) -> tuple[Floats, Floats]:
+    """Return correct answers per seed and cluster (s, g), and samples per cluster (g,)."""
+    table = np.atleast_2d(np.asarray(correct, dtype=np.float64))
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    groups = int(index.max()) + 1
+    rows = [np.bincount(index, weights=row, minlength=groups) for row in table]
+    hits: Floats = np.stack(rows).astype(np.float64)
+    return hits, np.bincount(index, minlength=groups).astype(np.float64)
