@@ -146,6 +146,17 @@ def fingerprint(values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def seedless(values: Mapping[str, Any]) -> str:
+    """Return a fingerprint of a resolved configuration that leaves out the training seeds.
+
+    Trials that differ in `training.seed` (and the teacher's) only are one configuration.
+    """
+    left = {key: value for key, value in values.items() if key not in ("training", "teacher")}
+    for section in ("training", "teacher"):
+        left[section] = {k: v for k, v in values.get(section, {}).items() if k != "seed"}
+    return fingerprint(left)
+
+
 def decode(raw: Mapping[str, Any], where: str = "") -> TrialConfig:
     """Validate one trial's plain values.
 

@@ -74,7 +74,7 @@ class Assignments:
         self.records: dict[str, TrialRecord] = {r.id: r for r in folder.records()}
         self._fingerprints = {r.fingerprint for r in self.records.values()}
         self._closed = {i for i, r in self.records.items() if r.status != "running"}
-        self._first = {f"t{i:04d}": p for i, p in enumerate(sweep.first_points(), start=1)}
+        self._first = sweep.first_trials()
         self._handed: set[str] = set(self._closed) | {REFERENCE_ID}
         self._again = self._find_unfinished()
         known = [*self.records, *(trial_id for trial_id, _ in self._again)]
@@ -98,6 +98,10 @@ class Assignments:
             if self._again:
                 trial_id, config = self._again.pop(0)
                 return self._hand_out(trial_id, config)
+            choose = self._proposals.choose
+            if choose is not None:
+                chosen = choose(self._left())
+                return None if chosen is None else self._hand_out_first(chosen)
             for trial_id, point in self._first.items():
                 if trial_id not in self._handed:
                     self._handed.add(trial_id)
@@ -108,6 +112,14 @@ class Assignments:
                         self._proposals.propose(trial_id, point)
                     return self._hand_out(trial_id, config)
             return self._propose()
+
+    def reopened(self) -> bool:
+        """Tell whether results that came in last have made a trial worth running after all."""
+        with self._lock:
+            choose = self._proposals.choose
+            hours = self._sweep.settings.budget.hours
+            over = hours is not None and time.monotonic() - self._started > hours * 3600
+            return choose is not None and not over and choose(self._left()) is not None
 
     def close(self, trial_id: str, *, error: str | None = None) -> TrialRecord | None:
         """Take in that a trial ended; seal its record if its worker could not. Idempotent.
@@ -169,6 +181,12 @@ class Assignments:
             return self._hand_out(trial_id, config)
         _logger.warning("the search proposes only points that were tried; the sweep ends here")
         return None
+
+    def _left(self) -> list[str]:
+        return [trial_id for trial_id in self._first if trial_id not in self._handed]
+
+    def _hand_out_first(self, trial_id: str) -> Assignment:
+        return self._hand_out(trial_id, self._sweep.trial(self._first[trial_id]))
 
     def _hand_out(self, trial_id: str, config: TrialConfig) -> Assignment:
         self._handed.add(trial_id)

@@ -15,6 +15,15 @@ import typer
 from rich.console import Console
 
 from rc_core.errors import InputError, RobustCompressionError, did_you_mean
+from sweeps import cli_results as results
+from sweeps.cli_options import (
+    AddressOption,
+    JsonOption,
+    SetOption,
+    StorageOption,
+    SweepArgument,
+    load,
+)
 
 app = typer.Typer(
     name="rc-sweep",
@@ -25,22 +34,6 @@ app = typer.Typer(
     help="Sweep the compression of encoder models for accuracy inside and outside their training "
     "distribution.",
 )
-
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override, e.g. training.epochs=3. Repeatable."
-    ),
-]
-StorageOption = Annotated[
-    Path | None,
-    typer.Option("--storage", help="Folder of all sweeps (default: RC_STORAGE or ./rc_storage)."),
-]
-SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name, or its path.")]
-AddressOption = Annotated[
-    str, typer.Option("--address", help="local, auto, or HOST:PORT of a Ray cluster.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 PLUGIN_KINDS = {
     "compression": "rc_core.compression",
@@ -144,79 +137,16 @@ def list_plugins(
         typer.echo(f"{name:<{width}}  {text}")
 
 
-@app.command()
-def status(
-    sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False
-) -> None:
-    """Show how far a sweep is: trials by state, what runs, what failed."""
-    from sweeps.status import status_document, status_text
-
-    found = _load(sweep, storage)
-    typer.echo(json.dumps(status_document(found), indent=1) if as_json else status_text(found))
-
-
-@app.command()
-def pareto(
-    sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False
-) -> None:
-    """Print the Pareto front, with the dense reference and the vanilla rows."""
-    found = _load(sweep, storage)
-    if as_json:
-        typer.echo(json.dumps(found.document(), indent=1))
-    else:
-        typer.echo(found.table())
-
-
-@app.command()
-def table(
-    sweep: SweepArgument,
-    storage: StorageOption = None,
-    form: Annotated[
-        str, typer.Option("--format", help="markdown or csv.", metavar="FORMAT")
-    ] = "markdown",
-    role: Annotated[
-        str | None,
-        typer.Option(help="dev or test (default: test where it was opened).", metavar="ROLE"),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
-) -> None:
-    """Print a fixed design as the paper lays its tables out: mean and interval over seeds."""
-    from sweeps.paper_table import paper_table
-
-    found = _load(sweep, storage)
-    tested = json.loads(found.folder.test.read_text()) if found.folder.test.is_file() else None
-    text = paper_table(found.records, found.config, tested, role=role, form=form)
-    if out is None:
-        typer.echo(text)
-    else:
-        out.write_text(text + "\n", encoding="utf-8")
-        typer.echo(f"written to {out}")
-
-
-@app.command()
-def test(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Open the test roles, once, for the front and the rows it is compared with."""
-    from sweeps.sealed import open_tests, test_table
-
-    found = _load(sweep, storage)
-    document = open_tests(found, say=lambda line: typer.echo(line, err=True))
-    typer.echo(json.dumps(document, indent=1) if as_json else test_table(document))
-
-
-@app.command()
-def export(
-    sweep: SweepArgument,
-    out: Annotated[Path, typer.Option("--out", help="New folder for the model.")],
-    pick: Annotated[
-        str, typer.Option("--pick", help="knee, best-id, best-ood, or a trial's id.")
-    ] = "knee",
-    storage: StorageOption = None,
-) -> None:
-    """Write one model as a folder that plain transformers loads."""
-    found = _load(sweep, storage)
-    record = found.pick(pick)
-    folder = found.export(record.id, out)
-    typer.echo(f"exported {record.id} ({record.name}) to {folder}; its logits were checked")
+for _command in (
+    results.status,
+    results.pareto,
+    results.table,
+    results.confirm,
+    results.power,
+    results.test,
+    results.export,
+):
+    app.command()(_command)
 
 
 @app.command()
@@ -228,7 +158,7 @@ def ui(
     """Open the MLflow UI on this machine, at the sweep's experiment."""
     from sweeps.tracking import serve_ui
 
-    found = _load(sweep, storage)
+    found = load(sweep, storage)
     uri = found.config["tracking"]["uri"]
     raise typer.Exit(serve_ui(found.folder.storage, uri, found.name, port=port))
 
@@ -255,7 +185,7 @@ def adopt(
     """Take trial folders made by `python -m rc_core.trial` into a sweep."""
     from sweeps.adopt import adopt_trials
 
-    adopted = adopt_trials(_load(sweep, storage), folder)
+    adopted = adopt_trials(load(sweep, storage), folder)
     for old, new in adopted:
         typer.echo(f"{old} -> {new}")
     typer.echo(f"{len(adopted)} trials adopted")
@@ -282,12 +212,6 @@ def _interrupt(signum: int, frame: Any) -> None:
     """Treat SIGTERM (a scheduler's, a container's) as Ctrl-C: close in order."""
     del signum, frame
     raise KeyboardInterrupt
-
-
-def _load(sweep: str, storage: Path | None) -> Any:
-    from sweeps.sweep import Sweep
-
-    return Sweep.load(sweep, storage=storage)
 
 
 def _finish(sweep: Any, as_json: bool) -> None:

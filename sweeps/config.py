@@ -102,7 +102,13 @@ class SweepConfig:
             values["loss"]["alpha_on"] = self._cheapest_compression()
         # Every key is stated: one left to the trial's own `training` would follow the search.
         defaults = TrainingConfig().as_dict()
+        asked = {
+            key.partition(".")[2]: value
+            for key, value in point.items()
+            if key.startswith("teacher.")
+        }
         values["teacher"] = merge(merge(defaults, self.base["training"]), self.base["teacher"])
+        values["teacher"] |= asked
         return values
 
     def reference(self) -> TrialConfig:
@@ -164,6 +170,10 @@ class SweepConfig:
             if point not in found:
                 found.append(dict(point))
         return found
+
+    def first_trials(self) -> dict[str, Point]:
+        """Return the points tried first by trial id; t0000 is the dense reference."""
+        return {f"t{i:04d}": point for i, point in enumerate(self.first_points(), start=1)}
 
     def fingerprint(self) -> str:
         """Return what identifies the resolved sweep."""
@@ -283,7 +293,7 @@ def _known_only(section: str, values: Mapping[str, Any], searched: set[str]) -> 
 
 
 def _check_point(point: Mapping[str, Any], space: Space) -> Iterator[Problem]:
-    sections = ("training", "compression", "loss", "difficulty")
+    sections = ("training", "teacher", "compression", "loss", "difficulty")
     for key in point:
         if key.partition(".")[0] not in sections or "." not in key:
             names = [parameter.key for parameter in space.parameters]

@@ -135,7 +135,13 @@ def _drive(sweep: SweepConfig, folder: SweepFolder, progress: Progress, started:
             )
             events.trial_started(reference)
             assignments.add(reference)
-            _search(sweep, folder, assignments, events, progress, attempt)
+            _search(sweep, folder, assignments, events, progress, f"attempt-{attempt}")
+            rounds = 1
+            # A race may find, once its last results are in, that something is open again.
+            while assignments.reopened():
+                rounds += 1
+                part = f"attempt-{attempt}-{rounds}"
+                _search(sweep, folder, assignments, events, progress, part)
             status = "finished"
             elapsed = time.monotonic() - started
             progress.finished(elapsed, prepared)
@@ -161,7 +167,7 @@ def _search(
     assignments: Assignments,
     events: SweepEvents,
     progress: Progress,
-    attempt: int,
+    name: str,
 ) -> None:
     """Run Ray Tune until the assignments have nothing left."""
     resources = sweep.settings.resources
@@ -169,7 +175,7 @@ def _search(
         assignments,
         {
             "sweep": str(folder.path),
-            "attempt": attempt,
+            "attempt": folder.attempt(),
             "threads": max(1, int(resources.cpu)),
             "gpu": resources.gpu,
         },
@@ -185,7 +191,7 @@ def _search(
             trial_dirname_creator=lambda trial: trial.config.get("trial_id", trial.trial_id),
         ),
         run_config=tune.RunConfig(
-            name=f"attempt-{attempt}",
+            name=name,
             storage_path=str(folder.path / "ray"),
             callbacks=[DriverCallback(assignments, events, progress)],
             verbose=0,

@@ -60,6 +60,20 @@ class ResourcesConfig(Section):
     gpu: Annotated[float, Field(ge=0, le=1)] = 0
 
 
+class ConfirmConfig(Section):
+    """What a confirmation confirms (`rc-sweep confirm` writes this section).
+
+    Attributes:
+        sweep: name of the sweep beside this one whose trials get more seeds; null: none.
+        also: ids of its trials that get seeds whether or not they may be on the front.
+        whole: the teacher and what follows from it get new seeds too.
+    """
+
+    sweep: str | None = None
+    also: tuple[str, ...] = ()
+    whole: bool = False
+
+
 class TrackingConfig(Section):
     """Where MLflow's runs go.
 
@@ -84,6 +98,7 @@ class SweepSettings(Section):
     budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
     design: Literal["search", "fixed"] = "search"
     health_gate: Literal["stop", "warn"] = "stop"
     storage: str | None = None
@@ -109,6 +124,8 @@ def check_settings(settings: SweepSettings) -> Iterator[Problem]:
         else:
             if reason is not None:
                 yield Problem("constraints", f"'{text}': {reason}")
+    if settings.search.name == "race" and settings.confirm.sweep is None:
+        yield Problem("search.name", "race gives more seeds to a sweep: use rc-sweep confirm SWEEP")
     for key, package in (("search", "sweeps.search"), ("scheduler", "sweeps.schedulers")):
         name = getattr(settings, key).name
         names = plugins.available(package)

@@ -12,6 +12,8 @@ from sweeps.folder import SweepFolder, storage_root
 from sweeps.pareto import knee
 from sweeps.report import Row, front_json, front_table, reference_lines, render, rows
 
+# A sweep and its confirmation lie side by side; see sweeps/confirm.py.
+CONFIRM_SUFFIX = ".confirm"
 PICKS = ("knee", "best-id", "best-ood")
 
 
@@ -58,6 +60,12 @@ class Sweep:
     def records(self) -> list[TrialRecord]:
         """All records, ordered by id; read anew each time, so a running sweep can be watched."""
         return self.folder.records()
+
+    @property
+    def confirmation(self) -> Sweep | None:
+        """The sweep that holds this one's new seeds (`rc-sweep confirm`), None before that."""
+        path = self.path.with_name(self.name + CONFIRM_SUFFIX)
+        return Sweep(SweepFolder(path)) if (path / "sweep.yaml").is_file() else None
 
     @property
     def rows(self) -> list[Row]:

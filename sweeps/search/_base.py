@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,9 +31,12 @@ class Proposals(Protocol):
 
     Attributes:
         exhaustive: whether it proposes every point once and then None.
+        choose: of a search over fixed rows only: given the ids not handed out yet, returns the one
+            that is next, or None when no more is worth running. None: in order, all of them.
     """
 
     exhaustive: bool
+    choose: Callable[[Sequence[str]], str | None] | None
 
     def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
         """Return the point of a new trial (the given one, if given); None: nothing left."""

@@ -33,6 +33,7 @@ class StudyProposals:
     """A study that proposes points; trials are known by our ids."""
 
     exhaustive = False
+    choose = None
 
     def __init__(self, sweep: SweepConfig, study_file: Path, sampler: BaseSampler) -> None:
         """Store what is given.

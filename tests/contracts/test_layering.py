@@ -44,16 +44,22 @@ rc_core.batch
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
 sweeps.paper_results
 sweeps.settings
-sweeps.config sweeps.folder
+sweeps.config sweeps.folder sweeps.statistics
+sweeps.report
 sweeps.data_check
 sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable
-sweeps.tracking sweeps.assignments sweeps.report
+sweeps.tracking sweeps.assignments
 sweeps.paper_table
 sweeps.picture
 sweeps.events sweeps.progress sweeps.sweep
 sweeps.ray_bridge sweeps.prepare sweeps.model_card
-sweeps.runner sweeps.confirm sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
+sweeps.confirmed
+sweeps.confirmed_text
+sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
+sweeps.confirm
 sweeps
+sweeps.cli_options
+sweeps.cli_results
 sweeps.cli
 """
 

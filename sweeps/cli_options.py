@@ -1,0 +1,31 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override, e.g. training.epochs=3. Repeatable."
+    ),
+]
+StorageOption = Annotated[
+    Path | None,
+    typer.Option("--storage", help="Folder of all sweeps (default: RC_STORAGE or ./rc_storage)."),
+]
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name, or its path.")]
+AddressOption = Annotated[
+    str, typer.Option("--address", help="local, auto, or HOST:PORT of a Ray cluster.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def load(sweep: str, storage: Path | None) -> Any:
+    """Return a sweep by name or path. Raises StorageError."""
+    from sweeps.sweep import Sweep
+
+    return Sweep.load(sweep, storage=storage)

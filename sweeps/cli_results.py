@@ -1,0 +1,140 @@
+"""Commands on what a sweep found: look, confirm, test, export. Registered in sweeps/cli.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sweeps.cli_options import AddressOption, JsonOption, StorageOption, SweepArgument, load
+
+
+def status(
+    sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False
+) -> None:
+    """Show how far a sweep is: trials by state, what runs, what failed."""
+    from sweeps.status import status_document, status_text
+
+    found = load(sweep, storage)
+    typer.echo(json.dumps(status_document(found), indent=1) if as_json else status_text(found))
+
+
+def pareto(
+    sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False
+) -> None:
+    """Print the Pareto front, with the dense reference and the vanilla rows."""
+    from sweeps.confirmed import confirmed
+    from sweeps.confirmed_text import confirmed_table
+
+    found = load(sweep, storage)
+    if as_json:
+        typer.echo(json.dumps(found.document(), indent=1))
+    else:
+        typer.echo(found.table())
+        result = confirmed(found)
+        if result is not None and result.rows:
+            typer.echo("\n" + confirmed_table(result))
+
+
+def table(
+    sweep: SweepArgument,
+    storage: StorageOption = None,
+    form: Annotated[
+        str, typer.Option("--format", help="markdown or csv.", metavar="FORMAT")
+    ] = "markdown",
+    role: Annotated[
+        str | None,
+        typer.Option(help="dev or test (default: test where it was opened).", metavar="ROLE"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
+) -> None:
+    """Print a fixed design as the paper lays its tables out: mean and interval over seeds."""
+    from sweeps.paper_table import paper_table
+
+    found = load(sweep, storage)
+    tested = json.loads(found.folder.test.read_text()) if found.folder.test.is_file() else None
+    text = paper_table(found.records, found.config, tested, role=role, form=form)
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+        typer.echo(f"written to {out}")
+
+
+def test(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Open the test roles, once, for the front and the rows it is compared with."""
+    from sweeps.sealed import open_tests, test_table
+
+    found = load(sweep, storage)
+    document = open_tests(found, say=lambda line: typer.echo(line, err=True))
+    typer.echo(json.dumps(document, indent=1) if as_json else test_table(document))
+
+
+def confirm(
+    sweep: SweepArgument,
+    seeds: Annotated[int, typer.Option("--seeds", help="Most new seeds of a configuration.")] = 5,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="TRIAL", help="Give this trial its seeds too. Repeatable."),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="New seeds for teacher and difficulty too.")
+    ] = False,
+    storage: StorageOption = None,
+    address: AddressOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Train new seeds where noise may have decided (teacher and difficulty stay as they are)."""
+    from sweeps.confirm import confirm as run
+    from sweeps.confirmed import confirmed
+    from sweeps.confirmed_text import confirmed_json, confirmed_table
+    from sweeps.progress import Progress
+
+    found = load(sweep, storage)
+    progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
+    run(found, seeds=seeds, also=also or [], whole=whole, address=address, progress=progress)
+    result = confirmed(found)
+    assert result is not None
+    typer.echo(json.dumps(confirmed_json(result), indent=1) if as_json else confirmed_table(result))
+    if result.failed:
+        raise typer.Exit(3)
+
+
+def power(
+    sweep: SweepArgument,
+    difference: Annotated[
+        float, typer.Option("--difference", min=0.01, help="In points: how many seeds show it.")
+    ] = 2.0,
+    storage: StorageOption = None,
+) -> None:
+    """Say what difference n seeds can show, from the noise that a confirmation measured."""
+    from rc_core.errors import StorageError
+    from sweeps.confirmed import confirmed
+    from sweeps.confirmed_text import power_text
+
+    found = load(sweep, storage)
+    result = confirmed(found)
+    if result is None or not result.df:
+        raise StorageError(
+            f"the noise of {found.name} must be known, but no configuration has two new seeds yet; "
+            f"run: rc-sweep confirm {found.name}"
+        )
+    typer.echo(power_text(result, difference=difference))
+
+
+def export(
+    sweep: SweepArgument,
+    out: Annotated[Path, typer.Option("--out", help="New folder for the model.")],
+    pick: Annotated[
+        str, typer.Option("--pick", help="knee, best-id, best-ood, or a trial's id.")
+    ] = "knee",
+    storage: StorageOption = None,
+) -> None:
+    """Write one model as a folder that plain transformers loads."""
+    found = load(sweep, storage)
+    record = found.pick(pick)
+    folder = found.export(record.id, out)
+    typer.echo(f"exported {record.id} ({record.name}) to {folder}; its logits were checked")

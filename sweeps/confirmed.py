@@ -1,0 +1,264 @@
+"""What a confirmation showed: one row per configuration, over its new seeds.
+
+The search's own value is beside it, never in the mean: it was chosen for being high. Training noise
+is pooled over configurations (sweeps/statistics.py). Two configurations are called different only
+where the paired interval excludes zero *and* the difference is as large as this many seeds can be
+trusted to show (80 % power).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rc_core.config import seedless
+from rc_core.record import TrialRecord
+from sweeps.statistics import (
+    Difference,
+    Estimate,
+    detectable_difference,
+    front_probabilities,
+    mean_interval,
+    paired_difference,
+    pooled_covariance,
+)
+from sweeps.sweep import Sweep
+
+ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
+# A configuration counts as confirmed where it is on the front rather than not.
+ON_FRONT = 0.5
+
+
+@dataclass(frozen=True)
+class ConfirmedRow:
+    """One configuration over its new seeds.
+
+    Attributes:
+        id: of the searched trial.
+        name: of the searched trial.
+        reference: whether it is the dense, vanilla configuration.
+        trials: seed -> record of the confirmation, finished ones.
+        searched: metric -> the search's value.
+        estimates: metric -> mean and interval over new seeds.
+        chance: to be on the front of compressed models; None: not a contender, or unknown.
+        against_reference: OOD accuracy minus the dense configuration's, paired by seed.
+    """
+
+    id: str
+    name: str
+    reference: bool
+    trials: Mapping[int, TrialRecord]
+    searched: Mapping[str, float]
+    estimates: Mapping[str, Estimate]
+    chance: float | None
+    against_reference: Difference | None
+
+    @property
+    def confirmed(self) -> bool:
+        return self.chance is not None and self.chance >= ON_FRONT
+
+    @property
+    def seeds(self) -> int:
+        return len(self.trials)
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Return seed -> value."""
+        return {seed: record.metric(metric) for seed, record in sorted(self.trials.items())}
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A confirmation as a whole.
+
+    Attributes:
+        sweep: name of the sweep that is confirmed.
+        rows: configurations with new seeds, the likeliest on the front first, the reference last.
+        deviations: metric -> pooled standard deviation of one seed.
+        df: of these.
+        trained: trainings done.
+        everything: trainings that all configurations with all seeds would have taken.
+        pairs: standard deviation of one seed's OOD difference between two configurations.
+        failed: trials of the confirmation that failed.
+    """
+
+    sweep: str
+    rows: Sequence[ConfirmedRow]
+    deviations: Mapping[str, float]
+    df: int
+    trained: int
+    everything: int
+    pairs: Mapping[str, float]
+    failed: int
+
+
+def confirmed(sweep: Sweep) -> Confirmed | None:
+    """Return what the confirmation of a sweep showed so far, None where there is none."""
+    found = sweep.confirmation
+    if found is None:
+        return None
+    metrics = list(dict.fromkeys([*sweep.objectives, ID_KEY, OOD_KEY]))
+    groups: dict[str, dict[int, TrialRecord]] = {}
+    records = [record for record in found.records if record.id != "t0000"]
+    for record in records:
+        if record.status == "finished":
+            seed = record.config["training"]["seed"]
+            groups.setdefault(seedless(record.config), {})[seed] = record
+    points = {
+        key: np.array([[r.metric(name) for name in metrics] for r in trials.values()])
+        for key, trials in groups.items()
+    }
+    covariance, df = pooled_covariance(list(points.values())) if points else (np.empty((0, 0)), 0)
+    searched: dict[str, TrialRecord] = {}
+    for record in sweep.records:
+        if record.status == "finished":
+            searched.setdefault(seedless(record.config), record)
+    known = {row.id: row for row in sweep.rows}
+    contenders = [
+        key
+        for key in groups
+        if key in searched
+        and not searched[key].reference
+        and known[searched[key].id].rank is not None
+    ]
+    chances = _chances(sweep, contenders, points, covariance, df, metrics)
+    reference = next((key for key in groups if key in searched and searched[key].reference), None)
+    rows = [
+        _row(
+            searched[key],
+            groups[key],
+            metrics,
+            covariance,
+            df,
+            chances.get(key),
+            groups.get(reference) if reference is not None and key != reference else None,
+        )
+        for key in groups
+        if key in searched
+    ]
+    rows.sort(key=lambda row: (row.reference, -(row.chance if row.chance is not None else -1.0)))
+    design = found.config["search"]["points"]
+    return Confirmed(
+        sweep=sweep.name,
+        rows=rows,
+        deviations={m: float(np.sqrt(covariance[i, i])) for i, m in enumerate(metrics)}
+        if df
+        else {},
+        df=df,
+        trained=sum(record.status in ("finished", "failed") for record in records),
+        everything=len(design),
+        pairs={m: _pair_deviation(rows, m) for m in metrics},
+        failed=sum(record.status == "failed" for record in records),
+    )
+
+
+def cannot_be_told_apart(
+    first: ConfirmedRow, second: ConfirmedRow, metric: str, deviation: float
+) -> bool:
+    """Tell whether the seeds at hand do not show a difference between two configurations.
+
+    Args:
+        first: a configuration.
+        second: another.
+        metric: compared on.
+        deviation: standard deviation of one seed's difference.
+    """
+    difference = compare(first, second, metric)
+    if difference.n < 2 or math.isnan(deviation):
+        return True
+    shown = detectable_difference(deviation, difference.n)
+    return not difference.told_apart or abs(difference.mean) < shown
+
+
+def compare(first: ConfirmedRow, second: ConfirmedRow, metric: str) -> Difference:
+    """Compare two configurations over the seeds both were trained with."""
+    a, b = first.values(metric), second.values(metric)
+    shared = sorted(set(a) & set(b))
+    return paired_difference([a[s] for s in shared], [b[s] for s in shared])
+
+
+def optimism(found: Confirmed, metric: str) -> Estimate:
+    """Return how much the search's values of confirmed rows exceed what new seeds give."""
+    return mean_interval(
+        [
+            row.searched[metric] - row.estimates[metric].mean
+            for row in found.rows
+            if row.confirmed and row.seeds
+        ]
+    )
+
+
+def _row(
+    record: TrialRecord,
+    trials: Mapping[int, TrialRecord],
+    metrics: Sequence[str],
+    covariance: np.ndarray[Any, Any],
+    df: int,
+    chance: float | None,
+    reference: Mapping[int, TrialRecord] | None,
+) -> ConfirmedRow:
+    estimates = {
+        metric: mean_interval(
+            [each.metric(metric) for each in trials.values()],
+            deviation=float(np.sqrt(covariance[i, i])) if df else math.nan,
+            df=df,
+        )
+        for i, metric in enumerate(metrics)
+    }
+    against = None
+    if reference is not None:
+        shared = sorted(set(trials) & set(reference))
+        against = paired_difference(
+            [100 * trials[seed].metric(OOD_KEY) for seed in shared],
+            [100 * reference[seed].metric(OOD_KEY) for seed in shared],
+        )
+    return ConfirmedRow(
+        id=record.id,
+        name=record.name,
+        reference=record.reference,
+        trials=trials,
+        searched={metric: record.metric(metric) for metric in metrics},
+        estimates=estimates,
+        chance=chance,
+        against_reference=against,
+    )
+
+
+def _chances(
+    sweep: Sweep,
+    contenders: Sequence[str],
+    points: Mapping[str, np.ndarray[Any, Any]],
+    covariance: np.ndarray[Any, Any],
+    df: int,
+    metrics: Sequence[str],
+) -> dict[str, float]:
+    names = list(sweep.objectives)
+    columns = [metrics.index(name) for name in names]
+    valid = [key for key in contenders if np.isfinite(points[key][:, columns]).all()]
+    if df < 1 or not valid:
+        return {}
+    chances = front_probabilities(
+        [points[key][:, columns].mean(axis=0) for key in valid],
+        [len(points[key]) for key in valid],
+        covariance[np.ix_(columns, columns)],
+        df,
+        list(sweep.objectives.values()),
+    )
+    return dict(zip(valid, map(float, chances), strict=True))
+
+
+def _pair_deviation(rows: Sequence[ConfirmedRow], metric: str) -> float:
+    """Return the standard deviation of one seed's difference of two rows, over all pairs."""
+    squares, df = 0.0, 0
+    for i, first in enumerate(rows):
+        for second in rows[:i]:
+            a, b = first.values(metric), second.values(metric)
+            shared = sorted(set(a) & set(b))
+            if len(shared) > 1:
+                values = np.array([a[s] - b[s] for s in shared])
+                squares += float(((values - values.mean()) ** 2).sum())
+                df += len(shared) - 1
+    return math.sqrt(squares / df) if df else math.nan

@@ -1,0 +1,165 @@
+"""A confirmation for people and programs: the table, what seeds can show, plain JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from sweeps.confirmed import (
+    ID_KEY,
+    OOD_KEY,
+    Confirmed,
+    cannot_be_told_apart,
+    optimism,
+)
+from sweeps.report import render
+from sweeps.statistics import Difference, Estimate, detectable_difference, seeds_needed
+
+
+def confirmed_table(found: Confirmed) -> str:
+    """Return the confirmation as text, for people who never saw a p-value."""
+    table = Table(title=f"confirmed with new seeds: {found.sweep}", title_justify="left")
+    for title in ("", "id", "name", "seeds"):
+        table.add_column(title, no_wrap=title != "name", justify="left")
+    for title in ("ID %", "OOD %", "search said", "OOD vs dense", "on the front"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in found.rows:
+        searched = "/".join(f"{100 * row.searched[key]:.1f}" for key in (ID_KEY, OOD_KEY))
+        table.add_row(
+            "*" if row.confirmed else "",
+            row.id,
+            Text(f"{row.name} (dense reference)" if row.reference else row.name),
+            str(row.seeds),
+            _share(row.estimates[ID_KEY]),
+            _share(row.estimates[OOD_KEY]),
+            searched,
+            _points(row.against_reference),
+            "" if row.chance is None else f"{100 * row.chance:.0f} %",
+            style="bold" if row.confirmed else None,
+        )
+    table.caption, table.caption_justify = Text("\n".join(_notes(found))), "left"
+    return render(table)
+
+
+def power_text(found: Confirmed, *, difference: float = 2.0) -> str:
+    """Return what n seeds can show between two configurations, from the noise measured here.
+
+    Args:
+        found: a confirmation.
+        difference: in points; how many seeds it needs is told too.
+    """
+    table = Table(
+        title=f"what seeds can show: {found.sweep}, two configurations, same seeds, 80 % power",
+        title_justify="left",
+    )
+    table.add_column("seeds", justify="right")
+    for title in ("ID points", "OOD points"):
+        table.add_column(title, justify="right")
+    keys = (ID_KEY, OOD_KEY)
+    for n in (2, 3, 5, 8, 10, 15, 20, 30):
+        cells = [100 * detectable_difference(found.pairs[key], n) for key in keys]
+        table.add_row(str(n), *(f"{value:.1f}" if math.isfinite(value) else "-" for value in cells))
+    lines = [
+        "A difference smaller than the one in the table is missed more than one time in five.",
+        f"One seed of one configuration varies by {_deviation(found, ID_KEY)} ID points and "
+        f"{_deviation(found, OOD_KEY)} OOD points (standard deviation, {found.df} degrees of "
+        "freedom);",
+        f"the difference of two on one seed by {100 * found.pairs[ID_KEY]:.1f} and "
+        f"{100 * found.pairs[OOD_KEY]:.1f}.",
+    ]
+    for key, title in zip(keys, ("ID", "OOD"), strict=True):
+        needed = seeds_needed(difference / 100, found.pairs[key])
+        shown = "more than 1,000" if needed is None else str(needed)
+        lines.append(f"To show {difference:g} {title} points: {shown} seeds.")
+    table.caption, table.caption_justify = Text("\n".join(lines)), "left"
+    return render(table)
+
+
+def confirmed_json(found: Confirmed) -> dict[str, Any]:
+    """Return the confirmation as plain JSON values (NaN as null)."""
+    return {
+        "sweep": found.sweep,
+        "trained": found.trained,
+        "everything": found.everything,
+        "failed": found.failed,
+        "deviations": {key: _null(value) for key, value in found.deviations.items()},
+        "pair_deviations": {key: _null(value) for key, value in found.pairs.items()},
+        "degrees_of_freedom": found.df,
+        "rows": [
+            {
+                "id": row.id,
+                "name": row.name,
+                "reference": row.reference,
+                "confirmed": row.confirmed,
+                "on_front": row.chance,
+                "seeds": sorted(row.trials),
+                "searched": {key: _null(value) for key, value in row.searched.items()},
+                "estimates": {
+                    key: {
+                        "mean": _null(each.mean),
+                        "low": _null(each.low),
+                        "high": _null(each.high),
+                    }
+                    for key, each in row.estimates.items()
+                },
+            }
+            for row in found.rows
+        ],
+    }
+
+
+def _notes(found: Confirmed) -> list[str]:
+    seeds = max((row.seeds for row in found.rows), default=0)
+    lines = [
+        "* on the front of compressed models rather than not; ± is a 95 % interval for the mean",
+        f"{found.trained} trainings instead of {found.everything} (all configurations and seeds)",
+    ]
+    if found.failed:
+        lines.append(f"{found.failed} trainings failed: rc-sweep status {found.sweep}.confirm")
+    gain = optimism(found, OOD_KEY)
+    if gain.n:
+        lines.append(
+            f"the search's OOD values of rows marked * were {100 * gain.mean:+.1f} points from "
+            "what new seeds give: that much was luck"
+        )
+    marked = [row for row in found.rows if row.confirmed]
+    alike = [
+        f"{a.id} and {b.id}"
+        for i, a in enumerate(marked)
+        for b in marked[i + 1 :]
+        if all(cannot_be_told_apart(a, b, key, found.pairs[key]) for key in (ID_KEY, OOD_KEY))
+    ]
+    if alike:
+        lines.append("cannot be told apart: " + ", ".join(alike[:8]))
+    if seeds > 1 and not math.isnan(found.pairs.get(OOD_KEY, math.nan)):
+        shown = 100 * detectable_difference(found.pairs[OOD_KEY], seeds)
+        lines.append(
+            f"{seeds} seeds show OOD differences of {shown:.1f} points or more "
+            f"(rc-sweep power {found.sweep})"
+        )
+    return lines
+
+
+def _share(estimate: Estimate) -> str:
+    if math.isnan(estimate.mean):
+        return "-"
+    half = "" if math.isnan(estimate.low) else f" ± {100 * estimate.half_width:.1f}"
+    return f"{100 * estimate.mean:.1f}{half}"
+
+
+def _points(difference: Difference | None) -> str:
+    if difference is None or difference.n == 0:
+        return ""
+    half = "" if math.isnan(difference.low) else f" ± {(difference.high - difference.low) / 2:.1f}"
+    return f"{difference.mean:+.1f}{half}"
+
+
+def _deviation(found: Confirmed, key: str) -> str:
+    return f"{100 * found.deviations[key]:.1f}" if key in found.deviations else "?"
+
+
+def _null(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,191 @@
+"""More seeds for configurations that were found, where the decision is open (rc-sweep confirm).
+
+Rows and seeds are fixed (`search.points` x `space.training.seed`); which of them are trained is
+decided while results come in. First the rows of the searched front, the dense reference and those
+the user asked for get two seeds each: from these the noise is known. Then a row is open while its
+chance to be on the front lies between the two bounds, and the open row with the fewest seeds is
+next. A row without new seeds stands with its searched value, as one seed: noise may have hidden it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from rc_core.config import seedless
+from rc_core.record import TrialRecord
+from sweeps.config import SweepConfig
+from sweeps.folder import SweepFolder
+from sweeps.report import rows
+from sweeps.search._base import Outcome
+from sweeps.space import Point
+from sweeps.statistics import front_probabilities, pooled_covariance
+
+# Below the first a row is taken to be off the front, above the second on it.
+BOUNDS = (0.05, 0.95)
+_FIRST_SEEDS = 2
+# Fewer draws than for the table: this is asked before every trial.
+_DRAWS = 1_000
+
+
+@dataclass
+class Row:
+    """One configuration: what the search measured, and what new seeds did.
+
+    Attributes:
+        searched: objective values of the search's own trial; it was chosen for them, so they count
+            only while there is nothing better.
+        certain: gets its first seeds without being asked about (front, reference, user's wish).
+        contender: takes part in the front (not the dense reference).
+        found: seed -> objective values, of the seeds that finished.
+        handed: seeds handed out, finished or not.
+    """
+
+    searched: Sequence[float]
+    certain: bool
+    contender: bool
+    found: dict[int, Sequence[float]] = field(default_factory=dict)
+    handed: int = 0
+
+    @property
+    def mean(self) -> list[float]:
+        """Return the mean over new seeds, or the searched value where there is none."""
+        points = list(self.found.values()) or [self.searched]
+        return [float(value) for value in np.mean(np.asarray(points, dtype=np.float64), axis=0)]
+
+    @property
+    def count(self) -> int:
+        return max(1, len(self.found))
+
+
+def open_rows(found: Sequence[Row], directions: Sequence[str], most: int) -> list[int]:
+    """Return the rows that should get another seed, the one to take first in front.
+
+    Args:
+        found: every row.
+        directions: "max" or "min" per objective.
+        most: seeds a row gets at most.
+    """
+    first = min(_FIRST_SEEDS, most)
+    waiting = [i for i, row in enumerate(found) if row.certain and row.handed < first]
+    if waiting:
+        return sorted(waiting, key=lambda i: (found[i].handed, i))
+    chances = probabilities(found, directions, draws=_DRAWS)
+    if chances is None:
+        return []
+    low, high = BOUNDS
+    undecided = [
+        i for i, row in enumerate(found) if row.handed < most and low <= chances.get(i, 0.0) <= high
+    ]
+    # The reference is no contender, but differences to it are paired by seed.
+    needed = max((found[i].handed for i in undecided), default=0)
+    undecided += [
+        i for i, row in enumerate(found) if not row.contender and row.handed < min(needed + 1, most)
+    ]
+    return sorted(undecided, key=lambda i: (found[i].handed, -chances.get(i, 0.0), i))
+
+
+def probabilities(
+    found: Sequence[Row], directions: Sequence[str], *, draws: int
+) -> dict[int, float] | None:
+    """Return row -> chance to be on the front of compressed models; None while noise is unknown."""
+    covariance, df = pooled_covariance(
+        [list(row.found.values()) for row in found if len(row.found) > 1]
+    )
+    if df < 1:
+        return None
+    index = [i for i, row in enumerate(found) if row.contender and np.isfinite(row.mean).all()]
+    if not index:
+        return {}
+    chances = front_probabilities(
+        [found[i].mean for i in index],
+        [found[i].count for i in index],
+        covariance,
+        df,
+        directions,
+        draws=draws,
+    )
+    return dict(zip(index, map(float, chances), strict=True))
+
+
+class RaceProposals:
+    """Chooses among the fixed rows and seeds; proposes nothing of its own."""
+
+    exhaustive = True
+
+    def __init__(self, sweep: SweepConfig, source: Sequence[TrialRecord]) -> None:
+        """Match rows with the searched trials.
+
+        Args:
+            sweep: the confirmation's, `search.points` x `space.training.seed`.
+            source: records of the sweep that is confirmed.
+        """
+        self._objectives = sweep.settings.objectives
+        self._most = 0
+        self._rows: list[Row] = []
+        self._places: dict[str, tuple[int, int]] = {}
+        constraints = sweep.settings.constraints
+        kept = {row.id: row for row in rows(source, self._objectives, constraints=constraints)}
+        searched = {seedless(record.config): record for record in reversed(source)}
+        asked = set(sweep.settings.confirm.also)
+        by_key: dict[str, int] = {}
+        for trial_id, point in sweep.first_trials().items():
+            config = sweep.trial(point)
+            key = seedless(config.as_dict())
+            if key not in by_key:
+                record = searched[key]
+                row = kept[record.id]
+                by_key[key] = len(self._rows)
+                self._rows.append(
+                    Row(
+                        searched=[record.metric(name) for name in self._objectives],
+                        certain=row.candidate or row.reference or record.id in asked,
+                        contender=not row.reference and row.rank is not None,
+                    )
+                )
+            self._places[trial_id] = (by_key[key], config.training.seed)
+        self._most = len(self._places) // max(1, len(self._rows))
+
+    def choose(self, left: Sequence[str]) -> str | None:
+        """Return which of the trials not handed out yet is next; None: every decision is made."""
+        free = set(left)
+        for row in self._rows:
+            row.handed = 0
+        waiting: dict[int, list[str]] = {}
+        for trial_id, (place, _) in self._places.items():
+            if trial_id in free:
+                waiting.setdefault(place, []).append(trial_id)
+            else:
+                self._rows[place].handed += 1
+        for place in open_rows(self._rows, list(self._objectives.values()), self._most):
+            if place in waiting:
+                return waiting[place][0]
+        return None
+
+    def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
+        return point
+
+    def tell(self, trial_id: str, outcome: Outcome) -> None:
+        if trial_id not in self._places:
+            return
+        values = [outcome.values.get(name, math.nan) for name in self._objectives]
+        if outcome.status == "finished" and all(map(math.isfinite, values)):
+            place, seed = self._places[trial_id]
+            self._rows[place].found[seed] = values
+
+    def discard(self, trial_id: str) -> None:
+        del trial_id
+
+    def unfinished(self) -> Mapping[str, Point]:
+        return {}
+
+
+def proposals(sweep: SweepConfig, study_file: Path) -> RaceProposals:
+    """Return the race of a confirmation, told of the sweep that it confirms."""
+    folder = SweepFolder(study_file.parent)
+    source = SweepFolder(folder.storage / str(sweep.settings.confirm.sweep))
+    return RaceProposals(sweep, [r for r in source.records() if r.status == "finished"])
