@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from rc_core.compression._base import Batch
 from rc_core.config import TrainingConfig
+from rc_core.cpu_steps import fast_steps
 from rc_core.data._encoding import Encoded, length_bucketed_batches, length_sorted_batches
 from rc_core.errors import TrialError
 from rc_core.losses._base import Loss
@@ -133,25 +134,26 @@ def fit(
         started = time.perf_counter()
         # Summed on the device: reading every loss would stall a GPU on every step.
         loss_sum, first = torch.zeros((), device=device), step
-        for batch in source:
-            for group in optimizer.param_groups:
-                group["lr"] = training.learning_rate * schedule(step, total, training.warmup)
-            with autocast(device, precision):
-                logits = model(**batch.inputs).logits
-            picked = {name: table[batch.rows] for name, table in tables.items()}
-            value = loss(logits.float(), batch.labels, picked)
-            value.backward()
-            if training.max_grad_norm > 0:
-                torch.nn.utils.clip_grad_norm_(trainable, training.max_grad_norm, foreach=True)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            step += 1
-            samples += len(batch.rows)
-            loss_sum += value.detach()
-            if after_step is not None:
-                after_step(step / total)
-            if step == end:
-                break
+        with fast_steps(model):
+            for batch in source:
+                for group in optimizer.param_groups:
+                    group["lr"] = training.learning_rate * schedule(step, total, training.warmup)
+                with autocast(device, precision):
+                    logits = model(**batch.inputs).logits
+                picked = {name: table[batch.rows] for name, table in tables.items()}
+                value = loss(logits.float(), batch.labels, picked)
+                value.backward()
+                if training.max_grad_norm > 0:
+                    torch.nn.utils.clip_grad_norm_(trainable, training.max_grad_norm, foreach=True)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                step += 1
+                samples += len(batch.rows)
+                loss_sum += value.detach()
+                if after_step is not None:
+                    after_step(step / total)
+                if step == end:
+                    break
         train_loss = float(loss_sum) / (step - first)
         seconds += time.perf_counter() - started
         if not math.isfinite(train_loss):
