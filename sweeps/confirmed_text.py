@@ -114,7 +114,7 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
 def _notes(found: Confirmed) -> list[str]:
     seeds = max((row.seeds for row in found.rows), default=0)
     lines = [
-        "* on the front of compressed models rather than not; ± is a 95 % interval for the mean",
+        "* on the front of compressed models rather than not; \u00b1 is a 95 % interval for the mean",
         f"{found.trained} trainings instead of {found.everything} (all configurations and seeds)",
     ]
     if found.failed:
@@ -146,14 +146,14 @@ def _notes(found: Confirmed) -> list[str]:
 def _share(estimate: Estimate) -> str:
     if math.isnan(estimate.mean):
         return "-"
-    half = "" if math.isnan(estimate.low) else f" ± {100 * estimate.half_width:.1f}"
+    half = "" if math.isnan(estimate.low) else f" \u00b1 {100 * estimate.half_width:.1f}"
     return f"{100 * estimate.mean:.1f}{half}"
 
 
 def _points(difference: Difference | None) -> str:
     if difference is None or difference.n == 0:
         return ""
-    half = "" if math.isnan(difference.low) else f" ± {(difference.high - difference.low) / 2:.1f}"
+    half = "" if math.isnan(difference.low) else f" \u00b1 {(difference.high - difference.low) / 2:.1f}"
     return f"{difference.mean:+.1f}{half}"
 
 
