@@ -51,13 +51,11 @@ def power_text(found: Confirmed, *, difference: float = 2.0) -> str:
         found: a confirmation.
         difference: in points; how many seeds it needs is told too.
     """
-    table = Table(
-        title=f"what seeds can show: {found.sweep}, two configurations, same seeds, 80 % power",
-        title_justify="left",
-    )
+    title = f"what seeds can show: {found.sweep}, two configurations, same seeds, 80 % power"
+    table = Table()
     table.add_column("seeds", justify="right")
-    for title in ("ID points", "OOD points"):
-        table.add_column(title, justify="right")
+    for column in ("ID points", "OOD points"):
+        table.add_column(column, justify="right")
     keys = (ID_KEY, OOD_KEY)
     for n in (2, 3, 5, 8, 10, 15, 20, 30):
         cells = [100 * detectable_difference(found.pairs[key], n) for key in keys]
@@ -70,12 +68,11 @@ def power_text(found: Confirmed, *, difference: float = 2.0) -> str:
         f"the difference of two on one seed by {100 * found.pairs[ID_KEY]:.1f} and "
         f"{100 * found.pairs[OOD_KEY]:.1f}.",
     ]
-    for key, title in zip(keys, ("ID", "OOD"), strict=True):
+    for key, what in zip(keys, ("ID", "OOD"), strict=True):
         needed = seeds_needed(difference / 100, found.pairs[key])
         shown = "more than 1,000" if needed is None else str(needed)
-        lines.append(f"To show {difference:g} {title} points: {shown} seeds.")
-    table.caption, table.caption_justify = Text("\n".join(lines)), "left"
-    return render(table)
+        lines.append(f"To show {difference:g} {what} points: {shown} seeds.")
+    return "\n".join([title, render(table), *lines])
 
 
 def confirmed_json(found: Confirmed) -> dict[str, Any]:
@@ -153,7 +150,11 @@ def _share(estimate: Estimate) -> str:
 def _points(difference: Difference | None) -> str:
     if difference is None or difference.n == 0:
         return ""
-    half = "" if math.isnan(difference.low) else f" \u00b1 {(difference.high - difference.low) / 2:.1f}"
+    half = (
+        ""
+        if math.isnan(difference.low)
+        else f" \u00b1 {(difference.high - difference.low) / 2:.1f}"
+    )
     return f"{difference.mean:+.1f}{half}"
 
 

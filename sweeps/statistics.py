@@ -273,6 +273,9 @@ def power_of(difference: float, deviation: float, n: int, *, level: float = LEVE
     critical = float(stats.t.ppf(0.5 + level / 2, n - 1))
     shift = abs(difference) / deviation * math.sqrt(n)
     upper = float(stats.nct.sf(critical, n - 1, shift))
+    if not math.isfinite(upper):
+        # SciPy gives up far out, where the answer is plain.
+        return 1.0 if shift > critical else 0.0
     lower = float(stats.nct.cdf(-critical, n - 1, shift))
     return upper + (lower if math.isfinite(lower) else 0.0)
 

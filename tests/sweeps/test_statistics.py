@@ -200,3 +200,5 @@ def test_more_seeds_show_less_and_the_two_questions_agree() -> None:
     assert detectable_difference(1.0, 1) == math.inf and power_of(9, 1, 1) == 0.0
     assert seeds_needed(1e-4, 1.0, most=100) is None
     assert seeds_needed(0.1, 0.0) == 2 and detectable_difference(0.0, 3) == 0.0
+    # Noise far below the difference must not drive SciPy's distribution into NaN.
+    assert power_of(1.0, 1e-12, 3) == 1.0 and seeds_needed(1.0, 1e-12) == 2
