@@ -111,7 +111,7 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
 def _notes(found: Confirmed) -> list[str]:
     seeds = max((row.seeds for row in found.rows), default=0)
     lines = [
-        "* on the front of compressed models rather than not; \u00b1 is a 95 % interval for the mean",
+        "* on the front of compressed models rather than not; \u00b1: 95 % interval for the mean",
         f"{found.trained} trainings instead of {found.everything} (all configurations and seeds)",
     ]
     if found.failed:
