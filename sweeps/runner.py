@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -235,8 +237,13 @@ def _ray(address: str) -> Iterator[None]:
         else:
             variables = {"OMP_WAIT_POLICY": _RAY_SETTINGS["OMP_WAIT_POLICY"]}
             options |= {"address": address, "runtime_env": {"env_vars": variables}}
+        # Ray's core dies on SIGTERM with a stack trace; the command line closes in order instead.
+        main = threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGTERM) if main else None
         try:
             ray.init(**options)
+            if handler is not None:
+                signal.signal(signal.SIGTERM, handler)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"no Ray cluster could be joined at '{address}': {error}; start one with "
