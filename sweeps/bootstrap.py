@@ -162,9 +162,18 @@ class _Table:
 
     def accuracies(self, seeds: Floats, clusters: Floats) -> Floats:
         """Return (models, draws) for weights (draws, seeds) and counts (draws, clusters)."""
-        found = [((seeds @ hits) * clusters).sum(axis=1) for hits in self.hits]
-        result: Floats = np.stack(found) / (clusters @ self.sizes)
-        return result
+        found = []
+        for hits in self.hits:
+            right = (seeds @ hits) * clusters
+            # Strata keep their shares: those were decided.
+            parts = [
+                self.sizes[members].sum()
+                * right[:, members].sum(axis=1)
+                / (clusters[:, members] @ self.sizes[members])
+                for members in self.members
+            ]
+            found.append(np.sum(parts, axis=0) / self.sizes.sum())
+        return np.stack(found)
 
 
 def _multinomial(

@@ -50,7 +50,7 @@ def confirmed_table(found: Confirmed) -> str:
             style="bold" if row.confirmed else None,
         )
     table.caption, table.caption_justify = Text("\n".join(_notes(found))), "left"
-    return render(table, width=130)
+    return render(table, width=140)
 
 
 def power_text(found: Confirmed, *, difference: float = 2.0) -> str:

@@ -20,31 +20,58 @@ def test_table(document: Mapping[str, Any]) -> str:
     rows: Sequence[Mapping[str, Any]] = document.get("rows") or _rows_of_old(document)
     suites = sorted({name for row in rows for name in row.get("suites", {})})
     seen = any(row["accuracy"].get("ood_seen") for row in rows)
-    drops = any(row["drop"].get("ood") is not None for row in rows)
     several = any(len(row["seeds"]) > 1 for row in rows)
-    table = Table(title="sealed test, opened after selection", title_justify="left")
-    for title in ("", "id", "name"):
-        table.add_column(title, no_wrap=title != "name")
     titles = [*(["seeds"] if several else []), "ID %", *(f"{name} %" for name in suites), "OOD %"]
-    titles += [*(["seen OOD %"] if seen else []), "OOD vs dense"]
-    titles += [*(["OOD is"] if several else []), "F_bias"]
-    titles += ["drop ID", "drop OOD"] if drops else []
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
+    titles += ["seen OOD %"] if seen and not several else []
+    titles += ["OOD vs dense", *(["OOD is"] if several else []), "F_bias"]
+    table = _table("sealed test, opened after selection", titles)
     for row in rows:
         accuracy = row["accuracy"]
         cells = [*([str(len(row["seeds"]))] if several else []), _share(accuracy["id"])]
         cells += [_share(row.get("suites", {}).get(name)) for name in suites]
         cells += [_share(accuracy["ood"])]
-        cells += [_share(accuracy.get("ood_seen"))] if seen else []
+        cells += [_share(accuracy.get("ood_seen"))] if seen and not several else []
         cells += ["" if row["reference"] else _points(row["ood_difference"])]
         cells += [VERDICTS[row.get("verdict")]] if several else []
         cells += ["1" if row["reference"] else _ratio(row["relative_bias"])]
-        cells += [_drop(row["drop"].get(where)) for where in ("id", "ood")] if drops else []
-        name = f"{row['name']} (dense reference)" if row["reference"] else row["name"]
-        table.add_row(_mark(row["id"], document), row["id"], Text(name), *cells)
+        table.add_row(*_named(row, document), *cells)
     _add_floors(table, document.get("floors", {}), titles)
-    return "\n".join([render(table), *_notes(document, rows, several, seen, drops)])
+    texts = [render(table), *_notes(document, rows, several, seen)]
+    if any(row["drop"].get("ood") is not None for row in rows):
+        texts += ["", render(_drop_table(document, rows, seen)), *_optimism(document, seen)]
+    return "\n".join(texts)
+
+
+def _drop_table(
+    document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], seen: bool
+) -> Table:
+    """Return what the same models had on the dev splits, and how much of it the test took."""
+    where = "seen OOD" if seen else "OOD"
+    titles = ["ID dev %", "ID test %", "drop"]
+    titles += ["OOD dev %", f"{where} test %", "drop "]
+    table = _table("from dev to test, the same models", titles)
+    for row in rows:
+        cells = []
+        for key, test in (("id", "id"), ("ood", "ood_seen" if seen else "ood")):
+            dev, drop = row["dev"].get(key), row["drop"].get(key)
+            cells += ["-" if dev is None else f"{100 * dev:.1f}", _share(row["accuracy"][test])]
+            cells.append("-" if drop is None else f"{drop:.1f}")
+        table.add_row(*_named(row, document), *cells)
+    return table
+
+
+def _table(title: str, titles: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for each in ("", "id", "name"):
+        table.add_column(each, no_wrap=each != "name")
+    for each in titles:
+        table.add_column(Text(each), justify="right", no_wrap=True)
+    return table
+
+
+def _named(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str | Text]:
+    name = f"{row['name']} (dense reference)" if row["reference"] else row["name"]
+    return [_mark(row["id"], document), row["id"], Text(name)]
 
 
 def test_stamp(document: Mapping[str, Any]) -> Stamp:
@@ -61,38 +88,25 @@ def test_stamp(document: Mapping[str, Any]) -> Stamp:
 
 
 def _notes(
-    document: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    several: bool,
-    seen: bool,
-    drops: bool,
+    document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], several: bool, seen: bool
 ) -> list[str]:
-    lines = stamp_lines(test_stamp(document))
     if document["design"] == "fixed":
-        lines.insert(0, "fixed design: no selection was made")
+        lines = ["fixed design: no selection was made"]
+    elif document.get("basis") == "confirmed":
+        lines = ["* chosen: confirmed with new seeds"]
     else:
-        chosen = "confirmed with new seeds" if document.get("basis") == "confirmed" else (
-            "on the search's front, with or without the dense reference; one training seed each"
-        )  # fmt: skip
-        lines.insert(0, f"* chosen: {chosen}")
+        lines = [
+            "* chosen: on the search's front, with or without the dense reference; one training "
+            "seed each"
+        ]
+    lines += stamp_lines(test_stamp(document))
     if several:
         lines.append(
-            "\u00b1: 95 % interval for another training seed on other subcases; 'not shown': these "
-            "seeds do not show a difference"
+            "\u00b1 and [..]: 95 % interval for another training seed on other subcases; 'not "
+            "shown': these seeds do not show a difference from dense"
         )
     if seen:
-        lines.append("OOD %: subcases that no dev split holds; seen OOD %: those that ood_dev has")
-    if drops:
-        what = "seen subcases" if seen else "OOD"
-        lines.append(f"drop: points from dev to test ({what}), same models")
-    found = document.get("optimism") or {}
-    for where, name in (("id", "ID"), ("ood", "seen OOD" if seen else "OOD")):
-        each = found.get(where)
-        if each is not None:
-            lines.append(
-                f"optimism of choosing on dev: the chosen lose {_points(each)} {name} points more "
-                "from dev to test than the dense row, which nobody chose" + _unclear(each)
-            )
+        lines.append("OOD %: subcases that no dev split holds; seen: those that ood_dev has")
     reasons = dict.fromkeys(row["bias_reason"] for row in rows if row.get("bias_reason"))
     # Amounts differ from row to row; one note for each kind of reason is enough.
     kinds = dict.fromkeys(
@@ -102,10 +116,29 @@ def _notes(
     return [*lines, *(f"F_bias -: {kind}" for kind in kinds)]
 
 
+def _optimism(document: Mapping[str, Any], seen: bool) -> list[str]:
+    """Say how much choosing on the dev splits flattered the chosen."""
+    found = document.get("optimism") or {}
+    lines = []
+    for where, name in (("id", "ID"), ("ood", "seen OOD" if seen else "OOD")):
+        each = found.get(where)
+        if each is not None:
+            lines.append(
+                f"  {name}: {_points(each)} points more than the dense row{_unclear(each)}"
+            )
+    if lines:
+        lines.insert(
+            0,
+            "optimism of choosing on dev: from dev to test the chosen lose (nobody chose the dense "
+            "row)",
+        )
+    return lines
+
+
 def _unclear(found: Mapping[str, Any]) -> str:
     if found["low"] is None:
-        return " (one seed: no interval)"
-    return "" if found["low"] > 0 else " (not clear of zero)"
+        return "; one seed, so no interval"
+    return "" if found["low"] > 0 else "; not clear of zero"
 
 
 def _mark(row: str, document: Mapping[str, Any]) -> str:
@@ -190,7 +223,3 @@ def _ratio(found: Mapping[str, Any] | None) -> str:
         return "-"
     span = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
     return f"{found['mean']:.2f}{span}"
-
-
-def _drop(points: float | None) -> str:
-    return "-" if points is None else f"{points:.1f}"
