@@ -94,13 +94,17 @@ class TaskData:
 class Workspace:
     """The artifact store, the device and the data cache of one process."""
 
-    def __init__(self, artifacts: str | Path, *, device: str | None = None) -> None:
+    def __init__(
+        self, artifacts: str | Path, *, device: str | None = None, sealed: bool = True
+    ) -> None:
         """Store what is given.
 
         Args:
             artifacts: root of the artifact store.
             device: as torch names it; by default the first GPU, else the CPU.
+            sealed: leave the test roles out of every task; only the sealed test opens them.
         """
+        self._sealed = sealed
         self.store = ArtifactStore(artifacts)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._task: tuple[str, Task] | None = None
@@ -139,7 +143,8 @@ class Workspace:
         task_key = fingerprint(config.task.as_dict())
         if self._task is None or self._task[0] != task_key:
             module = plugins.load(PLUGIN_PACKAGES["task"], config.task.name)
-            self._task = (task_key, check_task(module.load(config.task)))
+            task = check_task(module.load(config.task))
+            self._task = (task_key, task.without_tests() if self._sealed else task)
             self._data = {}
         max_length = min(config.training.max_length, model_facts(spec).max_positions)
         key = f"{spec}|{max_length}"

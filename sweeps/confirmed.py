@@ -16,7 +16,11 @@ from typing import Any
 import numpy as np
 
 from rc_core.config import seedless
+from rc_core.metrics.robustness import guarded_relative_bias
 from rc_core.record import TrialRecord
+from sweeps.answers import read_clusters
+from sweeps.compared import Reader, relative_bias
+from sweeps.folder import SweepFolder
 from sweeps.statistics import (
     Difference,
     Estimate,
@@ -43,9 +47,13 @@ class ConfirmedRow:
         reference: whether it is the dense, vanilla configuration.
         trials: seed -> record of the confirmation, finished ones.
         searched: metric -> the search's value.
+        searched_front: whether the search had it on its front of compressed models.
         estimates: metric -> mean and interval over new seeds.
         chance: to be on the front of compressed models; None: not a contender, or unknown.
         against_reference: OOD accuracy minus the dense configuration's, paired by seed.
+        bias: F_bias of mean accuracies; NaN where it says nothing. An interval (over seeds and
+            subcases) only where the clusters are known, see sweeps/answers.py.
+        bias_reason: why it says nothing.
     """
 
     id: str
@@ -53,9 +61,12 @@ class ConfirmedRow:
     reference: bool
     trials: Mapping[int, TrialRecord]
     searched: Mapping[str, float]
+    searched_front: bool
     estimates: Mapping[str, Estimate]
     chance: float | None
     against_reference: Difference | None
+    bias: Estimate
+    bias_reason: str | None
 
     @property
     def confirmed(self) -> bool:
@@ -126,15 +137,19 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
     ]
     chances = _chances(sweep, contenders, points, covariance, df, metrics)
     reference = next((key for key in groups if key in searched and searched[key].reference), None)
+    reader = Reader(read_clusters(sweep.folder.clusters))
     rows = [
         _row(
             searched[key],
+            known[searched[key].id].candidate,
+            found.folder,
             groups[key],
             metrics,
             covariance,
             df,
             chances.get(key),
             groups.get(reference) if reference is not None and key != reference else None,
+            reader,
         )
         for key in groups
         if key in searched
@@ -181,24 +196,31 @@ def compare(first: ConfirmedRow, second: ConfirmedRow, metric: str) -> Differenc
 
 
 def optimism(found: Confirmed, metric: str) -> Estimate:
-    """Return how much the search's values of confirmed rows exceed what new seeds give."""
+    """Return how much the search's values of its own front exceed what new seeds give.
+
+    Of the rows that the search chose, all of them: those that the new seeds confirmed were chosen
+    by these, which would hide some of it.
+    """
     return mean_interval(
         [
             row.searched[metric] - row.estimates[metric].mean
             for row in found.rows
-            if row.confirmed and row.seeds
+            if row.searched_front and row.seeds
         ]
     )
 
 
 def _row(
     record: TrialRecord,
+    searched_front: bool,
+    folder: SweepFolder,
     trials: Mapping[int, TrialRecord],
     metrics: Sequence[str],
     covariance: np.ndarray[Any, Any],
     df: int,
     chance: float | None,
     reference: Mapping[int, TrialRecord] | None,
+    reader: Reader,
 ) -> ConfirmedRow:
     estimates = {
         metric: mean_interval(
@@ -215,16 +237,45 @@ def _row(
             [100 * trials[seed].metric(OOD_KEY) for seed in shared],
             [100 * reference[seed].metric(OOD_KEY) for seed in shared],
         )
+    bias, reason = _bias(folder, trials, reference, reader)
     return ConfirmedRow(
         id=record.id,
         name=record.name,
         reference=record.reference,
         trials=trials,
         searched={metric: record.metric(metric) for metric in metrics},
+        searched_front=searched_front,
         estimates=estimates,
         chance=chance,
         against_reference=against,
+        bias=bias,
+        bias_reason=reason,
     )
+
+
+def _bias(
+    folder: SweepFolder,
+    trials: Mapping[int, TrialRecord],
+    reference: Mapping[int, TrialRecord] | None,
+    reader: Reader,
+) -> tuple[Estimate, str | None]:
+    """Return F_bias over shared seeds and why it says nothing, as `ConfirmedRow` has it."""
+    shared = sorted(set(trials) & set(reference or {}))
+    if reference is None or not shared:
+        return Estimate(math.nan, math.nan, math.nan, 0), "the dense row has none of its seeds"
+    ours, theirs = (
+        {seed: folder.trial(side[seed].id) for seed in shared} for side in (trials, reference)
+    )
+    found = relative_bias(reader, ours, theirs, "dev")
+    if found is not None:
+        return found
+    means = [
+        float(np.mean([side[s].metric(key) for s in shared]))
+        for side in (trials, reference)
+        for key in (ID_KEY, OOD_KEY)
+    ]
+    value, reason = guarded_relative_bias(*means)
+    return Estimate(value, math.nan, math.nan, len(shared)), reason
 
 
 def _chances(

@@ -61,6 +61,7 @@ def paper_table(
     *,
     role: str | None = None,
     form: str = "markdown",
+    stamp: Sequence[str] = (),
 ) -> str:
     """Return the table as text.
 
@@ -70,6 +71,7 @@ def paper_table(
         tested: content of test.json, None where the test roles were not opened.
         role: `dev` or `test`; None takes test where it was opened.
         form: `markdown` or `csv`.
+        stamp: what is to be said of the seal; under the table (in CSV nothing is).
 
     Raises:
         InputError: the sweep is not a fixed design, nothing finished, or an unknown role or form.
@@ -95,7 +97,7 @@ def paper_table(
         csv.writer(stream, lineterminator="\n").writerows([header, *body])
         return stream.getvalue().rstrip()
     lines = [_line(header), _line(["---"] * len(header)), *map(_line, body), ""]
-    return "\n".join([*lines, *notes])
+    return "\n".join([*lines, *notes, *stamp])
 
 
 def interval(values: Sequence[float]) -> float:

@@ -2,8 +2,7 @@
 
 Plain numpy and SciPy. A configuration trained with n seeds gives n points (one value per
 objective); seeds are the unit everywhere, samples of one evaluation set are not: models of one seed
-err on the same sentences. Where the samples matter too, whole clusters (subcases, templates) are
-resampled, never single sentences.
+err on the same sentences. Where the samples matter too: sweeps/bootstrap.py.
 
 Training noise is small to estimate from three seeds each, so it is pooled over configurations:
 equal covariance for all, as in an analysis of variance.
@@ -127,6 +126,26 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
     return Difference(estimate.mean, estimate.low, estimate.high, p_value, estimate.n)
 
 
+def verdict(mean: float, low: float, high: float, n: int, deviation: float) -> str:
+    """Return `better`, `worse` or `open`: whether n seeds show a difference.
+
+    It is shown only where the interval excludes zero *and* the difference is as large as n seeds
+    can be trusted to show (80 % power): of smaller ones that stand out by luck, the size misleads.
+
+    Args:
+        mean: of the differences.
+        low: of its interval; NaN where it is unknown.
+        high: of its interval.
+        n: seeds.
+        deviation: standard deviation of one seed's difference, NaN where it is unknown.
+    """
+    if n < 2 or math.isnan(low) or math.isnan(deviation) or low <= 0 <= high:
+        return "open"
+    if abs(mean) < detectable_difference(deviation, n):
+        return "open"
+    return "better" if mean > 0 else "worse"
+
+
 def pooled_covariance(groups: Sequence[ArrayLike]) -> tuple[Floats, int]:
     """Return the covariance of one seed's point around its configuration's mean, and its df.
 
@@ -188,75 +207,6 @@ def front_probabilities(
     drawn = centre + scale * normal / np.sqrt(np.asarray(counts, dtype=np.float64))[:, None]
     shares: Floats = np.stack([pareto_front(points, directions) for points in drawn]).mean(axis=0)
     return shares
-
-
-def cluster_bootstrap(
-    correct: ArrayLike, clusters: ArrayLike, *, draws: int = 2_000, seed: int = 0
-) -> Floats:
-    """Return bootstrap draws of a mean accuracy over seeds and clusters of samples.
-
-    Seeds and clusters are drawn with replacement, both at once (crossed), so an interval from the
-    percentiles covers another training run *and* another choice of subcases.
-
-    Args:
-        correct: (s, n) of s seeds on the same n samples.
-        clusters: (n,) to which cluster each sample belongs, any values.
-        draws: number of draws.
-        seed: of the draws.
-
-    Returns:
-        (draws,) accuracies in [0, 1].
-    """
-    hits, sizes = _by_cluster(correct, clusters)
-    rng = np.random.default_rng(seed)
-    seeds, groups = hits.shape
-    seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
-    cluster_weights = rng.multinomial(groups, np.full(groups, 1 / groups), draws)
-    found: Floats = np.einsum("ds,sg,dg->d", seed_weights, hits, cluster_weights)
-    return found / (cluster_weights @ sizes)
-
-
-def relative_bias_interval(
-    compressed: tuple[ArrayLike, ArrayLike],
-    reference: tuple[ArrayLike, ArrayLike],
-    clusters: tuple[ArrayLike, ArrayLike],
-    *,
-    level: float = LEVEL,
-    draws: int = 2_000,
-    seed: int = 0,
-) -> Estimate:
-    """Return F_bias over seeds with its interval (Du et al. 2023, equation 1; house reading).
-
-    The ratio is of mean accuracies; seeds are resampled in pairs with the reference's, evaluation
-    clusters along with them, the same for both models.
-
-    Args:
-        compressed: (s, n_id) and (s, n_ood) correct answers, in and out of distribution.
-        reference: the same of the dense reference, seed by seed.
-        clusters: (n_id,) and (n_ood,).
-        level: of the percentile interval.
-        draws: number of draws.
-        seed: of the draws.
-    """
-    rng = np.random.default_rng(seed)
-    tables = [
-        (_by_cluster(a, c), _by_cluster(b, c))
-        for a, b, c in zip(compressed, reference, clusters, strict=True)
-    ]
-    seeds = tables[0][0][0].shape[0]
-    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
-    weights = np.concatenate([np.full((1, seeds), 1 / seeds), weights])
-    sides: list[list[Floats]] = [[], []]
-    for (ours, sizes), (theirs, _) in tables:
-        groups = len(sizes)
-        drawn = rng.multinomial(groups, np.full(groups, 1 / groups), draws)
-        drawn = np.concatenate([np.ones((1, groups), dtype=np.int64), drawn])
-        for side, hits in zip(sides, (ours, theirs), strict=True):
-            side.append(np.einsum("ds,sg,dg->d", weights, hits, drawn) / (drawn @ sizes))
-    gaps = [(identity - other) / identity for identity, other in sides]
-    ratios = gaps[0] / gaps[1]
-    low, high = np.quantile(ratios[1:], [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(ratios[0]), float(low), float(high), seeds)
 
 
 def power_of(difference: float, deviation: float, n: int, *, level: float = LEVEL) -> float:
@@ -330,13 +280,3 @@ def seeds_needed(
         found = power_of(difference, deviation, middle, level=level) >= power
         low, high = (low, middle) if found else (middle, high)
     return high
-
-
-def _by_cluster(correct: ArrayLike, clusters: ArrayLike) -> tuple[Floats, Floats]:
-    """Return correct answers per seed and cluster (s, g), and samples per cluster (g,)."""
-    table = np.atleast_2d(np.asarray(correct, dtype=np.float64))
-    _, index = np.unique(np.asarray(clusters), return_inverse=True)
-    groups = int(index.max()) + 1
-    rows = [np.bincount(index, weights=row, minlength=groups) for row in table]
-    hits: Floats = np.stack(rows).astype(np.float64)
-    return hits, np.bincount(index, minlength=groups).astype(np.float64)

@@ -45,7 +45,10 @@ sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
 sweeps.paper_results
 sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
+sweeps.bootstrap sweeps.answers sweeps.choose
+sweeps.compared sweeps.explain
 sweeps.report
+sweeps.budgets sweeps.tested
 sweeps.data_check
 sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable
 sweeps.tracking sweeps.assignments
@@ -54,7 +57,8 @@ sweeps.picture
 sweeps.events sweeps.progress sweeps.sweep
 sweeps.ray_bridge sweeps.prepare sweeps.model_card
 sweeps.confirmed
-sweeps.confirmed_text
+sweeps.stamp sweeps.options
+sweeps.confirmed_text sweeps.tested_text
 sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
 sweeps.confirm
 sweeps
@@ -67,6 +71,10 @@ sweeps.cli
 UPWARD = {
     # `Sweep.export(...)` in a notebook; export itself works on a Sweep.
     ("sweeps.sweep", "sweeps.export"),
+    # `Sweep.pick(...)` and `Sweep.table()` know of a confirmation and of the seal, which are views
+    # of a Sweep themselves.
+    ("sweeps.sweep", "sweeps.options"),
+    ("sweeps.sweep", "sweeps.stamp"),
 }
 
 # Libraries that may be imported in the named places only.

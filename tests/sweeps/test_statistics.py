@@ -10,14 +10,12 @@ from scipy import stats
 
 from sweeps.pareto import pareto_front
 from sweeps.statistics import (
-    cluster_bootstrap,
     detectable_difference,
     front_probabilities,
     mean_interval,
     paired_difference,
     pooled_covariance,
     power_of,
-    relative_bias_interval,
     seeds_needed,
 )
 
@@ -136,48 +134,6 @@ def test_selection_flatters_and_new_seeds_do_not() -> None:
         drops.append(searched.max() - confirmed.mean())
     expected = 0.03 * 2.0428  # mean of the largest of 30 standard normal draws
     assert np.mean(drops) == pytest.approx(expected, abs=0.004)
-
-
-def test_the_cluster_bootstrap_is_as_wide_as_clusters_make_it() -> None:
-    """Samples of a cluster stand and fall together; single-sample intervals would be too narrow."""
-    rng = np.random.default_rng(6)
-    groups, size, seeds = 30, 40, 5
-    clusters = np.repeat(np.arange(groups), size)
-    covered, narrow = 0, 0
-    for trial in range(200):
-        rates = rng.beta(4, 2, groups)
-        seed_shift = rng.normal(0, 0.02, seeds)
-        rate = np.clip(np.repeat(rates, size)[None] + seed_shift[:, None], 0, 1)
-        correct = rng.random((seeds, groups * size)) < rate
-        draws = cluster_bootstrap(correct, clusters, draws=500, seed=trial)
-        low, high = np.quantile(draws, [0.025, 0.975])
-        covered += low <= 4 / 6 <= high
-        half = 1.96 * math.sqrt(correct.mean() * (1 - correct.mean()) / correct.size)
-        narrow += abs(correct.mean() - 4 / 6) <= half
-    assert covered / 200 >= 0.90
-    assert narrow / 200 < 0.6
-
-
-def test_cluster_draws_centre_on_the_accuracy() -> None:
-    correct = np.array([[1, 1, 0, 0], [1, 1, 1, 0]])
-    draws = cluster_bootstrap(correct, ["a", "a", "b", "b"], draws=4_000)
-    assert draws.mean() == pytest.approx(5 / 8, abs=0.02)
-    assert set(np.round(draws, 6)) <= set(np.round(np.arange(0, 1.01, 0.125), 6))
-
-
-def test_relative_bias_over_seeds_is_the_ratio_of_mean_accuracies() -> None:
-    rng = np.random.default_rng(7)
-    clusters = (np.arange(400) % 40, np.arange(400) % 40)
-
-    def answers(rate: float) -> np.ndarray:
-        return rng.random((5, 400)) < rate
-
-    ours, theirs = (answers(0.9), answers(0.6)), (answers(0.9), answers(0.75))
-    found = relative_bias_interval(ours, theirs, clusters)
-    gaps = [(a.mean() - b.mean()) / a.mean() for a, b in (ours, theirs)]
-    assert found.mean == pytest.approx(gaps[0] / gaps[1])
-    assert found.low < 2.0 < found.high
-    assert relative_bias_interval(ours, ours, clusters).half_width == pytest.approx(0.0, abs=1e-9)
 
 
 def test_power_agrees_with_simulated_tests() -> None:
