@@ -91,6 +91,8 @@ class Workspace:
             device: as torch names it; by default the first GPU, else the CPU.
         """
         self.store = ArtifactStore(artifacts)
+        # Which node and accelerators of a cluster this process holds, if whoever runs it says so.
+        self.place: dict[str, Any] = {}
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._task: tuple[str, Task] | None = None
         self._data: dict[str, TaskData] = {}
@@ -173,6 +175,7 @@ class Workspace:
             "processor": _processor(self.device),
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
+            **self.place,
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+import torch
 from omegaconf import OmegaConf
 
 from rc_core.config import TrialConfig
@@ -52,9 +53,10 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: Path | No
 def _artifact_lines(sweep: SweepConfig, root: Path) -> list[str]:
     from rc_core.preparation import steps
 
-    workspace = Workspace(
-        root / "artifacts", device=None if sweep.settings.resources.gpu else "cpu"
-    )
+    device = sweep.settings.resources.torch_device
+    if device == "cuda" and not torch.cuda.is_available():
+        return ["artifacts:  their keys name the GPU's results, and torch sees no GPU here"]
+    workspace = Workspace(root / "artifacts", device=device)
     seen: dict[str, str] = {}
     for config in (sweep.reference(), *sweep.structures()):
         if not workspace.knows_precision(config):

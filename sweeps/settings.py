@@ -54,10 +54,21 @@ class ResourcesConfig(Section):
     Attributes:
         cpu: cores; torch's threads are limited to them.
         gpu: GPUs; a fraction packs several trials on one. A trial uses at most one.
+        device: what a trial computes on: `auto` is the GPU that it holds, else the CPU. `cpu`
+            leaves a held GPU alone, to try out how trials are placed.
+        retries: how often a trial whose worker was lost (with its node, or killed) goes on from
+            its last rung on another. A trial that fails by itself is not run again.
     """
 
     cpu: Annotated[float, Field(gt=0)] = 1
     gpu: Annotated[float, Field(ge=0, le=1)] = 0
+    device: Literal["auto", "cpu"] = "auto"
+    retries: Annotated[int, Field(ge=0)] = 2
+
+    @property
+    def torch_device(self) -> str:
+        """Return what trials compute on, as torch names it."""
+        return "cuda" if self.gpu > 0 and self.device == "auto" else "cpu"
 
 
 class ConfirmConfig(Section):

@@ -47,7 +47,8 @@ sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
 sweeps.report
 sweeps.data_check
-sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable
+sweeps.shares
+sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.cluster
 sweeps.tracking sweeps.assignments
 sweeps.paper_table
 sweeps.picture
@@ -72,6 +73,7 @@ UPWARD = {
 # Libraries that may be imported in the named places only.
 CONFINED = {
     "ray": {
+        "sweeps.cluster",
         "sweeps.prepare",
         "sweeps.ray_bridge",
         "sweeps.runner",
