@@ -165,6 +165,11 @@ class Workspace:
             "device": self.device.type,
         }
 
+    @property
+    def processor(self) -> str:
+        """The processor's or the GPU's name."""
+        return _processor(self.device)
+
     def environment(self) -> dict[str, Any]:
         """Return versions and hardware, for the record."""
         names = ("torch", "transformers", "robust-compression-sweeps")

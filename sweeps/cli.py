@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from rc_core.errors import InputError, RobustCompressionError, did_you_mean
+from sweeps import cli_artifacts
 from sweeps import cli_results as results
 from sweeps.cli_options import (
     AddressOption,
@@ -147,6 +148,7 @@ for _command in (
     results.export,
 ):
     app.command()(_command)
+app.add_typer(cli_artifacts.app, name="artifacts")
 
 
 @app.command()

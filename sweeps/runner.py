@@ -22,6 +22,7 @@ from sweeps.config import SweepConfig, load_sweep
 from sweeps.data_check import check_data
 from sweeps.events import SweepEvents
 from sweeps.folder import SweepFolder, storage_root
+from sweeps.packing import resolve
 from sweeps.prepare import prepare
 from sweeps.progress import Progress
 from sweeps.ray_bridge import AssignmentSearcher, DriverCallback
@@ -69,13 +70,14 @@ def launch(
     with connected(address, progress.say):
         check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
         folder = SweepFolder.create(root, name, stem)
+        # As it was given: `resources: auto` is measured anew where the sweep is resumed.
         folder.write_config(sweep.as_dict())
         try:
             check_storage(folder.path)
         except StorageError:
             shutil.rmtree(folder.path)
             raise
-        return _drive(sweep, folder, progress, started)
+        return _drive(resolve(sweep, root, progress.say), folder, progress, started)
 
 
 def resume(
@@ -99,6 +101,7 @@ def resume(
     with connected(address, progress.say):
         check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
         check_storage(folder.path)
+        sweep = resolve(sweep, folder.storage, progress.say)
         return _drive(sweep, folder, progress, started)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rc_core import plugins
 from rc_core.errors import ConfigError, Problem, did_you_mean
@@ -56,6 +56,8 @@ class ResourcesConfig(Section):
         gpu: GPUs; a fraction packs several trials on one. A trial uses at most one.
         device: what a trial computes on: `auto` is the GPU that it holds, else the CPU. `cpu`
             leaves a held GPU alone, to try out how trials are placed.
+        auto: cpu and gpu are measured at the start: as many trials at once as get through the most
+            samples. `resources: auto` is short for it; numbers take its place.
         retries: how often a trial whose worker was lost (with its node, or killed) goes on from
             its last rung on another. A trial that fails by itself is not run again.
     """
@@ -63,7 +65,19 @@ class ResourcesConfig(Section):
     cpu: Annotated[float, Field(gt=0)] = 1
     gpu: Annotated[float, Field(ge=0, le=1)] = 0
     device: Literal["auto", "cpu"] = "auto"
+    auto: bool = False
     retries: Annotated[int, Field(ge=0)] = 2
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, values: Any) -> Any:
+        return {"auto": True} if values == "auto" else values
+
+    @model_validator(mode="after")
+    def _numbers_or_auto(self) -> ResourcesConfig:
+        if self.auto and (self.cpu, self.gpu) != (1, 0):
+            raise ValueError("must have cpu and gpu as numbers, or auto, not both")
+        return self
 
     @property
     def torch_device(self) -> str:

@@ -239,6 +239,15 @@ def test_reading_a_sweep_needs_no_heavy_library(
         assert "t0001" in run.out or "magnitude" in run.out or "2 finished" in run.out
 
 
+@pytest.mark.parametrize("command", ["list", "prune"])
+def test_looking_after_artifacts_needs_no_heavy_library(
+    command: str, storage: Path, tmp_path: Path
+) -> None:
+    run = run_command(["artifacts", command, "--storage", str(storage)], HEAVY, tmp_path)
+    assert (run.code, run.loaded) == (0, []), run.err
+    assert "0 artifacts" in run.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -39,13 +39,13 @@ rc_core.estimates
 rc_core.assembly
 rc_core.alpha
 rc_core.preparation
-rc_core.trial
+rc_core.trial rc_core.throughput
 rc_core.batch
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
 sweeps.paper_results
 sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
-sweeps.report
+sweeps.report sweeps.artifact_uses
 sweeps.data_check
 sweeps.shares
 sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.cluster
@@ -53,14 +53,14 @@ sweeps.tracking sweeps.assignments
 sweeps.paper_table
 sweeps.picture
 sweeps.events sweeps.progress sweeps.sweep
-sweeps.ray_bridge sweeps.prepare sweeps.model_card
+sweeps.ray_bridge sweeps.prepare sweeps.packing sweeps.model_card
 sweeps.confirmed
 sweeps.confirmed_text
 sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
 sweeps.confirm
 sweeps
 sweeps.cli_options
-sweeps.cli_results
+sweeps.cli_results sweeps.cli_artifacts
 sweeps.cli
 """
 
@@ -74,6 +74,7 @@ UPWARD = {
 CONFINED = {
     "ray": {
         "sweeps.cluster",
+        "sweeps.packing",
         "sweeps.prepare",
         "sweeps.ray_bridge",
         "sweeps.runner",
