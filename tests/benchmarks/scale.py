@@ -7,8 +7,8 @@ once. Three ways, each in a process of its own, one after another in the same ru
 
 - `ray`: Ray Tune with its own random search; nothing else.
 - `searcher`: the same behind Ray's interface for searchers, which hands out one trial at a time.
-- `ours`: `sweeps.launch` with random search: assignments, the study, records on disk, the outbox and
-  MLflow's SQLite, the front after every trial. Only what a trial and the preparation do is replaced.
+- `ours`: `sweeps.launch` with random search: assignments, the study, records on disk, the outbox
+  and MLflow's SQLite, the front. Only what a trial and the preparation do is replaced.
 
 Prints one row for each, and at the end the time of the sampler by itself (TPE, no Ray).
 """
