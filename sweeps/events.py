@@ -22,13 +22,10 @@ from sweeps.folder import SweepFolder
 from sweeps.outbox import Drain, Outbox
 from sweeps.picture import front_picture
 from sweeps.report import front_json, reference_lines, rows
-from sweeps.running_front import RunningFront
 from sweeps.tracking import MlflowWriter, default_uri
 
 # A last drain waits this long for a slow tracking server before it gives up (events are kept).
 _CLOSE_SECONDS = 60.0
-# front.json is written again at most after so many times what writing it took: 2 % of the time.
-_WRITE_SHARE = 50
 
 
 class SweepEvents:
@@ -42,11 +39,6 @@ class SweepEvents:
         self._announced: set[str] = set()
         self._ended: set[str] = set()
         self._records = {record.id: record for record in folder.records()}
-        settings = sweep.settings
-        self._front = RunningFront(
-            settings.objectives, settings.constraints, self._records.values()
-        )
-        self._written, self._write_seconds = 0.0, 0.0
         uri = sweep.settings.tracking.uri or default_uri(folder.storage)
         self._drain = Drain(
             self._outbox,
@@ -99,18 +91,13 @@ class SweepEvents:
                 return
             self._ended.add(record.id)
             self._records[record.id] = record
-            changed = self._front.add(record)
         self._outbox.append(
             "trial_ended",
             trial_id=record.id,
             status=record.status,
             record=json.loads(record.model_dump_json()),
         )
-        # The document lists every trial: written anew each time, it would cost more and more. When
-        # the front is what it was, the rest of it may be a little behind.
-        waited = time.monotonic() - self._written
-        if changed or waited > _WRITE_SHARE * self._write_seconds:
-            self._write_front()
+        self._write_front()
 
     def sweep_ended(self, status: str, seconds: float) -> int:
         """Write the final views and drain the outbox; return how many events are left in it."""
@@ -157,7 +144,6 @@ class SweepEvents:
 
     def _write_front(self) -> dict[str, Any]:
         settings = self._sweep.settings
-        started = time.monotonic()
         document = front_json(
             list(self._records.values()),
             settings.objectives,
@@ -165,8 +151,6 @@ class SweepEvents:
             constraints=settings.constraints,
         )
         write_json(self._folder.front, document)
-        self._written = time.monotonic()
-        self._write_seconds = self._written - started
         return document
 
 

@@ -17,7 +17,6 @@ from rc_core.record import TrialRecord
 from sweeps.assignments import Assignments
 from sweeps.config import SweepConfig
 from sweeps.report import Row, rows
-from sweeps.running_front import RunningFront
 
 _FRONT_SHOWN = 5
 
@@ -48,7 +47,6 @@ class Progress:
         self._done_before = 0
         # Rows are computed when a trial ends, not at every refresh.
         self._front: list[Row] = []
-        self._running_front: RunningFront | None = None
 
     def say(self, line: str) -> None:
         """Print one line, above the live view where there is one."""
@@ -60,10 +58,6 @@ class Progress:
         self._assignments, self._sweep = assignments, sweep
         self._started = time.monotonic()
         self._done_before = self._num_done()
-        settings = sweep.settings
-        self._running_front = RunningFront(
-            settings.objectives, settings.constraints, list(assignments.records.values())
-        )
         self._update_front()
         if self._console.is_terminal:
             self._live = Live(
@@ -105,8 +99,7 @@ class Progress:
 
     def trial_ended(self, record: TrialRecord) -> None:
         self._running.pop(record.id, None)
-        if self._running_front is not None and self._running_front.add(record):
-            self._update_front()
+        self._update_front()
         if record.status == "finished" and self._sweep is not None:
             shown = ", ".join(
                 f"{name} {_value(name, record.metric(name))}"
@@ -126,9 +119,9 @@ class Progress:
         return sum(r.status != "running" for r in list(self._assignments.records.values()))
 
     def _update_front(self) -> None:
-        if self._running_front is not None and self._sweep is not None:
+        if self._assignments is not None and self._sweep is not None:
             settings = self._sweep.settings
-            records = self._running_front.records()
+            records = list(self._assignments.records.values())
             found = rows(records, settings.objectives, constraints=settings.constraints)
             self._front = [row for row in found if row.on_front or row.candidate]
 

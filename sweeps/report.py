@@ -89,7 +89,7 @@ def rows(
     """
     reference = next((record for record in records if record.reference), None)
     base = dict(reference.metrics) if reference is not None else {}
-    reasons = [exclusion(record, objectives, constraints, base) for record in records]
+    reasons = [_exclusion(record, objectives, constraints, base) for record in records]
     points = [
         [math.nan if reason else record.metric(name) for name in objectives]
         for record, reason in zip(records, reasons, strict=True)
@@ -266,20 +266,12 @@ def _row(
     )
 
 
-def exclusion(
+def _exclusion(
     record: TrialRecord,
     objectives: Mapping[str, str],
     constraints: Sequence[str],
     base: Mapping[str, float],
 ) -> str | None:
-    """Return why a trial takes no part in the front, None where it does.
-
-    Args:
-        record: of the trial.
-        objectives: metric -> "max" or "min".
-        constraints: as in the YAML.
-        base: metrics of the dense reference.
-    """
     if record.status != "finished":
         return record.status if record.error is None else f"{record.status}: {record.error}"
     for name in objectives:

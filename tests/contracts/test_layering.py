@@ -46,7 +46,6 @@ sweeps.paper_results
 sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
 sweeps.report sweeps.artifact_uses
-sweeps.running_front
 sweeps.data_check
 sweeps.shares
 sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.cluster
