@@ -41,16 +41,18 @@ rc_core.alpha
 rc_core.preparation
 rc_core.trial
 rc_core.batch
-sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
+sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters sweeps.ranking
+sweeps.rungs sweeps.live_front
 sweeps.paper_results
 sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
 sweeps.report
 sweeps.data_check
-sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable
-sweeps.tracking sweeps.assignments
-sweeps.paper_table
-sweeps.picture
+sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.budget
+sweeps.tracking sweeps.assignments sweeps.warm_start sweeps.ray_scheduler
+sweeps.paper_table sweeps.replay
+sweeps.picture sweeps.simulate
+sweeps.simulated
 sweeps.events sweeps.progress sweeps.sweep
 sweeps.ray_bridge sweeps.prepare sweeps.model_card
 sweeps.confirmed
@@ -59,7 +61,7 @@ sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_
 sweeps.confirm
 sweeps
 sweeps.cli_options
-sweeps.cli_results
+sweeps.cli_results sweeps.cli_engine
 sweeps.cli
 """
 
@@ -74,8 +76,8 @@ CONFINED = {
     "ray": {
         "sweeps.prepare",
         "sweeps.ray_bridge",
+        "sweeps.ray_scheduler",
         "sweeps.runner",
-        "sweeps.schedulers.*",
         "sweeps.trainable",
     },
     "optuna": {"sweeps.search.*"},
