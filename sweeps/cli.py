@@ -16,6 +16,7 @@ from rich.console import Console
 
 from rc_core.errors import InputError, RobustCompressionError, did_you_mean
 from sweeps import cli_artifacts
+from sweeps import cli_engine as engine
 from sweeps import cli_results as results
 from sweeps.cli_options import (
     AddressOption,
@@ -146,6 +147,7 @@ for _command in (
     results.power,
     results.test,
     results.export,
+    engine.simulate,
 ):
     app.command()(_command)
 app.add_typer(cli_artifacts.app, name="artifacts")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from rc_core import plugins
 from rc_core.errors import RobustCompressionError, StorageError
@@ -26,8 +27,11 @@ from sweeps.packing import resolve
 from sweeps.prepare import prepare
 from sweeps.progress import Progress
 from sweeps.ray_bridge import AssignmentSearcher, DriverCallback
+from sweeps.ray_scheduler import RungScheduler
+from sweeps.rungs import RungRule
 from sweeps.sweep import Sweep
 from sweeps.trainable import TrialTrainable
+from sweeps.warm_start import known_trials
 
 
 class SweepInterrupted(RobustCompressionError):
@@ -66,6 +70,7 @@ def launch(
         stem = Path(config).stem if isinstance(config, str | Path) else "sweep"
     root = storage_root(storage or sweep.settings.storage)
     check_data(sweep)
+    known_trials(sweep, root)
     progress = progress or Progress()
     with connected(address, progress.say):
         check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
@@ -115,27 +120,37 @@ def _drive(sweep: SweepConfig, folder: SweepFolder, progress: Progress, started:
         events = SweepEvents(sweep, folder)
         events.sweep_started(attempt)
         status = "failed"
+        assignments: Assignments | None = None
         try:
             progress.say(f"sweep {folder.name} in {folder.path}")
             reference = prepare(sweep, folder, attempt, say=progress.say)
             prepared = time.monotonic() - started
-            module = plugins.load("sweeps.search", sweep.settings.search.name)
+            proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(
+                sweep, folder.study
+            )
+            known, line = known_trials(sweep, folder.storage)
+            for trial in known:
+                proposals.know(trial)
+            if line:
+                progress.say(line)
+            scheduler = sweep.settings.scheduler
+            rule = plugins.load("sweeps.schedulers", scheduler.name).build(
+                scheduler, sweep.settings.objectives
+            )
             assignments = Assignments(
-                sweep,
-                folder,
-                module.proposals(sweep, folder.study),
-                attempt,
-                on_record=events.trial_ended,
+                sweep, folder, proposals, attempt, rule=rule, on_record=events.trial_ended
             )
             events.trial_started(reference)
             assignments.add(reference)
-            _search(sweep, folder, assignments, events, progress, f"attempt-{attempt}")
+            _search(sweep, folder, assignments, rule, events, progress, f"attempt-{attempt}")
             rounds = 1
-            # A race may find, once its last results are in, that something is open again.
+            # Once the last results are in, a race may find that something is open again, and a
+            # trial that an earlier driver paused may be promoted.
             while assignments.reopened():
                 rounds += 1
                 part = f"attempt-{attempt}-{rounds}"
-                _search(sweep, folder, assignments, events, progress, part)
+                _search(sweep, folder, assignments, rule, events, progress, part)
+            assignments.stop_parked()
             status = "finished"
             elapsed = time.monotonic() - started
             progress.finished(elapsed, prepared)
@@ -145,6 +160,8 @@ def _drive(sweep: SweepConfig, folder: SweepFolder, progress: Progress, started:
                 f"interrupted; nothing is lost. Go on with: rc-sweep resume {folder.name}"
             ) from None
         finally:
+            if assignments is not None:
+                assignments.usage.save()
             left = events.sweep_ended(status, time.monotonic() - started)
             if left:
                 progress.say(
@@ -159,6 +176,7 @@ def _search(
     sweep: SweepConfig,
     folder: SweepFolder,
     assignments: Assignments,
+    rule: RungRule | None,
     events: SweepEvents,
     progress: Progress,
     name: str,
@@ -175,12 +193,20 @@ def _search(
             "device": resources.torch_device,
         },
     )
-    scheduler = plugins.load("sweeps.schedulers", sweep.settings.scheduler.name)
+    callback = DriverCallback(assignments, events, progress)
+    scheduler: TrialScheduler = FIFOScheduler()
+    if rule is not None:
+        scheduler = RungScheduler(
+            rule,
+            exhausted=lambda: searcher.exhausted,
+            over=assignments.over,
+            on_pause=callback.paused,
+        )
     tuner = tune.Tuner(
         tune.with_resources(TrialTrainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=scheduler.build(sweep.settings.objectives, sweep.settings.search.seed),
+            scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.config.get("trial_id", trial.trial_id),
@@ -188,7 +214,7 @@ def _search(
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(folder.path / "ray"),
-            callbacks=[DriverCallback(assignments, events, progress)],
+            callbacks=[callback],
             # A trial that fails by itself ends as a result; this counts workers that were lost.
             failure_config=tune.FailureConfig(max_failures=resources.retries),
             verbose=0,

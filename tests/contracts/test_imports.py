@@ -216,7 +216,7 @@ def test_list_starts_without_the_heavy_libraries(kind: str, tmp_path: Path) -> N
         ("tasks", {"shortcut_nli", "files"}),
         ("difficulty", {"loss_variance"}),
         ("search", {"tpe", "random", "grid"}),
-        ("schedulers", {"none"}),
+        ("schedulers", {"none", "asha", "pareto_asha", "and_rule"}),
     ],
 )
 def test_list_names_what_a_configuration_may_name(

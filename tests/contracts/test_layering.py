@@ -41,17 +41,19 @@ rc_core.alpha
 rc_core.preparation
 rc_core.trial rc_core.throughput
 rc_core.batch
-sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
+sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters sweeps.ranking
+sweeps.rungs sweeps.live_front
 sweeps.paper_results
 sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
 sweeps.report sweeps.artifact_uses
 sweeps.data_check
 sweeps.shares
-sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.cluster
-sweeps.tracking sweeps.assignments
-sweeps.paper_table
-sweeps.picture
+sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.cluster sweeps.budget
+sweeps.tracking sweeps.assignments sweeps.warm_start sweeps.ray_scheduler
+sweeps.paper_table sweeps.replay
+sweeps.picture sweeps.simulate
+sweeps.simulated
 sweeps.events sweeps.progress sweeps.sweep
 sweeps.ray_bridge sweeps.prepare sweeps.packing sweeps.model_card
 sweeps.confirmed
@@ -60,7 +62,7 @@ sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_
 sweeps.confirm
 sweeps
 sweeps.cli_options
-sweeps.cli_results sweeps.cli_artifacts
+sweeps.cli_results sweeps.cli_artifacts sweeps.cli_engine
 sweeps.cli
 """
 
@@ -77,8 +79,8 @@ CONFINED = {
         "sweeps.packing",
         "sweeps.prepare",
         "sweeps.ray_bridge",
+        "sweeps.ray_scheduler",
         "sweeps.runner",
-        "sweeps.schedulers.*",
         "sweeps.trainable",
     },
     "optuna": {"sweeps.search.*"},
