@@ -94,9 +94,17 @@ def _start(address: str) -> None:
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
+        # Ray turns tokens on for a cluster that is started where a token lies, but sends one to an
+        # address only when told to: it would be told to whoever listens there.
+        token = (
+            ""
+            if address in ("local", "auto") or "RAY_AUTH_MODE" in os.environ
+            else "; a cluster that asks for a token (Ray's default where ~/.ray/auth_token exists) "
+            "is joined with RAY_AUTH_MODE=token in the environment"
+        )
         raise InputError(
             f"no Ray cluster could be joined at '{address}': {error}; start one with "
-            "'ray start --head', or use --address local"
+            f"'ray start --head', or use --address local{token}"
         ) from error
 
 

@@ -37,6 +37,8 @@ health_gate: warn
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head without a GPU; ends all its processes."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # A Ray of an earlier test in this process has turned tokens on for itself.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     from ray.cluster_utils import Cluster
 
     found = Cluster(
