@@ -71,6 +71,13 @@ class CompressionConfig(PluginConfig):
         """
         return model
 
+    def settled(self) -> float:
+        """Return the share of the steps after which the structure stays as it is, in [0, 1].
+
+        By default the `ramp` of a gradual compression, 0 where there is none.
+        """
+        return float(getattr(self, "ramp", 0.0))
+
 
 class TrainingConfig(Section):
     """How a model is fitted: AdamW, linear warm-up then linear decay (paper: section 4).

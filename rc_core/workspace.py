@@ -106,6 +106,8 @@ class Workspace:
         """
         self._sealed = sealed
         self.store = ArtifactStore(artifacts)
+        # Which node and accelerators of a cluster this process holds, if whoever runs it says so.
+        self.place: dict[str, Any] = {}
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._task: tuple[str, Task] | None = None
         self._data: dict[str, TaskData] = {}
@@ -196,6 +198,11 @@ class Workspace:
             "device": self.device.type,
         }
 
+    @property
+    def processor(self) -> str:
+        """The processor's or the GPU's name."""
+        return _processor(self.device)
+
     def environment(self) -> dict[str, Any]:
         """Return versions and hardware, for the record."""
         names = ("torch", "transformers", "robust-compression-sweeps")
@@ -206,6 +213,7 @@ class Workspace:
             "processor": _processor(self.device),
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
+            **self.place,
         }
 
 

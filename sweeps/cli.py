@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 
 from rc_core.errors import InputError, RobustCompressionError, did_you_mean
+from sweeps import cli_artifacts
+from sweeps import cli_engine as engine
 from sweeps import cli_results as results
 from sweeps.cli_options import (
     AddressOption,
@@ -145,8 +147,10 @@ for _command in (
     results.power,
     results.test,
     results.export,
+    engine.simulate,
 ):
     app.command()(_command)
+app.add_typer(cli_artifacts.app, name="artifacts")
 
 
 @app.command()

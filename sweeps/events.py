@@ -24,6 +24,9 @@ from sweeps.picture import front_picture
 from sweeps.report import front_json, reference_lines, rows
 from sweeps.tracking import MlflowWriter, default_uri
 
+# front.json holds every trial, so writing it takes longer as trials come in: it is written anew
+# only after this many times as long as the last writing took, and when the sweep ends.
+_PAUSE_PER_WRITE = 20.0
 # A last drain waits this long for a slow tracking server before it gives up (events are kept).
 _CLOSE_SECONDS = 60.0
 
@@ -39,6 +42,7 @@ class SweepEvents:
         self._announced: set[str] = set()
         self._ended: set[str] = set()
         self._records = {record.id: record for record in folder.records()}
+        self._next_write = 0.0
         uri = sweep.settings.tracking.uri or default_uri(folder.storage)
         self._drain = Drain(
             self._outbox,
@@ -97,7 +101,11 @@ class SweepEvents:
             status=record.status,
             record=json.loads(record.model_dump_json()),
         )
-        self._write_front()
+        started = time.monotonic()
+        if started >= self._next_write:
+            self._write_front()
+            now = time.monotonic()
+            self._next_write = now + _PAUSE_PER_WRITE * (now - started)
 
     def sweep_ended(self, status: str, seconds: float) -> int:
         """Write the final views and drain the outbox; return how many events are left in it."""

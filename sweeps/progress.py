@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rc_core.record import TrialRecord
-from sweeps.assignments import Assignments
+from sweeps.assignments import REFERENCE_ID, Assignments
 from sweeps.config import SweepConfig
 from sweeps.report import Row, rows
 
@@ -45,6 +45,7 @@ class Progress:
         self._sweep: SweepConfig | None = None
         self._started = time.monotonic()
         self._done_before = 0
+        self._states: dict[str, int] = {}
         # Rows are computed when a trial ends, not at every refresh.
         self._front: list[Row] = []
 
@@ -58,6 +59,10 @@ class Progress:
         self._assignments, self._sweep = assignments, sweep
         self._started = time.monotonic()
         self._done_before = self._num_done()
+        self._states = {}
+        for record in list(assignments.records.values()):
+            if record.status != "running":
+                self._states[record.status] = self._states.get(record.status, 0) + 1
         self._update_front()
         if self._console.is_terminal:
             self._live = Live(
@@ -78,6 +83,8 @@ class Progress:
             f"done in {_duration(seconds)} min, {_duration(preparation)} of it preparation: "
             f"{states}"
         )
+        if self._assignments is not None:
+            self.say(f"ended by {self._assignments.ending}")
 
     def stop(self) -> None:
         """Stop the live view."""
@@ -97,8 +104,12 @@ class Progress:
             if all(isinstance(value, float) for value in accuracies):
                 running.note = " / ".join(f"{100 * float(value or 0):.0f}" for value in accuracies)
 
+    def trial_paused(self, trial_id: str) -> None:
+        self._running.pop(trial_id, None)
+
     def trial_ended(self, record: TrialRecord) -> None:
         self._running.pop(record.id, None)
+        self._states[record.status] = self._states.get(record.status, 0) + 1
         self._update_front()
         if record.status == "finished" and self._sweep is not None:
             shown = ", ".join(
@@ -107,22 +118,28 @@ class Progress:
             )
             text = f"{record.id} {record.name}: {shown}"
         else:
-            text = f"{record.id} {record.name}: {record.status}: {record.error or ''}"
+            why = f": {record.error}" if record.error else ""
+            at = f" at {100 * record.rungs[-1].progress:.0f} %" if record.rungs else ""
+            text = f"{record.id} {record.name}: {record.status}{at}{why}"
         seconds = record.seconds.get("total")
         took = f" ({seconds:.0f} s)" if seconds is not None else ""
         total = self._assignments.total if self._assignments is not None else 0
         self.say(f"[{self._num_done()}/{total}] {text}{took}")
 
     def _num_done(self) -> int:
-        if self._assignments is None:
-            return 0
-        return sum(r.status != "running" for r in list(self._assignments.records.values()))
+        return self._assignments.num_ended if self._assignments is not None else 0
 
     def _update_front(self) -> None:
         if self._assignments is not None and self._sweep is not None:
             settings = self._sweep.settings
-            records = list(self._assignments.records.values())
-            found = rows(records, settings.objectives, constraints=settings.constraints)
+            # Rows of the front alone: it is kept up as trials end, not searched for in all.
+            front = {record.id: record for record in self._assignments.front.records}
+            reference = self._assignments.records.get(REFERENCE_ID)
+            if reference is not None:
+                front[reference.id] = reference
+            found = rows(
+                list(front.values()), settings.objectives, constraints=settings.constraints
+            )
             self._front = [row for row in found if row.on_front or row.candidate]
 
     def _seconds_left(self) -> float | None:
@@ -135,10 +152,7 @@ class Progress:
 
     def _view(self) -> RenderableType:
         assert self._assignments is not None and self._sweep is not None
-        states: dict[str, int] = {}
-        for record in list(self._assignments.records.values()):
-            if record.status != "running":
-                states[record.status] = states.get(record.status, 0) + 1
+        states = dict(self._states)
         states["running"] = len(self._running)
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
         left = self._seconds_left()

@@ -216,7 +216,7 @@ def test_list_starts_without_the_heavy_libraries(kind: str, tmp_path: Path) -> N
         ("tasks", {"shortcut_nli", "files"}),
         ("difficulty", {"loss_variance"}),
         ("search", {"tpe", "random", "grid"}),
-        ("schedulers", {"none"}),
+        ("schedulers", {"none", "asha", "pareto_asha", "and_rule"}),
     ],
 )
 def test_list_names_what_a_configuration_may_name(
@@ -237,6 +237,15 @@ def test_reading_a_sweep_needs_no_heavy_library(
         assert isinstance(json.loads(run.out), dict)
     else:
         assert "t0001" in run.out or "magnitude" in run.out or "2 finished" in run.out
+
+
+@pytest.mark.parametrize("command", ["list", "prune"])
+def test_looking_after_artifacts_needs_no_heavy_library(
+    command: str, storage: Path, tmp_path: Path
+) -> None:
+    run = run_command(["artifacts", command, "--storage", str(storage)], HEAVY, tmp_path)
+    assert (run.code, run.loaded) == (0, []), run.err
+    assert "0 artifacts" in run.out
 
 
 @pytest.mark.parametrize(

@@ -39,23 +39,26 @@ rc_core.estimates
 rc_core.assembly
 rc_core.alpha
 rc_core.preparation
-rc_core.trial
+rc_core.trial rc_core.throughput
 rc_core.batch
-sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
+sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters sweeps.ranking
+sweeps.rungs sweeps.live_front
 sweeps.paper_results
 sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
 sweeps.bootstrap sweeps.answers sweeps.choose
 sweeps.compared sweeps.explain
-sweeps.report
+sweeps.report sweeps.artifact_uses
 sweeps.budgets sweeps.tested
 sweeps.data_check
-sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable
-sweeps.tracking sweeps.assignments
-sweeps.paper_table
-sweeps.picture
+sweeps.shares
+sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.cluster sweeps.budget
+sweeps.tracking sweeps.assignments sweeps.warm_start sweeps.ray_scheduler
+sweeps.paper_table sweeps.replay
+sweeps.picture sweeps.simulate
+sweeps.simulated
 sweeps.events sweeps.progress sweeps.sweep
-sweeps.ray_bridge sweeps.prepare sweeps.model_card
+sweeps.ray_bridge sweeps.prepare sweeps.packing sweeps.model_card
 sweeps.confirmed
 sweeps.stamp sweeps.options
 sweeps.confirmed_text sweeps.tested_text
@@ -63,7 +66,7 @@ sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_
 sweeps.confirm
 sweeps
 sweeps.cli_options
-sweeps.cli_results
+sweeps.cli_results sweeps.cli_artifacts sweeps.cli_engine
 sweeps.cli
 """
 
@@ -80,10 +83,12 @@ UPWARD = {
 # Libraries that may be imported in the named places only.
 CONFINED = {
     "ray": {
+        "sweeps.cluster",
+        "sweeps.packing",
         "sweeps.prepare",
         "sweeps.ray_bridge",
+        "sweeps.ray_scheduler",
         "sweeps.runner",
-        "sweeps.schedulers.*",
         "sweeps.trainable",
     },
     "optuna": {"sweeps.search.*"},
