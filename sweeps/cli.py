@@ -156,11 +156,12 @@ def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
 ) -> None:
     """Open the MLflow UI on this machine, at the sweep's experiment."""
-    from sweeps.tracking import serve_ui
+    from sweeps.mlflow_view import serve_ui
+    from sweeps.tracked import read_sweep_id
 
     found = load(sweep, storage)
-    uri = found.config["tracking"]["uri"]
-    raise typer.Exit(serve_ui(found.folder.storage, uri, found.name, port=port))
+    uri, known = found.config["tracking"]["uri"], read_sweep_id(found.folder)
+    raise typer.Exit(serve_ui(found.folder.storage, uri, found.name, sweep_id=known, port=port))
 
 
 @app.command()

@@ -19,6 +19,8 @@ from rc_core.errors import StorageError
 from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord, write_json
 from sweeps.assignments import REFERENCE_ID
+from sweeps.config import SweepConfig
+from sweeps.events import tell_test
 from sweeps.model_card import accuracy_keys
 from sweeps.sweep import Sweep
 
@@ -59,6 +61,9 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
     missing = [record for record in chosen if record.id not in document["trials"]]
     if missing:
         _evaluate(sweep, missing, document, now, say)
+        left = tell_test(SweepConfig(sweep.config), folder, document)
+        if left:
+            say(f"warning: {left} tracking events are kept in {folder.outbox}")
     return document
 
 
@@ -103,6 +108,8 @@ def _evaluate(
         raise StorageError(f"the task of sweep {sweep.name} has no id_test or ood_test split")
     if "floors" not in document:
         document["floors"] = floors(data.task, TEST_ROLES)
+    tested = [split for role in TEST_ROLES for split in data.task.of_role(role)]
+    document["data"] = data.facts(tested)
     sizes = counted_sizes(data.task, "test")
     # The reference first: the others are compared with it.
     records.sort(key=lambda record: record.id != REFERENCE_ID)

@@ -43,7 +43,8 @@ class TrialTrainable(tune.Trainable):
         except StopIteration as end:
             record: TrialRecord = end.value
             return {**record.metrics, "trial": record.id, "done": True}
-        return {**rung.metrics, "trial": self._trial_id, "progress": rung.progress}
+        shown = {"progress": rung.progress, "steps": rung.step}
+        return {**rung.metrics, "trial": self._trial_id, **shown}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         # The trial's own folder holds its checkpoint; Ray has nothing to carry.

@@ -47,8 +47,11 @@ sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
 sweeps.report
 sweeps.data_check
-sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable
-sweeps.tracking sweeps.assignments
+sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.shown
+sweeps.assignments sweeps.tracked
+sweeps.mlflow_store
+sweeps.mlflow_models sweeps.mlflow_view
+sweeps.tracking
 sweeps.paper_table
 sweeps.picture
 sweeps.events sweeps.progress sweeps.sweep
@@ -79,7 +82,12 @@ CONFINED = {
         "sweeps.trainable",
     },
     "optuna": {"sweeps.search.*"},
-    "mlflow": {"sweeps.tracking"},
+    "mlflow": {
+        "sweeps.mlflow_models",
+        "sweeps.mlflow_store",
+        "sweeps.mlflow_view",
+        "sweeps.tracking",
+    },
     "importlib.import_module": {"rc_core.plugins"},
 }
 # What a machine that only runs trials need not have; rc_core may not know of these at all.

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from rc_core.record import RungRecord, TrialRecord
+from sweeps.mlflow_store import default_uri
 from sweeps.outbox import Event, Undeliverable
-from sweeps.tracking import MlflowWriter, default_uri
+from sweeps.tracking import MlflowWriter
 
 pytestmark = pytest.mark.slow
 CONFIG: dict[str, Any] = {

@@ -1,0 +1,258 @@
+"""A sweep at a glance, for a terminal: counts, what runs, the front as a picture in characters.
+
+Drawn from a `Snapshot`, whoever made it: the driver (sweeps/progress.py) or a reader of the sweep's
+files (sweeps/watch.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sweeps.report import Row
+
+_FRONT_SHOWN, _RUNNING_SHOWN, _FAILED_SHOWN = 5, 8, 2
+# From this many columns on, the picture stands beside the lists.
+_WIDE = 110
+_MARKS = {  # what a point is -> its character and style; later ones are drawn over earlier ones
+    "dominated": ("o", "dim"),
+    "front but for dense": ("+", "cyan"),
+    "front": ("*", "bold green"),
+    "dense": ("D", "bold magenta"),
+}
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial that has not ended.
+
+    Attributes:
+        progress: share of its training done, in [0, 1].
+        seconds: since it started; None where nothing runs it now.
+        rung: its newest quick evaluations, (ID, OOD) accuracies as shares; None before the first.
+    """
+
+    id: str
+    name: str
+    progress: float
+    seconds: float | None
+    rung: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A sweep at one moment.
+
+    Attributes:
+        total: trials that the sweep will have, at most.
+        counts: status -> trials.
+        rows: of all trials with a record (sweeps.report.rows).
+        seconds: since this driver began; None where nobody drives.
+        trial_seconds: mean of the ended trials, the reference left out; None before the first.
+        unit: what one running trial holds, `1 CPU`, and how much of it.
+        cluster: use of the machines, where it is known.
+        note: what there is to say below.
+    """
+
+    sweep: str
+    total: int
+    counts: Mapping[str, int]
+    running: Sequence[RunningTrial]
+    rows: Sequence[Row]
+    objectives: Mapping[str, str]
+    seconds: float | None
+    trial_seconds: float | None
+    unit: tuple[float, str] = (1.0, "CPU")
+    cluster: str | None = None
+    note: str = ""
+
+    @property
+    def done(self) -> int:
+        return sum(count for state, count in self.counts.items() if state != "running")
+
+    @property
+    def work_left(self) -> float | None:
+        """Seconds of one trial's resources that are left, from what trials took so far."""
+        if self.trial_seconds is None:
+            return None
+        begun = sum(trial.progress for trial in self.running)
+        return max(self.total - self.done - begun, 0.0) * self.trial_seconds
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left at as many trials side by side as run now."""
+        work = self.work_left
+        return None if work is None else work / max(len(self.running), 1)
+
+
+def view(snapshot: Snapshot, width: int, height: int) -> RenderableType:
+    """Return what fits a terminal of `width` columns and `height` lines."""
+    lists: list[RenderableType] = [_running(snapshot)] if snapshot.running else []
+    front = _front(snapshot)
+    if front is not None:
+        lists.append(front)
+    lists += _failures(snapshot, width)
+    head = _head(snapshot, width)
+    foot = [Text(snapshot.note, style="dim", overflow="ellipsis", no_wrap=True)]
+    foot = foot if snapshot.note else []
+    if width >= _WIDE:
+        # A terminal line is about twice as high as a character is wide.
+        high = max(min(height - 6, 18), 6)
+        body = Table.grid(padding=(0, 3), expand=True)
+        body.add_column(ratio=1)
+        body.add_column(width=min(width // 2 - 4, 64))
+        picture = scatter(snapshot.rows, snapshot.objectives, min(width // 2 - 4, 64), high)
+        body.add_row(Group(*lists), picture)
+        return Group(head, body, *foot)
+    used = 4 + min(len(snapshot.running), _RUNNING_SHOWN) + _FRONT_SHOWN + 3
+    high = min(height - used, 14)
+    picture = scatter(snapshot.rows, snapshot.objectives, min(width - 2, 72), high)
+    return Group(head, *lists, *([picture] if high >= 6 else []), *foot)
+
+
+def scatter(
+    rows: Sequence[Row], objectives: Mapping[str, str], width: int, height: int
+) -> RenderableType:
+    """Return the first two objectives against each other, one character a trial.
+
+    Args:
+        width: columns that may be used.
+        height: lines that may be used, axes and legend included; at least 6.
+    """
+    names = list(objectives)[:2]
+    points = [(row, [row.values[name] for name in names]) for row in rows if row.rank is not None]
+    points = [(row, at) for row, at in points if all(map(math.isfinite, at))]
+    if len(names) < 2 or len(points) < 2 or height < 6:
+        return Text("")
+    labels = [name.removesuffix("/accuracy") for name in names]
+    limits = [_limits([at[i] for _, at in points]) for i in range(2)]
+    ticks = [[_value(name, edge) for edge in limits[i]] for i, name in enumerate(names)]
+    margin = max(map(len, ticks[1])) + 1
+    columns, lines = width - margin - 2, height - 4
+    grid: list[list[tuple[str, str]]] = [[(" ", "")] * columns for _ in range(lines)]
+    order = list(_MARKS)
+    for row, at in sorted(points, key=lambda each: order.index(_kind(each[0]))):
+        column, line = (_cell(at[i], limits[i], (columns, lines)[i]) for i in range(2))
+        grid[lines - 1 - line][column] = _MARKS[_kind(row)]
+    text = Text(f"{labels[1]} (up) against {labels[0]} (right)\n", style="bold", no_wrap=True)
+    for i, line_cells in enumerate(grid):
+        tick = ticks[1][1] if i == 0 else ticks[1][0] if i == lines - 1 else ""
+        text.append(f"{tick:>{margin - 1}} |", style="dim")
+        for character, style in line_cells:
+            text.append(character, style=style)
+        text.append("\n")
+    text.append(" " * margin + "+" + "-" * columns + "\n", style="dim")
+    gap = columns - len(ticks[0][0]) - len(ticks[0][1]) + 1
+    text.append(" " * margin + ticks[0][0] + " " * gap + ticks[0][1] + "\n", style="dim")
+    present = {_kind(row) for row, _ in points}
+    for kind in reversed(order):
+        if kind in present:
+            text.append(f"{_MARKS[kind][0]} ", style=_MARKS[kind][1])
+            text.append(f"{kind}  ", style="dim")
+    return text
+
+
+def _head(snapshot: Snapshot, width: int) -> RenderableType:
+    shown = [f"{snapshot.done} of {snapshot.total} trials"]
+    if snapshot.seconds is not None:
+        shown.append(f"{duration(snapshot.seconds)} so far")
+    work, left = snapshot.work_left, snapshot.seconds_left
+    if snapshot.running and work is not None and left is not None:
+        amount, unit = snapshot.unit
+        shown.append(f"about {duration(left)} ({work * amount / 3600:.2g} {unit} hours) left")
+    title = Text(f"{snapshot.sweep}: ", style="bold", no_wrap=True, overflow="ellipsis")
+    title.append(", ".join(shown), style="")
+    states = [f"{count} {state}" for state, count in sorted(snapshot.counts.items())]
+    second = Text(", ".join(states) or "no trial yet", style="dim")
+    if snapshot.cluster:
+        second.append(f"   {snapshot.cluster}")
+    bar = ProgressBar(
+        total=max(snapshot.total, 1),
+        completed=snapshot.done + sum(trial.progress for trial in snapshot.running),
+        width=width,
+    )
+    return Group(title, bar, second)
+
+
+def _running(snapshot: Snapshot) -> RenderableType:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=34)
+    for _ in range(4):
+        table.add_column(no_wrap=True, justify="right")
+    shown = list(snapshot.running)[:_RUNNING_SHOWN]
+    if any(trial.rung for trial in shown):
+        table.add_row("", Text("running", style="bold"), "", "", "", Text("ID/OOD %", style="dim"))
+    for trial in shown:
+        rung = "/".join(f"{100 * share:.0f}" for share in trial.rung) if trial.rung else ""
+        table.add_row(
+            trial.id,
+            Text(trial.name),
+            ProgressBar(total=1.0, completed=trial.progress, width=14),
+            f"{100 * trial.progress:.0f}%",
+            "" if trial.seconds is None else duration(trial.seconds),
+            rung,
+        )
+    more = len(snapshot.running) - len(shown)
+    return Group(table, Text(f"and {more} more", style="dim")) if more > 0 else table
+
+
+def _front(snapshot: Snapshot) -> RenderableType | None:
+    first, direction = next(iter(snapshot.objectives.items()))
+    chosen = [row for row in snapshot.rows if row.on_front or row.candidate]
+    if not chosen:
+        return None
+    chosen.sort(key=lambda row: row.values[first], reverse=direction == "max")
+    table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    for title in ("", "front so far", ""):
+        table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=36)
+    for name in snapshot.objectives:
+        label = name.removesuffix("/accuracy")
+        table.add_column(label, justify="right", no_wrap=True, max_width=14)
+    for row in chosen[:_FRONT_SHOWN]:
+        values = [_value(name, row.values[name]) for name in snapshot.objectives]
+        table.add_row("*" if row.on_front else "+", row.id, Text(row.name), *values)
+    more = len(chosen) - _FRONT_SHOWN
+    return Group(table, Text(f"and {more} more", style="dim")) if more > 0 else table
+
+
+def _failures(snapshot: Snapshot, width: int) -> list[RenderableType]:
+    failed = [row for row in snapshot.rows if row.status == "failed"]
+    return [
+        Text(f"{row.id} {row.name}: {row.excluded}", style="red", no_wrap=True, overflow="ellipsis")
+        for row in failed[-_FAILED_SHOWN:]
+    ]
+
+
+def _kind(row: Row) -> str:
+    if row.reference:
+        return "dense"
+    return "front" if row.on_front else "front but for dense" if row.candidate else "dominated"
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = 0.04 * (high - low) or max(abs(high), 1e-6) * 0.01
+    return low - margin, high + margin
+
+
+def _cell(value: float, limits: tuple[float, float], count: int) -> int:
+    low, high = limits
+    return min(max(round((value - low) / (high - low) * (count - 1)), 0), count - 1)
+
+
+def _value(name: str, value: float) -> str:
+    return f"{100 * value:.1f}" if name.endswith("accuracy") else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Return `m:ss`, from an hour on `h:mm:ss`."""
+    minutes, rest = divmod(int(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
