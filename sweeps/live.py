@@ -93,11 +93,13 @@ class Snapshot:
 
 def view(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     """Return what fits a terminal of `width` columns and `height` lines."""
-    lists: list[RenderableType] = [_running(snapshot)] if snapshot.running else []
-    front = _front(snapshot)
+    picture_width = min(width // 2 - 4, 64) if width >= _WIDE else min(width - 2, 72)
+    room = width - picture_width - 6 if width >= _WIDE else width
+    lists: list[RenderableType] = [_running(snapshot, room)] if snapshot.running else []
+    front = _front(snapshot, room)
     if front is not None:
         lists.append(front)
-    lists += _failures(snapshot, width)
+    lists += _failures(snapshot)
     head = _head(snapshot, width)
     foot = [Text(snapshot.note, style="dim", overflow="ellipsis", no_wrap=True)]
     foot = foot if snapshot.note else []
@@ -106,13 +108,13 @@ def view(snapshot: Snapshot, width: int, height: int) -> RenderableType:
         high = max(min(height - 6, 18), 6)
         body = Table.grid(padding=(0, 3), expand=True)
         body.add_column(ratio=1)
-        body.add_column(width=min(width // 2 - 4, 64))
-        picture = scatter(snapshot.rows, snapshot.objectives, min(width // 2 - 4, 64), high)
+        body.add_column(width=picture_width)
+        picture = scatter(snapshot.rows, snapshot.objectives, picture_width, high)
         body.add_row(Group(*lists), picture)
         return Group(head, body, *foot)
     used = 4 + min(len(snapshot.running), _RUNNING_SHOWN) + _FRONT_SHOWN + 3
     high = min(height - used, 14)
-    picture = scatter(snapshot.rows, snapshot.objectives, min(width - 2, 72), high)
+    picture = scatter(snapshot.rows, snapshot.objectives, picture_width, high)
     return Group(head, *lists, *([picture] if high >= 6 else []), *foot)
 
 
@@ -165,7 +167,9 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
     work, left = snapshot.work_left, snapshot.seconds_left
     if snapshot.running and work is not None and left is not None:
         amount, unit = snapshot.unit
-        shown.append(f"about {duration(left)} ({work * amount / 3600:.2g} {unit} hours) left")
+        cost = work * amount / 60
+        spent = f"{cost:.0f} {unit} minutes" if cost < 120 else f"{cost / 60:.1f} {unit} hours"
+        shown.append(f"about {duration(left)} left ({spent})")
     title = Text(f"{snapshot.sweep}: ", style="bold", no_wrap=True, overflow="ellipsis")
     title.append(", ".join(shown), style="")
     states = [f"{count} {state}" for state, count in sorted(snapshot.counts.items())]
@@ -177,24 +181,30 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
         completed=snapshot.done + sum(trial.progress for trial in snapshot.running),
         width=width,
     )
-    return Group(title, bar, second)
+    # A bar alone does not end its line.
+    line = Table.grid()
+    line.add_row(bar)
+    return Group(title, line, second)
 
 
-def _running(snapshot: Snapshot) -> RenderableType:
+def _running(snapshot: Snapshot, room: int) -> RenderableType:
     table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=34)
-    for _ in range(4):
-        table.add_column(no_wrap=True, justify="right")
+    others = (10, 4, 7, 8)
+    table.add_column(no_wrap=True, width=5)
+    # Only the name gives way where a line is too long.
+    wide = min(max(room - 5 - sum(others) - 5, 8), 36)
+    table.add_column(no_wrap=True, overflow="ellipsis", width=wide)
+    for each in others:
+        table.add_column(no_wrap=True, justify="right", width=each)
     shown = list(snapshot.running)[:_RUNNING_SHOWN]
     if any(trial.rung for trial in shown):
-        table.add_row("", Text("running", style="bold"), "", "", "", Text("ID/OOD %", style="dim"))
+        table.add_row("", Text("running", style="bold"), "", "", "", Text("ID/OOD %", style="bold"))
     for trial in shown:
         rung = "/".join(f"{100 * share:.0f}" for share in trial.rung) if trial.rung else ""
         table.add_row(
             trial.id,
             Text(trial.name),
-            ProgressBar(total=1.0, completed=trial.progress, width=14),
+            ProgressBar(total=1.0, completed=trial.progress, width=10),
             f"{100 * trial.progress:.0f}%",
             "" if trial.seconds is None else duration(trial.seconds),
             rung,
@@ -203,18 +213,21 @@ def _running(snapshot: Snapshot) -> RenderableType:
     return Group(table, Text(f"and {more} more", style="dim")) if more > 0 else table
 
 
-def _front(snapshot: Snapshot) -> RenderableType | None:
+def _front(snapshot: Snapshot, room: int) -> RenderableType | None:
     first, direction = next(iter(snapshot.objectives.items()))
     chosen = [row for row in snapshot.rows if row.on_front or row.candidate]
     if not chosen:
         return None
     chosen.sort(key=lambda row: row.values[first], reverse=direction == "max")
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for title in ("", "front so far", ""):
-        table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=36)
-    for name in snapshot.objectives:
-        label = name.removesuffix("/accuracy")
-        table.add_column(label, justify="right", no_wrap=True, max_width=14)
+    labels = [name.removesuffix("/accuracy")[-14:] for name in snapshot.objectives]
+    widths = [max(len(label), 7) for label in labels]
+    table.add_column("", no_wrap=True, width=1)
+    table.add_column("", no_wrap=True, width=5)
+    wide = min(max(room - 6 - sum(widths) - 3 - len(widths), 8), 36)
+    table.add_column("front so far", no_wrap=True, overflow="ellipsis", width=wide)
+    for label, each in zip(labels, widths, strict=True):
+        table.add_column(label, justify="right", no_wrap=True, width=each)
     for row in chosen[:_FRONT_SHOWN]:
         values = [_value(name, row.values[name]) for name in snapshot.objectives]
         table.add_row("*" if row.on_front else "+", row.id, Text(row.name), *values)
@@ -222,7 +235,7 @@ def _front(snapshot: Snapshot) -> RenderableType | None:
     return Group(table, Text(f"and {more} more", style="dim")) if more > 0 else table
 
 
-def _failures(snapshot: Snapshot, width: int) -> list[RenderableType]:
+def _failures(snapshot: Snapshot) -> list[RenderableType]:
     failed = [row for row in snapshot.rows if row.status == "failed"]
     return [
         Text(f"{row.id} {row.name}: {row.excluded}", style="red", no_wrap=True, overflow="ellipsis")

@@ -197,7 +197,7 @@ def _search(
             verbose=0,
         ),
     )
-    progress.start(assignments, sweep)
+    progress.start(assignments, sweep, name=folder.name, cluster=_cluster_use)
     try:
         tuner.fit()
     finally:
@@ -247,6 +247,16 @@ def _ray(address: str) -> Iterator[None]:
     finally:
         if owned:
             ray.shutdown()
+
+
+def _cluster_use() -> str:
+    """Return how much of the machines Ray has given out: `CPU 2/2, GPU 0.5/1`."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    return ", ".join(
+        f"{name} {total[name] - free.get(name, 0.0):g}/{total[name]:g}"
+        for name in ("CPU", "GPU")
+        if total.get(name)
+    )
 
 
 def _check_resources(sweep: SweepConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -124,14 +123,15 @@ def running_trial(record: TrialRecord, now: float | None) -> RunningTrial:
         now: seconds since the epoch, None where nothing runs it.
     """
     newest = record.rungs[-1] if record.rungs else None
-    values = [newest.metrics.get(f"rung/{r}/accuracy") for r in ("id_dev", "ood_dev")] if newest else []
-    shares = tuple(value for value in values if value is not None)
+    metrics = newest.metrics if newest else {}
+    keys = ("rung/id_dev/accuracy", "rung/ood_dev/accuracy")
+    both = all(key in metrics for key in keys)
     return RunningTrial(
         id=record.id,
         name=record.name,
         progress=newest.progress if newest else 0.0,
         seconds=None if now is None else now - record.started,
-        rung=(shares[0], shares[1]) if len(shares) == 2 else None,
+        rung=(metrics[keys[0]], metrics[keys[1]]) if both else None,
     )
 
 
@@ -166,7 +166,4 @@ def _say(snapshot: Snapshot, console: Console, known: set[str]) -> set[str]:
 def _driver_started(sweep: Sweep) -> float:
     """Return when the newest driver began: it writes attempt.json first."""
     path = sweep.path / "attempt.json"
-    if not path.is_file():
-        return time.time()
-    json.loads(path.read_text())
-    return path.stat().st_mtime
+    return path.stat().st_mtime if path.is_file() else time.time()

@@ -54,7 +54,10 @@ sweeps.mlflow_models sweeps.mlflow_view
 sweeps.tracking
 sweeps.paper_table
 sweeps.picture
-sweeps.events sweeps.progress sweeps.sweep
+sweeps.live
+sweeps.events sweeps.sweep
+sweeps.watch
+sweeps.progress
 sweeps.ray_bridge sweeps.prepare sweeps.model_card
 sweeps.confirmed
 sweeps.confirmed_text

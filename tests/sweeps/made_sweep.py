@@ -31,7 +31,9 @@ RAW: dict[str, Any] = {
     },
     "search": {"name": "tpe", "trials": 20},
 }
-SUBCASES = [f"subcase.{kind}_{i}" for kind in ("le", "ln", "se", "sn", "ce", "cn") for i in range(5)]
+SUBCASES = [
+    f"subcase.{kind}_{i}" for kind in ("le", "ln", "se", "sn", "ce", "cn") for i in range(5)
+]
 DATA: dict[str, Any] = {
     "digest": "f6034a220f6e71e2",
     "notes": {},
