@@ -16,6 +16,7 @@ from rich.console import Console
 
 from rc_core.errors import InputError, RobustCompressionError, did_you_mean
 from sweeps import cli_results as results
+from sweeps.cli_doctor import doctor
 from sweeps.cli_options import (
     AddressOption,
     JsonOption,
@@ -145,6 +146,7 @@ for _command in (
     results.power,
     results.test,
     results.export,
+    doctor,
 ):
     app.command()(_command)
 

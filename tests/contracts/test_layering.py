@@ -56,16 +56,18 @@ sweeps.paper_table
 sweeps.picture
 sweeps.live
 sweeps.events sweeps.sweep
-sweeps.watch
+sweeps.watch sweeps.notebook
 sweeps.progress
 sweeps.ray_bridge sweeps.prepare sweeps.model_card
 sweeps.confirmed
 sweeps.confirmed_text
+sweeps.doctor_services
+sweeps.doctor
 sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
 sweeps.confirm
 sweeps
 sweeps.cli_options
-sweeps.cli_results
+sweeps.cli_results sweeps.cli_doctor
 sweeps.cli
 """
 
@@ -73,6 +75,8 @@ sweeps.cli
 UPWARD = {
     # `Sweep.export(...)` in a notebook; export itself works on a Sweep.
     ("sweeps.sweep", "sweeps.export"),
+    # A `Sweep` at the end of a notebook's cell shows itself.
+    ("sweeps.sweep", "sweeps.notebook"),
 }
 
 # Libraries that may be imported in the named places only.
