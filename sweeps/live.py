@@ -99,23 +99,32 @@ def view(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     front = _front(snapshot, room)
     if front is not None:
         lists.append(front)
-    lists += _failures(snapshot)
-    head = _head(snapshot, width)
-    foot = [Text(snapshot.note, style="dim", overflow="ellipsis", no_wrap=True)]
-    foot = foot if snapshot.note else []
+    head, foot = _head(snapshot, width), _failures(snapshot)
+    if snapshot.note:
+        foot.append(Text(snapshot.note, style="dim", overflow="ellipsis", no_wrap=True))
+    # The head has three lines.
+    left = height - 3 - len(foot)
     if width >= _WIDE:
         # A terminal line is about twice as high as a character is wide.
-        high = max(min(height - 6, 18), 6)
+        high = max(min(left - 1, 18), 6)
         body = Table.grid(padding=(0, 3), expand=True)
         body.add_column(ratio=1)
         body.add_column(width=picture_width)
         picture = scatter(snapshot.rows, snapshot.objectives, picture_width, high)
         body.add_row(Group(*lists), picture)
         return Group(head, body, *foot)
-    used = 4 + min(len(snapshot.running), _RUNNING_SHOWN) + _FRONT_SHOWN + 3
-    high = min(height - used, 14)
+    high = min(left - _lines(snapshot), 16)
     picture = scatter(snapshot.rows, snapshot.objectives, picture_width, high)
     return Group(head, *lists, *([picture] if high >= 6 else []), *foot)
+
+
+def _lines(snapshot: Snapshot) -> int:
+    """Return how many lines the lists take: a title each, and one that counts what is left out."""
+    sizes = (
+        (len(snapshot.running), _RUNNING_SHOWN),
+        (sum(row.on_front or row.candidate for row in snapshot.rows), _FRONT_SHOWN),
+    )
+    return sum(min(size, shown + 1) + 1 for size, shown in sizes if size)
 
 
 def scatter(

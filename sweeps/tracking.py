@@ -173,6 +173,9 @@ class MlflowWriter:
             log_datasets(self._client, self._parent, new)
             self._inputs.update((each["name"], each["digest"]) for each in new)
         error = {"error": str(record["error"])[:1000]} if record["error"] else {}
+        if not error:
+            # It failed once, and a resume has run it again.
+            self._untag(run_id, "error")
         self._tag(run_id, {"status": event["status"], **error})
         self._client.set_terminated(run_id, _STATUSES[event["status"]], end_time=int(1000 * ended))
 
@@ -182,9 +185,8 @@ class MlflowWriter:
             tags = {"pareto": str(trial_id in front).lower()}
             if trial_id in ranks:
                 tags["rank"] = str(ranks[trial_id])
-            elif "rank" in self._tags.get(run_id, {}):
-                self._client.delete_tag(run_id, "rank")
-                del self._tags[run_id]["rank"]
+            else:
+                self._untag(run_id, "rank")
             self._tag(run_id, tags)
         self._models.update(event.get("models", []), self._children)
         metrics = {
@@ -256,6 +258,11 @@ class MlflowWriter:
         known = self._tags.setdefault(run_id, {})
         log_batch(self._client, run_id, tags={k: v for k, v in tags.items() if known.get(k) != v})
         known.update(tags)
+
+    def _untag(self, run_id: str, name: str) -> None:
+        if name in self._tags.get(run_id, {}):
+            self._client.delete_tag(run_id, name)
+            del self._tags[run_id][name]
 
     def _log_metrics(
         self, run_id: str, metrics: Mapping[str, float | None], step: int, seconds: float

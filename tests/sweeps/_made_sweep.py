@@ -60,7 +60,7 @@ def make_sweep(
         running: the last so many have only a rung.
         status: how the sweep ended; `running` where its driver is still at work.
     """
-    values = RAW | {"search": {"name": "tpe", "trials": trials}}
+    values = RAW | {"search": {"name": "tpe", "trials": max(trials, 1)}}
     sweep = SweepConfig(values)
     folder = SweepFolder.create(storage, name, name)
     folder.write_config(sweep.as_dict())

@@ -26,7 +26,7 @@ def test_what_is_searched_is_shown_and_no_more() -> None:
         }
     )
     keys = shown_keys(sweep)
-    assert keys == ("compression.name", "loss.name", "loss.alpha", "training.learning_rate")
+    assert keys == ("compression.name", "loss.name", "training.learning_rate", "loss.alpha")
     assert common_keys(sweep) == ("compression.name", "loss.name", "training.learning_rate")
     point = {"loss.name": "rmc", "loss.alpha": 0.2, "training.learning_rate": 1 / 30000}
     assert shown_values(sweep.trial(point).as_dict(), keys) == {
