@@ -61,7 +61,15 @@ def view_state(
         }
 
     sizes = [name for name in _SIZES if name not in names]
+    y = {"key": names[-1], "type": "METRIC"}
     charts = [
+        card(
+            "SCATTER",
+            f"{sweep}: {names[-1]} against non-zero parameters",
+            "size",
+            xaxis={"key": _SIZES[1], "type": "METRIC"},
+            yaxis=y,
+        ),
         card(
             "PARALLEL",
             f"{sweep}: what was searched, and what came of it",
@@ -70,18 +78,12 @@ def view_state(
             selectedMetrics=[*sizes, *names],
             showAllRuns=False,
         ),
-        card(
-            "SCATTER",
-            f"{sweep}: {names[-1]} against non-zero parameters",
-            "size",
-            xaxis={"key": _SIZES[1], "type": "METRIC"},
-            yaxis={"key": names[-1], "type": "METRIC"},
-        ),
     ]
     if len(names) > 1:
-        x, y = ({"key": name, "type": "METRIC"} for name in names[:2])
         title = f"{sweep}: {names[1]} against {names[0]}"
-        charts.insert(0, card("SCATTER", title, "front", xaxis=x, yaxis=y))
+        x = {"key": names[0], "type": "METRIC"}
+        second = {"key": names[1], "type": "METRIC"}
+        charts.insert(0, card("SCATTER", title, "front", xaxis=x, yaxis=second))
     columns = [f"tags.`{name}`" for name in ("status", "pareto", "rank")]
     columns += [f"metrics.`{name}`" for name in names]
     columns += [f"params.`{name}`" for name in shown]
@@ -101,6 +103,9 @@ def view_state(
                 "uuid": _SECTION,
                 "name": sweep,
                 "display": True,
+                # One below the other: coordinates need the width.
+                "columns": 1,
+                "cardHeight": 420,
                 "isReordered": False,
                 "deleted": False,
                 "isGenerated": False,

@@ -8,7 +8,8 @@ driver and a resume leave exactly one run per trial.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from sweeps.outbox import Event, Undeliverable
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+_logger = logging.getLogger(__name__)
 _STATUSES = {
     "finished": "FINISHED",
     "stopped": "KILLED",
@@ -69,6 +71,7 @@ class MlflowWriter:
         self._steps: dict[str, set[tuple[str, int]]] = {}
         self._inputs: set[tuple[str, str]] = set()
         self._relatives: dict[str, dict[str | None, str]] = {}
+        self._warned = False
         # After a kill the next event may be any: the runs of the events before it exist already.
         for run in self._runs_of(sweep_id):
             self._tags[run.info.run_id] = dict(run.data.tags)
@@ -114,7 +117,7 @@ class MlflowWriter:
         tags = {"rc.kind": "sweep", "status": "running", **event.get("tags", {})}
         self._parent = self._create(event, event["sweep"], tags, "")
         log_batch(self._client, self._parent, params=event.get("params", {}))
-        self._client.log_text(self._parent, event["config"], "sweep.yaml")
+        self._store(self._client.log_text, self._parent, event["config"], "sweep.yaml")
         if "view" in event:
             store_view(self._client, self._experiment, self._sweep_id, event["view"])
 
@@ -147,7 +150,7 @@ class MlflowWriter:
         params = event.get("params") or {
             f"{part}.name": config[part]["name"] for part in ("compression", "loss")
         }
-        self._client.log_dict(run_id, config, "config.yaml")
+        self._store(self._client.log_dict, run_id, config, "config.yaml")
         # The parameters last: a run that has them was described.
         log_batch(self._client, run_id, params=params, tags=event.get("changed", {}))
 
@@ -198,7 +201,7 @@ class MlflowWriter:
         self._log_metrics(self._parent, metrics, 0, event["time"])
         for path in event["artifacts"]:
             if Path(path).is_file():
-                self._client.log_artifact(self._parent, path)
+                self._store(self._client.log_artifact, self._parent, path)
         summary = {NOTE: event["summary"]} if event.get("summary") else {}
         self._tag(self._parent, {"status": event["status"], **summary})
         status = _STATUSES[event["status"]]
@@ -218,6 +221,19 @@ class MlflowWriter:
             self._models.log_metrics(trial_id, run_id, trial["measured"], opened)
             self._client.set_terminated(run_id, "FINISHED", end_time=int(1000 * event["time"]))
         self._tag(self._parent, {"test": event["stamp"]})
+
+    def _store(self, log: Callable[..., Any], run_id: str, *arguments: Any) -> None:
+        """Store a file with a run, if the artifact store takes it: the sweep's folder has it too.
+
+        Runs and metrics must not wait for a bucket whose client is not installed here.
+        """
+        try:
+            log(run_id, *arguments)
+        except Exception as error:
+            if not self._warned:
+                what = " ".join(str(error).split())[:300]
+                _logger.warning("MLflow's artifact store takes no files: %s", what)
+                self._warned = True
 
     def _child(self, trial_id: str) -> str:
         if trial_id not in self._children:

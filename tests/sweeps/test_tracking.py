@@ -294,6 +294,22 @@ def test_a_trial_that_leaves_the_front_says_so(storage: Path) -> None:
     assert found["t0002"].data.tags["pareto"] == "true"
 
 
+def test_an_artifact_store_that_fails_holds_up_nothing(
+    storage: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("no client for this bucket")
+
+    writer = connect(storage, "bucket")
+    for name in ("log_text", "log_dict", "log_artifact"):
+        setattr(writer._client, name, fail)
+    for one in events("bucket", storage):
+        writer.apply(one)
+    found = runs(storage, "bucket")
+    assert found["parent"].info.status == "FINISHED" and found["t0001"].data.params
+    assert caplog.text.count("no client for this bucket") == 1
+
+
 def test_a_dead_server_raises_soon(tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(Exception, match=r"(?i)connection|refused|max retries|failed"):
