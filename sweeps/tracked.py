@@ -27,6 +27,8 @@ _SWEEP_PARAMS = (
     "training.epochs",
     "training.seed",
 )
+# MLflow cuts a description that is too long, in the middle of a table.
+_SUMMARY_SHOWN = 30
 _ACCURACIES = ("accuracy", "calibration_error", "difference", "relative_bias")
 
 
@@ -178,7 +180,7 @@ def summary(found: Sequence[Row], objectives: Mapping[str, str]) -> str:
         "| | trial | " + " | ".join(names) + " | OOD vs dense, points | non-zero M |",
         "|---|---|" + "---|" * len(names) + "---|---|",
     ]
-    for row in chosen:
+    for row in chosen[:_SUMMARY_SHOWN]:
         mark = "*" if row.on_front else "+" if row.candidate else ""
         role = " (dense reference)" if row.reference else ""
         values = " | ".join(_shown(name, row.values[name]) for name in names)
@@ -186,6 +188,8 @@ def summary(found: Sequence[Row], objectives: Mapping[str, str]) -> str:
             f"| {mark} | {row.id} {row.name}{role} | {values} | "
             f"{row.ood_difference:+.1f} | {row.parameters / 1e6:.1f} |".replace("nan", "-")
         )
+    if len(chosen) > _SUMMARY_SHOWN:
+        lines += ["", f"and {len(chosen) - _SUMMARY_SHOWN} more: see front.json"]
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -74,13 +74,16 @@ class Watcher:
             seconds=now - self._started if driven else None,
             trial_seconds=mean_seconds(records),
             unit=(resources["gpu"], "GPU") if resources["gpu"] else (resources["cpu"], "CPU"),
-            note=self._note(driven, bool(records), now),
+            note=self._note(records, driven, now),
         )
 
-    def _note(self, driven: bool, begun: bool, now: float) -> str:
+    def _note(self, records: Sequence[TrialRecord], driven: bool, now: float) -> str:
+        ended = sum(record.status != "running" for record in records)
+        if not driven and ended >= self._sweep.config["search"]["trials"]:
+            return f"it has ended; see: rc-sweep pareto {self._sweep.name}"
         if not driven:
             return f"no driver runs it now; go on with: rc-sweep resume {self._sweep.name}"
-        if not begun:
+        if not records:
             return "preparing: what all trials share is being built"
         silent = now - self._records.newest
         if silent > _SILENT:

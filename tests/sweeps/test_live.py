@@ -115,6 +115,11 @@ def test_watching_without_a_terminal_tells_each_end_once(folder: SweepFolder) ->
     assert lines[-1].endswith("no driver runs it now; go on with: rc-sweep resume demo")
 
 
+def test_a_sweep_that_has_ended_is_not_to_be_resumed(tmp_path: Path) -> None:
+    whole = make_sweep(tmp_path, "whole", trials=4, track=False)
+    assert Watcher(Sweep(whole)).snapshot().note == "it has ended; see: rc-sweep pareto whole"
+
+
 def test_watching_on_a_terminal_ends_with_the_driver(folder: SweepFolder) -> None:
     console = Console(file=io.StringIO(), width=100, height=30, force_terminal=True)
     watch(Sweep(folder), console, interval=0.01)
