@@ -144,14 +144,19 @@ def serve_ui(storage: Path, uri: str | None, sweep: str, *, sweep_id: str | None
         port: on 127.0.0.1.
 
     Raises:
-        StorageError: nothing was tracked in this storage yet.
+        StorageError: nothing was tracked in this storage yet, or the server does not answer.
     """
     if uri is None and not (storage / "mlflow.db").is_file():
         raise StorageError(f"{storage} must hold mlflow.db, but does not: nothing was tracked")
     store = uri or default_uri(storage)
     remote = store.startswith("http")
     root = store if remote else f"http://127.0.0.1:{port}"
-    found = connect(store).get_experiment_by_name(EXPERIMENT)
+    try:
+        found = connect(store).get_experiment_by_name(EXPERIMENT)
+    # Whatever MLflow or its HTTP client raises: the user named a server that does not answer.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StorageError(f"the tracking store {store} must answer, but: {reason}") from error
     number = found.experiment_id if found is not None else "0"
     table = address(root, number, sweep_id)
     print(f"sweep {sweep}, runs:    {table}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,7 +169,9 @@ class Progress:
     def _cluster_use(self, now: float) -> str | None:
         asked, use = self._use
         if self._cluster is not None and now - asked >= _CLUSTER_SECONDS:
-            use = self._cluster()
+            # The view must not break over a cluster that is busy with something else.
+            with suppress(Exception):
+                use = self._cluster()
             self._use = (now, use)
         return use
 

@@ -34,8 +34,8 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
 
     Returns:
         {"opened": time, "design", "selection": [ids], "trials": {id: {"name", "metrics",
-        "opened"}}, "changed_after_opening": [ids selected later], "floors": {role: {line:
-        accuracy}}}.
+        "opened"}}, "changed_after_opening": [ids selected later], "data": {split: {"samples",
+        "digest"}}, "floors": {role: {line: accuracy}}}.
 
     Raises:
         StorageError: the task has no test split, nothing finished, or the sweep is running.
@@ -109,7 +109,9 @@ def _evaluate(
     if "floors" not in document:
         document["floors"] = floors(data.task, TEST_ROLES)
     tested = [split for role in TEST_ROLES for split in data.task.of_role(role)]
-    document["data"] = data.facts(tested)
+    document["data"] = {
+        split.name: {"samples": len(split), "digest": split.digest()[:16]} for split in tested
+    }
     sizes = counted_sizes(data.task, "test")
     # The reference first: the others are compared with it.
     records.sort(key=lambda record: record.id != REFERENCE_ID)
