@@ -115,6 +115,16 @@ def _start(address: str) -> None:
         ) from error
 
 
+def usage() -> str:
+    """Return how much of the machines Ray has given out: `CPU 2/2, GPU 0.5/1`."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    return ", ".join(
+        f"{name} {total[name] - free.get(name, 0.0):g}/{total[name]:g}"
+        for name in ("CPU", "GPU")
+        if total.get(name)
+    )
+
+
 def alive_nodes() -> list[dict[str, Any]]:
     """Return Ray's description of every node that is up."""
     return [node for node in ray.nodes() if node["Alive"]]

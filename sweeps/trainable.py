@@ -74,7 +74,8 @@ class TrialTrainable(tune.Trainable):
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             return {"trial": self._trial_id, "error": reason, "done": True}
-        return {**rung.metrics, "trial": self._trial_id, "progress": rung.progress}
+        shown = {"progress": rung.progress, "steps": rung.step}
+        return {**rung.metrics, "trial": self._trial_id, **shown}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         # The trial's own folder holds its checkpoint; Ray has nothing to carry.

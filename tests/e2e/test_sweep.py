@@ -75,8 +75,8 @@ def test_mlflow_has_one_child_run_per_trial_under_one_parent(storage: Path) -> N
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{storage / 'mlflow.db'}")
     experiments = [e.experiment_id for e in client.search_experiments()]
     runs = client.search_runs(experiments)
-    children = [run for run in runs if "rc.trial_id" in run.data.tags]
-    parents = [run for run in runs if "rc.trial_id" not in run.data.tags]
+    children = [run for run in runs if run.data.tags["rc.kind"] == "trial"]
+    parents = [run for run in runs if run.data.tags["rc.kind"] == "sweep"]
     assert len(parents) == 1 and parents[0].info.status == "FINISHED"
     assert sorted(run.data.tags["rc.trial_id"] for run in children) == list(
         records(storage, "first")
@@ -87,6 +87,8 @@ def test_mlflow_has_one_child_run_per_trial_under_one_parent(storage: Path) -> N
         record = records(storage, "first")[run.data.tags["rc.trial_id"]]
         expected = record["metrics"]["ood_dev/accuracy"]
         assert run.data.metrics["ood_dev/accuracy"] == pytest.approx(expected)
+        roles = {each.tags[0].value for each in run.inputs.dataset_inputs}
+        assert roles == {"train", "id_dev", "ood_dev"}, "the search saw no test role"
 
 
 def test_the_study_has_no_trial_left_running(storage: Path) -> None:
