@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from rc_core.errors import InputError, RobustCompressionError, did_you_mean
+from sweeps import cli_report as shown
 from sweeps import cli_results as results
 from sweeps.cli_options import (
     AddressOption,
@@ -141,6 +142,8 @@ for _command in (
     results.status,
     results.pareto,
     results.table,
+    shown.report,
+    shown.compare,
     results.confirm,
     results.power,
     results.test,

@@ -55,11 +55,12 @@ sweeps.events sweeps.progress sweeps.sweep
 sweeps.ray_bridge sweeps.prepare sweeps.model_card
 sweeps.confirmed
 sweeps.confirmed_text
+sweeps.reporting.*
 sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
 sweeps.confirm
 sweeps
 sweeps.cli_options
-sweeps.cli_results
+sweeps.cli_results sweeps.cli_report
 sweeps.cli
 """
 
