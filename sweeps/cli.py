@@ -17,6 +17,7 @@ from rich.console import Console
 from rc_core.errors import InputError, RobustCompressionError, did_you_mean
 from sweeps import cli_artifacts
 from sweeps import cli_engine as engine
+from sweeps import cli_report as shown
 from sweeps import cli_results as results
 from sweeps.cli_doctor import doctor
 from sweeps.cli_options import (
@@ -144,6 +145,8 @@ for _command in (
     results.status,
     results.pareto,
     results.table,
+    shown.report,
+    shown.compare,
     results.confirm,
     results.power,
     results.test,

@@ -50,7 +50,8 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
         the first opening], "openings": [{"when", "selection"}], "trials": {key: {"name",
         "metrics", "undefined", "opened"}}, "rows": see `sweeps.tested.summary`, "optimism",
         "changed_after_opening": [ids chosen later], "left_after_opening", "data": {split:
-        {"samples", "digest"}}, "floors": {role: {line: accuracy}}}. A key is a trial's id, after `confirm/` for one of the confirmation's.
+        {"samples", "digest"}}, "floors": {role: {line: accuracy}}}. A key is a trial's id, after
+        `confirm/` for one of the confirmation's.
 
     Raises:
         StorageError: the task has no test split, nothing finished, the sweep or its confirmation is

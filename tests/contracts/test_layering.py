@@ -69,13 +69,14 @@ sweeps.ray_bridge sweeps.prepare sweeps.packing sweeps.model_card
 sweeps.confirmed
 sweeps.stamp sweeps.options
 sweeps.confirmed_text sweeps.tested_text
+sweeps.reporting.*
 sweeps.doctor_services
 sweeps.doctor
 sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
 sweeps.confirm
 sweeps
 sweeps.cli_options
-sweeps.cli_results sweeps.cli_artifacts sweeps.cli_engine sweeps.cli_doctor
+sweeps.cli_results sweeps.cli_artifacts sweeps.cli_engine sweeps.cli_doctor sweeps.cli_report
 sweeps.cli
 """
 
