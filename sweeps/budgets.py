@@ -88,7 +88,7 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
         limit = f"{100 * budget.share:.0f} % of dense, {_size(budget.limit, budget.measure)} {what}"
         if budget.best is None:
             smallest = _size(budget.smallest, budget.measure)
-            table.add_row(limit, "0", "0", f"nothing fits; the smallest has {smallest}")
+            table.add_row(limit, "0", "0", "nothing fits", "", "", "", f"smallest: {smallest}")
             continue
         best = budget.best
         difference = 100 * (best.metric(OOD_KEY) - reference.metric(OOD_KEY))

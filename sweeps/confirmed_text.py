@@ -178,7 +178,7 @@ def _alike(found: Confirmed) -> list[str]:
     alike = [
         f"{a.id} and {b.id}"
         for a, b in pairs
-        if all(cannot_be_told_apart(a, b, key, found.pairs[key]) for key in (ID_KEY, OOD_KEY))
+        if all(cannot_be_told_apart(found, a, b, key) for key in (ID_KEY, OOD_KEY))
     ]
     if not alike:
         return []

@@ -11,7 +11,7 @@ equal covariance for all, as in an analysis of variance.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +98,14 @@ def mean_interval(
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Difference:
+def paired_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    level: float = LEVEL,
+    deviation: float | None = None,
+    df: int = 0,
+) -> Difference:
     """Compare two configurations over the same seeds (paired t-test).
 
     Pairing takes out what a seed does to both: data order, initialisation of the head.
@@ -107,6 +114,9 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
         first: (n,) one value per seed.
         second: (n,) of the same seeds, in the same order; pairs with a NaN are left out.
         level: of the interval.
+        deviation: pooled standard deviation of one seed's difference (`pair_noise`), used instead
+            of these pairs' own.
+        df: its degrees of freedom.
 
     Raises:
         ValueError: shapes that differ.
@@ -114,16 +124,47 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"pairs must have one shape (n,), but got {a.shape} and {b.shape}")
-    estimate = mean_interval(a - b, level=level)
     differences = (a - b)[~np.isnan(a - b)]
+    if deviation is not None and (df < 1 or math.isnan(deviation)):
+        deviation = None
+    if deviation is None and len(differences) > 1:
+        deviation, df = float(differences.std(ddof=1)), len(differences) - 1
+    estimate = mean_interval(differences, level=level, deviation=deviation, df=df)
     p_value = math.nan
-    if estimate.n > 1:
-        spread = float(differences.std(ddof=1))
-        if spread > 0:
-            p_value = float(stats.ttest_1samp(differences, 0.0).pvalue)
-        else:
-            p_value = 1.0 if estimate.mean == 0 else 0.0
+    if deviation is not None and estimate.n:
+        p_value = 1.0 if estimate.mean == 0 else 0.0
+        if deviation > 0:
+            statistic = abs(estimate.mean) * math.sqrt(estimate.n) / deviation
+            p_value = float(2 * stats.t.sf(statistic, df))
     return Difference(estimate.mean, estimate.low, estimate.high, p_value, estimate.n)
+
+
+def pair_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
+    """Return the standard deviation of one seed's difference of two configurations, and its df.
+
+    Pooled over all pairs of rows that share seeds: what a seed does to all rows alike is out, as in
+    the analysis of variance of a block design.
+
+    Args:
+        rows: seed -> value, one per configuration.
+
+    Returns:
+        NaN and 0 where no two rows share two seeds.
+    """
+    squares, weight = 0.0, 0
+    for i, first in enumerate(rows):
+        for second in rows[:i]:
+            shared = sorted(set(first) & set(second))
+            if len(shared) > 1:
+                values = np.array([first[s] - second[s] for s in shared])
+                squares += float(((values - values.mean()) ** 2).sum())
+                weight += len(shared) - 1
+    if not weight:
+        return math.nan, 0
+    # Each row's own mean and each seed's own shift are estimated from the same values.
+    seeds = set().union(*rows)
+    df = sum(map(len, rows)) - len(rows) - len(seeds) + 1
+    return math.sqrt(squares / weight), max(1, df)
 
 
 def verdict(mean: float, low: float, high: float, n: int, deviation: float) -> str:
