@@ -71,11 +71,10 @@ def power_text(found: Confirmed, *, difference: float = 2.0) -> str:
         table.add_row(str(n), *(f"{value:.1f}" if math.isfinite(value) else "-" for value in cells))
     lines = [
         "A difference smaller than the one in the table is missed more than one time in five.",
-        f"One seed of one configuration varies by {_deviation(found, ID_KEY)} ID points and "
-        f"{_deviation(found, OOD_KEY)} OOD points (standard deviation, {found.df} degrees of "
-        "freedom);",
-        f"the difference of two on one seed by {100 * found.pairs[ID_KEY]:.1f} and "
-        f"{100 * found.pairs[OOD_KEY]:.1f}.",
+        f"Another training seed alone moves a configuration by about {_deviation(found, ID_KEY)} "
+        f"ID points and {_deviation(found, OOD_KEY)} OOD points,",
+        f"and the difference of two configurations by {100 * found.pairs[ID_KEY]:.1f} and "
+        f"{100 * found.pairs[OOD_KEY]:.1f} (standard deviations, {found.df} repeated trainings).",
     ]
     for key, what in zip(keys, ("ID", "OOD"), strict=True):
         needed = seeds_needed(difference / 100, found.pairs[key])

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from sweeps.pareto import pareto_front
+from sweeps.pareto import pareto_fronts
 
 Floats = NDArray[np.float64]
 
@@ -246,7 +246,7 @@ def front_probabilities(
     # One noise level for all configurations: they share it in each draw.
     scale = np.sqrt(df / rng.chisquare(df, draws))[:, None, None]
     drawn = centre + scale * normal / np.sqrt(np.asarray(counts, dtype=np.float64))[:, None]
-    shares: Floats = np.stack([pareto_front(points, directions) for points in drawn]).mean(axis=0)
+    shares: Floats = pareto_fronts(drawn, directions).mean(axis=0)
     return shares
 
 
