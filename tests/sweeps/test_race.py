@@ -80,12 +80,12 @@ def test_no_row_gets_more_seeds_than_asked_for() -> None:
 
 
 def test_raced_rows_are_honest_where_equal_ones_were_searched() -> None:
-    """Thirty equal configurations: all that the search calls good is luck, and the race says so.
+    """Sixteen equal configurations: all that the search calls good is luck, and the race says so.
 
     Seeds go where the decision is open, so their number depends on what they showed: intervals must
     cover the truth all the same, and the planted optimism must be found.
     """
-    noise, num, repeats = 0.03, 30, 25
+    noise, num, repeats = 0.03, 16, 16
     rng = np.random.default_rng(3)
     covered, rows_seen, optimism = 0, 0, []
     for _ in range(repeats):
@@ -109,10 +109,10 @@ def test_raced_rows_are_honest_where_equal_ones_were_searched() -> None:
             if chosen
         ]
     planted = np.mean(optimism)
-    # The mean of what is on the front of thirty equal points, by simulation without any race.
+    # The mean of what is on the front of that many equal points, by simulation without any race.
     free = np.random.default_rng(4).normal(0.8, noise, (4_000, num, 2))
     masks = pareto_fronts(free, BOTH)
-    assert planted == pytest.approx(free[..., 1][masks].mean() - 0.8, abs=0.006)
+    assert planted == pytest.approx(free[..., 1][masks].mean() - 0.8, abs=0.01)
     assert covered / rows_seen > 0.92
 
 
