@@ -86,12 +86,12 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
     for i, budget in enumerate(found):
         if i == 0 or budget.measure != found[i - 1].measure:
             table.add_section()
-            table.add_row("", Text(SIZES[budget.measure]))
+            table.add_row("", "", "", "", Text(SIZES[budget.measure], style="bold"))
         share = f"{100 * budget.share:.0f} %"
         limit = _size(budget.limit, budget.measure)
         if budget.best is None:
-            smallest = f"smallest: {_size(budget.smallest, budget.measure)}"
-            table.add_row(share, limit, "0", "0", "nothing fits", "", "", "", smallest)
+            smallest = f"nothing fits; smallest: {_size(budget.smallest, budget.measure)}"
+            table.add_row(share, limit, "0", "0", smallest)
             continue
         best = budget.best
         difference = 100 * (best.metric(OOD_KEY) - reference.metric(OOD_KEY))

@@ -196,21 +196,26 @@ def cannot_be_told_apart(
         deviation=deviation,
         df=found.pairs_df[metric],
     )
-    return verdict(each.mean, each.low, each.high, each.n, deviation) == "open"
+    df = found.pairs_df[metric]
+    return verdict(each.mean, each.low, each.high, each.n, deviation, df=df) == "open"
 
 
 def optimism(found: Confirmed, metric: str) -> Estimate:
     """Return how much the search's values of its own front exceed what new seeds give.
 
     Of the rows that the search chose, all of them: those that the new seeds confirmed were chosen
-    by these, which would hide some of it.
+    by these, which would hide some of it. The interval is from the pooled noise of one seed; what
+    the search's seed did to all rows alike is not in it.
     """
+    chosen = [row for row in found.rows if row.searched_front and row.seeds]
+    if not chosen or metric not in found.deviations:
+        return mean_interval([])
+    # One seed against the mean of several.
+    spread = math.sqrt(1 + float(np.mean([1 / row.seeds for row in chosen])))
     return mean_interval(
-        [
-            row.searched[metric] - row.estimates[metric].mean
-            for row in found.rows
-            if row.searched_front and row.seeds
-        ]
+        [row.searched[metric] - row.estimates[metric].mean for row in chosen],
+        deviation=found.deviations[metric] * spread,
+        df=found.df,
     )
 
 

@@ -167,7 +167,9 @@ def pair_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
     return math.sqrt(squares / weight), max(1, df)
 
 
-def verdict(mean: float, low: float, high: float, n: int, deviation: float) -> str:
+def verdict(
+    mean: float, low: float, high: float, n: int, deviation: float, *, df: int | None = None
+) -> str:
     """Return `better`, `worse` or `open`: whether n seeds show a difference.
 
     It is shown only where the interval excludes zero *and* the difference is as large as n seeds
@@ -179,10 +181,11 @@ def verdict(mean: float, low: float, high: float, n: int, deviation: float) -> s
         high: of its interval.
         n: seeds.
         deviation: standard deviation of one seed's difference, NaN where it is unknown.
+        df: of a pooled deviation; None: the n seeds' own.
     """
     if n < 2 or math.isnan(low) or math.isnan(deviation) or low <= 0 <= high:
         return "open"
-    if abs(mean) < detectable_difference(deviation, n):
+    if abs(mean) < detectable_difference(deviation, n, df=df):
         return "open"
     return "better" if mean > 0 else "worse"
 
@@ -250,7 +253,9 @@ def front_probabilities(
     return shares
 
 
-def power_of(difference: float, deviation: float, n: int, *, level: float = LEVEL) -> float:
+def power_of(
+    difference: float, deviation: float, n: int, *, level: float = LEVEL, df: int | None = None
+) -> float:
     """Return how likely a paired test over n seeds finds a true difference.
 
     Args:
@@ -258,21 +263,28 @@ def power_of(difference: float, deviation: float, n: int, *, level: float = LEVE
         deviation: standard deviation of one seed's difference, above 0.
         n: seeds; fewer than 2 find nothing.
         level: 1 minus the false-alarm rate of the two-sided test.
+        df: degrees of freedom of a pooled deviation; None: the n seeds' own.
     """
     if n < 2:
         return 0.0
-    critical = float(stats.t.ppf(0.5 + level / 2, n - 1))
+    freedom = max(df or 0, n - 1)
+    critical = float(stats.t.ppf(0.5 + level / 2, freedom))
     shift = abs(difference) / deviation * math.sqrt(n)
-    upper = float(stats.nct.sf(critical, n - 1, shift))
+    upper = float(stats.nct.sf(critical, freedom, shift))
     if not math.isfinite(upper):
         # SciPy gives up far out, where the answer is plain.
         return 1.0 if shift > critical else 0.0
-    lower = float(stats.nct.cdf(-critical, n - 1, shift))
+    lower = float(stats.nct.cdf(-critical, freedom, shift))
     return upper + (lower if math.isfinite(lower) else 0.0)
 
 
 def detectable_difference(
-    deviation: float, n: int, *, power: float = POWER, level: float = LEVEL
+    deviation: float,
+    n: int,
+    *,
+    power: float = POWER,
+    level: float = LEVEL,
+    df: int | None = None,
 ) -> float:
     """Return the smallest true difference that n seeds show with the given power (inf for n < 2).
 
@@ -281,6 +293,7 @@ def detectable_difference(
         n: seeds.
         power: chance to find it, in (0, 1).
         level: 1 minus the false-alarm rate.
+        df: as `power_of`.
     """
     if n < 2:
         return math.inf
@@ -288,7 +301,7 @@ def detectable_difference(
         return 0.0
 
     def missing(share: float) -> float:
-        return power_of(share, 1.0, n, level=level) - power
+        return power_of(share, 1.0, n, level=level, df=df) - power
 
     # 50 standard deviations are found even with two seeds.
     return deviation * float(optimize.brentq(missing, 1e-6, 50.0, xtol=1e-6))
@@ -301,6 +314,7 @@ def seeds_needed(
     power: float = POWER,
     level: float = LEVEL,
     most: int = 1_000,
+    df: int | None = None,
 ) -> int | None:
     """Return the fewest seeds that show a true difference with the given power, None beyond `most`.
 
@@ -310,14 +324,15 @@ def seeds_needed(
         power: in (0, 1).
         level: 1 minus the false-alarm rate.
         most: where the search ends.
+        df: as `power_of`.
     """
     if deviation == 0:
         return 2
     low, high = 1, most
-    if power_of(difference, deviation, most, level=level) < power:
+    if power_of(difference, deviation, most, level=level, df=df) < power:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        found = power_of(difference, deviation, middle, level=level) >= power
+        found = power_of(difference, deviation, middle, level=level, df=df) >= power
         low, high = (low, middle) if found else (middle, high)
     return high

@@ -74,6 +74,19 @@ def test_the_reference_gets_as_many_seeds_as_those_compared_with_it() -> None:
     assert 2 in waiting and waiting[0] in (1, 2)
 
 
+def test_a_row_that_was_asked_for_gets_all_its_seeds_and_the_reference_with_it() -> None:
+    truth = [(0.90, 0.60), (0.80, 0.80), (0.50, 0.50)]
+    rows = [row(point, certain=i < 2) for i, point in enumerate(truth)]
+    rows[2].asked = True
+    rows.append(row((0.95, 0.95), certain=True, contender=False))
+    rng = np.random.default_rng(0)
+    while waiting := open_rows(rows, BOTH, 5):
+        chosen = rows[waiting[0]]
+        chosen.found[chosen.handed] = tuple(rng.normal([*truth, (0.95, 0.95)][waiting[0]], 0.002))
+        chosen.handed += 1
+    assert [each.handed for each in rows] == [2, 2, 5, 5]
+
+
 def test_no_row_gets_more_seeds_than_asked_for() -> None:
     rows, trainings = run([(0.8, 0.8)] * 4, noise=0.05, most=3, certain=4)
     assert all(each.handed == 3 for each in rows) and trainings == 12

@@ -196,6 +196,20 @@ def test_power_agrees_with_simulated_tests() -> None:
     ]
     assert np.mean(found) == pytest.approx(0.8, abs=0.025)
     assert power_of(difference, deviation, n) == pytest.approx(0.8, abs=1e-3)
+    # With noise pooled over many rows, three seeds show less than half of what they show alone.
+    pooled = detectable_difference(deviation, 3, df=20)
+    assert pooled < 0.6 * detectable_difference(deviation, 3)
+    known = [
+        paired_difference(
+            rng.normal(pooled, deviation, 3),
+            np.zeros(3),
+            deviation=deviation * math.sqrt(rng.chisquare(20) / 20),
+            df=20,
+        ).told_apart
+        for _ in range(2_000)
+    ]
+    assert np.mean(known) == pytest.approx(0.8, abs=0.03)
+    assert seeds_needed(pooled * 1.001, deviation, df=20) == 3
 
 
 def test_more_seeds_show_less_and_the_two_questions_agree() -> None:
