@@ -77,22 +77,26 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
     """Return the budgets as text, both measures below each other."""
     reference = next(option for option in options if option.reference)
     table = Table(title="best trade-off within a size", title_justify="left")
-    for title in ("size at most", "fit", "on front", "best trade-off"):
+    for title in ("of dense", "size at most"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("fit", "on front", "best trade-off"):
         table.add_column(title, no_wrap=title != "best trade-off")
     for title in ("ID %", "OOD %", "OOD vs dense", "size"):
         table.add_column(title, justify="right", no_wrap=True)
     for i, budget in enumerate(found):
-        if i and budget.measure != found[i - 1].measure:
+        if i == 0 or budget.measure != found[i - 1].measure:
             table.add_section()
-        what = SIZES[budget.measure]
-        limit = f"{100 * budget.share:.0f} % of dense, {_size(budget.limit, budget.measure)} {what}"
+            table.add_row("", "", "", "", Text(SIZES[budget.measure], style="bold"))
+        share = f"{100 * budget.share:.0f} %"
+        limit = _size(budget.limit, budget.measure)
         if budget.best is None:
-            smallest = _size(budget.smallest, budget.measure)
-            table.add_row(limit, "0", "0", f"nothing fits; the smallest has {smallest}")
+            smallest = f"nothing fits; smallest: {_size(budget.smallest, budget.measure)}"
+            table.add_row(share, limit, "0", "0", smallest)
             continue
         best = budget.best
         difference = 100 * (best.metric(OOD_KEY) - reference.metric(OOD_KEY))
         table.add_row(
+            share,
             limit,
             str(budget.fitting),
             str(len(budget.front)),
@@ -116,4 +120,5 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
 
 
 def _size(value: float, measure: str) -> str:
-    return f"{value / 1e6:.1f} MB" if measure.endswith("bytes") else f"{value / 1e6:.1f} M"
+    unit = "B" if measure.endswith("bytes") else ""
+    return f"{value / 1e6:.1f} M{unit}" if value >= 1e6 else f"{value / 1e3:.1f} k{unit}"

@@ -123,7 +123,7 @@ def confirm(
     seeds: Annotated[int, typer.Option("--seeds", help="Most new seeds of a configuration.")] = 5,
     also: Annotated[
         list[str] | None,
-        typer.Option("--also", metavar="TRIAL", help="Give this trial its seeds too. Repeatable."),
+        typer.Option("--also", metavar="TRIAL", help="Give this trial all its seeds. Repeatable."),
     ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="New seeds for teacher and difficulty too.")

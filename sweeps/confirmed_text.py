@@ -10,6 +10,7 @@ from rich.text import Text
 
 from sweeps.confirmed import (
     ID_KEY,
+    ON_FRONT,
     OOD_KEY,
     Confirmed,
     ConfirmedRow,
@@ -67,18 +68,19 @@ def power_text(found: Confirmed, *, difference: float = 2.0) -> str:
         table.add_column(column, justify="right")
     keys = (ID_KEY, OOD_KEY)
     for n in (2, 3, 5, 8, 10, 15, 20, 30):
-        cells = [100 * detectable_difference(found.pairs[key], n) for key in keys]
+        cells = [
+            100 * detectable_difference(found.pairs[key], n, df=found.pairs_df[key]) for key in keys
+        ]
         table.add_row(str(n), *(f"{value:.1f}" if math.isfinite(value) else "-" for value in cells))
     lines = [
         "A difference smaller than the one in the table is missed more than one time in five.",
-        f"One seed of one configuration varies by {_deviation(found, ID_KEY)} ID points and "
-        f"{_deviation(found, OOD_KEY)} OOD points (standard deviation, {found.df} degrees of "
-        "freedom);",
-        f"the difference of two on one seed by {100 * found.pairs[ID_KEY]:.1f} and "
-        f"{100 * found.pairs[OOD_KEY]:.1f}.",
+        f"Another training seed alone moves a configuration by about {_deviation(found, ID_KEY)} "
+        f"ID points and {_deviation(found, OOD_KEY)} OOD points,",
+        f"and the difference of two configurations by {100 * found.pairs[ID_KEY]:.1f} and "
+        f"{100 * found.pairs[OOD_KEY]:.1f} (standard deviations, {found.df} repeated trainings).",
     ]
     for key, what in zip(keys, ("ID", "OOD"), strict=True):
-        needed = seeds_needed(difference / 100, found.pairs[key])
+        needed = seeds_needed(difference / 100, found.pairs[key], df=found.pairs_df[key])
         shown = "more than 1,000" if needed is None else str(needed)
         lines.append(f"To show {difference:g} {what} points: {shown} seeds.")
     return "\n".join([title, render(table), *lines])
@@ -131,7 +133,7 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
 def _notes(found: Confirmed) -> list[str]:
     seeds = max((row.seeds for row in found.rows), default=0)
     lines = [
-        "* on the front of compressed models rather than not; on front: how likely that is",
+        _starred(found),
         "\u00b1: 95 % interval for the mean; 'not shown': these seeds do not show a difference "
         "from dense",
         f"{found.trained} trainings instead of {found.everything} (all configurations and seeds)",
@@ -141,7 +143,8 @@ def _notes(found: Confirmed) -> list[str]:
     lines += _luck(found)
     lines += _alike(found)
     if seeds > 1 and not math.isnan(found.pairs.get(OOD_KEY, math.nan)):
-        shown = 100 * detectable_difference(found.pairs[OOD_KEY], seeds)
+        df = found.pairs_df[OOD_KEY]
+        shown = 100 * detectable_difference(found.pairs[OOD_KEY], seeds, df=df)
         lines.append(
             f"{seeds} seeds show OOD differences of {shown:.1f} points or more "
             f"(rc-sweep power {found.sweep})"
@@ -152,6 +155,16 @@ def _notes(found: Confirmed) -> list[str]:
         if r is not None
     )
     return [*lines, *(f"F_bias -: {reason}" for reason in reasons)]
+
+
+def _starred(found: Confirmed) -> str:
+    marked = [row.chance for row in found.rows if row.confirmed and row.chance is not None]
+    if marked and max(marked) < ON_FRONT:
+        return (
+            "* on the front of the means; on front: how likely that is true (so many are alike "
+            "that none is on it rather than not)"
+        )
+    return "* on the front of compressed models rather than not; on front: how likely that is"
 
 
 def _luck(found: Confirmed) -> list[str]:
@@ -178,7 +191,7 @@ def _alike(found: Confirmed) -> list[str]:
     alike = [
         f"{a.id} and {b.id}"
         for a, b in pairs
-        if all(cannot_be_told_apart(a, b, key, found.pairs[key]) for key in (ID_KEY, OOD_KEY))
+        if all(cannot_be_told_apart(found, a, b, key) for key in (ID_KEY, OOD_KEY))
     ]
     if not alike:
         return []
@@ -192,7 +205,8 @@ def _against_dense(row: ConfirmedRow, found: Confirmed) -> str:
     each = row.against_reference
     if each is None or each.n == 0:
         return ""
-    told = verdict(each.mean, each.low, each.high, each.n, 100 * found.pairs[OOD_KEY])
+    deviation, df = 100 * found.pairs[OOD_KEY], found.pairs_df[OOD_KEY]
+    told = verdict(each.mean, each.low, each.high, each.n, deviation, df=df)
     return "not shown" if told == "open" else told
 
 

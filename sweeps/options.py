@@ -87,7 +87,7 @@ def alike(found: Confirmed | None) -> Callable[[str, str], bool] | None:
         return all(
             first in rows
             and second in rows
-            and cannot_be_told_apart(rows[first], rows[second], key, found.pairs[key])
+            and cannot_be_told_apart(found, rows[first], rows[second], key)
             for key in (ID_KEY, OOD_KEY)
         )
 

@@ -11,14 +11,14 @@ equal covariance for all, as in an analysis of variance.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from sweeps.pareto import pareto_front
+from sweeps.pareto import pareto_fronts
 
 Floats = NDArray[np.float64]
 
@@ -98,7 +98,14 @@ def mean_interval(
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Difference:
+def paired_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    level: float = LEVEL,
+    deviation: float | None = None,
+    df: int = 0,
+) -> Difference:
     """Compare two configurations over the same seeds (paired t-test).
 
     Pairing takes out what a seed does to both: data order, initialisation of the head.
@@ -107,6 +114,9 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
         first: (n,) one value per seed.
         second: (n,) of the same seeds, in the same order; pairs with a NaN are left out.
         level: of the interval.
+        deviation: pooled standard deviation of one seed's difference (`pair_noise`), used instead
+            of these pairs' own.
+        df: its degrees of freedom.
 
     Raises:
         ValueError: shapes that differ.
@@ -114,19 +124,52 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"pairs must have one shape (n,), but got {a.shape} and {b.shape}")
-    estimate = mean_interval(a - b, level=level)
     differences = (a - b)[~np.isnan(a - b)]
+    if deviation is not None and (df < 1 or math.isnan(deviation)):
+        deviation = None
+    if deviation is None and len(differences) > 1:
+        deviation, df = float(differences.std(ddof=1)), len(differences) - 1
+    estimate = mean_interval(differences, level=level, deviation=deviation, df=df)
     p_value = math.nan
-    if estimate.n > 1:
-        spread = float(differences.std(ddof=1))
-        if spread > 0:
-            p_value = float(stats.ttest_1samp(differences, 0.0).pvalue)
-        else:
-            p_value = 1.0 if estimate.mean == 0 else 0.0
+    if deviation is not None and estimate.n:
+        p_value = 1.0 if estimate.mean == 0 else 0.0
+        if deviation > 0:
+            statistic = abs(estimate.mean) * math.sqrt(estimate.n) / deviation
+            p_value = float(2 * stats.t.sf(statistic, df))
     return Difference(estimate.mean, estimate.low, estimate.high, p_value, estimate.n)
 
 
-def verdict(mean: float, low: float, high: float, n: int, deviation: float) -> str:
+def pair_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
+    """Return the standard deviation of one seed's difference of two configurations, and its df.
+
+    Pooled over all pairs of rows that share seeds: what a seed does to all rows alike is out, as in
+    the analysis of variance of a block design.
+
+    Args:
+        rows: seed -> value, one per configuration.
+
+    Returns:
+        NaN and 0 where no two rows share two seeds.
+    """
+    squares, weight = 0.0, 0
+    for i, first in enumerate(rows):
+        for second in rows[:i]:
+            shared = sorted(set(first) & set(second))
+            if len(shared) > 1:
+                values = np.array([first[s] - second[s] for s in shared])
+                squares += float(((values - values.mean()) ** 2).sum())
+                weight += len(shared) - 1
+    if not weight:
+        return math.nan, 0
+    # Each row's own mean and each seed's own shift are estimated from the same values.
+    seeds = set().union(*rows)
+    df = sum(map(len, rows)) - len(rows) - len(seeds) + 1
+    return math.sqrt(squares / weight), max(1, df)
+
+
+def verdict(
+    mean: float, low: float, high: float, n: int, deviation: float, *, df: int | None = None
+) -> str:
     """Return `better`, `worse` or `open`: whether n seeds show a difference.
 
     It is shown only where the interval excludes zero *and* the difference is as large as n seeds
@@ -138,10 +181,11 @@ def verdict(mean: float, low: float, high: float, n: int, deviation: float) -> s
         high: of its interval.
         n: seeds.
         deviation: standard deviation of one seed's difference, NaN where it is unknown.
+        df: of a pooled deviation; None: the n seeds' own.
     """
     if n < 2 or math.isnan(low) or math.isnan(deviation) or low <= 0 <= high:
         return "open"
-    if abs(mean) < detectable_difference(deviation, n):
+    if abs(mean) < detectable_difference(deviation, n, df=df):
         return "open"
     return "better" if mean > 0 else "worse"
 
@@ -205,11 +249,13 @@ def front_probabilities(
     # One noise level for all configurations: they share it in each draw.
     scale = np.sqrt(df / rng.chisquare(df, draws))[:, None, None]
     drawn = centre + scale * normal / np.sqrt(np.asarray(counts, dtype=np.float64))[:, None]
-    shares: Floats = np.stack([pareto_front(points, directions) for points in drawn]).mean(axis=0)
+    shares: Floats = pareto_fronts(drawn, directions).mean(axis=0)
     return shares
 
 
-def power_of(difference: float, deviation: float, n: int, *, level: float = LEVEL) -> float:
+def power_of(
+    difference: float, deviation: float, n: int, *, level: float = LEVEL, df: int | None = None
+) -> float:
     """Return how likely a paired test over n seeds finds a true difference.
 
     Args:
@@ -217,21 +263,28 @@ def power_of(difference: float, deviation: float, n: int, *, level: float = LEVE
         deviation: standard deviation of one seed's difference, above 0.
         n: seeds; fewer than 2 find nothing.
         level: 1 minus the false-alarm rate of the two-sided test.
+        df: degrees of freedom of a pooled deviation; None: the n seeds' own.
     """
     if n < 2:
         return 0.0
-    critical = float(stats.t.ppf(0.5 + level / 2, n - 1))
+    freedom = max(df or 0, n - 1)
+    critical = float(stats.t.ppf(0.5 + level / 2, freedom))
     shift = abs(difference) / deviation * math.sqrt(n)
-    upper = float(stats.nct.sf(critical, n - 1, shift))
+    upper = float(stats.nct.sf(critical, freedom, shift))
     if not math.isfinite(upper):
         # SciPy gives up far out, where the answer is plain.
         return 1.0 if shift > critical else 0.0
-    lower = float(stats.nct.cdf(-critical, n - 1, shift))
+    lower = float(stats.nct.cdf(-critical, freedom, shift))
     return upper + (lower if math.isfinite(lower) else 0.0)
 
 
 def detectable_difference(
-    deviation: float, n: int, *, power: float = POWER, level: float = LEVEL
+    deviation: float,
+    n: int,
+    *,
+    power: float = POWER,
+    level: float = LEVEL,
+    df: int | None = None,
 ) -> float:
     """Return the smallest true difference that n seeds show with the given power (inf for n < 2).
 
@@ -240,6 +293,7 @@ def detectable_difference(
         n: seeds.
         power: chance to find it, in (0, 1).
         level: 1 minus the false-alarm rate.
+        df: as `power_of`.
     """
     if n < 2:
         return math.inf
@@ -247,7 +301,7 @@ def detectable_difference(
         return 0.0
 
     def missing(share: float) -> float:
-        return power_of(share, 1.0, n, level=level) - power
+        return power_of(share, 1.0, n, level=level, df=df) - power
 
     # 50 standard deviations are found even with two seeds.
     return deviation * float(optimize.brentq(missing, 1e-6, 50.0, xtol=1e-6))
@@ -260,6 +314,7 @@ def seeds_needed(
     power: float = POWER,
     level: float = LEVEL,
     most: int = 1_000,
+    df: int | None = None,
 ) -> int | None:
     """Return the fewest seeds that show a true difference with the given power, None beyond `most`.
 
@@ -269,14 +324,15 @@ def seeds_needed(
         power: in (0, 1).
         level: 1 minus the false-alarm rate.
         most: where the search ends.
+        df: as `power_of`.
     """
     if deviation == 0:
         return 2
     low, high = 1, most
-    if power_of(difference, deviation, most, level=level) < power:
+    if power_of(difference, deviation, most, level=level, df=df) < power:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        found = power_of(difference, deviation, middle, level=level) >= power
+        found = power_of(difference, deviation, middle, level=level, df=df) >= power
         low, high = (low, middle) if found else (middle, high)
     return high

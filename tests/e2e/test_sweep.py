@@ -112,6 +112,51 @@ def test_a_second_launch_builds_nothing_and_says_so(storage: Path) -> None:
         assert first[name]["metrics"] == second[name]["metrics"], "same seed, same record"
 
 
+def test_nothing_of_the_test_roles_is_written_before_they_are_opened(storage: Path) -> None:
+    """Search, tracking and confirmation: every file, the study, the outbox, MLflow's database."""
+    confirmed = call(storage, "confirm", "tiny-1", "--seeds", "2")
+    assert confirmed.returncode == 0, confirmed.stderr
+    assert "on front" in confirmed.stdout and "trainings instead of" in confirmed.stdout
+    files = [path for path in storage.rglob("*") if path.is_file()]
+    assert len(files) > 100 and any(path.name == "mlflow.db" for path in files)
+    found = [
+        str(path)
+        for path in files
+        for role in ("id_test", "ood_test")
+        if role in path.name or role.encode() in path.read_bytes()
+    ]
+    assert not found, found
+
+
+def test_after_a_confirmation_its_seeds_are_what_the_test_opens(storage: Path) -> None:
+    done = call(storage, "test", "tiny-1", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["basis"] == "confirmed" and document["selection"]
+    for row in document["rows"]:
+        if row["selected"] or row["reference"]:
+            assert len(row["seeds"]) == 2
+            assert all(key.startswith("confirm/") for key in row["trials"])
+    shown = call(storage, "pareto", "tiny-1")
+    assert shown.stdout.count("sealed test opened") == 2, shown.stdout
+    assert "CHANGED AFTER" not in shown.stdout
+    assert "drop" in call(storage, "test", "tiny-1").stdout
+
+
+def test_choosing_under_constraints_and_saying_why(storage: Path) -> None:
+    why = call(storage, "pareto", "first", "--why", "t0003")
+    assert why.returncode == 0 and "on the front" in why.stdout
+    table = call(storage, "pareto", "first", "--budgets")
+    assert table.returncode == 0 and "best trade-off" in table.stdout
+    assert (storage / "first" / "budgets.png").stat().st_size > 10_000
+    out = storage / "never"
+    done = call(storage, "export", "first", "--out", str(out), "--where", "footprint/bytes <= 10")
+    assert done.returncode == 2 and "misses footprint/bytes <= 10" in done.stderr
+    assert not out.exists()
+    sealed = call(storage, "pareto", "first", "--where", "ood_test/accuracy >= 0.5")
+    assert sealed.returncode == 2 and "sealed" in sealed.stderr
+
+
 def test_test_opens_the_sealed_roles_once(storage: Path) -> None:
     done = call(storage, "test", "first", "--json")
     assert done.returncode == 0, done.stderr

@@ -208,7 +208,9 @@ def test_budgets_take_the_knee_of_what_fits(tmp_path: Path) -> None:
     assert by[stored, 0.25].best is not None and by[stored, 0.25].best.id == "t0004"
     assert by[zero, 0.25].limit == 5e6 and by[zero, 0.10].smallest == 3e6
     text = budget_table(found, FOUND)
-    assert "nothing fits; the smallest has 3.0 M" in text and "25 % of dense, 5.0 M" in text
+    assert "nothing fits" in text and "smallest: 3.0 M" in text and "smallest: 12.0 MB" in text
+    cells = [line.replace("\u2502", " ").split() for line in text.splitlines()]
+    assert ["25", "%", "5.0", "M", "2", "1", "t0001", "m1"] in [each[:8] for each in cells]
     assert "t0002 m2" in text and "-6.0" in text and "one training seed each" in text
     path = tmp_path / "budgets.png"
     budget_picture(found, FOUND, path, title="x")

@@ -220,14 +220,14 @@ def test_a_selection_that_changes_later_is_marked_everywhere(
         sweep.name,
         record,
         sweep.records[0],
-        first or {},
+        first,
         seeds=next(r for r in confirmed_json(result)["rows"] if r["id"] == "t0004"),
         stamp=lines,
     )
     assert CHANGED in card and "2 new seeds" in card
     document = open_tests(sweep, say=lambda line: None)
     assert document["changed_after_opening"] == ["t0004"]
-    assert document["left_after_opening"] == chosen
+    assert [i for i in chosen if i != "t0004"] == document["left_after_opening"]
     assert CHANGED in sealed_table(document)
     # What was chosen after the opening stays so, whatever is opened again.
     again = open_tests(sweep, say=lambda line: None)

@@ -13,10 +13,12 @@ from sweeps.statistics import (
     detectable_difference,
     front_probabilities,
     mean_interval,
+    pair_noise,
     paired_difference,
     pooled_covariance,
     power_of,
     seeds_needed,
+    verdict,
 )
 
 BOTH = ("max", "max")
@@ -66,6 +68,8 @@ def test_pairs_with_a_missing_seed_are_left_out() -> None:
     with pytest.raises(ValueError, match="one shape"):
         paired_difference([1.0], [1.0, 2.0])
     assert paired_difference([0.5, 0.5], [0.5, 0.5]).p_value == 1.0
+    # Almost the same difference twice: no warning of lost precision, and no doubt.
+    assert paired_difference([50.1, 50.2], [81.1, 81.2]).p_value < 1e-6
 
 
 def test_paired_tests_raise_no_more_false_alarms_than_they_say() -> None:
@@ -77,6 +81,52 @@ def test_paired_tests_raise_no_more_false_alarms_than_they_say() -> None:
         a, b = (0.7 + shared + rng.normal(0, 0.02, 5) for _ in range(2))
         alarms += paired_difference(a, b).told_apart
     assert alarms / 2_000 == pytest.approx(0.05, abs=0.015)
+
+
+def test_pooled_pairs_raise_no_more_false_alarms_and_find_the_noise() -> None:
+    """Eight equal rows of three seeds, a seed shifting all; each is compared with the first."""
+    rng = np.random.default_rng(9)
+    alarms, deviations, tests = 0, [], 0
+    for _ in range(500):
+        values = 0.7 + rng.normal(0, 0.05, 3)[None] + rng.normal(0, 0.02, (8, 3))
+        rows = [dict(enumerate(row)) for row in values]
+        del rows[7][2]
+        deviation, df = pair_noise(rows)
+        assert df == 23 - 8 - 3 + 1
+        deviations.append(deviation)
+        for row in rows[1:]:
+            shared = sorted(row)
+            found = paired_difference(
+                [row[s] for s in shared], [rows[0][s] for s in shared], deviation=deviation, df=df
+            )
+            alarms += found.told_apart
+            assert found.told_apart == (found.p_value < 0.05)
+            tests += 1
+    assert alarms / tests == pytest.approx(0.05, abs=0.015)
+    assert np.mean(np.square(deviations)) == pytest.approx(2 * 0.02**2, rel=0.05)
+    nothing = pair_noise([{0: 0.5, 1: 0.6}, {2: 0.5}])
+    assert math.isnan(nothing[0]) and nothing[1] == 0
+    own = paired_difference([1.0, 2.0], [0.0, 0.5], deviation=math.nan, df=0)
+    assert own == paired_difference([1.0, 2.0], [0.0, 0.5])
+
+
+def test_a_verdict_needs_the_interval_and_the_power() -> None:
+    shown = detectable_difference(1.0, 5)
+    assert verdict(shown + 0.1, 0.5, 3.0, 5, 1.0) == "better"
+    assert verdict(-shown - 0.1, -3.0, -0.5, 5, 1.0) == "worse"
+    assert verdict(shown - 0.1, 0.5, 3.0, 5, 1.0) == "open", "clear of zero by luck"
+    assert verdict(shown + 0.1, -0.5, 5.0, 5, 1.0) == "open"
+    assert verdict(9.0, 8.0, 10.0, 1, 1.0) == verdict(9.0, math.nan, math.nan, 5, 1.0) == "open"
+
+
+def test_a_verdict_is_rarely_wrong_and_mostly_found() -> None:
+    rng = np.random.default_rng(10)
+    for truth, low, high in ((0.0, 0.0, 0.06), (2.0, 0.9, 1.0)):
+        told = 0
+        for _ in range(200):
+            found = paired_difference(rng.normal(truth, 1.0, 6), np.zeros(6))
+            told += verdict(found.mean, found.low, found.high, 6, 1.0) != "open"
+        assert low <= told / 200 <= high
 
 
 def test_pooled_covariance_finds_the_noise_of_one_seed() -> None:
@@ -146,6 +196,20 @@ def test_power_agrees_with_simulated_tests() -> None:
     ]
     assert np.mean(found) == pytest.approx(0.8, abs=0.025)
     assert power_of(difference, deviation, n) == pytest.approx(0.8, abs=1e-3)
+    # With noise pooled over many rows, three seeds show less than half of what they show alone.
+    pooled = detectable_difference(deviation, 3, df=20)
+    assert pooled < 0.6 * detectable_difference(deviation, 3)
+    known = [
+        paired_difference(
+            rng.normal(pooled, deviation, 3),
+            np.zeros(3),
+            deviation=deviation * math.sqrt(rng.chisquare(20) / 20),
+            df=20,
+        ).told_apart
+        for _ in range(2_000)
+    ]
+    assert np.mean(known) == pytest.approx(0.8, abs=0.03)
+    assert seeds_needed(pooled * 1.001, deviation, df=20) == 3
 
 
 def test_more_seeds_show_less_and_the_two_questions_agree() -> None:
