@@ -17,6 +17,7 @@ from rc_core.record import RungRecord, TrialRecord
 from rc_core.trial import trial_steps
 from rc_core.workspace import Workspace
 from sweeps.folder import SweepFolder
+from sweeps.rungs import rung_of
 
 _WORKSPACES: dict[str, Workspace] = {}
 
@@ -43,7 +44,10 @@ class TrialTrainable(tune.Trainable):
         except StopIteration as end:
             record: TrialRecord = end.value
             return {**record.metrics, "trial": record.id, "done": True}
-        return {**rung.metrics, "trial": self._trial_id, "progress": rung.progress}
+        # Ray's own count of iterations starts anew with every driver.
+        number = rung_of(rung.progress, self._config)
+        values = {"trial": self._trial_id, "progress": rung.progress, "rung": number}
+        return {**rung.metrics, **values}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         # The trial's own folder holds its checkpoint; Ray has nothing to carry.
@@ -60,9 +64,10 @@ class TrialTrainable(tune.Trainable):
         torch.set_num_threads(config["threads"])
         folder = SweepFolder(config["sweep"])
         self._trial_id: str = config["trial_id"]
+        self._config = decode(config["config"])
         device = None if config["gpu"] else "cpu"
         self._steps: Generator[RungRecord, None, TrialRecord] = trial_steps(
-            decode(config["config"]),
+            self._config,
             workspace(str(folder.artifacts), device),
             folder.trial(self._trial_id),
             trial_id=self._trial_id,

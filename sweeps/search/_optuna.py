@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 from optuna.distributions import (
@@ -42,7 +42,7 @@ class StudyProposals:
     exhaustive = False
     choose = None
     # What a sampler's own trials carry and it looks for, put on earlier sweeps' trials too.
-    _attributes_of_known: Mapping[str, Any] = {}
+    _attributes_of_known: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, sweep: SweepConfig, study_file: Path | None, sampler: BaseSampler) -> None:
         """Store what is given.
