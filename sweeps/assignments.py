@@ -34,6 +34,8 @@ REFERENCE_ID = "t0000"
 # counts as exhausted.
 _MAX_DUPLICATES = 10
 _MAX_RANDOM = 100
+# What a killed driver may forget of the time it used, in seconds; each writing waits for the disk.
+_SAVE_USAGE = 5.0
 _logger = logging.getLogger(__name__)
 
 
@@ -195,7 +197,7 @@ class Assignments:
             self._tell(record)
             # Of a stopped trial the record is kept; its checkpoint is three times a model.
             shutil.rmtree(self._folder.trial(trial_id).checkpoint, ignore_errors=True)
-            self.usage.save()
+            self.usage.save(every=_SAVE_USAGE)
         self._on_record(record)
         return record
 

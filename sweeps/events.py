@@ -86,7 +86,7 @@ class SweepEvents:
 
     def rung(self, trial_id: str, result: Mapping[str, Any]) -> None:
         metrics = {key: value for key, value in result.items() if key.startswith("rung/")}
-        step = int(result.get("training_iteration", 0))
+        step = int(result["rung"])
         self._outbox.append("rung", trial_id=trial_id, step=step, metrics=metrics)
 
     def trial_ended(self, record: TrialRecord) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Opening = Literal["alternate", "compromise"]
 
 
 class Ranking(Protocol):
@@ -101,13 +102,14 @@ class ParetoRanking:
     the one farthest from those taken, objectives scaled to their range over the whole rung.
     """
 
-    def __init__(self, num_objectives: int, first: int | None = None) -> None:
+    def __init__(self, num_objectives: int, first: int | Opening = "alternate") -> None:
         """Start empty.
 
         Args:
             num_objectives: costs per candidate.
-            first: the objective whose best opens each epsilon net; None: the compromise, whose
-                scaled costs have the smallest sum.
+            first: what opens an epsilon net. A number: the best on that objective. `alternate`:
+                the best on each objective in turn, as candidates arrive. `compromise`: the one
+                whose scaled costs have the smallest sum.
         """
         self._first = first
         self._low = np.full(num_objectives, np.inf)
@@ -165,7 +167,15 @@ class ParetoRanking:
     def _net(self, place: int, count: int) -> list[str]:
         keys, points = self._layers[place]
         spread = np.where(self._high > self._low, self._high - self._low, 1.0)
-        order = epsilon_net((points - self._low) / spread, count, first=self._first)
+        first: int | None
+        if self._first == "compromise":
+            first = None
+        elif self._first == "alternate":
+            first = len(self._places) % len(spread)
+        else:
+            assert isinstance(self._first, int)
+            first = self._first
+        order = epsilon_net((points - self._low) / spread, count, first=first)
         return [keys[i] for i in order]
 
 

@@ -48,7 +48,7 @@ class RungScheduler(FIFOScheduler):
             over: tells whether a limit of the sweep is reached: nothing is gone on with then.
             on_pause: called with our id of a trial that pauses.
         """
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._rule = rule
         self._exhausted = exhausted
         self._over = over

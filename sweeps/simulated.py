@@ -139,7 +139,7 @@ def as_text(found: Sequence[Simulated], table: Table, *, search: str, workers: i
     seeds = len(found[0].measures["finished"])
     rich = RichTable(
         title=f"{len(table.trials)} recorded trials, {search} order, {workers} workers, "
-        f"{seeds} orders of arrival: mean and half of the mean's 95 % interval, shares of the table",
+        f"{seeds} orders: mean and half of its 95 % interval, shares of the table",
         title_justify="left",
     )
     rich.add_column("", no_wrap=True)

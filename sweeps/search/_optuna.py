@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 from optuna.distributions import (
@@ -42,7 +42,7 @@ class StudyProposals:
     exhaustive = False
     choose = None
     # What a sampler's own trials carry and it looks for, put on earlier sweeps' trials too.
-    _attributes_of_known: Mapping[str, Any] = {}
+    _attributes_of_known: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, sweep: SweepConfig, study_file: Path | None, sampler: BaseSampler) -> None:
         """Store what is given.
@@ -85,15 +85,27 @@ class StudyProposals:
     def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
         """Ask the sampler, or enter the given point; one outside the space is not entered."""
         if point is not None:
-            if not self._space.contains(point):
-                return point
-            self._study.enqueue_trial(self._encoded(point))
+            if self._space.contains(point):
+                self._enter(trial_id, point)
+            return point
         trial = self._study.ask()
         found = self._drawn(trial)
         # Last: a trial without our id was cut short while it was drawn; it is not handed out.
         trial.set_user_attr(_ID, trial_id)
         self._open[trial_id] = trial
         return found
+
+    def _enter(self, trial_id: str, point: Point) -> None:
+        """Put a point that is given into the study, in one transaction."""
+        entered = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(point),
+            distributions=self._distributions(point),
+            user_attrs={_ID: trial_id},
+        )
+        study = self._study
+        number = study._storage.create_new_trial(study._study_id, template_trial=entered)
+        self._open[trial_id] = Trial(study, number)
 
     def tell(self, trial_id: str, outcome: Outcome) -> None:
         trial = self._open.pop(trial_id, None)
@@ -133,9 +145,7 @@ class StudyProposals:
             create_trial(
                 state=TrialState.COMPLETE,
                 params=point,
-                distributions={
-                    p.key: distribution(p) for p in self._space.parameters if p.key in point
-                },
+                distributions=self._distributions(point),
                 values=[known.values[name] for name in self._objectives],
                 constraints=dict(known.violations),
                 user_attrs={_WARM: known.source},
@@ -150,6 +160,9 @@ class StudyProposals:
     def trials(self) -> Sequence[FrozenTrial]:
         """Return the study's trials, in order."""
         return self._study.get_trials(deepcopy=False)
+
+    def _distributions(self, keys: Container[str]) -> dict[str, BaseDistribution]:
+        return {p.key: distribution(p) for p in self._space.parameters if p.key in keys}
 
     def _drawn(self, trial: Trial) -> Point:
         """Draw a new trial's point: by default parameter by parameter, the active ones only."""
