@@ -1,4 +1,4 @@
-"""Proposals from an Optuna study, kept durably in SQLite; the driver's process is its only writer.
+"""Proposals from an Optuna study, kept durably in a file; the driver's process is its only writer.
 
 Endings: finished -> COMPLETE; stopped -> PRUNED, with its rung values as attributes (a pruned
 trial may carry no values in a multi-objective study); failed or NaN -> FAIL.
@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from sweeps.config import SweepConfig
 from sweeps.search._base import Known, Outcome
+from sweeps.search._storage import study_storage
 from sweeps.space import Parameter, Point
 
 _ID = "rc.trial_id"
@@ -49,14 +50,14 @@ class StudyProposals:
 
         Args:
             sweep: its space and objectives.
-            study_file: SQLite file, made where there is none; optuna-dashboard can read it live.
+            study_file: its journal, made where there is none; optuna-dashboard can read it live.
                 None: the study is kept in memory only (simulations).
             sampler: any Optuna sampler.
         """
         self._space = sweep.space
         self._objectives = dict(sweep.settings.objectives)
         self._study = optuna.create_study(
-            storage=None if study_file is None else f"sqlite:///{study_file}",
+            storage=None if study_file is None else study_storage(study_file),
             study_name="sweep",
             sampler=sampler,
             directions=[_DIRECTIONS[direction] for direction in self._objectives.values()],

@@ -14,6 +14,7 @@ import mlflow
 import optuna
 import pytest
 
+from sweeps.search._storage import study_storage
 from tests.e2e.test_sweep import call, command, records
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -41,8 +42,8 @@ def write_config(folder: Path, variant: str, rates: str) -> Path:
 
 
 def study_states(storage: Path, sweep: str) -> dict[str, str]:
-    database = f"sqlite:///{storage / sweep / 'study.db'}"
-    study = optuna.load_study(study_name="sweep", storage=database)
+    journal = study_storage(storage / sweep / "study.journal")
+    study = optuna.load_study(study_name="sweep", storage=journal)
     for trial in study.trials:
         if trial.state.name == "PRUNED":
             assert "rung/ood_dev/accuracy" in trial.user_attrs["rungs"]

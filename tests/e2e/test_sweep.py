@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from sweeps.search._storage import study_storage
+
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 CONFIG = """
@@ -133,7 +135,7 @@ def test_the_study_has_no_trial_left_running(storage: Path) -> None:
     import optuna
 
     study = optuna.load_study(
-        study_name="sweep", storage=f"sqlite:///{storage / 'first' / 'study.db'}"
+        study_name="sweep", storage=study_storage(storage / "first" / "study.journal")
     )
     states = [trial.state.name for trial in study.trials]
     assert states.count("COMPLETE") == 6 and "RUNNING" not in states
