@@ -12,6 +12,7 @@ import logging
 import math
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -33,6 +34,8 @@ REFERENCE_ID = "t0000"
 # counts as exhausted.
 _MAX_DUPLICATES = 10
 _MAX_RANDOM = 100
+# What a killed driver may forget of the time it used, in seconds; each writing waits for the disk.
+_SAVE_USAGE = 5.0
 _logger = logging.getLogger(__name__)
 
 
@@ -89,6 +92,7 @@ class Assignments:
         self._closed = {i for i, r in self.records.items() if r.status != "running"}
         self._first = sweep.first_trials()
         self._handed: set[str] = set(self._closed) | {REFERENCE_ID}
+        self._out: dict[str, TrialConfig] = {}
         self._again = self._find_unfinished()
         self._parked = self._restore_rungs() if rule is not None else {}
         self._again = [(i, config) for i, config in self._again if i not in self._parked]
@@ -174,8 +178,11 @@ class Assignments:
             if trial_id in self._closed:
                 return self.records[trial_id]
             record = self._folder.trial(trial_id).read()
+            if record is None and error and trial_id in self._out:
+                record = self._unwritten(trial_id)
             if record is None:
                 return None
+            self._out.pop(trial_id, None)
             if record.status == "running":
                 sealed = record.model_copy(update={"attempt": self._attempt}).sealed(
                     "failed" if error else "stopped", error=error
@@ -190,7 +197,7 @@ class Assignments:
             self._tell(record)
             # Of a stopped trial the record is kept; its checkpoint is three times a model.
             shutil.rmtree(self._folder.trial(trial_id).checkpoint, ignore_errors=True)
-            self.usage.save()
+            self.usage.save(every=_SAVE_USAGE)
         self._on_record(record)
         return record
 
@@ -240,7 +247,20 @@ class Assignments:
     def _hand_out(self, trial_id: str, config: TrialConfig) -> Assignment:
         self._handed.add(trial_id)
         self._fingerprints.add(config.fingerprint())
+        self._out[trial_id] = config
         return Assignment(trial_id, config)
+
+    def _unwritten(self, trial_id: str) -> TrialRecord:
+        """Return the record of a trial whose worker was lost before it could write one."""
+        config = self._out[trial_id]
+        return TrialRecord(
+            id=trial_id,
+            status="running",
+            name=f"{config.compression.label()} {config.loss.label()}",
+            config=config.as_dict(),
+            fingerprint=config.fingerprint(),
+            started=time.time(),
+        )
 
     def _find_unfinished(self) -> list[tuple[str, TrialConfig]]:
         """Return trials an earlier attempt started or proposed and did not finish, oldest first."""

@@ -34,6 +34,7 @@ class Usage:
         self._clock = clock
         self._lock = threading.Lock()
         self._started = clock()
+        self._saved: float | None = None
         self._running: dict[str, float] = {}
         before = json.loads(path.read_text()) if path.is_file() else {}
         self._hours = float(before.get("hours", 0.0))
@@ -62,8 +63,12 @@ class Usage:
             if since is not None:
                 self._accelerator_hours += self._gpu * (self._clock() - since) / 3600
 
-    def save(self) -> None:
-        """Write usage.json."""
+    def save(self, *, every: float = 0.0) -> None:
+        """Write usage.json, unless that was done less than `every` seconds ago."""
+        now = self._clock()
+        if self._saved is not None and now - self._saved < every:
+            return
+        self._saved = now
         values = {"hours": self.hours, "accelerator_hours": self.accelerator_hours}
         write_json(self._path, values)
 

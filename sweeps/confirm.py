@@ -114,6 +114,8 @@ def confirmation(
         "space": {},
         "search": {"name": "race", "points": points},
         "budget": {},
+        # New seeds are trained to their end: a row is dropped for its mean, never for a rung.
+        "scheduler": {"name": "none"},
         "confirm": {"sweep": sweep.name, "also": list(also), "whole": whole},
     }
     return SweepConfig(values)

@@ -17,6 +17,8 @@ from sweeps.assignments import Assignments
 from sweeps.events import SweepEvents
 from sweeps.progress import Progress
 
+_LOST = "its worker process died, and so did those that went on with it (killed, or out of memory)"
+
 
 class AssignmentSearcher(Searcher):
     """Hands `Assignments` to Ray as trial configs, and closes each trial when it ends."""
@@ -55,9 +57,8 @@ class AssignmentSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        del result
-        # A worker that raised has written its reason; one that was killed could not.
-        reason = "its worker process died (killed, or out of memory)" if error else None
+        # A worker that raised has written its reason, if it could; one that was killed could not.
+        reason = _LOST if error else (result or {}).get("error")
         self._assignments.usage.ended(self._ours[trial_id])
         self._assignments.close(self._ours[trial_id], error=reason)
 
@@ -107,13 +108,13 @@ class DriverCallback(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         del iteration, trials, info
-        self._close(trial, None)
+        self._close(trial, (trial.last_result or {}).get("error"))
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         del iteration, trials, info
-        self._close(trial, "its worker process died (killed, or out of memory)")
+        self._close(trial, _LOST)
 
     def _close(self, trial: Trial, error: str | None) -> None:
         record = self._assignments.close(trial.config["trial_id"], error=error)

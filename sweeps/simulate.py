@@ -20,7 +20,7 @@ from sweeps.config import SweepConfig
 from sweeps.replay import ReplayTrial, Table
 from sweeps.rungs import Decision, RungRule
 from sweeps.search._base import Outcome, Proposals
-from sweeps.space import Parameter, Point, Space
+from sweeps.space import Parameter, Space
 
 
 class Source(Protocol):
@@ -179,7 +179,7 @@ def order(table: Table, search: str, seed: int) -> Source:
     return RandomOrder(table, seed) if search == "random" else SampledOrder(table, search, seed)
 
 
-def _gap(parameter: Parameter, a: Point, b: Point) -> float:
+def _gap(parameter: Parameter, a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     key = parameter.key
     if key not in a and key not in b:
         return 0.0

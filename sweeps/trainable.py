@@ -15,7 +15,7 @@ import ray
 import torch
 from ray import tune
 
-from rc_core.config import decode
+from rc_core.config import TrialConfig, decode
 from rc_core.errors import InputError, RobustCompressionError
 from rc_core.record import RungRecord, TrialRecord
 from rc_core.trial import trial_name, trial_steps
@@ -74,6 +74,7 @@ class TrialTrainable(tune.Trainable):
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             return {"trial": self._trial_id, "error": reason, "done": True}
+        # Ray's own count of iterations starts anew with every driver.
         shown = {"progress": rung.progress, "steps": rung.step}
         return {**rung.metrics, "trial": self._trial_id, **shown}
 
@@ -90,16 +91,16 @@ class TrialTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._trial_id: str = config["trial_id"]
-        self._steps: Generator[RungRecord, None, TrialRecord] = _steps(config)
+        trial = decode(config["config"])
+        self._steps: Generator[RungRecord, None, TrialRecord] = _steps(trial, config)
 
 
-def _steps(config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
+def _steps(trial: TrialConfig, config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
     """Run a trial in this process; nothing happens before the first rung is asked for."""
     trial_id, attempt, device = config["trial_id"], config["attempt"], config["device"]
     torch.set_num_threads(config["threads"])
     sweep = SweepFolder(config["sweep"])
     folder = sweep.trial(trial_id)
-    trial = decode(config["config"])
     try:
         space = workspace(str(sweep.artifacts), device)
         if device == "cuda" and config["gpu"] < 1:

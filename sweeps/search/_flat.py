@@ -29,8 +29,15 @@ class FlatProposals(StudyProposals):
     def __init__(self, sweep: SweepConfig, study_file: Path | None, sampler: BaseSampler) -> None:
         super().__init__(sweep, study_file, FlatSampler(sampler, sweep.space))
 
+    def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
+        if point is not None and self._space.contains(point):
+            # Asked for like any other, so that a genetic sampler counts it in its generation.
+            self._study.enqueue_trial(self._encoded(point))
+            point = None
+        return super().propose(trial_id, point)
+
     def _drawn(self, trial: Trial) -> Point:
-        # Also where the point is given: a genetic sampler then counts the trial in its generation.
+        # Sampled also where the point is given: then it is in a generation.
         _ = trial.relative_params
         # All of them, so that every study trial has the same parameters.
         return self._decoded({p.key: suggest(trial, p) for p in self._space.parameters})

@@ -1,4 +1,4 @@
-"""Proposals from an Optuna study, kept durably in SQLite; the driver's process is its only writer.
+"""Proposals from an Optuna study, kept durably in a file; the driver's process is its only writer.
 
 Endings: finished -> COMPLETE; stopped -> PRUNED, with its rung values as attributes (a pruned
 trial may carry no values in a multi-objective study); failed or NaN -> FAIL.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 from optuna.distributions import (
@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from sweeps.config import SweepConfig
 from sweeps.search._base import Known, Outcome
+from sweeps.search._storage import study_storage
 from sweeps.space import Parameter, Point
 
 _ID = "rc.trial_id"
@@ -42,21 +43,21 @@ class StudyProposals:
     exhaustive = False
     choose = None
     # What a sampler's own trials carry and it looks for, put on earlier sweeps' trials too.
-    _attributes_of_known: Mapping[str, Any] = {}
+    _attributes_of_known: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, sweep: SweepConfig, study_file: Path | None, sampler: BaseSampler) -> None:
         """Store what is given.
 
         Args:
             sweep: its space and objectives.
-            study_file: SQLite file, made where there is none; optuna-dashboard can read it live.
+            study_file: its journal, made where there is none; optuna-dashboard can read it live.
                 None: the study is kept in memory only (simulations).
             sampler: any Optuna sampler.
         """
         self._space = sweep.space
         self._objectives = dict(sweep.settings.objectives)
         self._study = optuna.create_study(
-            storage=None if study_file is None else f"sqlite:///{study_file}",
+            storage=None if study_file is None else study_storage(study_file),
             study_name="sweep",
             sampler=sampler,
             directions=[_DIRECTIONS[direction] for direction in self._objectives.values()],
@@ -85,15 +86,27 @@ class StudyProposals:
     def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
         """Ask the sampler, or enter the given point; one outside the space is not entered."""
         if point is not None:
-            if not self._space.contains(point):
-                return point
-            self._study.enqueue_trial(self._encoded(point))
+            if self._space.contains(point):
+                self._enter(trial_id, point)
+            return point
         trial = self._study.ask()
         found = self._drawn(trial)
         # Last: a trial without our id was cut short while it was drawn; it is not handed out.
         trial.set_user_attr(_ID, trial_id)
         self._open[trial_id] = trial
         return found
+
+    def _enter(self, trial_id: str, point: Point) -> None:
+        """Put a point that is given into the study, in one transaction."""
+        entered = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(point),
+            distributions=self._distributions(point),
+            user_attrs={_ID: trial_id},
+        )
+        study = self._study
+        number = study._storage.create_new_trial(study._study_id, template_trial=entered)
+        self._open[trial_id] = Trial(study, number)
 
     def tell(self, trial_id: str, outcome: Outcome) -> None:
         trial = self._open.pop(trial_id, None)
@@ -133,9 +146,7 @@ class StudyProposals:
             create_trial(
                 state=TrialState.COMPLETE,
                 params=point,
-                distributions={
-                    p.key: distribution(p) for p in self._space.parameters if p.key in point
-                },
+                distributions=self._distributions(point),
                 values=[known.values[name] for name in self._objectives],
                 constraints=dict(known.violations),
                 user_attrs={_WARM: known.source},
@@ -150,6 +161,9 @@ class StudyProposals:
     def trials(self) -> Sequence[FrozenTrial]:
         """Return the study's trials, in order."""
         return self._study.get_trials(deepcopy=False)
+
+    def _distributions(self, keys: Container[str]) -> dict[str, BaseDistribution]:
+        return {p.key: distribution(p) for p in self._space.parameters if p.key in keys}
 
     def _drawn(self, trial: Trial) -> Point:
         """Draw a new trial's point: by default parameter by parameter, the active ones only."""

@@ -7,8 +7,9 @@ Only finished trials become parents: trials that a scheduler stopped have no val
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import NSGAIISampler
@@ -25,7 +26,7 @@ _SMALLEST, _LARGEST = 6, 50
 class GeneticProposals(FlatProposals):
     """Earlier sweeps' trials are parents from the start."""
 
-    _attributes_of_known: ClassVar = {NSGAIISampler._get_generation_key(): 0}
+    _attributes_of_known: ClassVar[Mapping[str, Any]] = {NSGAIISampler._get_generation_key(): 0}
 
 
 def proposals(sweep: SweepConfig, study_file: Path | None) -> GeneticProposals:

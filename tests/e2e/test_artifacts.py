@@ -47,7 +47,9 @@ def test_two_sweeps_started_together_build_nothing_twice(tmp_path: Path) -> None
     assert not set(built[0]) & set(built[1])
     assert {*built[0], *reused[0]} == {*built[1], *reused[1]}
     kinds = sorted(name.split("/")[0] for name in (*built[0], *built[1]))
-    assert kinds == ["difficulty", "difficulty", "pruned_level", "pruned_level", "teacher"]
+    assert kinds == [
+        "difficulty", "difficulty", "pruned_level", "pruned_level", "teacher", "teacher_log_probs",
+    ]  # fmt: skip
     found = uses(tmp_path / "storage")
     named = {use.stored.key: use.sweeps for use in found}
     teacher = next(use.stored.key for use in found if use.stored.kind == "teacher")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.search._storage import study_storage
 from tests.e2e._sweeps import call, command, records, write_config
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -95,7 +96,7 @@ def test_the_study_has_no_trial_left_running(storage: Path) -> None:
     import optuna
 
     study = optuna.load_study(
-        study_name="sweep", storage=f"sqlite:///{storage / 'first' / 'study.db'}"
+        study_name="sweep", storage=study_storage(storage / "first" / "study.journal")
     )
     states = [trial.state.name for trial in study.trials]
     assert states.count("COMPLETE") == 6 and "RUNNING" not in states

@@ -22,7 +22,10 @@ CONFIG = decode(
 )
 
 
-def test_every_candidate_is_measured_once_and_kept(tmp_path: Path) -> None:
+def test_every_candidate_is_measured_once_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rc_core.throughput._LEAST_SECONDS", 0.5)
     workspace = Workspace(tmp_path, device="cpu")
     asked: list[int] = []
 

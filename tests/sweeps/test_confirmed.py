@@ -10,6 +10,7 @@ import pytest
 from rc_core.config import seedless
 from rc_core.errors import ConfigError, StorageError
 from rc_core.record import TrialRecord
+from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.confirm import FIRST_SEED, confirmation
 from sweeps.confirmed import ID_KEY, OOD_KEY, confirmed, optimism
@@ -82,6 +83,13 @@ def test_rows_are_the_searched_configurations_with_new_seeds_and_the_old_teacher
     }
     # The dense row is trained anew: it is not the teacher, whose seed stays.
     assert not any(trial.is_reference() for trial in trials)
+
+
+def test_new_seeds_of_a_sweep_that_stopped_early_are_trained_to_their_end(sweep: Sweep) -> None:
+    stopping = {"scheduler": {"name": "pareto_asha", "eta": 2}, "training": {"rungs": 4}}
+    sweep.folder.write_config(SweepConfig(merge(VALUES, stopping)).as_dict())
+    settings = confirmation(Sweep(sweep.folder), seeds=2).settings
+    assert (settings.scheduler.name, settings.design) == ("none", "fixed")
 
 
 def test_whole_gives_the_teacher_the_new_seeds_too(sweep: Sweep) -> None:

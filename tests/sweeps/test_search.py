@@ -16,6 +16,7 @@ from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.search._base import Known, Outcome
 from sweeps.search._optuna import StudyProposals
+from sweeps.search._storage import study_storage
 from sweeps.space import Point
 from tests.sweeps.test_config import RAW
 
@@ -103,7 +104,7 @@ def test_equal_configurations_have_equal_encodings(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_endings_and_a_resume(name: str, tmp_path: Path) -> None:
-    found = proposals(name, tmp_path / "study.db")
+    found = proposals(name, tmp_path / "study.journal")
     points = [found.propose(f"t{i:04d}") for i in range(7)]
     found.tell("t0000", finished(0.9, 0.6))
     found.tell("t0000", finished(0.1, 0.1))
@@ -115,12 +116,12 @@ def test_endings_and_a_resume(name: str, tmp_path: Path) -> None:
     states = ["COMPLETE", "PRUNED", "FAIL", "FAIL", "FAIL", "FAIL", "RUNNING"]
     assert found.states() == states
     # As optuna-dashboard reads it, while it is open here.
-    seen = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    seen = optuna.load_study(study_name="sweep", storage=study_storage(tmp_path / "study.journal"))
     assert [trial.state.name for trial in seen.trials] == states
     assert seen.metric_names == ["id_dev/accuracy", "ood_dev/accuracy"]
     assert seen.trials[1].user_attrs["rungs"] == {"rung/id_dev/accuracy": 0.7}
     assert seen.trials[0].values == [0.9, 0.6]
-    again = proposals(name, tmp_path / "study.db")
+    again = proposals(name, tmp_path / "study.journal")
     assert again.unfinished() == {"t0006": points[6]}
     again.tell("t0006", finished(0.8, 0.7))
     assert "RUNNING" not in again.states()
@@ -154,10 +155,10 @@ def test_earlier_trials_are_known_and_only_once(name: str, tmp_path: Path) -> No
     point = {"compression.name": "magnitude", "compression.sparsity": 0.3, "loss.name": "distil"}
     values = {"ood_dev/accuracy": 0.6, "id_dev/accuracy": 0.9}
     known = Known("old/t0003", point, values, {CONSTRAINT: -0.4})
-    found = proposals(name, tmp_path / "study.db")
+    found = proposals(name, tmp_path / "study.journal")
     found.know(known)
     found.know(known)
-    again = proposals(name, tmp_path / "study.db")
+    again = proposals(name, tmp_path / "study.journal")
     again.know(known)
     (trial,) = again.trials()
     assert (trial.state.name, trial.values) == ("COMPLETE", [0.9, 0.6])
