@@ -74,11 +74,16 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
         else "on the front"
     )
     count = len(facts.candidates)
+    standing = (
+        "No other compressed model is better on any objective."
+        if count == 1
+        else f"It is the knee of the compressed models {kind}, the one that gives up least on one "
+        f"objective for the other; {count} are on the front of dev values."
+    )
     text = (
         f"{chosen.name} ({chosen.id}): {percent(found.inside)} in distribution, "
         f"{percent(found.outside)} out of it{seeds}, {size} non-zero parameters{smaller}. "
-        f"It is the knee of the compressed models {kind}, the one that gives up least on one "
-        f"accuracy for the other; {count} {_plural(count, 'is', 'are')} on the front of dev values."
+        f"{standing}"
     )
     return Sentence("Take", text, export_command(facts.name, chosen.id))
 

@@ -239,6 +239,15 @@ def test_reading_a_sweep_needs_no_heavy_library(
         assert "t0001" in run.out or "magnitude" in run.out or "2 finished" in run.out
 
 
+def test_looking_at_sweeps_needs_no_heavy_library(storage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    where = ["--storage", str(storage), "--out", str(out)]
+    for command, page in ((["report", "one"], "report"), (["compare", "one", "one"], "comparison")):
+        run = run_command([*command, *where], HEAVY, tmp_path)
+        assert (run.code, run.loaded) == (0, []), run.err
+        assert (out / f"{page}.html").stat().st_size > 1_000_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
