@@ -78,7 +78,7 @@ def front_figure(facts: Facts, style: Style) -> Figure:
     data += _confirmed(facts, places, style)
     first, second = front_axes(facts)
     return {
-        "id": "front",
+        "id": "figure-front",
         "data": data,
         "layout": layout(
             xaxis=axis(metric_title(first)),

@@ -71,8 +71,8 @@ def shot(browser: Any, page: Path, *, width: int, height: int, scheme: str) -> b
     media = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
     browser.get(page.resolve().as_uri())
-    drawn = "const f = document.getElementById('front'); return !f || !!f.dataset.drawn"
-    browser.execute_script("document.getElementById('front')?.scrollIntoView()")
+    drawn = "const f = document.getElementById('figure-front'); return !f || !!f.dataset.drawn"
+    browser.execute_script("document.getElementById('figure-front')?.scrollIntoView()")
     end = time.monotonic() + 60
     while not browser.execute_script(drawn) and time.monotonic() < end:
         time.sleep(0.1)

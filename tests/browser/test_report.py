@@ -23,12 +23,13 @@ EVIL = '<img src=x onerror="window.evil=1"><script>window.evil=2</script>'
 DRAW_ALL = "window.dispatchEvent(new Event('beforeprint'))"
 ALL_DRAWN = "return [...document.querySelectorAll('.figure[id]')].every(e => e.dataset.drawn)"
 DOTS = """
-return document.getElementById('front').data
+return document.getElementById('figure-front').data
   .filter(t => t.meta && t.meta.trials).reduce((n, t) => n + t.x.length, 0)
 """
 # Where a trial's dot is in the window.
 PLACE = """
-const figure = document.getElementById('front'); figure.scrollIntoView({block: 'center'});
+const figure = document.getElementById('figure-front');
+figure.scrollIntoView({block: 'center', behavior: 'instant'});
 for (const [curve, trace] of figure.data.entries()) {
   const at = (trace.meta && trace.meta.trials ? trace.customdata : []).indexOf(arguments[0]);
   if (at < 0) continue;
@@ -111,11 +112,11 @@ def test_the_front_has_as_many_dots_as_trials(browser: Any, report: Path) -> Non
     missing = browser.execute_script("return document.getElementById('not-drawn').dataset.count")
     assert browser.execute_script(DOTS) + int(missing) == TRIALS
     painted = browser.execute_script(
-        "return document.querySelectorAll('#front .scatterlayer .trace .points path').length"
+        "return document.querySelectorAll('#figure-front .scatterlayer .trace .points path').length"
     )
     # The means of the confirmation are dots of their own.
     bars = browser.execute_script(
-        "return document.getElementById('front').data"
+        "return document.getElementById('figure-front').data"
         ".filter(t => t.meta && t.meta.confirmed).length"
     )
     assert painted == TRIALS - int(missing) + bars
@@ -140,7 +141,7 @@ def test_pointing_shows_a_trial_and_clicking_copies_its_export(browser: Any, rep
     # A dot away from the crowd, or another may lie on top: the reference and the worst OOD.
     worst = browser.execute_script(
         "const t = JSON.parse(document.getElementById('data').textContent).trials;"
-        "let low = 1e9, at = -1; for (const f of document.getElementById('front').data) "
+        "let low = 1e9, at = -1; for (const f of document.getElementById('figure-front').data) "
         "if (f.meta && f.meta.trials) f.y.forEach((y, i) => { if (y < low && "
         "t[f.customdata[i]].model) { low = y; at = f.customdata[i]; } }); return at;"
     )
@@ -148,7 +149,7 @@ def test_pointing_shows_a_trial_and_clicking_copies_its_export(browser: Any, rep
     place = point_at(browser, worst)
     wait(lambda: name in browser.execute_script(card), f"the card shows {name}")
     assert "compression.name" in browser.execute_script(card)
-    hover = "return document.querySelectorAll('#front .hoverlayer .hovertext').length"
+    hover = "return document.querySelectorAll('#figure-front .hoverlayer .hovertext').length"
     wait(lambda: browser.execute_script(hover), "a hover label")
     mouse(browser, "mousePressed", place)
     mouse(browser, "mouseReleased", place)
@@ -177,17 +178,17 @@ def test_a_name_in_the_legend_hides_its_trials_in_every_figure(browser: Any, rep
         ".filter(t => t.meta && t.meta.compression === 'heads').map(t => t.visible)"
     )
     assert set(browser.execute_script(visible)) == {True}
-    chip = "return document.querySelector('[data-kind=compression][data-name=heads]')"
-    browser.execute_script(chip).click()
+    chip = "document.querySelector('[data-kind=compression][data-name=heads]')"
+    browser.execute_script(f"{chip}.click()")
     wait(lambda: set(browser.execute_script(visible)) == {False}, "all are hidden")
-    assert browser.execute_script(chip).get_attribute("aria-pressed") == "false"
-    browser.execute_script(chip).click()
+    assert browser.execute_script(f"return {chip}.getAttribute('aria-pressed')") == "false"
+    browser.execute_script(f"{chip}.click()")
     wait(lambda: set(browser.execute_script(visible)) == {True}, "all are back")
 
 
 def test_the_colours_follow_the_room(browser: Any, report: Path) -> None:
     opened(browser, report)
-    colour = "return document.getElementById('front').layout.font.color"
+    colour = "return document.getElementById('figure-front').layout.font.color"
     light = browser.execute_script(colour)
     media = [{"name": "prefers-color-scheme", "value": "dark"}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})

@@ -29,10 +29,13 @@ class Elements(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.suspicious: list[str] = []
+        self.ids: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
             if name.startswith("on") or name in ("src", "srcset", "action", "data"):
                 self.suspicious.append(f"{tag} {name}={value}")
             if name == "href" and not (value or "").startswith("#"):
@@ -64,6 +67,7 @@ def test_nothing_is_loaded_and_the_policy_forbids_it(page: str) -> None:
     found.feed(page)
     assert found.suspicious == []
     assert found.tags.count("script") == 3 and "link" not in found.tags
+    assert len(found.ids) == len(set(found.ids)), "an id names one element"
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
     assert policy is not None
     assert "default-src 'none'" in policy.group(1) and "connect-src 'none'" in policy.group(1)
@@ -84,14 +88,15 @@ def test_names_and_errors_are_shown_and_never_run(tmp_path: Path) -> None:
     data = data_of(page)
     # The card is filled as text; plotly reads tags, so what it gets is escaped.
     assert data["trials"][1]["name"] == EVIL
-    texts = [t for trace in data["figures"]["front"]["data"] for t in trace.get("text", [])]
+    traces = data["figures"]["figure-front"]["data"]
+    texts = [text for trace in traces for text in trace.get("text", [])]
     assert texts and not any("<img" in text or "<script" in text for text in texts)
     assert any("&lt;img" in text for text in texts)
     assert "<img" not in summary(facts, ["front.png"])
 
 
 def test_every_trial_is_a_dot_or_said_to_have_none(facts: Facts, page: str) -> None:
-    traces = data_of(page)["figures"]["front"]["data"]
+    traces = data_of(page)["figures"]["figure-front"]["data"]
     dots = [i for t in traces if t.get("meta", {}).get("trials") for i in t["customdata"]]
     assert len(dots) == len(set(dots))
     left = re.search(r'id="not-drawn" data-count="(\d+)"', page)
@@ -101,7 +106,7 @@ def test_every_trial_is_a_dot_or_said_to_have_none(facts: Facts, page: str) -> N
 
 
 def test_hollow_and_filled_tell_the_front(facts: Facts, page: str) -> None:
-    traces = data_of(page)["figures"]["front"]["data"]
+    traces = data_of(page)["figures"]["figure-front"]["data"]
     filled = {
         facts.rows[index].id
         for trace in traces
@@ -127,8 +132,8 @@ def test_plotly_knows_every_setting_of_every_figure(page: str) -> None:
         return LIGHT[match.group(1)] if match else value
 
     figures = data_of(page)["figures"]
-    assert set(figures) >= {"front", "sparsity-ood", "sparsity-bias", "sparsity-gap", "parallel",
-                            "volume-wall", "volume-device"}  # fmt: skip
+    names = {"figure-front", "parallel", "volume-wall", "volume-device"}
+    assert set(figures) == names | {f"sparsity-{what}" for what in ("ood", "bias", "gap")}
     for figure in figures.values():
         drawn = with_colours(figure)
         graph_objects.Figure(data=drawn["data"], layout=drawn["layout"])
@@ -164,7 +169,7 @@ def test_small_sweeps_have_a_page(tmp_path: Path, trials: int) -> None:
 )
 def test_other_objectives_have_a_page(tmp_path: Path, objectives: dict[str, str]) -> None:
     facts = Facts.read(made_sweep(tmp_path, trials=20, objectives=objectives))
-    figure = data_of(report_page(facts))["figures"]["front"]
+    figure = data_of(report_page(facts))["figures"]["figure-front"]
     assert sum(len(t["x"]) for t in figure["data"] if t.get("meta", {}).get("trials")) == 20
 
 
