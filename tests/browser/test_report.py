@@ -33,7 +33,7 @@ figure.scrollIntoView({block: 'center', behavior: 'instant'});
 for (const [curve, trace] of figure.data.entries()) {
   const at = (trace.meta && trace.meta.trials ? trace.customdata : []).indexOf(arguments[0]);
   if (at < 0) continue;
-  const box = figure.querySelector('.plot').closest('svg').getBoundingClientRect();
+  const box = figure.querySelector('.main-svg').getBoundingClientRect();
   const l = figure._fullLayout;
   return [box.left + l.xaxis._offset + l.xaxis.d2p(trace.x[at]),
           box.top + l.yaxis._offset + l.yaxis.d2p(trace.y[at])];

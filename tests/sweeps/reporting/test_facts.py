@@ -124,7 +124,7 @@ def test_settings_that_vary_are_found_by_their_dotted_names() -> None:
 def test_failures_of_one_kind_are_counted_together() -> None:
     errors = ["diverged at step 3\ntraceback", "diverged at step 41", "disk full"]
     failed = [record(i, 0, 9, status="failed", error=e) for i, e in enumerate(errors)]
-    assert most_common_reason(failed) == "2 of them: diverged at step 3"
+    assert most_common_reason(failed) == "2 of them such as: diverged at step 3"
     assert most_common_reason(failed[2:]) == "disk full"
     assert "no reason" in most_common_reason([record(1, 0, 9, status="failed")])
 
