@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rc_core.config import seedless
 from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
 from sweeps.confirmed import Confirmed, ConfirmedRow, confirmed
@@ -150,6 +151,16 @@ class Facts:
         """Most new seeds any configuration has."""
         return max((row.seeds for row in self.confirmed_rows), default=0)
 
+    @cached_property
+    def repeats(self) -> int:
+        """Most training seeds that one configuration has in the sweep itself (a fixed design)."""
+        seeds: dict[str, set[Any]] = {}
+        for record in self.records:
+            if record.status == "finished":
+                seed = record.config.get("training", {}).get("seed")
+                seeds.setdefault(seedless(record.config), set()).add(seed)
+        return max(map(len, seeds.values()), default=0)
+
     def measured(self, row: Row) -> Measured:
         """Return a row's accuracies: means over new seeds where it has two, else the search's."""
         own = next((each for each in self.confirmed_rows if each.id == row.id), None)
@@ -208,7 +219,7 @@ def most_common_reason(failed: Sequence[TrialRecord]) -> str:
         kinds.setdefault(re.sub(r"\d+", "#", first), []).append(first)
     shared = max(kinds.values(), key=len)
     text = shared[0] if len(shared[0]) <= 160 else shared[0][:157] + "..."
-    alike = "alike" if len(shared) == len(failed) else f"{len(shared)} of them"
+    alike = "all alike, such as" if len(shared) == len(failed) else f"{len(shared)} of them such as"
     return text if len(failed) == 1 else f"{alike}: {text}"
 
 

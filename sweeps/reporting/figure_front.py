@@ -78,7 +78,7 @@ def front_figure(facts: Facts, style: Style) -> Figure:
     data += _confirmed(facts, places, style)
     first, second = front_axes(facts)
     return {
-        "id": "front",
+        "id": "figure-front",
         "data": data,
         "layout": layout(
             xaxis=axis(metric_title(first)),
@@ -232,7 +232,9 @@ def _guides(facts: Facts, places: Places, style: Style) -> dict[str, Any]:
     if reference is not None and reference.id in places:
         for key, value in zip("xy", places[reference.id], strict=True):
             shapes.append(_line(key, value, "ink", "dot"))
-        notes.append(_note(places[reference.id], "dense reference", "ink", (0, 26)))
+        named = _note(places[reference.id], "dense reference", "ink", (0, 26))
+        # On a phone the legend's star is enough.
+        notes.append(named | {"name": "wide-only"})
     for key, name in zip("xy", front_axes(facts), strict=True):
         for line, value in lines_in_range(
             facts, name, [p["xy".index(key)] for p in places.values()]
@@ -279,8 +281,8 @@ def _line(key: str, value: float, colour: str, dash: str) -> dict[str, Any]:
 def _line_name(key: str, value: float, text: str) -> dict[str, Any]:
     place: dict[str, Any] = {"x": 0, "xref": "paper", "xanchor": "left", "y": value, "yshift": 9}
     if key == "x":
-        place = {"y": 0, "yref": "paper", "yanchor": "bottom", "x": value, "xshift": -9,
-                 "textangle": -90}  # fmt: skip
+        place = {"y": 1, "yref": "paper", "yanchor": "top", "x": value, "xanchor": "right",
+                 "xshift": -4}  # fmt: skip
     font = {"color": variable("bad"), "size": 12}
     return {"text": escaped(text), "showarrow": False, "font": font, **place}
 

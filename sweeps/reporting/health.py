@@ -147,6 +147,10 @@ def _seeds(facts: Facts) -> Iterator[Check]:
     title = "Are there seeds enough?"
     record = facts.records[0] if facts.records else None
     samples = dev_samples(record, "ood_dev") if record is not None else 0
+    if facts.confirmation is None and facts.repeats > 1:
+        found = f"up to {facts.repeats} seeds of a configuration, but each dot here is one of them"
+        yield Check("note", title, found, f"rc-sweep table {facts.name} has means and intervals")
+        return
     if facts.confirmation is None:
         drawn = ""
         if samples and facts.chosen is not None and 0 < facts.chosen.ood_accuracy < 1:

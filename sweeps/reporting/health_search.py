@@ -177,18 +177,16 @@ def _comparable(facts: Facts) -> Iterator[Check]:
 
 def _untried(facts: Facts) -> Iterator[Check]:
     done = [record for record in facts.records if record.status == "finished"]
-    for parameter in _parameters(facts.config):
-        if parameter.kind != "choice" or len(done) < 2:
-            continue
+    left = {}
+    for parameter in _parameters(facts.config) if len(done) > 1 else ():
         seen = {repr(_lookup(record.config, parameter.key)) for record in done}
-        left = [value for value in parameter.values if repr(value) not in seen]
-        if left:
-            yield Check(
-                "note",
-                f"Was everything tried? {parameter.key}",
-                "no finished trial has " + ", ".join(map(str, left)),
-                "nothing can be said of it",
-            )
+        missing = [str(value) for value in parameter.values if repr(value) not in seen]
+        if parameter.kind == "choice" and missing:
+            left[parameter.key] = missing
+    if left:
+        found = "; ".join(f"{key}: {', '.join(values)}" for key, values in left.items())
+        action = "nothing on this page says anything of these"
+        yield Check("note", "Was everything tried?", f"no finished trial has {found}", action)
 
 
 def _sealed(facts: Facts) -> Iterator[Check]:

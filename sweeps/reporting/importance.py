@@ -1,10 +1,10 @@
 """Which settings move an objective: a random forest, and what it loses when one is shuffled.
 
 The forest is fitted on four fifths of the trials and judged on the rest, five times over
-(scikit-learn). A setting's importance is how much of the explained variance is lost when its
-values are shuffled among the trials held out. It describes these trials, not the world: with few
-trials, or where a setting exists for one compression only (and matters there), a zero is no proof
-of no effect.
+(scikit-learn). A setting's importance is how much worse it predicts once the setting's values are
+shuffled among the trials held out, as a share of what all settings lose. It describes these trials,
+not the world: with few trials, or where a setting exists for one compression only (and matters
+there), a zero is no proof of no effect.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Importance:
         trials: it was fitted and judged on.
         explained: share of the variance of held-out trials it explains (R squared; below 0 it is
             worse than their mean), NaN where it was not fitted.
-        shares: setting -> lost share of the variance, the largest first; empty where the forest
-            explains too little.
+        shares: setting -> its share of all that is lost by shuffling, the largest first; they sum
+            to 1; empty where the forest explains too little.
         problem: why there is nothing to show, else None.
     """
 
@@ -84,7 +84,7 @@ def importance(
 def _cross_validated(
     groups: Mapping[str, Floats], target: Floats, rng: np.random.Generator
 ) -> tuple[float, dict[str, float]]:
-    """Return the held-out share of explained variance, and what each group's shuffling costs."""
+    """Return the held-out share of explained variance, and each group's share of the loss."""
     from sklearn.ensemble import RandomForestRegressor
 
     table = np.concatenate(list(groups.values()), axis=1)
@@ -110,7 +110,9 @@ def _cross_validated(
             wrong = ((predicted.reshape(_SHUFFLES, -1) - target[held]) ** 2).sum() / _SHUFFLES
             lost[key] += float(wrong) - base
     total = float(((target - target.mean()) ** 2).sum())
-    return 1 - error / total, {key: max(value / total, 0.0) for key, value in lost.items()}
+    kept = {key: max(value, 0.0) for key, value in lost.items()}
+    whole = sum(kept.values()) or 1.0
+    return 1 - error / total, {key: value / whole for key, value in kept.items()}
 
 
 def _encoded(column: Sequence[Any], rng: np.random.Generator) -> Floats:

@@ -36,7 +36,7 @@
   }
 
   function smaller(marker) {
-    if (!marker || !narrow()) return marker;
+    if (!narrow()) return marker;
     const shrink = (size) => Math.max(4, 0.65 * size);
     const size = Array.isArray(marker.size) ? marker.size.map(shrink) : shrink(marker.size);
     return { ...marker, size };
@@ -48,10 +48,13 @@
       ...trace,
       type: trace.type === "scattergl" && !hasWebGL() ? "scatter" : trace.type,
       visible: isVisible(trace),
-      marker: smaller(trace.marker),
+      ...(trace.marker ? { marker: smaller(trace.marker) } : {}),
     }));
     const layout = coloured(figure.layout, style);
     layout.height = narrow() ? Math.min(figure.height, Math.max(320, innerWidth * 1.05)) : figure.height;
+    if (narrow() && layout.annotations) {
+      layout.annotations = layout.annotations.filter((note) => note.name !== "wide-only");
+    }
     if (matchMedia("(pointer: fine)").matches && !narrow()) layout.dragmode = "zoom";
     return { data, layout };
   }

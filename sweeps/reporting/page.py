@@ -206,7 +206,10 @@ def _under(facts: Facts) -> str:
         states[row.status] = states.get(row.status, 0) + 1
     counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial yet"
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.made))
-    return f"{task}, {facts.config.get('model', '?')}; {counts}; as of {made}"
+    # A folder is one machine's business; its name says what it holds.
+    model = str(facts.config.get("model", "?")).rstrip("/").rpartition("/")
+    named = model[2] if model[0].startswith((".", "/", "~")) else "".join(model)
+    return f"{task}, {named}; {counts}; as of {made}"
 
 
 def _foot(facts: Facts) -> str:

@@ -120,7 +120,7 @@ def _subcases(facts: Facts, axes: Axes) -> bool:
     for y, found in enumerate(values):
         for x, value in enumerate(found):
             text = "-" if math.isnan(value) else f"{value:.0f}"
-            colour = "white" if value > 75 else "#16191d"
+            colour = "white" if value > 62 else "#16191d"
             axes.text(x, y, text, ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(len(models)), [f"{role}\n{row.id}" for role, row in models])
     axes.set_yticks(range(len(slices)), [_text(name) for name, _ in slices], fontsize=9)

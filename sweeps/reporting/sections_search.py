@@ -65,7 +65,7 @@ def _importances(facts: Facts) -> str:
             largest = max(result.shares.values(), default=1.0) or 1.0
             bars = "".join(
                 f'<b>{escaped(key)}</b><i style="width:{100 * share / largest:.0f}%"></i>'
-                f"<span>{share:.2f}</span>"
+                f"<span>{100 * share:.0f} %</span>"
                 for key, share in list(result.shares.items())[:8]
             )
             parts.append(f'<div class="shares">{bars}</div>')
@@ -77,8 +77,8 @@ def _importances(facts: Facts) -> str:
     parts.append("</div>")
     parts.append(
         note(
-            "A random forest (scikit-learn), judged on trials it was not fitted on; the number is "
-            "the share of the variance that is lost when the setting's values are shuffled. It is "
+            "A random forest (scikit-learn), judged on trials it was not fitted on: how much worse "
+            "it predicts once a setting's values are shuffled, as a share of the whole. It is "
             "a hint of these trials, not an effect: settings of one compression exist only with "
             "it, searched points are not spread evenly, and with fewer than some 50 trials the "
             "order of the smaller ones is chance."

@@ -13,7 +13,7 @@ from sweeps.reporting.style import REFERENCE_SYMBOL, Style, escaped, metric_titl
 from sweeps.reporting.symbols import symbol
 from sweeps.reporting.verdict import Sentence
 
-_MARKS = {"good": "\u2713 fine", "note": "i  note", "warn": "! doubt", "bad": "\u2717 problem"}
+_MARKS = {"good": "\u2713 fine", "note": "note", "warn": "! doubt", "bad": "\u2717 problem"}
 # The class `note` is taken by small print.
 _CLASSES = {"good": "good", "note": "info", "warn": "warn", "bad": "bad"}
 _MOST_ROWS = 40
@@ -129,7 +129,7 @@ def legend(facts: Facts, style: Style, *, by_loss: bool = False) -> str:
         parts.append('<span class="what">size: non-zero parameters</span>')
         for picture, text in (
             (symbol("circle"), "on a front"),
-            (symbol("circle", hollow=True), "dominated, stopped or infeasible"),
+            (symbol("circle", hollow=True), "dominated, unfinished or infeasible"),
             (symbol(REFERENCE_SYMBOL, variable("ink")), "dense reference"),
         ):
             parts.append(f'<span class="chip plain">{picture}{text}</span>')

@@ -166,7 +166,7 @@ def layout(**more: Any) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": variable("ink"), "family": "system-ui, sans-serif", "size": 13},
-        "margin": {"l": 56, "r": 16, "t": 30, "b": 48},
+        "margin": {"l": 56, "r": 16, "t": 30, "b": 56},
         "showlegend": False,
         "hovermode": "closest",
         "hoverlabel": {

@@ -74,11 +74,16 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
         else "on the front"
     )
     count = len(facts.candidates)
+    standing = (
+        "No other compressed model is better on any objective."
+        if count == 1
+        else f"It is the knee of the compressed models {kind}, the one that gives up least on one "
+        f"objective for the other; {count} are on the front of dev values."
+    )
     text = (
         f"{chosen.name} ({chosen.id}): {percent(found.inside)} in distribution, "
         f"{percent(found.outside)} out of it{seeds}, {size} non-zero parameters{smaller}. "
-        f"It is the knee of the compressed models {kind}, the one that gives up least on one "
-        f"accuracy for the other; {count} {_plural(count, 'is', 'are')} on the front of dev values."
+        f"{standing}"
     )
     return Sentence("Take", text, export_command(facts.name, chosen.id))
 
@@ -97,11 +102,13 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         f"{_gain(100 * (ours.inside - theirs.inside))} in distribution and "
         f"{_gain(100 * (ours.outside - theirs.outside))} out of it."
     )
-    best = max(facts.candidates, key=lambda row: row.ood_accuracy)
-    if best.id != chosen.id and best.ood_accuracy > chosen.ood_accuracy:
+    best = max(facts.candidates, key=lambda row: facts.measured(row).outside)
+    its = facts.measured(best)
+    if best.id != chosen.id and its.outside > facts.measured(chosen).outside:
+        alone = " (one seed only)" if its.seeds < facts.measured(chosen).seeds else ""
         text += (
-            f" If OOD is what counts, {best.id} ({best.name}) has {percent(best.ood_accuracy)} "
-            f"OOD with {percent(best.id_accuracy)} ID and {millions(best.parameters)} parameters."
+            f" If OOD is what counts, {best.id} ({best.name}) has {percent(its.outside)} OOD with "
+            f"{percent(its.inside)} ID{alone} and {millions(best.parameters)} parameters."
         )
     hidden = [
         row
@@ -127,6 +134,13 @@ def _real(facts: Facts, chosen: Row) -> Sentence:
     found = facts.confirmation
     own = next((row for row in facts.confirmed_rows if row.id == chosen.id), None)
     confirm = f"rc-sweep confirm {facts.name}"
+    if found is None and facts.repeats > 1:
+        return Sentence(
+            "Real?",
+            "Not from this page: each dot is one training seed. The design holds up to "
+            f"{facts.repeats} seeds of a configuration; its table has means and intervals.",
+            f"rc-sweep table {facts.name}",
+        )
     if found is None or own is None or own.seeds < 2:
         return Sentence(
             "Real?",

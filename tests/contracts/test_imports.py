@@ -276,6 +276,15 @@ def test_the_doctor_starts_torch_and_ray_elsewhere(
         assert found[name]["state"] == "ok", found[name]
 
 
+def test_looking_at_sweeps_needs_no_heavy_library(storage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    where = ["--storage", str(storage), "--out", str(out)]
+    for command, page in ((["report", "one"], "report"), (["compare", "one", "one"], "comparison")):
+        run = run_command([*command, *where], HEAVY, tmp_path)
+        assert (run.code, run.loaded) == (0, []), run.err
+        assert (out / f"{page}.html").stat().st_size > 1_000_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
