@@ -26,10 +26,10 @@ def shown_keys(sweep: SweepConfig) -> tuple[str, ...]:
     given: dict[str, set[str]] = {}
     for point in sweep.settings.search.points:
         for key, value in point.items():
-            given.setdefault(key, set()).add(json.dumps(value))
+            given.setdefault(key, set()).add(_comparable(value))
     for key, values in given.items():
         base = lookup(sweep.base, key)
-        if len(values | ({json.dumps(base)} if base is not None else set())) > 1:
+        if len(values | ({_comparable(base)} if base is not None else set())) > 1:
             keys.append(key)
     return tuple(dict.fromkeys(keys))
 
@@ -75,6 +75,12 @@ def lookup(values: Mapping[str, Any], key: str) -> Any:
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found
+
+
+def _comparable(value: Any) -> str:
+    """Return a text that is the same for equal values: a YAML's 2 and a record's 2.0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return json.dumps(float(value) if number else value)
 
 
 def _text(value: Any) -> str:

@@ -37,7 +37,7 @@ def addresses(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         )
     try:
         wait_for(f"http://127.0.0.1:{port}/health", process, log)
-        yield re.findall(r"http://127\S+", log.read_text())
+        yield re.findall(r"^sweep seen, \w+: +(http\S+)", log.read_text(), re.MULTILINE)
     finally:
         process.terminate()
         process.wait(30)

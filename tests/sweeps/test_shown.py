@@ -40,7 +40,12 @@ def test_what_is_searched_is_shown_and_no_more() -> None:
 
 def test_of_given_points_only_what_differs_is_shown() -> None:
     points = [
-        {"compression.name": "magnitude", "compression.sparsity": sparsity, "training.epochs": 3.0}
+        {
+            "compression.name": "magnitude",
+            "compression.sparsity": sparsity,
+            "training.epochs": 3.0,
+            "training.weight_decay": 0.01,
+        }
         | {"training.seed": seed, "compression.scope": "global"}
         for sparsity in (0.5, 0.7)
         for seed in (1, 2)

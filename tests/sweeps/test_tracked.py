@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rc_core.config import seedless
 from sweeps.confirm import confirmation
 from sweeps.folder import SweepFolder
 from sweeps.report import rows
@@ -83,7 +84,9 @@ def test_a_confirmations_trial_names_what_it_repeats(folder: SweepFolder) -> Non
     facts = TrialFacts(config, beside)
     assert facts.parent == {"sweep_id": "first-id", "trial_id": None}
     point = config.settings.search.points[-1]
-    repeated = next(record for record in reversed(folder.records()) if record.status == "finished")
+    # Several trials may share a configuration; the first of them is what the others repeat.
+    key = seedless(config.trial(point).as_dict())
+    repeated = next(r for r in folder.records() if seedless(r.config) == key)
     told = facts.of("t0099", repeated.name, config.trial(point).as_dict())
     assert told["parent"] == {"sweep_id": "first-id", "trial_id": repeated.id}
     assert told["name"] == f"{repeated.id} {repeated.name} seed={point['training.seed']}"
