@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from rc_core.errors import InputError
+from rc_core.errors import ConfigError, InputError, Problem
 from sweeps.cli_options import (
     AddressOption,
     JsonOption,
@@ -21,12 +21,24 @@ from sweeps.cli_options import (
 
 
 def status(
-    sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False
+    sweep: SweepArgument,
+    storage: StorageOption = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow it until it ends, wherever it runs.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how far a sweep is: trials by state, what runs, what failed."""
     from sweeps.status import status_document, status_text
 
     found = load(sweep, storage)
+    if watch and as_json:
+        raise ConfigError(Problem("--watch", "draws a view, --json prints one: choose one"))
+    if watch:
+        from sweeps.watch import watch as follow
+
+        follow(found, Console(highlight=False))
+        return
     typer.echo(json.dumps(status_document(found), indent=1) if as_json else status_text(found))
 
 

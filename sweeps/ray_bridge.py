@@ -32,6 +32,7 @@ class AssignmentSearcher(Searcher):
         self._assignments = assignments
         self._common = dict(common)
         self._ours: dict[str, str] = {}
+        self.exhausted = False
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -42,6 +43,7 @@ class AssignmentSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         assignment = self._assignments.next()
         if assignment is None:
+            self.exhausted = True
             return Searcher.FINISHED
         self._ours[trial_id] = assignment.trial_id
         return {
@@ -56,6 +58,7 @@ class AssignmentSearcher(Searcher):
         del result
         # A worker that raised has written its reason; one that was killed could not.
         reason = "its worker process died (killed, or out of memory)" if error else None
+        self._assignments.usage.ended(self._ours[trial_id])
         self._assignments.close(self._ours[trial_id], error=reason)
 
     def save(self, checkpoint_path: str) -> None:
@@ -83,6 +86,7 @@ class DriverCallback(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         del iteration, trials, info
+        self._assignments.usage.started(trial.config["trial_id"])
         self._events.trial_assigned(trial.config["trial_id"], trial.config["config"])
         self._progress.trial_started(trial.config["trial_id"], trial.config["config"])
 
@@ -93,6 +97,11 @@ class DriverCallback(Callback):
         if not result.get("done"):
             self._events.rung(trial.config["trial_id"], result)
             self._progress.trial_advanced(trial.config["trial_id"], result)
+
+    def paused(self, trial_id: str) -> None:
+        """Take in that a trial gives its resources back until it is promoted."""
+        self._assignments.usage.ended(trial_id)
+        self._progress.trial_paused(trial_id)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

@@ -22,7 +22,9 @@ from rc_core.record import TrialFolder, TrialRecord, write_json
 from sweeps.answers import clusters_of, write_clusters
 from sweeps.assignments import REFERENCE_ID
 from sweeps.compared import Reader
+from sweeps.config import SweepConfig
 from sweeps.confirmed import Confirmed, ConfirmedRow, confirmed
+from sweeps.events import tell_test
 from sweeps.stamp import read_test, selection, stamp_of
 from sweeps.sweep import Sweep
 from sweeps.tested import Group, summary
@@ -47,8 +49,9 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
         {"opened": time, "design", "basis": "confirmed" or "search" or "fixed", "selection": [ids at
         the first opening], "openings": [{"when", "selection"}], "trials": {key: {"name",
         "metrics", "undefined", "opened"}}, "rows": see `sweeps.tested.summary`, "optimism",
-        "changed_after_opening": [ids chosen later], "left_after_opening", "floors": {role: {line:
-        accuracy}}}. A key is a trial's id, after `confirm/` for one of the confirmation's.
+        "changed_after_opening": [ids chosen later], "left_after_opening", "data": {split:
+        {"samples", "digest"}}, "floors": {role: {line: accuracy}}}. A key is a trial's id, after
+        `confirm/` for one of the confirmation's.
 
     Raises:
         StorageError: the task has no test split, nothing finished, the sweep or its confirmation is
@@ -87,6 +90,9 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
     document["left_after_opening"] = list(state.left)
     if json.dumps(document) != before:
         write_json(sweep.folder.test, document)
+        left_over = tell_test(SweepConfig(sweep.config), sweep.folder, document)
+        if left_over:
+            say(f"warning: {left_over} tracking events are kept in {sweep.folder.outbox}")
     return document
 
 
@@ -171,6 +177,10 @@ def _evaluate(
         raise StorageError(f"the task of sweep {sweep.name} has no id_test or ood_test split")
     if "floors" not in document:
         document["floors"] = floors(data.task, TEST_ROLES)
+    tested = [split for role in TEST_ROLES for split in data.task.of_role(role)]
+    document["data"] = {
+        split.name: {"samples": len(split), "digest": split.digest()[:16]} for split in tested
+    }
     sizes = counted_sizes(data.task, "test")
     # The reference first: the others are compared with it.
     for trial in sorted(missing, key=lambda each: each.key != REFERENCE_ID):

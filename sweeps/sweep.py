@@ -158,6 +158,11 @@ class Sweep:
             f"Sweep({str(self.path)!r}, {len(self.records)} trials, {len(self.front)} on the front)"
         )
 
+    def _repr_html_(self) -> str:
+        from sweeps.notebook import sweep_html
+
+        return sweep_html(self)
+
     def _sorted(self, ids: set[str]) -> list[TrialRecord]:
         first, direction = next(iter(self.objectives.items()))
         chosen = [record for record in self.records if record.id in ids]

@@ -21,7 +21,7 @@ from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.report import rows
-from sweeps.search._base import Outcome
+from sweeps.search._base import Known, Outcome
 from sweeps.space import Point
 from sweeps.statistics import front_probabilities, pooled_covariance
 
@@ -187,6 +187,9 @@ class RaceProposals:
 
     def discard(self, trial_id: str) -> None:
         del trial_id
+
+    def know(self, known: Known) -> None:
+        del known
 
     def unfinished(self) -> Mapping[str, Point]:
         return {}

@@ -10,6 +10,6 @@ from sweeps.config import SweepConfig
 from sweeps.search._optuna import StudyProposals
 
 
-def proposals(sweep: SweepConfig, study_file: Path) -> StudyProposals:
+def proposals(sweep: SweepConfig, study_file: Path | None) -> StudyProposals:
     """Return proposals drawn uniformly (log-uniformly where the space says so)."""
     return StudyProposals(sweep, study_file, RandomSampler(seed=sweep.settings.search.seed))
