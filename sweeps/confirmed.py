@@ -193,13 +193,8 @@ def cannot_be_told_apart(
 ) -> bool:
     """Tell whether the seeds at hand do not show a difference between two configurations.
 
-    Args:
-        first: a configuration.
-        second: another.
-        metric: compared on.
-        deviation: standard deviation of one seed's difference (`Confirmed.pairs`).
-        df: of the deviation, where it is pooled (`Confirmed.pairs_df`); None: the interval is from
-            the shared seeds alone.
+    `deviation` is that of one seed's difference (`Confirmed.pairs`), `df` its degrees of freedom
+    where it is pooled (`pairs_df`); without them the interval is from the shared seeds alone.
     """
     a, b = first.values(metric), second.values(metric)
     shared = sorted(set(a) & set(b))
