@@ -14,9 +14,9 @@ from sweeps.confirmed import (
     OOD_KEY,
     Confirmed,
     ConfirmedRow,
-    cannot_be_told_apart,
     optimism,
 )
+from sweeps.confirmed import alike as told_alike
 from sweeps.report import render
 from sweeps.statistics import (
     Difference,
@@ -188,11 +188,7 @@ def _alike(found: Confirmed) -> list[str]:
     """Name the marked rows that the seeds at hand cannot tell apart."""
     marked = [row for row in found.rows if row.confirmed]
     pairs = [(a, b) for i, a in enumerate(marked) for b in marked[i + 1 :]]
-    alike = [
-        f"{a.id} and {b.id}"
-        for a, b in pairs
-        if all(cannot_be_told_apart(found, a, b, key) for key in (ID_KEY, OOD_KEY))
-    ]
+    alike = [f"{a.id} and {b.id}" for a, b in pairs if told_alike(found, a, b)]
     if not alike:
         return []
     if len(alike) == len(pairs) and len(marked) > 2:

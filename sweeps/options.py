@@ -12,8 +12,9 @@ import numpy as np
 
 from rc_core.errors import StorageError, did_you_mean
 from rc_core.record import TrialRecord
-from sweeps.choose import ID_KEY, OOD_KEY, PICKS, Option, check_wheres, choose, parse_weights
-from sweeps.confirmed import Confirmed, ConfirmedRow, cannot_be_told_apart, confirmed
+from sweeps.choose import PICKS, Option, check_wheres, choose, parse_weights
+from sweeps.confirmed import Confirmed, ConfirmedRow, confirmed
+from sweeps.confirmed import alike as told_alike
 from sweeps.constraints import Constraint, parse
 from sweeps.sweep import Sweep
 
@@ -84,12 +85,7 @@ def alike(found: Confirmed | None) -> Callable[[str, str], bool] | None:
     rows = {row.id: row for row in found.rows}
 
     def same(first: str, second: str) -> bool:
-        return all(
-            first in rows
-            and second in rows
-            and cannot_be_told_apart(found, rows[first], rows[second], key)
-            for key in (ID_KEY, OOD_KEY)
-        )
+        return first in rows and second in rows and told_alike(found, rows[first], rows[second])
 
     return same
 

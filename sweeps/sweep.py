@@ -118,8 +118,9 @@ class Sweep:
         return document | {"test": stamp_json(stamp(self))}
 
     def closing_lines(self) -> str:
-        """Return where things are, and the three commands a user wants next."""
+        """Return where things are, and the commands a user wants next."""
         commands = {
+            f"rc-sweep confirm {self.name}": "more seeds where noise may have decided",
             f"rc-sweep test {self.name}": "open the sealed test, once",
             f"rc-sweep export {self.name} --pick knee --out exported": "a folder to deploy",
             f"rc-sweep ui {self.name}": "every trial in MLflow",

@@ -59,9 +59,9 @@ def summary(groups: Sequence[Group], reader: Reader) -> dict[str, Any]:
     """
     reference = next((group for group in groups if group.reference), None)
     rows = [_row(group, reference, reader) for group in groups]
-    deviation = _pair_deviation(groups, reference, reader)
+    deviation, df = _pair_deviation(groups, reference, reader)
     for row in rows:
-        row["verdict"] = _verdict(row["ood_difference"], deviation)
+        row["verdict"] = _verdict(row["ood_difference"], deviation, df)
     return {
         "rows": rows,
         "pair_deviation": None if math.isnan(deviation) else deviation,
@@ -121,11 +121,11 @@ def _row(group: Group, reference: Group | None, reader: Reader) -> dict[str, Any
     return row
 
 
-def _verdict(found: Mapping[str, Any] | None, deviation: float) -> str | None:
+def _verdict(found: Mapping[str, Any] | None, deviation: float, df: int) -> str | None:
     if found is None:
         return None
     low, high = (math.nan if found[key] is None else found[key] for key in ("low", "high"))
-    return verdict(found["mean"], low, high, found["n"], deviation)
+    return verdict(found["mean"], low, high, found["n"], deviation, df=df)
 
 
 def _suites(group: Group, reader: Reader) -> dict[str, Any]:
@@ -161,8 +161,13 @@ def _tells_apart(reader: Reader) -> bool:
     return any(not all(split.headline) for split in reader.clusters.get("ood_test", ()))
 
 
-def _pair_deviation(groups: Sequence[Group], reference: Group | None, reader: Reader) -> float:
-    """Return the standard deviation of one seed's OOD difference to the dense row, in points."""
+def _pair_deviation(
+    groups: Sequence[Group], reference: Group | None, reader: Reader
+) -> tuple[float, int]:
+    """Return the standard deviation of one seed's OOD difference to dense, in points, and its df.
+
+    Each row has the dense row's noise in it: they share it, so half of the rows' df count.
+    """
     squares, df = 0.0, 0
     for group in groups:
         if reference is None or group is reference:
@@ -173,4 +178,4 @@ def _pair_deviation(groups: Sequence[Group], reference: Group | None, reader: Re
             values = 100 * (ours - theirs)
             squares += float(((values - values.mean()) ** 2).sum())
             df += len(values) - 1
-    return math.sqrt(squares / df) if df else math.nan
+    return (math.sqrt(squares / df), max(1, df // 2)) if df else (math.nan, 0)
