@@ -60,7 +60,8 @@ def main() -> None:
         cells = [mean_interval(values) for values, _ in columns]
         scales = [scale for _, scale in columns]
         shown = [
-            f"{s * c.mean:.1f} ± {s * c.half_width:.1f}" for c, s in zip(cells, scales, strict=True)
+            f"{s * c.mean:.1f} \u00b1 {s * c.half_width:.1f}"
+            for c, s in zip(cells, scales, strict=True)
         ]
         label = " ".join([section["name"], *(f"{k}={v}" for k, v in list(section.items())[1:])])
         print(f"| `{label}` | {' | '.join(shown)} |")
