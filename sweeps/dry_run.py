@@ -42,6 +42,7 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: Path | No
         f"sweep:      {root / (name or stem + '-<n>')}",
         f"trials:     {num_trials}: {first} first points (dense reference, each compression with "
         f"vanilla, search.points), then {search.name}",
+        f"stops early: {_stopping(sweep)}",
         _holds_line(sweep, root),
         *_artifact_lines(sweep, root),
         # A checkpoint (weights and two moments) exists only while a trial runs.
@@ -64,6 +65,16 @@ def _holds_line(sweep: SweepConfig, root: Path) -> str:
     if found is None:
         return "each holds: auto: to be measured at the start (about a minute)"
     return f"each holds: auto: {packing_line(found, numbers(found, resources, cores, gpus))}"
+
+
+def _stopping(sweep: SweepConfig) -> str:
+    """Return what ends trials, and the sweep, before all is trained."""
+    settings = sweep.settings
+    keys = {k: v for k, v in settings.scheduler.as_dict().items() if k != "name"}
+    shown = ", ".join(f"{key} {value}" for key, value in keys.items())
+    trials = f"{settings.scheduler.name} ({shown})" if shown else "no trial"
+    limits = [key for key, value in settings.budget if value is not None]
+    return trials + (f"; the sweep by {' or '.join(limits)}" if limits else "")
 
 
 def _artifact_lines(sweep: SweepConfig, root: Path) -> list[str]:
