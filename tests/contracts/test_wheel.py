@@ -148,6 +148,7 @@ def test_the_wheel_holds_the_packages_and_the_starters(wheel: Path) -> None:
         for path in (ROOT / package).rglob("*.py")
     }
     expected |= {"rc_core/py.typed", "sweeps/py.typed", "sweeps/_configs/quickstart.yaml"}
+    expected |= {f"sweeps/reporting/page.{kind}" for kind in ("css", "js")}
     expected |= {
         f"sweeps/_configs/{path.relative_to(ROOT / 'tune_configs')}"
         for path in (ROOT / "tune_configs").rglob("*.yaml")
