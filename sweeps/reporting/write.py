@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from rc_core.errors import StorageError
+from sweeps.folder import SweepFolder
 from sweeps.reporting.facts import Facts
 from sweeps.sweep import Sweep
 
@@ -16,7 +17,8 @@ _logger = logging.getLogger(__name__)
 def write_report(sweep: Sweep, out: Path | None = None) -> Path:
     """Write `report.html`, `report.md` and the pictures; return the page's path.
 
-    A report that was there is replaced. A running sweep can be reported; the page says so.
+    A report that was there is replaced. A running sweep can be reported; the page says so. The
+    report of a confirmation is that of the sweep it confirms, with its new seeds.
 
     Args:
         sweep: with at least one trial that has ended.
@@ -29,6 +31,7 @@ def write_report(sweep: Sweep, out: Path | None = None) -> Path:
     from sweeps.reporting.pictures import write_pictures
     from sweeps.reporting.summary import summary
 
+    sweep = _confirmed_by(sweep)
     facts = Facts.read(sweep)
     if not any(row.status != "running" for row in facts.rows):
         raise StorageError(
@@ -54,6 +57,15 @@ def try_report(sweep: Sweep) -> Path | None:
     except Exception as error:
         _logger.warning("the report of sweep %s could not be written: %s", sweep.name, error)
         return None
+
+
+def _confirmed_by(sweep: Sweep) -> Sweep:
+    """Return the sweep that a confirmation confirms, where it lies beside it; else itself."""
+    name = (sweep.config.get("confirm") or {}).get("sweep")
+    if name is None:
+        return sweep
+    folder = SweepFolder(sweep.path.with_name(name))
+    return Sweep(folder) if (folder.path / "sweep.yaml").is_file() else sweep
 
 
 def _replace(path: Path, text: str) -> None:

@@ -187,6 +187,16 @@ def test_files_are_written_and_replaced(tmp_path: Path) -> None:
     assert len(first) > 1_000_000, "plotly is inside"
 
 
+def test_the_report_of_a_confirmation_is_that_of_its_sweep(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path, trials=6)
+    confirm_made(sweep, rows=2)
+    confirmation = sweep.confirmation
+    assert confirmation is not None
+    path = write_report(confirmation)
+    assert path == sweep.path / "report" / "report.html"
+    assert "Confirmed with new seeds" in path.read_text()
+
+
 def test_a_sweep_without_an_end_has_no_report_and_no_harm_is_done(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
