@@ -57,6 +57,27 @@ class Artifact:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What lies in the store under one key, whole or not.
+
+    Attributes:
+        kind: as in its key.
+        key: 16 hex digits, the name of its folder.
+        path: that folder.
+        size: bytes of all its files.
+        created: seconds since the epoch; of a damaged one, when its folder was last changed.
+        seconds: building took; 0 where that cannot be read.
+    """
+
+    kind: str
+    key: str
+    path: Path
+    size: int
+    created: float
+    seconds: float
+
+
 class ArtifactStore:
     """Artifacts below one local folder."""
 
@@ -70,7 +91,7 @@ class ArtifactStore:
 
     def has(self, key: ArtifactKey) -> bool:
         """Tell whether the artifact is complete on disk (sizes compared, not checksums)."""
-        return self._damage(key, checksums=False) is None
+        return _damage(self.path(key), checksums=False) is None
 
     def get(self, key: ArtifactKey) -> Artifact:
         """Return a stored artifact.
@@ -78,13 +99,13 @@ class ArtifactStore:
         Raises:
             ArtifactError: it is not there or damaged.
         """
-        damage = self._damage(key, checksums=key.key not in self._verified)
+        damage = _damage(self.path(key), checksums=key.key not in self._verified)
         if damage is not None:
             raise ArtifactError(
                 f"{key.kind} {key.key}: {damage}; delete {self.path(key)} to rebuild"
             )
         self._verified.add(key.key)
-        seconds = float(self._manifest(key)["seconds"])
+        seconds = float(_manifest(self.path(key))["seconds"])
         return Artifact(key, self.path(key), built=False, seconds=seconds)
 
     def build(self, key: ArtifactKey, builder: Callable[[Path], None]) -> Artifact:
@@ -92,9 +113,9 @@ class ArtifactStore:
 
         `builder` fills the empty folder it is given. A damaged artifact is set aside and rebuilt.
         """
-        with self._lock(key):
+        with self._lock(key.kind, key.key):
             # Whatever lies under the key now is complete: the manifest is renamed in with it.
-            if self._damage(key, checksums=key.key not in self._verified) is None:
+            if _damage(self.path(key), checksums=key.key not in self._verified) is None:
                 return self.get(key)
             target = self.path(key)
             if target.exists():
@@ -129,39 +150,94 @@ class ArtifactStore:
             self._verified.add(key.key)
             return Artifact(key, target, built=True, seconds=seconds)
 
-    def _manifest(self, key: ArtifactKey) -> dict[str, Any]:
-        content = json.loads((self.path(key) / _MANIFEST).read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("not a mapping")
-        return content
+    def entries(self) -> list[Stored]:
+        """Return everything that lies in the store, by kind, then oldest first."""
+        folders = [path for path in self.root.glob("*/*") if path.is_dir() and _is_key(path.name)]
+        return sorted(map(_stored, folders), key=lambda each: (each.kind, each.created))
 
-    def _damage(self, key: ArtifactKey, *, checksums: bool) -> str | None:
-        """Return what is wrong with a stored artifact, or None when it is whole."""
-        try:
-            files = self._manifest(key)["files"]
-        except FileNotFoundError:
-            return "is not in the store"
-        except (ValueError, KeyError, OSError) as error:
-            return f"its {_MANIFEST} cannot be read ({error})"
-        for name, facts in files.items():
-            file = self.path(key) / name
-            if not file.is_file() or file.stat().st_size != facts["bytes"]:
-                return f"{name} is missing or cut short"
-            if checksums and sha256(file) != facts["sha256"]:
-                return f"{name} does not have the checksum it was stored with"
-        return None
+    def leftovers(self) -> list[Path]:
+        """Return folders that builders left behind when they were killed."""
+        return [path for path in self.root.glob("*/.*") if path.is_dir() and self._is_idle(path)]
+
+    def remove(self, stored: Stored) -> bool:
+        """Remove an artifact, unless someone is building it; tell whether it was removed."""
+        with self._lock(stored.kind, stored.key, wait=False) as held:
+            if held:
+                # Not half of it: what has no manifest any more counts as not stored.
+                (stored.path / _MANIFEST).unlink(missing_ok=True)
+                shutil.rmtree(stored.path)
+            return held
+
+    def _is_idle(self, temporary: Path) -> bool:
+        with self._lock(temporary.parent.name, temporary.name.split(".")[1], wait=False) as held:
+            return held
 
     @contextmanager
-    def _lock(self, key: ArtifactKey) -> Iterator[None]:
-        folder = self.root / key.kind
+    def _lock(self, kind: str, key: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold an artifact's lock; without waiting, yield whether it could be had."""
+        folder = self.root / kind
+        how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stream = (folder / f".{key.key}.lock").open("w")
+            stream = (folder / f".{key}.lock").open("w")
         except OSError as error:
             raise StorageError(f"{folder} must be writable: {error.strerror}") from error
         with stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+            try:
+                fcntl.flock(stream, how)
+            except BlockingIOError:
+                held = False
+            except OSError as error:
+                raise StorageError(
+                    f"{folder} must lie on a file system with locks (flock), which keep two "
+                    f"processes from building the same thing: {error.strerror}"
+                ) from error
+            else:
+                held = True
+            yield held
+
+
+def damage(stored: Stored) -> str | None:
+    """Return what is wrong with an artifact, every checksum compared, or None when it is whole."""
+    return _damage(stored.path, checksums=True)
+
+
+def _stored(path: Path) -> Stored:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    try:
+        manifest = _manifest(path)
+        created, seconds = float(manifest["created"]), float(manifest["seconds"])
+    except (ValueError, KeyError, OSError):
+        created, seconds = path.stat().st_mtime, 0.0
+    return Stored(path.parent.name, path.name, path, size, created, seconds)
+
+
+def _is_key(name: str) -> bool:
+    return len(name) == 16 and all(character in "0123456789abcdef" for character in name)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    content = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("not a mapping")
+    return content
+
+
+def _damage(path: Path, *, checksums: bool) -> str | None:
+    """Return what is wrong with a stored artifact, or None when it is whole."""
+    try:
+        files = _manifest(path)["files"]
+    except FileNotFoundError:
+        return "is not in the store"
+    except (ValueError, KeyError, OSError) as error:
+        return f"its {_MANIFEST} cannot be read ({error})"
+    for name, facts in files.items():
+        file = path / name
+        if not file.is_file() or file.stat().st_size != facts["bytes"]:
+            return f"{name} is missing or cut short"
+        if checksums and sha256(file) != facts["sha256"]:
+            return f"{name} does not have the checksum it was stored with"
+    return None
 
 
 def sha256(file: Path) -> str:

@@ -75,6 +75,15 @@ def difficulty_title(config: TrialConfig) -> str:
     return _module(config).title(config.difficulty)
 
 
+def difficulty_cost(config: TrialConfig) -> tuple[bool, bool]:
+    """Return whether a difficulty estimate starts from the teacher, and whether it is light.
+
+    A plugin says so in `USES_TEACHER` (default True) and `LIGHT` (seconds on one core; False).
+    """
+    module = _module(config)
+    return getattr(module, "USES_TEACHER", True), getattr(module, "LIGHT", False)
+
+
 def difficulty_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
     """Return the outputs behind a difficulty estimate, making them where they are not stored."""
 

@@ -11,6 +11,7 @@ import ast
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +33,10 @@ def load(package: str, name: str) -> ModuleType:
     Raises:
         ConfigError: no such plugin; names the nearest one and lists all.
     """
+    # Asked for several times a trial; the folder is read only until it has been imported.
+    known = sys.modules.get(f"{package}.{name}")
+    if known is not None and not name.startswith("_"):
+        return known
     names = available(package)
     if name not in names:
         kind = package.rpartition(".")[2]

@@ -1,4 +1,7 @@
-"""Which shared artifacts a configuration needs, in building order; each is built once.
+"""Which shared artifacts a configuration needs, and which of them need each other.
+
+Listed in an order in which they can be built one after another; those that do not need each other
+may be built at the same time, in other processes or on other machines.
 
 teacher, its outputs on train       rc_core.teacher
 pruned levels                       rc_core.stages
@@ -26,14 +29,17 @@ class Step:
     Attributes:
         key: what it is.
         title: a line for people.
-        build: builds it, or returns it where it is stored.
-        group: steps next to each other with the same group may be built side by side.
+        build: builds it, or returns it where it is stored. What it needs and does not find it
+            builds first, so building in another order is slow, not wrong.
+        needs: keys of the artifacts that it reads.
+        light: takes seconds on one core.
     """
 
     key: ArtifactKey
     title: str
     build: Callable[[], Artifact]
-    group: str | None = None
+    needs: tuple[str, ...] = ()
+    light: bool = False
 
 
 def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
@@ -42,26 +48,22 @@ def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
     The teacher is always among them: every model is compared with it.
     """
     needs = needs_of(config)
-    found = [
-        Step(
-            teacher.teacher_key(config, workspace),
-            "teacher",
-            lambda: teacher.teacher(config, workspace),
-        )
-    ]
+    dense = teacher.teacher_key(config, workspace)
+    after_dense = (dense.key,)
+    found = [Step(dense, "teacher", lambda: teacher.teacher(config, workspace))]
     if "teacher_log_probs" in needs:
         found.append(
             Step(
                 teacher.log_probs_key(config, workspace),
                 "teacher's outputs on train",
                 lambda: teacher.log_probs_artifact(config, workspace),
+                after_dense,
             )
         )
     if "difficulty" in needs:
         found += _difficulty_steps(config, workspace)
     if "expert_log_probs" in needs:
-        key, title = estimates.expert_of(config, workspace)
-        found.append(Step(key, title, lambda: estimates.build_expert(config, workspace)))
+        found.append(_expert_step(config, workspace))
     if "first_stage_log_probs" in needs:
         found.append(
             Step(
@@ -76,39 +78,59 @@ def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
                 alpha.alpha_key(config, workspace),
                 alpha.alpha_title(config),
                 lambda: alpha.alpha_artifact(config, workspace),
+                # Its trainings are trials with this loss: they read all that the loss reads.
+                tuple(step.key.key for step in found),
             )
         )
     return found
 
 
 def _difficulty_steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
-    found = []
-    for level in estimates.independent_levels(config):
-        found.append(
-            Step(
-                stages.level_key(config, workspace, level),
-                f"teacher pruned to {level:g}",
-                lambda level=level: stages.level_artifact(config, workspace, level),  # type: ignore[misc]
-                group="levels",
-            )
+    found = [
+        Step(
+            stages.level_key(config, workspace, level),
+            f"teacher pruned to {level:g}",
+            lambda level=level: stages.level_artifact(config, workspace, level),  # type: ignore[misc]
+            (teacher.teacher_key(config, workspace).key,),
         )
+        for level in estimates.independent_levels(config)
+    ]
     if config.difficulty.name != "hypothesis_only" and _can_compare(config, workspace):
         other = estimates.hypothesis_only(config)
-        found.append(
-            Step(
-                estimates.difficulty_key(other, workspace),
-                "classifier of the second text alone, to compare with",
-                lambda: estimates.difficulty_artifact(other, workspace),
-            )
-        )
-    found.append(
-        Step(
-            estimates.difficulty_key(config, workspace),
-            estimates.difficulty_title(config),
-            lambda: estimates.difficulty_artifact(config, workspace),
-        )
-    )
+        title = "classifier of the second text alone, to compare with"
+        found.append(_estimate_step(other, workspace, title))
+    found.append(_estimate_step(config, workspace, estimates.difficulty_title(config)))
     return found
+
+
+def _estimate_step(config: TrialConfig, workspace: Workspace, title: str) -> Step:
+    """Return the step of one difficulty estimate."""
+    uses_teacher, light = estimates.difficulty_cost(config)
+    levels = estimates.independent_levels(config)
+    before = [stages.level_key(config, workspace, level) for level in levels]
+    if uses_teacher:
+        before.insert(0, teacher.teacher_key(config, workspace))
+    return Step(
+        estimates.difficulty_key(config, workspace),
+        title,
+        lambda: estimates.difficulty_artifact(config, workspace),
+        tuple(key.key for key in before),
+        light,
+    )
+
+
+def _expert_step(config: TrialConfig, workspace: Workspace) -> Step:
+    """Return the step of the bias expert, which may be a difficulty estimate."""
+    key, title = estimates.expert_of(config, workspace)
+    for other in (estimates.hypothesis_only(config), config):
+        if key == estimates.difficulty_key(other, workspace):
+            return _estimate_step(other, workspace, title)
+    return Step(
+        key,
+        title,
+        lambda: estimates.build_expert(config, workspace),
+        (teacher.teacher_key(config, workspace).key,),
+    )
 
 
 def _can_compare(config: TrialConfig, workspace: Workspace) -> bool:

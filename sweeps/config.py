@@ -13,6 +13,7 @@ from rc_core.config import (
     PLUGIN_PACKAGES,
     TrainingConfig,
     TrialConfig,
+    absolute_model,
     decode,
     fingerprint,
 )
@@ -20,7 +21,7 @@ from rc_core.errors import ConfigError, ModelError, Problem, did_you_mean
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.schema import validate_section
 from rc_core.yaml_files import merge, read_yaml
-from sweeps.settings import SweepSettings, check_settings
+from sweeps.settings import SweepSettings, check_settings, decode_settings
 from sweeps.space import Point, Space, parse_space
 
 _SEED = "training.seed"
@@ -42,6 +43,7 @@ class SweepConfig:
         Raises:
             ConfigError: all problems that can be found at once.
         """
+        raw = _absolute_models(raw)
         known = [*_TRIAL_KEYS, "space", *SweepSettings.model_fields]
         problems = [
             Problem(str(key), f"unknown key: {did_you_mean(str(key), known)}")
@@ -49,14 +51,11 @@ class SweepConfig:
             if key not in known
         ]
         self.raw = {key: value for key, value in raw.items() if key in known}
-        self.settings = SweepSettings()
         self.space = Space((), lambda key: None)
         self.base: dict[str, Any] = {}
-        try:
-            given = {k: v for k, v in raw.items() if k in SweepSettings.model_fields}
-            self.settings = validate_section(SweepSettings, given)
-        except ConfigError as error:
-            problems.extend(error.problems)
+        given = {k: v for k, v in raw.items() if k in SweepSettings.model_fields}
+        self.settings, found = decode_settings(given)
+        problems.extend(found)
         self.base = _base_values({k: raw[k] for k in _TRIAL_KEYS if k in raw})
         space_problems: list[Problem] = []
         try:
@@ -75,8 +74,21 @@ class SweepConfig:
             self._fit_trials(trials_given)
         # Written out, so that a later version's defaults cannot change a sweep that is resumed.
         training = validate_section(TrainingConfig, self.base["training"], "training")
+        self._check_rungs(training.rungs)
         task = next(self._any()).task
         self.base |= {"task": task.as_dict(), "training": training.as_dict()}
+
+    def _check_rungs(self, rungs: int) -> None:
+        """Check that the scheduler decides at some rung. Raises ConfigError."""
+        grace = getattr(self.settings.scheduler, "grace", None)
+        if grace is not None and rungs <= grace:
+            raise ConfigError(
+                Problem(
+                    "training.rungs",
+                    f"must be more than scheduler.grace ({grace}), as the last rung is the end of "
+                    f"training, but is {rungs}; raise it, or use scheduler.name: none",
+                )
+            )
 
     def trial(self, point: Mapping[str, Any]) -> TrialConfig:
         """Return the configuration of one point. Raises ConfigError where it is invalid."""
@@ -273,6 +285,19 @@ def _find_facts(model: str, where: str, facts: dict[str, ModelFacts | None]) -> 
         facts[model] = model_facts(model)
     except ModelError as error:
         yield from (Problem(where, problem.message) for problem in error.problems)
+
+
+def _absolute_models(raw: Any, *, named: bool = False) -> Any:
+    """Give folders of models, wherever they are named, their full paths (see `absolute_model`)."""
+    if isinstance(raw, Mapping):
+        # In `search.points` and `space` the key is dotted: compression.model.
+        return {
+            key: _absolute_models(each, named=named or str(key).rpartition(".")[2] == "model")
+            for key, each in raw.items()
+        }
+    if isinstance(raw, list | tuple):
+        return [_absolute_models(each, named=named) for each in raw]
+    return absolute_model(raw) if named and isinstance(raw, str) else raw
 
 
 def _base_values(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from pathlib import Path
 
+import torch
 from omegaconf import OmegaConf
 
 from rc_core.config import TrialConfig
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.record import TrialRecord, read_records
+from rc_core.throughput import stored_measurements
 from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
 from sweeps.folder import storage_root
+from sweeps.shares import numbers, packing_line
 
 # Training costs about 6 FLOP per weight and token (2 forward, 4 backward); evaluation is left out.
 _FLOP_PER_WEIGHT_AND_TOKEN = 6
@@ -30,7 +34,6 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: Path | No
     num_trials = max(search.trials, first)
     weights = 4 * facts.num_parameters
     resolved = OmegaConf.to_yaml(OmegaConf.create(sweep.as_dict()), sort_keys=False).rstrip()
-    resources = sweep.settings.resources
     lines = [
         "# resolved configuration",
         resolved,
@@ -39,7 +42,7 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: Path | No
         f"sweep:      {root / (name or stem + '-<n>')}",
         f"trials:     {num_trials}: {first} first points (dense reference, each compression with "
         f"vanilla, search.points), then {search.name}",
-        f"each holds: {resources.cpu:g} CPU, {resources.gpu:g} GPU",
+        _holds_line(sweep, root),
         *_artifact_lines(sweep, root),
         # A checkpoint (weights and two moments) exists only while a trial runs.
         f"disk:       about {num_trials * weights / 1e9:.1f} GB for {num_trials} models, and "
@@ -49,12 +52,27 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: Path | No
     return "\n".join(lines)
 
 
+def _holds_line(sweep: SweepConfig, root: Path) -> str:
+    resources = sweep.settings.resources
+    if not resources.auto:
+        return f"each holds: {resources.cpu:g} CPU, {resources.gpu:g} GPU"
+    # Of this machine, whole; a cluster's nodes are asked only when it is launched there.
+    cuda = resources.device == "auto" and torch.cuda.is_available()
+    workspace = Workspace(root / "artifacts", device="cuda" if cuda else "cpu")
+    gpus, cores = torch.cuda.device_count() if cuda else 0, os.cpu_count() or 1
+    found = stored_measurements(sweep.reference(), workspace, cores)
+    if found is None:
+        return "each holds: auto: to be measured at the start (about a minute)"
+    return f"each holds: auto: {packing_line(found, numbers(found, resources, cores, gpus))}"
+
+
 def _artifact_lines(sweep: SweepConfig, root: Path) -> list[str]:
     from rc_core.preparation import steps
 
-    workspace = Workspace(
-        root / "artifacts", device=None if sweep.settings.resources.gpu else "cpu"
-    )
+    device = sweep.settings.resources.torch_device
+    if device == "cuda" and not torch.cuda.is_available():
+        return ["artifacts:  their keys name the GPU's results, and torch sees no GPU here"]
+    workspace = Workspace(root / "artifacts", device=device)
     seen: dict[str, str] = {}
     for config in (sweep.reference(), *sweep.structures()):
         if not workspace.knows_precision(config):

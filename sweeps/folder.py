@@ -1,7 +1,7 @@
 """A sweep's folder: paths, names, the lock, and the attempt number that fences off old workers.
 
     <storage>/mlflow.db  artifacts/
-    <storage>/<sweep>/sweep.yaml  attempt.json  study.db  outbox.jsonl  front.json  front.png
+    <storage>/<sweep>/sweep.yaml  attempt.json  study.journal  outbox.jsonl  front.json  front.png
     <storage>/<sweep>/trials/<id>/...
 
 No torch, Ray or MLflow here: the quick commands use this.
@@ -69,7 +69,7 @@ class SweepFolder:
 
     @property
     def study(self) -> Path:
-        return self.path / "study.db"
+        return self.path / "study.journal"
 
     @property
     def outbox(self) -> Path:
@@ -86,6 +86,11 @@ class SweepFolder:
     @property
     def test(self) -> Path:
         return self.path / "test.json"
+
+    @property
+    def clusters(self) -> Path:
+        """Which samples of the dev roles hang together; see sweeps/answers.py."""
+        return self.path / "clusters.json"
 
     @classmethod
     def create(cls, storage: Path, name: str | None, stem: str) -> SweepFolder:

@@ -17,6 +17,8 @@ from sweeps.assignments import Assignments
 from sweeps.events import SweepEvents
 from sweeps.progress import Progress
 
+_LOST = "its worker process died, and so did those that went on with it (killed, or out of memory)"
+
 
 class AssignmentSearcher(Searcher):
     """Hands `Assignments` to Ray as trial configs, and closes each trial when it ends."""
@@ -32,6 +34,7 @@ class AssignmentSearcher(Searcher):
         self._assignments = assignments
         self._common = dict(common)
         self._ours: dict[str, str] = {}
+        self.exhausted = False
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -42,6 +45,7 @@ class AssignmentSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         assignment = self._assignments.next()
         if assignment is None:
+            self.exhausted = True
             return Searcher.FINISHED
         self._ours[trial_id] = assignment.trial_id
         return {
@@ -53,9 +57,9 @@ class AssignmentSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        del result
-        # A worker that raised has written its reason; one that was killed could not.
-        reason = "its worker process died (killed, or out of memory)" if error else None
+        # A worker that raised has written its reason, if it could; one that was killed could not.
+        reason = _LOST if error else (result or {}).get("error")
+        self._assignments.usage.ended(self._ours[trial_id])
         self._assignments.close(self._ours[trial_id], error=reason)
 
     def save(self, checkpoint_path: str) -> None:
@@ -83,6 +87,7 @@ class DriverCallback(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         del iteration, trials, info
+        self._assignments.usage.started(trial.config["trial_id"])
         self._events.trial_assigned(trial.config["trial_id"], trial.config["config"])
         self._progress.trial_started(trial.config["trial_id"], trial.config["config"])
 
@@ -94,17 +99,22 @@ class DriverCallback(Callback):
             self._events.rung(trial.config["trial_id"], result)
             self._progress.trial_advanced(trial.config["trial_id"], result)
 
+    def paused(self, trial_id: str) -> None:
+        """Take in that a trial gives its resources back until it is promoted."""
+        self._assignments.usage.ended(trial_id)
+        self._progress.trial_paused(trial_id)
+
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         del iteration, trials, info
-        self._close(trial, None)
+        self._close(trial, (trial.last_result or {}).get("error"))
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         del iteration, trials, info
-        self._close(trial, "its worker process died (killed, or out of memory)")
+        self._close(trial, _LOST)
 
     def _close(self, trial: Trial, error: str | None) -> None:
         record = self._assignments.close(trial.config["trial_id"], error=error)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny, model_validator
 
 from rc_core import plugins
 from rc_core.errors import ConfigError, Problem, did_you_mean
-from rc_core.schema import Section
+from rc_core.schema import Section, validate_section
 from sweeps.constraints import parse as parse_constraint
 from sweeps.objectives import check_objective
 
 Direction = Literal["max", "min"]
+_SCHEDULERS = "sweeps.schedulers"
 
 
 class SearchConfig(Section):
@@ -24,28 +25,49 @@ class SearchConfig(Section):
         trials: how many trials the sweep has in all, reference points included.
         seed: of the sampler.
         points: points to try first, after the dense reference; keys as in `space`.
+        warm_start: names of earlier sweeps beside this one; the sampler is told of their finished
+            trials whose points lie in the space. They count neither as trials nor for the front.
     """
 
     name: str = "tpe"
     trials: Annotated[int, Field(ge=1)] = 12
     seed: Annotated[int, Field(ge=0)] = 0
     points: tuple[dict[str, Any], ...] = ()
+    warm_start: tuple[str, ...] = ()
 
 
 class SchedulerConfig(Section):
-    """Which trials are stopped early: a file in sweeps/schedulers."""
+    """Which trials are stopped early: a file in sweeps/schedulers, whose `Config` adds its keys."""
 
     name: str = "none"
+
+
+class StallConfig(Section):
+    """A sweep that no longer finds anything.
+
+    Attributes:
+        trials: how many trials that ended are looked back on.
+        gain: share of the front's hypervolume; what these trials added to it was less.
+    """
+
+    trials: Annotated[int, Field(ge=1)]
+    gain: Annotated[float, Field(gt=0, lt=1)] = 0.001
 
 
 class BudgetConfig(Section):
     """Limits of a sweep besides `search.trials`; the first one reached ends it.
 
+    After it no trial starts and none that is paused goes on; those that run end in their own time.
+
     Attributes:
-        hours: wall-clock time after which no new trial starts.
+        hours: wall-clock time of all drivers of the sweep, idle time between them not counted.
+        accelerator_hours: GPU time: what each trial held of a GPU, times how long.
+        stall: the hypervolume has stopped growing.
     """
 
     hours: Annotated[float, Field(gt=0)] | None = None
+    accelerator_hours: Annotated[float, Field(gt=0)] | None = None
+    stall: StallConfig | None = None
 
 
 class ResourcesConfig(Section):
@@ -54,10 +76,35 @@ class ResourcesConfig(Section):
     Attributes:
         cpu: cores; torch's threads are limited to them.
         gpu: GPUs; a fraction packs several trials on one. A trial uses at most one.
+        device: what a trial computes on: `auto` is the GPU that it holds, else the CPU. `cpu`
+            leaves a held GPU alone, to try out how trials are placed.
+        auto: cpu and gpu are measured at the start: as many trials at once as get through the most
+            samples. `resources: auto` is short for it; numbers take its place.
+        retries: how often a trial whose worker was lost (with its node, or killed) goes on from
+            its last rung on another. A trial that fails by itself is not run again.
     """
 
     cpu: Annotated[float, Field(gt=0)] = 1
     gpu: Annotated[float, Field(ge=0, le=1)] = 0
+    device: Literal["auto", "cpu"] = "auto"
+    auto: bool = False
+    retries: Annotated[int, Field(ge=0)] = 2
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, values: Any) -> Any:
+        return {"auto": True} if values == "auto" else values
+
+    @model_validator(mode="after")
+    def _numbers_or_auto(self) -> ResourcesConfig:
+        if self.auto and (self.cpu, self.gpu) != (1, 0):
+            raise ValueError("must have cpu and gpu as numbers, or auto, not both")
+        return self
+
+    @property
+    def torch_device(self) -> str:
+        """Return what trials compute on, as torch names it."""
+        return "cuda" if self.gpu > 0 and self.device == "auto" else "cpu"
 
 
 class ConfirmConfig(Section):
@@ -94,7 +141,7 @@ class SweepSettings(Section):
     objectives: dict[str, Direction] = Field(default_factory=_default_objectives)
     constraints: tuple[str, ...] = ()
     search: SearchConfig = SearchConfig()
-    scheduler: SchedulerConfig = SchedulerConfig()
+    scheduler: SerializeAsAny[SchedulerConfig] = SchedulerConfig()
     budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -102,6 +149,39 @@ class SweepSettings(Section):
     design: Literal["search", "fixed"] = "search"
     health_gate: Literal["stop", "warn"] = "stop"
     storage: str | None = None
+
+
+def decode_settings(raw: Mapping[str, Any]) -> tuple[SweepSettings, list[Problem]]:
+    """Validate the sections one by one; what is wrong is left at its default and reported."""
+    settings, problems = SweepSettings(), []
+    try:
+        others = {key: value for key, value in raw.items() if key != "scheduler"}
+        settings = validate_section(SweepSettings, others)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    try:
+        scheduler = _decode_scheduler(raw.get("scheduler", {}))
+        settings = settings.model_copy(update={"scheduler": scheduler})
+    except ConfigError as error:
+        problems.extend(error.problems)
+    return settings, problems
+
+
+def _decode_scheduler(raw: Any) -> SchedulerConfig:
+    """Validate the scheduler's section with its own `Config`."""
+    if not isinstance(raw, Mapping):
+        raise ConfigError(Problem("scheduler", f"must be a mapping, but got {raw!r}"))
+    name = raw.get("name", "none")
+    names = plugins.available(_SCHEDULERS)
+    if name not in names:
+        raise ConfigError(
+            Problem(
+                "scheduler.name", f"unknown scheduler '{name}': {did_you_mean(str(name), names)}"
+            )
+        )
+    module = plugins.load(_SCHEDULERS, name)
+    found: SchedulerConfig = validate_section(module.Config, {"name": name, **raw}, "scheduler")
+    return found
 
 
 def check_settings(settings: SweepSettings) -> Iterator[Problem]:
@@ -126,8 +206,23 @@ def check_settings(settings: SweepSettings) -> Iterator[Problem]:
                 yield Problem("constraints", f"'{text}': {reason}")
     if settings.search.name == "race" and settings.confirm.sweep is None:
         yield Problem("search.name", "race gives more seeds to a sweep: use rc-sweep confirm SWEEP")
-    for key, package in (("search", "sweeps.search"), ("scheduler", "sweeps.schedulers")):
-        name = getattr(settings, key).name
-        names = plugins.available(package)
-        if name not in names:
-            yield Problem(f"{key}.name", f"unknown {key} '{name}': {did_you_mean(name, names)}")
+    name = settings.search.name
+    names = plugins.available("sweeps.search")
+    if name not in names:
+        yield Problem("search.name", f"unknown search '{name}': {did_you_mean(name, names)}")
+    scheduler = settings.scheduler
+    if scheduler.name != "none":
+        module = plugins.load(_SCHEDULERS, scheduler.name)
+        yield from module.problems(scheduler, settings.objectives)
+        if settings.design == "fixed":
+            yield Problem(
+                "scheduler.name",
+                f"must be none in a fixed design, which runs every row to its end, but is "
+                f"{scheduler.name}",
+            )
+    gpus = settings.resources.gpu > 0 or settings.resources.auto
+    if settings.budget.accelerator_hours is not None and not gpus:
+        yield Problem(
+            "budget.accelerator_hours",
+            "counts GPU time, but resources.gpu is 0: it would never be reached; use budget.hours",
+        )

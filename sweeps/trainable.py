@@ -6,28 +6,52 @@ so torch and transformers are imported, and data tokenised, once per actor.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Generator
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
-from rc_core.config import decode
+from rc_core.config import TrialConfig, decode
+from rc_core.errors import InputError, RobustCompressionError
 from rc_core.record import RungRecord, TrialRecord
-from rc_core.trial import trial_steps
+from rc_core.trial import trial_name, trial_steps
 from rc_core.workspace import Workspace
 from sweeps.folder import SweepFolder
+from sweeps.shares import memory_fraction
 
 _WORKSPACES: dict[str, Workspace] = {}
 
 
-def workspace(artifacts: str, device: str | None = None) -> Workspace:
-    """Return this process's workspace over an artifact store."""
-    return _WORKSPACES.setdefault(f"{artifacts}|{device}", Workspace(artifacts, device=device))
+def workspace(artifacts: str, device: str) -> Workspace:
+    """Return this process's workspace over an artifact store.
+
+    Raises:
+        InputError: the device is CUDA's and torch sees none in this process.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "resources.gpu needs a CUDA device that torch can use on every node with GPUs, but "
+            f"torch {torch.__version__} sees none here (CUDA_VISIBLE_DEVICES="
+            f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); install torch's CUDA build, or "
+            "set resources.gpu=0"
+        )
+    if artifacts not in _WORKSPACES:
+        _WORKSPACES[artifacts] = Workspace(artifacts, device=device)
+    found = _WORKSPACES[artifacts]
+    if found.device.type != device:
+        found = _WORKSPACES[artifacts] = Workspace(artifacts, device=device)
+    return found
 
 
 class TrialTrainable(tune.Trainable):
-    """Runs the trial that its config names: trial_id, config, sweep, attempt, threads, gpu."""
+    """Runs the trial that its config names.
+
+    Its keys: trial_id, config, sweep, attempt, threads, gpu, device.
+    """
 
     def setup(self, config: dict[str, Any]) -> None:
         self._begin(config)
@@ -37,13 +61,22 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Advance to the next rung; the last step returns the full evaluation."""
+        """Advance to the next rung; the last step returns the full evaluation.
+
+        A trial that fails returns why instead of raising (its record says so too): what Ray counts
+        as a failure, and runs again elsewhere, is a worker that was lost.
+        """
         try:
             rung = next(self._steps)
         except StopIteration as end:
             record: TrialRecord = end.value
             return {**record.metrics, "trial": record.id, "done": True}
-        return {**rung.metrics, "trial": self._trial_id, "progress": rung.progress}
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            return {"trial": self._trial_id, "error": reason, "done": True}
+        # Ray's own count of iterations starts anew with every driver.
+        shown = {"progress": rung.progress, "steps": rung.step}
+        return {**rung.metrics, "trial": self._trial_id, **shown}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         # The trial's own folder holds its checkpoint; Ray has nothing to carry.
@@ -57,14 +90,34 @@ class TrialTrainable(tune.Trainable):
         self._steps.close()
 
     def _begin(self, config: dict[str, Any]) -> None:
-        torch.set_num_threads(config["threads"])
-        folder = SweepFolder(config["sweep"])
         self._trial_id: str = config["trial_id"]
-        device = None if config["gpu"] else "cpu"
-        self._steps: Generator[RungRecord, None, TrialRecord] = trial_steps(
-            decode(config["config"]),
-            workspace(str(folder.artifacts), device),
-            folder.trial(self._trial_id),
-            trial_id=self._trial_id,
-            attempt=config["attempt"],
+        trial = decode(config["config"])
+        self._steps: Generator[RungRecord, None, TrialRecord] = _steps(trial, config)
+
+
+def _steps(trial: TrialConfig, config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
+    """Run a trial in this process; nothing happens before the first rung is asked for."""
+    trial_id, attempt, device = config["trial_id"], config["attempt"], config["device"]
+    torch.set_num_threads(config["threads"])
+    sweep = SweepFolder(config["sweep"])
+    folder = sweep.trial(trial_id)
+    try:
+        space = workspace(str(sweep.artifacts), device)
+        if device == "cuda" and config["gpu"] < 1:
+            total = torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(memory_fraction(config["gpu"], total))
+    except RobustCompressionError as error:
+        record = TrialRecord(
+            id=trial_id,
+            status="running",
+            name=trial_name(trial),
+            config=config["config"],
+            fingerprint=trial.fingerprint(),
+            attempt=attempt,
+            started=time.time(),
         )
+        folder.commit(record.sealed("failed", str(error)))
+        raise
+    context = ray.get_runtime_context()
+    space.place = {"node": context.get_node_id()[:12], "gpus": context.get_accelerator_ids()["GPU"]}
+    return (yield from trial_steps(trial, space, folder, trial_id=trial_id, attempt=attempt))

@@ -92,7 +92,11 @@ class Outputs:
 
 
 class DifficultyModule(Protocol):
-    """What a file in rc_core/difficulty has to define besides its `Config`."""
+    """What a file in rc_core/difficulty has to define besides its `Config`.
+
+    It may also say `USES_TEACHER = False` (it prunes no levels) and `LIGHT = True` (it takes
+    seconds on one core), so that it is built beside others.
+    """
 
     def outputs(self, config: object, context: DifficultyContext) -> Outputs:
         """Train what has to be trained and return what it says of train and id_dev."""

@@ -19,6 +19,9 @@ from rc_core.difficulty._base import DifficultyContext, Outputs, error_probabili
 from rc_core.difficulty._text import cross_fitted
 from rc_core.errors import DifficultyError
 
+# For the order of building: a linear classifier on words, fitted without any encoder.
+USES_TEACHER, LIGHT = False, True
+
 
 class Config(PluginConfig):
     """How often the classifier is fitted.

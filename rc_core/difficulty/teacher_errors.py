@@ -17,6 +17,9 @@ from rc_core.config import PluginConfig
 from rc_core.difficulty._base import DifficultyContext, Outputs, error_probability
 from rc_core.difficulty._text import folds
 
+# For the order of building: dense models of its own, on parts of train.
+USES_TEACHER = False
+
 
 class Config(PluginConfig):
     """How often the dense model is trained.

@@ -1,1 +1,1 @@
-"""Schedulers, which stop trials early. One file is one: `build(objectives, seed)`."""
+"""Schedulers, which stop trials early. One file is one; see _base.py for the contract."""

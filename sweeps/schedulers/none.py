@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from rc_core.errors import Problem
+from sweeps.rungs import RungRule
+from sweeps.settings import SchedulerConfig
 
 
-def build(objectives: Mapping[str, str], seed: int) -> TrialScheduler:
-    """Return Ray's first-in-first-out scheduler."""
-    del objectives, seed
-    return FIFOScheduler()
+class Config(SchedulerConfig):
+    """Nothing to set."""
+
+
+def problems(config: Config, objectives: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what is wrong: never anything."""
+    del config, objectives
+    yield from ()
+
+
+def build(config: Config, objectives: Mapping[str, str]) -> RungRule | None:
+    """Return no rule."""
+    del config, objectives
+    return None

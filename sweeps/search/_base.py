@@ -26,6 +26,23 @@ class Outcome:
     rungs: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Known:
+    """A finished trial of an earlier sweep, for the search (`search.warm_start`).
+
+    Attributes:
+        source: `<sweep>/<trial id>`.
+        point: its place in this sweep's space.
+        values: objective -> value.
+        violations: constraint -> violation; feasible where <= 0.
+    """
+
+    source: str
+    point: Point
+    values: Mapping[str, float]
+    violations: Mapping[str, float]
+
+
 class Proposals(Protocol):
     """Where points come from.
 
@@ -48,6 +65,10 @@ class Proposals(Protocol):
 
     def discard(self, trial_id: str) -> None:
         """Take back a proposal that will not be run (it was tried before)."""
+        ...
+
+    def know(self, known: Known) -> None:
+        """Take in an earlier sweep's trial. Knowing the same trial again changes nothing."""
         ...
 
     def unfinished(self) -> dict[str, Point]:

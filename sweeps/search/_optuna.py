@@ -1,4 +1,4 @@
-"""Proposals from an Optuna study, kept durably in SQLite; the driver's process is its only writer.
+"""Proposals from an Optuna study, kept durably in a file; the driver's process is its only writer.
 
 Endings: finished -> COMPLETE; stopped -> PRUNED, with its rung values as attributes (a pruned
 trial may carry no values in a multi-objective study); failed or NaN -> FAIL.
@@ -9,21 +9,29 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from sweeps.config import SweepConfig
-from sweeps.search._base import Outcome
+from sweeps.search._base import Known, Outcome
+from sweeps.search._storage import study_storage
 from sweeps.space import Parameter, Point
 
 _ID = "rc.trial_id"
+_WARM = "rc.warm_start"
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 _logger = logging.getLogger(__name__)
@@ -34,19 +42,22 @@ class StudyProposals:
 
     exhaustive = False
     choose = None
+    # What a sampler's own trials carry and it looks for, put on earlier sweeps' trials too.
+    _attributes_of_known: ClassVar[Mapping[str, Any]] = {}
 
-    def __init__(self, sweep: SweepConfig, study_file: Path, sampler: BaseSampler) -> None:
+    def __init__(self, sweep: SweepConfig, study_file: Path | None, sampler: BaseSampler) -> None:
         """Store what is given.
 
         Args:
             sweep: its space and objectives.
-            study_file: SQLite file, made where there is none; optuna-dashboard can read it live.
+            study_file: its journal, made where there is none; optuna-dashboard can read it live.
+                None: the study is kept in memory only (simulations).
             sampler: any Optuna sampler.
         """
         self._space = sweep.space
         self._objectives = dict(sweep.settings.objectives)
         self._study = optuna.create_study(
-            storage=f"sqlite:///{study_file}",
+            storage=None if study_file is None else study_storage(study_file),
             study_name="sweep",
             sampler=sampler,
             directions=[_DIRECTIONS[direction] for direction in self._objectives.values()],
@@ -56,70 +67,128 @@ class StudyProposals:
             # Marked experimental since Optuna 3.2.
             warnings.simplefilter("ignore", ExperimentalWarning)
             self._study.set_metric_names(list(self._objectives))
-        self._numbers: dict[str, int] = {}
-        if self._study.get_trials(deepcopy=False):
+        # Study trials that were asked for and not told of yet.
+        self._open: dict[str, Trial] = {}
+        self._warm: set[str] = set()
+        known = self._study.get_trials(deepcopy=False)
+        if known:
             # A resumed sampler with its first seed would propose its first points again.
             sampler.reseed_rng()
-        for trial in self._study.get_trials(deepcopy=False):
-            if _ID in trial.user_attrs:
-                self._numbers[trial.user_attrs[_ID]] = trial.number
+        for trial in known:
+            if _WARM in trial.user_attrs:
+                self._warm.add(trial.user_attrs[_WARM])
             elif not trial.state.is_finished():
-                self._study.tell(trial.number, state=TrialState.FAIL)
+                if _ID in trial.user_attrs:
+                    self._open[trial.user_attrs[_ID]] = Trial(self._study, trial._trial_id)
+                else:
+                    self._study.tell(trial.number, state=TrialState.FAIL)
 
     def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
         """Ask the sampler, or enter the given point; one outside the space is not entered."""
         if point is not None:
-            if not self._space.contains(point):
-                return point
-            self._study.enqueue_trial(point)
+            if self._space.contains(point):
+                self._enter(trial_id, point)
+            return point
         trial = self._study.ask()
-        found = self._space.sample(lambda parameter: _suggest(trial, parameter))
+        found = self._drawn(trial)
         # Last: a trial without our id was cut short while it was drawn; it is not handed out.
         trial.set_user_attr(_ID, trial_id)
-        self._numbers[trial_id] = trial.number
+        self._open[trial_id] = trial
         return found
 
+    def _enter(self, trial_id: str, point: Point) -> None:
+        """Put a point that is given into the study, in one transaction."""
+        entered = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(point),
+            distributions=self._distributions(point),
+            user_attrs={_ID: trial_id},
+        )
+        study = self._study
+        number = study._storage.create_new_trial(study._study_id, template_trial=entered)
+        self._open[trial_id] = Trial(study, number)
+
     def tell(self, trial_id: str, outcome: Outcome) -> None:
-        number = self._numbers.get(trial_id)
-        if number is None or self._state(number).is_finished():
+        trial = self._open.pop(trial_id, None)
+        if trial is None:
             return
-        trial = Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
         for name, value in outcome.violations.items():
             if math.isfinite(value):
                 trial.set_constraint(name, value)
         if outcome.status == "stopped":
             trial.set_user_attr("rungs", dict(outcome.rungs))
-            self._study.tell(number, state=TrialState.PRUNED)
+            self._study.tell(trial, state=TrialState.PRUNED)
             return
         values = [outcome.values.get(name, math.nan) for name in self._objectives]
-        if outcome.status == "finished" and all(math.isfinite(value) for value in values):
-            self._study.tell(number, values)
+        # A constraint that cannot be checked keeps a trial off the front, so it is no success.
+        measured = all(map(math.isfinite, [*values, *outcome.violations.values()]))
+        if outcome.status == "finished" and measured:
+            self._study.tell(trial, values)
         else:
-            self._study.tell(number, state=TrialState.FAIL)
+            self._study.tell(trial, state=TrialState.FAIL)
 
     def discard(self, trial_id: str) -> None:
         """Take back a proposal that is not run (a duplicate): its trial ends as FAIL."""
-        number = self._numbers.pop(trial_id, None)
-        if number is None:
-            return
-        self._study.tell(number, state=TrialState.FAIL)
+        trial = self._open.pop(trial_id, None)
+        if trial is not None:
+            self._study.tell(trial, state=TrialState.FAIL)
 
     def unfinished(self) -> dict[str, Point]:
-        return {
-            trial.user_attrs[_ID]: dict(trial.params)
-            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            if _ID in trial.user_attrs
-        }
+        return {trial_id: self._decoded(trial.params) for trial_id, trial in self._open.items()}
+
+    def know(self, known: Known) -> None:
+        """Enter an earlier sweep's trial as a finished one; the same only once."""
+        if known.source in self._warm:
+            return
+        self._warm.add(known.source)
+        point = self._encoded(known.point)
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE,
+                params=point,
+                distributions=self._distributions(point),
+                values=[known.values[name] for name in self._objectives],
+                constraints=dict(known.violations),
+                user_attrs={_WARM: known.source},
+                system_attrs=dict(self._attributes_of_known),
+            )
+        )
 
     def states(self) -> Sequence[str]:
         """Return the name of every study trial's state, in order."""
         return [trial.state.name for trial in self._study.get_trials(deepcopy=False)]
 
-    def _state(self, number: int) -> TrialState:
-        return self._study.get_trials(deepcopy=False)[number].state
+    def trials(self) -> Sequence[FrozenTrial]:
+        """Return the study's trials, in order."""
+        return self._study.get_trials(deepcopy=False)
+
+    def _distributions(self, keys: Container[str]) -> dict[str, BaseDistribution]:
+        return {p.key: distribution(p) for p in self._space.parameters if p.key in keys}
+
+    def _drawn(self, trial: Trial) -> Point:
+        """Draw a new trial's point: by default parameter by parameter, the active ones only."""
+        return self._space.sample(lambda parameter: suggest(trial, parameter))
+
+    def _encoded(self, point: Point) -> dict[str, Any]:
+        """Return what the study knows a point by."""
+        return dict(point)
+
+    def _decoded(self, params: dict[str, Any]) -> Point:
+        """Return the point that the study's parameters stand for."""
+        return dict(params)
 
 
-def _suggest(trial: Trial, parameter: Parameter) -> Any:
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """Return Optuna's word for a parameter's values."""
+    if parameter.kind == "choice":
+        return CategoricalDistribution(parameter.values)
+    if parameter.kind == "int":
+        return IntDistribution(parameter.low, parameter.high)
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.kind == "log_uniform")
+
+
+def suggest(trial: Trial, parameter: Parameter) -> Any:
+    """Draw one parameter of a trial."""
     if parameter.kind == "choice":
         return trial.suggest_categorical(parameter.key, parameter.values)
     if parameter.kind == "int":

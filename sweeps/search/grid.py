@@ -16,7 +16,7 @@ class GridProposals(StudyProposals):
 
     exhaustive = True
 
-    def __init__(self, sweep: SweepConfig, study_file: Path) -> None:
+    def __init__(self, sweep: SweepConfig, study_file: Path | None) -> None:
         super().__init__(sweep, study_file, RandomSampler(seed=0))
         self._points = sweep.space.grid()
 
@@ -28,6 +28,6 @@ class GridProposals(StudyProposals):
         return None if point is None else super().propose(trial_id, point)
 
 
-def proposals(sweep: SweepConfig, study_file: Path) -> GridProposals:
+def proposals(sweep: SweepConfig, study_file: Path | None) -> GridProposals:
     """Return proposals that enumerate the grid."""
     return GridProposals(sweep, study_file)

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 from optuna.samplers import RandomSampler
 
 from sweeps.config import SweepConfig
 from sweeps.search._optuna import StudyProposals
+from sweeps.space import Point
 
 
-def proposals(sweep: SweepConfig, study_file: Path) -> StudyProposals:
+class RandomProposals(StudyProposals):
+    """Draws by itself: the study is told of the whole point at once, which is much faster."""
+
+    def __init__(self, sweep: SweepConfig, study_file: Path | None) -> None:
+        seed = sweep.settings.search.seed
+        super().__init__(sweep, study_file, RandomSampler(seed=seed))
+        # A resumed sweep goes on with other points than it began with.
+        self._rng = Random(f"{seed}/{len(self.trials())}")
+
+    def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
+        return super().propose(trial_id, self._space.draw(self._rng) if point is None else point)
+
+
+def proposals(sweep: SweepConfig, study_file: Path | None) -> RandomProposals:
     """Return proposals drawn uniformly (log-uniformly where the space says so)."""
-    return StudyProposals(sweep, study_file, RandomSampler(seed=sweep.settings.search.seed))
+    return RandomProposals(sweep, study_file)

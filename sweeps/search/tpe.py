@@ -12,7 +12,7 @@ from sweeps.config import SweepConfig
 from sweeps.search._optuna import StudyProposals
 
 
-def proposals(sweep: SweepConfig, study_file: Path) -> StudyProposals:
+def proposals(sweep: SweepConfig, study_file: Path | None) -> StudyProposals:
     """Return proposals of a TPE that models joint parameters, by group of the conditional space.
 
     A third of the trials (4 to 10) is drawn at random before the model is used.

@@ -55,7 +55,10 @@ def test_independent_levels_are_artifacts_that_may_be_built_side_by_side(
     wanted = config(difficulty=BASE["difficulty"] | {"mode": "independent"})
     found = steps(wanted, workspace)
     assert [step.key.kind for step in found].count("pruned_level") == 2
-    assert {step.group for step in found if step.key.kind == "pruned_level"} == {"levels"}
+    dense = next(step.key.key for step in found if step.key.kind == "teacher")
+    levels = [step for step in found if step.key.kind == "pruned_level"]
+    assert [step.needs for step in levels] == [(dense,), (dense,)]
+    assert found[-1].needs == (dense, *(step.key.key for step in levels))
     for step in found:
         step.build()
     stacked = load_outputs(difficulty_artifact(wanted, workspace)).log_probs["train"]

@@ -88,6 +88,20 @@ def test_endings_reach_the_study(tmp_path: Path) -> None:
     assert records[proposed[3].trial_id].status == "stopped"
 
 
+def test_a_trial_whose_worker_could_not_write_a_record_is_not_forgotten(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s")
+    given = [driver.assignments.next() for _ in range(3)]
+    lost = given[2]
+    assert lost is not None
+    assert driver.assignments.close(lost.trial_id) is None, "nothing says that it ended"
+    driver.assignments.close(lost.trial_id, error="killed")
+    record = driver.folder.trial(lost.trial_id).read()
+    assert record is not None and (record.status, record.error) == ("failed", "killed")
+    assert record.fingerprint == lost.config.fingerprint() and record.attempt == 1
+    assert driver.proposals.states() == ["FAIL"]
+    assert driver.ended == [lost.trial_id]
+
+
 def test_closing_twice_changes_nothing(tmp_path: Path) -> None:
     driver = Driver(tmp_path / "s")
     given = driver.assignments.next()

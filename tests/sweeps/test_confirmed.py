@@ -10,6 +10,7 @@ import pytest
 from rc_core.config import seedless
 from rc_core.errors import ConfigError, StorageError
 from rc_core.record import TrialRecord
+from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.confirm import FIRST_SEED, confirmation
 from sweeps.confirmed import ID_KEY, OOD_KEY, confirmed, optimism
@@ -84,6 +85,13 @@ def test_rows_are_the_searched_configurations_with_new_seeds_and_the_old_teacher
     assert not any(trial.is_reference() for trial in trials)
 
 
+def test_new_seeds_of_a_sweep_that_stopped_early_are_trained_to_their_end(sweep: Sweep) -> None:
+    stopping = {"scheduler": {"name": "pareto_asha", "eta": 2}, "training": {"rungs": 4}}
+    sweep.folder.write_config(SweepConfig(merge(VALUES, stopping)).as_dict())
+    settings = confirmation(Sweep(sweep.folder), seeds=2).settings
+    assert (settings.scheduler.name, settings.design) == ("none", "fixed")
+
+
 def test_whole_gives_the_teacher_the_new_seeds_too(sweep: Sweep) -> None:
     config = confirmation(sweep, seeds=2, whole=True)
     for point in config.first_trials().values():
@@ -150,8 +158,9 @@ def test_texts_say_what_the_seeds_show(sweep: Sweep) -> None:
     )
     assert found is not None
     text = confirmed_table(found)
-    assert "4 trainings instead of 12" in text and "that much was luck" in text
-    assert "dense reference" in text and "on the front" in text
+    assert "4 trainings instead of 12" in text and "not shown" in text
+    assert "luck: the search's front (1 configurations) had +3.0 \u00b1" in text
+    assert "dense reference" in text and "on front" in text
     power = power_text(found, difference=1.0)
     assert "To show 1 OOD points:" in power and "80 % power" in power
     assert confirmed_json(found)["rows"][0]["id"] == "t0001"

@@ -1,0 +1,261 @@
+"""How many samples a second several trainings beside each other get through on this machine.
+
+    python -m rc_core.throughput        (a worker: one JSON object a line in, one out)
+
+Each worker is a process of its own, as a trial is: it trains the dense reference on the sweep's own
+batches. One is asked first, alone, for its peak memory and the time of a step; then as many as a
+candidate has, all at the same time. What they say is stored, once per machine and model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from rc_core.artifacts import ArtifactKey
+from rc_core.config import TrialConfig, decode, fingerprint
+from rc_core.errors import TrialError
+from rc_core.losses import vanilla
+from rc_core.models import load_encoder
+from rc_core.training import FitPoint, fit, num_steps
+from rc_core.workspace import Workspace
+
+THROUGHPUT_VERSION = 1
+# (trials at once, threads of each)
+Candidate = tuple[int, int]
+_WARM_STEPS = 3
+_LEAST_SECONDS, _MOST_SECONDS, _STEPS = 3.0, 20.0, 10
+# Workers that were told to start at a moment must have heard of it by then.
+_LEAD_SECONDS = 0.3
+_MANY_STEPS = 20_000
+
+
+def throughput_key(config: TrialConfig, workspace: Workspace, cores: int) -> ArtifactKey:
+    """Return the key of the measurements for the dense reference of a configuration."""
+    reference = config.reference()
+    training = reference.training.model_dump(
+        mode="json", include={"batch_size", "max_length", "precision"}
+    )
+    cuda = workspace.device.type == "cuda"
+    inputs = {
+        "processor": workspace.processor,
+        "memory": torch.cuda.get_device_properties(0).total_memory if cuda else memory_bytes(),
+        "cores": cores,
+        "torch": torch.__version__,
+        "model": reference.model,
+        "task": fingerprint(reference.task.as_dict()),
+        "training": training,
+    }
+    return ArtifactKey("throughput", THROUGHPUT_VERSION, inputs)
+
+
+def measure(
+    config: TrialConfig,
+    workspace: Workspace,
+    cores: int,
+    candidates: Callable[[int], Sequence[Candidate]],
+) -> dict[str, Any]:
+    """Return the measurements, stored ones where there are any.
+
+    Args:
+        config: its dense reference is trained, the largest model of a sweep.
+        workspace: names the device; nothing is computed in this process.
+        cores: that may be used.
+        candidates: from the peak bytes of one training to what is to be measured, fewest trials at
+            once first.
+
+    Returns:
+        `peak_bytes`, `step_seconds`, and `measured`: `at_once`, `threads`, `samples_per_second`.
+
+    Raises:
+        TrialError: not even one training could be run.
+    """
+    key = throughput_key(config, workspace, cores)
+
+    def build(folder: Path) -> None:
+        order = {
+            "config": config.reference().as_dict(),
+            "artifacts": str(workspace.store.root),
+            "device": workspace.device.type,
+            "threads": cores,
+        }
+        with contextlib.ExitStack() as stack:
+            workers = [stack.enter_context(_Worker(order))]
+            alone = workers[0].answer()
+            if "error" in alone:
+                raise TrialError(
+                    "resources: auto must run a few steps of the dense reference, but they failed: "
+                    f"{alone['error']}; give resources.cpu and resources.gpu as numbers"
+                )
+            wanted = candidates(int(alone["peak_bytes"]))
+            while len(workers) < max((each[0] for each in wanted), default=1):
+                workers.append(stack.enter_context(_Worker(order)))
+            for worker in workers[1:]:
+                worker.answer()
+            seconds = min(_MOST_SECONDS, max(_LEAST_SECONDS, _STEPS * alone["step_seconds"]))
+            measured = [_measure(workers, candidate, seconds) for candidate in wanted]
+        report = {
+            "peak_bytes": alone["peak_bytes"],
+            "step_seconds": alone["step_seconds"],
+            "measured": [each for each in measured if each is not None],
+        }
+        (folder / "throughput.json").write_text(json.dumps(report, indent=1))
+
+    workspace.store.build(key, build)
+    found = stored_measurements(config, workspace, cores)
+    assert found is not None
+    return found
+
+
+def stored_measurements(
+    config: TrialConfig, workspace: Workspace, cores: int
+) -> dict[str, Any] | None:
+    """Return what `measure` would without measuring anything; None where it must measure."""
+    key = throughput_key(config, workspace, cores)
+    if not workspace.store.has(key):
+        return None
+    path = workspace.store.get(key).path / "throughput.json"
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def memory_bytes() -> int:
+    """Return the machine's memory, or the limit of this process's control group if that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return total
+
+
+def _measure(
+    workers: Sequence[_Worker], candidate: Candidate, seconds: float
+) -> dict[str, Any] | None:
+    """Return what the first workers get through together; None where one of them failed."""
+    at_once, threads = candidate
+    start = time.time() + _LEAD_SECONDS
+    for worker in workers[:at_once]:
+        worker.ask({"threads": threads, "start": start, "seconds": seconds})
+    answers = [worker.answer() for worker in workers[:at_once]]
+    if any("error" in answer for answer in answers):
+        return None
+    rate = sum(answer["samples_per_second"] for answer in answers)
+    return {"at_once": at_once, "threads": threads, "samples_per_second": round(rate, 2)}
+
+
+class _Worker:
+    """A worker process, as its owner sees it."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        # What this process may import, the worker may.
+        paths = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "rc_core.throughput"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"PYTHONPATH": paths},
+        )
+        self.ask(order)
+
+    def ask(self, order: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        # A worker that has died is noticed by its answer.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            return {"error": f"the process ended with code {self._process.wait()}"}
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def __enter__(self) -> _Worker:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+def serve(orders: IO[str], answers: IO[str]) -> None:
+    """Be a worker: take the training to run, then orders to run it for a while."""
+
+    def answer(content: dict[str, Any]) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    order = json.loads(orders.readline())
+    try:
+        torch.set_num_threads(order["threads"])
+        config = decode(order["config"])
+        space = Workspace(order["artifacts"], device=order["device"])
+        points = _endless(config, space)
+        times = [(time.perf_counter(), next(points).samples) for _ in range(1 + _WARM_STEPS)]
+        step_seconds = (times[-1][0] - times[0][0]) / _WARM_STEPS
+        answer({"peak_bytes": _peak_bytes(space.device), "step_seconds": step_seconds})
+        for line in orders:
+            answer(_run(points, json.loads(line)))
+    except Exception as error:
+        answer({"error": f"{type(error).__name__}: {error}"})
+
+
+def _endless(config: TrialConfig, workspace: Workspace) -> Any:
+    """Return a training of the dense model that stops after every step, and never ends."""
+    data = workspace.data(config)
+    model = load_encoder(config.model, label_names=data.task.label_names, seed=0)
+    train = data.encoded(data.task.train)
+    per_epoch = num_steps(len(train.labels), config.training.model_copy(update={"epochs": 1.0}))
+    training = config.training.model_copy(
+        update={"epochs": _MANY_STEPS / per_epoch, "rungs": _MANY_STEPS}
+    )
+    loss = vanilla.Loss(vanilla.Config(name="vanilla"))
+    precision = workspace.precision(config)
+    return fit(model.to(workspace.device), train, loss, training, precision=precision)
+
+
+def _run(points: Any, order: dict[str, Any]) -> dict[str, Any]:
+    """Train from a moment on for some seconds; say how fast, warm-up left out."""
+    torch.set_num_threads(order["threads"])
+    time.sleep(max(0.0, order["start"] - time.time()))
+    begin = time.perf_counter()
+    seen: list[tuple[float, int]] = []
+    # The first step with another number of threads makes them; it is not counted.
+    next(points)
+    while not seen or seen[-1][0] < begin + order["seconds"]:
+        point: FitPoint = next(points)
+        seen.append((time.perf_counter(), point.samples))
+    (first, before), (last, after) = seen[0], seen[-1]
+    rate = (after - before) / (last - first) if last > first else 0.0
+    return {"samples_per_second": rate, "steps": len(seen)}
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else 1024 * used
+
+
+if __name__ == "__main__":
+    # Whatever a library prints must not come between the answers.
+    with os.fdopen(os.dup(1), "w") as stream:
+        os.dup2(2, 1)
+        serve(sys.stdin, stream)

@@ -1,0 +1,237 @@
+"""Joining or starting Ray, and what must hold before a trial is placed: room, and one storage."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rc_core.errors import ConfigError, InputError, Problem, StorageError
+from sweeps.settings import ResourcesConfig
+
+# Ray's own loggers write files nobody reads here: the record is the result.
+_RAY_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Workers inherit it before they import torch; see rc_core/__init__.py.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Ctrl-C reaches us as KeyboardInterrupt; our records need no state of Ray's to be saved first.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+# Set by Ray for the command that `ray job submit` runs on the cluster.
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# Nodes of a cluster that has just been started may join after the command has.
+_NODE_WAIT_SECONDS = 120.0
+_NODE_POLL_SECONDS = 1.0
+_STORAGE_CHECK_SECONDS = 60.0
+
+
+@contextmanager
+def connected(address: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """Join or start Ray; what was started here is shut down, also after an error.
+
+    Args:
+        address: `local` starts Ray on this machine; `auto` or `HOST:PORT` joins a cluster.
+        say: told of what may surprise.
+
+    Raises:
+        InputError: no cluster there, or an address of the Ray client.
+    """
+    if address.startswith("ray://"):
+        raise InputError(
+            "--address must be local, auto or HOST:PORT, but got a ray:// address: under the Ray "
+            "client the driver's files would not be where its trials look. Submit the command "
+            "instead: ray job submit --address http://HEAD:8265 -- rc-sweep launch CONFIG "
+            "--address auto"
+        )
+    if address == "local" and _JOB_VARIABLE in os.environ:
+        say(
+            "note: this runs as a Ray job, but on a Ray of its own on this one node; to use the "
+            "cluster, add --address auto"
+        )
+    os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_SETTINGS.items()})
+    owned = not ray.is_initialized()
+    if owned:
+        _start(address)
+    try:
+        yield
+    finally:
+        if owned:
+            ray.shutdown()
+
+
+def _start(address: str) -> None:
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    # Tune logs a traceback for every failed trial; the record has the reason, and we print it.
+    for name in ("ray.tune", "ray.air"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": True,
+    }
+    if address == "local":
+        # The address of a surrounding cluster must not be joined by accident.
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+        }
+    else:
+        variables = {"OMP_WAIT_POLICY": _RAY_SETTINGS["OMP_WAIT_POLICY"]}
+        options |= {"address": address, "runtime_env": {"env_vars": variables}}
+    # Ray's core dies on SIGTERM with a stack trace; the command line closes in order instead.
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        ray.init(**options)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        # Ray turns tokens on for a cluster that is started where a token lies, but sends one to an
+        # address only when told to: it would be told to whoever listens there.
+        token = (
+            ""
+            if address in ("local", "auto") or "RAY_AUTH_MODE" in os.environ
+            else "; a cluster that asks for a token (Ray's default where ~/.ray/auth_token exists) "
+            "is joined with RAY_AUTH_MODE=token in the environment"
+        )
+        raise InputError(
+            f"no Ray cluster could be joined at '{address}': {error}; start one with "
+            f"'ray start --head', or use --address local{token}"
+        ) from error
+
+
+def usage() -> str:
+    """Return how much of the machines Ray has given out: `CPU 2/2, GPU 0.5/1`."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    return ", ".join(
+        f"{name} {total[name] - free.get(name, 0.0):g}/{total[name]:g}"
+        for name in ("CPU", "GPU")
+        if total.get(name)
+    )
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """Return Ray's description of every node that is up."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def check_room(
+    resources: ResourcesConfig,
+    *,
+    wait: bool,
+    say: Callable[[str], None] = lambda line: None,
+    seconds: float = _NODE_WAIT_SECONDS,
+) -> None:
+    """Check that some node can hold one trial.
+
+    Args:
+        resources: of one trial.
+        wait: give nodes that are still starting time to join.
+        say: told that it waits.
+        seconds: how long at most.
+
+    Raises:
+        ConfigError: none can.
+    """
+    deadline = time.monotonic() + seconds
+    told = False
+    while True:
+        nodes = [node["Resources"] for node in alive_nodes()]
+        problems = _room_problems(resources, nodes)
+        if not problems or not wait or time.monotonic() > deadline:
+            break
+        if not told:
+            told = True
+            say(
+                f"waiting up to {seconds:.0f} s for a node with {_room(resources)} (Ctrl-C ends it)"
+            )
+        time.sleep(_NODE_POLL_SECONDS)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _room_problems(resources: ResourcesConfig, nodes: list[Mapping[str, float]]) -> list[Problem]:
+    """Return what no node has enough of; empty where one node can hold a trial."""
+    wanted = {"CPU": resources.cpu, "GPU": resources.gpu}
+    if any(all(node.get(key, 0.0) >= amount for key, amount in wanted.items()) for node in nodes):
+        return []
+    found = []
+    for key, amount in wanted.items():
+        most = max((node.get(key, 0.0) for node in nodes), default=0.0)
+        if amount > most:
+            found.append(
+                Problem(
+                    f"resources.{key.lower()}",
+                    f"a trial must fit on one node, but asks for {amount:g} {key} and the "
+                    f"largest of {len(nodes)} nodes has {most:g}; lower it",
+                )
+            )
+    return found or [
+        Problem(
+            "resources",
+            f"a trial must fit on one node, but none of {len(nodes)} has {_room(resources)} at "
+            "once; lower one of the two",
+        )
+    ]
+
+
+def _room(resources: ResourcesConfig) -> str:
+    gpu = f" and {resources.gpu:g} GPU" if resources.gpu else ""
+    return f"{resources.cpu:g} CPU{gpu}"
+
+
+def check_storage(path: Path) -> None:
+    """Check that every node sees the sweep's folder as this process does.
+
+    Raises:
+        StorageError: some node does not; its trials' results would be lost.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(_storage_problem)
+    asked = {}
+    for node in alive_nodes():
+        if node["NodeID"] != here:
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            asked[task.options(scheduling_strategy=place).remote(str(path))] = name
+    ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_STORAGE_CHECK_SECONDS)
+    problems = []
+    for each in ready:
+        try:
+            problem = ray.get(each)
+        except ray.exceptions.RayTaskError as error:
+            # Most often: this project is not installed there.
+            problem = f"cannot run this project: {error.cause}"
+        except ray.exceptions.RayError:
+            # A node that has left since is none to place trials on.
+            continue
+        if problem is not None:
+            problems.append(Problem(f"node {asked[each]}", problem))
+    if problems:
+        raise StorageError(problems)
+
+
+def _storage_problem(path: str) -> str | None:
+    if not (Path(path) / "sweep.yaml").is_file():
+        return (
+            f"must see the sweep's folder {path}, but does not; put --storage on a file system "
+            "that every node mounts at the same place"
+        )
+    if not os.access(path, os.W_OK):
+        return f"must be allowed to write to the sweep's folder {path}, but is not"
+    return None

@@ -1,0 +1,126 @@
+"""The front and its hypervolume while trials come in: updated, never computed from all of them."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from rc_core.record import TrialRecord
+from sweeps.constraints import parse
+from sweeps.pareto import hypervolume
+
+_SIGNS = {"max": -1.0, "min": 1.0}
+_Point = tuple[float, ...]
+
+
+class LiveFront:
+    """The records that no other beats, with and without the dense reference.
+
+    What a new record costs depends on the size of the front, not on the number of trials.
+    """
+
+    def __init__(
+        self, objectives: Mapping[str, str], constraints: Sequence[str] = (), *, window: int = 0
+    ) -> None:
+        """Store what is given.
+
+        Args:
+            objectives: metric -> "max" or "min".
+            constraints: as in the YAML; a trial that misses one is not on the front. The dense
+                reference must come first where one is relative to it.
+            window: how many of the last trials `gain` looks back on; 0: it is not asked for.
+        """
+        self._objectives = dict(objectives)
+        self._constraints = [parse(text) for text in constraints]
+        self._base: Mapping[str, float] = {}
+        self._points: dict[str, _Point] = {}
+        self._compressed: dict[str, _Point] = {}
+        self._records: dict[str, TrialRecord] = {}
+        # As in front.json: shares are measured from 0, everything else from the worst trial.
+        self._worst: list[float] = [-math.inf] * len(self._objectives)
+        self._past: deque[list[_Point]] = deque(maxlen=window + 1)
+        self._past.append([])
+        # Asked for at every step of the driver.
+        self._gain: float | None = None
+
+    def add(self, record: TrialRecord) -> None:
+        """Take in a trial that ended, however it did; the same one only once."""
+        if record.reference:
+            self._base = dict(record.metrics)
+        if self._takes_part(record):
+            point = tuple(
+                _SIGNS[way] * record.metric(name) for name, way in self._objectives.items()
+            )
+            self._worst = [max(pair) for pair in zip(self._worst, point, strict=True)]
+            entered = _enter(self._points, record.id, point)
+            if not record.reference:
+                entered = _enter(self._compressed, record.id, point) or entered
+            if entered:
+                self._records[record.id] = record
+                kept = {*self._points, *self._compressed}
+                self._records = {k: r for k, r in self._records.items() if k in kept}
+        if not record.reference:
+            self._past.append(list(self._points.values()))
+            self._gain = self._find_gain()
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """Return the front's records, and those on it but for the dense reference, by id."""
+        return [self._records[key] for key in sorted(self._records)]
+
+    @property
+    def ids(self) -> list[str]:
+        """Return the ids on the front itself."""
+        return sorted(self._points)
+
+    @property
+    def hypervolume(self) -> float:
+        """Return the front's volume; as in front.json."""
+        return self._volume(list(self._points.values()))
+
+    def gain(self) -> float | None:
+        """Return what the last `window` trials added, as a share of the volume there is now.
+
+        None while there are not that many, or no volume yet.
+        """
+        return self._gain
+
+    def _find_gain(self) -> float | None:
+        maximum = self._past.maxlen
+        if maximum is None or maximum < 2 or len(self._past) < maximum:
+            return None
+        now = self._volume(self._past[-1])
+        return 1 - self._volume(self._past[0]) / now if now > 0 else None
+
+    def _volume(self, costs: Sequence[_Point]) -> float:
+        if not costs:
+            return 0.0
+        reference = [
+            0.0 if way == "max" and name.endswith("accuracy") else worst
+            for (name, way), worst in zip(self._objectives.items(), self._worst, strict=True)
+        ]
+        return hypervolume(costs, reference, ["min"] * len(reference))
+
+    def _takes_part(self, record: TrialRecord) -> bool:
+        if record.status != "finished":
+            return False
+        if any(not math.isfinite(record.metric(name)) for name in self._objectives):
+            return False
+        missed = (c.violation(record.metrics, self._base) for c in self._constraints)
+        # A violation that cannot be computed is NaN, and not below zero either.
+        return all(amount <= 0 for amount in missed)
+
+
+def _enter(front: dict[str, _Point], key: str, point: _Point) -> bool:
+    """Put a point on a front unless one there beats it; take off what it beats."""
+    if any(_beats(other, point) for other in front.values()):
+        return False
+    for beaten in [k for k, other in front.items() if _beats(point, other)]:
+        del front[beaten]
+    front[key] = point
+    return True
+
+
+def _beats(a: _Point, b: _Point) -> bool:
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))

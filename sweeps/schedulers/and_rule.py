@@ -1,0 +1,35 @@
+"""Stop only what is bad on every objective: halving on each one, a trial goes on if any keeps it.
+
+More go on than one of `eta`, up to that for each objective, and trials between the extremes are not
+protected. Rungs count from the end of a compression's ramp (see sweeps/rungs.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rc_core.errors import Problem
+from sweeps.ranking import AnyMetricRanking
+from sweeps.rungs import RungRule
+from sweeps.schedulers._base import RungConfig, no_rung_problems, rung_metrics
+
+
+class Config(RungConfig):
+    """How many go on, on each objective."""
+
+
+def problems(config: Config, objectives: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what is wrong: no objective at rungs."""
+    yield from no_rung_problems(config.name, objectives)
+
+
+def build(config: Config, objectives: Mapping[str, str]) -> RungRule:
+    """Return the rule."""
+    metrics = rung_metrics(objectives)
+    return RungRule(
+        lambda: AnyMetricRanking(len(metrics)),
+        metrics,
+        eta=config.eta,
+        grace=config.grace,
+        variant=config.variant,
+    )

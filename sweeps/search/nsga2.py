@@ -1,0 +1,40 @@
+"""Multi-objective genetic search (NSGA-II, Deb et al. 2002; Optuna), on a flat encoding.
+
+A compression or loss that crossing-over wakes up takes random values where no parent had any.
+Only finished trials become parents: trials that a scheduler stopped have no values.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import NSGAIISampler
+from optuna.samplers.nsgaii import SBXCrossover
+
+from sweeps.config import SweepConfig
+from sweeps.search._flat import FlatProposals
+
+# A sweep of encoders has tens of trials, not the thousands that Optuna's default of 50 is for.
+_GENERATIONS = 6
+_SMALLEST, _LARGEST = 6, 50
+
+
+class GeneticProposals(FlatProposals):
+    """Earlier sweeps' trials are parents from the start."""
+
+    _attributes_of_known: ClassVar[Mapping[str, Any]] = {NSGAIISampler._get_generation_key(): 0}
+
+
+def proposals(sweep: SweepConfig, study_file: Path | None) -> GeneticProposals:
+    """Return proposals of about six generations, each of 6 to 50 trials; the first is random."""
+    search = sweep.settings.search
+    size = min(_LARGEST, max(_SMALLEST, search.trials // _GENERATIONS))
+    with warnings.catch_warnings():
+        # Marked experimental since Optuna 3.0. By default children only swap their parents' values.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        sampler = NSGAIISampler(population_size=size, crossover=SBXCrossover(), seed=search.seed)
+    return GeneticProposals(sweep, study_file, sampler)

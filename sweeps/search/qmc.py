@@ -1,0 +1,27 @@
+"""Quasi-random draws (scrambled Sobol; Optuna): the space is covered more evenly than at random.
+
+On a flat encoding, so each conditional parameter is even too among the trials where it is active.
+Results do not steer it. Evenest at powers of two.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import QMCSampler
+
+from sweeps.config import SweepConfig
+from sweeps.search._flat import FlatProposals
+
+
+def proposals(sweep: SweepConfig, study_file: Path | None) -> FlatProposals:
+    """Return proposals from one Sobol sequence; a resumed sweep goes on in it."""
+    with warnings.catch_warnings():
+        # Marked experimental since Optuna 3.0.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        sampler = QMCSampler(
+            scramble=True, seed=sweep.settings.search.seed, warn_independent_sampling=False
+        )
+    return FlatProposals(sweep, study_file, sampler)

@@ -1,0 +1,103 @@
+"""What earlier sweeps found, for a new sweep's sampler: `search.warm_start: [NAME, ...]`.
+
+A trial counts where its point lies in the new space and everything else about it is the same (the
+seed aside): values of another model, task or length of training do not compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rc_core.config import seedless
+from rc_core.errors import ConfigError, Problem, StorageError
+from rc_core.record import TrialRecord
+from sweeps.config import SweepConfig
+from sweeps.constraints import parse
+from sweeps.folder import SweepFolder
+from sweeps.search._base import Known
+from sweeps.space import Point
+
+_COMPARED = ("model", "task")
+
+
+def known_trials(sweep: SweepConfig, storage: Path) -> tuple[list[Known], str]:
+    """Return the trials of `search.warm_start` that count, and a line for people.
+
+    Raises:
+        ConfigError: no such sweep, or one with another model, task or objectives.
+    """
+    found: list[Known] = []
+    lines, problems = [], []
+    for name in sweep.settings.search.warm_start:
+        try:
+            folder = SweepFolder.find(name, storage)
+        except StorageError as error:
+            problems.append(Problem("search.warm_start", str(error)))
+            continue
+        other = folder.read_config()
+        problems.extend(_differences(name, sweep, other))
+        if problems:
+            continue
+        records = [r for r in folder.records() if r.status == "finished"]
+        reference = next((dict(r.metrics) for r in records if r.reference), {})
+        trials = [t for r in records if (t := _known(name, sweep, r, reference)) is not None]
+        found.extend(trials)
+        compared = sum(not record.reference for record in records)
+        lines.append(f"{len(trials)} of {compared} finished trials of {name}")
+    if problems:
+        raise ConfigError(problems)
+    text = f"warm start: the search knows {', '.join(lines)} (the rest lies outside the space)"
+    return found, text if lines else ""
+
+
+def point_of(config: Mapping[str, Any], sweep: SweepConfig) -> Point | None:
+    """Return the point of the space that a resolved configuration is, None where it is none."""
+    point = sweep.space.sample(lambda parameter: _value(config, parameter.key))
+    if not sweep.space.contains(point):
+        return None
+    try:
+        same = seedless(sweep.trial(point).as_dict()) == seedless(config)
+    except ConfigError:
+        return None
+    return point if same else None
+
+
+def _known(
+    name: str, sweep: SweepConfig, record: TrialRecord, reference: Mapping[str, float]
+) -> Known | None:
+    values = {key: record.metric(key) for key in sweep.settings.objectives}
+    if record.reference or not all(map(math.isfinite, values.values())):
+        return None
+    point = point_of(record.config, sweep)
+    if point is None:
+        return None
+    violations = {
+        text: parse(text).violation(record.metrics, reference)
+        for text in sweep.settings.constraints
+    }
+    return Known(f"{name}/{record.id}", point, values, violations)
+
+
+def _differences(name: str, sweep: SweepConfig, other: Mapping[str, Any]) -> list[Problem]:
+    mine = {**sweep.as_dict()}
+    # Where the files lie differs between machines; each trial is compared whole afterwards.
+    pairs = [(key, mine[key], other.get(key)) for key in _COMPARED]
+    pairs.append(("objectives", mine["objectives"], other.get("objectives")))
+    return [
+        Problem(
+            "search.warm_start",
+            f"{name} must have this sweep's {key}, {own!r}, but has {given!r}",
+        )
+        for key, own, given in pairs
+        if own != given
+    ]
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

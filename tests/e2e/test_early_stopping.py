@@ -1,0 +1,124 @@
+"""Sweeps that stop trials early, with real Ray processes: endings, a kill between promotions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+import pytest
+
+from sweeps.search._storage import study_storage
+from tests.e2e.test_sweep import call, command, records
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+CONFIG = """
+model: tiny:bert
+task: {name: shortcut_nli, seed: 0, train_size: 160, dev_size: 60, test_size: 60}
+training: {epochs: 4, learning_rate: 1.0e-3, rungs: 4, precision: fp32, warmup: 0.0,
+           max_grad_norm: 0.0}
+compression: {name: student, num_layers: 1}
+space:
+  compression.num_layers: {int: [1, 3]}
+  loss.name: {choice: [vanilla, distil]}
+  training.learning_rate: {choice: RATES}
+search: {name: random, trials: 10, seed: 1}
+scheduler: {name: pareto_asha, eta: 2, variant: VARIANT}
+health_gate: warn
+"""
+
+
+def write_config(folder: Path, variant: str, rates: str) -> Path:
+    path = folder / "early.yaml"
+    path.write_text(CONFIG.replace("VARIANT", variant).replace("RATES", rates))
+    return path
+
+
+def study_states(storage: Path, sweep: str) -> dict[str, str]:
+    journal = study_storage(storage / sweep / "study.journal")
+    study = optuna.load_study(study_name="sweep", storage=journal)
+    for trial in study.trials:
+        if trial.state.name == "PRUNED":
+            assert "rung/ood_dev/accuracy" in trial.user_attrs["rungs"]
+    return {t.user_attrs["rc.trial_id"]: t.state.name for t in study.trials}
+
+
+def check_whole(storage: Path, sweep: str) -> dict[str, dict[str, Any]]:
+    """Check what must hold after any sweep; return its records."""
+    found = records(storage, sweep)
+    assert "running" not in {record["status"] for record in found.values()}
+    expected = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+    for trial_id, state in study_states(storage, sweep).items():
+        if trial_id in found:
+            assert state == expected[found[trial_id]["status"]], trial_id
+        else:
+            assert state == "FAIL", "a duplicate that was not run"
+    for trial_id, record in found.items():
+        progress = [rung["progress"] for rung in record["rungs"]]
+        assert progress == sorted(set(progress)), "no rung is reached twice"
+        assert not (storage / sweep / "trials" / trial_id / "checkpoint").exists()
+        if record["status"] == "stopped":
+            assert progress and record["metrics"] == {} and record["error"] is None
+    front = json.loads((storage / sweep / "front.json").read_text())
+    finished = {name for name, record in found.items() if record["status"] == "finished"}
+    assert {entry["id"] for entry in front["front"]} <= finished
+    return found
+
+
+def test_stopped_finished_and_failed_trials_end_as_such_everywhere(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "stopping", "[1.0e-3, 1.0e+30]")
+    done = call(tmp_path, "launch", str(config), "--name", "s")
+    assert done.returncode == 3, done.stdout + done.stderr
+    found = check_whole(tmp_path, "s")
+    states = [record["status"] for record in found.values()]
+    assert set(states) == {"finished", "stopped", "failed"}
+    assert set(study_states(tmp_path, "s").values()) == {"COMPLETE", "PRUNED", "FAIL"}
+    assert "ended by search.trials (10)" in done.stdout
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    told = {run.data.tags.get("rc.trial_id"): run.info.status for run in runs}
+    expected = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+    assert {name: told[name] for name in found} == {
+        name: expected[record["status"]] for name, record in found.items()
+    }
+
+
+def test_promotions_survive_a_killed_driver(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "promotion", "[1.0e-3, 2.0e-3]")
+    log = tmp_path / "launch.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command(tmp_path, "launch", str(config), "--name", "p"),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + 250
+    try:
+        while time.monotonic() < deadline:
+            paused = [r for r in records(tmp_path, "p").values() if r["status"] == "running"]
+            if sum(bool(record["rungs"]) for record in paused) >= 3:
+                break
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    before = records(tmp_path, "p")
+    assert sum(r["status"] == "running" for r in before.values()) >= 3, log.read_text()
+    done = call(tmp_path, "resume", "p")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = check_whole(tmp_path, "p")
+    assert list(after) == [f"t{i:04d}" for i in range(10)]
+    states = [record["status"] for record in after.values()]
+    assert states.count("stopped") >= 3 and states.count("finished") >= 2
+    for name, record in before.items():
+        kept = [rung["metrics"] for rung in record["rungs"]]
+        assert [rung["metrics"] for rung in after[name]["rungs"]][: len(kept)] == kept

@@ -1,0 +1,59 @@
+"""Trainings beside each other, in real processes; and what comes of one that cannot run."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from rc_core.config import decode
+from rc_core.errors import TrialError
+from rc_core.throughput import measure, serve, stored_measurements
+from rc_core.workspace import Workspace
+
+CONFIG = decode(
+    {
+        "model": "tiny:bert",
+        "task": {"name": "shortcut_nli", "train_size": 200, "dev_size": 60, "test_size": 60},
+        "training": {"precision": "fp32", "max_length": 64},
+    }
+)
+
+
+def test_every_candidate_is_measured_once_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rc_core.throughput._LEAST_SECONDS", 0.5)
+    workspace = Workspace(tmp_path, device="cpu")
+    asked: list[int] = []
+
+    def candidates(peak: int) -> list[tuple[int, int]]:
+        asked.append(peak)
+        return [(1, 2), (2, 1)]
+
+    assert stored_measurements(CONFIG, workspace, 2) is None
+    found = measure(CONFIG, workspace, 2, candidates)
+    assert [(each["at_once"], each["threads"]) for each in found["measured"]] == [(1, 2), (2, 1)]
+    assert all(each["samples_per_second"] > 0 for each in found["measured"])
+    # Torch alone is more than this; a machine's memory is less than that.
+    assert 10**8 < asked[0] == found["peak_bytes"] < 10**11
+    again = measure(CONFIG, workspace, 2, lambda peak: pytest.fail("measured twice"))
+    assert again == found == stored_measurements(CONFIG, workspace, 2)
+    assert stored_measurements(CONFIG, workspace, 4) is None, "another number of cores"
+
+
+def test_a_training_that_cannot_run_is_told_and_nothing_is_stored(tmp_path: Path) -> None:
+    broken = CONFIG.model_copy(update={"model": str(tmp_path / "nowhere")})
+    workspace = Workspace(tmp_path / "artifacts", device="cpu")
+    with pytest.raises(TrialError, match="as numbers"):
+        measure(broken, workspace, 2, lambda peak: [(1, 1)])
+    assert not list((tmp_path / "artifacts").rglob("throughput.json"))
+
+
+def test_a_worker_says_what_went_wrong_instead_of_dying(tmp_path: Path) -> None:
+    order = {"config": {"model": 3}, "artifacts": str(tmp_path), "device": "cpu", "threads": 1}
+    answers = io.StringIO()
+    serve(io.StringIO(json.dumps(order) + "\n"), answers)
+    assert "ConfigError" in json.loads(answers.getvalue())["error"]
