@@ -82,8 +82,16 @@ class Facts:
     made: float
 
     @classmethod
-    def read(cls, sweep: Sweep) -> Facts:
-        """Read a sweep as it is now. Raises StorageError where a file cannot be read."""
+    def read(cls, sweep: Sweep, *, ended: bool = False) -> Facts:
+        """Read a sweep as it is now.
+
+        Args:
+            sweep: its folder.
+            ended: its driver, which still holds the lock, is about to close it.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
         records = sweep.records
         document = front_json(
             records, sweep.objectives, sweep=sweep.name, constraints=sweep.constraints
@@ -103,7 +111,7 @@ class Facts:
             confirmation=found if found is not None and found.rows else None,
             tested=json.loads(test.read_text(encoding="utf-8")) if test.is_file() else None,
             began=_began(sweep.folder.outbox),
-            running=sweep.folder.is_running(),
+            running=not ended and sweep.folder.is_running(),
             attempts=sweep.folder.attempt(),
             made=time.time(),
         )

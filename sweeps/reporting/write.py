@@ -14,7 +14,7 @@ PAGE, SUMMARY = "report.html", "report.md"
 _logger = logging.getLogger(__name__)
 
 
-def write_report(sweep: Sweep, out: Path | None = None) -> Path:
+def write_report(sweep: Sweep, out: Path | None = None, *, ended: bool = False) -> Path:
     """Write `report.html`, `report.md` and the pictures; return the page's path.
 
     A report that was there is replaced. A running sweep can be reported; the page says so. The
@@ -22,7 +22,8 @@ def write_report(sweep: Sweep, out: Path | None = None) -> Path:
 
     Args:
         sweep: with at least one trial that has ended.
-        out: folder, made where there is none; by default `report/` in the sweep's folder.
+        out: folder, made where there is none; by default the sweep's own.
+        ended: the caller drives the sweep and is about to close it.
 
     Raises:
         StorageError: no trial has ended yet, or the folder cannot be written.
@@ -32,13 +33,13 @@ def write_report(sweep: Sweep, out: Path | None = None) -> Path:
     from sweeps.reporting.summary import summary
 
     sweep = _confirmed_by(sweep)
-    facts = Facts.read(sweep)
+    facts = Facts.read(sweep, ended=ended)
     if not any(row.status != "running" for row in facts.rows):
         raise StorageError(
             f"a report needs a trial that has ended, but sweep {sweep.name} has none; see: "
             f"rc-sweep status {sweep.name}"
         )
-    folder = out if out is not None else sweep.path / "report"
+    folder = out if out is not None else sweep.path
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = write_pictures(facts, folder)
@@ -52,7 +53,7 @@ def write_report(sweep: Sweep, out: Path | None = None) -> Path:
 def try_report(sweep: Sweep) -> Path | None:
     """Write the report at the end of a sweep; whatever goes wrong is logged and stops nothing."""
     try:
-        return write_report(sweep)
+        return write_report(sweep, ended=True)
     # The sweep is done and its records are safe: a picture must not make it look failed.
     except Exception as error:
         _logger.warning("the report of sweep %s could not be written: %s", sweep.name, error)
