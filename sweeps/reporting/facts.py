@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from rc_core.config import seedless
+from rc_core.errors import StorageError
 from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
 from sweeps.confirmed import Confirmed, ConfirmedRow, confirmed
-from sweeps.pareto import hypervolume, knee
+from sweeps.options import pick
+from sweeps.pareto import hypervolume
 from sweeps.report import Row, front_json, reference_lines, rows
 from sweeps.sweep import Sweep
 
@@ -57,6 +59,8 @@ class Facts:
         lines: role -> line -> accuracy of what needs no model.
         hypervolume: of all trials that take part, from `worst`.
         worst: the point it is measured from, one value per objective.
+        knee: id of what `rc-sweep export --pick knee` takes, None where there is nothing: of the
+            front of compressed models, at the means over new seeds where there are any.
         confirmation: what new seeds showed, None where there are none.
         tested: test.json, None while the test roles are sealed.
         began: when the sweep was launched, seconds since 1970; NaN where its events do not say.
@@ -74,6 +78,7 @@ class Facts:
     lines: Mapping[str, Mapping[str, float]]
     hypervolume: float
     worst: Sequence[float]
+    knee: str | None
     confirmation: Confirmed | None
     tested: Mapping[str, Any] | None
     began: float
@@ -108,6 +113,7 @@ class Facts:
             lines=reference_lines(records),
             hypervolume=document["hypervolume"],
             worst=document["hypervolume_reference"],
+            knee=_knee(sweep),
             confirmation=found if found is not None and found.rows else None,
             tested=json.loads(test.read_text(encoding="utf-8")) if test.is_file() else None,
             began=_began(sweep.folder.outbox),
@@ -134,21 +140,8 @@ class Facts:
 
     @cached_property
     def chosen(self) -> Row | None:
-        """The model to take: the knee of the front of compressed models.
-
-        With a confirmation, the knee of those that new seeds left on the front, at their means.
-        """
-        sure = {row.id: row for row in self.confirmed_rows if row.confirmed and not row.reference}
-        names = list(self.objectives)
-        found = [row for row in self.rows if row.id in sure] or self.candidates
-        if not found:
-            return None
-        points = [
-            [sure[row.id].estimates[name].mean if row.id in sure else row.values[name]
-             for name in names]
-            for row in found
-        ]  # fmt: skip
-        return found[knee(points, list(self.objectives.values()))]
+        """The model to take, None where there is nothing to choose from."""
+        return next((row for row in self.rows if row.id == self.knee), None)
 
     @property
     def confirmed_rows(self) -> Sequence[ConfirmedRow]:
@@ -190,6 +183,13 @@ class Facts:
         points = [[row.values[name] for name in self.objectives] for row in found]
         directions = list(self.objectives.values())
         return hypervolume(points, self.worst, directions) if points else 0.0
+
+
+def _knee(sweep: Sweep) -> str | None:
+    try:
+        return pick(sweep, "knee")
+    except StorageError:
+        return None
 
 
 def _began(outbox: Path) -> float:

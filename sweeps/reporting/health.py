@@ -172,10 +172,7 @@ def _seeds(facts: Facts) -> Iterator[Check]:
         f"{a.id} and {b.id}"
         for i, a in enumerate(marked)
         for b in marked[i + 1 :]
-        if all(
-            cannot_be_told_apart(a, b, key, facts.confirmation.pairs.get(key, math.nan))
-            for key in (ID_KEY, OOD_KEY)
-        )
+        if all(cannot_be_told_apart(facts.confirmation, a, b, key) for key in (ID_KEY, OOD_KEY))
     ]
     found = f"{facts.num_seeds} new seeds for {len(facts.confirmed_rows)} configurations"
     if alike:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sweeps.confirmed import ConfirmedRow
+from sweeps.confirmed import ConfirmedRow, cannot_be_told_apart
 from sweeps.report import Row
 from sweeps.reporting.facts import (
     OOD_KEY,
@@ -164,20 +164,20 @@ def _real(facts: Facts, chosen: Row) -> Sentence:
 
 
 def _against(facts: Facts, own: ConfirmedRow) -> str:
-    difference = own.against_reference
-    if difference is None or difference.n < 2:
+    found, difference = facts.confirmation, own.against_reference
+    reference = next((row for row in facts.confirmed_rows if row.reference), None)
+    if found is None or reference is None or difference is None or difference.n < 2:
         return "The dense reference has no new seeds to compare with."
-    assert facts.confirmation is not None
-    shown = 100 * detectable_difference(
-        facts.confirmation.pairs.get(OOD_KEY, math.nan), difference.n
-    ) if not math.isnan(facts.confirmation.pairs.get(OOD_KEY, math.nan)) else math.inf  # fmt: skip
-    real = difference.told_apart and abs(difference.mean) >= shown
     numbers = (
         f"{difference.mean:+.1f} OOD points{_points_interval(difference.low, difference.high)}, "
         f"paired over {difference.n} seeds"
     )
-    if real:
+    if not cannot_be_told_apart(found, own, reference, OOD_KEY):
         return f"The difference to the dense reference is real: {numbers}."
+    deviation, df = found.pairs[OOD_KEY], found.pairs_df[OOD_KEY]
+    shown = 0.0
+    if not math.isnan(deviation):
+        shown = 100 * detectable_difference(deviation, difference.n, df=df)
     least = f"; {difference.n} seeds can show {shown:.1f} points" if 0 < shown < math.inf else ""
     return f"That it differs from the dense reference is not shown: {numbers}{least}."
 
