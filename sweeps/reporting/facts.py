@@ -21,6 +21,7 @@ from sweeps.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.options import pick
 from sweeps.pareto import hypervolume
 from sweeps.report import Row, front_json, reference_lines, rows
+from sweeps.stamp import read_test, stamp, stamp_lines
 from sweeps.sweep import Sweep
 
 ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
@@ -63,6 +64,7 @@ class Facts:
             front of compressed models, at the means over new seeds where there are any.
         confirmation: what new seeds showed, None where there are none.
         tested: test.json, None while the test roles are sealed.
+        seal: what is to be said of the seal (`sweeps.stamp`).
         began: when the sweep was launched, seconds since 1970; NaN where its events do not say.
         running: whether a driver runs the sweep now.
         attempts: how often it was started.
@@ -81,6 +83,7 @@ class Facts:
     knee: str | None
     confirmation: Confirmed | None
     tested: Mapping[str, Any] | None
+    seal: Sequence[str]
     began: float
     running: bool
     attempts: int
@@ -102,7 +105,6 @@ class Facts:
             records, sweep.objectives, sweep=sweep.name, constraints=sweep.constraints
         )
         found = confirmed(sweep)
-        test = sweep.folder.test
         return cls(
             name=sweep.name,
             config=sweep.config,
@@ -115,7 +117,8 @@ class Facts:
             worst=document["hypervolume_reference"],
             knee=_knee(sweep),
             confirmation=found if found is not None and found.rows else None,
-            tested=json.loads(test.read_text(encoding="utf-8")) if test.is_file() else None,
+            tested=read_test(sweep),
+            seal=stamp_lines(stamp(sweep, found)),
             began=_began(sweep.folder.outbox),
             running=not ended and sweep.folder.is_running(),
             attempts=sweep.folder.attempt(),

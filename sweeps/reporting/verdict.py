@@ -23,6 +23,7 @@ from sweeps.reporting.facts import (
     most_common_reason,
     percent,
 )
+from sweeps.reporting.tested_rows import tested_rows
 from sweeps.statistics import detectable_difference
 
 
@@ -202,24 +203,28 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
             f"rc-sweep test {facts.name}",
         )
         return
-    trial = facts.tested["trials"].get(chosen.id)
-    value = _number(trial["metrics"].get("ood_test/accuracy")) if trial else math.nan
-    if trial is None or math.isnan(value):
-        yield Sentence("Test", f"Opened, but not for {chosen.id}: it joined the front later.")
+    rows = {row.id: row for row in tested_rows(facts)}
+    own = rows.get(chosen.id)
+    if own is None or math.isnan(own.outside):
+        yield Sentence("Test", f"Opened, but not for {chosen.id}: it was chosen later.")
         return
-    inside = _number(trial["metrics"].get("id_test/accuracy"))
-    drop = 100 * (value - chosen.ood_accuracy)
+    seeds = f" (means of {own.seeds} seeds)" if own.seeds > 1 else ""
     text = (
-        f"On the sealed test it has {percent(inside)} ID and {percent(value)} OOD, {drop:+.1f} OOD "
-        "points from dev"
+        f"On the sealed test it has {percent(own.inside)} ID and {percent(own.outside)} OOD{seeds}"
     )
-    reference = facts.reference
-    other = facts.tested["trials"].get(reference.id) if reference is not None else None
-    base = _number(other["metrics"].get("ood_test/accuracy")) if other else math.nan
-    if reference is not None and not math.isnan(base):
-        moved = 100 * (base - reference.ood_accuracy)
-        text += f" (the dense reference: {percent(base)}, {moved:+.1f})"
-    yield Sentence("Test", text + ".")
+    reference = rows.get(facts.reference.id) if facts.reference is not None else None
+    if reference is not None:
+        text += (
+            f"; the dense reference {percent(reference.inside)} and {percent(reference.outside)}"
+        )
+    text += "."
+    if not math.isnan(own.fall):
+        same = "" if math.isnan(own.seen) else " on subcases that both hold"
+        text += f" From dev to test it fell by {own.fall:.1f} OOD points{same}"
+        if reference is not None and not math.isnan(reference.fall):
+            text += f", the reference by {reference.fall:.1f}"
+        text += "."
+    yield Sentence("Test", text)
 
 
 def _failed(facts: Facts) -> Iterator[Sentence]:
@@ -252,10 +257,6 @@ def _interval(low: float, high: float) -> str:
 
 def _points_interval(low: float, high: float) -> str:
     return "" if math.isnan(low) else f" (95 % interval {low:+.1f} to {high:+.1f})"
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
 
 
 def _plural(count: int, one: str, many: str) -> str:
