@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from rc_core.config import seedless
+from rc_core.errors import StorageError
 from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
 from sweeps.confirmed import Confirmed, ConfirmedRow, confirmed
-from sweeps.pareto import hypervolume, knee
+from sweeps.options import pick
+from sweeps.pareto import hypervolume
 from sweeps.report import Row, front_json, reference_lines, rows
+from sweeps.stamp import read_test, stamp, stamp_lines
 from sweeps.sweep import Sweep
 
 ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
@@ -57,8 +60,11 @@ class Facts:
         lines: role -> line -> accuracy of what needs no model.
         hypervolume: of all trials that take part, from `worst`.
         worst: the point it is measured from, one value per objective.
+        knee: id of what `rc-sweep export --pick knee` takes, None where there is nothing: of the
+            front of compressed models, at the means over new seeds where there are any.
         confirmation: what new seeds showed, None where there are none.
         tested: test.json, None while the test roles are sealed.
+        seal: what is to be said of the seal (`sweeps.stamp`).
         began: when the sweep was launched, seconds since 1970; NaN where its events do not say.
         running: whether a driver runs the sweep now.
         attempts: how often it was started.
@@ -74,22 +80,31 @@ class Facts:
     lines: Mapping[str, Mapping[str, float]]
     hypervolume: float
     worst: Sequence[float]
+    knee: str | None
     confirmation: Confirmed | None
     tested: Mapping[str, Any] | None
+    seal: Sequence[str]
     began: float
     running: bool
     attempts: int
     made: float
 
     @classmethod
-    def read(cls, sweep: Sweep) -> Facts:
-        """Read a sweep as it is now. Raises StorageError where a file cannot be read."""
+    def read(cls, sweep: Sweep, *, ended: bool = False) -> Facts:
+        """Read a sweep as it is now.
+
+        Args:
+            sweep: its folder.
+            ended: its driver, which still holds the lock, is about to close it.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
         records = sweep.records
         document = front_json(
             records, sweep.objectives, sweep=sweep.name, constraints=sweep.constraints
         )
         found = confirmed(sweep)
-        test = sweep.folder.test
         return cls(
             name=sweep.name,
             config=sweep.config,
@@ -100,10 +115,12 @@ class Facts:
             lines=reference_lines(records),
             hypervolume=document["hypervolume"],
             worst=document["hypervolume_reference"],
+            knee=_knee(sweep),
             confirmation=found if found is not None and found.rows else None,
-            tested=json.loads(test.read_text(encoding="utf-8")) if test.is_file() else None,
+            tested=read_test(sweep),
+            seal=stamp_lines(stamp(sweep, found)),
             began=_began(sweep.folder.outbox),
-            running=sweep.folder.is_running(),
+            running=not ended and sweep.folder.is_running(),
             attempts=sweep.folder.attempt(),
             made=time.time(),
         )
@@ -126,21 +143,8 @@ class Facts:
 
     @cached_property
     def chosen(self) -> Row | None:
-        """The model to take: the knee of the front of compressed models.
-
-        With a confirmation, the knee of those that new seeds left on the front, at their means.
-        """
-        sure = {row.id: row for row in self.confirmed_rows if row.confirmed and not row.reference}
-        names = list(self.objectives)
-        found = [row for row in self.rows if row.id in sure] or self.candidates
-        if not found:
-            return None
-        points = [
-            [sure[row.id].estimates[name].mean if row.id in sure else row.values[name]
-             for name in names]
-            for row in found
-        ]  # fmt: skip
-        return found[knee(points, list(self.objectives.values()))]
+        """The model to take, None where there is nothing to choose from."""
+        return next((row for row in self.rows if row.id == self.knee), None)
 
     @property
     def confirmed_rows(self) -> Sequence[ConfirmedRow]:
@@ -182,6 +186,13 @@ class Facts:
         points = [[row.values[name] for name in self.objectives] for row in found]
         directions = list(self.objectives.values())
         return hypervolume(points, self.worst, directions) if points else 0.0
+
+
+def _knee(sweep: Sweep) -> str | None:
+    try:
+        return pick(sweep, "knee")
+    except StorageError:
+        return None
 
 
 def _began(outbox: Path) -> float:

@@ -190,14 +190,10 @@ def _untried(facts: Facts) -> Iterator[Check]:
 
 
 def _sealed(facts: Facts) -> Iterator[Check]:
-    title = "Is the sealed test still clean?"
-    if facts.tested is None:
-        return
-    changed = facts.tested.get("changed_after_opening") or []
-    if changed:
-        found = f"{', '.join(changed)} joined the front after the test was opened"
-        action = "they were chosen by people who may have known the test; do not report them"
-        yield Check("bad", title, found, action)
+    for line in facts.seal:
+        if "CHANGED AFTER OPENING" in line:
+            action = "report the selection of the first opening only, or a test of fresh data"
+            yield Check("bad", "Is the sealed test still clean?", line, action)
 
 
 def _parameters(config: Mapping[str, Any]) -> Sequence[Parameter]:

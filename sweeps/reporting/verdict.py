@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sweeps.confirmed import ConfirmedRow
+from sweeps.confirmed import ConfirmedRow, cannot_be_told_apart
 from sweeps.report import Row
 from sweeps.reporting.facts import (
     OOD_KEY,
@@ -23,6 +23,7 @@ from sweeps.reporting.facts import (
     most_common_reason,
     percent,
 )
+from sweeps.reporting.tested_rows import tested_rows
 from sweeps.statistics import detectable_difference
 
 
@@ -97,10 +98,15 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         # Means are compared with means, single seeds with single seeds.
         ours = Measured(chosen.id_accuracy, chosen.ood_accuracy, math.nan, 1)
         theirs = Measured(reference.id_accuracy, reference.ood_accuracy, math.nan, 1)
+    outside = 100 * (ours.outside - theirs.outside)
+    own = next((row.against_reference for row in facts.confirmed_rows if row.id == chosen.id), None)
+    if ours.seeds > 1 and own is not None and own.n > 1:
+        # Over the seeds that both have, as under `Real?`.
+        outside = own.mean
     text = (
         f"Against the dense reference ({percent(theirs.inside)} and {percent(theirs.outside)}) it "
-        f"{_gain(100 * (ours.inside - theirs.inside))} in distribution and "
-        f"{_gain(100 * (ours.outside - theirs.outside))} out of it."
+        f"{_gain(100 * (ours.inside - theirs.inside))} in distribution and {_gain(outside)} out of "
+        "it."
     )
     best = max(facts.candidates, key=lambda row: facts.measured(row).outside)
     its = facts.measured(best)
@@ -159,21 +165,21 @@ def _real(facts: Facts, chosen: Row) -> Sentence:
 
 
 def _against(facts: Facts, own: ConfirmedRow) -> str:
-    difference = own.against_reference
-    if difference is None or difference.n < 2:
+    found, difference = facts.confirmation, own.against_reference
+    reference = next((row for row in facts.confirmed_rows if row.reference), None)
+    if found is None or reference is None or difference is None or difference.n < 2:
         return "The dense reference has no new seeds to compare with."
-    assert facts.confirmation is not None
-    shown = 100 * detectable_difference(
-        facts.confirmation.pairs.get(OOD_KEY, math.nan), difference.n
-    ) if not math.isnan(facts.confirmation.pairs.get(OOD_KEY, math.nan)) else math.inf  # fmt: skip
-    real = difference.told_apart and abs(difference.mean) >= shown
     numbers = (
         f"{difference.mean:+.1f} OOD points{_points_interval(difference.low, difference.high)}, "
         f"paired over {difference.n} seeds"
     )
-    if real:
+    if not cannot_be_told_apart(found, own, reference, OOD_KEY):
         return f"The difference to the dense reference is real: {numbers}."
-    least = f"; {difference.n} seeds can show {shown:.1f} points" if math.isfinite(shown) else ""
+    deviation, df = found.pairs[OOD_KEY], found.pairs_df[OOD_KEY]
+    shown = 0.0
+    if not math.isnan(deviation):
+        shown = 100 * detectable_difference(deviation, difference.n, df=df)
+    least = f"; {difference.n} seeds can show {shown:.1f} points" if 0 < shown < math.inf else ""
     return f"That it differs from the dense reference is not shown: {numbers}{least}."
 
 
@@ -197,24 +203,28 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
             f"rc-sweep test {facts.name}",
         )
         return
-    trial = facts.tested["trials"].get(chosen.id)
-    value = _number(trial["metrics"].get("ood_test/accuracy")) if trial else math.nan
-    if trial is None or math.isnan(value):
-        yield Sentence("Test", f"Opened, but not for {chosen.id}: it joined the front later.")
+    rows = {row.id: row for row in tested_rows(facts)}
+    own = rows.get(chosen.id)
+    if own is None or math.isnan(own.outside):
+        yield Sentence("Test", f"Opened, but not for {chosen.id}: it was chosen later.")
         return
-    inside = _number(trial["metrics"].get("id_test/accuracy"))
-    drop = 100 * (value - chosen.ood_accuracy)
+    seeds = f" (means of {own.seeds} seeds)" if own.seeds > 1 else ""
     text = (
-        f"On the sealed test it has {percent(inside)} ID and {percent(value)} OOD, {drop:+.1f} OOD "
-        "points from dev"
+        f"On the sealed test it has {percent(own.inside)} ID and {percent(own.outside)} OOD{seeds}"
     )
-    reference = facts.reference
-    other = facts.tested["trials"].get(reference.id) if reference is not None else None
-    base = _number(other["metrics"].get("ood_test/accuracy")) if other else math.nan
-    if reference is not None and not math.isnan(base):
-        moved = 100 * (base - reference.ood_accuracy)
-        text += f" (the dense reference: {percent(base)}, {moved:+.1f})"
-    yield Sentence("Test", text + ".")
+    reference = rows.get(facts.reference.id) if facts.reference is not None else None
+    if reference is not None:
+        text += (
+            f"; the dense reference {percent(reference.inside)} and {percent(reference.outside)}"
+        )
+    text += "."
+    if not math.isnan(own.fall):
+        same = "" if math.isnan(own.seen) else " on subcases that both hold"
+        text += f" From dev to test it fell by {own.fall:.1f} OOD points{same}"
+        if reference is not None and not math.isnan(reference.fall):
+            text += f", the reference by {reference.fall:.1f}"
+        text += "."
+    yield Sentence("Test", text)
 
 
 def _failed(facts: Facts) -> Iterator[Sentence]:
@@ -247,10 +257,6 @@ def _interval(low: float, high: float) -> str:
 
 def _points_interval(low: float, high: float) -> str:
     return "" if math.isnan(low) else f" (95 % interval {low:+.1f} to {high:+.1f})"
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
 
 
 def _plural(count: int, one: str, many: str) -> str:

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from rc_core.errors import StorageError
+from sweeps.folder import SweepFolder
 from sweeps.reporting.facts import Facts
 from sweeps.sweep import Sweep
 
@@ -13,14 +14,16 @@ PAGE, SUMMARY = "report.html", "report.md"
 _logger = logging.getLogger(__name__)
 
 
-def write_report(sweep: Sweep, out: Path | None = None) -> Path:
+def write_report(sweep: Sweep, out: Path | None = None, *, ended: bool = False) -> Path:
     """Write `report.html`, `report.md` and the pictures; return the page's path.
 
-    A report that was there is replaced. A running sweep can be reported; the page says so.
+    A report that was there is replaced. A running sweep can be reported; the page says so. The
+    report of a confirmation is that of the sweep it confirms, with its new seeds.
 
     Args:
         sweep: with at least one trial that has ended.
-        out: folder, made where there is none; by default `report/` in the sweep's folder.
+        out: folder, made where there is none; by default the sweep's own.
+        ended: the caller drives the sweep and is about to close it.
 
     Raises:
         StorageError: no trial has ended yet, or the folder cannot be written.
@@ -29,13 +32,14 @@ def write_report(sweep: Sweep, out: Path | None = None) -> Path:
     from sweeps.reporting.pictures import write_pictures
     from sweeps.reporting.summary import summary
 
-    facts = Facts.read(sweep)
+    sweep = _confirmed_by(sweep)
+    facts = Facts.read(sweep, ended=ended)
     if not any(row.status != "running" for row in facts.rows):
         raise StorageError(
             f"a report needs a trial that has ended, but sweep {sweep.name} has none; see: "
             f"rc-sweep status {sweep.name}"
         )
-    folder = out if out is not None else sweep.path / "report"
+    folder = out if out is not None else sweep.path
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = write_pictures(facts, folder)
@@ -49,11 +53,20 @@ def write_report(sweep: Sweep, out: Path | None = None) -> Path:
 def try_report(sweep: Sweep) -> Path | None:
     """Write the report at the end of a sweep; whatever goes wrong is logged and stops nothing."""
     try:
-        return write_report(sweep)
+        return write_report(sweep, ended=True)
     # The sweep is done and its records are safe: a picture must not make it look failed.
     except Exception as error:
         _logger.warning("the report of sweep %s could not be written: %s", sweep.name, error)
         return None
+
+
+def _confirmed_by(sweep: Sweep) -> Sweep:
+    """Return the sweep that a confirmation confirms, where it lies beside it; else itself."""
+    name = (sweep.config.get("confirm") or {}).get("sweep")
+    if name is None:
+        return sweep
+    folder = SweepFolder(sweep.path.with_name(name))
+    return Sweep(folder) if (folder.path / "sweep.yaml").is_file() else sweep
 
 
 def _replace(path: Path, text: str) -> None:

@@ -151,6 +151,8 @@ def test_pointing_shows_a_trial_and_clicking_copies_its_export(browser: Any, rep
     assert "compression.name" in browser.execute_script(card)
     hover = "return document.querySelectorAll('#figure-front .hoverlayer .hovertext').length"
     wait(lambda: browser.execute_script(hover), "a hover label")
+    # Plotly looks at the mouse at most every 50 ms; nobody clicks faster than that.
+    time.sleep(0.3)
     mouse(browser, "mousePressed", place)
     mouse(browser, "mouseReleased", place)
     copied = wait(lambda: browser.execute_script("return window.copied"), "something is copied")

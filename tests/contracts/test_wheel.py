@@ -151,6 +151,7 @@ def test_the_wheel_holds_the_packages_and_the_starters(wheel: Path) -> None:
         for path in (ROOT / package).rglob("*.py")
     }
     expected |= {"rc_core/py.typed", "sweeps/py.typed", "sweeps/_configs/quickstart.yaml"}
+    expected |= {f"sweeps/reporting/page.{kind}" for kind in ("css", "js")}
     # What `rc-sweep doctor` compares with.
     expected.add("sweeps/_constraints.txt")
     expected |= {

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rc_core.record import RungRecord, TrialRecord
+from sweeps.options import pick
 from sweeps.pareto import hypervolume
 from sweeps.reporting.cost import cost, timeline
 from sweeps.reporting.facts import Facts, export_command, most_common_reason, varied
@@ -144,8 +145,8 @@ def test_the_choice_is_the_knee_and_after_a_confirmation_one_that_it_left(tmp_pa
     confirm_made(sweep, rows=3)
     after = Facts.read(sweep)
     assert after.chosen is not None
-    left = {row.id for row in after.confirmed_rows if row.confirmed}
-    assert after.chosen.id in left
+    assert after.chosen.id in {row.id for row in after.confirmed_rows}
+    assert after.chosen.id == pick(sweep, "knee")
     own = next(row for row in after.confirmed_rows if row.id == after.chosen.id)
     found = after.measured(after.chosen)
     values = [r.metric("ood_dev/accuracy") for r in own.trials.values()]

@@ -176,15 +176,29 @@ def test_other_objectives_have_a_page(tmp_path: Path, objectives: dict[str, str]
 def test_files_are_written_and_replaced(tmp_path: Path) -> None:
     sweep = made_sweep(tmp_path, trials=20)
     path = write_report(sweep)
-    assert path == sweep.path / "report" / "report.html"
+    assert path == sweep.path / "report.html"
     first = path.read_text()
     assert write_report(sweep, tmp_path / "elsewhere" / "deep").is_file()
-    names = {file.name for file in path.parent.iterdir()}
-    assert names == {"report.html", "report.md", "front.png", "losses.png", "subcases.png",
-                     "hypervolume.png"}  # fmt: skip
-    assert all(file.stat().st_size > 500 for file in path.parent.iterdir())
+    names = {"report.html", "report.md", "front.png", "losses.png", "subcases.png",
+             "hypervolume.png"}  # fmt: skip
+    assert names <= {file.name for file in path.parent.iterdir()}
+    assert all((path.parent / name).stat().st_size > 500 for name in names)
+    with sweep.folder.driving():
+        assert "It is running" in write_report(sweep).read_text()
+        at_the_end = try_report(sweep)
+        assert at_the_end is not None and "It is running" not in at_the_end.read_text()
     assert "## Front" in (path.parent / "report.md").read_text()
     assert len(first) > 1_000_000, "plotly is inside"
+
+
+def test_the_report_of_a_confirmation_is_that_of_its_sweep(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path, trials=6)
+    confirm_made(sweep, rows=2)
+    confirmation = sweep.confirmation
+    assert confirmation is not None
+    path = write_report(confirmation)
+    assert path == sweep.path / "report.html"
+    assert "Confirmed with new seeds" in path.read_text()
 
 
 def test_a_sweep_without_an_end_has_no_report_and_no_harm_is_done(
