@@ -79,7 +79,6 @@ def test_the_rival_prepares_difficulty(tmp_path: Path) -> None:
     from tests.benchmarks import sweep
 
     shared = sweep.base(setup.TINY, 100, 60)
-    shared["training"] |= {"epochs": 1.0}
     config = sweep.trial_config(shared, sweep.points()[0])
     data = Workspace(tmp_path).data(config)
     outputs, scores = sweep.make_teacher(config, data, tmp_path / "teacher")
