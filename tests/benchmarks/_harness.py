@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,8 +138,10 @@ def alternate(
         for name in names[turn:] + names[:turn]:
             started, cpu = time.perf_counter(), time.process_time()
             result = sides[name](repetition)
-            measured[name] = Measured(
-                time.perf_counter() - started, time.process_time() - cpu, result
+            seconds = time.perf_counter() - started
+            measured[name] = Measured(seconds, time.process_time() - cpu, result)
+            print(
+                f"{repetition + 1}/{repeats} {name}: {seconds:.1f} s", file=sys.stderr, flush=True
             )
         yield measured
 

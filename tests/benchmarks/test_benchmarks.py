@@ -79,7 +79,6 @@ def test_the_rival_prepares_difficulty(tmp_path: Path) -> None:
     from tests.benchmarks import sweep
 
     shared = sweep.base(setup.TINY, 100, 60)
-    shared["training"] |= {"epochs": 1.0}
     config = sweep.trial_config(shared, sweep.points()[0])
     data = Workspace(tmp_path).data(config)
     outputs, scores = sweep.make_teacher(config, data, tmp_path / "teacher")
@@ -90,3 +89,9 @@ def test_the_rival_prepares_difficulty(tmp_path: Path) -> None:
 def test_shares_add_up() -> None:
     found = profiles.table(Counter({"a": 3.0, "b": 1.0}), "stage")
     assert found.splitlines()[2:] == ["| a | 75.0 % |", "| b | 25.0 % |"]
+
+
+def test_one_more_trial_is_counted_from_the_third_on() -> None:
+    from tests.benchmarks.fixed_cost import _between
+
+    assert _between([9.0, 1.0, 10.0, 11.0, 12.0]) == pytest.approx(1.0)
