@@ -42,6 +42,7 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: Path | No
         f"sweep:      {root / (name or stem + '-<n>')}",
         f"trials:     {num_trials}: {first} first points (dense reference, each compression with "
         f"vanilla, search.points), then {search.name}",
+        f"stops early: {_stopping(sweep)}",
         _holds_line(sweep, root),
         *_artifact_lines(sweep, root),
         # A checkpoint (weights and two moments) exists only while a trial runs.
@@ -50,6 +51,16 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: Path | No
         _time_line(sweep, facts, root, num_trials),
     ]
     return "\n".join(lines)
+
+
+def _stopping(sweep: SweepConfig) -> str:
+    """Return what ends trials, and the sweep, before all is trained."""
+    settings = sweep.settings
+    keys = {k: v for k, v in settings.scheduler.as_dict().items() if k != "name"}
+    shown = ", ".join(f"{key} {value}" for key, value in keys.items())
+    trials = f"{settings.scheduler.name} ({shown})" if shown else "no trial"
+    limits = [key for key, value in settings.budget if value is not None]
+    return trials + (f"; the sweep by {' or '.join(limits)}" if limits else "")
 
 
 def _holds_line(sweep: SweepConfig, root: Path) -> str:

@@ -128,11 +128,13 @@ def _drive(sweep: SweepConfig, folder: SweepFolder, progress: Progress, started:
             proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(
                 sweep, folder.study
             )
-            known, line = known_trials(sweep, folder.storage)
-            for trial in known:
-                proposals.know(trial)
-            if line:
-                progress.say(line)
+            if attempt == 1:
+                # Later drivers find these trials in the study, whatever became of their sweeps.
+                known, line = known_trials(sweep, folder.storage)
+                for trial in known:
+                    proposals.know(trial)
+                if line:
+                    progress.say(line)
             scheduler = sweep.settings.scheduler
             rule = plugins.load("sweeps.schedulers", scheduler.name).build(
                 scheduler, sweep.settings.objectives

@@ -226,7 +226,7 @@ def _span(done: Sequence[ReplayTrial], table: Table, front: Any) -> float:
 def _cell(estimate: Estimate, scale: float) -> str:
     if math.isnan(estimate.low):
         return f"{scale * estimate.mean:.1f}"
-    return f"{scale * estimate.mean:.1f} ± {scale * estimate.half_width:.1f}"
+    return f"{scale * estimate.mean:.1f} \u00b1 {scale * estimate.half_width:.1f}"
 
 
 def _entry(estimate: Estimate) -> dict[str, float | None]:
