@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test lint types unit format clean
+.PHONY: help setup quickstart test lint types unit format pictures clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ unit: setup ## pytest
 format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+pictures: setup ## make the docs' pictures again: make pictures SWEEP=rc_storage/quickstart-1 STEM=quickstart
+	$(BIN)/python -m tests.browser.pictures $(SWEEP) --out docs $(if $(STEM),--stem $(STEM))
 
 clean: ## remove .venv, caches and builds; results in rc_storage/ stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -13,7 +13,7 @@ from rc_core.compression._base import Batch, Compression, CompressionContext
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.estimates import difficulty, expert_log_probs, first_stage_log_probs
 from rc_core.losses._base import Loss, LossContext, Need
-from rc_core.models import load_encoder, load_model
+from rc_core.models import load_model
 from rc_core.teacher import teacher, teacher_log_probs
 from rc_core.training import batches
 from rc_core.workspace import TaskData, Workspace
@@ -71,10 +71,10 @@ def prepare_model(
     data = compressed_data(config, workspace)
     seed = config.training.seed
     if config.compression.init == "teacher":
-        model = load_model(teacher(config, workspace).path / "model")
+        model = workspace.stored_model(teacher(config, workspace).path / "model")
     else:
         encoder = config.compression.encoder(config.model)
-        model = load_encoder(encoder, label_names=data.task.label_names, seed=seed)
+        model = workspace.encoder(encoder, label_names=data.task.label_names, seed=seed)
     model.to(workspace.device)
     tables = {name: table.to(workspace.device) for name, table in rows.items()}
 

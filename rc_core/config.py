@@ -164,6 +164,16 @@ def seedless(values: Mapping[str, Any]) -> str:
     return fingerprint(left)
 
 
+def absolute_model(spec: str) -> str:
+    """Return a model's name as any process may use it: a folder with its full path.
+
+    Workers run elsewhere, and a sweep may be resumed from another folder.
+    """
+    if spec.startswith(("packaged:", "tiny:")) or not Path(spec).expanduser().is_dir():
+        return spec
+    return str(Path(spec).expanduser().resolve())
+
+
 def decode(raw: Mapping[str, Any], where: str = "") -> TrialConfig:
     """Validate one trial's plain values.
 
@@ -185,7 +195,7 @@ def decode(raw: Mapping[str, Any], where: str = "") -> TrialConfig:
                 _at(where, "model"), f"must name an encoder (a hub id, a folder), but got {model!r}"
             )
         )
-    values["model"] = model
+    values["model"] = absolute_model(model) if isinstance(model, str) else model
     for key, default in DEFAULTS.items():
         given = raw.get(key, default)
         try:

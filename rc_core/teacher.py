@@ -26,8 +26,8 @@ from rc_core.models import load_encoder, load_model, save_model
 from rc_core.training import FitPoint, fit, predict
 from rc_core.workspace import Workspace
 
-# 2: dropout draws other random numbers on a CPU (rc_core/cpu_steps.py).
-TEACHER_VERSION = 2
+# 2, 3: dropout draws other random numbers (rc_core/cpu_steps.py; rc_core/first_token.py).
+TEACHER_VERSION = 3
 LOG_PROBS_VERSION = 1
 
 

@@ -27,6 +27,7 @@ from rc_core.config import TrainingConfig
 from rc_core.cpu_steps import fast_steps
 from rc_core.data._encoding import Encoded, length_bucketed_batches, length_sorted_batches
 from rc_core.errors import TrialError
+from rc_core.first_token import first_token_only
 from rc_core.losses._base import Loss
 
 Precision = str  # "fp32" or "bf16"; "auto" is resolved before training starts
@@ -134,7 +135,7 @@ def fit(
         started = time.perf_counter()
         # Summed on the device: reading every loss would stall a GPU on every step.
         loss_sum, first = torch.zeros((), device=device), step
-        with fast_steps(model):
+        with fast_steps(model), first_token_only(model):
             for batch in source:
                 for group in optimizer.param_groups:
                     group["lr"] = training.learning_rate * schedule(step, total, training.warmup)
@@ -190,11 +191,12 @@ def predict(
     was_training = model.training
     model.eval()
     parts, order = [], length_sorted_batches(encoded.lengths, budget)
-    for rows in order:
-        batch = _batch(encoded, rows, device)
-        with autocast(device, precision):
-            logits = model(**batch.inputs).logits
-        parts.append(F.log_softmax(logits.float(), dim=-1))
+    with first_token_only(model):
+        for rows in order:
+            batch = _batch(encoded, rows, device)
+            with autocast(device, precision):
+                logits = model(**batch.inputs).logits
+            parts.append(F.log_softmax(logits.float(), dim=-1))
     model.train(was_training)
     result = torch.cat(parts).cpu().numpy()
     unsorted = np.empty_like(result)

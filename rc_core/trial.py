@@ -125,7 +125,8 @@ def evaluate_saved(
 ) -> dict[str, float]:
     """Evaluate a finished trial's saved weights on roles that were closed while it ran.
 
-    Predictions are written beside the others; the record is not changed.
+    Predictions are written beside the others; the record is not changed. The test roles need a
+    workspace that is not sealed.
     """
     data = compressed_data(config, workspace)
     model = load_model(folder.model).to(workspace.device)

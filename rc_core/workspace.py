@@ -5,17 +5,20 @@ A worker process keeps one workspace for all its trials, so that data is read an
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rc_core import plugins
@@ -24,7 +27,7 @@ from rc_core.config import PLUGIN_PACKAGES, TrialConfig, fingerprint
 from rc_core.data._encoding import Encoded, encode
 from rc_core.data._task import Split, Task, check_task
 from rc_core.model_facts import model_facts, weights_digest
-from rc_core.models import load_encoder, load_tokenizer
+from rc_core.models import load_encoder, load_model, load_tokenizer
 from rc_core.training import Precision, choose_precision
 
 # Quick evaluations look at this many samples of each dev role, the same ones in every trial.
@@ -46,6 +49,14 @@ class TaskData:
     max_length: int
     _encoded: dict[str, Encoded] = field(default_factory=dict)
     _samples: dict[str, Split] = field(default_factory=dict)
+    _digests: dict[str, str] = field(default_factory=dict)
+
+    def digest(self, split: Split | None = None) -> str:
+        """Return the digest of the task, or of one of its splits; hashed once, not at each use."""
+        key = "" if split is None else split.name
+        if key not in self._digests:
+            self._digests[key] = (self.task if split is None else split).digest()
+        return self._digests[key]
 
     def encoded(self, split: Split, *, sample: bool = False) -> Encoded:
         """Return the tokens of one of the task's splits, or of its `sample`; made once.
@@ -68,12 +79,12 @@ class TaskData:
 
     def facts(self, splits: Sequence[Split]) -> dict[str, Any]:
         """Return what a record says of the data: sizes, digests, truncated texts, notes."""
-        facts: dict[str, Any] = {"digest": self.task.digest(), "notes": dict(self.task.notes)}
+        facts: dict[str, Any] = {"digest": self.digest(), "notes": dict(self.task.notes)}
         for split in splits:
             encoded = self.encoded(split)
             facts[split.name] = {
                 "samples": len(split),
-                "digest": split.digest()[:16],
+                "digest": self.digest(split)[:16],
                 "truncated": encoded.truncated,
                 "mean_tokens": round(float(encoded.lengths.mean()), 1),
             }
@@ -83,19 +94,40 @@ class TaskData:
 class Workspace:
     """The artifact store, the device and the data cache of one process."""
 
-    def __init__(self, artifacts: str | Path, *, device: str | None = None) -> None:
+    def __init__(
+        self, artifacts: str | Path, *, device: str | None = None, sealed: bool = True
+    ) -> None:
         """Store what is given.
 
         Args:
             artifacts: root of the artifact store.
             device: as torch names it; by default the first GPU, else the CPU.
+            sealed: leave the test roles out of every task; only the sealed test opens them.
         """
+        self._sealed = sealed
         self.store = ArtifactStore(artifacts)
         # Which node and accelerators of a cluster this process holds, if whoever runs it says so.
         self.place: dict[str, Any] = {}
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._task: tuple[str, Task] | None = None
         self._data: dict[str, TaskData] = {}
+        self._model: tuple[str, nn.Module] | None = None
+
+    def encoder(self, spec: str, *, label_names: Sequence[str], seed: int) -> nn.Module:
+        """Return a model of one's own, as `load_encoder` does; read and made once in a row."""
+        key = fingerprint([weights_digest(spec), list(label_names), seed])
+        return self._copy_of(key, lambda: load_encoder(spec, label_names=label_names, seed=seed))
+
+    def stored_model(self, folder: Path) -> nn.Module:
+        """Return a model of one's own from an artifact's folder; read once in a row."""
+        return self._copy_of(str(folder), lambda: load_model(folder))
+
+    def _copy_of(self, key: str, load: Callable[[], nn.Module]) -> nn.Module:
+        """Return a copy of what is kept under a key; only the last model is kept, on the CPU."""
+        if self._model is None or self._model[0] != key:
+            self._model = None  # freed before the next one is read
+            self._model = (key, load())
+        return copy.deepcopy(self._model[1])
 
     def data(self, config: TrialConfig, *, model: str | None = None) -> TaskData:
         """Return the task of a configuration with an encoder's tokens, made once per process.
@@ -113,7 +145,8 @@ class Workspace:
         task_key = fingerprint(config.task.as_dict())
         if self._task is None or self._task[0] != task_key:
             module = plugins.load(PLUGIN_PACKAGES["task"], config.task.name)
-            self._task = (task_key, check_task(module.load(config.task)))
+            task = check_task(module.load(config.task))
+            self._task = (task_key, task.without_tests() if self._sealed else task)
             self._data = {}
         max_length = min(config.training.max_length, model_facts(spec).max_positions)
         key = f"{spec}|{max_length}"
@@ -159,7 +192,7 @@ class Workspace:
         return {
             "weights": weights_digest(config.model),
             "task": config.task.name,
-            "data": data.task.digest(),
+            "data": data.digest(),
             "max_length": data.max_length,
             "precision": self.precision(config),
             "device": self.device.type,
@@ -184,6 +217,7 @@ class Workspace:
         }
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
@@ -191,6 +225,7 @@ def _version(name: str) -> str | None:
         return None
 
 
+@functools.cache
 def _processor(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

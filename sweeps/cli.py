@@ -17,7 +17,9 @@ from rich.console import Console
 from rc_core.errors import InputError, RobustCompressionError, did_you_mean
 from sweeps import cli_artifacts
 from sweeps import cli_engine as engine
+from sweeps import cli_report as shown
 from sweeps import cli_results as results
+from sweeps.cli_doctor import doctor
 from sweeps.cli_options import (
     AddressOption,
     JsonOption,
@@ -143,11 +145,14 @@ for _command in (
     results.status,
     results.pareto,
     results.table,
+    shown.report,
+    shown.compare,
     results.confirm,
     results.power,
     results.test,
     results.export,
     engine.simulate,
+    doctor,
 ):
     app.command()(_command)
 app.add_typer(cli_artifacts.app, name="artifacts")
@@ -160,11 +165,12 @@ def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
 ) -> None:
     """Open the MLflow UI on this machine, at the sweep's experiment."""
-    from sweeps.tracking import serve_ui
+    from sweeps.mlflow_view import serve_ui
+    from sweeps.tracked import read_sweep_id
 
     found = load(sweep, storage)
-    uri = found.config["tracking"]["uri"]
-    raise typer.Exit(serve_ui(found.folder.storage, uri, found.name, port=port))
+    uri, known = found.config["tracking"]["uri"], read_sweep_id(found.folder)
+    raise typer.Exit(serve_ui(found.folder.storage, uri, found.name, sweep_id=known, port=port))
 
 
 @app.command()

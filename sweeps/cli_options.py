@@ -21,6 +21,15 @@ SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's n
 AddressOption = Annotated[
     str, typer.Option("--address", help="local, auto, or HOST:PORT of a Ray cluster.")
 ]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="CONSTRAINT",
+        help="E.g. 'footprint/parameters <= 20e6', 'id_dev/accuracy >= reference - 0.02'. "
+        "Repeatable.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

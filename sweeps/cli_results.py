@@ -4,39 +4,76 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from sweeps.cli_options import AddressOption, JsonOption, StorageOption, SweepArgument, load
+from rc_core.errors import ConfigError, InputError, Problem
+from sweeps.cli_options import (
+    AddressOption,
+    JsonOption,
+    StorageOption,
+    SweepArgument,
+    WhereOption,
+    load,
+)
 
 
 def status(
-    sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False
+    sweep: SweepArgument,
+    storage: StorageOption = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow it until it ends, wherever it runs.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how far a sweep is: trials by state, what runs, what failed."""
     from sweeps.status import status_document, status_text
 
     found = load(sweep, storage)
+    if watch and as_json:
+        raise ConfigError(Problem("--watch", "draws a view, --json prints one: choose one"))
+    if watch:
+        from sweeps.watch import watch as follow
+
+        follow(found, Console(highlight=False))
+        return
     typer.echo(json.dumps(status_document(found), indent=1) if as_json else status_text(found))
 
 
 def pareto(
-    sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False
+    sweep: SweepArgument,
+    why: Annotated[
+        str | None,
+        typer.Option("--why", metavar="TRIAL", help="Say what beats this trial, or excluded it."),
+    ] = None,
+    budgets: Annotated[
+        bool, typer.Option("--budgets", help="The best trade-off within 10, 25, 50, 100 % size.")
+    ] = False,
+    where: WhereOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the Pareto front, with the dense reference and the vanilla rows."""
     from sweeps.confirmed import confirmed
     from sweeps.confirmed_text import confirmed_table
+    from sweeps.stamp import stamp, stamp_lines
 
     found = load(sweep, storage)
-    if as_json:
+    wheres = where or []
+    if why is not None or budgets:
+        if as_json or (why is not None and budgets):
+            raise InputError("--why, --budgets and --json must be asked for one at a time")
+        typer.echo(_explained(found, why, wheres) if why else _budgets(found, wheres))
+    elif as_json:
         typer.echo(json.dumps(found.document(), indent=1))
     else:
-        typer.echo(found.table())
+        typer.echo(found.table(wheres=wheres))
         result = confirmed(found)
         if result is not None and result.rows:
-            typer.echo("\n" + confirmed_table(result))
+            lines = stamp_lines(stamp(found, result))
+            typer.echo("\n" + "\n".join([confirmed_table(result), *lines]))
 
 
 def table(
@@ -53,10 +90,17 @@ def table(
 ) -> None:
     """Print a fixed design as the paper lays its tables out: mean and interval over seeds."""
     from sweeps.paper_table import paper_table
+    from sweeps.stamp import read_test, stamp, stamp_lines
 
     found = load(sweep, storage)
-    tested = json.loads(found.folder.test.read_text()) if found.folder.test.is_file() else None
-    text = paper_table(found.records, found.config, tested, role=role, form=form)
+    text = paper_table(
+        found.records,
+        found.config,
+        read_test(found),
+        role=role,
+        form=form,
+        stamp=stamp_lines(stamp(found)),
+    )
     if out is None:
         typer.echo(text)
     else:
@@ -65,8 +109,9 @@ def table(
 
 
 def test(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Open the test roles, once, for the front and the rows it is compared with."""
-    from sweeps.sealed import open_tests, test_table
+    """Open the test roles, once, for what was chosen and the rows it is compared with."""
+    from sweeps.sealed import open_tests
+    from sweeps.tested_text import test_table
 
     found = load(sweep, storage)
     document = open_tests(found, say=lambda line: typer.echo(line, err=True))
@@ -78,7 +123,7 @@ def confirm(
     seeds: Annotated[int, typer.Option("--seeds", help="Most new seeds of a configuration.")] = 5,
     also: Annotated[
         list[str] | None,
-        typer.Option("--also", metavar="TRIAL", help="Give this trial its seeds too. Repeatable."),
+        typer.Option("--also", metavar="TRIAL", help="Give this trial all its seeds. Repeatable."),
     ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="New seeds for teacher and difficulty too.")
@@ -92,13 +137,17 @@ def confirm(
     from sweeps.confirmed import confirmed
     from sweeps.confirmed_text import confirmed_json, confirmed_table
     from sweeps.progress import Progress
+    from sweeps.stamp import stamp, stamp_lines
 
     found = load(sweep, storage)
     progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
     run(found, seeds=seeds, also=also or [], whole=whole, address=address, progress=progress)
     result = confirmed(found)
     assert result is not None
-    typer.echo(json.dumps(confirmed_json(result), indent=1) if as_json else confirmed_table(result))
+    if as_json:
+        typer.echo(json.dumps(confirmed_json(result), indent=1))
+    else:
+        typer.echo("\n".join([confirmed_table(result), *stamp_lines(stamp(found, result))]))
     if result.failed:
         raise typer.Exit(3)
 
@@ -129,12 +178,57 @@ def export(
     sweep: SweepArgument,
     out: Annotated[Path, typer.Option("--out", help="New folder for the model.")],
     pick: Annotated[
-        str, typer.Option("--pick", help="knee, best-id, best-ood, or a trial's id.")
+        str,
+        typer.Option(
+            "--pick",
+            help="knee, best-id, best-ood, least-ood-loss, lowest-relative-bias, weighted, or a "
+            "trial's id.",
+        ),
     ] = "knee",
+    where: WhereOption = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight",
+            metavar="METRIC=NUMBER",
+            help="Of an objective, for --pick weighted (default 1 each). Repeatable.",
+        ),
+    ] = None,
     storage: StorageOption = None,
 ) -> None:
     """Write one model as a folder that plain transformers loads."""
     found = load(sweep, storage)
-    record = found.pick(pick)
+    record = found.pick(pick, wheres=where or [], weights=weight or [])
     folder = found.export(record.id, out)
     typer.echo(f"exported {record.id} ({record.name}) to {folder}; its logits were checked")
+
+
+def _explained(sweep: Any, trial: str, wheres: list[str]) -> str:
+    from sweeps.confirmed import confirmed
+    from sweeps.explain import explain
+    from sweeps.options import alike, constraints, options
+
+    found = confirmed(sweep)
+    return explain(
+        options(sweep, found),
+        sweep.objectives,
+        trial,
+        wheres=constraints(sweep, wheres),
+        alike=alike(found),
+    )
+
+
+def _budgets(sweep: Any, wheres: list[str]) -> str:
+    """Return the table of size budgets, and draw it beside the front's picture."""
+    from sweeps.budgets import budget_table, budgets
+    from sweeps.confirmed import confirmed
+    from sweeps.options import constraints, options
+    from sweeps.picture import budget_picture
+    from sweeps.stamp import stamp, stamp_lines
+
+    available = options(sweep, confirmed(sweep))
+    found = budgets(available, sweep.objectives, wheres=constraints(sweep, wheres))
+    path = sweep.path / "budgets.png"
+    budget_picture(found, available, path, title=sweep.name)
+    lines = [budget_table(found, available), *stamp_lines(stamp(sweep)), f"picture: {path}"]
+    return "\n".join(lines)

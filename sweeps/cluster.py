@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -91,8 +93,13 @@ def _start(address: str) -> None:
     else:
         variables = {"OMP_WAIT_POLICY": _RAY_SETTINGS["OMP_WAIT_POLICY"]}
         options |= {"address": address, "runtime_env": {"env_vars": variables}}
+    # Ray's core dies on SIGTERM with a stack trace; the command line closes in order instead.
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
         ray.init(**options)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
     except (ConnectionError, ValueError, RuntimeError) as error:
         # Ray turns tokens on for a cluster that is started where a token lies, but sends one to an
         # address only when told to: it would be told to whoever listens there.
@@ -106,6 +113,16 @@ def _start(address: str) -> None:
             f"no Ray cluster could be joined at '{address}': {error}; start one with "
             f"'ray start --head', or use --address local{token}"
         ) from error
+
+
+def usage() -> str:
+    """Return how much of the machines Ray has given out: `CPU 2/2, GPU 0.5/1`."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    return ", ".join(
+        f"{name} {total[name] - free.get(name, 0.0):g}/{total[name]:g}"
+        for name in ("CPU", "GPU")
+        if total.get(name)
+    )
 
 
 def alive_nodes() -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from rc_core.config import (
     PLUGIN_PACKAGES,
     TrainingConfig,
     TrialConfig,
+    absolute_model,
     decode,
     fingerprint,
 )
@@ -42,6 +43,7 @@ class SweepConfig:
         Raises:
             ConfigError: all problems that can be found at once.
         """
+        raw = _absolute_models(raw)
         known = [*_TRIAL_KEYS, "space", *SweepSettings.model_fields]
         problems = [
             Problem(str(key), f"unknown key: {did_you_mean(str(key), known)}")
@@ -283,6 +285,19 @@ def _find_facts(model: str, where: str, facts: dict[str, ModelFacts | None]) -> 
         facts[model] = model_facts(model)
     except ModelError as error:
         yield from (Problem(where, problem.message) for problem in error.problems)
+
+
+def _absolute_models(raw: Any, *, named: bool = False) -> Any:
+    """Give folders of models, wherever they are named, their full paths (see `absolute_model`)."""
+    if isinstance(raw, Mapping):
+        # In `search.points` and `space` the key is dotted: compression.model.
+        return {
+            key: _absolute_models(each, named=named or str(key).rpartition(".")[2] == "model")
+            for key, each in raw.items()
+        }
+    if isinstance(raw, list | tuple):
+        return [_absolute_models(each, named=named) for each in raw]
+    return absolute_model(raw) if named and isinstance(raw, str) else raw
 
 
 def _base_values(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
 from rc_core.record import TrialRecord
 from sweeps import runner
+from sweeps.answers import clusters_of, write_clusters
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.progress import Progress
@@ -64,10 +65,25 @@ def confirm(
             raise StorageError(f"{folder.name} is running already")
         merged = _merged(folder.read_config(), config)
         folder.write_config(merged.as_dict())
-        return runner.resume(folder.path, address=address, progress=progress)
-    return runner.launch(
-        config, name=folder.name, storage=folder.storage, address=address, progress=progress
-    )
+        done = runner.resume(folder.path, address=address, progress=progress)
+    else:
+        done = runner.launch(
+            config, name=folder.name, storage=folder.storage, address=address, progress=progress
+        )
+    keep_clusters(sweep)
+    return done
+
+
+def keep_clusters(sweep: Sweep) -> None:
+    """Write which dev samples hang together beside the sweep: the tables' intervals need it."""
+    from rc_core import plugins
+    from rc_core.config import PLUGIN_PACKAGES, decode
+    from rc_core.data._task import DEV_ROLES, check_task
+
+    if not sweep.folder.clusters.is_file():
+        task = decode(next(iter(sweep.records)).config).task
+        found = check_task(plugins.load(PLUGIN_PACKAGES["task"], task.name).load(task))
+        write_clusters(sweep.folder.clusters, clusters_of(found.without_tests(), DEV_ROLES))
 
 
 def confirmation(

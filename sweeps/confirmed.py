@@ -16,20 +16,26 @@ from typing import Any
 import numpy as np
 
 from rc_core.config import seedless
+from rc_core.metrics.robustness import guarded_relative_bias
 from rc_core.record import TrialRecord
+from sweeps.answers import read_clusters
+from sweeps.compared import Reader, relative_bias
+from sweeps.folder import SweepFolder
+from sweeps.pareto import pareto_front
 from sweeps.statistics import (
     Difference,
     Estimate,
-    detectable_difference,
     front_probabilities,
     mean_interval,
+    pair_noise,
     paired_difference,
     pooled_covariance,
+    verdict,
 )
 from sweeps.sweep import Sweep
 
 ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
-# A configuration counts as confirmed where it is on the front rather than not.
+# A configuration counts as confirmed where it is on the front rather than not (see `_marked`).
 ON_FRONT = 0.5
 
 
@@ -43,9 +49,15 @@ class ConfirmedRow:
         reference: whether it is the dense, vanilla configuration.
         trials: seed -> record of the confirmation, finished ones.
         searched: metric -> the search's value.
+        searched_front: whether the search had it on its front of compressed models.
         estimates: metric -> mean and interval over new seeds.
         chance: to be on the front of compressed models; None: not a contender, or unknown.
-        against_reference: OOD accuracy minus the dense configuration's, paired by seed.
+        confirmed: whether it is on the front rather than not (`ON_FRONT`); where that holds for
+            none, whether it is on the front of the means.
+        against_reference: OOD accuracy minus the dense configuration's in points, paired by seed.
+        bias: F_bias of mean accuracies; NaN where it says nothing. An interval (over seeds and
+            subcases) only where the clusters are known, see sweeps/answers.py.
+        bias_reason: why it says nothing.
     """
 
     id: str
@@ -53,13 +65,13 @@ class ConfirmedRow:
     reference: bool
     trials: Mapping[int, TrialRecord]
     searched: Mapping[str, float]
+    searched_front: bool
     estimates: Mapping[str, Estimate]
     chance: float | None
+    confirmed: bool
     against_reference: Difference | None
-
-    @property
-    def confirmed(self) -> bool:
-        return self.chance is not None and self.chance >= ON_FRONT
+    bias: Estimate
+    bias_reason: str | None
 
     @property
     def seeds(self) -> int:
@@ -81,7 +93,8 @@ class Confirmed:
         df: of these.
         trained: trainings done.
         everything: trainings that all configurations with all seeds would have taken.
-        pairs: standard deviation of one seed's OOD difference between two configurations.
+        pairs: metric -> standard deviation of one seed's difference between two configurations.
+        pairs_df: metric -> its degrees of freedom.
         failed: trials of the confirmation that failed.
     """
 
@@ -92,6 +105,7 @@ class Confirmed:
     trained: int
     everything: int
     pairs: Mapping[str, float]
+    pairs_df: Mapping[str, int]
     failed: int
 
 
@@ -126,15 +140,28 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
     ]
     chances = _chances(sweep, contenders, points, covariance, df, metrics)
     reference = next((key for key in groups if key in searched and searched[key].reference), None)
+    marked = _marked(sweep, chances, points, metrics)
+    values = [
+        {m: {s: r.metric(m) for s, r in groups[key].items()} for m in metrics}
+        for key in groups
+        if key in searched
+    ]
+    noise = {m: pair_noise([each[m] for each in values]) for m in metrics}
+    reader = Reader(read_clusters(sweep.folder.clusters))
     rows = [
         _row(
             searched[key],
+            known[searched[key].id].candidate,
+            found.folder,
             groups[key],
             metrics,
             covariance,
             df,
             chances.get(key),
+            key in marked,
             groups.get(reference) if reference is not None and key != reference else None,
+            noise[OOD_KEY],
+            reader,
         )
         for key in groups
         if key in searched
@@ -150,55 +177,61 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
         df=df,
         trained=sum(record.status in ("finished", "failed") for record in records),
         everything=len(design),
-        pairs={m: _pair_deviation(rows, m) for m in metrics},
+        pairs={m: deviation for m, (deviation, _) in noise.items()},
+        pairs_df={m: df for m, (_, df) in noise.items()},
         failed=sum(record.status == "failed" for record in records),
     )
 
 
 def cannot_be_told_apart(
-    first: ConfirmedRow, second: ConfirmedRow, metric: str, deviation: float
+    found: Confirmed, first: ConfirmedRow, second: ConfirmedRow, metric: str
 ) -> bool:
-    """Tell whether the seeds at hand do not show a difference between two configurations.
-
-    Args:
-        first: a configuration.
-        second: another.
-        metric: compared on.
-        deviation: standard deviation of one seed's difference.
-    """
-    difference = compare(first, second, metric)
-    if difference.n < 2 or math.isnan(deviation):
-        return True
-    shown = detectable_difference(deviation, difference.n)
-    return not difference.told_apart or abs(difference.mean) < shown
-
-
-def compare(first: ConfirmedRow, second: ConfirmedRow, metric: str) -> Difference:
-    """Compare two configurations over the seeds both were trained with."""
+    """Tell whether the seeds at hand do not show a difference between two configurations."""
     a, b = first.values(metric), second.values(metric)
     shared = sorted(set(a) & set(b))
-    return paired_difference([a[s] for s in shared], [b[s] for s in shared])
+    deviation = found.pairs[metric]
+    each = paired_difference(
+        [a[s] for s in shared],
+        [b[s] for s in shared],
+        deviation=deviation,
+        df=found.pairs_df[metric],
+    )
+    df = found.pairs_df[metric]
+    return verdict(each.mean, each.low, each.high, each.n, deviation, df=df) == "open"
 
 
 def optimism(found: Confirmed, metric: str) -> Estimate:
-    """Return how much the search's values of confirmed rows exceed what new seeds give."""
+    """Return how much the search's values of its own front exceed what new seeds give.
+
+    Of the rows that the search chose, all of them: those that the new seeds confirmed were chosen
+    by these, which would hide some of it. The interval is from the pooled noise of one seed; what
+    the search's seed did to all rows alike is not in it.
+    """
+    chosen = [row for row in found.rows if row.searched_front and row.seeds]
+    if not chosen or metric not in found.deviations:
+        return mean_interval([])
+    # One seed against the mean of several.
+    spread = math.sqrt(1 + float(np.mean([1 / row.seeds for row in chosen])))
     return mean_interval(
-        [
-            row.searched[metric] - row.estimates[metric].mean
-            for row in found.rows
-            if row.confirmed and row.seeds
-        ]
+        [row.searched[metric] - row.estimates[metric].mean for row in chosen],
+        deviation=found.deviations[metric] * spread,
+        df=found.df,
     )
 
 
 def _row(
     record: TrialRecord,
+    searched_front: bool,
+    folder: SweepFolder,
     trials: Mapping[int, TrialRecord],
     metrics: Sequence[str],
     covariance: np.ndarray[Any, Any],
     df: int,
     chance: float | None,
+    marked: bool,
     reference: Mapping[int, TrialRecord] | None,
+    noise: tuple[float, int],
+    reader: Reader,
 ) -> ConfirmedRow:
     estimates = {
         metric: mean_interval(
@@ -214,17 +247,69 @@ def _row(
         against = paired_difference(
             [100 * trials[seed].metric(OOD_KEY) for seed in shared],
             [100 * reference[seed].metric(OOD_KEY) for seed in shared],
+            deviation=100 * noise[0],
+            df=noise[1],
         )
+    bias, reason = _bias(folder, trials, reference, reader)
     return ConfirmedRow(
         id=record.id,
         name=record.name,
         reference=record.reference,
         trials=trials,
         searched={metric: record.metric(metric) for metric in metrics},
+        searched_front=searched_front,
         estimates=estimates,
         chance=chance,
+        confirmed=marked,
         against_reference=against,
+        bias=bias,
+        bias_reason=reason,
     )
+
+
+def _bias(
+    folder: SweepFolder,
+    trials: Mapping[int, TrialRecord],
+    reference: Mapping[int, TrialRecord] | None,
+    reader: Reader,
+) -> tuple[Estimate, str | None]:
+    """Return F_bias over shared seeds and why it says nothing, as `ConfirmedRow` has it."""
+    shared = sorted(set(trials) & set(reference or {}))
+    if reference is None or not shared:
+        return Estimate(math.nan, math.nan, math.nan, 0), "the dense row has none of its seeds"
+    ours, theirs = (
+        {seed: folder.trial(side[seed].id) for seed in shared} for side in (trials, reference)
+    )
+    found = relative_bias(reader, ours, theirs, "dev")
+    if found is not None:
+        return found
+    means = [
+        float(np.mean([side[s].metric(key) for s in shared]))
+        for side in (trials, reference)
+        for key in (ID_KEY, OOD_KEY)
+    ]
+    value, reason = guarded_relative_bias(*means)
+    return Estimate(value, math.nan, math.nan, len(shared)), reason
+
+
+def _marked(
+    sweep: Sweep,
+    chances: Mapping[str, float],
+    points: Mapping[str, np.ndarray[Any, Any]],
+    metrics: Sequence[str],
+) -> set[str]:
+    """Return which configurations count as confirmed; none while the noise is unknown.
+
+    Many that are alike share the front: then none may be on it rather than not, and the front of
+    the means has to do.
+    """
+    likely = {key for key, chance in chances.items() if chance >= ON_FRONT}
+    if likely or not chances:
+        return likely
+    columns = [metrics.index(name) for name in sweep.objectives]
+    means = [points[key][:, columns].mean(axis=0) for key in chances]
+    on_front = pareto_front(means, list(sweep.objectives.values()))
+    return {key for key, inside in zip(chances, on_front, strict=True) if inside}
 
 
 def _chances(
@@ -248,17 +333,3 @@ def _chances(
         list(sweep.objectives.values()),
     )
     return dict(zip(valid, map(float, chances), strict=True))
-
-
-def _pair_deviation(rows: Sequence[ConfirmedRow], metric: str) -> float:
-    """Return the standard deviation of one seed's difference of two rows, over all pairs."""
-    squares, df = 0.0, 0
-    for i, first in enumerate(rows):
-        for second in rows[:i]:
-            a, b = first.values(metric), second.values(metric)
-            shared = sorted(set(a) & set(b))
-            if len(shared) > 1:
-                values = np.array([a[s] - b[s] for s in shared])
-                squares += float(((values - values.mean()) ** 2).sum())
-                df += len(shared) - 1
-    return math.sqrt(squares / df) if df else math.nan

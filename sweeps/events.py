@@ -19,10 +19,22 @@ from rc_core.record import TrialRecord, write_json
 from rc_core.trial import trial_name
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.mlflow_store import default_uri
+from sweeps.mlflow_view import view_state
 from sweeps.outbox import Drain, Outbox
 from sweeps.picture import front_picture
 from sweeps.report import front_json, reference_lines, rows
-from sweeps.tracking import MlflowWriter, default_uri
+from sweeps.shown import common_keys, shown_keys
+from sweeps.tracked import (
+    TrialFacts,
+    datasets,
+    front_models,
+    measured,
+    read_sweep_id,
+    summary,
+    sweep_params,
+)
+from sweeps.tracking import MlflowWriter
 
 # front.json holds every trial, so writing it takes longer as trials come in: it is written anew
 # only after this many times as long as the last writing took, and when the sweep ends.
@@ -43,11 +55,8 @@ class SweepEvents:
         self._ended: set[str] = set()
         self._records = {record.id: record for record in folder.records()}
         self._next_write = 0.0
-        uri = sweep.settings.tracking.uri or default_uri(folder.storage)
-        self._drain = Drain(
-            self._outbox,
-            lambda: MlflowWriter(uri, storage=folder.storage, sweep_id=sweep_id(folder)),
-        )
+        self._facts = TrialFacts(sweep, folder)
+        self._drain = _drain(sweep, folder, self._outbox)
 
     def sweep_started(self, attempt: int) -> None:
         values = OmegaConf.create(self._sweep.as_dict())
@@ -60,8 +69,16 @@ class SweepEvents:
                 "rc.task": self._sweep.base["task"]["name"],
                 "rc.model": self._sweep.base["model"],
             },
+            params=sweep_params(self._sweep),
+            view=view_state(
+                sweep_id(self._folder),
+                self._folder.name,
+                list(self._sweep.settings.objectives),
+                shown_keys(self._sweep),
+                common_keys(self._sweep),
+            ),
+            parent=self._facts.parent,
         )
-
         self._catch_up()
 
     def _catch_up(self) -> None:
@@ -86,7 +103,7 @@ class SweepEvents:
 
     def rung(self, trial_id: str, result: Mapping[str, Any]) -> None:
         metrics = {key: value for key, value in result.items() if key.startswith("rung/")}
-        step = int(result["rung"])
+        step = int(result.get("steps", result.get("training_iteration", 0)))
         self._outbox.append("rung", trial_id=trial_id, step=step, metrics=metrics)
 
     def trial_ended(self, record: TrialRecord) -> None:
@@ -100,6 +117,7 @@ class SweepEvents:
             trial_id=record.id,
             status=record.status,
             record=json.loads(record.model_dump_json()),
+            datasets=datasets(record.data, record.config["task"]),
         )
         started = time.monotonic()
         if started >= self._next_write:
@@ -123,6 +141,7 @@ class SweepEvents:
                 lines=reference_lines(records),
             )
             artifacts.append(self._folder.picture)
+        artifacts.append(self._folder.path / "report.html")
         self._outbox.append(
             "sweep_ended",
             status=status,
@@ -130,6 +149,8 @@ class SweepEvents:
             front=[entry["id"] for entry in document["front"]],
             ranks={row.id: row.rank for row in found if row.rank is not None and row.rank >= 0},
             hypervolume=document["hypervolume"],
+            summary=summary(found, settings.objectives),
+            models=front_models(found, self._records, self._folder, shown_keys(self._sweep)),
             artifacts=[str(path) for path in artifacts if path.is_file()],
         )
         return self._drain.close(_CLOSE_SECONDS)
@@ -144,10 +165,10 @@ class SweepEvents:
         self._outbox.append(
             "trial_started",
             trial_id=trial_id,
-            name=f"{trial_id} {name}",
             config=dict(config),
             attempt=self._folder.attempt(),
             reference=reference,
+            **self._facts.of(trial_id, name, config),
         )
 
     def _write_front(self) -> dict[str, Any]:
@@ -164,7 +185,41 @@ class SweepEvents:
 
 def sweep_id(folder: SweepFolder) -> str:
     """Return the sweep's id for tracking: made once, independent of where the storage lies."""
-    path = folder.path / "sweep_id"
-    if not path.is_file():
-        path.write_text(f"{folder.name}-{int(time.time())}-{uuid.uuid4().hex[:8]}\n")
-    return path.read_text().strip()
+    known = read_sweep_id(folder)
+    if known is not None:
+        return known
+    made = f"{folder.name}-{int(time.time())}-{uuid.uuid4().hex[:8]}"
+    (folder.path / "sweep_id").write_text(f"{made}\n", encoding="utf-8")
+    return made
+
+
+def tell_test(sweep: SweepConfig, folder: SweepFolder, document: Mapping[str, Any]) -> int:
+    """Tell tracking what opening the test roles showed; return how many events are left to send.
+
+    Args:
+        document: as `sweeps.sealed` writes it to test.json.
+    """
+    if not folder.outbox.is_file():
+        return 0
+    data = datasets(document.get("data", {}), sweep.base["task"])
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(document["opened"]))
+    trials = {
+        trial_id: {
+            "name": trial["name"],
+            "metrics": trial["metrics"],
+            "opened": trial["opened"],
+            "measured": measured(trial["metrics"], data, 0),
+        }
+        for trial_id, trial in document["trials"].items()
+    }
+    stamp = f"opened {when} for {', '.join(trials)}"
+    events = Outbox(folder.outbox)
+    events.append("tested", trials=trials, datasets=data, stamp=stamp)
+    return _drain(sweep, folder, events).close(_CLOSE_SECONDS)
+
+
+def _drain(sweep: SweepConfig, folder: SweepFolder, outbox: Outbox) -> Drain:
+    uri = sweep.settings.tracking.uri or default_uri(folder.storage)
+    return Drain(
+        outbox, lambda: MlflowWriter(uri, storage=folder.storage, sweep_id=sweep_id(folder))
+    )

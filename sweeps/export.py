@@ -29,7 +29,10 @@ from rc_core.evaluation import read_predictions
 from rc_core.models import load_model, load_tokenizer, save_model
 from rc_core.record import TrialRecord
 from rc_core.workspace import TaskData, Workspace
+from sweeps.confirmed import confirmed
+from sweeps.confirmed_text import confirmed_json
 from sweeps.model_card import model_card
+from sweeps.stamp import read_test, stamp, stamp_lines
 from sweeps.sweep import Sweep
 
 TOLERANCE = 1e-4
@@ -122,11 +125,18 @@ def _write_texts(sweep: Sweep, record: TrialRecord, config: TrialConfig, folder:
     (folder / "trial.yaml").write_text(OmegaConf.to_yaml(values), encoding="utf-8")
     content = json.loads(record.model_dump_json())
     (folder / "record.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    tested: dict[str, Any] = {}
-    if sweep.folder.test.is_file():
-        tested = json.loads(sweep.folder.test.read_text(encoding="utf-8"))
+    found = confirmed(sweep)
+    rows = confirmed_json(found)["rows"] if found is not None else []
     reference = next((r for r in sweep.records if r.reference), None)
     plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
     note = getattr(plugin.Compression(config.compression), "stock_note", str)()
-    card = model_card(sweep.name, record, reference, tested, note=note)
+    card = model_card(
+        sweep.name,
+        record,
+        reference,
+        read_test(sweep) or {},
+        note=note,
+        seeds=next((row for row in rows if row["id"] == record.id), None),
+        stamp=stamp_lines(stamp(sweep, found)),
+    )
     (folder / "README.md").write_text(card, encoding="utf-8")

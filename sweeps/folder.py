@@ -87,6 +87,11 @@ class SweepFolder:
     def test(self) -> Path:
         return self.path / "test.json"
 
+    @property
+    def clusters(self) -> Path:
+        """Which samples of the dev roles hang together; see sweeps/answers.py."""
+        return self.path / "clusters.json"
+
     @classmethod
     def create(cls, storage: Path, name: str | None, stem: str) -> SweepFolder:
         """Make the folder of a new sweep; without a name it is called `<stem>-<n>`.

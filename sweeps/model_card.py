@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rc_core.record import TrialRecord
@@ -19,6 +19,8 @@ def model_card(
     tested: Mapping[str, Any],
     *,
     note: str = "",
+    seeds: Mapping[str, Any] | None = None,
+    stamp: Sequence[str] = (),
 ) -> str:
     """Return the card as Markdown with the front matter that model hubs read.
 
@@ -28,6 +30,9 @@ def model_card(
         reference: the dense reference it is compared with.
         tested: content of test.json, empty where the test roles were not opened.
         note: what the compression says of its stock form.
+        seeds: this configuration over new seeds, a row of `sweeps.confirmed_text.confirmed_json`;
+            None: it was not confirmed.
+        stamp: what is to be said of the seal (`sweeps.stamp.stamp_lines`).
     """
     config = record.config
     lines = [
@@ -57,7 +62,9 @@ def model_card(
         *_test_rows(record, reference, tested),
         "",
         _selection_note(record, tested),
+        *(f"**{line}.**" if "CHANGED" in line else f"{line}." for line in stamp),
         "",
+        *_seeds_lines(record, seeds, tested),
         "## Size",
         "",
         f"- parameters: {_count(record.metric('footprint/parameters'))}, of which non-zero: "
@@ -73,7 +80,7 @@ def model_card(
         "",
         "`trial.yaml` has the whole configuration, `record.json` everything that was measured. "
         f"Base encoder: `{config['model']}`; task: `{config['task']['name']}`; seed: "
-        f"{config['training']['seed']}. One training run: other seeds differ.",
+        f"{config['training']['seed']}. This is one training run: other seeds differ.",
         "",
     ]
     return "\n".join(lines)
@@ -124,13 +131,44 @@ def _selection_note(record: TrialRecord, tested: Mapping[str, Any]) -> str:
             "The dev splits chose this model among the sweep's trials, so its dev figures flatter "
             "it. The sealed test splits were not opened."
         )
-    note = (
+    return (
         "The dev splits chose this model, so its dev figures flatter it; the test splits were "
-        "opened once, after selection."
+        "opened after selection."
     )
-    if tested.get("changed_after_opening"):
-        note += " **The selection changed after the test splits were opened.**"
-    return note
+
+
+def _seeds_lines(
+    record: TrialRecord, seeds: Mapping[str, Any] | None, tested: Mapping[str, Any]
+) -> list[str]:
+    """Return what other training seeds of this configuration gave: what to expect of it."""
+    if seeds is None or not seeds["seeds"]:
+        return []
+    rows = [("dev", seeds["estimates"], ("id_dev/accuracy", "ood_dev/accuracy"))]
+    row = next((r for r in tested.get("rows", ()) if r["id"] == record.id), None)
+    if row is not None and len(row["seeds"]) > 1:
+        rows.append(("sealed test", row["accuracy"], ("id", "ood")))
+    return [
+        "### Over training seeds",
+        "",
+        f"The same configuration with {len(seeds['seeds'])} new seeds: mean and 95 % interval. "
+        "That, not the figures of this one run, is what to expect of it.",
+        "",
+        "| split | in distribution | out of distribution |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {_span(found.get(inside))} | {_span(found.get(outside))} |"
+            for name, found, (inside, outside) in rows
+        ),
+        "",
+    ]
+
+
+def _span(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["mean"] is None:
+        return "-"
+    if found["low"] is None:
+        return _percent(found["mean"])
+    return f"{100 * found['mean']:.1f} % ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
 
 
 def _percent(value: float) -> str:

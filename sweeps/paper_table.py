@@ -37,6 +37,7 @@ class _Row:
         dense: whether it is the dense, vanilla row.
         compression, loss: labels.
         metrics: one mapping per seed.
+        ids: one trial per seed.
     """
 
     name: str
@@ -44,6 +45,7 @@ class _Row:
     compression: str
     loss: str
     metrics: tuple[Mapping[str, Any], ...]
+    ids: frozenset[str]
 
     def values(self, key: str) -> list[float]:
         found = [m.get(key) for m in self.metrics]
@@ -61,6 +63,7 @@ def paper_table(
     *,
     role: str | None = None,
     form: str = "markdown",
+    stamp: Sequence[str] = (),
 ) -> str:
     """Return the table as text.
 
@@ -70,6 +73,7 @@ def paper_table(
         tested: content of test.json, None where the test roles were not opened.
         role: `dev` or `test`; None takes test where it was opened.
         form: `markdown` or `csv`.
+        stamp: what is to be said of the seal; under the table (in CSV nothing is).
 
     Raises:
         InputError: the sweep is not a fixed design, nothing finished, or an unknown role or form.
@@ -95,7 +99,7 @@ def paper_table(
         csv.writer(stream, lineterminator="\n").writerows([header, *body])
         return stream.getvalue().rstrip()
     lines = [_line(header), _line(["---"] * len(header)), *map(_line, body), ""]
-    return "\n".join([*lines, *notes])
+    return "\n".join([*lines, *notes, *stamp])
 
 
 def interval(values: Sequence[float]) -> float:
@@ -126,7 +130,8 @@ def _rows(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) -> l
             {**r.metrics, **(tested["trials"][r.id]["metrics"] if tested else {})} for r in group
         ]
         dense = first.config["compression"]["name"] == "dense" and loss == "vanilla"
-        found.append(_Row(first.name, dense, compression, loss, tuple(metrics)))
+        ids = frozenset(record.id for record in group)
+        found.append(_Row(first.name, dense, compression, loss, tuple(metrics), ids))
     return sorted(found, key=lambda row: not row.dense)
 
 
@@ -147,7 +152,8 @@ def _cells(
     notes: list[str] = []
     body = []
     for row in found:
-        bias, difference = _compared(row, dense, id_key, ood_key, notes)
+        opened = _opened(row, tested if stage == "test" else None)
+        bias, difference = _compared(row, dense, id_key, ood_key, opened, notes)
         cells = [row.name, str(len(row.metrics)), _share(row, id_key)]
         cells += [_share(row, f"ood_{stage}/{name}/accuracy") for name in suites]
         cells += [_share(row, ood_key), bias, difference]
@@ -168,20 +174,37 @@ def _cells(
         for position, key in ((2, f"id_{stage}"), (header.index("OOD %"), f"ood_{stage}")):
             cells[position] = _plain(100 * lines.get(key, {}).get(name, math.nan), "{:.1f}")
         body.append(cells)
-    opened = "test roles, no selection was made" if stage == "test" else "dev roles; test is sealed"
-    title = f"{opened}; mean and 95 % t interval over training seeds, one task and one teacher"
+    which = "test roles, no selection was made" if stage == "test" else "dev roles"
+    which += "; test is sealed" if stage == "dev" and not tested else ""
+    title = f"{which}; mean and 95 % t interval over training seeds, one task and one teacher"
+    title += "; of F_bias over seeds and subcases" if (tested or {}).get("rows") else ""
     return header, body, [title, *notes]
 
 
+def _opened(row: _Row, tested: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return what test.json says of a row over its seeds, empty where it says nothing."""
+    rows = (tested or {}).get("rows", ())
+    return next((each for each in rows if frozenset(each["trials"]) == row.ids), {})
+
+
 def _compared(
-    row: _Row, dense: _Row | None, id_key: str, ood_key: str, notes: list[str]
+    row: _Row,
+    dense: _Row | None,
+    id_key: str,
+    ood_key: str,
+    opened: Mapping[str, Any],
+    notes: list[str],
 ) -> tuple[str, str]:
-    """Return relative bias and the OOD difference, of means over seeds."""
+    """Return relative bias, with its interval where there is one, and the OOD difference."""
     if dense is None or row is dense:
         return ("1" if row is dense else "-"), ""
     means = [r.mean(key) for r in (row, dense) for key in (id_key, ood_key)]
     bias, reason = guarded_relative_bias(*means)
+    reason = reason or opened.get("bias_reason")
+    interval_of = opened.get("relative_bias") or {}
     shown = f"{bias:.3f}"
+    if interval_of.get("low") is not None:
+        shown += f" [{interval_of['low']:.2f}, {interval_of['high']:.2f}]"
     if reason is not None:
         # Amounts differ from row to row; one note for each kind of reason is enough.
         kind = "ID accuracy is more than 3 points below dense" if "ID acc" in reason else reason

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 _SIGNS = {"max": -1.0, "min": 1.0}
+_PAIRS_AT_ONCE = 2_000_000
 
 
 def pareto_front(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
@@ -36,6 +37,33 @@ def pareto_front(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.boo
     if valid.any():
         mask[valid] = moocore.is_nondominated(_finite(costs[valid]), keep_weakly=True)
     return mask
+
+
+def pareto_fronts(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
+    """Return the fronts of many sets of points at once, as `pareto_front` of each would be.
+
+    Args:
+        points: (d, n, k), without NaN.
+        directions: k times "max" or "min".
+
+    Returns:
+        (d, n) mask.
+    """
+    array = np.asarray(points, dtype=np.float64)
+    sets, number, width = array.shape
+    costs = _costs(array.reshape(sets * number, width), directions).reshape(array.shape)
+    masks = np.ones((sets, number), dtype=bool)
+    # Sets at a time, so that memory stays small.
+    step = max(1, _PAIRS_AT_ONCE // max(1, number * number))
+    for start in range(0, sets, step):
+        part = costs[start : start + step]
+        no_worse = np.ones((len(part), number, number), dtype=bool)
+        better = np.zeros_like(no_worse)
+        for column in np.moveaxis(part, -1, 0):
+            no_worse &= column[:, :, None] <= column[:, None, :]
+            better |= column[:, :, None] < column[:, None, :]
+        masks[start : start + step] = ~(no_worse & better).any(axis=1)
+    return masks
 
 
 def pareto_ranks(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.int64]:

@@ -15,6 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from rc_core.metrics._floors import NAMES
+from sweeps.budgets import SIZES, Budget
+from sweeps.choose import ID_KEY as _ID
+from sweeps.choose import OOD_KEY as _OOD
+from sweeps.choose import Option
 from sweeps.report import Row
 
 # Okabe and Ito's palette: tells apart for every common kind of colour vision.
@@ -89,6 +93,62 @@ def front_picture(
         figure.savefig(path)
     finally:
         pyplot.close(figure)
+
+
+def budget_picture(
+    found: Sequence[Budget], options: Sequence[Option], path: Path, *, title: str
+) -> None:
+    """Draw the front of each size budget, ID against OOD accuracy, a panel per measure of size.
+
+    Args:
+        found: budgets.
+        options: all configurations; those in no budget's front are small and grey.
+        path: PNG to write.
+        title: shown above.
+    """
+    measures = list(dict.fromkeys(budget.measure for budget in found))
+    figure, panels = pyplot.subplots(
+        1, len(measures), figsize=(7 * len(measures), 6), dpi=100, layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    try:
+        for axes, measure in zip(panels[0], measures, strict=True):
+            _budget_panel(axes, [b for b in found if b.measure == measure], options)
+            axes.set_title(f"{title}: budgets in {SIZES[measure]}", loc="left")
+        figure.savefig(path)
+    finally:
+        pyplot.close(figure)
+
+
+def _budget_panel(axes: Axes, found: Sequence[Budget], options: Sequence[Option]) -> None:
+    def place(option: Option) -> tuple[float, float]:
+        return 100 * option.metric(_ID), 100 * option.metric(_OOD)
+
+    for option in options:
+        if option.reference:
+            axes.scatter(*place(option), s=300, marker="*", color="#000000", zorder=2)
+            axes.annotate("dense", place(option), xytext=(10, 6), textcoords="offset points")
+        elif option.excluded is None:
+            axes.scatter(*place(option), s=16, color="#bbbbbb", zorder=1)
+    # The largest budget below, so that a smaller one's marks stay visible where they coincide.
+    for i, budget in reversed(list(enumerate(found))):
+        label = f"up to {100 * budget.share:.0f} %"
+        if budget.best is None:
+            axes.plot([], [], linestyle="", label=f"{label}: nothing fits")
+            continue
+        places = sorted(place(option) for option in budget.front)
+        xs, ys = zip(*places, strict=True)
+        colour, size = _COLOURS[i % len(_COLOURS)], 9 + 3 * i
+        axes.step(xs, ys, where="pre", color=colour, linewidth=1.2, marker=_MARKERS[i],
+                  markersize=size, markerfacecolor="none", label=label, zorder=3)  # fmt: skip
+        axes.scatter(*place(budget.best), s=size**2, marker=_MARKERS[i], color=colour, zorder=4)
+        axes.annotate(budget.best.id, place(budget.best), xytext=(0, -18 - 3 * i),
+                      textcoords="offset points", ha="center", color=colour)  # fmt: skip
+    axes.set_xlabel(_title(_ID))
+    axes.set_ylabel(_title(_OOD))
+    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.margins(0.12)
+    axes.legend(frameon=False, title="of the dense reference; filled: best trade-off")
 
 
 def _draw_lines(axes: Axes, names: Sequence[str], lines: Mapping[str, Mapping[str, float]]) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
+from rc_core.config import decode
 from rc_core.record import TrialRecord
-from sweeps.assignments import REFERENCE_ID, Assignments
+from sweeps.assignments import Assignments
 from sweeps.config import SweepConfig
+from sweeps.live import RunningTrial, Snapshot, duration, view
 from sweeps.report import Row, rows
+from sweeps.watch import mean_seconds
 
-_FRONT_SHOWN = 5
+# The cluster is asked no more often than this: it is a request to another process.
+_CLUSTER_SECONDS = 5.0
+# Pause after computing all rows, in multiples of what that took.
+_PAUSE_PER_UPDATE = 20.0
 
 
 @dataclass
@@ -26,7 +30,7 @@ class _Running:
     started: float
     label: str
     progress: float = 0.0
-    note: str = ""
+    rung: tuple[float, float] | None = None
 
 
 class Progress:
@@ -43,27 +47,42 @@ class Progress:
         self._running: dict[str, _Running] = {}
         self._assignments: Assignments | None = None
         self._sweep: SweepConfig | None = None
+        self._name = "sweep"
         self._started = time.monotonic()
-        self._done_before = 0
         self._states: dict[str, int] = {}
+        self._next_rows = 0.0
+        self._cluster: Callable[[], str] | None = None
+        self._use: tuple[float, str | None] = (-_CLUSTER_SECONDS, None)
         # Rows are computed when a trial ends, not at every refresh.
-        self._front: list[Row] = []
+        self._rows: list[Row] = []
 
     def say(self, line: str) -> None:
         """Print one line, above the live view where there is one."""
         clock = time.strftime("%H:%M:%S")
         self._console.print(f"{clock} {line}", markup=False)
 
-    def start(self, assignments: Assignments, sweep: SweepConfig) -> None:
-        """Begin showing trials."""
+    def start(
+        self,
+        assignments: Assignments,
+        sweep: SweepConfig,
+        *,
+        name: str = "sweep",
+        cluster: Callable[[], str] | None = None,
+    ) -> None:
+        """Begin showing trials.
+
+        Args:
+            name: of the sweep.
+            cluster: says how much of the machines is in use; asked every few seconds.
+        """
         self._assignments, self._sweep = assignments, sweep
+        self._name, self._cluster = name, cluster
         self._started = time.monotonic()
-        self._done_before = self._num_done()
         self._states = {}
         for record in list(assignments.records.values()):
             if record.status != "running":
                 self._states[record.status] = self._states.get(record.status, 0) + 1
-        self._update_front()
+        self._update_rows()
         if self._console.is_terminal:
             self._live = Live(
                 get_renderable=self._view,
@@ -75,13 +94,9 @@ class Progress:
 
     def finished(self, seconds: float, preparation: float) -> None:
         """Say how long the whole took, and what of it came before the first trial."""
-        counts: dict[str, int] = {}
-        for record in list(self._assignments.records.values()) if self._assignments else ():
-            counts[record.status] = counts.get(record.status, 0) + 1
-        states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        states = ", ".join(f"{count} {state}" for state, count in sorted(self._states.items()))
         self.say(
-            f"done in {_duration(seconds)} min, {_duration(preparation)} of it preparation: "
-            f"{states}"
+            f"done in {duration(seconds)} min, {duration(preparation)} of it preparation: {states}"
         )
         if self._assignments is not None:
             self.say(f"ended by {self._assignments.ending}")
@@ -93,16 +108,18 @@ class Progress:
             self._live = None
 
     def trial_started(self, trial_id: str, config: Mapping[str, Any]) -> None:
-        label = f"{config['compression']['name']} {config['loss']['name']}"
-        self._running[trial_id] = _Running(time.monotonic(), label)
+        # Imported late: it loads torch, which the driver has by then and a reader does not need.
+        from rc_core.trial import trial_name
+
+        self._running[trial_id] = _Running(time.monotonic(), trial_name(decode(config)))
 
     def trial_advanced(self, trial_id: str, result: Mapping[str, Any]) -> None:
         running = self._running.get(trial_id)
         if running is not None:
             running.progress = float(result.get("progress", 0.0))
-            accuracies = [result.get(f"rung/{role}/accuracy") for role in ("id_dev", "ood_dev")]
-            if all(isinstance(value, float) for value in accuracies):
-                running.note = " / ".join(f"{100 * float(value or 0):.0f}" for value in accuracies)
+            values = [result.get(f"rung/{role}/accuracy") for role in ("id_dev", "ood_dev")]
+            if all(isinstance(value, float) for value in values):
+                running.rung = (float(values[0] or 0), float(values[1] or 0))
 
     def trial_paused(self, trial_id: str) -> None:
         self._running.pop(trial_id, None)
@@ -110,7 +127,7 @@ class Progress:
     def trial_ended(self, record: TrialRecord) -> None:
         self._running.pop(record.id, None)
         self._states[record.status] = self._states.get(record.status, 0) + 1
-        self._update_front()
+        self._update_rows()
         if record.status == "finished" and self._sweep is not None:
             shown = ", ".join(
                 f"{name} {_value(name, record.metric(name))}"
@@ -124,58 +141,58 @@ class Progress:
         seconds = record.seconds.get("total")
         took = f" ({seconds:.0f} s)" if seconds is not None else ""
         total = self._assignments.total if self._assignments is not None else 0
-        self.say(f"[{self._num_done()}/{total}] {text}{took}")
+        done = sum(self._states.values())
+        self.say(f"[{done}/{total}] {text}{took}")
 
-    def _num_done(self) -> int:
-        return self._assignments.num_ended if self._assignments is not None else 0
+    def snapshot(self) -> Snapshot:
+        """Return the sweep as it is now."""
+        assert self._assignments is not None and self._sweep is not None
+        settings = self._sweep.settings
+        counts = {s: n for s, n in self._states.items() if s != "running"}
+        if self._running:
+            counts["running"] = len(self._running)
+        now = time.monotonic()
+        resources = settings.resources
+        return Snapshot(
+            sweep=self._name,
+            total=self._assignments.total,
+            counts=counts,
+            running=[
+                RunningTrial(i, each.label, each.progress, now - each.started, each.rung)
+                for i, each in sorted(self._running.items())
+            ],
+            rows=self._rows,
+            objectives=settings.objectives,
+            seconds=now - self._started,
+            trial_seconds=mean_seconds(list(self._assignments.records.values())),
+            unit=(resources.gpu, "GPU") if resources.gpu else (resources.cpu, "CPU"),
+            cluster=self._cluster_use(now),
+            note="Ctrl-C stops it; rc-sweep resume goes on",
+        )
 
-    def _update_front(self) -> None:
-        if self._assignments is not None and self._sweep is not None:
-            settings = self._sweep.settings
-            # Rows of the front alone: it is kept up as trials end, not searched for in all.
-            front = {record.id: record for record in self._assignments.front.records}
-            reference = self._assignments.records.get(REFERENCE_ID)
-            if reference is not None:
-                front[reference.id] = reference
-            found = rows(
-                list(front.values()), settings.objectives, constraints=settings.constraints
-            )
-            self._front = [row for row in found if row.on_front or row.candidate]
+    def _update_rows(self) -> None:
+        started = time.monotonic()
+        if self._assignments is None or self._sweep is None or started < self._next_rows:
+            return
+        settings = self._sweep.settings
+        records = list(self._assignments.records.values())
+        self._rows = rows(records, settings.objectives, constraints=settings.constraints)
+        # All trials are drawn, which takes longer as they come in: not after each of thousands.
+        now = time.monotonic()
+        self._next_rows = now + _PAUSE_PER_UPDATE * (now - started)
 
-    def _seconds_left(self) -> float | None:
-        done = self._num_done() - self._done_before
-        if done < 1 or self._assignments is None:
-            return None
-        partial = sum(running.progress for running in self._running.values())
-        rate = (done + partial) / (time.monotonic() - self._started)
-        return (self._assignments.total - self._num_done() - partial) / rate
+    def _cluster_use(self, now: float) -> str | None:
+        asked, use = self._use
+        if self._cluster is not None and now - asked >= _CLUSTER_SECONDS:
+            # The view must not break over a cluster that is busy with something else.
+            with suppress(Exception):
+                use = self._cluster()
+            self._use = (now, use)
+        return use
 
     def _view(self) -> RenderableType:
-        assert self._assignments is not None and self._sweep is not None
-        states = dict(self._states)
-        states["running"] = len(self._running)
-        counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        left = self._seconds_left()
-        time_left = f", about {_duration(left)} left" if left is not None else ""
-        head = Text(f"{counts} of {self._assignments.total} trials{time_left}", style="bold")
-        running = Table.grid(padding=(0, 2))
-        for trial_id, trial in sorted(self._running.items()):
-            bar = ProgressBar(total=1.0, completed=trial.progress, width=20)
-            clock = _duration(time.monotonic() - trial.started)
-            running.add_row(trial_id, Text(trial.label), bar, clock, trial.note)
-        front = Table(title="front so far", title_justify="left", box=None, padding=(0, 2))
-        for title in ("id", "name", *self._sweep.settings.objectives):
-            front.add_column(title)
-        for row in self._front[:_FRONT_SHOWN]:
-            values = [_value(name, row.values[name]) for name in self._sweep.settings.objectives]
-            front.add_row(row.id, Text(row.name), *values)
-        return Group(head, running, front)
+        return view(self.snapshot(), self._console.width, self._console.height)
 
 
 def _value(name: str, value: float) -> str:
     return f"{100 * value:.1f}" if name.endswith("accuracy") else f"{value:g}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(max(seconds, 0)), 60)
-    return f"{minutes}:{rest:02d}"

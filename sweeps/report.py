@@ -23,6 +23,7 @@ from sweeps.pareto import hypervolume, pareto_front, pareto_ranks
 
 SCHEMA_VERSION = 1
 _SHOWN_WHOLE = 20
+_ONE_SEED = "One seed each: differences of a few points may be noise."
 _ID, _OOD, _BIAS = "id_dev/accuracy", "ood_dev/accuracy", "ood_dev/relative_bias"
 
 
@@ -119,12 +120,14 @@ def front_table(
     objectives: Mapping[str, str],
     *,
     lines: Mapping[str, Mapping[str, float]] | None = None,
+    notes: Sequence[str] = (_ONE_SEED,),
 ) -> Table:
     """Return the front, the front without the dense reference, the reference, the vanilla rows.
 
     A small sweep is shown whole.
 
-    Accuracies are in percent, differences in points. Lines (`reference_lines`) close the table.
+    Accuracies are in percent, differences in points. Lines (`reference_lines`) and notes close the
+    table.
     """
     first = next(iter(objectives))
     sign = -1 if objectives[first] == "max" else 1
@@ -150,7 +153,7 @@ def front_table(
         table.add_column(title, no_wrap=title != "name")
     for title in ("ID %", "OOD %", *extra, "OOD vs dense", "F_bias", "non-zero M", "s"):
         table.add_column(title, justify="right", no_wrap=True)
-    notes: list[str] = []
+    reasons: list[str] = []
     for row in (*front, *candidates, *sorted(shown, key=lambda r: (not r.reference, r.id))):
         role = "dense reference" if row.reference else "vanilla" if row.loss == "vanilla" else ""
         name = f"{row.name} ({role})" if row.reference else row.name
@@ -163,16 +166,16 @@ def front_table(
             _percent(row.ood_accuracy),
             *(f"{row.values[key]:g}" for key in extra),
             "" if row.reference else f"{row.ood_difference:+.1f}",
-            Text(_bias(row, notes)),
+            Text(_bias(row, reasons)),
             "-" if math.isnan(row.parameters) else f"{row.parameters / 1e6:.1f}",
             "-" if math.isnan(row.seconds) else f"{row.seconds:.0f}",
             style="bold" if row.on_front else None,
         )
     _add_lines(table, lines or {}, len(extra))
     excluded = [f"{row.id}: {row.excluded}" for row in found if row.excluded]
-    notes_shown = [f"[{i}] F_bias undefined: {reason}" for i, reason in enumerate(notes, start=1)]
+    notes_shown = [f"[{i}] F_bias undefined: {why}" for i, why in enumerate(reasons, start=1)]
     notes_shown += ["not on the front: " + "; ".join(excluded)] if excluded else []
-    notes_shown.append("One seed each: differences of a few points may be noise.")
+    notes_shown += notes
     table.caption, table.caption_justify = Text("\n".join(notes_shown)), "left"
     return table
 

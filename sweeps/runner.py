@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rc_core import plugins
 from rc_core.errors import RobustCompressionError, StorageError
 from sweeps.assignments import Assignments
-from sweeps.cluster import check_room, check_storage, connected
+from sweeps.cluster import check_room, check_storage, connected, usage
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.data_check import check_data
 from sweeps.events import SweepEvents
@@ -222,7 +222,7 @@ def _search(
             verbose=0,
         ),
     )
-    progress.start(assignments, sweep)
+    progress.start(assignments, sweep, name=folder.name, cluster=usage)
     try:
         tuner.fit()
     finally:

@@ -2,8 +2,7 @@
 
 Plain numpy and SciPy. A configuration trained with n seeds gives n points (one value per
 objective); seeds are the unit everywhere, samples of one evaluation set are not: models of one seed
-err on the same sentences. Where the samples matter too, whole clusters (subcases, templates) are
-resampled, never single sentences.
+err on the same sentences. Where the samples matter too: sweeps/bootstrap.py.
 
 Training noise is small to estimate from three seeds each, so it is pooled over configurations:
 equal covariance for all, as in an analysis of variance.
@@ -12,14 +11,14 @@ equal covariance for all, as in an analysis of variance.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from sweeps.pareto import pareto_front
+from sweeps.pareto import pareto_fronts
 
 Floats = NDArray[np.float64]
 
@@ -99,7 +98,14 @@ def mean_interval(
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Difference:
+def paired_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    level: float = LEVEL,
+    deviation: float | None = None,
+    df: int = 0,
+) -> Difference:
     """Compare two configurations over the same seeds (paired t-test).
 
     Pairing takes out what a seed does to both: data order, initialisation of the head.
@@ -108,6 +114,9 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
         first: (n,) one value per seed.
         second: (n,) of the same seeds, in the same order; pairs with a NaN are left out.
         level: of the interval.
+        deviation: pooled standard deviation of one seed's difference (`pair_noise`), used instead
+            of these pairs' own.
+        df: its degrees of freedom.
 
     Raises:
         ValueError: shapes that differ.
@@ -115,16 +124,70 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"pairs must have one shape (n,), but got {a.shape} and {b.shape}")
-    estimate = mean_interval(a - b, level=level)
     differences = (a - b)[~np.isnan(a - b)]
+    if deviation is not None and (df < 1 or math.isnan(deviation)):
+        deviation = None
+    if deviation is None and len(differences) > 1:
+        deviation, df = float(differences.std(ddof=1)), len(differences) - 1
+    estimate = mean_interval(differences, level=level, deviation=deviation, df=df)
     p_value = math.nan
-    if estimate.n > 1:
-        spread = float(differences.std(ddof=1))
-        if spread > 0:
-            p_value = float(stats.ttest_1samp(differences, 0.0).pvalue)
-        else:
-            p_value = 1.0 if estimate.mean == 0 else 0.0
+    if deviation is not None and estimate.n:
+        p_value = 1.0 if estimate.mean == 0 else 0.0
+        if deviation > 0:
+            statistic = abs(estimate.mean) * math.sqrt(estimate.n) / deviation
+            p_value = float(2 * stats.t.sf(statistic, df))
     return Difference(estimate.mean, estimate.low, estimate.high, p_value, estimate.n)
+
+
+def pair_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
+    """Return the standard deviation of one seed's difference of two configurations, and its df.
+
+    Pooled over all pairs of rows that share seeds: what a seed does to all rows alike is out, as in
+    the analysis of variance of a block design.
+
+    Args:
+        rows: seed -> value, one per configuration.
+
+    Returns:
+        NaN and 0 where no two rows share two seeds.
+    """
+    squares, weight = 0.0, 0
+    for i, first in enumerate(rows):
+        for second in rows[:i]:
+            shared = sorted(set(first) & set(second))
+            if len(shared) > 1:
+                values = np.array([first[s] - second[s] for s in shared])
+                squares += float(((values - values.mean()) ** 2).sum())
+                weight += len(shared) - 1
+    if not weight:
+        return math.nan, 0
+    # Each row's own mean and each seed's own shift are estimated from the same values.
+    seeds = set().union(*rows)
+    df = sum(map(len, rows)) - len(rows) - len(seeds) + 1
+    return math.sqrt(squares / weight), max(1, df)
+
+
+def verdict(
+    mean: float, low: float, high: float, n: int, deviation: float, *, df: int | None = None
+) -> str:
+    """Return `better`, `worse` or `open`: whether n seeds show a difference.
+
+    It is shown only where the interval excludes zero *and* the difference is as large as n seeds
+    can be trusted to show (80 % power): of smaller ones that stand out by luck, the size misleads.
+
+    Args:
+        mean: of the differences.
+        low: of its interval; NaN where it is unknown.
+        high: of its interval.
+        n: seeds.
+        deviation: standard deviation of one seed's difference, NaN where it is unknown.
+        df: of a pooled deviation; None: the n seeds' own.
+    """
+    if n < 2 or math.isnan(low) or math.isnan(deviation) or low <= 0 <= high:
+        return "open"
+    if abs(mean) < detectable_difference(deviation, n, df=df):
+        return "open"
+    return "better" if mean > 0 else "worse"
 
 
 def pooled_covariance(groups: Sequence[ArrayLike]) -> tuple[Floats, int]:
@@ -186,80 +249,13 @@ def front_probabilities(
     # One noise level for all configurations: they share it in each draw.
     scale = np.sqrt(df / rng.chisquare(df, draws))[:, None, None]
     drawn = centre + scale * normal / np.sqrt(np.asarray(counts, dtype=np.float64))[:, None]
-    shares: Floats = np.stack([pareto_front(points, directions) for points in drawn]).mean(axis=0)
+    shares: Floats = pareto_fronts(drawn, directions).mean(axis=0)
     return shares
 
 
-def cluster_bootstrap(
-    correct: ArrayLike, clusters: ArrayLike, *, draws: int = 2_000, seed: int = 0
-) -> Floats:
-    """Return bootstrap draws of a mean accuracy over seeds and clusters of samples.
-
-    Seeds and clusters are drawn with replacement, both at once (crossed), so an interval from the
-    percentiles covers another training run *and* another choice of subcases.
-
-    Args:
-        correct: (s, n) of s seeds on the same n samples.
-        clusters: (n,) to which cluster each sample belongs, any values.
-        draws: number of draws.
-        seed: of the draws.
-
-    Returns:
-        (draws,) accuracies in [0, 1].
-    """
-    hits, sizes = _by_cluster(correct, clusters)
-    rng = np.random.default_rng(seed)
-    seeds, groups = hits.shape
-    seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
-    cluster_weights = rng.multinomial(groups, np.full(groups, 1 / groups), draws)
-    found: Floats = np.einsum("ds,sg,dg->d", seed_weights, hits, cluster_weights)
-    return found / (cluster_weights @ sizes)
-
-
-def relative_bias_interval(
-    compressed: tuple[ArrayLike, ArrayLike],
-    reference: tuple[ArrayLike, ArrayLike],
-    clusters: tuple[ArrayLike, ArrayLike],
-    *,
-    level: float = LEVEL,
-    draws: int = 2_000,
-    seed: int = 0,
-) -> Estimate:
-    """Return F_bias over seeds with its interval (Du et al. 2023, equation 1; house reading).
-
-    The ratio is of mean accuracies; seeds are resampled in pairs with the reference's, evaluation
-    clusters along with them, the same for both models.
-
-    Args:
-        compressed: (s, n_id) and (s, n_ood) correct answers, in and out of distribution.
-        reference: the same of the dense reference, seed by seed.
-        clusters: (n_id,) and (n_ood,).
-        level: of the percentile interval.
-        draws: number of draws.
-        seed: of the draws.
-    """
-    rng = np.random.default_rng(seed)
-    tables = [
-        (_by_cluster(a, c), _by_cluster(b, c))
-        for a, b, c in zip(compressed, reference, clusters, strict=True)
-    ]
-    seeds = tables[0][0][0].shape[0]
-    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
-    weights = np.concatenate([np.full((1, seeds), 1 / seeds), weights])
-    sides: list[list[Floats]] = [[], []]
-    for (ours, sizes), (theirs, _) in tables:
-        groups = len(sizes)
-        drawn = rng.multinomial(groups, np.full(groups, 1 / groups), draws)
-        drawn = np.concatenate([np.ones((1, groups), dtype=np.int64), drawn])
-        for side, hits in zip(sides, (ours, theirs), strict=True):
-            side.append(np.einsum("ds,sg,dg->d", weights, hits, drawn) / (drawn @ sizes))
-    gaps = [(identity - other) / identity for identity, other in sides]
-    ratios = gaps[0] / gaps[1]
-    low, high = np.quantile(ratios[1:], [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(ratios[0]), float(low), float(high), seeds)
-
-
-def power_of(difference: float, deviation: float, n: int, *, level: float = LEVEL) -> float:
+def power_of(
+    difference: float, deviation: float, n: int, *, level: float = LEVEL, df: int | None = None
+) -> float:
     """Return how likely a paired test over n seeds finds a true difference.
 
     Args:
@@ -267,21 +263,28 @@ def power_of(difference: float, deviation: float, n: int, *, level: float = LEVE
         deviation: standard deviation of one seed's difference, above 0.
         n: seeds; fewer than 2 find nothing.
         level: 1 minus the false-alarm rate of the two-sided test.
+        df: degrees of freedom of a pooled deviation; None: the n seeds' own.
     """
     if n < 2:
         return 0.0
-    critical = float(stats.t.ppf(0.5 + level / 2, n - 1))
+    freedom = max(df or 0, n - 1)
+    critical = float(stats.t.ppf(0.5 + level / 2, freedom))
     shift = abs(difference) / deviation * math.sqrt(n)
-    upper = float(stats.nct.sf(critical, n - 1, shift))
+    upper = float(stats.nct.sf(critical, freedom, shift))
     if not math.isfinite(upper):
         # SciPy gives up far out, where the answer is plain.
         return 1.0 if shift > critical else 0.0
-    lower = float(stats.nct.cdf(-critical, n - 1, shift))
+    lower = float(stats.nct.cdf(-critical, freedom, shift))
     return upper + (lower if math.isfinite(lower) else 0.0)
 
 
 def detectable_difference(
-    deviation: float, n: int, *, power: float = POWER, level: float = LEVEL
+    deviation: float,
+    n: int,
+    *,
+    power: float = POWER,
+    level: float = LEVEL,
+    df: int | None = None,
 ) -> float:
     """Return the smallest true difference that n seeds show with the given power (inf for n < 2).
 
@@ -290,6 +293,7 @@ def detectable_difference(
         n: seeds.
         power: chance to find it, in (0, 1).
         level: 1 minus the false-alarm rate.
+        df: as `power_of`.
     """
     if n < 2:
         return math.inf
@@ -297,7 +301,7 @@ def detectable_difference(
         return 0.0
 
     def missing(share: float) -> float:
-        return power_of(share, 1.0, n, level=level) - power
+        return power_of(share, 1.0, n, level=level, df=df) - power
 
     # 50 standard deviations are found even with two seeds.
     return deviation * float(optimize.brentq(missing, 1e-6, 50.0, xtol=1e-6))
@@ -310,6 +314,7 @@ def seeds_needed(
     power: float = POWER,
     level: float = LEVEL,
     most: int = 1_000,
+    df: int | None = None,
 ) -> int | None:
     """Return the fewest seeds that show a true difference with the given power, None beyond `most`.
 
@@ -319,24 +324,15 @@ def seeds_needed(
         power: in (0, 1).
         level: 1 minus the false-alarm rate.
         most: where the search ends.
+        df: as `power_of`.
     """
     if deviation == 0:
         return 2
     low, high = 1, most
-    if power_of(difference, deviation, most, level=level) < power:
+    if power_of(difference, deviation, most, level=level, df=df) < power:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        found = power_of(difference, deviation, middle, level=level) >= power
+        found = power_of(difference, deviation, middle, level=level, df=df) >= power
         low, high = (low, middle) if found else (middle, high)
     return high
-
-
-def _by_cluster(correct: ArrayLike, clusters: ArrayLike) -> tuple[Floats, Floats]:
-    """Return correct answers per seed and cluster (s, g), and samples per cluster (g,)."""
-    table = np.atleast_2d(np.asarray(correct, dtype=np.float64))
-    _, index = np.unique(np.asarray(clusters), return_inverse=True)
-    groups = int(index.max()) + 1
-    rows = [np.bincount(index, weights=row, minlength=groups) for row in table]
-    hits: Floats = np.stack(rows).astype(np.float64)
-    return hits, np.bincount(index, minlength=groups).astype(np.float64)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rc_core.errors import StorageError, did_you_mean
+from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
 from sweeps.folder import SweepFolder, storage_root
-from sweeps.pareto import knee
 from sweeps.report import Row, front_json, front_table, reference_lines, render, rows
 
 # A sweep and its confirmation lie side by side; see sweeps/confirm.py.
 CONFIRM_SUFFIX = ".confirm"
-PICKS = ("knee", "best-id", "best-ood")
 
 
 class Sweep:
@@ -82,32 +80,27 @@ class Sweep:
         """The front that is left without the dense reference: what there is to choose from."""
         return self._sorted({row.id for row in self.rows if row.candidate}) or self.front
 
-    def pick(self, which: str) -> TrialRecord:
+    def pick(
+        self, which: str, *, wheres: Sequence[str] = (), weights: Sequence[str] = ()
+    ) -> TrialRecord:
         """Return one record.
 
+        Picks choose among the compressed models, that is from the front without the dense
+        reference; by means over new seeds where a confirmation has any.
+
         Args:
-            which: `knee`, `best-id`, `best-ood`, or a trial's id. The first three choose among the
-                compressed models, that is from the front without the dense reference.
+            which: `knee`, `best-id`, ... (`sweeps.choose.PICKS`), or a trial's id.
+            wheres: constraints on top of the sweep's: `footprint/parameters <= 20e6`.
+            weights: of the objectives for `weighted`: `ood_dev/accuracy=2`.
 
         Raises:
-            StorageError: no such trial, it has no model, or the front is empty.
+            ConfigError: constraints or weights that cannot be read.
+            StorageError: no such trial, it has no model, or nothing is left to choose from.
         """
-        records = {record.id: record for record in self.records}
-        if which in records:
-            return self._with_model(records[which])
-        if which not in PICKS:
-            raise StorageError(
-                f"no pick '{which}' in sweep {self.name}: {did_you_mean(which, [*PICKS, *records])}"
-            )
-        front = self.candidates
-        if not front:
-            raise StorageError(f"the front of sweep {self.name} is empty: no trial finished")
-        if which == "knee":
-            names = list(self.objectives)
-            points = [[record.metric(name) for name in names] for record in front]
-            return self._with_model(front[knee(points, list(self.objectives.values()))])
-        key = "id_dev/accuracy" if which == "best-id" else "ood_dev/accuracy"
-        return self._with_model(max(front, key=lambda record: record.metric(key)))
+        from sweeps.options import pick
+
+        chosen = pick(self, which, wheres=wheres, weights=weights)
+        return self._with_model(next(r for r in self.records if r.id == chosen))
 
     def export(self, pick: str, out: str | Path) -> Path:
         """Write a model that plain transformers loads; see `sweeps.export.export`."""
@@ -117,9 +110,12 @@ class Sweep:
 
     def document(self) -> dict[str, Any]:
         """Return the front as one JSON document, computed from the records as they are now."""
-        return front_json(
+        from sweeps.stamp import stamp, stamp_json
+
+        document = front_json(
             self.records, self.objectives, sweep=self.name, constraints=self.constraints
         )
+        return document | {"test": stamp_json(stamp(self))}
 
     def closing_lines(self) -> str:
         """Return where things are, and the three commands a user wants next."""
@@ -138,15 +134,33 @@ class Sweep:
         ]
         return "\n".join(lines)
 
-    def table(self) -> str:
-        """Return the front, the reference and the vanilla rows as text."""
+    def table(self, *, wheres: Sequence[str] = ()) -> str:
+        """Return the front, the reference and the vanilla rows as text.
+
+        Args:
+            wheres: constraints on top of the sweep's. Raises ConfigError where they are none.
+        """
+        from sweeps.choose import check_wheres
+        from sweeps.stamp import stamp, stamp_lines
+
+        every = [*self.constraints, *(each.text for each in check_wheres(wheres))]
+        found = rows(self.records, self.objectives, constraints=every)
+        notes = ["One seed each: differences of a few points may be noise."]
+        if self.confirmation is not None:
+            notes = ["The search's values, one seed each, by which it chose: they flatter."]
+        notes += stamp_lines(stamp(self))
         lines = reference_lines(self.records)
-        return render(front_table(self.rows, self.objectives, lines=lines))
+        return render(front_table(found, self.objectives, lines=lines, notes=notes))
 
     def __repr__(self) -> str:
         return (
             f"Sweep({str(self.path)!r}, {len(self.records)} trials, {len(self.front)} on the front)"
         )
+
+    def _repr_html_(self) -> str:
+        from sweeps.notebook import sweep_html
+
+        return sweep_html(self)
 
     def _sorted(self, ids: set[str]) -> list[TrialRecord]:
         first, direction = next(iter(self.objectives.items()))

@@ -1,28 +1,38 @@
-"""The only file that imports MLflow: applies the outbox's events to a tracking store or server.
+"""Applies the outbox's events to an MLflow store or server.
 
-One parent run per sweep, one child per trial. Runs are found by tags of ours (`rc.sweep_id`,
-`rc.trial_id`) before one is made, so that repeats, a killed driver and a resume leave exactly one
-run per trial.
+One run per sweep, one child per trial; a confirmation's run lies below its sweep's, and its trials
+below the trials that they repeat; opening the test makes a run below each tested trial. Runs are
+found by tags of ours (`rc.sweep_id`, `rc.trial_id`) before one is made, so that repeats, a killed
+driver and a resume leave exactly one run per trial.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rc_core.errors import StorageError
+from sweeps.mlflow_models import FrontModels
+from sweeps.mlflow_store import (
+    EXPERIMENT,
+    NOTE,
+    PARENT,
+    connect,
+    default_uri,
+    find_experiment,
+    log_batch,
+    log_datasets,
+    mlflow_name,
+    search_runs,
+)
+from sweeps.mlflow_view import store_view
 from sweeps.outbox import Event, Undeliverable
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-EXPERIMENT = "rc-sweep"
-_PARENT = "mlflow.parentRunId"
+_logger = logging.getLogger(__name__)
 _STATUSES = {
     "finished": "FINISHED",
     "stopped": "KILLED",
@@ -30,17 +40,8 @@ _STATUSES = {
     "interrupted": "KILLED",
     "running": "RUNNING",
 }
-_LOGGED_SECTIONS = ("model", "task", "training", "compression", "loss", "difficulty")
-_MAX_VALUE, _MAX_KEY = 500, 250
-# MLflow's own limits on one log_batch call.
-_MAX_PARAMS, _MAX_METRICS = 100, 1000
 # What MLflow answers to a request that is wrong in itself, say on a run that a user has deleted.
 _PERMANENT = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
-
-
-def default_uri(storage: Path) -> str:
-    """Return the tracking URI of a storage folder: SQLite, one for all its sweeps."""
-    return f"sqlite:///{storage / 'mlflow.db'}"
 
 
 class MlflowWriter:
@@ -57,27 +58,27 @@ class MlflowWriter:
             storage: where artifacts go when the URI is the storage's own SQLite.
             experiment: name in MLflow.
         """
-        # A server that is down is the outbox's business; MLflow's minutes of retries would only
-        # hold the driver up at its end.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        # Making the tables of a new SQLite file logs a line for each of MLflow's migrations.
-        for name in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        from mlflow import MlflowClient
-
-        self._client = MlflowClient(tracking_uri=uri)
+        self._client = connect(uri)
         local = uri == default_uri(storage)
         location = (storage / "mlflow_artifacts").as_uri() if local else None
-        self._experiment = self._find_experiment(experiment, location)
+        self._experiment = find_experiment(self._client, experiment, location)
         self._sweep_id = sweep_id
+        self._models = FrontModels(self._client, self._experiment, sweep_id)
         self._parent = ""
         self._children: dict[str, str] = {}
+        self._tests: dict[str, str] = {}
+        self._tags: dict[str, dict[str, str]] = {}
         self._steps: dict[str, set[tuple[str, int]]] = {}
+        self._inputs: set[tuple[str, str]] = set()
+        self._relatives: dict[str, dict[str | None, str]] = {}
+        self._warned = False
         # After a kill the next event may be any: the runs of the events before it exist already.
-        for run in self._search(f"tags.`rc.sweep_id` = '{sweep_id}'"):
+        for run in self._runs_of(sweep_id):
+            self._tags[run.info.run_id] = dict(run.data.tags)
             if run.data.tags["rc.kind"] == "sweep":
                 self._parent = run.info.run_id
+            elif run.data.tags["rc.kind"] == "test":
+                self._tests[run.data.tags["rc.test_of"]] = run.info.run_id
             else:
                 self._children[run.data.tags["rc.trial_id"]] = run.info.run_id
         self.empty = not self._parent and not self._children
@@ -91,82 +92,106 @@ class MlflowWriter:
         """
         from mlflow.exceptions import MlflowException
 
+        appliers = {
+            "sweep_started": self._sweep_started,
+            "trial_started": self._trial_started,
+            "rung": self._rung,
+            "trial_ended": self._trial_ended,
+            "sweep_ended": self._sweep_ended,
+            "tested": self._tested,
+        }
+        if event["kind"] not in appliers:
+            raise Undeliverable(f"unknown tracking event {event['kind']!r}")
         try:
-            self._apply(event)
+            appliers[event["kind"]](event)
         except MlflowException as error:
             if error.error_code in _PERMANENT:
                 raise Undeliverable(" ".join(str(error).split())[:300]) from error
             raise
 
-    def _apply(self, event: Event) -> None:
-        kind = event["kind"]
-        if kind == "sweep_started":
-            self._sweep_started(event)
-        elif kind == "trial_started":
-            self._trial_started(event)
-        elif kind == "rung":
-            run_id = self._child(event["trial_id"])
-            self._log_metrics(run_id, event["metrics"], event["step"], event["time"])
-        elif kind == "trial_ended":
-            self._trial_ended(event)
-        elif kind == "sweep_ended":
-            self._sweep_ended(event)
-        else:
-            raise Undeliverable(f"unknown tracking event {kind!r}")
-
     def _sweep_started(self, event: Event) -> None:
         if self._parent:
             self._client.update_run(self._parent, status="RUNNING")
-        else:
-            tags = {"rc.sweep_id": self._sweep_id, "rc.kind": "sweep", **event.get("tags", {})}
-            self._parent = self._create(event["sweep"], event["time"], tags)
-            self._client.log_text(self._parent, event["config"], "sweep.yaml")
+            self._tag(self._parent, {"status": "running"})
+            return
+        tags = {"rc.kind": "sweep", "status": "running", **event.get("tags", {})}
+        self._parent = self._create(event, event["sweep"], tags, "")
+        log_batch(self._client, self._parent, params=event.get("params", {}))
+        self._store(self._client.log_text, self._parent, event["config"], "sweep.yaml")
+        if "view" in event:
+            store_view(self._client, self._experiment, self._sweep_id, event["view"])
 
     def _trial_started(self, event: Event) -> None:
-        trial_id = event["trial_id"]
+        trial_id, config = event["trial_id"], event["config"]
         if trial_id in self._children:
             run = self._client.get_run(self._children[trial_id])
             if run.data.tags.get("status") != "finished":
                 self._client.update_run(run.info.run_id, status="RUNNING")
             if not run.data.params:
                 # Killed between making the run and writing its parameters.
-                self._log_params(run.info.run_id, event["config"])
+                self._describe(run.info.run_id, event)
             return
-        config = event["config"]
         tags = {
-            "rc.sweep_id": self._sweep_id,
             "rc.kind": "trial",
             "rc.trial_id": trial_id,
-            _PARENT: self._parent,
             "compression": config["compression"]["name"],
             "loss": config["loss"]["name"],
             "reference": str(event["reference"]).lower(),
             "status": "running",
         }
-        run_id = self._create(event["name"], event["time"], tags)
+        run_id = self._create(event, event["name"], tags, self._parent)
         self._children[trial_id] = run_id
         self._steps[run_id] = set()
-        self._log_params(run_id, config)
+        self._describe(run_id, event)
+
+    def _describe(self, run_id: str, event: Event) -> None:
+        """Write what tells this trial from others, and its whole configuration as a file."""
+        config = event["config"]
+        params = event.get("params") or {
+            f"{part}.name": config[part]["name"] for part in ("compression", "loss")
+        }
+        self._store(self._client.log_dict, run_id, config, "config.yaml")
+        # The parameters last: a run that has them was described.
+        log_batch(self._client, run_id, params=params, tags=event.get("changed", {}))
+
+    def _rung(self, event: Event) -> None:
+        self._log_metrics(
+            self._child(event["trial_id"]), event["metrics"], event["step"], event["time"]
+        )
 
     def _trial_ended(self, event: Event) -> None:
         run_id = self._child(event["trial_id"])
         record = event["record"]
+        for rung in record["rungs"]:
+            # Of a driver that was killed, or that told nothing; what is there is left out.
+            self._log_metrics(run_id, rung["metrics"], rung["step"], event["time"])
         metrics = dict(record["metrics"])
         metrics |= {f"seconds/{key}": value for key, value in record["seconds"].items()}
-        step = int(record["steps"].get("own", 0))
-        self._log_metrics(run_id, metrics, step, event["time"])
-        self._client.set_tag(run_id, "status", event["status"])
-        if record["error"]:
-            self._client.set_tag(run_id, "error", str(record["error"])[:1000])
-        ended = int(1000 * (record["finished"] or event["time"]))
-        self._client.set_terminated(run_id, _STATUSES[event["status"]], end_time=ended)
+        step, ended = int(record["steps"].get("own", 0)), record["finished"] or event["time"]
+        self._log_metrics(run_id, metrics, step, ended)
+        data = event.get("datasets", [])
+        log_datasets(self._client, run_id, data)
+        new = [each for each in data if (each["name"], each["digest"]) not in self._inputs]
+        if new and self._parent:
+            log_datasets(self._client, self._parent, new)
+            self._inputs.update((each["name"], each["digest"]) for each in new)
+        error = {"error": str(record["error"])[:1000]} if record["error"] else {}
+        if not error:
+            # It failed once, and a resume has run it again.
+            self._untag(run_id, "error")
+        self._tag(run_id, {"status": event["status"], **error})
+        self._client.set_terminated(run_id, _STATUSES[event["status"]], end_time=int(1000 * ended))
 
     def _sweep_ended(self, event: Event) -> None:
         front, ranks = set(event["front"]), event["ranks"]
         for trial_id, run_id in self._children.items():
-            self._client.set_tag(run_id, "pareto", str(trial_id in front).lower())
+            tags = {"pareto": str(trial_id in front).lower()}
             if trial_id in ranks:
-                self._client.set_tag(run_id, "rank", str(ranks[trial_id]))
+                tags["rank"] = str(ranks[trial_id])
+            else:
+                self._untag(run_id, "rank")
+            self._tag(run_id, tags)
+        self._models.update(event.get("models", []), self._children)
         metrics = {
             "hypervolume": event["hypervolume"],
             "trials": len(self._children),
@@ -176,43 +201,84 @@ class MlflowWriter:
         self._log_metrics(self._parent, metrics, 0, event["time"])
         for path in event["artifacts"]:
             if Path(path).is_file():
-                self._client.log_artifact(self._parent, path)
+                self._store(self._client.log_artifact, self._parent, path)
+        summary = {NOTE: event["summary"]} if event.get("summary") else {}
+        self._tag(self._parent, {"status": event["status"], **summary})
         status = _STATUSES[event["status"]]
         self._client.set_terminated(self._parent, status, end_time=int(1000 * event["time"]))
+
+    def _tested(self, event: Event) -> None:
+        """Make a run below each tested trial: the only ones whose inputs are test roles."""
+        for trial_id, trial in event["trials"].items():
+            tags = {"rc.kind": "test", "rc.test_of": trial_id, "status": "finished"}
+            above = self._child(trial_id)
+            if trial_id not in self._tests:
+                name = f"test of {trial_id} {trial['name']}"
+                self._tests[trial_id] = self._create(event, name, tags, above)
+            run_id, opened = self._tests[trial_id], trial["opened"]
+            log_datasets(self._client, run_id, event["datasets"])
+            self._log_metrics(run_id, trial["metrics"], 0, opened)
+            self._models.log_metrics(trial_id, run_id, trial["measured"], opened)
+            self._client.set_terminated(run_id, "FINISHED", end_time=int(1000 * event["time"]))
+        self._tag(self._parent, {"test": event["stamp"]})
+
+    def _store(self, log: Callable[..., Any], run_id: str, *arguments: Any) -> None:
+        """Store a file with a run, if the artifact store takes it: the sweep's folder has it too.
+
+        Runs and metrics must not wait for a bucket whose client is not installed here.
+        """
+        try:
+            log(run_id, *arguments)
+        except Exception as error:
+            if not self._warned:
+                what = " ".join(str(error).split())[:300]
+                _logger.warning("MLflow's artifact store takes no files: %s", what)
+                self._warned = True
 
     def _child(self, trial_id: str) -> str:
         if trial_id not in self._children:
             raise Undeliverable(f"it is of trial {trial_id}, which was never started")
         return self._children[trial_id]
 
-    def _create(self, name: str, seconds: float, tags: Mapping[str, str]) -> str:
+    def _create(self, event: Event, name: str, tags: Mapping[str, str], above: str) -> str:
+        """Make a run below another one: below that of another sweep where the event says so."""
+        other = event.get("parent")
+        if other:
+            runs = self._relative(other["sweep_id"])
+            above = runs.get(other["trial_id"]) or above or runs.get(None, "")
+        whole = {"rc.sweep_id": self._sweep_id, "mlflow.source.name": "rc-sweep", **tags}
+        if above:
+            whole[PARENT] = above
         run = self._client.create_run(
-            self._experiment, start_time=int(1000 * seconds), tags=dict(tags), run_name=name
+            self._experiment, start_time=int(1000 * event["time"]), tags=whole, run_name=name
         )
-        return str(run.info.run_id)
+        run_id = str(run.info.run_id)
+        self._tags[run_id] = whole
+        return run_id
 
-    def _search(self, condition: str) -> list[Run]:
-        found: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment], condition, max_results=1000, page_token=token
-            )
-            found.extend(page)
-            token = page.token
-            if not token:
-                return found
+    def _relative(self, sweep_id: str) -> dict[str | None, str]:
+        """Return another sweep's runs: trial id, or None for the sweep itself, -> run id."""
+        if sweep_id not in self._relatives:
+            self._relatives[sweep_id] = {
+                run.data.tags.get("rc.trial_id"): run.info.run_id
+                for run in self._runs_of(sweep_id)
+                if run.data.tags["rc.kind"] in ("sweep", "trial")
+            }
+        return self._relatives[sweep_id]
 
-    def _log_params(self, run_id: str, config: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
+    def _runs_of(self, sweep_id: str) -> list[Run]:
+        return search_runs(self._client, self._experiment, f"tags.`rc.sweep_id` = '{sweep_id}'")
 
-        params = [
-            Param(_mlflow_name(key), str(value)[:_MAX_VALUE])
-            for section in _LOGGED_SECTIONS
-            for key, value in _flat(section, config.get(section))
-        ]
-        for start in range(0, len(params), _MAX_PARAMS):
-            self._client.log_batch(run_id, params=params[start : start + _MAX_PARAMS])
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set what is not set yet, in one request."""
+        known = self._tags.setdefault(run_id, {})
+        log_batch(self._client, run_id, tags={k: v for k, v in tags.items() if known.get(k) != v})
+        known.update(tags)
+
+    def _untag(self, run_id: str, name: str) -> None:
+        if name in self._tags.get(run_id, {}):
+            self._client.delete_tag(run_id, name)
+            del self._tags[run_id][name]
 
     def _log_metrics(
         self, run_id: str, metrics: Mapping[str, float | None], step: int, seconds: float
@@ -222,12 +288,11 @@ class MlflowWriter:
 
         known = self._known_steps(run_id)
         new = [
-            Metric(_mlflow_name(key), float(value), int(1000 * seconds), step)
+            Metric(mlflow_name(key), float(value), int(1000 * seconds), step)
             for key, value in metrics.items()
-            if value is not None and (_mlflow_name(key), step) not in known
+            if value is not None and (mlflow_name(key), step) not in known
         ]
-        for start in range(0, len(new), _MAX_METRICS):
-            self._client.log_batch(run_id, metrics=new[start : start + _MAX_METRICS])
+        log_batch(self._client, run_id, metrics=new)
         known.update((metric.key, step) for metric in new)
 
     def _known_steps(self, run_id: str) -> set[tuple[str, int]]:
@@ -240,70 +305,3 @@ class MlflowWriter:
                 for metric in self._client.get_metric_history(run_id, key)
             }
         return self._steps[run_id]
-
-    def _find_experiment(self, name: str, location: str | None) -> str:
-        from mlflow.exceptions import MlflowException
-
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(self._client.create_experiment(name, artifact_location=location))
-            except MlflowException:
-                # Another sweep of this storage was quicker; any other failure shows below.
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        return str(found.experiment_id)
-
-
-def serve_ui(folder_storage: Path, uri: str | None, sweep: str, *, port: int) -> int:
-    """Serve the MLflow UI of a storage on loopback until interrupted; return its exit code.
-
-    Args:
-        folder_storage: the storage folder.
-        uri: the sweep's own tracking server, which has a UI already; None for the storage's.
-        sweep: name, to say what to look for.
-        port: on 127.0.0.1.
-
-    Raises:
-        StorageError: nothing was tracked in this storage yet.
-    """
-    if uri is not None and uri.startswith("http"):
-        print(f"sweep {sweep} is tracked by a server: open {uri} (experiment '{EXPERIMENT}')")
-        return 0
-    if uri is None and not (folder_storage / "mlflow.db").is_file():
-        raise StorageError(
-            f"{folder_storage} must hold mlflow.db, but does not: nothing was tracked"
-        )
-    from mlflow import MlflowClient
-
-    store = uri or default_uri(folder_storage)
-    experiment = MlflowClient(tracking_uri=store).get_experiment_by_name(EXPERIMENT)
-    number = experiment.experiment_id if experiment is not None else "0"
-    print(f"sweep {sweep}: http://127.0.0.1:{port}/#/experiments/{number}   (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen([*command, "--backend-store-uri", store])
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
-        return 0
-
-
-def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _flat(f"{key}.{name}", item)
-    elif value is not None:
-        yield key, value
-
-
-def _mlflow_name(key: str) -> str:
-    """Return the key with what MLflow does not allow in names replaced.
-
-    It allows ASCII letters, digits and `_-. :/`, and no path that leads outside itself.
-    """
-    name = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "_-. :/") else "_" for ch in key)
-    parts = [part if part.strip(".") else "_" for part in name.split("/")]
-    return "/".join(parts)[:_MAX_KEY]

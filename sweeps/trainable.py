@@ -21,7 +21,6 @@ from rc_core.record import RungRecord, TrialRecord
 from rc_core.trial import trial_name, trial_steps
 from rc_core.workspace import Workspace
 from sweeps.folder import SweepFolder
-from sweeps.rungs import rung_of
 from sweeps.shares import memory_fraction
 
 _WORKSPACES: dict[str, Workspace] = {}
@@ -76,9 +75,8 @@ class TrialTrainable(tune.Trainable):
             reason = f"{type(error).__name__}: {error}"
             return {"trial": self._trial_id, "error": reason, "done": True}
         # Ray's own count of iterations starts anew with every driver.
-        number = rung_of(rung.progress, self._config)
-        values = {"trial": self._trial_id, "progress": rung.progress, "rung": number}
-        return {**rung.metrics, **values}
+        shown = {"progress": rung.progress, "steps": rung.step}
+        return {**rung.metrics, "trial": self._trial_id, **shown}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         # The trial's own folder holds its checkpoint; Ray has nothing to carry.
@@ -93,8 +91,8 @@ class TrialTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._trial_id: str = config["trial_id"]
-        self._config = decode(config["config"])
-        self._steps: Generator[RungRecord, None, TrialRecord] = _steps(self._config, config)
+        trial = decode(config["config"])
+        self._steps: Generator[RungRecord, None, TrialRecord] = _steps(trial, config)
 
 
 def _steps(trial: TrialConfig, config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +51,38 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("the public data sets are not here; name their folder in RC_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Return a headless Chromium, driven by selenium; skips where there is none.
+
+    Debian has it as `chromium` and `chromium-driver`. With RC_NEED_BROWSER=1 its lack is a failure.
+    """
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        reason = "needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)"
+        if os.environ.get("RC_NEED_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1600,1100",
+    ):
+        options.add_argument(argument)
+    service = webdriver.ChromeService(executable_path=driver)
+    browser = webdriver.Chrome(options=options, service=service)
+    yield browser
+    browser.quit()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -37,7 +37,12 @@ def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def num_zeros(tensors: Iterable[Tensor]) -> int:
     """Return how many entries are exactly zero."""
-    return sum(int((tensor == 0).sum()) for tensor in tensors)
+    found = list(tensors)
+    if not found:
+        return 0
+    # One pass without a boolean copy; one wait for the device in all, not one for each tensor.
+    counts = torch.stack([torch.count_nonzero(tensor) for tensor in found])
+    return num_entries(found) - int(counts.sum())
 
 
 def num_entries(tensors: Iterable[Tensor]) -> int:

@@ -9,13 +9,10 @@ losses are to be compared on the same structure. Du et al. 2023 (table 3) remove
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from rc_core.compression._base import CompressionContext
 from rc_core.compression._heads import (
@@ -26,6 +23,7 @@ from rc_core.compression._heads import (
     lowest,
     restore_heads,
 )
+from rc_core.compression._importance import unit_importance
 from rc_core.compression._layers import embeddings
 from rc_core.compression._masks import measure
 from rc_core.config import CompressionConfig
@@ -77,53 +75,10 @@ def head_importance(
 ) -> list[list[float]]:
     """Return I_h = mean over samples of |d CE(x) / d xi_h|, per layer and head.
 
-    Each sample has factors of its own, so that absolute values are taken before the mean.
-
-    Args:
-        model: on the context's device; its mode and its gradients are left as they were.
-        context: its batches are read.
-        num_batches: how many.
-
-    Raises:
-        TrialError: a gradient is not finite.
+    See `unit_importance`. Raises TrialError where a gradient is not finite.
     """
-    size, found = head_size(model), attentions(model)
-    sums = [torch.zeros(each.num_heads(size), dtype=torch.float64) for each in found]
-    factors: list[Tensor] = []
-    was_training, samples = model.training, 0
-    frozen = [(p, p.requires_grad) for p in model.parameters()]
-
-    def scale(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        values = inputs[0]
-        factor = values.new_ones(values.shape[0], values.shape[-1] // size, requires_grad=True)
-        factors.append(factor)
-        return (values * factor.repeat_interleave(size, dim=1).unsqueeze(1), *inputs[1:])
-
-    hooks = [each.output.register_forward_pre_hook(scale) for each in found]
-    try:
-        model.eval()
-        for parameter, _ in frozen:
-            parameter.requires_grad_(False)
-        for batch in islice(context.batches(), num_batches):
-            factors.clear()
-            logits = model(**batch.inputs).logits.float()
-            # A sum: each sample's gradient is its own, not divided by the batch size.
-            total = functional.cross_entropy(logits, batch.labels, reduction="sum")
-            for layer, gradient in enumerate(torch.autograd.grad(total, factors)):
-                sums[layer] += gradient.abs().sum(dim=0).double().cpu()
-            samples += len(batch.labels)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for parameter, flag in frozen:
-            parameter.requires_grad_(flag)
-        model.train(was_training)
-    if samples == 0 or not all(bool(torch.isfinite(layer).all()) for layer in sums):
-        raise TrialError(
-            "the importance of heads must be finite, but is not: the dense reference diverged; "
-            "lower teacher.learning_rate"
-        )
-    return [(layer / samples).tolist() for layer in sums]
+    outputs = [each.output for each in attentions(model)]
+    return unit_importance(model, outputs, context, width=head_size(model), num_batches=num_batches)
 
 
 class Compression:

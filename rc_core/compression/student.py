@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from rc_core.compression._base import CompressionContext
 from rc_core.compression._layers import blocks, keep_blocks
 from rc_core.compression._masks import measure
-from rc_core.config import CompressionConfig
+from rc_core.config import CompressionConfig, absolute_model
 from rc_core.errors import ModelError, Problem
 from rc_core.model_facts import ModelFacts
 
@@ -36,6 +36,11 @@ class Config(CompressionConfig):
     select: Literal["first", "spaced"] = "first"
     keep: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     model: Annotated[str, Field(min_length=1)] | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _absolute(cls, model: str | None) -> str | None:
+        return None if model is None else absolute_model(model)
 
     def encoder(self, model: str) -> str:
         """Return the student's own encoder, or the sweep's."""

@@ -140,6 +140,10 @@ class Task:
     def id_dev(self) -> Split:
         return self.of_role("id_dev")[0]
 
+    def without_tests(self) -> Task:
+        """Return the task as selection may see it: without the test roles."""
+        return replace(self, splits=tuple(s for s in self.splits if s.role not in TEST_ROLES))
+
     def digest(self) -> str:
         """Return a digest of everything selection can see: train and the dev roles."""
         state = hashlib.sha256("|".join(self.label_names).encode())

@@ -41,6 +41,9 @@ class LevelExpert(Section):
     level: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.75
 
 
+Expert = LevelExpert | Literal["hypothesis_only"]
+
+
 class Config(SoftConfig):
     """Settings of the product of experts.
 
@@ -51,7 +54,7 @@ class Config(SoftConfig):
         shuffled: give each sample the expert's opinion of another one; a control.
     """
 
-    expert: LevelExpert | Literal["hypothesis_only"] = LevelExpert()
+    expert: Expert = LevelExpert()
     beta: Annotated[float, Field(ge=0.0)] = 1.0
     lambda_: Annotated[float, Field(alias="lambda", ge=0.0, le=1.0)] = 0.5
     shuffled: bool = False

@@ -39,7 +39,8 @@ class Row:
     Attributes:
         searched: objective values of the search's own trial; it was chosen for them, so they count
             only while there is nothing better.
-        certain: gets its first seeds without being asked about (front, reference, user's wish).
+        certain: gets its first seeds whatever they may show (the searched front, the reference).
+        asked: gets all its seeds, because the user wants to know.
         contender: takes part in the front (not the dense reference).
         found: seed -> objective values, of the seeds that finished.
         handed: seeds handed out, finished or not.
@@ -48,6 +49,7 @@ class Row:
     searched: Sequence[float]
     certain: bool
     contender: bool
+    asked: bool = False
     found: dict[int, Sequence[float]] = field(default_factory=dict)
     handed: int = 0
 
@@ -71,7 +73,9 @@ def open_rows(found: Sequence[Row], directions: Sequence[str], most: int) -> lis
         most: seeds a row gets at most.
     """
     first = min(_FIRST_SEEDS, most)
-    waiting = [i for i, row in enumerate(found) if row.certain and row.handed < first]
+    waiting = [
+        i for i, row in enumerate(found) if (row.certain or row.asked) and row.handed < first
+    ]
     if waiting:
         return sorted(waiting, key=lambda i: (found[i].handed, i))
     chances = probabilities(found, directions, draws=_DRAWS)
@@ -79,10 +83,13 @@ def open_rows(found: Sequence[Row], directions: Sequence[str], most: int) -> lis
         return []
     low, high = BOUNDS
     undecided = [
-        i for i, row in enumerate(found) if row.handed < most and low <= chances.get(i, 0.0) <= high
+        i
+        for i, row in enumerate(found)
+        if row.handed < most and (row.asked or low <= chances.get(i, 0.0) <= high)
     ]
     # The reference is no contender, but differences to it are paired by seed.
-    needed = max((found[i].handed for i in undecided), default=0)
+    asked = [i for i, row in enumerate(found) if row.asked]
+    needed = max((found[i].handed for i in (*undecided, *asked)), default=0)
     undecided += [
         i for i, row in enumerate(found) if not row.contender and row.handed < min(needed + 1, most)
     ]
@@ -143,7 +150,8 @@ class RaceProposals:
                 self._rows.append(
                     Row(
                         searched=[record.metric(name) for name in self._objectives],
-                        certain=row.candidate or row.reference or record.id in asked,
+                        certain=row.candidate or row.reference,
+                        asked=record.id in asked,
                         contender=not row.reference and row.rank is not None,
                     )
                 )

@@ -226,14 +226,16 @@ def test_list_names_what_a_configuration_may_name(
     assert names <= {line.split()[0] for line in run.out.splitlines()}
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["pareto"], ["pareto", "--json"]])
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["status", "--watch"], ["pareto"], ["pareto", "--json"]]
+)
 def test_reading_a_sweep_needs_no_heavy_library(
     arguments: list[str], storage: Path, tmp_path: Path
 ) -> None:
     command, *options = arguments
     run = run_command([command, "one", "--storage", str(storage), *options], HEAVY, tmp_path)
     assert (run.code, run.loaded) == (0, []), run.err
-    if options:
+    if options == ["--json"]:
         assert isinstance(json.loads(run.out), dict)
     else:
         assert "t0001" in run.out or "magnitude" in run.out or "2 finished" in run.out
@@ -246,6 +248,40 @@ def test_looking_after_artifacts_needs_no_heavy_library(
     run = run_command(["artifacts", command, "--storage", str(storage)], HEAVY, tmp_path)
     assert (run.code, run.loaded) == (0, []), run.err
     assert "0 artifacts" in run.out
+
+
+def test_a_sweep_shows_itself_without_the_heavy_libraries(storage: Path, tmp_path: Path) -> None:
+    done = run_python(
+        f"""
+        import sys
+        from sweeps.sweep import Sweep
+        assert "<svg" in Sweep.load("one", storage={str(storage)!r})._repr_html_()
+        print(sorted(set({HEAVY!r}) & set(sys.modules)))
+        """,
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_the_doctor_starts_ray_elsewhere(config: Path, storage: Path, tmp_path: Path) -> None:
+    arguments = ["doctor", str(config), "--storage", str(storage), "--json"]
+    # Checking a configuration loads its plugins, and torch with them.
+    run = run_command(arguments, SWEEP_ONLY, tmp_path)
+    assert run.loaded == [], run.err
+    found = {check["name"]: check for check in json.loads(run.out)["checks"]}
+    for name in ("ray", "device", "storage", "config"):
+        assert found[name]["state"] == "ok", found[name]
+
+
+def test_looking_at_sweeps_needs_no_heavy_library(storage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    where = ["--storage", str(storage), "--out", str(out)]
+    for command, page in ((["report", "one"], "report"), (["compare", "one", "one"], "comparison")):
+        run = run_command([*command, *where], HEAVY, tmp_path)
+        assert (run.code, run.loaded) == (0, []), run.err
+        assert (out / f"{page}.html").stat().st_size > 1_000_000
 
 
 @pytest.mark.parametrize(

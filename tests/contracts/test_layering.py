@@ -29,7 +29,7 @@ rc_core.models
 rc_core.data.*
 rc_core.difficulty.*
 rc_core.losses.* rc_core.compression.*
-rc_core.metrics.* rc_core.cpu_steps
+rc_core.metrics.* rc_core.cpu_steps rc_core.first_token
 rc_core.training
 rc_core.workspace
 rc_core.evaluation
@@ -46,23 +46,37 @@ sweeps.rungs sweeps.live_front
 sweeps.paper_results
 sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
+sweeps.bootstrap sweeps.answers sweeps.choose
+sweeps.compared sweeps.explain
 sweeps.report sweeps.artifact_uses
+sweeps.budgets sweeps.tested
 sweeps.data_check
 sweeps.shares
 sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.cluster sweeps.budget
-sweeps.tracking sweeps.assignments sweeps.warm_start sweeps.ray_scheduler
+sweeps.shown
+sweeps.assignments sweeps.tracked sweeps.warm_start sweeps.ray_scheduler
+sweeps.mlflow_store
+sweeps.mlflow_models sweeps.mlflow_view
+sweeps.tracking
 sweeps.paper_table sweeps.replay
 sweeps.picture sweeps.simulate
 sweeps.simulated
-sweeps.events sweeps.progress sweeps.sweep
+sweeps.live
+sweeps.events sweeps.sweep
+sweeps.watch sweeps.notebook
+sweeps.progress
 sweeps.ray_bridge sweeps.prepare sweeps.packing sweeps.model_card
 sweeps.confirmed
-sweeps.confirmed_text
+sweeps.stamp sweeps.options
+sweeps.confirmed_text sweeps.tested_text
+sweeps.reporting.*
+sweeps.doctor_services
+sweeps.doctor
 sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
 sweeps.confirm
 sweeps
 sweeps.cli_options
-sweeps.cli_results sweeps.cli_artifacts sweeps.cli_engine
+sweeps.cli_results sweeps.cli_artifacts sweeps.cli_engine sweeps.cli_doctor sweeps.cli_report
 sweeps.cli
 """
 
@@ -70,6 +84,12 @@ sweeps.cli
 UPWARD = {
     # `Sweep.export(...)` in a notebook; export itself works on a Sweep.
     ("sweeps.sweep", "sweeps.export"),
+    # `Sweep.pick(...)` and `Sweep.table()` know of a confirmation and of the seal, which are views
+    # of a Sweep themselves.
+    ("sweeps.sweep", "sweeps.options"),
+    ("sweeps.sweep", "sweeps.stamp"),
+    # A `Sweep` at the end of a notebook's cell shows itself.
+    ("sweeps.sweep", "sweeps.notebook"),
 }
 
 # Libraries that may be imported in the named places only.
@@ -84,7 +104,12 @@ CONFINED = {
         "sweeps.trainable",
     },
     "optuna": {"sweeps.search.*"},
-    "mlflow": {"sweeps.tracking"},
+    "mlflow": {
+        "sweeps.mlflow_models",
+        "sweeps.mlflow_store",
+        "sweeps.mlflow_view",
+        "sweeps.tracking",
+    },
     "importlib.import_module": {"rc_core.plugins"},
 }
 # What a machine that only runs trials need not have; rc_core may not know of these at all.

@@ -24,7 +24,10 @@ import rc_core
 
 ROOT = Path(__file__).resolve().parents[2]
 # What building needs; the rest of the checkout stays out.
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "rc_core", "sweeps", "tune_configs")
+SOURCES = (
+    *("pyproject.toml", "README.md", "LICENSE", "constraints.txt"),
+    *("rc_core", "sweeps", "tune_configs"),
+)
 
 
 def project() -> dict[str, Any]:
@@ -148,6 +151,8 @@ def test_the_wheel_holds_the_packages_and_the_starters(wheel: Path) -> None:
         for path in (ROOT / package).rglob("*.py")
     }
     expected |= {"rc_core/py.typed", "sweeps/py.typed", "sweeps/_configs/quickstart.yaml"}
+    # What `rc-sweep doctor` compares with.
+    expected.add("sweeps/_constraints.txt")
     expected |= {
         f"sweeps/_configs/{path.relative_to(ROOT / 'tune_configs')}"
         for path in (ROOT / "tune_configs").rglob("*.yaml")

@@ -7,58 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sweeps.search._storage import study_storage
+from tests.e2e._sweeps import call, command, records, write_config
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-CONFIG = """
-model: tiny:bert
-task: {name: shortcut_nli, seed: 0, train_size: 200, dev_size: 120, test_size: 120}
-training: {epochs: EPOCHS, learning_rate: 1.0e-3, rungs: RUNGS, precision: fp32}
-compression: {name: magnitude, sparsity: 0.5}
-difficulty: {name: loss_variance, epochs: 2}
-space:
-  compression.name: {choice: [magnitude, student]}
-  compression.sparsity: {uniform: [0.2, 0.8], when: {compression.name: magnitude}}
-  compression.num_layers: {int: [1, 3], when: {compression.name: student}}
-  loss.name: {choice: [vanilla, distil, rmc]}
-  loss.alpha: {choice: [0.2, 0.5], when: {loss.name: rmc}}
-constraints: ["id_dev/accuracy >= 0.0"]
-search: {name: tpe, trials: TRIALS, seed: 0}
-health_gate: warn
-"""
-
-
-def command(storage: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "sweeps.cli", *arguments, "--storage", str(storage)]
-
-
-def call(storage: Path, *arguments: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(storage, *arguments), capture_output=True, text=True, timeout=timeout
-    )
-
-
-def write_config(folder: Path, *, trials: int, epochs: float = 1, rungs: int = 2) -> Path:
-    text = CONFIG.replace("TRIALS", str(trials)).replace("EPOCHS", str(epochs))
-    path = folder / "tiny.yaml"
-    path.write_text(text.replace("RUNGS", str(rungs)))
-    return path
-
-
-def records(storage: Path, sweep: str) -> dict[str, dict[str, Any]]:
-    files = sorted((storage / sweep / "trials").glob("*/record.json"))
-    return {file.parent.name: json.loads(file.read_text()) for file in files}
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +76,8 @@ def test_mlflow_has_one_child_run_per_trial_under_one_parent(storage: Path) -> N
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{storage / 'mlflow.db'}")
     experiments = [e.experiment_id for e in client.search_experiments()]
     runs = client.search_runs(experiments)
-    children = [run for run in runs if "rc.trial_id" in run.data.tags]
-    parents = [run for run in runs if "rc.trial_id" not in run.data.tags]
+    children = [run for run in runs if run.data.tags["rc.kind"] == "trial"]
+    parents = [run for run in runs if run.data.tags["rc.kind"] == "sweep"]
     assert len(parents) == 1 and parents[0].info.status == "FINISHED"
     assert sorted(run.data.tags["rc.trial_id"] for run in children) == list(
         records(storage, "first")
@@ -129,6 +88,8 @@ def test_mlflow_has_one_child_run_per_trial_under_one_parent(storage: Path) -> N
         record = records(storage, "first")[run.data.tags["rc.trial_id"]]
         expected = record["metrics"]["ood_dev/accuracy"]
         assert run.data.metrics["ood_dev/accuracy"] == pytest.approx(expected)
+        roles = {each.tags[0].value for each in run.inputs.dataset_inputs}
+        assert roles == {"train", "id_dev", "ood_dev"}, "the search saw no test role"
 
 
 def test_the_study_has_no_trial_left_running(storage: Path) -> None:
@@ -150,6 +111,51 @@ def test_a_second_launch_builds_nothing_and_says_so(storage: Path) -> None:
     first, second = records(storage, "first"), records(storage, "tiny-1")
     for name in ("t0000", "t0001", "t0002"):
         assert first[name]["metrics"] == second[name]["metrics"], "same seed, same record"
+
+
+def test_nothing_of_the_test_roles_is_written_before_they_are_opened(storage: Path) -> None:
+    """Search, tracking and confirmation: every file, the study, the outbox, MLflow's database."""
+    confirmed = call(storage, "confirm", "tiny-1", "--seeds", "2")
+    assert confirmed.returncode == 0, confirmed.stderr
+    assert "on front" in confirmed.stdout and "trainings instead of" in confirmed.stdout
+    files = [path for path in storage.rglob("*") if path.is_file()]
+    assert len(files) > 100 and any(path.name == "mlflow.db" for path in files)
+    found = [
+        str(path)
+        for path in files
+        for role in ("id_test", "ood_test")
+        if role in path.name or role.encode() in path.read_bytes()
+    ]
+    assert not found, found
+
+
+def test_after_a_confirmation_its_seeds_are_what_the_test_opens(storage: Path) -> None:
+    done = call(storage, "test", "tiny-1", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["basis"] == "confirmed" and document["selection"]
+    for row in document["rows"]:
+        if row["selected"] or row["reference"]:
+            assert len(row["seeds"]) == 2
+            assert all(key.startswith("confirm/") for key in row["trials"])
+    shown = call(storage, "pareto", "tiny-1")
+    assert shown.stdout.count("sealed test opened") == 2, shown.stdout
+    assert "CHANGED AFTER" not in shown.stdout
+    assert "drop" in call(storage, "test", "tiny-1").stdout
+
+
+def test_choosing_under_constraints_and_saying_why(storage: Path) -> None:
+    why = call(storage, "pareto", "first", "--why", "t0003")
+    assert why.returncode == 0 and "on the front" in why.stdout
+    table = call(storage, "pareto", "first", "--budgets")
+    assert table.returncode == 0 and "best trade-off" in table.stdout
+    assert (storage / "first" / "budgets.png").stat().st_size > 10_000
+    out = storage / "never"
+    done = call(storage, "export", "first", "--out", str(out), "--where", "footprint/bytes <= 10")
+    assert done.returncode == 2 and "misses footprint/bytes <= 10" in done.stderr
+    assert not out.exists()
+    sealed = call(storage, "pareto", "first", "--where", "ood_test/accuracy >= 0.5")
+    assert sealed.returncode == 2 and "sealed" in sealed.stderr
 
 
 def test_test_opens_the_sealed_roles_once(storage: Path) -> None:
@@ -228,51 +234,6 @@ def test_adopt_takes_in_trials_made_without_ray(storage: Path, tmp_path: Path) -
     record_file.write_text(json.dumps(changed))
     refused = call(storage, "adopt", "first", str(out))
     assert refused.returncode == 2 and "fingerprint" in refused.stderr
-
-
-def test_a_killed_driver_is_resumed_without_losing_a_trial(tmp_path: Path) -> None:
-    config = write_config(tmp_path, trials=6, epochs=6, rungs=6)
-    log = tmp_path / "launch.log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command(tmp_path, "launch", str(config), "--name", "killed"),
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + 200
-    try:
-        while time.monotonic() < deadline:
-            states = [record["status"] for record in records(tmp_path, "killed").values()]
-            if states.count("finished") >= 2 and "running" in states:
-                break
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.05)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    before = records(tmp_path, "killed")
-    finished = {name: r for name, r in before.items() if r["status"] == "finished"}
-    assert len(finished) >= 2
-    done = call(tmp_path, "resume", "killed")
-    assert done.returncode == 0, done.stdout + done.stderr
-    after = records(tmp_path, "killed")
-    assert list(after) == [f"t{i:04d}" for i in range(6)]
-    assert {record["status"] for record in after.values()} == {"finished"}
-    for name, record in finished.items():
-        assert after[name] == record, "a finished trial is not run again"
-    _one_run_per_trial(tmp_path, list(after))
-
-
-def _one_run_per_trial(storage: Path, expected: list[str]) -> None:
-    import mlflow
-
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{storage / 'mlflow.db'}")
-    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    children = [run for run in runs if "rc.trial_id" in run.data.tags]
-    assert sorted(run.data.tags["rc.trial_id"] for run in children) == expected
-    assert {run.info.status for run in children} == {"FINISHED"}
-    assert len(runs) == len(expected) + 1
 
 
 def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(tmp_path: Path) -> None:

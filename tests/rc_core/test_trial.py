@@ -194,7 +194,8 @@ def test_test_roles_are_evaluated_only_on_request(workspace: Workspace, tmp_path
     wanted = config(compression={"name": "student", "num_layers": 1}, loss={"name": "vanilla"})
     record = run_trial(wanted, workspace, folder, trial_id="t")
     assert not any("test" in key for key in record.metrics)
-    metrics = evaluate_saved(wanted, workspace, folder)
+    unsealed = Workspace(workspace.store.root, sealed=False)
+    metrics = evaluate_saved(wanted, unsealed, folder)
     assert {"id_test/accuracy", "ood_test/accuracy"} <= set(metrics)
     assert len(list((folder.path / "predictions").glob("*_test.*.parquet"))) == 2
 

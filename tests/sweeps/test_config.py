@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
 from rc_core.errors import ConfigError
 from rc_core.yaml_files import merge
@@ -177,3 +179,29 @@ def test_what_changes_an_artifact_is_a_choice(
     chosen = {"choice": [0.5, 0.75]}
     sweep = SweepConfig(copy.deepcopy(RAW) | {"loss": loss, "space": space | {key: chosen}})
     assert len(list(sweep.space.structures())) >= 2
+
+
+def test_folders_of_models_get_their_full_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers run elsewhere, and a sweep may be resumed from another folder."""
+    for name in ("base", "small"):
+        folder = tmp_path / name
+        folder.mkdir()
+        AutoConfig.for_model("bert", num_hidden_layers=2).save_pretrained(folder)
+        (folder / "model.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "model": "./base",
+        "compression": {"name": "student", "model": "small"},
+        "space": {"compression.model": {"choice": ["small", "tiny:bert"]}},
+        "search": {"points": [{"compression.name": "student", "compression.model": "small"}]},
+    }
+    found = SweepConfig(values).as_dict()
+    monkeypatch.chdir("/")
+    small = str(tmp_path / "small")
+    assert found["model"] == str(tmp_path / "base")
+    assert found["compression"]["model"] == small
+    assert found["space"]["compression.model"]["choice"] == [small, "tiny:bert"]
+    assert found["search"]["points"][0]["compression.model"] == small
+    assert SweepConfig(found).as_dict() == found

@@ -158,8 +158,9 @@ def test_texts_say_what_the_seeds_show(sweep: Sweep) -> None:
     )
     assert found is not None
     text = confirmed_table(found)
-    assert "4 trainings instead of 12" in text and "that much was luck" in text
-    assert "dense reference" in text and "on the front" in text
+    assert "4 trainings instead of 12" in text and "not shown" in text
+    assert "luck: the search's front (1 configurations) had +3.0 \u00b1" in text
+    assert "dense reference" in text and "on front" in text
     power = power_text(found, difference=1.0)
     assert "To show 1 OOD points:" in power and "80 % power" in power
     assert confirmed_json(found)["rows"][0]["id"] == "t0001"

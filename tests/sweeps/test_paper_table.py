@@ -127,6 +127,22 @@ def test_opened_test_roles_are_used_and_the_paper_stands_beside_the_same_data() 
     assert "paper" not in paper_table(RECORDS, part, tested, form="csv").splitlines()[0]
 
 
+def test_relative_bias_has_the_interval_that_the_opened_test_gave_it() -> None:
+    values = {"id_test/accuracy": 0.8, "ood_test/accuracy": 0.6}
+    ids = [record.id for record in RECORDS if record.name == "magnitude-40 rmc"]
+    row = {
+        "trials": ids,
+        "relative_bias": {"mean": 1.0, "low": 0.81, "high": 1.27, "n": 2},
+        "bias_reason": None,
+    }
+    tested = {"trials": {record.id: {"metrics": values} for record in RECORDS}, "rows": [row]}
+    found = parsed(paper_table(RECORDS, CONFIG, tested, form="csv"))
+    assert found["magnitude-40 rmc"]["F_bias"] == "1.000 [0.81, 1.27]"
+    row |= {"relative_bias": None, "bias_reason": "the gap is not clear of zero"}
+    text = paper_table(RECORDS, CONFIG, tested, stamp=["sealed test opened"])
+    assert "not clear of zero" in text and text.endswith("sealed test opened")
+
+
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from sweeps.pareto import hypervolume, knee, pareto_front, pareto_ranks
+from sweeps.pareto import hypervolume, knee, pareto_front, pareto_fronts, pareto_ranks
 
 NAN, INF = math.nan, math.inf
 
@@ -118,3 +118,13 @@ def test_the_knee(points: list[list[float]], expected: int) -> None:
     assert knee(points, ["max", "max"]) == expected
     flipped = [[-a, b] for a, b in points]
     assert knee(flipped, ["min", "max"]) == expected
+
+
+def test_many_fronts_at_once_are_those_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    for directions in (["max", "max"], ["max", "min", "max"], ["min"]):
+        # Rounded, so that there are ties and twins.
+        points = np.round(rng.uniform(0, 1, (40, 12, len(directions))), 1)
+        found = pareto_fronts(points, directions)
+        for each, mask in zip(points, found, strict=True):
+            assert mask.tolist() == pareto_front(each, directions).tolist()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from sweeps.pareto import pareto_front, pareto_fronts
 from sweeps.search.race import Row, open_rows, probabilities
+from sweeps.statistics import mean_interval, pooled_covariance
 
 BOTH = ("max", "max")
 
@@ -71,6 +74,78 @@ def test_the_reference_gets_as_many_seeds_as_those_compared_with_it() -> None:
     assert 2 in waiting and waiting[0] in (1, 2)
 
 
+def test_a_row_that_was_asked_for_gets_all_its_seeds_and_the_reference_with_it() -> None:
+    truth = [(0.90, 0.60), (0.80, 0.80), (0.50, 0.50)]
+    rows = [row(point, certain=i < 2) for i, point in enumerate(truth)]
+    rows[2].asked = True
+    rows.append(row((0.95, 0.95), certain=True, contender=False))
+    rng = np.random.default_rng(0)
+    while waiting := open_rows(rows, BOTH, 5):
+        chosen = rows[waiting[0]]
+        chosen.found[chosen.handed] = tuple(rng.normal([*truth, (0.95, 0.95)][waiting[0]], 0.002))
+        chosen.handed += 1
+    assert [each.handed for each in rows] == [2, 2, 5, 5]
+
+
 def test_no_row_gets_more_seeds_than_asked_for() -> None:
     rows, trainings = run([(0.8, 0.8)] * 4, noise=0.05, most=3, certain=4)
     assert all(each.handed == 3 for each in rows) and trainings == 12
+
+
+def test_raced_rows_are_honest_where_equal_ones_were_searched() -> None:
+    """Sixteen equal configurations: all that the search calls good is luck, and the race says so.
+
+    Seeds go where the decision is open, so their number depends on what they showed: intervals must
+    cover the truth all the same, and the planted optimism must be found.
+    """
+    noise, num, repeats = 0.03, 16, 16
+    rng = np.random.default_rng(3)
+    covered, rows_seen, optimism = 0, 0, []
+    for _ in range(repeats):
+        searched = rng.normal(0.8, noise, (num, 2))
+        on_front = pareto_front(searched, BOTH)
+        rows = [row(tuple(p), certain=bool(f)) for p, f in zip(searched, on_front, strict=True)]
+        while waiting := open_rows(rows, BOTH, 4):
+            chosen = rows[waiting[0]]
+            chosen.found[chosen.handed] = tuple(rng.normal(0.8, noise, 2))
+            chosen.handed += 1
+        groups = [list(each.found.values()) for each in rows if each.found]
+        covariance, df = pooled_covariance(groups)
+        deviation = float(np.sqrt(covariance[1, 1]))
+        for group in groups:
+            found = mean_interval([p[1] for p in group], deviation=deviation, df=df)
+            covered += found.low <= 0.8 <= found.high
+            rows_seen += 1
+        optimism += [
+            each.searched[1] - each.mean[1]
+            for each, chosen in zip(rows, on_front, strict=True)
+            if chosen
+        ]
+    planted = np.mean(optimism)
+    # The mean of what is on the front of that many equal points, by simulation without any race.
+    free = np.random.default_rng(4).normal(0.8, noise, (4_000, num, 2))
+    masks = pareto_fronts(free, BOTH)
+    assert planted == pytest.approx(free[..., 1][masks].mean() - 0.8, abs=0.01)
+    assert covered / rows_seen > 0.92
+
+
+def test_what_the_race_says_of_the_front_is_calibrated() -> None:
+    """Of the configurations that a finished race gives about p, about p are truly on the front."""
+    rng = np.random.default_rng(5)
+    said, true = [], []
+    for _ in range(40):
+        truth = [tuple(point) for point in rng.uniform(0.6, 0.7, (8, 2))]
+        rows = [row(point, certain=True) for point in truth]
+        while waiting := open_rows(rows, BOTH, 4):
+            chosen = rows[waiting[0]]
+            chosen.found[chosen.handed] = tuple(rng.normal(truth[waiting[0]], 0.015))
+            chosen.handed += 1
+        chances = probabilities(rows, BOTH, draws=500)
+        assert chances is not None
+        said += [chances[i] for i in range(8)]
+        true += pareto_front(truth, BOTH).tolist()
+    p, on_front = np.array(said), np.array(true)
+    for low, high in ((0.0, 0.1), (0.1, 0.5), (0.5, 0.9), (0.9, 1.01)):
+        inside = (p >= low) & (p < high)
+        assert inside.sum() > 20
+        assert on_front[inside].mean() == pytest.approx(p[inside].mean(), abs=0.15)

@@ -10,15 +10,15 @@ from scipy import stats
 
 from sweeps.pareto import pareto_front
 from sweeps.statistics import (
-    cluster_bootstrap,
     detectable_difference,
     front_probabilities,
     mean_interval,
+    pair_noise,
     paired_difference,
     pooled_covariance,
     power_of,
-    relative_bias_interval,
     seeds_needed,
+    verdict,
 )
 
 BOTH = ("max", "max")
@@ -68,6 +68,8 @@ def test_pairs_with_a_missing_seed_are_left_out() -> None:
     with pytest.raises(ValueError, match="one shape"):
         paired_difference([1.0], [1.0, 2.0])
     assert paired_difference([0.5, 0.5], [0.5, 0.5]).p_value == 1.0
+    # Almost the same difference twice: no warning of lost precision, and no doubt.
+    assert paired_difference([50.1, 50.2], [81.1, 81.2]).p_value < 1e-6
 
 
 def test_paired_tests_raise_no_more_false_alarms_than_they_say() -> None:
@@ -79,6 +81,52 @@ def test_paired_tests_raise_no_more_false_alarms_than_they_say() -> None:
         a, b = (0.7 + shared + rng.normal(0, 0.02, 5) for _ in range(2))
         alarms += paired_difference(a, b).told_apart
     assert alarms / 2_000 == pytest.approx(0.05, abs=0.015)
+
+
+def test_pooled_pairs_raise_no_more_false_alarms_and_find_the_noise() -> None:
+    """Eight equal rows of three seeds, a seed shifting all; each is compared with the first."""
+    rng = np.random.default_rng(9)
+    alarms, deviations, tests = 0, [], 0
+    for _ in range(500):
+        values = 0.7 + rng.normal(0, 0.05, 3)[None] + rng.normal(0, 0.02, (8, 3))
+        rows = [dict(enumerate(row)) for row in values]
+        del rows[7][2]
+        deviation, df = pair_noise(rows)
+        assert df == 23 - 8 - 3 + 1
+        deviations.append(deviation)
+        for row in rows[1:]:
+            shared = sorted(row)
+            found = paired_difference(
+                [row[s] for s in shared], [rows[0][s] for s in shared], deviation=deviation, df=df
+            )
+            alarms += found.told_apart
+            assert found.told_apart == (found.p_value < 0.05)
+            tests += 1
+    assert alarms / tests == pytest.approx(0.05, abs=0.015)
+    assert np.mean(np.square(deviations)) == pytest.approx(2 * 0.02**2, rel=0.05)
+    nothing = pair_noise([{0: 0.5, 1: 0.6}, {2: 0.5}])
+    assert math.isnan(nothing[0]) and nothing[1] == 0
+    own = paired_difference([1.0, 2.0], [0.0, 0.5], deviation=math.nan, df=0)
+    assert own == paired_difference([1.0, 2.0], [0.0, 0.5])
+
+
+def test_a_verdict_needs_the_interval_and_the_power() -> None:
+    shown = detectable_difference(1.0, 5)
+    assert verdict(shown + 0.1, 0.5, 3.0, 5, 1.0) == "better"
+    assert verdict(-shown - 0.1, -3.0, -0.5, 5, 1.0) == "worse"
+    assert verdict(shown - 0.1, 0.5, 3.0, 5, 1.0) == "open", "clear of zero by luck"
+    assert verdict(shown + 0.1, -0.5, 5.0, 5, 1.0) == "open"
+    assert verdict(9.0, 8.0, 10.0, 1, 1.0) == verdict(9.0, math.nan, math.nan, 5, 1.0) == "open"
+
+
+def test_a_verdict_is_rarely_wrong_and_mostly_found() -> None:
+    rng = np.random.default_rng(10)
+    for truth, low, high in ((0.0, 0.0, 0.06), (2.0, 0.9, 1.0)):
+        told = 0
+        for _ in range(200):
+            found = paired_difference(rng.normal(truth, 1.0, 6), np.zeros(6))
+            told += verdict(found.mean, found.low, found.high, 6, 1.0) != "open"
+        assert low <= told / 200 <= high
 
 
 def test_pooled_covariance_finds_the_noise_of_one_seed() -> None:
@@ -138,48 +186,6 @@ def test_selection_flatters_and_new_seeds_do_not() -> None:
     assert np.mean(drops) == pytest.approx(expected, abs=0.004)
 
 
-def test_the_cluster_bootstrap_is_as_wide_as_clusters_make_it() -> None:
-    """Samples of a cluster stand and fall together; single-sample intervals would be too narrow."""
-    rng = np.random.default_rng(6)
-    groups, size, seeds = 30, 40, 5
-    clusters = np.repeat(np.arange(groups), size)
-    covered, narrow = 0, 0
-    for trial in range(200):
-        rates = rng.beta(4, 2, groups)
-        seed_shift = rng.normal(0, 0.02, seeds)
-        rate = np.clip(np.repeat(rates, size)[None] + seed_shift[:, None], 0, 1)
-        correct = rng.random((seeds, groups * size)) < rate
-        draws = cluster_bootstrap(correct, clusters, draws=500, seed=trial)
-        low, high = np.quantile(draws, [0.025, 0.975])
-        covered += low <= 4 / 6 <= high
-        half = 1.96 * math.sqrt(correct.mean() * (1 - correct.mean()) / correct.size)
-        narrow += abs(correct.mean() - 4 / 6) <= half
-    assert covered / 200 >= 0.90
-    assert narrow / 200 < 0.6
-
-
-def test_cluster_draws_centre_on_the_accuracy() -> None:
-    correct = np.array([[1, 1, 0, 0], [1, 1, 1, 0]])
-    draws = cluster_bootstrap(correct, ["a", "a", "b", "b"], draws=4_000)
-    assert draws.mean() == pytest.approx(5 / 8, abs=0.02)
-    assert set(np.round(draws, 6)) <= set(np.round(np.arange(0, 1.01, 0.125), 6))
-
-
-def test_relative_bias_over_seeds_is_the_ratio_of_mean_accuracies() -> None:
-    rng = np.random.default_rng(7)
-    clusters = (np.arange(400) % 40, np.arange(400) % 40)
-
-    def answers(rate: float) -> np.ndarray:
-        return rng.random((5, 400)) < rate
-
-    ours, theirs = (answers(0.9), answers(0.6)), (answers(0.9), answers(0.75))
-    found = relative_bias_interval(ours, theirs, clusters)
-    gaps = [(a.mean() - b.mean()) / a.mean() for a, b in (ours, theirs)]
-    assert found.mean == pytest.approx(gaps[0] / gaps[1])
-    assert found.low < 2.0 < found.high
-    assert relative_bias_interval(ours, ours, clusters).half_width == pytest.approx(0.0, abs=1e-9)
-
-
 def test_power_agrees_with_simulated_tests() -> None:
     rng = np.random.default_rng(8)
     n, deviation = 5, 0.03
@@ -190,6 +196,20 @@ def test_power_agrees_with_simulated_tests() -> None:
     ]
     assert np.mean(found) == pytest.approx(0.8, abs=0.025)
     assert power_of(difference, deviation, n) == pytest.approx(0.8, abs=1e-3)
+    # With noise pooled over many rows, three seeds show less than half of what they show alone.
+    pooled = detectable_difference(deviation, 3, df=20)
+    assert pooled < 0.6 * detectable_difference(deviation, 3)
+    known = [
+        paired_difference(
+            rng.normal(pooled, deviation, 3),
+            np.zeros(3),
+            deviation=deviation * math.sqrt(rng.chisquare(20) / 20),
+            df=20,
+        ).told_apart
+        for _ in range(2_000)
+    ]
+    assert np.mean(known) == pytest.approx(0.8, abs=0.03)
+    assert seeds_needed(pooled * 1.001, deviation, df=20) == 3
 
 
 def test_more_seeds_show_less_and_the_two_questions_agree() -> None:

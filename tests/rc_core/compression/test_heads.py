@@ -81,7 +81,7 @@ def test_a_diverged_reference_is_an_error() -> None:
     model = tiny_model("bert")
     with torch.no_grad():
         model.classifier.weight.fill_(torch.nan)
-    with pytest.raises(TrialError, match="importance of heads must be finite"):
+    with pytest.raises(TrialError, match="importance of heads and neurons must be finite"):
         head_importance(model, tiny_context(), num_batches=1)
 
 

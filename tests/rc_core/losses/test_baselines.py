@@ -1,4 +1,4 @@
-"""smooth, focal, jtt and poe against their formulas written out, and where they meet each other."""
+"""smooth, focal, jtt, poe and conf_reg against their formulas, and where they meet each other."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rc_core import plugins
 from rc_core.errors import ConfigError, TrialError
 from rc_core.losses._base import LossContext
 from rc_core.losses._soft import soft_target_loss
+from rc_core.losses.conf_reg import trust
 from rc_core.losses.focal import focal_loss, focal_weights
 from rc_core.losses.jtt import jtt_weights, weighted_loss
 from rc_core.losses.poe import product_loss
@@ -278,3 +279,30 @@ def test_bad_settings_are_refused(name: str, values: dict[str, Any], where: str)
 )
 def test_labels_say_what_differs(name: str, values: dict[str, Any], label: str) -> None:
     assert loss_of(name, **values).config.label() == label
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_conf_reg_smooths_by_the_expert_s_certainty(weight: float) -> None:
+    given = context()
+    p = softmax(given.teacher_log_probs.double().numpy(), axis=1)[CHOSEN]
+    b = softmax(given.expert_log_probs.double().numpy(), axis=1)[CHOSEN]
+    trusted = 1 - b[np.arange(B), LABELS.numpy()]
+    s = p ** trusted[:, None]
+    s /= s.sum(axis=1, keepdims=True)
+    soft = (s * (np.log(s) - np.log(Q))).sum(axis=1).mean()
+    expected = (1 - weight) * cross_entropies().mean() + weight * soft
+    assert value_of("conf_reg", **{"lambda": weight}) == pytest.approx(expected, rel=1e-4)
+
+
+def test_conf_reg_with_an_expert_that_knows_nothing_right_is_distillation() -> None:
+    labels = context().labels
+    wrong = torch.full((N, C), -0.1)
+    wrong[torch.arange(N), labels] = -80.0
+    found = value_of("conf_reg", context(expert_log_probs=wrong.log_softmax(-1)))
+    assert found == pytest.approx(value_of("distil", **{"lambda": 1.0}), rel=1e-5)
+
+
+def test_trust_is_zero_for_a_certain_expert_and_exact_near_it() -> None:
+    log_probs = torch.tensor([[0.0, -50.0], [-1e-9, -20.0], [-30.0, 0.0]], dtype=torch.float64)
+    found = trust(log_probs, torch.tensor([0, 0, 0]))
+    assert found.tolist() == pytest.approx([0.0, 1e-9, 1.0], rel=1e-6)

@@ -1,0 +1,76 @@
+"""How much a model's loss depends on parts of its hidden layers: heads, feed-forward neurons.
+
+A part's importance is E_x |dL(x) / d xi|, xi a factor on its output that is 1 (Michel et al. 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rc_core.compression._base import CompressionContext
+from rc_core.errors import TrialError
+
+
+def unit_importance(
+    model: nn.Module,
+    outputs: Sequence[nn.Linear],
+    context: CompressionContext,
+    *,
+    width: int,
+    num_batches: int,
+) -> list[list[float]]:
+    """Return the mean over samples of |d CE(x) / d xi| of every unit, per layer.
+
+    Each sample has factors of its own, so that absolute values are taken before the mean.
+
+    Args:
+        model: on the context's device; its mode and its gradients are left as they were.
+        outputs: per layer the linear layer that reads the units, U * width features wide.
+        context: its batches are read.
+        width: features of one unit (a head's size; 1 for a neuron).
+        num_batches: how many.
+
+    Raises:
+        TrialError: a gradient is not finite, or there was no batch.
+    """
+    sums = [torch.zeros(each.in_features // width, dtype=torch.float64) for each in outputs]
+    factors: list[Tensor] = []
+    was_training, samples = model.training, 0
+    frozen = [(p, p.requires_grad) for p in model.parameters()]
+
+    def scale(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        values = inputs[0]
+        factor = values.new_ones(values.shape[0], values.shape[-1] // width, requires_grad=True)
+        factors.append(factor)
+        return (values * factor.repeat_interleave(width, dim=1).unsqueeze(1), *inputs[1:])
+
+    hooks = [each.register_forward_pre_hook(scale) for each in outputs]
+    try:
+        model.eval()
+        for parameter, _ in frozen:
+            parameter.requires_grad_(False)
+        for batch in islice(context.batches(), num_batches):
+            factors.clear()
+            logits = model(**batch.inputs).logits.float()
+            # A sum: each sample's gradient is its own, not divided by the batch size.
+            total = functional.cross_entropy(logits, batch.labels, reduction="sum")
+            for layer, gradient in enumerate(torch.autograd.grad(total, factors)):
+                sums[layer] += gradient.abs().sum(dim=0).double().cpu()
+            samples += len(batch.labels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for parameter, flag in frozen:
+            parameter.requires_grad_(flag)
+        model.train(was_training)
+    if samples == 0 or not all(bool(torch.isfinite(layer).all()) for layer in sums):
+        raise TrialError(
+            "the importance of heads and neurons must be finite, but is not: the dense reference "
+            "diverged; lower teacher.learning_rate"
+        )
+    return [(layer / samples).tolist() for layer in sums]

@@ -1,0 +1,148 @@
+"""Feed-forward neurons cut out: the least important of each block, before training; a stock model.
+
+Every block loses the same number, so the result is an ordinary encoder with a smaller
+`intermediate_size`: plain transformers loads it as it is, smaller and faster. Importance as for
+heads (Michel et al. 2019, with a factor on each neuron), measured on the fine-tuned dense
+reference. Not in Du et al. 2023.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rc_core.compression._base import CompressionContext
+from rc_core.compression._importance import unit_importance
+from rc_core.compression._layers import blocks, embeddings
+from rc_core.compression._masks import measure
+from rc_core.config import CompressionConfig
+from rc_core.errors import ModelError, Problem, TrialError
+from rc_core.model_facts import ModelFacts
+
+# (first, second) linear layer of a block: BERT, RoBERTa and ELECTRA; DistilBERT.
+_PLACES = (("intermediate.dense", "output.dense"), ("ffn.lin1", "ffn.lin2"))
+# What the config calls the number of neurons.
+_SIZES = ("intermediate_size", "hidden_dim")
+
+
+class Config(CompressionConfig):
+    """How many neurons go.
+
+    Attributes:
+        remove: share of every block's feed-forward neurons, in [0, 1).
+        num_batches: training batches over which the importance is a mean.
+        freeze_embeddings: as for magnitude pruning (Du et al. 2023, section 3).
+    """
+
+    remove: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    num_batches: Annotated[int, Field(ge=1)] = 32
+    freeze_embeddings: bool = True
+
+    def label(self) -> str:
+        """Return `ffn-50`, and what else differs from the defaults."""
+        rest = super().label().split(" ")[1:]
+        parts = [part for part in rest if not part.startswith("remove=")]
+        return " ".join([f"ffn-{100 * self.remove:.3g}", *parts])
+
+
+def problems(config: Config, facts: ModelFacts) -> list[Problem]:
+    """Return what is wrong with `config` for an encoder: never anything."""
+    return []
+
+
+def neurons_kept(size: int, remove: float) -> int:
+    """Return how many of a block's `size` neurons stay: at least one."""
+    return max(1, size - round(remove * size))
+
+
+class Compression:
+    """Cuts neurons out before training; nothing happens during it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._asked = 0
+
+    def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
+        """Return the model without its least important feed-forward neurons.
+
+        Raises:
+            ModelError: unsupported encoder.
+            TrialError: the importance is not finite.
+        """
+        judged = model if context.teacher is None else context.teacher().to(context.device)
+        importance = unit_importance(
+            judged,
+            [second for _, second in _layers(judged)],
+            context,
+            width=1,
+            num_batches=self.config.num_batches,
+        )
+        size = _layers(model)[0][1].in_features
+        self._asked = neurons_kept(size, self.config.remove)
+        for (first, second), values in zip(_layers(model), importance, strict=True):
+            chosen = torch.tensor(values).topk(self._asked).indices.sort().values
+            _keep(first, second, chosen.to(first.weight.device))
+        config: Any = model.config
+        name = next(name for name in _SIZES if getattr(config, name, None) == size)
+        setattr(config, name, self._asked)
+        if self.config.freeze_embeddings:
+            for module in embeddings(model):
+                module.requires_grad_(False)
+        return model
+
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """Do nothing."""
+
+    def finalize(self, model: nn.Module) -> nn.Module:
+        """Return the model. Raises TrialError where a block has not the neurons asked for."""
+        found = [second.in_features for _, second in _layers(model)]
+        if any(each != self._asked for each in found):
+            raise TrialError(f"every block must keep {self._asked} neurons, but they have {found}")
+        return model
+
+    def to_stock(self, model: nn.Module) -> nn.Module:
+        """Return the model unchanged: its config says how many neurons a block has."""
+        return model
+
+    def report(self, model: nn.Module) -> dict[str, Any]:
+        """Return the neurons per block asked for, and what was measured."""
+        return {
+            "asked": {"neurons": float(self._asked)},
+            "measured": {**measure(model), "neurons": float(_layers(model)[0][1].in_features)},
+        }
+
+
+def _layers(model: nn.Module) -> list[tuple[nn.Linear, nn.Linear]]:
+    found = []
+    for block in blocks(model):
+        pair = next((p for p in (_pair(block, n) for n in _PLACES) if p is not None), None)
+        if pair is None:
+            raise ModelError(
+                "model must keep its feed-forward layers where BERT or DistilBERT do, but "
+                f"{type(model).__name__} does not; take another encoder"
+            )
+        found.append(pair)
+    return found
+
+
+def _pair(block: nn.Module, names: tuple[str, str]) -> tuple[nn.Linear, nn.Linear] | None:
+    try:
+        first, second = (block.get_submodule(name) for name in names)
+    except AttributeError:
+        return None
+    if isinstance(first, nn.Linear) and isinstance(second, nn.Linear):
+        return first, second
+    return None
+
+
+@torch.no_grad()
+def _keep(first: nn.Linear, second: nn.Linear, chosen: Tensor) -> None:
+    """Reduce both layers, in place, to the neurons at `chosen`."""
+    first.weight = nn.Parameter(first.weight[chosen].contiguous())
+    if first.bias is not None:
+        first.bias = nn.Parameter(first.bias[chosen].contiguous())
+    second.weight = nn.Parameter(second.weight[:, chosen].contiguous())
+    first.out_features = second.in_features = len(chosen)

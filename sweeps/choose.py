@@ -1,0 +1,244 @@
+"""Choosing one configuration of many: picks and constraints.
+
+Works on options: configurations with their metrics, means over new seeds where a confirmation has
+any. Only compressed models are chosen, only from the front of those that meet every constraint.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
+from rc_core.metrics.robustness import guarded_relative_bias
+from sweeps.constraints import Constraint, parse
+from sweeps.objectives import check_objective
+from sweeps.pareto import knee, pareto_front
+
+ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
+PICKS = {
+    "knee": "gives up least for what it gains",
+    "best-id": "highest in-distribution accuracy",
+    "best-ood": "highest out-of-distribution accuracy",
+    "least-ood-loss": "smallest loss against the dense reference on its worst suite",
+    "lowest-relative-bias": "lowest F_bias, where it means something",
+    "weighted": "highest weighted sum of the objectives, scaled to the front's ranges (--weight)",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One configuration.
+
+    Attributes:
+        id: of the searched trial.
+        name: of the searched trial.
+        reference: whether it is the dense reference.
+        metrics: means over new seeds, or the search's values.
+        seeds: new seeds behind the metrics; 0: the one that the search trained, and chose by.
+        excluded: why it takes no part (failed, stopped, a constraint of the sweep), else None.
+    """
+
+    id: str
+    name: str
+    reference: bool
+    metrics: Mapping[str, float]
+    seeds: int = 0
+    excluded: str | None = None
+
+    def metric(self, key: str) -> float:
+        """Return a metric, NaN where it was not measured."""
+        return self.metrics.get(key, math.nan)
+
+    def point(self, objectives: Mapping[str, str]) -> list[float]:
+        return [self.metric(name) for name in objectives]
+
+
+def check_wheres(texts: Iterable[str]) -> list[Constraint]:
+    """Read constraints that a user gave. Raises ConfigError, also for test roles."""
+    found, problems = [], []
+    for text in texts:
+        try:
+            constraint = parse(text)
+        except ConfigError as error:
+            problems += [Problem("--where", problem.message) for problem in error.problems]
+            continue
+        reason = check_objective(constraint.metric)
+        if reason is not None:
+            problems.append(Problem("--where", f"'{text}': {reason}"))
+        found.append(constraint)
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def parse_weights(texts: Iterable[str], objectives: Mapping[str, str]) -> dict[str, float]:
+    """Read `metric=weight`; objectives that are not named weigh 1.
+
+    Raises:
+        ConfigError: no objective, no number, a negative weight, or all zero.
+    """
+    weights = dict.fromkeys(objectives, 1.0)
+    problems = []
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if name not in objectives:
+            known = did_you_mean(name, list(objectives))
+            problems.append(Problem("--weight", f"'{name}' must be an objective: {known}"))
+        elif not 0 <= number < math.inf:
+            problems.append(
+                Problem("--weight", f"must be METRIC=NUMBER, at least 0, but is {text}")
+            )
+        else:
+            weights[name] = number
+    if not problems and not any(weights.values()):
+        problems.append(Problem("--weight", "at least one weight must be above 0"))
+    if problems:
+        raise ConfigError(problems)
+    return weights
+
+
+def sieve(
+    options: Sequence[Option], objectives: Mapping[str, str], wheres: Sequence[Constraint] = ()
+) -> tuple[list[Option], dict[str, str]]:
+    """Return who takes part, and for all others the reason (id -> text)."""
+    base = next((o.metrics for o in options if o.reference), {})
+    kept, why = [], {}
+    for option in options:
+        reason = option.excluded
+        if reason is None:
+            undefined = [key for key in objectives if math.isnan(option.metric(key))]
+            reason = f"{undefined[0]} was not measured" if undefined else None
+        for constraint in wheres if reason is None else ():
+            violation = constraint.violation(option.metrics, base)
+            if math.isnan(violation):
+                reason = f"{constraint.text} cannot be checked: the metric was not measured"
+            elif violation > 0:
+                reason = (
+                    f"misses {constraint.text}: has {shown(constraint.metric, option)}, "
+                    f"by {violation:.3g} too {'little' if constraint.at_least else 'much'}"
+                )
+        if reason is None:
+            kept.append(option)
+        else:
+            why[option.id] = reason
+    return kept, why
+
+
+def front(options: Sequence[Option], objectives: Mapping[str, str]) -> list[Option]:
+    """Return the front of the options, best on the first objective first."""
+    if not options:
+        return []
+    mask = pareto_front([o.point(objectives) for o in options], list(objectives.values()))
+    chosen = [option for option, inside in zip(options, mask, strict=True) if inside]
+    first, direction = next(iter(objectives.items()))
+    return sorted(chosen, key=lambda o: o.metric(first), reverse=direction == "max")
+
+
+def choose(
+    options: Sequence[Option],
+    objectives: Mapping[str, str],
+    which: str,
+    *,
+    wheres: Sequence[Constraint] = (),
+    weights: Mapping[str, float] | None = None,
+) -> Option:
+    """Return one compressed model of the front of those that meet the constraints.
+
+    Args:
+        options: all, the dense reference among them.
+        objectives: metric -> "max" or "min".
+        which: a key of `PICKS`.
+        wheres: more constraints.
+        weights: of the objectives, for `weighted`; None: all 1.
+
+    Raises:
+        StorageError: nothing is left to choose from, with the reasons.
+    """
+    kept, why = sieve(options, objectives, wheres)
+    left = front([option for option in kept if not option.reference], objectives)
+    if not left:
+        reasons = [f"{i}: {reason}" for i, reason in why.items()]
+        raise StorageError(
+            "there is no compressed model to choose from"
+            + ("; " + "; ".join(reasons[:6]) if reasons else "")
+            + (f"; and {len(reasons) - 6} more" if len(reasons) > 6 else "")
+        )
+    reference = next((option for option in options if option.reference), None)
+    if which == "knee":
+        points = [option.point(objectives) for option in left]
+        return left[knee(points, list(objectives.values()))]
+    if which == "weighted":
+        scores = _scaled(left, objectives) @ np.array(
+            [(weights or {}).get(name, 1.0) for name in objectives]
+        )
+        return left[int(scores.argmax())]
+    if which in ("best-id", "best-ood"):
+        key = ID_KEY if which == "best-id" else OOD_KEY
+        return max(left, key=lambda option: option.metric(key))
+    if reference is None:
+        raise StorageError(f"{which} compares with the dense reference, which has not finished")
+    if which == "least-ood-loss":
+        return min(left, key=lambda option: worst_loss(option, reference))
+    return _lowest_bias(left, reference)
+
+
+def worst_loss(option: Option, reference: Option) -> float:
+    """Return the largest loss against the reference on a suite out of distribution, in points.
+
+    With a single suite that is the loss of OOD accuracy.
+    """
+    keys = [
+        key
+        for key in reference.metrics
+        if key.startswith("ood_dev/")
+        and key.endswith("/accuracy")
+        and key.count("/") == 2
+        and "." not in key.split("/")[1]
+    ]
+    losses = [100 * (reference.metric(k) - option.metric(k)) for k in keys or [OOD_KEY]]
+    return max(losses)
+
+
+def scores_bias(option: Option, reference: Option) -> tuple[float, str | None]:
+    """Return F_bias of mean accuracies, or NaN and why it says nothing."""
+    accuracies = [each.metric(key) for each in (option, reference) for key in (ID_KEY, OOD_KEY)]
+    return guarded_relative_bias(*accuracies)
+
+
+def shown(metric: str, option: Option) -> str:
+    """Return a metric as people read it: percent for shares, plain numbers else."""
+    value = option.metric(metric)
+    if metric.endswith("accuracy"):
+        return f"{100 * value:.1f} %"
+    return f"{value:.4g}"
+
+
+def _lowest_bias(left: Sequence[Option], reference: Option) -> Option:
+    scored = [(option, *scores_bias(option, reference)) for option in left]
+    defined = [(option, bias) for option, bias, reason in scored if reason is None]
+    if not defined:
+        reasons = dict.fromkeys(f"{o.id}: {reason}" for o, _, reason in scored)
+        raise StorageError(
+            "lowest-relative-bias needs a model whose relative bias means something, but it is "
+            "undefined for all on the front: " + "; ".join(list(reasons)[:4])
+        )
+    return min(defined, key=lambda pair: pair[1])[0]
+
+
+def _scaled(options: Sequence[Option], objectives: Mapping[str, str]) -> NDArray[np.float64]:
+    """Return the objectives scaled to [0, 1] over the options, 1 the best; equal ones are 1."""
+    points = np.array([option.point(objectives) for option in options], dtype=np.float64)
+    signs = np.array([1.0 if direction == "max" else -1.0 for direction in objectives.values()])
+    points = points * signs
+    low, high = points.min(axis=0), points.max(axis=0)
+    spread = np.where(high > low, high - low, 1.0)
+    return np.where(high > low, (points - low) / spread, 1.0)

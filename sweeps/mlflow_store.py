@@ -1,0 +1,142 @@
+"""What the MLflow modules share: names and sizes that MLflow takes, search in pages, batches."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Metric, Run
+
+EXPERIMENT = "rc-sweep"
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
+_MAX_VALUE, _MAX_KEY, _MAX_TAG = 500, 250, 5000
+# MLflow's own limits on one log_batch call.
+_MAX_PARAMS, _MAX_METRICS, _MAX_TAGS = 100, 900, 100
+
+
+def default_uri(storage: Path) -> str:
+    """Return the tracking URI of a storage folder: SQLite, one for all its sweeps."""
+    return f"sqlite:///{storage / 'mlflow.db'}"
+
+
+def connect(uri: str) -> MlflowClient:
+    """Return a client that gives up soon on a server that is down."""
+    # A server that is down is the outbox's business; MLflow's minutes of retries would only
+    # hold the driver up at its end.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    # Making the tables of a new SQLite file logs a line for each of MLflow's migrations.
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
+    """Return an experiment's id, making it where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # The UI takes an experiment for one of prompts and traces unless it is told.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        try:
+            return str(client.create_experiment(name, artifact_location=location, tags=tags))
+        except MlflowException:
+            # Another sweep of this storage was quicker; any other failure shows below.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def search_runs(client: MlflowClient, experiment: str, condition: str) -> list[Run]:
+    """Return all runs of an experiment that meet a condition."""
+    found: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment], condition, max_results=1000, page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def search_models(client: MlflowClient, experiment: str, condition: str) -> list[LoggedModel]:
+    """Return all logged models of an experiment that meet a condition."""
+    found: list[LoggedModel] = []
+    token: str | None = None
+    while True:
+        page = client.search_logged_models([experiment], condition, page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def log_batch(
+    client: MlflowClient,
+    run_id: str,
+    *,
+    metrics: Iterable[Metric] = (),
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, Any] | None = None,
+) -> None:
+    """Log any number of metrics, parameters and tags, in as few requests as MLflow allows."""
+    from mlflow.entities import Param, RunTag
+
+    listed = list(metrics)
+    named = [Param(mlflow_name(k), str(v)[:_MAX_VALUE]) for k, v in (params or {}).items()]
+    tagged = [RunTag(mlflow_name(k), str(v)[:_MAX_TAG]) for k, v in (tags or {}).items()]
+    while listed or named or tagged:
+        client.log_batch(
+            run_id,
+            metrics=listed[:_MAX_METRICS],
+            params=named[:_MAX_PARAMS],
+            tags=tagged[:_MAX_TAGS],
+        )
+        listed, named = listed[_MAX_METRICS:], named[_MAX_PARAMS:]
+        tagged = tagged[_MAX_TAGS:]
+
+
+def log_datasets(client: MlflowClient, run_id: str, datasets: Iterable[Mapping[str, Any]]) -> None:
+    """Log what a run read: name, digest, size and, as MLflow's context, the role of each split.
+
+    Args:
+        datasets: mappings with `name`, `role`, `digest`, `samples`, `source` (text, JSON).
+    """
+    import json
+
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=each["name"],
+                digest=each["digest"],
+                source_type="rc-sweep task",
+                source=each["source"][:60_000],
+                profile=json.dumps({"num_rows": each["samples"]}),
+            ),
+            [InputTag("mlflow.data.context", each["role"])],
+        )
+        for each in datasets
+    ]
+    if inputs:
+        client.log_inputs(run_id, inputs)
+
+
+def mlflow_name(key: str) -> str:
+    """Return the key with what MLflow does not allow in names replaced.
+
+    It allows ASCII letters, digits and `_-. :/`, and no path that leads outside itself.
+    """
+    name = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "_-. :/") else "_" for ch in key)
+    parts = [part if part.strip(".") else "_" for part in name.split("/")]
+    return "/".join(parts)[:_MAX_KEY]

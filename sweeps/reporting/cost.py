@@ -1,0 +1,200 @@
+"""What a sweep cost: time per stage, how busy the machine was, what early stopping saved."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rc_core.record import TrialRecord
+from sweeps.pareto import hypervolume, pareto_front
+
+STAGES = ("prepare", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Times in seconds.
+
+    Attributes:
+        stages: prepare, train, evaluate, other -> sum over trials.
+        trial_seconds: sum over trials, whatever their end.
+        busy_seconds: wall-clock time in which at least one trial ran.
+        concurrent: trials at once, on average over the busy time.
+        most: trials at once, at the most.
+        device_seconds: trial_seconds times what one trial holds (GPUs, else cores).
+        unit: `GPU` or `CPU core`.
+        failed_seconds: of trials that failed.
+        stopped: number of trials that the scheduler stopped.
+        saved_seconds: what the stopped ones would have taken on to their ends; NaN where no rung
+            tells how far they were.
+    """
+
+    stages: Mapping[str, float]
+    trial_seconds: float
+    busy_seconds: float
+    concurrent: float
+    most: int
+    device_seconds: float
+    unit: str
+    failed_seconds: float
+    stopped: int
+    saved_seconds: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """The hypervolume once a trial had ended.
+
+    Attributes:
+        trial: id.
+        ended: number of trials that had ended by then.
+        wall: busy wall-clock seconds since the first trial began.
+        device: device seconds spent by then.
+        volume: hypervolume of what was finished by then.
+    """
+
+    trial: str
+    ended: int
+    wall: float
+    device: float
+    volume: float
+
+
+def seconds_of(record: TrialRecord) -> float:
+    """Return a trial's own time; for one cut short, what it is known to have taken."""
+    total = record.seconds.get("total")
+    if total is not None:
+        return float(total)
+    if record.finished is not None:
+        return max(record.finished - record.started, 0.0)
+    return record.rungs[-1].seconds if record.rungs else 0.0
+
+
+def device_of(config: Mapping[str, Any]) -> tuple[str, float]:
+    """Return the unit in which a trial's use is counted, and how many of it a trial holds."""
+    resources = config.get("resources", {})
+    gpu = float(resources.get("gpu", 0) or 0)
+    return ("GPU", gpu) if gpu > 0 else ("CPU core", float(resources.get("cpu", 1) or 1))
+
+
+def cost(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> Cost:
+    """Return what the trials cost. The dense reference's record counts its own training."""
+    stages = dict.fromkeys((*STAGES, "other"), 0.0)
+    for record in records:
+        known = {stage: float(record.seconds.get(stage, 0.0)) for stage in STAGES}
+        for stage, value in known.items():
+            stages[stage] += value
+        stages["other"] += max(seconds_of(record) - sum(known.values()), 0.0)
+    total = sum(map(seconds_of, records))
+    clock = _Clock(_spans(records))
+    unit, held = device_of(config)
+    stopped = [record for record in records if record.status == "stopped"]
+    return Cost(
+        stages=stages,
+        trial_seconds=total,
+        busy_seconds=clock.length,
+        concurrent=clock.filled / clock.length if clock.length else 0.0,
+        most=clock.most,
+        device_seconds=held * total,
+        unit=unit,
+        failed_seconds=sum(seconds_of(r) for r in records if r.status == "failed"),
+        stopped=len(stopped),
+        saved_seconds=_saved(stopped) if stopped else 0.0,
+    )
+
+
+def timeline(
+    records: Sequence[TrialRecord],
+    config: Mapping[str, Any],
+    points: Mapping[str, Sequence[float]],
+    worst: Sequence[float],
+    directions: Sequence[str],
+) -> list[Step]:
+    """Return the hypervolume after each trial that ended, in the order of the ends.
+
+    Args:
+        records: of a sweep.
+        config: of the sweep.
+        points: trial -> objective values, of the trials that take part in the front.
+        worst: point that the volume is measured from.
+        directions: one per objective.
+    """
+    ended = sorted(
+        (record for record in records if record.finished is not None),
+        key=lambda record: (record.finished or 0.0, record.id),
+    )
+    clock = _Clock(_spans(records))
+    held = device_of(config)[1]
+    front: list[list[float]] = []
+    volume, spent = 0.0, 0.0
+    steps = []
+    for number, record in enumerate(ended, start=1):
+        spent += held * seconds_of(record)
+        point = points.get(record.id)
+        if point is not None and not any(math.isnan(value) for value in point):
+            joined = [*front, list(point)]
+            kept = pareto_front(joined, directions)
+            # Only a trial that joins the front can add to the volume.
+            if kept[-1]:
+                front = [each for each, keep in zip(joined, kept, strict=True) if keep]
+                volume = hypervolume(front, worst, directions)
+        steps.append(Step(record.id, number, clock.at(record.finished or 0.0), spent, volume))
+    return steps
+
+
+def _saved(stopped: Iterable[TrialRecord]) -> float:
+    """Return the rest of the training that stopped trials were spared, at their own pace."""
+    saved = [
+        rung.seconds * (1 / rung.progress - 1)
+        for record in stopped
+        if record.rungs and (rung := record.rungs[-1]).progress > 0
+    ]
+    return sum(saved) if saved else math.nan
+
+
+def _spans(records: Sequence[TrialRecord]) -> list[tuple[float, float]]:
+    """Return when each trial ran; a trial that went on after a kill counts its own time only."""
+    spans = []
+    for record in records:
+        own = seconds_of(record)
+        end = record.finished if record.finished is not None else record.started + own
+        # The reference's record is written after its training, a resumed trial paused in between.
+        spans.append((end - own, end))
+    return [(start, end) for start, end in spans if end > start]
+
+
+class _Clock:
+    """Wall-clock time without the pauses in which no trial ran (a kill, a night, a resume)."""
+
+    def __init__(self, spans: Sequence[tuple[float, float]]) -> None:
+        self.filled = sum(end - start for start, end in spans)
+        self.most, self.length = 0, 0.0
+        self._pieces: list[tuple[float, float, float]] = []
+        changes = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
+        running, began = 0, 0.0
+        for moment, change in changes:
+            if running == 0:
+                began = moment
+            running += change
+            self.most = max(self.most, running)
+            if running == 0:
+                self._pieces.append((began, moment, self.length))
+                self.length += moment - began
+
+    def at(self, moment: float) -> float:
+        """Return the busy seconds before a moment."""
+        passed = 0.0
+        for began, ended, before in self._pieces:
+            if moment < began:
+                break
+            passed = before + min(moment, ended) - began
+        return passed
+
+
+def typical_seconds(records: Sequence[TrialRecord]) -> float:
+    """Return the median time of a finished trial, NaN without one."""
+    found = [seconds_of(record) for record in records if record.status == "finished"]
+    return statistics.median(found) if found else math.nan

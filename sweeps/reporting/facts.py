@@ -1,0 +1,286 @@
+"""Everything a report says, read once from a sweep's files. No torch, Ray or MLflow here."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rc_core.config import seedless
+from rc_core.metrics._floors import NAMES
+from rc_core.record import TrialRecord
+from sweeps.confirmed import Confirmed, ConfirmedRow, confirmed
+from sweeps.pareto import hypervolume, knee
+from sweeps.report import Row, front_json, reference_lines, rows
+from sweeps.sweep import Sweep
+
+ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
+# What a trial's configuration is made of, in the order in which people ask for it.
+SECTIONS = ("compression", "loss", "difficulty", "training")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One configuration's accuracies on the dev roles.
+
+    Attributes:
+        inside: share right in distribution.
+        outside: share right out of distribution.
+        half: half the 95 % interval of `outside`, NaN where it is not known.
+        seeds: new seeds behind it; 1 is the search's own value.
+    """
+
+    inside: float
+    outside: float
+    half: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One sweep at one moment.
+
+    Attributes:
+        name: of the sweep.
+        config: resolved, plain values.
+        objectives: metric -> direction.
+        constraints: as in the YAML.
+        records: of all trials, ordered by id.
+        rows: one per record, in the same order.
+        lines: role -> line -> accuracy of what needs no model.
+        hypervolume: of all trials that take part, from `worst`.
+        worst: the point it is measured from, one value per objective.
+        confirmation: what new seeds showed, None where there are none.
+        tested: test.json, None while the test roles are sealed.
+        began: when the sweep was launched, seconds since 1970; NaN where its events do not say.
+        running: whether a driver runs the sweep now.
+        attempts: how often it was started.
+        made: when this was read, seconds since 1970.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    objectives: Mapping[str, str]
+    constraints: Sequence[str]
+    records: Sequence[TrialRecord]
+    rows: Sequence[Row]
+    lines: Mapping[str, Mapping[str, float]]
+    hypervolume: float
+    worst: Sequence[float]
+    confirmation: Confirmed | None
+    tested: Mapping[str, Any] | None
+    began: float
+    running: bool
+    attempts: int
+    made: float
+
+    @classmethod
+    def read(cls, sweep: Sweep) -> Facts:
+        """Read a sweep as it is now. Raises StorageError where a file cannot be read."""
+        records = sweep.records
+        document = front_json(
+            records, sweep.objectives, sweep=sweep.name, constraints=sweep.constraints
+        )
+        found = confirmed(sweep)
+        test = sweep.folder.test
+        return cls(
+            name=sweep.name,
+            config=sweep.config,
+            objectives=dict(sweep.objectives),
+            constraints=sweep.constraints,
+            records=records,
+            rows=rows(records, sweep.objectives, constraints=sweep.constraints),
+            lines=reference_lines(records),
+            hypervolume=document["hypervolume"],
+            worst=document["hypervolume_reference"],
+            confirmation=found if found is not None and found.rows else None,
+            tested=json.loads(test.read_text(encoding="utf-8")) if test.is_file() else None,
+            began=_began(sweep.folder.outbox),
+            running=sweep.folder.is_running(),
+            attempts=sweep.folder.attempt(),
+            made=time.time(),
+        )
+
+    @cached_property
+    def reference(self) -> Row | None:
+        """The dense reference, once it is finished."""
+        return next((row for row in self.rows if row.reference and row.status == "finished"), None)
+
+    @cached_property
+    def finished(self) -> list[Row]:
+        return [row for row in self.rows if row.status == "finished"]
+
+    @cached_property
+    def candidates(self) -> list[Row]:
+        """The front of compressed models, best on the first objective first."""
+        first, direction = next(iter(self.objectives.items()))
+        found = [row for row in self.rows if row.candidate]
+        return sorted(found, key=lambda r: r.values[first], reverse=direction == "max")
+
+    @cached_property
+    def chosen(self) -> Row | None:
+        """The model to take: the knee of the front of compressed models.
+
+        With a confirmation, the knee of those that new seeds left on the front, at their means.
+        """
+        sure = {row.id: row for row in self.confirmed_rows if row.confirmed and not row.reference}
+        names = list(self.objectives)
+        found = [row for row in self.rows if row.id in sure] or self.candidates
+        if not found:
+            return None
+        points = [
+            [sure[row.id].estimates[name].mean if row.id in sure else row.values[name]
+             for name in names]
+            for row in found
+        ]  # fmt: skip
+        return found[knee(points, list(self.objectives.values()))]
+
+    @property
+    def confirmed_rows(self) -> Sequence[ConfirmedRow]:
+        return self.confirmation.rows if self.confirmation is not None else ()
+
+    @cached_property
+    def num_seeds(self) -> int:
+        """Most new seeds any configuration has."""
+        return max((row.seeds for row in self.confirmed_rows), default=0)
+
+    @cached_property
+    def repeats(self) -> int:
+        """Most training seeds that one configuration has in the sweep itself (a fixed design)."""
+        seeds: dict[str, set[Any]] = {}
+        for record in self.records:
+            if record.status == "finished":
+                seed = record.config.get("training", {}).get("seed")
+                seeds.setdefault(seedless(record.config), set()).add(seed)
+        return max(map(len, seeds.values()), default=0)
+
+    def measured(self, row: Row) -> Measured:
+        """Return a row's accuracies: means over new seeds where it has two, else the search's."""
+        own = next((each for each in self.confirmed_rows if each.id == row.id), None)
+        if own is None or own.seeds < 2:
+            return Measured(row.id_accuracy, row.ood_accuracy, math.nan, 1)
+        inside, outside = own.estimates[ID_KEY], own.estimates[OOD_KEY]
+        return Measured(inside.mean, outside.mean, outside.half_width, own.seeds)
+
+    def record(self, trial_id: str) -> TrialRecord:
+        """Return a trial's record. Raises KeyError."""
+        return self._by_id[trial_id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, TrialRecord]:
+        return {record.id: record for record in self.records}
+
+    def volume(self, found: Sequence[Row]) -> float:
+        """Return the hypervolume of some rows, from the sweep's own worst point."""
+        points = [[row.values[name] for name in self.objectives] for row in found]
+        directions = list(self.objectives.values())
+        return hypervolume(points, self.worst, directions) if points else 0.0
+
+
+def _began(outbox: Path) -> float:
+    """Return the time of a sweep's first event."""
+    try:
+        with outbox.open(encoding="utf-8") as stream:
+            return float(json.loads(stream.readline())["time"])
+    except (OSError, ValueError, KeyError):
+        return math.nan
+
+
+def best_line(lines: Mapping[str, Mapping[str, float]], role: str) -> tuple[str, float] | None:
+    """Return name and accuracy of the best line of a role that needs no model, None without any."""
+    found = lines.get(role, {})
+    if not found:
+        return None
+    best = max(found, key=lambda name: found[name])
+    return NAMES.get(best, best), found[best]
+
+
+def dev_samples(record: TrialRecord, role: str) -> int:
+    """Return how many samples a role's splits hold, 0 where the record does not say."""
+    return sum(
+        int(value.get("samples", 0))
+        for key, value in record.data.items()
+        if key.startswith(f"{role}.") and isinstance(value, Mapping)
+    )
+
+
+def most_common_reason(failed: Sequence[TrialRecord]) -> str:
+    """Return the reason most failed trials share, its numbers aside, and how many share it."""
+    kinds: dict[str, list[str]] = {}
+    for record in failed:
+        first = (record.error or "no reason was recorded").strip().splitlines()[0]
+        kinds.setdefault(re.sub(r"\d+", "#", first), []).append(first)
+    shared = max(kinds.values(), key=len)
+    text = shared[0] if len(shared[0]) <= 160 else shared[0][:157] + "..."
+    alike = "all alike, such as" if len(shared) == len(failed) else f"{len(shared)} of them such as"
+    return text if len(failed) == 1 else f"{alike}: {text}"
+
+
+def export_command(sweep: str, trial_id: str) -> str:
+    """Return the command that exports a trial, quoted for a shell."""
+    return shlex.join(
+        ["rc-sweep", "export", sweep, "--pick", trial_id, "--out", f"{sweep}-{trial_id}"]
+    )
+
+
+def varied(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
+    """Return dotted key -> value per record, of the settings that differ between trials.
+
+    None: the trial has no such setting (its compression or loss knows none). Lists and mappings are
+    given as text.
+    """
+    flat = [_flat(record.config) for record in records]
+    keys = list(dict.fromkeys(key for values in flat for key in values))
+    order = {section: place for place, section in enumerate(SECTIONS)}
+    keys.sort(key=lambda key: (not key.endswith(".name"), order[key.split(".")[0]]))
+    columns = {key: [values.get(key) for values in flat] for key in keys}
+    return {
+        key: column
+        for key, column in columns.items()
+        if len({value for value in column if value is not None}) > 1
+    }
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        f"{section}.{key}": value
+        if value is None or isinstance(value, str | int | float | bool)
+        else json.dumps(value)
+        for section in SECTIONS
+        for key, value in config.get(section, {}).items()
+    }
+
+
+def last_rung(record: TrialRecord) -> Mapping[str, float]:
+    """Return the last quick evaluation under the plain metric names, empty without any."""
+    if not record.rungs:
+        return {}
+    return {k.removeprefix("rung/"): v for k, v in record.rungs[-1].metrics.items()}
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share in percent, a dash where it is unknown."""
+    return "-" if math.isnan(share) else f"{100 * share:.{digits}f} %"
+
+
+def millions(number: float) -> str:
+    """Return a number of parameters for people: `22.7 M`, `45.7 K`."""
+    if math.isnan(number):
+        return "-"
+    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number / 1e3:.1f} K"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: `48 s`, `6.5 min`, `3.2 h`."""
+    if math.isnan(seconds):
+        return "-"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"

@@ -1,0 +1,199 @@
+"""What is wrong with a sweep, and what to do about it: each check says what it found.
+
+In the manner of Ax's health checks. A check that has nothing to say of a sweep is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from sweeps.confirmed import cannot_be_told_apart
+from sweeps.report import Row
+from sweeps.reporting.check import ORDER, Check
+from sweeps.reporting.facts import ID_KEY, OOD_KEY, Facts, best_line, dev_samples, percent
+from sweeps.reporting.health_search import search_checks
+
+# This near to what needs no model, a model has little to show.
+_NEAR_FLOOR = 0.02
+
+
+def health(facts: Facts) -> list[Check]:
+    """Return the findings, the worst first."""
+    found: list[Check] = []
+    for check in (
+        _finished,
+        _reference,
+        _floors,
+        _against_reference,
+        _robust_losses,
+        _seeds,
+        search_checks,
+    ):
+        found.extend(check(facts))
+    return sorted(found, key=lambda check: ORDER.index(check.level))
+
+
+def _finished(facts: Facts) -> Iterator[Check]:
+    planned = int(facts.config.get("search", {}).get("trials", 0))
+    ended = sum(row.status != "running" for row in facts.rows)
+    title = "Has the sweep ended?"
+    if facts.running:
+        found = (
+            f"it is running: {ended} of {planned} trials have ended; this page is a moment of it"
+        )
+        yield Check("note", title, found, f"rc-sweep status {facts.name}")
+    elif ended < planned:
+        found = f"{ended} of {planned} planned trials have ended, and nothing runs"
+        yield Check("warn", title, found, f"rc-sweep resume {facts.name}")
+
+
+def _reference(facts: Facts) -> Iterator[Check]:
+    title = "Did the dense reference learn the task?"
+    if facts.reference is None:
+        found = "no dense reference has finished: there is nothing to compare with"
+        yield Check("bad", title, found, f"rc-sweep resume {facts.name}")
+        return
+    line = best_line(facts.lines, "id_dev")
+    if line is None:
+        return
+    name, value = line
+    own = facts.reference.id_accuracy
+    if own > value:
+        found = f"{percent(own)} ID, above what needs no model ({name}: {percent(value)})"
+        yield Check("good", title, found)
+        return
+    yield Check(
+        "bad",
+        title,
+        f"{percent(own)} ID is no better than what needs no model ({name}: {percent(value)})",
+        "train the reference longer or with another learning rate (training.epochs, "
+        "training.learning_rate) before reading anything else here",
+    )
+
+
+def _floors(facts: Facts) -> Iterator[Check]:
+    line = best_line(facts.lines, "ood_dev")
+    if line is None or facts.chosen is None:
+        return
+    name, value = line
+    title = "Does the chosen model beat what needs no model, out of distribution?"
+    below = [r for r in facts.finished if not r.reference and r.ood_accuracy <= value]
+    others = f"; {len(below)} of {_compressed(facts)} compressed models do not" if below else ""
+    ahead = facts.chosen.ood_accuracy - value
+    found = (
+        f"{percent(facts.chosen.ood_accuracy)} OOD against {percent(value)} of the {name}{others}"
+    )
+    if ahead > _NEAR_FLOOR:
+        yield Check("good", title, found)
+        return
+    yield Check(
+        "bad" if ahead <= 0 else "warn",
+        title,
+        found,
+        "it may have kept the shortcut and lost the rest: compress less, or take the best-ood pick",
+    )
+
+
+def _against_reference(facts: Facts) -> Iterator[Check]:
+    reference = facts.reference
+    if reference is None or not facts.candidates:
+        return
+    title = "Does any compressed model match the dense reference?"
+    match = [
+        row for row in facts.candidates
+        if row.id_accuracy >= reference.id_accuracy and row.ood_accuracy >= reference.ood_accuracy
+    ]  # fmt: skip
+    if match:
+        found = f"{len(match)} of {len(facts.candidates)} on the front are at least as good on both"
+        yield Check("good", title, f"{found}: {_ids(match)}")
+        return
+    best = max(facts.candidates, key=lambda row: row.ood_accuracy)
+    yield Check(
+        "note",
+        title,
+        f"none on both accuracies; the best OOD, {best.id}, lies {best.ood_difference:+.1f} points "
+        "from it",
+        "choose on the front how much accuracy the smaller size is worth",
+    )
+
+
+def _robust_losses(facts: Facts) -> Iterator[Check]:
+    plain = [r for r in facts.finished if not r.reference and r.loss == "vanilla"]
+    others = [r for r in facts.finished if not r.reference and r.loss != "vanilla"]
+    pairs = []
+    for compression in sorted({row.compression for row in plain}):
+        ours = [r.ood_accuracy for r in others if r.compression == compression]
+        theirs = [r.ood_accuracy for r in plain if r.compression == compression]
+        if ours and theirs:
+            pairs.append((compression, 100 * (max(ours) - max(theirs)), len(ours), len(theirs)))
+    if not pairs:
+        return
+    found = "; ".join(
+        f"with {name} their best OOD is {gain:+.1f} points from vanilla's (best of {a} against "
+        f"best of {b})"
+        for name, gain, a, b in pairs
+    )
+    yield Check(
+        "note",
+        "Do the other losses beat vanilla?",
+        found,
+        "the best of more trials is higher by luck alone, and the strengths of compression differ: "
+        "compare equal settings under Losses, and confirm with seeds",
+    )
+
+
+def _seeds(facts: Facts) -> Iterator[Check]:
+    title = "Are there seeds enough?"
+    record = facts.records[0] if facts.records else None
+    samples = dev_samples(record, "ood_dev") if record is not None else 0
+    if facts.confirmation is None and facts.repeats > 1:
+        found = f"up to {facts.repeats} seeds of a configuration, but each dot here is one of them"
+        yield Check("note", title, found, f"rc-sweep table {facts.name} has means and intervals")
+        return
+    if facts.confirmation is None:
+        drawn = ""
+        if samples and facts.chosen is not None and 0 < facts.chosen.ood_accuracy < 1:
+            p = facts.chosen.ood_accuracy
+            drawn = (
+                f"; the choice of the {samples} OOD samples alone blurs a figure by about "
+                f"{196 * math.sqrt(p * (1 - p) / samples):.1f} points"
+            )
+        yield Check(
+            "warn",
+            title,
+            f"one training seed per configuration{drawn}: no difference on this page is shown to "
+            "be real",
+            f"rc-sweep confirm {facts.name}",
+        )
+        return
+    marked = [row for row in facts.confirmed_rows if row.confirmed and not row.reference]
+    alike = [
+        f"{a.id} and {b.id}"
+        for i, a in enumerate(marked)
+        for b in marked[i + 1 :]
+        if all(
+            cannot_be_told_apart(a, b, key, facts.confirmation.pairs.get(key, math.nan))
+            for key in (ID_KEY, OOD_KEY)
+        )
+    ]
+    found = f"{facts.num_seeds} new seeds for {len(facts.confirmed_rows)} configurations"
+    if alike:
+        more = f" and {len(alike) - 3} pairs more" if len(alike) > 3 else ""
+        yield Check(
+            "note", title, f"{found}; not told apart: {', '.join(alike[:3])}{more}",
+            f"rc-sweep power {facts.name} says how many seeds would",
+        )  # fmt: skip
+    elif len(marked) < 2:
+        yield Check("good", title, f"{found}; {len(marked)} of them left on the front")
+    else:
+        yield Check("good", title, f"{found}; those on the front are told apart from each other")
+
+
+def _compressed(facts: Facts) -> int:
+    return sum(not row.reference for row in facts.finished)
+
+
+def _ids(found: Sequence[Row], most: int = 5) -> str:
+    names = ", ".join(row.id for row in found[:most])
+    return names if len(found) <= most else f"{names} and {len(found) - most} more"

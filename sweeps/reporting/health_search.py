@@ -1,0 +1,228 @@
+"""Health of the search: its space, constraints, length, early stopping, failures, splits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from scipy import stats
+
+from sweeps.constraints import parse
+from sweeps.reporting.check import Check
+from sweeps.reporting.cost import cost, timeline
+from sweeps.reporting.facts import OOD_KEY, Facts, last_rung, most_common_reason, percent
+from sweeps.space import Parameter, parse_space
+
+# A value this near to an end of its range, as a share of the range, is at the edge.
+_EDGE = 0.03
+# A front that grew in this last part of the trials was still growing.
+_LATE = 0.2
+_FAILED_SHARE = 0.1
+# Rungs that order trials worse than this (Kendall's tau) are a poor ground for stopping them.
+_LEAST_TAU = 0.4
+
+
+def search_checks(facts: Facts) -> Iterator[Check]:
+    """Yield what is to be said of the search itself."""
+    for check in (
+        _edges,
+        _constraints,
+        _still_growing,
+        _early_stopping,
+        _failures,
+        _comparable,
+        _untried,
+        _sealed,
+    ):
+        yield from check(facts)
+
+
+def _edges(facts: Facts) -> Iterator[Check]:
+    """Tell which ranges end where the front is: the best may lie outside."""
+    space = _parameters(facts.config)
+    front = facts.candidates
+    records = {record.id: record for record in facts.records}
+    for parameter in space:
+        if parameter.kind == "choice":
+            continue
+        values = [
+            value
+            for row in front
+            if isinstance(value := _lookup(records[row.id].config, parameter.key), int | float)
+            and parameter.active(_point(records[row.id].config, space), _base(facts.config))
+        ]
+        for end, side in ((parameter.low, "lower"), (parameter.high, "upper")):
+            near = [value for value in values if _near(value, end, parameter)]
+            if len(values) >= 2 and len(near) >= 2 and 2 * len(near) > len(values):
+                yield Check(
+                    "warn",
+                    f"Is the best at the edge of the space? {parameter.key}",
+                    f"{len(near)} of {len(values)} front models lie at the {side} end, {end:g}",
+                    f"the best may lie beyond: widen space.{parameter.key}, or, where smaller "
+                    "models are wanted, make the size an objective "
+                    "(footprint/nonzero_parameters: min)",
+                )
+
+
+def _constraints(facts: Facts) -> Iterator[Check]:
+    reference = next((record for record in facts.records if record.reference), None)
+    base = dict(reference.metrics) if reference is not None else {}
+    done = [r for r in facts.records if r.status == "finished" and not r.reference]
+    for text in facts.constraints:
+        misses = [parse(text).violation(record.metrics, base) for record in done]
+        met = sum(miss <= 0 for miss in misses)
+        title = f"Can the constraint be met? {text}"
+        if not done or met == len(done):
+            continue
+        if met:
+            yield Check("note", title, f"{met} of {len(done)} compressed models meet it")
+            continue
+        least = min((miss for miss in misses if not math.isnan(miss)), default=math.nan)
+        yield Check(
+            "bad",
+            title,
+            f"none of {len(done)} compressed models does; the nearest misses it by {least:.3g}",
+            "loosen it, or search where it can be met (less compression, longer training)",
+        )
+
+
+def _still_growing(facts: Facts) -> Iterator[Check]:
+    points = {
+        row.id: [row.values[name] for name in facts.objectives]
+        for row in facts.rows
+        if row.rank is not None and not row.reference
+    }
+    if facts.config.get("design") == "fixed" or len(points) < 10:
+        return
+    directions = list(facts.objectives.values())
+    steps = timeline(facts.records, facts.config, points, facts.worst, directions)
+    border = max(math.ceil(len(steps) * (1 - _LATE)), 1)
+    before, after = steps[border - 1].volume, steps[-1].volume
+    title = "Was it stopped too early?"
+    late = len(steps) - border
+    growth = (after - before) / before if before else 0.0
+    if growth <= 1e-3:
+        yield Check(
+            "good", title, f"the front of compressed models did not grow in the last {late} trials"
+        )
+        return
+    yield Check(
+        "warn",
+        title,
+        f"the front of compressed models still grew by {percent(growth)} of its hypervolume in the "
+        f"last {late} trials",
+        f"more trials are likely to find better ones: launch again with more "
+        f"(--set search.trials={2 * len(steps)})",
+    )
+
+
+def _early_stopping(facts: Facts) -> Iterator[Check]:
+    spent = cost(facts.records, facts.config)
+    if not spent.stopped:
+        return
+    title = "Was early stopping right to stop them?"
+    pairs = [
+        (rung.get(OOD_KEY, math.nan), record.metric(OOD_KEY))
+        for record in facts.records
+        if record.status == "finished" and not record.reference and (rung := last_rung(record))
+    ]
+    pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
+    if len(pairs) < 5:
+        yield Check(
+            "note", title, f"{spent.stopped} trials were stopped; too few finished to judge"
+        )
+        return
+    tau = float(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
+    found = (
+        f"{spent.stopped} trials were stopped; among the {len(pairs)} that finished, the last rung "
+        f"ordered OOD accuracy as the end did with Kendall's tau {tau:.2f}"
+    )
+    if tau >= _LEAST_TAU:
+        yield Check("good", title, found)
+    else:
+        yield Check("warn", title, found, "stop later, or not at all (scheduler.name: none)")
+
+
+def _failures(facts: Facts) -> Iterator[Check]:
+    failed = [record for record in facts.records if record.status == "failed"]
+    if not failed:
+        return
+    share = len(failed) / len(facts.records)
+    yield Check(
+        "bad" if share > 0.5 else "warn" if share > _FAILED_SHARE else "note",
+        "Did trials fail?",
+        f"{len(failed)} of {len(facts.records)} did; {most_common_reason(failed)}",
+        "all reasons are under Failures; a failed trial says nothing of its configuration",
+    )
+
+
+def _comparable(facts: Facts) -> Iterator[Check]:
+    done = [record for record in facts.records if record.status == "finished"]
+    for what, values in (
+        ("data", {r.data.get("digest") for r in done}),
+        ("precision", {r.training.get("precision") for r in done if r.training}),
+        ("device", {r.environment.get("processor") for r in done if r.environment}),
+        ("optimizer steps", {r.steps.get("own") for r in done if r.steps}),
+    ):
+        if len(values) > 1:
+            shown = ", ".join(sorted(map(str, values)))
+            yield Check(
+                "bad" if what == "data" else "warn",
+                f"Were all trials made alike? {what}",
+                f"the finished trials differ: {shown}",
+                "differences between them are not the compression's or the loss's alone",
+            )
+
+
+def _untried(facts: Facts) -> Iterator[Check]:
+    done = [record for record in facts.records if record.status == "finished"]
+    left = {}
+    for parameter in _parameters(facts.config) if len(done) > 1 else ():
+        seen = {repr(_lookup(record.config, parameter.key)) for record in done}
+        missing = [str(value) for value in parameter.values if repr(value) not in seen]
+        if parameter.kind == "choice" and missing:
+            left[parameter.key] = missing
+    if left:
+        found = "; ".join(f"{key}: {', '.join(values)}" for key, values in left.items())
+        action = "nothing on this page says anything of these"
+        yield Check("note", "Was everything tried?", f"no finished trial has {found}", action)
+
+
+def _sealed(facts: Facts) -> Iterator[Check]:
+    title = "Is the sealed test still clean?"
+    if facts.tested is None:
+        return
+    changed = facts.tested.get("changed_after_opening") or []
+    if changed:
+        found = f"{', '.join(changed)} joined the front after the test was opened"
+        action = "they were chosen by people who may have known the test; do not report them"
+        yield Check("bad", title, found, action)
+
+
+def _parameters(config: Mapping[str, Any]) -> Sequence[Parameter]:
+    raw = config.get("space") or {}
+    return parse_space(raw, _base(config)).parameters if raw else ()
+
+
+def _base(config: Mapping[str, Any]) -> Any:
+    return lambda key: _lookup(config, key)
+
+
+def _point(config: Mapping[str, Any], space: Sequence[Parameter]) -> dict[str, Any]:
+    return {parameter.key: _lookup(config, parameter.key) for parameter in space}
+
+
+def _lookup(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _near(value: float, end: float, parameter: Parameter) -> bool:
+    if parameter.kind == "int":
+        return value == end
+    if parameter.kind == "log_uniform":
+        return abs(math.log(value / end)) <= _EDGE * math.log(parameter.high / parameter.low)
+    return bool(abs(value - end) <= _EDGE * (parameter.high - parameter.low))

@@ -1,0 +1,224 @@
+"""What the compression did: losses against sparsity, subcases, new seeds, the sealed test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from sweeps.report import Row
+from sweeps.reporting.facts import Facts, percent
+from sweeps.reporting.figures import (
+    sparsity_figures,
+)
+from sweeps.reporting.markup import Raw, Section, figures, note, paragraph, table
+from sweeps.reporting.sections_top import legend
+from sweeps.reporting.style import Style, escaped
+
+_MOST_SLICES = 60
+_MOST_FAILURES = 50
+# Points below the reference from which a slice is marked.
+_LARGE_LOSS = -10.0
+_BUSY_PRECISION = 0.995
+
+
+def sparsity_section(facts: Facts, style: Style) -> Section | None:
+    """Return what compression does to OOD accuracy, relative bias and the easy/hard gap."""
+    drawn = sparsity_figures(facts, style)
+    if not drawn:
+        return None
+    body = (
+        paragraph(
+            "The more is removed, the more of the accuracy out of distribution goes. Compare equal "
+            "settings: the same compression, at the same strength, with different losses. Dotted: "
+            "the dense reference."
+        )
+        + legend(facts, style, by_loss=True)
+        + figures(drawn)
+        + note(
+            "Relative bias (Du et al. 2023) is (ID - OOD) / ID over the same of the dense "
+            "reference. It is shown only where it means something: the reference has a gap of at "
+            "least 2 points, and the model is within 3 ID points of it. Easy and hard are halves "
+            "of id_dev by the difficulty estimate."
+        )
+    )
+    return Section("sparsity", "What compression costs, by loss", body, drawn, link="Losses")
+
+
+def slices_section(facts: Facts) -> Section | None:
+    """Return OOD accuracy by subcase as a heat map: the reference against the chosen models."""
+    models = heat_models(facts)
+    slices = heat_slices(facts, models)
+    if not slices:
+        return None
+    body = paragraph(
+        "Where the chosen model loses, and where it does not: accuracy in percent on each slice of "
+        "ood_dev, the largest loss first. An average hides that a model may answer a whole subcase "
+        "wrongly."
+    )
+    for kind, found in slices.items():
+        titles = [kind, *(f"{role} {row.id}" for role, row in models)]
+        titles.insert(3, "chosen - dense")
+        rows = []
+        for name, values in found[:_MOST_SLICES]:
+            cells: list[str | Raw] = [name, *map(_heat, values)]
+            cells.insert(3, _lost(100 * (values[1] - values[0])))
+            rows.append(cells)
+        caption = f"OOD accuracy by {kind}"
+        body += table(titles, rows, numbers=range(1, len(titles)), kind="heat", caption=caption)
+        if len(found) > _MOST_SLICES:
+            body += note(f"{len(found) - _MOST_SLICES} with smaller losses are left out.")
+    body += note("Slices are small (see the sizes in a record): single ones vary widely by chance.")
+    return Section("subcases", "Out of distribution, subcase by subcase", body, link="Subcases")
+
+
+def heat_models(facts: Facts) -> list[tuple[str, Row]]:
+    """Return who is compared in the heat map: the reference, the chosen model, the best OOD."""
+    found = []
+    if facts.reference is not None:
+        found.append(("dense", facts.reference))
+    if facts.chosen is not None:
+        found.append(("chosen", facts.chosen))
+        best = max(facts.candidates or [facts.chosen], key=lambda row: row.ood_accuracy)
+        if best.id != facts.chosen.id:
+            found.append(("best OOD", best))
+    return found if facts.reference is not None and len(found) > 1 else []
+
+
+def heat_slices(
+    facts: Facts, models: Sequence[tuple[str, Row]]
+) -> dict[str, list[tuple[str, Sequence[float]]]]:
+    """Return kind of slice -> (slice, accuracy per model), the largest loss to the second first.
+
+    The kind with the most slices comes first.
+    """
+    records = [facts.record(row.id) for _, row in models]
+    keys = [
+        key
+        for key in (records[0].metrics if records else ())
+        if key.startswith("ood_dev/") and key.endswith("/accuracy") and key.count("/") == 3
+    ]
+    several = len({key.split("/")[1] for key in keys}) > 1
+    found: dict[str, list[tuple[str, Sequence[float]]]] = {}
+    for key in keys:
+        _, suite, part, _ = key.split("/")
+        kind, _, value = part.partition(".")
+        name = f"{suite} {value or kind}" if several else value or kind
+        found.setdefault(kind, []).append((name, [record.metric(key) for record in records]))
+
+    def loss(item: tuple[str, Sequence[float]]) -> float:
+        difference = item[1][1] - item[1][0]
+        return math.inf if math.isnan(difference) else difference
+
+    return {
+        kind: sorted(items, key=loss)
+        for kind, items in sorted(found.items(), key=lambda each: -len(each[1]))
+    }
+
+
+def _heat(value: float) -> Raw:
+    if math.isnan(value):
+        return Raw('<td class="n">-</td>')
+    return Raw(f'<td class="v" style="--v:{value:.3f}">{100 * value:.0f}</td>')
+
+
+def _lost(points: float) -> str | Raw:
+    if math.isnan(points):
+        return "-"
+    kind = "n bad" if points <= _LARGE_LOSS else "n"
+    return Raw(f'<td class="{kind}">{points:+.0f}</td>')
+
+
+def confirmed_section(facts: Facts) -> Section | None:
+    """Return what new seeds showed."""
+    if facts.confirmation is None:
+        return None
+    from sweeps.confirmed_text import confirmed_table
+
+    rows = []
+    for row in facts.confirmed_rows:
+        ood, inside = row.estimates["ood_dev/accuracy"], row.estimates["id_dev/accuracy"]
+        against = row.against_reference
+        rows.append(
+            [
+                "*" if row.confirmed else "",
+                row.id,
+                Raw(f'<td class="name">{escaped(row.name)}'
+                    f'{" (dense reference)" if row.reference else ""}</td>'),
+                str(row.seeds),
+                _with_half(inside.mean, inside.half_width),
+                _with_half(ood.mean, ood.half_width),
+                f"{100 * row.searched['ood_dev/accuracy']:.1f}",
+                "" if against is None or not against.n else
+                f"{against.mean:+.1f}" + ("" if math.isnan(against.low) else
+                                          f" \u00b1 {(against.high - against.low) / 2:.1f}"),
+                "" if row.chance is None else f"{100 * row.chance:.0f} %",
+            ]
+        )  # fmt: skip
+    titles = ["", "trial", "configuration", "seeds", "ID %", "OOD %", "search said", "OOD vs dense",
+              "on the front"]  # fmt: skip
+    body = paragraph(
+        "Seeds that chose nothing: the mean of new training seeds with its 95 % interval, beside "
+        "what the search had said of the one seed that was chosen for being high."
+    )
+    body += table(titles, rows, numbers=range(3, 9), caption="confirmation")
+    caption = confirmed_table(facts.confirmation).splitlines()
+    border = max(
+        (i for i, line in enumerate(caption) if "\u2518" in line or "\u2534" in line), default=0
+    )
+    body += "".join(note(line.strip()) for line in caption[border + 1 :] if line.strip())
+    return Section("confirmed", "Confirmed with new seeds", body, link="Seeds")
+
+
+def _with_half(mean: float, half: float) -> str:
+    if math.isnan(mean):
+        return "-"
+    return f"{100 * mean:.1f}" + ("" if math.isnan(half) else f" \u00b1 {100 * half:.1f}")
+
+
+def sealed_section(facts: Facts) -> Section:
+    """Return the sealed test: results with the drop from dev, or that it is sealed."""
+    if facts.tested is None:
+        return Section(
+            "test",
+            "The sealed test",
+            paragraph(
+                "Not opened. Its splits were seen by no trial and by no choice on this page."
+            ),
+            link="Test",
+        )
+    known = {row.id: row for row in facts.rows}
+    rows = []
+    for trial_id, trial in facts.tested["trials"].items():
+        metrics: Mapping[str, float | None] = trial["metrics"]
+        values = [_share(metrics.get(f"{role}_test/accuracy")) for role in ("id", "ood")]
+        row = known.get(trial_id)
+        dev = row.ood_accuracy if row is not None else math.nan
+        drop = 100 * (values[1] - dev)
+        mark = "*" if trial_id in facts.tested["selection"] else ""
+        rows.append(
+            [mark, trial_id, Raw(f'<td class="name">{escaped(str(trial["name"]))}</td>'),
+             *(percent(value).removesuffix(" %") for value in values),
+             percent(dev).removesuffix(" %"), "-" if math.isnan(drop) else f"{drop:+.1f}"]
+        )  # fmt: skip
+    titles = ["", "trial", "configuration", "ID test %", "OOD test %", "OOD dev %", "dev to test"]
+    body = paragraph(
+        "Opened after selection. A drop from dev to test is in part the choice (the highest of "
+        "many is high by luck) and in part a harder test: see how far the dense reference drops."
+    )
+    body += table(titles, rows, numbers=range(3, 7), caption="sealed test")
+    body += note(
+        "* selected when the test was opened; the others are shown for comparison."
+        if facts.tested.get("design") != "fixed"
+        else "Fixed design: no selection was made."
+    )
+    changed = facts.tested.get("changed_after_opening") or []
+    if changed:
+        names = ", ".join(map(str, changed))
+        body += paragraph(
+            f"SELECTION CHANGED AFTER OPENING: {names} joined the front later.", "bad"
+        )
+    return Section("test", "The sealed test", body, link="Test")
+
+
+def _share(value: float | None) -> float:
+    return math.nan if value is None else float(value)

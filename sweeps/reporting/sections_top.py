@@ -1,0 +1,218 @@
+"""The top of the page: the verdict, the front, the health check."""
+
+from __future__ import annotations
+
+import math
+
+from sweeps.report import Row
+from sweeps.reporting.check import Check
+from sweeps.reporting.facts import Facts, export_command, millions, percent
+from sweeps.reporting.figure_front import front_axes, front_figure, front_places
+from sweeps.reporting.markup import Raw, Section, copy_button, figure, note, paragraph, table
+from sweeps.reporting.style import REFERENCE_SYMBOL, Style, escaped, metric_title, variable
+from sweeps.reporting.symbols import symbol
+from sweeps.reporting.verdict import Sentence
+
+_MARKS = {"good": "\u2713 fine", "note": "note", "warn": "! doubt", "bad": "\u2717 problem"}
+# The class `note` is taken by small print.
+_CLASSES = {"good": "good", "note": "info", "warn": "warn", "bad": "bad"}
+_MOST_ROWS = 40
+
+
+def verdict_section(facts: Facts, sentences: list[Sentence]) -> Section:
+    """Return the verdict, with the chosen model's numbers as tiles."""
+    lines = "".join(
+        f"<dt>{escaped(sentence.topic)}</dt><dd>{escaped(sentence.text)}"
+        + (f"<br>{copy_button(sentence.command)}" if sentence.command else "")
+        + "</dd>"
+        for sentence in sentences
+    )
+    return Section("verdict", "Verdict", f"{_tiles(facts)}<dl>{lines}</dl>")
+
+
+def _tiles(facts: Facts) -> str:
+    chosen, reference = facts.chosen, facts.reference
+    if chosen is None:
+        return ""
+    ours = facts.measured(chosen)
+    inside, outside = "in distribution", "out of distribution"
+    size = "non-zero parameters"
+    if reference is not None:
+        theirs = facts.measured(reference)
+        inside = f"in distribution; dense {percent(theirs.inside)}"
+        outside = f"out of distribution; dense {percent(theirs.outside)}"
+        size = f"non-zero parameters; dense {millions(reference.parameters)}"
+    half = "" if math.isnan(ours.half) else f" \u00b1 {100 * ours.half:.1f}"
+    tiles = (
+        (f"Take {chosen.id}", chosen.name),
+        (f"{percent(ours.inside)}", inside),
+        (f"{100 * ours.outside:.1f}{half} %", outside),
+        (millions(chosen.parameters), size),
+        ("1 seed", "small differences may be noise")
+        if ours.seeds == 1
+        else (f"{ours.seeds} seeds", "that chose nothing, behind both accuracies"),
+    )
+    return (
+        '<div class="tiles">'
+        + "".join(
+            f'<div class="tile"><b>{escaped(big)}</b><span>{escaped(small)}</span></div>'
+            for big, small in tiles
+        )
+        + "</div>"
+    )
+
+
+def front_section(facts: Facts, style: Style) -> Section:
+    """Return the front with its legend, the trial pointed at, and the front as a table."""
+    drawn = front_figure(facts, style)
+    places = front_places(facts)
+    body = [
+        paragraph(
+            f"{len(places)} of {len(facts.rows)} trials, one dot each. Up and right is better. "
+            "Point at a dot to read its configuration; click it to copy the command that exports "
+            "it.",
+        ),
+        legend(facts, style),
+        figure(drawn),
+        '<div class="trial" id="trial" aria-live="polite">'
+        + note("Point at a dot, or tap it: its configuration is shown here.")
+        + "</div>",
+        *_not_drawn(facts, places.keys()),
+    ]
+    if style.many:
+        body.append(
+            note(
+                f"More than 1,000 trials: all {len(places)} are drawn, smaller, by the graphics "
+                "card where there is one, and those off the front are pale."
+            )
+        )
+    body += [
+        "<h3>The front in numbers</h3>",
+        _front_table(facts),
+        note(
+            "* on the front of all trials; + on the front but for the dense reference. OOD vs "
+            "dense: points against the dense reference. Dotted lines: the dense reference. Red "
+            "dashes: what needs no model (the best such line, where it is near the trials)."
+        ),
+    ]
+    return Section("front", _front_title(facts), "".join(body), [drawn], link="Front")
+
+
+def _front_title(facts: Facts) -> str:
+    names = [metric_title(name).split(" accuracy")[0] for name in front_axes(facts)]
+    if names == ["in-distribution", "out-of-distribution"]:
+        return "The front: in-distribution against out-of-distribution accuracy"
+    return f"The front: {' against '.join(names)}"
+
+
+def legend(facts: Facts, style: Style, *, by_loss: bool = False) -> str:
+    """Return the legend; its names are buttons that hide and show their trials everywhere.
+
+    Args:
+        facts: of the sweep.
+        style: colours and symbols.
+        by_loss: colours tell the loss (figures per loss) instead of the compression.
+    """
+    parts = []
+    if not by_loss:
+        parts.append('<span class="what">colour: compression</span>')
+    else:
+        parts.append('<span class="what">show</span>')
+    for name, colour in style.colours.items():
+        dot = "" if by_loss else f'<i style="background:{colour}"></i>'
+        parts.append(_chip("compression", name, dot))
+    parts.append(f'<span class="what">{"colour and " if by_loss else ""}symbol: loss</span>')
+    for name, shape in style.symbols.items():
+        colour = style.losses[name] if by_loss else "currentColor"
+        parts.append(_chip("loss", name, symbol(shape, colour)))
+    if not by_loss:
+        parts.append('<span class="what">size: non-zero parameters</span>')
+        for picture, text in (
+            (symbol("circle"), "on a front"),
+            (symbol("circle", hollow=True), "dominated, unfinished or infeasible"),
+            (symbol(REFERENCE_SYMBOL, variable("ink")), "dense reference"),
+        ):
+            parts.append(f'<span class="chip plain">{picture}{text}</span>')
+        if facts.confirmed_rows:
+            parts.append(
+                '<span class="chip plain">\u253c mean over new seeds, 95 % interval</span>'
+            )
+    return f'<div class="legend">{"".join(parts)}</div>'
+
+
+def _chip(kind: str, name: str, picture: str) -> str:
+    text = escaped(name)
+    return (
+        f'<button type="button" class="chip" aria-pressed="true" data-kind="{kind}" '
+        f'data-name="{text}">{picture}{text}</button>'
+    )
+
+
+def _not_drawn(facts: Facts, places: object) -> list[str]:
+    assert hasattr(places, "__contains__")
+    left = [row for row in facts.rows if row.id not in places]
+    if not left:
+        return []
+    shown = ", ".join(f"{row.id} ({row.status})" for row in left[:12])
+    more = f" and {len(left) - 12} more" if len(left) > 12 else ""
+    return [
+        f'<p class="note" id="not-drawn" data-count="{len(left)}">'
+        + escaped(f"Not drawn, because nothing was measured: {shown}{more}.")
+        + "</p>"
+    ]
+
+
+def _front_table(facts: Facts) -> str:
+    front = [row for row in facts.rows if row.on_front and not row.candidate]
+    shown: list[Row] = [*front, *facts.candidates][:_MOST_ROWS]
+    if facts.reference is not None and facts.reference not in shown:
+        shown.append(facts.reference)
+    chosen = facts.chosen
+    extra = [name for name in facts.objectives if not name.endswith("dev/accuracy")]
+    titles = ["", "trial", "configuration", "ID %", "OOD %", *extra, "OOD vs dense", "F_bias",
+              "parameters", ""]  # fmt: skip
+    rows = []
+    for row in shown:
+        name = f"{row.name} (dense reference)" if row.reference else row.name
+        rows.append(
+            [
+                "*" if row.on_front else "+" if row.candidate else "",
+                row.id,
+                Raw(f'<td class="name">{escaped(name)}</td>'),
+                percent(row.id_accuracy).removesuffix(" %"),
+                percent(row.ood_accuracy).removesuffix(" %"),
+                *(f"{row.values[key]:g}" for key in extra),
+                "" if row.reference or math.isnan(row.ood_difference)
+                else f"{row.ood_difference:+.1f}",
+                "-" if math.isnan(row.relative_bias) else f"{row.relative_bias:.2f}",
+                millions(row.parameters),
+                "" if row.reference else Raw(_export_button(facts.name, row.id)),
+            ]
+        )  # fmt: skip
+    strong = [i for i, row in enumerate(shown) if chosen is not None and row.id == chosen.id]
+    numbers = range(3, 7 + len(extra))
+    found = table(titles, rows, numbers=[*numbers, 7 + len(extra)], strong=strong, caption="front")
+    left = len(front) + len(facts.candidates) - _MOST_ROWS
+    return found + (note(f"{left} more are in front.json.") if left > 0 else "")
+
+
+def _export_button(sweep: str, trial_id: str) -> str:
+    command = escaped(export_command(sweep, trial_id))
+    return (
+        f'<button type="button" class="chip" data-copy="{command}" '
+        f'aria-label="copy the command that exports {escaped(trial_id)}">export</button>'
+    )
+
+
+def health_section(checks: list[Check]) -> Section:
+    """Return the health check: what was found, and what to do."""
+    items = "".join(
+        f'<li><span class="mark {_CLASSES[check.level]}">{_MARKS[check.level]}</span><div>'
+        f"<b>{escaped(check.title)}</b><br>{escaped(check.found[:1].upper() + check.found[1:])}."
+        + (f'<br><span class="soft">Do: {escaped(check.action)}</span>' if check.action else "")
+        + "</div></li>"
+        for check in checks
+    )
+    return Section(
+        "health", "Can this be trusted?", f'<ul class="checks">{items}</ul>', link="Trust"
+    )

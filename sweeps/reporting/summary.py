@@ -1,0 +1,71 @@
+"""The report as Markdown, for an issue, a pull request or a README."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sweeps.reporting.facts import Facts, millions, percent
+from sweeps.reporting.health import health
+from sweeps.reporting.verdict import markdown, verdict
+
+_MOST_ROWS = 30
+
+
+def summary(facts: Facts, pictures: Sequence[str]) -> str:
+    """Return the verdict, the front, the findings and the pictures.
+
+    Args:
+        facts: of the sweep.
+        pictures: file names beside the summary.
+    """
+    parts = [f"# {plain(facts.name)}", markdown_safe(markdown(verdict(facts)))]
+    if "front.png" in pictures:
+        parts.append("![every trial, in-distribution against out-of-distribution](front.png)")
+    parts += ["## Front", _front(facts), "## Can this be trusted?"]
+    parts.append(
+        "\n".join(
+            f"- {check.level}: {markdown_safe(check.title)} {markdown_safe(check.found)}."
+            + (f" Do: {markdown_safe(check.action)}" if check.action else "")
+            for check in health(facts)
+        )
+    )
+    others = [name for name in pictures if name != "front.png"]
+    if others:
+        parts += [
+            "## Pictures",
+            "\n\n".join(f"![{name.removesuffix('.png')}]({name})" for name in others),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front(facts: Facts) -> str:
+    rows = [row for row in facts.rows if row.on_front and not row.candidate] + facts.candidates
+    reference = facts.reference
+    if reference is not None and reference not in rows:
+        rows.append(reference)
+    lines = [
+        "| trial | configuration | ID % | OOD % | OOD vs dense | parameters |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows[:_MOST_ROWS]:
+        name = f"{row.name} (dense reference)" if row.reference else row.name
+        difference = (
+            "" if row.reference or math.isnan(row.ood_difference) else f"{row.ood_difference:+.1f}"
+        )
+        values = (percent(v).removesuffix(" %") for v in (row.id_accuracy, row.ood_accuracy))
+        lines.append(
+            f"| {row.id} | {plain(name)} | {' | '.join(values)} | {difference} | "
+            f"{millions(row.parameters)} |"
+        )
+    return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Return text that ends neither a table cell nor a line."""
+    return markdown_safe(" ".join(text.split()).replace("|", "\\|"))
+
+
+def markdown_safe(text: str) -> str:
+    """Return text in which no tag is one."""
+    return text.replace("<", "&lt;")

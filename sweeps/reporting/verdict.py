@@ -1,0 +1,266 @@
+"""The verdict in plain words: which model to take, what it costs, what it loses, what failed.
+
+Nothing is called a real difference from one seed. Each sentence is a tuple of plain text and bold
+text, so that the page and the Markdown summary say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sweeps.confirmed import ConfirmedRow
+from sweeps.report import Row
+from sweeps.reporting.facts import (
+    OOD_KEY,
+    Facts,
+    Measured,
+    best_line,
+    export_command,
+    millions,
+    most_common_reason,
+    percent,
+)
+from sweeps.statistics import detectable_difference
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One line of the verdict.
+
+    Attributes:
+        topic: `Take`, `Cost`, `Real?`, ...
+        text: what is said.
+        command: to copy, where there is one.
+    """
+
+    topic: str
+    text: str
+    command: str | None = None
+
+
+def verdict(facts: Facts) -> list[Sentence]:
+    """Return the verdict, in the order in which people ask."""
+    chosen = facts.chosen
+    if chosen is None:
+        return [
+            Sentence("Take", "Nothing yet: no compressed model has finished and met every "
+                     "constraint."),
+            *_failed(facts),
+        ]  # fmt: skip
+    return [
+        _take(facts, chosen),
+        *_lost(facts, chosen),
+        _real(facts, chosen),
+        *_tested(facts, chosen),
+        *_failed(facts),
+    ]
+
+
+def _take(facts: Facts, chosen: Row) -> Sentence:
+    size = millions(chosen.parameters)
+    smaller = ""
+    reference = facts.reference
+    if reference is not None and reference.parameters > 0 and chosen.parameters > 0:
+        share = 1 - chosen.parameters / reference.parameters
+        smaller = f", {percent(share, 0)} fewer than the dense reference" if share > 0 else ""
+    found = facts.measured(chosen)
+    seeds = f" (means of {found.seeds} new seeds)" if found.seeds > 1 else ""
+    kind = (
+        "that new seeds left on the front"
+        if any(row.id == chosen.id and row.confirmed for row in facts.confirmed_rows)
+        else "on the front"
+    )
+    count = len(facts.candidates)
+    standing = (
+        "No other compressed model is better on any objective."
+        if count == 1
+        else f"It is the knee of the compressed models {kind}, the one that gives up least on one "
+        f"objective for the other; {count} are on the front of dev values."
+    )
+    text = (
+        f"{chosen.name} ({chosen.id}): {percent(found.inside)} in distribution, "
+        f"{percent(found.outside)} out of it{seeds}, {size} non-zero parameters{smaller}. "
+        f"{standing}"
+    )
+    return Sentence("Take", text, export_command(facts.name, chosen.id))
+
+
+def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
+    reference = facts.reference
+    if reference is None:
+        return
+    ours, theirs = facts.measured(chosen), facts.measured(reference)
+    if min(ours.seeds, theirs.seeds) < 2:
+        # Means are compared with means, single seeds with single seeds.
+        ours = Measured(chosen.id_accuracy, chosen.ood_accuracy, math.nan, 1)
+        theirs = Measured(reference.id_accuracy, reference.ood_accuracy, math.nan, 1)
+    text = (
+        f"Against the dense reference ({percent(theirs.inside)} and {percent(theirs.outside)}) it "
+        f"{_gain(100 * (ours.inside - theirs.inside))} in distribution and "
+        f"{_gain(100 * (ours.outside - theirs.outside))} out of it."
+    )
+    best = max(facts.candidates, key=lambda row: facts.measured(row).outside)
+    its = facts.measured(best)
+    if best.id != chosen.id and its.outside > facts.measured(chosen).outside:
+        alone = " (one seed only)" if its.seeds < facts.measured(chosen).seeds else ""
+        text += (
+            f" If OOD is what counts, {best.id} ({best.name}) has {percent(its.outside)} OOD with "
+            f"{percent(its.inside)} ID{alone} and {millions(best.parameters)} parameters."
+        )
+    hidden = [
+        row
+        for row in facts.finished
+        if not row.reference
+        and row.id_accuracy >= reference.id_accuracy - 0.05
+        and row.ood_difference < -10
+    ]
+    if hidden:
+        worst = min(hidden, key=lambda row: row.ood_difference)
+        text += (
+            f" {len(hidden)} {_plural(len(hidden), 'model hides', 'models hide')} the loss: within "
+            f"5 ID points of the reference, but more than 10 OOD points below it (worst: "
+            f"{worst.id}, {worst.ood_difference:+.1f})."
+        )
+    line = best_line(facts.lines, "ood_dev")
+    if line is not None:
+        text += f" What needs no model reaches {percent(line[1])} OOD ({line[0]})."
+    yield Sentence("Costs", text)
+
+
+def _real(facts: Facts, chosen: Row) -> Sentence:
+    found = facts.confirmation
+    own = next((row for row in facts.confirmed_rows if row.id == chosen.id), None)
+    confirm = f"rc-sweep confirm {facts.name}"
+    if found is None and facts.repeats > 1:
+        return Sentence(
+            "Real?",
+            "Not from this page: each dot is one training seed. The design holds up to "
+            f"{facts.repeats} seeds of a configuration; its table has means and intervals.",
+            f"rc-sweep table {facts.name}",
+        )
+    if found is None or own is None or own.seeds < 2:
+        return Sentence(
+            "Real?",
+            "Not known. Every number here comes from one training seed; another seed moves an "
+            "accuracy, out of distribution often by several points. Read a gap of a few points as "
+            "a tie until new seeds say otherwise.",
+            confirm,
+        )
+    estimate = own.estimates[OOD_KEY]
+    text = (
+        f"Over {own.seeds} new seeds, which chose nothing, it has "
+        f"{percent(estimate.mean)} OOD{_interval(estimate.low, estimate.high)}; the search had "
+        f"said {percent(own.searched[OOD_KEY])}."
+    )
+    return Sentence("Real?", f"{text} {_against(facts, own)}{_rivals(facts, own)}")
+
+
+def _against(facts: Facts, own: ConfirmedRow) -> str:
+    difference = own.against_reference
+    if difference is None or difference.n < 2:
+        return "The dense reference has no new seeds to compare with."
+    assert facts.confirmation is not None
+    shown = 100 * detectable_difference(
+        facts.confirmation.pairs.get(OOD_KEY, math.nan), difference.n
+    ) if not math.isnan(facts.confirmation.pairs.get(OOD_KEY, math.nan)) else math.inf  # fmt: skip
+    real = difference.told_apart and abs(difference.mean) >= shown
+    numbers = (
+        f"{difference.mean:+.1f} OOD points{_points_interval(difference.low, difference.high)}, "
+        f"paired over {difference.n} seeds"
+    )
+    if real:
+        return f"The difference to the dense reference is real: {numbers}."
+    least = f"; {difference.n} seeds can show {shown:.1f} points" if math.isfinite(shown) else ""
+    return f"That it differs from the dense reference is not shown: {numbers}{least}."
+
+
+def _rivals(facts: Facts, own: ConfirmedRow) -> str:
+    others = [
+        row.id
+        for row in facts.confirmed_rows
+        if row.confirmed and not row.reference and row.id != own.id
+    ]
+    if not others:
+        return ""
+    return f" Also left on the front by new seeds: {', '.join(others[:6])}."
+
+
+def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
+    if facts.tested is None:
+        yield Sentence(
+            "Test",
+            "Sealed. The search saw the dev splits only; id_test and ood_test are opened once, "
+            "when the choice is made.",
+            f"rc-sweep test {facts.name}",
+        )
+        return
+    trial = facts.tested["trials"].get(chosen.id)
+    value = _number(trial["metrics"].get("ood_test/accuracy")) if trial else math.nan
+    if trial is None or math.isnan(value):
+        yield Sentence("Test", f"Opened, but not for {chosen.id}: it joined the front later.")
+        return
+    inside = _number(trial["metrics"].get("id_test/accuracy"))
+    drop = 100 * (value - chosen.ood_accuracy)
+    text = (
+        f"On the sealed test it has {percent(inside)} ID and {percent(value)} OOD, {drop:+.1f} OOD "
+        "points from dev"
+    )
+    reference = facts.reference
+    other = facts.tested["trials"].get(reference.id) if reference is not None else None
+    base = _number(other["metrics"].get("ood_test/accuracy")) if other else math.nan
+    if reference is not None and not math.isnan(base):
+        moved = 100 * (base - reference.ood_accuracy)
+        text += f" (the dense reference: {percent(base)}, {moved:+.1f})"
+    yield Sentence("Test", text + ".")
+
+
+def _failed(facts: Facts) -> Iterator[Sentence]:
+    failed = [record for record in facts.records if record.status == "failed"]
+    states = Counter(record.status for record in facts.records)
+    excluded = [row for row in facts.rows if row.excluded and row.status == "finished"]
+    parts = [f"{states['finished']} of {len(facts.records)} trials finished"]
+    if states["stopped"]:
+        parts.append(f"{states['stopped']} were stopped early")
+    if excluded:
+        parts.append(f"{len(excluded)} finished but take no part (a constraint, or no value)")
+    if failed:
+        parts.append(f"{len(failed)} failed ({most_common_reason(failed)})")
+    else:
+        parts.append("none failed")
+    yield Sentence("Failed", "; ".join(parts) + ".")
+
+
+def _gain(points: float) -> str:
+    if math.isnan(points):
+        return "is not compared"
+    if abs(points) < 0.05:
+        return "is level"
+    return f"{'gains' if points > 0 else 'loses'} {abs(points):.1f} points"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f" (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+
+
+def _points_interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f" (95 % interval {low:+.1f} to {high:+.1f})"
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many
+
+
+def markdown(sentences: Sequence[Sentence]) -> str:
+    """Return the verdict as a Markdown list."""
+    return "\n".join(
+        f"- **{sentence.topic}** {sentence.text}"
+        + (f" `{sentence.command}`" if sentence.command else "")
+        for sentence in sentences
+    )

@@ -1,0 +1,62 @@
+"""Writing a sweep's report: one HTML file, PNGs, and a Markdown summary."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from rc_core.errors import StorageError
+from sweeps.reporting.facts import Facts
+from sweeps.sweep import Sweep
+
+PAGE, SUMMARY = "report.html", "report.md"
+_logger = logging.getLogger(__name__)
+
+
+def write_report(sweep: Sweep, out: Path | None = None) -> Path:
+    """Write `report.html`, `report.md` and the pictures; return the page's path.
+
+    A report that was there is replaced. A running sweep can be reported; the page says so.
+
+    Args:
+        sweep: with at least one trial that has ended.
+        out: folder, made where there is none; by default `report/` in the sweep's folder.
+
+    Raises:
+        StorageError: no trial has ended yet, or the folder cannot be written.
+    """
+    from sweeps.reporting.page import report_page
+    from sweeps.reporting.pictures import write_pictures
+    from sweeps.reporting.summary import summary
+
+    facts = Facts.read(sweep)
+    if not any(row.status != "running" for row in facts.rows):
+        raise StorageError(
+            f"a report needs a trial that has ended, but sweep {sweep.name} has none; see: "
+            f"rc-sweep status {sweep.name}"
+        )
+    folder = out if out is not None else sweep.path / "report"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures = write_pictures(facts, folder)
+        _replace(folder / SUMMARY, summary(facts, pictures))
+        _replace(folder / PAGE, report_page(facts))
+    except OSError as error:
+        raise StorageError(f"{folder} must be a folder that can be written: {error}") from error
+    return folder / PAGE
+
+
+def try_report(sweep: Sweep) -> Path | None:
+    """Write the report at the end of a sweep; whatever goes wrong is logged and stops nothing."""
+    try:
+        return write_report(sweep)
+    # The sweep is done and its records are safe: a picture must not make it look failed.
+    except Exception as error:
+        _logger.warning("the report of sweep %s could not be written: %s", sweep.name, error)
+        return None
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

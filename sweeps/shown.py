@@ -1,0 +1,89 @@
+"""What of a trial's configuration is worth a column: what is searched, or set to differ.
+
+A resolved configuration has some forty values, most the same in every trial. Tracking shows the few
+that tell trials apart; the whole stands in an artifact.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rc_core.config import TrialConfig
+from sweeps.config import SweepConfig
+
+NAMES = ("compression.name", "loss.name")
+_CHANGEABLE = ("compression", "loss", "difficulty", "training")
+
+
+def shown_keys(sweep: SweepConfig) -> tuple[str, ...]:
+    """Return the keys in which a sweep's trials differ, the two plugins' names first.
+
+    Those are the searched ones, and of the points given those that are not the same everywhere.
+    """
+    keys = [*NAMES, *(parameter.key for parameter in sweep.space.parameters)]
+    given: dict[str, set[str]] = {}
+    for point in sweep.settings.search.points:
+        for key, value in point.items():
+            given.setdefault(key, set()).add(_comparable(value))
+    for key, values in given.items():
+        base = lookup(sweep.base, key)
+        if len(values | ({_comparable(base)} if base is not None else set())) > 1:
+            keys.append(key)
+    return tuple(dict.fromkeys(keys))
+
+
+def common_keys(sweep: SweepConfig) -> tuple[str, ...]:
+    """Return those of `shown_keys` that every trial has, whatever its compression and loss."""
+    conditional = {parameter.key for parameter in sweep.space.parameters if parameter.when}
+    searched = {parameter.key for parameter in sweep.space.parameters} - conditional
+    sections = ("training.", "teacher.")
+    return tuple(
+        key
+        for key in shown_keys(sweep)
+        if key in NAMES or key in searched or (key.startswith(sections) and key not in conditional)
+    )
+
+
+def shown_values(config: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, str]:
+    """Return the values of `keys` that a trial's configuration has, numbers to six digits."""
+    found = {key: lookup(config, key) for key in keys}
+    return {key: _text(value) for key, value in found.items() if value is not None}
+
+
+def changed_values(config: TrialConfig) -> dict[str, str]:
+    """Return what differs from the defaults: `loss.alpha` -> `0.3`; without the plugins' names."""
+    changed: dict[str, str] = {}
+    for name in _CHANGEABLE:
+        section = getattr(config, name)
+        values = section.as_dict()
+        for field, info in type(section).model_fields.items():
+            key = info.alias or field
+            if (
+                field != "name"
+                and values[key] is not None
+                and getattr(section, field) != info.default
+            ):
+                changed[f"{name}.{key}"] = _text(values[key])
+    return changed
+
+
+def lookup(values: Mapping[str, Any], key: str) -> Any:
+    """Return the value at a dotted key, None where there is none."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _comparable(value: Any) -> str:
+    """Return a text that is the same for equal values: a YAML's 2 and a record's 2.0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return json.dumps(float(value) if number else value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)

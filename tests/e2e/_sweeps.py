@@ -1,0 +1,48 @@
+"""What the end-to-end tests share: the command line in processes of its own, a tiny sweep."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CONFIG = """
+model: tiny:bert
+task: {name: shortcut_nli, seed: 0, train_size: 200, dev_size: 120, test_size: 120}
+training: {epochs: EPOCHS, learning_rate: 1.0e-3, rungs: RUNGS, precision: fp32}
+compression: {name: magnitude, sparsity: 0.5}
+difficulty: {name: loss_variance, epochs: 2}
+space:
+  compression.name: {choice: [magnitude, student]}
+  compression.sparsity: {uniform: [0.2, 0.8], when: {compression.name: magnitude}}
+  compression.num_layers: {int: [1, 3], when: {compression.name: student}}
+  loss.name: {choice: [vanilla, distil, rmc]}
+  loss.alpha: {choice: [0.2, 0.5], when: {loss.name: rmc}}
+constraints: ["id_dev/accuracy >= 0.0"]
+search: {name: tpe, trials: TRIALS, seed: 0}
+health_gate: warn
+"""
+
+
+def command(storage: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "sweeps.cli", *arguments, "--storage", str(storage)]
+
+
+def call(storage: Path, *arguments: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(storage, *arguments), capture_output=True, text=True, timeout=timeout
+    )
+
+
+def write_config(folder: Path, *, trials: int, epochs: float = 1, rungs: int = 2) -> Path:
+    text = CONFIG.replace("TRIALS", str(trials)).replace("EPOCHS", str(epochs))
+    path = folder / "tiny.yaml"
+    path.write_text(text.replace("RUNGS", str(rungs)))
+    return path
+
+
+def records(storage: Path, sweep: str) -> dict[str, dict[str, Any]]:
+    files = sorted((storage / sweep / "trials").glob("*/record.json"))
+    return {file.parent.name: json.loads(file.read_text()) for file in files}

@@ -1,0 +1,74 @@
+"""What a process keeps between trials: models handed out as copies, digests hashed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rc_core import workspace as module
+from rc_core.config import decode
+from rc_core.data._task import Split
+from rc_core.models import load_encoder, load_tokenizer, save_model
+from rc_core.workspace import Workspace
+from tests.rc_core._data import LABELS
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_each_encoder_is_a_copy_of_its_own_and_of_its_own_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[int] = []
+
+    def counted(spec: str, **rest: Any) -> nn.Module:
+        loads.append(rest["seed"])
+        return load_encoder(spec, **rest)
+
+    monkeypatch.setattr(module, "load_encoder", counted)
+    space = Workspace(tmp_path)
+
+    def encoder(seed: int) -> nn.Module:
+        return space.encoder("tiny:bert", label_names=LABELS, seed=seed)
+
+    first = encoder(0)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.zero_()
+    expected = weights(load_encoder("tiny:bert", label_names=LABELS, seed=0))
+    assert torch.equal(weights(encoder(0)), expected) and loads == [0]
+    assert not torch.equal(weights(encoder(1)), expected)
+    assert torch.equal(weights(encoder(0)), expected)
+    assert loads == [0, 1, 0], "only the last one is kept"
+
+
+def test_a_stored_model_is_read_once_and_copied(tmp_path: Path) -> None:
+    model = load_encoder("tiny:bert", label_names=LABELS, seed=3)
+    save_model(model, load_tokenizer("tiny:bert"), tmp_path / "model")
+    space = Workspace(tmp_path)
+    first = space.stored_model(tmp_path / "model")
+    first.classifier.weight.data.zero_()
+    again = space.stored_model(tmp_path / "model")
+    assert torch.equal(weights(again), weights(model))
+    assert not again.training
+
+
+def test_digests_are_the_tasks_and_hashed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"train_size": 100, "dev_size": 60, "test_size": 60}
+    config = decode({"model": "tiny:bert", "task": {"name": "shortcut_nli", **sizes}})
+    data = Workspace(tmp_path).data(config)
+    whole, train = data.task.digest(), data.task.train.digest()
+    hashed: list[str] = []
+    digest = Split.digest
+    monkeypatch.setattr(Split, "digest", lambda self: hashed.append(self.name) or digest(self))
+    for _ in range(2):
+        assert data.digest() == whole
+        assert data.digest(data.task.train) == train
+    assert len(hashed) == len(set(hashed)) + 1, "train: once for the task, once by itself"

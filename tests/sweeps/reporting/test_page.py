@@ -1,0 +1,243 @@
+"""The report's files: nothing of a record becomes markup, every trial is accounted for."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rc_core.errors import StorageError
+from sweeps.reporting.facts import Facts
+from sweeps.reporting.page import report_page
+from sweeps.reporting.style import DARK, LIGHT, NUM_SERIES
+from sweeps.reporting.summary import summary
+from sweeps.reporting.write import try_report, write_report
+from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made, write_record
+
+EVIL = '<img src=x onerror="alert(1)"></script><script>alert(2)</script> & [b] $x$ |'
+
+
+class Elements(HTMLParser):
+    """Collects tags and what would run or load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.suspicious: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name.startswith("on") or name in ("src", "srcset", "action", "data"):
+                self.suspicious.append(f"{tag} {name}={value}")
+            if name == "href" and not (value or "").startswith("#"):
+                self.suspicious.append(f"{tag} {name}={value}")
+
+
+def data_of(page: str) -> dict[str, Any]:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert match is not None
+    found: dict[str, Any] = json.loads(match.group(1))
+    return found
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    sweep = made_sweep(tmp_path_factory.mktemp("page"), trials=40, failed=3, stopped=4)
+    confirm_made(sweep, rows=3)
+    open_made(sweep)
+    return Facts.read(sweep)
+
+
+@pytest.fixture(scope="module")
+def page(facts: Facts) -> str:
+    return report_page(facts)
+
+
+def test_nothing_is_loaded_and_the_policy_forbids_it(page: str) -> None:
+    found = Elements()
+    found.feed(page)
+    assert found.suspicious == []
+    assert found.tags.count("script") == 3 and "link" not in found.tags
+    assert len(found.ids) == len(set(found.ids)), "an id names one element"
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
+    assert policy is not None
+    assert "default-src 'none'" in policy.group(1) and "connect-src 'none'" in policy.group(1)
+    assert "script-src 'sha256-" in policy.group(1)
+
+
+def test_names_and_errors_are_shown_and_never_run(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path, trials=20, failed=2)
+    for record in sweep.records:
+        error = EVIL if record.status == "failed" else None
+        write_record(sweep.folder, record.model_copy(update={"name": EVIL, "error": error}))
+    facts = Facts.read(sweep)
+    page = report_page(facts)
+    found = Elements()
+    found.feed(page)
+    assert found.suspicious == [] and "img" not in found.tags
+    assert found.tags.count("script") == 3
+    data = data_of(page)
+    # The card is filled as text; plotly reads tags, so what it gets is escaped.
+    assert data["trials"][1]["name"] == EVIL
+    traces = data["figures"]["figure-front"]["data"]
+    texts = [text for trace in traces for text in trace.get("text", [])]
+    assert texts and not any("<img" in text or "<script" in text for text in texts)
+    assert any("&lt;img" in text for text in texts)
+    assert "<img" not in summary(facts, ["front.png"])
+
+
+def test_every_trial_is_a_dot_or_said_to_have_none(facts: Facts, page: str) -> None:
+    traces = data_of(page)["figures"]["figure-front"]["data"]
+    dots = [i for t in traces if t.get("meta", {}).get("trials") for i in t["customdata"]]
+    assert len(dots) == len(set(dots))
+    left = re.search(r'id="not-drawn" data-count="(\d+)"', page)
+    # Failed trials without a rung have no place: those of even number.
+    assert left is not None and int(left.group(1)) == 1
+    assert len(dots) + int(left.group(1)) == len(facts.rows) == 40
+
+
+def test_hollow_and_filled_tell_the_front(facts: Facts, page: str) -> None:
+    traces = data_of(page)["figures"]["figure-front"]["data"]
+    filled = {
+        facts.rows[index].id
+        for trace in traces
+        if trace.get("meta", {}).get("trials")
+        for index, symbol in zip(trace["customdata"], trace["marker"]["symbol"], strict=True)
+        if not symbol.endswith("-open")
+    }
+    assert filled == {r.id for r in facts.rows if r.on_front or r.candidate or r.reference}
+    bars = [t for t in traces if t.get("meta", {}).get("confirmed")]
+    assert len(bars) == len(facts.confirmed_rows)
+    assert all(t["error_y"]["array"][0] > 0 for t in bars)
+
+
+def test_plotly_knows_every_setting_of_every_figure(page: str) -> None:
+    from plotly import graph_objects
+
+    def with_colours(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: with_colours(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [with_colours(item) for item in value]
+        match = re.fullmatch(r"var\(--([\w-]+)\)", value) if isinstance(value, str) else None
+        return LIGHT[match.group(1)] if match else value
+
+    figures = data_of(page)["figures"]
+    names = {"figure-front", "parallel", "volume-wall", "volume-device"}
+    assert set(figures) == names | {f"sparsity-{what}" for what in ("ood", "bias", "gap")}
+    for figure in figures.values():
+        drawn = with_colours(figure)
+        graph_objects.Figure(data=drawn["data"], layout=drawn["layout"])
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["Verdict", "The front", "Can this be trusted?", "Confirmed with new seeds", "The sealed test",
+     "What compression costs", "subcase by subcase", "Which settings matter", "What it cost",
+     "What failed"],
+)  # fmt: skip
+def test_every_section_is_there(page: str, heading: str) -> None:
+    assert heading in page
+
+
+@pytest.mark.parametrize("trials", [1, 2, 3])
+def test_small_sweeps_have_a_page(tmp_path: Path, trials: int) -> None:
+    facts = Facts.read(made_sweep(tmp_path, trials=trials))
+    assert data_of(report_page(facts))["trials"][0]["id"] == "t0000"
+
+
+@pytest.mark.parametrize(
+    "objectives",
+    [
+        {"ood_dev/accuracy": "max"},
+        {"ood_dev/accuracy": "max", "footprint/nonzero_parameters": "min"},
+        {
+            "id_dev/accuracy": "max",
+            "ood_dev/accuracy": "max",
+            "footprint/nonzero_parameters": "min",
+        },
+    ],
+)
+def test_other_objectives_have_a_page(tmp_path: Path, objectives: dict[str, str]) -> None:
+    facts = Facts.read(made_sweep(tmp_path, trials=20, objectives=objectives))
+    figure = data_of(report_page(facts))["figures"]["figure-front"]
+    assert sum(len(t["x"]) for t in figure["data"] if t.get("meta", {}).get("trials")) == 20
+
+
+def test_files_are_written_and_replaced(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path, trials=20)
+    path = write_report(sweep)
+    assert path == sweep.path / "report" / "report.html"
+    first = path.read_text()
+    assert write_report(sweep, tmp_path / "elsewhere" / "deep").is_file()
+    names = {file.name for file in path.parent.iterdir()}
+    assert names == {"report.html", "report.md", "front.png", "losses.png", "subcases.png",
+                     "hypervolume.png"}  # fmt: skip
+    assert all(file.stat().st_size > 500 for file in path.parent.iterdir())
+    assert "## Front" in (path.parent / "report.md").read_text()
+    assert len(first) > 1_000_000, "plotly is inside"
+
+
+def test_a_sweep_without_an_end_has_no_report_and_no_harm_is_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = made_sweep(tmp_path, trials=1)
+    record = sweep.records[0].model_copy(update={"status": "running"})
+    write_record(sweep.folder, record)
+    with pytest.raises(StorageError, match="rc-sweep status made"):
+        write_report(sweep)
+    assert try_report(sweep) is None
+    assert "could not be written" in caplog.text
+    (tmp_path / "file").write_text("")
+    write_record(sweep.folder, record.model_copy(update={"status": "finished"}))
+    with pytest.raises(StorageError, match="must be a folder"):
+        write_report(sweep, tmp_path / "file")
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_colours_stand_out_from_their_background(theme: dict[str, str]) -> None:
+    """Reference: the contrast of WCAG 2, 3 for marks and 4.5 for text."""
+    for name, colour in theme.items():
+        if re.fullmatch(r"c\d", name):
+            assert contrast(colour, theme["paper"]) >= 3, name
+        if name in ("ink", "soft", "good", "note", "warn", "bad"):
+            assert contrast(colour, theme["paper"]) >= 4.5, name
+            assert contrast(colour, theme["page"]) >= 4.5, name
+    full = mixed(theme["heat"], theme["page"], 0.6)
+    assert contrast(theme["ink"], full) >= 4.5, "numbers on the darkest cell of the heat map"
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_the_first_colours_differ_in_more_than_hue(theme: dict[str, str]) -> None:
+    found = [theme[f"c{i}"] for i in range(NUM_SERIES)]
+    assert len(set(found)) == NUM_SERIES
+    hues = [colorsys.rgb_to_hls(*rgb(colour)) for colour in found[:4]]
+    assert len({round(h, 1) for h, _, _ in hues}) == 4
+
+
+def rgb(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue
+
+
+def mixed(colour: str, other: str, share: float) -> str:
+    parts = [share * a + (1 - share) * b for a, b in zip(rgb(colour), rgb(other), strict=True)]
+    return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
+
+
+def contrast(one: str, two: str) -> float:
+    def light(colour: str) -> float:
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb(colour)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((light(one), light(two)))
+    return (high + 0.05) / (low + 0.05)

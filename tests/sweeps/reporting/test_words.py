@@ -1,0 +1,216 @@
+"""The verdict and the health check: what they must say of sweeps with a known fault."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.reporting.check import Check
+from sweeps.reporting.facts import Facts
+from sweeps.reporting.health import health
+from sweeps.reporting.verdict import verdict
+from sweeps.sweep import Sweep
+from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made
+
+
+def about(facts: Facts, words: str) -> Check:
+    found = [check for check in health(facts) if words in check.title]
+    assert len(found) == 1, [check.title for check in health(facts)]
+    return found[0]
+
+
+def said(facts: Facts) -> dict[str, str]:
+    return {sentence.topic: sentence.text for sentence in verdict(facts)}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., Sweep]:
+    return lambda **given: made_sweep(tmp_path, **given)
+
+
+def changed(facts: Facts, trial_id: str | None, **metrics: float) -> Facts:
+    """Return the facts with metrics of one trial (None: of all compressed ones) replaced."""
+    from sweeps.report import rows
+
+    new = {key.replace("__", "/"): value for key, value in metrics.items()}
+    records = [
+        r.model_copy(update={"metrics": {**r.metrics, **new}})
+        if r.id == trial_id or (trial_id is None and not r.reference)
+        else r
+        for r in facts.records
+    ]
+    found = rows(records, facts.objectives, constraints=facts.constraints)
+    return dataclasses.replace(facts, records=records, rows=found)
+
+
+def test_one_seed_is_never_called_a_real_difference(made: Callable[..., Sweep]) -> None:
+    facts = Facts.read(made(trials=14))
+    words = said(facts)
+    assert words["Real?"].startswith("Not known.")
+    check = about(facts, "seeds enough")
+    assert check.level == "warn" and check.action == "rc-sweep confirm made"
+    everything = " ".join([*words.values(), *(c.found for c in health(facts))])
+    assert "significant" not in everything and "is real" not in everything
+
+
+def test_a_fixed_design_with_seeds_sends_to_its_table(made: Callable[..., Sweep]) -> None:
+    space = {"training.seed": {"choice": [0, 1, 2]}}
+    search = {"name": "grid", "trials": 4}
+    facts = Facts.read(made(trials=4, space=space, search=search, design="fixed", seed=3))
+    assert facts.repeats > 1
+    real = next(sentence for sentence in verdict(facts) if sentence.topic == "Real?")
+    assert real.command == "rc-sweep table made" and "one training seed" in real.text
+    assert "rc-sweep table made" in about(facts, "seeds enough").action
+
+
+def test_new_seeds_decide_what_is_real(made: Callable[..., Sweep]) -> None:
+    sweep = made(trials=14)
+    confirm_made(sweep, rows=3, seeds=4)
+    words = said(Facts.read(sweep))
+    assert "Over 4 new seeds" in words["Real?"] and "the search had said" in words["Real?"]
+    assert "is real:" in words["Real?"] or "is not shown:" in words["Real?"]
+    assert "means of 4 new seeds" in words["Take"]
+
+
+def test_the_verdict_names_the_model_its_size_its_loss_and_what_failed(
+    made: Callable[..., Sweep],
+) -> None:
+    facts = Facts.read(made(trials=30, failed=3, stopped=2))
+    chosen = facts.chosen
+    assert chosen is not None and facts.reference is not None
+    sentences = {s.topic: s for s in verdict(facts)}
+    assert chosen.id in sentences["Take"].text and "fewer than the dense" in sentences["Take"].text
+    assert sentences["Take"].command == (
+        f"rc-sweep export made --pick {chosen.id} --out made-{chosen.id}"
+    )
+    lost = 100 * (chosen.ood_accuracy - facts.reference.ood_accuracy)
+    word = "loses" if lost < 0 else "gains"
+    assert f"{word} {abs(lost):.1f} points out of it" in sentences["Costs"].text
+    assert "Sealed." in sentences["Test"].text
+    assert "3 failed (all alike, such as: diverged at step 27)" in sentences["Failed"].text
+    assert "2 were stopped early" in sentences["Failed"].text
+
+
+def test_nothing_to_take_is_said_so(made: Callable[..., Sweep]) -> None:
+    facts = Facts.read(made(trials=4, constraints=["ood_dev/accuracy >= 0.99"]))
+    assert said(facts)["Take"].startswith("Nothing yet")
+    check = about(facts, "Can the constraint be met?")
+    assert check.level == "bad" and "none of 3" in check.found
+
+
+def test_the_sealed_test_shows_the_drop_and_a_changed_selection(made: Callable[..., Sweep]) -> None:
+    sweep = made(trials=14)
+    open_made(sweep, drop=0.07)
+    facts = Facts.read(sweep)
+    assert "-7.0 OOD points from dev" in said(facts)["Test"]
+    assert not [c for c in health(facts) if "sealed test" in c.title]
+    assert facts.tested is not None
+    late = dataclasses.replace(facts, tested={**facts.tested, "changed_after_opening": ["t0009"]})
+    assert about(late, "sealed test").level == "bad"
+
+
+def test_a_reference_that_did_not_learn_is_the_worst_finding(made: Callable[..., Sweep]) -> None:
+    facts = changed(Facts.read(made(trials=6)), "t0000", id_dev__accuracy=0.55)
+    assert health(facts)[0].level == "bad"
+    assert about(facts, "Did the dense reference learn").level == "bad"
+
+
+def test_models_at_the_floor_are_told(made: Callable[..., Sweep]) -> None:
+    facts = changed(Facts.read(made(trials=6)), None, ood_dev__accuracy=0.60)
+    check = about(facts, "beat what needs no model")
+    assert check.level == "bad" and "5 of 5 compressed models do not" in check.found
+
+
+def test_a_front_at_the_edge_of_the_space_is_told(made: Callable[..., Sweep]) -> None:
+    space = {"compression.sparsity": {"uniform": [0.2, 0.8]}}
+    points = [{"compression.sparsity": value} for value in (0.2, 0.205, 0.5, 0.8)]
+    sweep = made(trials=5, space=space, search={"name": "random", "trials": 5, "points": points})
+    facts = Facts.read(sweep)
+    records = [
+        r.model_copy(
+            update={
+                "config": {**r.config, "compression": {**r.config["compression"], **given}},
+                "metrics": {**r.metrics, "id_dev/accuracy": x, "ood_dev/accuracy": y},
+            }
+        )
+        for r, given, x, y in zip(
+            facts.records[1:],
+            ({"sparsity": 0.2}, {"sparsity": 0.205}, {"sparsity": 0.5}, {"sparsity": 0.8}),
+            (0.9, 0.8, 0.7, 0.6),
+            (0.7, 0.8, 0.7, 0.6),
+            strict=True,
+        )
+    ]
+    from sweeps.report import rows
+
+    everything = [facts.records[0], *records]
+    edge = dataclasses.replace(facts, records=everything, rows=rows(everything, facts.objectives))
+    check = about(edge, "edge of the space")
+    assert check.level == "warn" and "compression.sparsity" in check.title
+    assert "2 of 2" in check.found and "lower end" in check.found
+
+
+@pytest.mark.parametrize(("late", "level"), [(True, "warn"), (False, "good")])
+def test_a_front_that_still_grew_is_told(
+    made: Callable[..., Sweep], late: bool, level: str
+) -> None:
+    facts = Facts.read(made(trials=30))
+    best = "t0029" if late else "t0002"
+    facts = changed(facts, best, id_dev__accuracy=0.999, ood_dev__accuracy=0.99)
+    assert about(facts, "stopped too early").level == level
+
+
+def test_early_stopping_is_judged_by_how_rungs_order_the_ends(made: Callable[..., Sweep]) -> None:
+    facts = Facts.read(made(trials=30, stopped=4))
+    check = about(facts, "early stopping right")
+    assert check.level == "good" and "4 trials were stopped" in check.found
+    # The rungs now say the opposite of the ends.
+    records = [
+        r.model_copy(
+            update={
+                "rungs": tuple(
+                    rung.model_copy(
+                        update={"metrics": {"rung/ood_dev/accuracy": -r.metric("ood_dev/accuracy")}}
+                    )
+                    for rung in r.rungs
+                )
+            }
+        )
+        for r in facts.records
+    ]
+    assert about(dataclasses.replace(facts, records=records), "early stopping").level == "warn"
+
+
+@pytest.mark.parametrize(
+    ("update", "title", "level"),
+    [
+        ({"data": {"digest": "other"}}, "alike? data", "bad"),
+        ({"steps": {"own": 7}}, "alike? optimizer steps", "warn"),
+        ({"environment": {"processor": "another"}}, "alike? device", "warn"),
+    ],
+)
+def test_trials_that_were_not_made_alike_are_told(
+    made: Callable[..., Sweep], update: dict[str, Any], title: str, level: str
+) -> None:
+    facts = Facts.read(made(trials=5))
+    records = [*facts.records[:-1], facts.records[-1].model_copy(update=update)]
+    assert about(dataclasses.replace(facts, records=records), title).level == level
+    assert not [check for check in health(facts) if "alike" in check.title]
+
+
+def test_an_unfinished_sweep_is_told(made: Callable[..., Sweep]) -> None:
+    facts = Facts.read(made(trials=5))
+    config = {**facts.config, "search": {"trials": 9}}
+    check = about(dataclasses.replace(facts, config=config), "ended")
+    assert check.level == "warn" and check.action == "rc-sweep resume made"
+    running = dataclasses.replace(facts, config=config, running=True)
+    assert about(running, "ended").level == "note"
+
+
+def test_choices_that_nothing_finished_with_are_told(made: Callable[..., Sweep]) -> None:
+    check = about(Facts.read(made(trials=4)), "everything tried")
+    assert "compression.name: magnitude" in check.found
