@@ -183,7 +183,7 @@ def run_sampler(asks: int, folder: Path) -> dict[int, float]:
     from sweeps.search._base import Outcome
 
     sweep = SweepConfig({**SWEEP, "search": {"name": "tpe", "trials": asks, "seed": 0}})
-    proposals = tpe.proposals(sweep, folder / "study.db")
+    proposals = tpe.proposals(sweep, folder / "study.journal")
     started, found = time.monotonic(), {}
     for number in range(1, asks + 1):
         trial_id = f"t{number:04d}"
