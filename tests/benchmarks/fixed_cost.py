@@ -24,7 +24,7 @@ import ray
 from ray import tune
 
 import sweeps
-from sweeps.runner import _RAY_SETTINGS
+from sweeps.cluster import _RAY_SETTINGS
 from tests.benchmarks import _harness as harness
 from tests.benchmarks import _setup as setup
 

@@ -10,7 +10,8 @@ once. Three ways, each in a process of its own, one after another in the same ru
 - `ours`: `sweeps.launch` with random search: assignments, the study, records on disk, the outbox
   and MLflow's SQLite, the front. Only what a trial and the preparation do is replaced.
 
-Prints one row for each, and at the end the time of the sampler by itself (TPE, no Ray).
+Prints one row for each; then what the driver's bookkeeping takes of the processor, without Ray, as
+trials come in; then the time of the sampler by itself (TPE).
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ def run_sampler(asks: int, folder: Path) -> dict[int, float]:
     from sweeps.search._base import Outcome
 
     sweep = SweepConfig({**SWEEP, "search": {"name": "tpe", "trials": asks, "seed": 0}})
-    proposals = tpe.proposals(sweep, folder / "study.db")
+    proposals = tpe.proposals(sweep, folder / "study.journal")
     started, found = time.monotonic(), {}
     for number in range(1, asks + 1):
         trial_id = f"t{number:04d}"
@@ -195,12 +196,72 @@ def run_sampler(asks: int, folder: Path) -> dict[int, float]:
     return found
 
 
+def run_driver(trials: int, folder: Path) -> dict[str, list[float]]:
+    """Take trials through the driver's bookkeeping without Ray and without MLflow.
+
+    Returns:
+        For each fifth of the trials, processor time of the driver's thread per trial, milliseconds,
+        of all that happens for a trial: proposed, announced, closed, told, shown.
+    """
+    from rich.console import Console
+
+    from sweeps import events
+    from sweeps.assignments import Assignments
+    from sweeps.config import SweepConfig
+    from sweeps.folder import SweepFolder
+    from sweeps.progress import Progress
+    from sweeps.search import random, tpe
+
+    class NoDrain:
+        def __init__(self, *unused: Any) -> None:
+            pass
+
+    events.Drain = NoDrain
+    found: dict[str, list[float]] = {}
+    for module in (random, tpe):
+        name = module.__name__.rpartition(".")[2]
+        sweep = SweepConfig({**SWEEP, "search": {"name": name, "trials": trials + 1, "seed": 0}})
+        place = SweepFolder.create(folder, name, name)
+        place.write_config(sweep.as_dict())
+        told = events.SweepEvents(sweep, place)
+        assignments = Assignments(
+            sweep, place, module.proposals(sweep, place.study), 0, on_record=told.trial_ended
+        )
+        progress = Progress(Console(file=(folder / "log").open("w")))
+        progress.start(assignments, sweep)
+        found[name], spent = [], 0.0
+        for number in range(1, trials + 1):
+            clock = time.thread_time()
+            assigned = assignments.next()
+            assert assigned is not None
+            values = assigned.config.as_dict()
+            told.trial_assigned(assigned.trial_id, values)
+            progress.trial_started(assigned.trial_id, values)
+            spent += time.thread_time() - clock
+            # What the trial itself does is not the driver's.
+            rng = Random(assigned.trial_id)
+            metrics = {f"{role}/accuracy": rng.random() for role in ("id_dev", "ood_dev")}
+            done = record(assigned.trial_id, values, 0).model_copy(update={"metrics": metrics})
+            place.trial(assigned.trial_id).commit(done.sealed("finished"))
+            clock = time.thread_time()
+            closed = assignments.close(assigned.trial_id)
+            assert closed is not None
+            progress.trial_ended(closed)
+            spent += time.thread_time() - clock
+            if number % (trials // 5) == 0:
+                found[name].append(round(1000 * spent / (trials // 5), 1))
+                spent = 0.0
+    return found
+
+
 def run(way: str, trials: int) -> dict[str, Any]:
     """Run one way in this process; return what was measured."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if way == "sampler":
             return {"seconds": run_sampler(trials, folder)}
+        if way == "driver":
+            return run_driver(trials, folder)
         after = 0.0
         if way == "ours":
             seconds, after = run_ours(trials, folder)
@@ -220,6 +281,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="*", default=[100, 1000])
     parser.add_argument("--ways", nargs="*", default=["ray", "searcher", "ours"])
     parser.add_argument("--sampler", type=int, default=2000)
+    parser.add_argument("--driver", type=int, default=1000)
     parser.add_argument("--run", nargs=2, metavar=("WAY", "TRIALS"), help="in this process")
     options = parser.parse_args()
     if options.run:
@@ -241,6 +303,10 @@ def main() -> None:
                 f"{found['peak_mb']} |",
                 flush=True,
             )
+    if options.driver:
+        for name, each in child("driver", options.driver).items():
+            print(f"driver's bookkeeping, {name}, ms of processor time a trial in each fifth of "
+                  f"{options.driver}: {', '.join(map(str, each))}")  # fmt: skip
     if options.sampler:
         seconds = child("sampler", options.sampler)["seconds"]
         print("TPE, asks and tells without Ray, seconds in all: "
