@@ -184,35 +184,21 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
 
 
 def cannot_be_told_apart(
-    first: ConfirmedRow,
-    second: ConfirmedRow,
-    metric: str,
-    deviation: float,
-    *,
-    df: int | None = None,
+    found: Confirmed, first: ConfirmedRow, second: ConfirmedRow, metric: str
 ) -> bool:
-    """Tell whether the seeds at hand do not show a difference between two configurations.
-
-    `deviation` is that of one seed's difference (`Confirmed.pairs`), `df` its degrees of freedom
-    where it is pooled (`pairs_df`); without them the interval is from the shared seeds alone.
-    """
+    """Tell whether the seeds at hand show no difference on a metric, with the noise pooled."""
     a, b = first.values(metric), second.values(metric)
     shared = sorted(set(a) & set(b))
+    deviation, df = found.pairs[metric], found.pairs_df[metric]
     each = paired_difference(
-        [a[s] for s in shared],
-        [b[s] for s in shared],
-        deviation=None if df is None else deviation,
-        df=df or 0,
+        [a[s] for s in shared], [b[s] for s in shared], deviation=deviation, df=df
     )
     return verdict(each.mean, each.low, each.high, each.n, deviation, df=df) == "open"
 
 
 def alike(found: Confirmed, first: ConfirmedRow, second: ConfirmedRow) -> bool:
     """Tell whether the seeds at hand show no difference, ID or OOD, with the noise pooled."""
-    return all(
-        cannot_be_told_apart(first, second, key, found.pairs[key], df=found.pairs_df[key])
-        for key in (ID_KEY, OOD_KEY)
-    )
+    return all(cannot_be_told_apart(found, first, second, key) for key in (ID_KEY, OOD_KEY))
 
 
 def optimism(found: Confirmed, metric: str) -> Estimate:

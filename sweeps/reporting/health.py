@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from sweeps.confirmed import cannot_be_told_apart
+from sweeps.confirmed import alike
 from sweeps.report import Row
 from sweeps.reporting.check import ORDER, Check
-from sweeps.reporting.facts import ID_KEY, OOD_KEY, Facts, best_line, dev_samples, percent
+from sweeps.reporting.facts import Facts, best_line, dev_samples, percent
 from sweeps.reporting.health_search import search_checks
 
 # This near to what needs no model, a model has little to show.
@@ -168,17 +168,17 @@ def _seeds(facts: Facts) -> Iterator[Check]:
         )
         return
     marked = [row for row in facts.confirmed_rows if row.confirmed and not row.reference]
-    alike = [
+    open_pairs = [
         f"{a.id} and {b.id}"
         for i, a in enumerate(marked)
         for b in marked[i + 1 :]
-        if all(cannot_be_told_apart(facts.confirmation, a, b, key) for key in (ID_KEY, OOD_KEY))
+        if alike(facts.confirmation, a, b)
     ]
     found = f"{facts.num_seeds} new seeds for {len(facts.confirmed_rows)} configurations"
-    if alike:
-        more = f" and {len(alike) - 3} pairs more" if len(alike) > 3 else ""
+    if open_pairs:
+        more = f" and {len(open_pairs) - 3} pairs more" if len(open_pairs) > 3 else ""
         yield Check(
-            "note", title, f"{found}; not told apart: {', '.join(alike[:3])}{more}",
+            "note", title, f"{found}; not told apart: {', '.join(open_pairs[:3])}{more}",
             f"rc-sweep power {facts.name} says how many seeds would",
         )  # fmt: skip
     elif len(marked) < 2:
