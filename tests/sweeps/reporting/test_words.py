@@ -12,8 +12,8 @@ import pytest
 from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
+from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_results import sealed_section
-from sweeps.reporting.tested_rows import tested_rows
 from sweeps.reporting.verdict import verdict
 from sweeps.sweep import Sweep
 from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made
@@ -242,6 +242,6 @@ def test_a_test_opened_over_seeds_is_shown_with_them(made: Callable[..., Sweep])
     text = said(opened)["Test"]
     assert "55.0 % OOD (means of 3 seeds)" in text
     assert "fell by 4.5 OOD points on subcases that both hold, the reference by 1.5" in text
-    found = {each.id: each for each in tested_rows(opened)}
+    found = {each.id: each for each in opened_rows(opened)}
     assert found[facts.chosen.id].half == pytest.approx(0.02)
     assert sealed_section(opened).html().count("55.0 \u00b1 2.0") == 1
