@@ -11,9 +11,9 @@ from sweeps.reporting.figures import (
     sparsity_figures,
 )
 from sweeps.reporting.markup import Raw, Section, figures, note, paragraph, table
+from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_top import legend
 from sweeps.reporting.style import Style, escaped
-from sweeps.reporting.tested_rows import tested_rows
 
 _MOST_SLICES = 60
 _MOST_FAILURES = 50
@@ -187,7 +187,7 @@ def sealed_section(facts: Facts) -> Section:
             ),
             link="Test",
         )
-    found = tested_rows(facts)
+    found = opened_rows(facts)
     seen = any(not math.isnan(row.seen) for row in found)
     titles = ["", "trial", "configuration", "seeds", "ID test %", "OOD test %"]
     titles += ["seen subcases %"] * seen + ["fell from dev", "OOD vs dense"]

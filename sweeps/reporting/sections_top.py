@@ -90,7 +90,8 @@ def front_section(facts: Facts, style: Style) -> Section:
         "<h3>The front in numbers</h3>",
         _front_table(facts),
         note(
-            "* on the front of all trials; + on the front but for the dense reference. OOD vs "
+            "The search's own values. * on the front of all trials; + on the front but for the "
+            "dense reference; bold: the choice, after new seeds by their means. OOD vs "
             "dense: points against the dense reference. Dotted lines: the dense reference. Red "
             "dashes: what needs no model (the best such line, where it is near the trials)."
         ),
@@ -168,6 +169,9 @@ def _front_table(facts: Facts) -> str:
     if facts.reference is not None and facts.reference not in shown:
         shown.append(facts.reference)
     chosen = facts.chosen
+    # New seeds may choose one that the search's own values had dominated.
+    if chosen is not None and chosen not in shown:
+        shown.insert(0, chosen)
     extra = [name for name in facts.objectives if not name.endswith("dev/accuracy")]
     titles = ["", "trial", "configuration", "ID %", "OOD %", *extra, "OOD vs dense", "F_bias",
               "parameters", ""]  # fmt: skip

@@ -23,7 +23,7 @@ from sweeps.reporting.facts import (
     most_common_reason,
     percent,
 )
-from sweeps.reporting.tested_rows import tested_rows
+from sweeps.reporting.opened_rows import opened_rows
 from sweeps.statistics import detectable_difference
 
 
@@ -203,7 +203,7 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
             f"rc-sweep test {facts.name}",
         )
         return
-    rows = {row.id: row for row in tested_rows(facts)}
+    rows = {row.id: row for row in opened_rows(facts)}
     own = rows.get(chosen.id)
     if own is None or math.isnan(own.outside):
         yield Sentence("Test", f"Opened, but not for {chosen.id}: it was chosen later.")

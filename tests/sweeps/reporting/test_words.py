@@ -12,6 +12,8 @@ import pytest
 from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
+from sweeps.reporting.opened_rows import opened_rows
+from sweeps.reporting.sections_results import sealed_section
 from sweeps.reporting.verdict import verdict
 from sweeps.sweep import Sweep
 from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made
@@ -214,3 +216,32 @@ def test_an_unfinished_sweep_is_told(made: Callable[..., Sweep]) -> None:
 def test_choices_that_nothing_finished_with_are_told(made: Callable[..., Sweep]) -> None:
     check = about(Facts.read(made(trials=4)), "everything tried")
     assert "compression.name: magnitude" in check.found
+
+
+def test_a_test_opened_over_seeds_is_shown_with_them(made: Callable[..., Sweep]) -> None:
+    facts = Facts.read(made(trials=14))
+    assert facts.chosen is not None
+
+    def row(trial_id: str, ood: float, fall: float, seeds: int) -> dict[str, Any]:
+        return {
+            "id": trial_id,
+            "name": "a model",
+            "selected": trial_id != "t0000",
+            "seeds": list(range(seeds)),
+            "accuracy": {
+                "id": {"mean": 0.9, "low": None, "high": None, "n": seeds},
+                "ood": {"mean": ood, "low": ood - 0.02, "high": ood + 0.02, "n": seeds},
+                "ood_seen": {"mean": ood + 0.1, "low": None, "high": None, "n": seeds},
+            },
+            "drop": {"id": 1.0, "ood": fall},
+            "verdict": "worse" if trial_id != "t0000" else None,
+        }
+
+    rows = [row("t0000", 0.62, 1.5, 3), row(facts.chosen.id, 0.55, 4.5, 3)]
+    opened = dataclasses.replace(facts, tested={"rows": rows, "trials": {}, "selection": []})
+    text = said(opened)["Test"]
+    assert "55.0 % OOD (means of 3 seeds)" in text
+    assert "fell by 4.5 OOD points on subcases that both hold, the reference by 1.5" in text
+    found = {each.id: each for each in opened_rows(opened)}
+    assert found[facts.chosen.id].half == pytest.approx(0.02)
+    assert sealed_section(opened).html().count("55.0 \u00b1 2.0") == 1

@@ -11,7 +11,7 @@ from sweeps.reporting.facts import Facts
 
 
 @dataclass(frozen=True)
-class TestedRow:
+class OpenedRow:
     """One configuration on the test roles.
 
     Attributes:
@@ -39,7 +39,7 @@ class TestedRow:
     verdict: str | None
 
 
-def tested_rows(facts: Facts) -> list[TestedRow]:
+def opened_rows(facts: Facts) -> list[OpenedRow]:
     """Return the rows of test.json, none while the test is sealed."""
     if facts.tested is None:
         return []
@@ -51,7 +51,7 @@ def tested_rows(facts: Facts) -> list[TestedRow]:
         if key in known:
             outside = _number(trial["metrics"].get("ood_test/accuracy"))
             found.append(
-                TestedRow(
+                OpenedRow(
                     id=key,
                     name=str(trial["name"]),
                     selected=key in facts.tested["selection"],
@@ -67,11 +67,11 @@ def tested_rows(facts: Facts) -> list[TestedRow]:
     return found
 
 
-def _row(raw: Mapping[str, Any]) -> TestedRow:
+def _row(raw: Mapping[str, Any]) -> OpenedRow:
     accuracy = raw["accuracy"]
     outside = accuracy.get("ood") or {}
     half = (_number(outside.get("high")) - _number(outside.get("low"))) / 2
-    return TestedRow(
+    return OpenedRow(
         id=raw["id"],
         name=str(raw["name"]),
         selected=bool(raw["selected"]),
