@@ -1,7 +1,9 @@
 """A trial as a Ray actor: `step()` advances `rc_core.trial.trial_steps` by one rung.
 
 A class, not a function: a scheduler's stop, pause and reset are plain calls, and actors are reused,
-so torch and transformers are imported, and data tokenised, once per actor.
+so torch and transformers are imported, and data tokenised, once per actor. Both wait for the first
+step: Ray Tune gives a trial whose actor is still starting to any actor that has become free, and
+drops the starting one. With trials shorter than the imports no second actor ever got ready.
 """
 
 from __future__ import annotations
@@ -9,19 +11,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
-import torch
 from ray import tune
 
-from rc_core.config import TrialConfig, decode
 from rc_core.errors import InputError, RobustCompressionError
 from rc_core.record import RungRecord, TrialRecord
-from rc_core.trial import trial_name, trial_steps
-from rc_core.workspace import Workspace
 from sweeps.folder import SweepFolder
 from sweeps.shares import memory_fraction
+
+if TYPE_CHECKING:
+    from rc_core.workspace import Workspace
 
 _WORKSPACES: dict[str, Workspace] = {}
 
@@ -32,6 +33,10 @@ def workspace(artifacts: str, device: str) -> Workspace:
     Raises:
         InputError: the device is CUDA's and torch sees none in this process.
     """
+    import torch
+
+    from rc_core.workspace import Workspace
+
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "resources.gpu needs a CUDA device that torch can use on every node with GPUs, but "
@@ -91,12 +96,17 @@ class TrialTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._trial_id: str = config["trial_id"]
-        trial = decode(config["config"])
-        self._steps: Generator[RungRecord, None, TrialRecord] = _steps(trial, config)
+        self._steps: Generator[RungRecord, None, TrialRecord] = _steps(config)
 
 
-def _steps(trial: TrialConfig, config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
+def _steps(config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
     """Run a trial in this process; nothing happens before the first rung is asked for."""
+    import torch
+
+    from rc_core.config import decode
+    from rc_core.trial import trial_name, trial_steps
+
+    trial = decode(config["config"])
     trial_id, attempt, device = config["trial_id"], config["attempt"], config["device"]
     torch.set_num_threads(config["threads"])
     sweep = SweepFolder(config["sweep"])

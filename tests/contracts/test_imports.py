@@ -328,3 +328,14 @@ def test_only_the_named_plugins_are_loaded(config: Path, tmp_path: Path) -> None
     others = ("rc_core.losses.rmc", "rc_core.losses.distil", "sweeps.search.tpe")
     run = run_command(["validate", str(config)], others, tmp_path)
     assert (run.code, run.loaded) == (0, []), run.err
+
+
+def test_a_starting_actor_loads_no_torch() -> None:
+    """Ray drops actors that are still starting when another is free: they must start quickly."""
+    code = (
+        "import sys, sweeps.trainable; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]", done.stderr
