@@ -94,7 +94,7 @@ def test_the_charts_are_there_without_a_click(chromium: Any, addresses: list[str
     _, charts = addresses
     chromium.get(charts)
     until(chromium, "seen (3)", "id_dev/accuracy", "footprint/nonzero_parameters")
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not chromium.find_elements("css selector", ".trace"):
+    deadline, drawn = time.monotonic() + 30, ".js-plotly-plot .main-svg"
+    while time.monotonic() < deadline and not chromium.find_elements("css selector", drawn):
         time.sleep(0.3)
-    assert chromium.find_elements("css selector", ".trace"), "the scatter has points"
+    assert chromium.find_elements("css selector", drawn), "the charts are drawn"
