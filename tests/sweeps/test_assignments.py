@@ -81,7 +81,14 @@ def test_endings_reach_the_study(tmp_path: Path) -> None:
     driver.record(proposed[3], rungs=(rung,))
     driver.assignments.close(proposed[3].trial_id)
     # vanilla lies outside this space, so the two first points are no study trials.
-    assert driver.proposals.states() == ["COMPLETE", "FAIL", "FAIL", "PRUNED"]
+    # A proposal that was tried before is discarded under the same id: the last one counts.
+    states = {t.user_attrs["rc.trial_id"]: t.state.name for t in driver.proposals.trials()}
+    assert states == {
+        proposed[0].trial_id: "COMPLETE",
+        proposed[1].trial_id: "FAIL",
+        proposed[2].trial_id: "FAIL",
+        proposed[3].trial_id: "PRUNED",
+    }
     records = {r.id: r for r in driver.folder.records()}
     assert records[proposed[2].trial_id].status == "failed"
     assert records[proposed[2].trial_id].error == "killed"
