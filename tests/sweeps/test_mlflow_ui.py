@@ -59,7 +59,8 @@ def until(browser: Any, *texts: str) -> str:
     """Wait until the page shows all texts; return all that it shows."""
     deadline, shown = time.monotonic() + 60, ""
     while time.monotonic() < deadline:
-        shown = browser.find_element("tag name", "body").text
+        # What is on one line of the page may be several lines of text.
+        shown = " ".join(browser.find_element("tag name", "body").text.split())
         if all(text in shown for text in texts):
             return shown
         time.sleep(0.3)
