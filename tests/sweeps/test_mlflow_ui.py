@@ -24,6 +24,8 @@ TRIALS = 8
 @pytest.fixture(scope="module")
 def addresses(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """Yield what `rc-sweep ui` says: the addresses of the table and of the charts."""
+    # Another test may have left it as narrow as a phone.
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     storage = tmp_path_factory.mktemp("ui")
     make_sweep(storage, "seen", trials=TRIALS)
     with socket.socket() as probe:
