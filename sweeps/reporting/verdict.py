@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sweeps.confirmed import ConfirmedRow, cannot_be_told_apart
+from sweeps.pareto import pareto_front
 from sweeps.report import Row
 from sweeps.reporting.facts import (
     OOD_KEY,
@@ -74,12 +75,12 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
         if any(row.id == chosen.id and row.confirmed for row in facts.confirmed_rows)
         else "on the front"
     )
-    count = len(facts.candidates)
+    count, basis = _front_size(facts)
     standing = (
         "No other compressed model is better on any objective."
         if count == 1
         else f"It is the knee of the compressed models {kind}, the one that gives up least on one "
-        f"objective for the other; {count} are on the front of dev values."
+        f"objective for the other; {count} are on the front of {basis}."
     )
     text = (
         f"{chosen.name} ({chosen.id}): {percent(found.inside)} in distribution, "
@@ -87,6 +88,20 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
         f"{standing}"
     )
     return Sentence("Take", text, export_command(facts.name, chosen.id))
+
+
+def _front_size(facts: Facts) -> tuple[int, str]:
+    """Return how many compressed models no other beats, and by which figures."""
+    names = list(facts.objectives)
+    means = [
+        [row.estimates[name].mean for name in names]
+        for row in facts.confirmed_rows
+        if row.seeds and not row.reference and all(name in row.estimates for name in names)
+    ]
+    if not means:
+        return len(facts.candidates), "dev values"
+    front = pareto_front(means, list(facts.objectives.values()))
+    return int(front.sum()), "means over new seeds"
 
 
 def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
