@@ -84,12 +84,12 @@ def ratios(seconds: Sequence[float], reference: Sequence[float]) -> list[float]:
     return [own / other for own, other in zip(seconds, reference, strict=True)]
 
 
-def quartiles(values: Sequence[float]) -> tuple[float, float]:
+def quartiles(values: Sequence[float]) -> list[float]:
     """Return the lower and the upper quartile: half of the rounds lie between them."""
     if len(values) < 2:
-        return values[0], values[0]
+        return [values[0], values[0]]
     low, _, high = quantiles(values, n=4, method="inclusive")
-    return low, high
+    return [low, high]
 
 
 def time_models(

@@ -184,9 +184,7 @@ def test_equal_conditions_add_and_others_replace(fresh: Sweep) -> None:
     assert list(other["trials"]) == ["t0000", "t0003"]
 
 
-def test_what_cannot_be_timed_is_told(
-    fresh: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_timed_is_told(fresh: Sweep, tmp_path: Path) -> None:
     with (fresh.path / ".lock").open("a+") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         with pytest.raises(StorageError, match="timed is running"):
@@ -194,8 +192,8 @@ def test_what_cannot_be_timed_is_told(
     for unknown in ("t0004", "t9999"):
         with pytest.raises(InputError, match=f"no finished trial '{unknown}'"):
             measure_latency(fresh, trials=[unknown], **FAST)
-    with pytest.raises(InputError, match="at most 128"):
-        measure_latency(fresh, length=129)
+    with pytest.raises(InputError, match="at most 130"):
+        measure_latency(fresh, length=131)
     for device in ("gpu", "meta"):
         with pytest.raises(InputError, match="must be cpu"):
             measure_latency(fresh, device=device, **FAST)
