@@ -14,6 +14,7 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
+from rc_core.config import decode
 from rc_core.errors import InputError, Problem, StorageError, did_you_mean
 from rc_core.metrics.latency import (
     MILLISECONDS,
@@ -29,6 +30,7 @@ from rc_core.models import load_model
 from rc_core.record import TrialRecord, write_json
 from rc_core.workspace import Workspace
 from sweeps.confirmed import confirmed
+from sweeps.export import stock_note
 from sweeps.measured import SCHEMA_VERSION, conditions_text, read_latency
 from sweeps.report import render
 from sweeps.sweep import Sweep
@@ -143,11 +145,11 @@ def latency_table(sweep: Sweep, document: dict[str, Any]) -> str:
         f"{conditions_text(document['conditions'])}; in brackets the quartiles over rounds.",
         "Zeros are computed like other numbers: masks alone save no time here.",
     ]
-    if any(known[i].config["compression"]["name"] == "heads" for i in entries):
-        notes.append(
-            "Removed heads are missing in the trial's own folder, timed here; what rc-sweep export "
-            "writes holds them as zeros and takes the dense time."
-        )
+    stock = {
+        record.config["compression"]["name"]: stock_note(decode(record.config))
+        for record in map(known.__getitem__, entries)
+    }
+    notes += [f"As exported, {name}: {note}" for name, note in sorted(stock.items()) if note]
     table.caption, table.caption_justify = Text("\n".join(notes)), "left"
     return render(table)
 

@@ -73,8 +73,8 @@ sweeps.confirmed_text sweeps.tested_text
 sweeps.reporting.*
 sweeps.doctor_services
 sweeps.doctor
-sweeps.runner sweeps.sealed sweeps.export sweeps.latency sweeps.adopt sweeps.status sweeps.dry_run
-sweeps.confirm
+sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
+sweeps.confirm sweeps.latency
 sweeps
 sweeps.cli_options
 sweeps.cli_results sweeps.cli_artifacts sweeps.cli_engine sweeps.cli_doctor sweeps.cli_report
