@@ -128,6 +128,10 @@ def confirm(
     whole: Annotated[
         bool, typer.Option("--whole", help="New seeds for teacher and difficulty too.")
     ] = False,
+    hours: Annotated[
+        float | None,
+        typer.Option("--hours", min=0.001, help="Start no training after so many hours in all."),
+    ] = None,
     storage: StorageOption = None,
     address: AddressOption = "local",
     as_json: JsonOption = False,
@@ -141,7 +145,15 @@ def confirm(
 
     found = load(sweep, storage)
     progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
-    run(found, seeds=seeds, also=also or [], whole=whole, address=address, progress=progress)
+    run(
+        found,
+        seeds=seeds,
+        also=also or [],
+        whole=whole,
+        hours=hours,
+        address=address,
+        progress=progress,
+    )
     result = confirmed(found)
     assert result is not None
     if as_json:

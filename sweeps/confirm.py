@@ -30,6 +30,7 @@ def confirm(
     seeds: int,
     also: Sequence[str] = (),
     whole: bool = False,
+    hours: float | None = None,
     address: str = "local",
     progress: Progress | None = None,
 ) -> Sweep:
@@ -42,6 +43,8 @@ def confirm(
         seeds: most new seeds of a configuration, at least 2.
         also: ids of trials that get their seeds whether or not they may be on the front.
         whole: give the teacher and all that follows from it the new seeds too.
+        hours: time after which no new training starts, of all drivers together; what is open by
+            then stays open. None: until every decision is made.
         address: as `runner.launch`.
         progress: as `runner.launch`.
 
@@ -49,7 +52,7 @@ def confirm(
         InputError: fewer than two seeds, unknown ids, another `whole` than before.
         StorageError: nothing finished, or the sweep is running.
     """
-    config = confirmation(sweep, seeds=seeds, also=also, whole=whole)
+    config = confirmation(sweep, seeds=seeds, also=also, whole=whole, hours=hours)
     folder = SweepFolder(sweep.path.with_name(sweep.name + CONFIRM_SUFFIX))
     if (folder.path / "sweep.yaml").is_file():
         before = folder.read_config()["confirm"]
@@ -87,7 +90,12 @@ def keep_clusters(sweep: Sweep) -> None:
 
 
 def confirmation(
-    sweep: Sweep, *, seeds: int, also: Sequence[str] = (), whole: bool = False
+    sweep: Sweep,
+    *,
+    seeds: int,
+    also: Sequence[str] = (),
+    whole: bool = False,
+    hours: float | None = None,
 ) -> SweepConfig:
     """Return the fixed design that `confirm` races: finished configurations times new seeds."""
     if sweep.folder.is_running():
@@ -113,7 +121,7 @@ def confirmation(
         "design": "fixed",
         "space": {},
         "search": {"name": "race", "points": points},
-        "budget": {},
+        "budget": {} if hours is None else {"hours": hours},
         # New seeds are trained to their end: a row is dropped for its mean, never for a rung.
         "scheduler": {"name": "none"},
         "confirm": {"sweep": sweep.name, "also": list(also), "whole": whole},

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -125,14 +126,21 @@ class SweepEvents:
             now = time.monotonic()
             self._next_write = now + _PAUSE_PER_WRITE * (now - started)
 
-    def sweep_ended(self, status: str, seconds: float) -> int:
-        """Write the final views and drain the outbox; return how many events are left in it."""
+    def sweep_ended(self, status: str, seconds: float, *, report: Path | None = None) -> int:
+        """Write the final views and drain the outbox; return how many events are left in it.
+
+        Args:
+            status: finished, interrupted or failed.
+            seconds: since the command began.
+            report: the page of `rc-sweep report`, where it was written; its picture of the front
+                lies beside it then.
+        """
         document = self._write_front()
         settings = self._sweep.settings
         records = list(self._records.values())
         found = rows(records, settings.objectives, constraints=settings.constraints)
         artifacts = [self._folder.path / "sweep.yaml", self._folder.front]
-        if any(row.on_front for row in found):
+        if report is None and any(row.on_front for row in found):
             front_picture(
                 found,
                 settings.objectives,
@@ -140,8 +148,7 @@ class SweepEvents:
                 title=self._folder.name,
                 lines=reference_lines(records),
             )
-            artifacts.append(self._folder.picture)
-        artifacts.append(self._folder.path / "report.html")
+        artifacts += [self._folder.picture, *([report] if report is not None else [])]
         self._outbox.append(
             "sweep_ended",
             status=status,

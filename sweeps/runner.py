@@ -28,6 +28,7 @@ from sweeps.prepare import prepare
 from sweeps.progress import Progress
 from sweeps.ray_bridge import AssignmentSearcher, DriverCallback
 from sweeps.ray_scheduler import RungScheduler
+from sweeps.reporting.write import try_report
 from sweeps.rungs import RungRule
 from sweeps.sweep import Sweep
 from sweeps.trainable import TrialTrainable
@@ -164,7 +165,8 @@ def _drive(sweep: SweepConfig, folder: SweepFolder, progress: Progress, started:
         finally:
             if assignments is not None:
                 assignments.usage.save()
-            left = events.sweep_ended(status, time.monotonic() - started)
+            page = try_report(Sweep(folder)) if status == "finished" else None
+            left = events.sweep_ended(status, time.monotonic() - started, report=page)
             if left:
                 progress.say(
                     f"warning: {left} tracking events could not be delivered to MLflow; they are "

@@ -109,6 +109,12 @@ class Sweep:
 
         return export(self, self.pick(pick), Path(out))
 
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the HTML report; see `sweeps.reporting.write.write_report`."""
+        from sweeps.reporting.write import write_report
+
+        return write_report(self, None if out is None else Path(out))
+
     def document(self) -> dict[str, Any]:
         """Return the front as one JSON document, computed from the records as they are now."""
         from sweeps.stamp import stamp, stamp_json
@@ -127,10 +133,11 @@ class Sweep:
             f"rc-sweep ui {self.name}": "every trial in MLflow",
         }
         width = max(map(len, commands))
+        page = self.path / "report.html"
         lines = [
             "",
             f"records: {self.folder.trials}/<id>/record.json",
-            f"picture: {self.folder.picture}",
+            f"report:  {page}" if page.is_file() else f"picture: {self.folder.picture}",
             "next:",
             *(f"  {command:<{width}}   {what}" for command, what in commands.items()),
         ]

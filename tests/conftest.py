@@ -76,11 +76,18 @@ def chromium() -> Iterator[Any]:
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--hide-scrollbars",
         "--window-size=1600,1100",
     ):
         options.add_argument(argument)
+    # What is written to the console is kept: a page must write no error there.
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(executable_path=driver)
     browser = webdriver.Chrome(options=options, service=service)
+    # A loaded machine draws slowly.
+    browser.set_page_load_timeout(120)
+    browser.set_script_timeout(120)
     yield browser
     browser.quit()
 

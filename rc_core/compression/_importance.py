@@ -7,13 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rc_core.compression._base import CompressionContext
+from rc_core.config import CompressionConfig
 from rc_core.errors import TrialError
+
+
+class UnitsConfig(CompressionConfig):
+    """How many units go.
+
+    Attributes:
+        remove: share of the units, in [0, 1).
+        num_batches: training batches over which the importance is a mean.
+        freeze_embeddings: as for magnitude pruning (Du et al. 2023, section 3).
+    """
+
+    remove: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    num_batches: Annotated[int, Field(ge=1)] = 32
+    freeze_embeddings: bool = True
+
+    def label(self) -> str:
+        """Return `heads-20`, and what else differs from the defaults."""
+        rest = super().label().split(" ")[1:]
+        parts = [part for part in rest if not part.startswith("remove=")]
+        return " ".join([f"{self.name}-{100 * self.remove:.3g}", *parts])
 
 
 def unit_importance(

@@ -15,10 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rc_core.compression._base import CompressionContext
-from rc_core.compression._importance import unit_importance
+from rc_core.compression._importance import UnitsConfig, unit_importance
 from rc_core.compression._layers import blocks, embeddings
 from rc_core.compression._masks import measure
-from rc_core.config import CompressionConfig
 from rc_core.errors import ModelError, Problem, TrialError
 from rc_core.model_facts import ModelFacts
 
@@ -28,24 +27,14 @@ _PLACES = (("intermediate.dense", "output.dense"), ("ffn.lin1", "ffn.lin2"))
 _SIZES = ("intermediate_size", "hidden_dim")
 
 
-class Config(CompressionConfig):
-    """How many neurons go.
+class Config(UnitsConfig):
+    """How many neurons go; see also `UnitsConfig`.
 
     Attributes:
         remove: share of every block's feed-forward neurons, in [0, 1).
-        num_batches: training batches over which the importance is a mean.
-        freeze_embeddings: as for magnitude pruning (Du et al. 2023, section 3).
     """
 
     remove: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
-    num_batches: Annotated[int, Field(ge=1)] = 32
-    freeze_embeddings: bool = True
-
-    def label(self) -> str:
-        """Return `ffn-50`, and what else differs from the defaults."""
-        rest = super().label().split(" ")[1:]
-        parts = [part for part in rest if not part.startswith("remove=")]
-        return " ".join([f"ffn-{100 * self.remove:.3g}", *parts])
 
 
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:

@@ -23,34 +23,22 @@ from rc_core.compression._heads import (
     lowest,
     restore_heads,
 )
-from rc_core.compression._importance import unit_importance
+from rc_core.compression._importance import UnitsConfig, unit_importance
 from rc_core.compression._layers import embeddings
 from rc_core.compression._masks import measure
-from rc_core.config import CompressionConfig
 from rc_core.errors import Problem, TrialError
 from rc_core.model_facts import ModelFacts
 
 
-class Config(CompressionConfig):
-    """How many heads go.
+class Config(UnitsConfig):
+    """How many heads go; see also `UnitsConfig`.
 
     Attributes:
         remove: share of all heads, in [0, 1); the paper's 28 of 144 are 0.194.
         min_per_layer: heads that every layer keeps at least.
-        num_batches: training batches over which the importance is a mean.
-        freeze_embeddings: as for magnitude pruning (Du et al. 2023, section 3).
     """
 
-    remove: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     min_per_layer: Annotated[int, Field(ge=1)] = 1
-    num_batches: Annotated[int, Field(ge=1)] = 32
-    freeze_embeddings: bool = True
-
-    def label(self) -> str:
-        """Return `heads-20`, and what else differs from the defaults."""
-        rest = super().label().split(" ")[1:]
-        parts = [part for part in rest if not part.startswith("remove=")]
-        return " ".join([f"heads-{100 * self.remove:.3g}", *parts])
 
 
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:

@@ -17,11 +17,10 @@ from rc_core.losses._base import LossContext, Need
 from rc_core.losses._soft import (
     SoftConfig,
     SoftLoss,
-    checked_log_probs,
     shuffled_rows,
     teacher_log_probs,
 )
-from rc_core.losses.poe import Expert, LevelExpert
+from rc_core.losses.poe import Expert, LevelExpert, expert_log_probs
 from rc_core.losses.rmc import degree_report, smooth_log_probs
 
 
@@ -69,12 +68,7 @@ class Loss(SoftLoss):
             TrialError: the teacher or the expert diverged.
         """
         teacher = teacher_log_probs(context)
-        expert = checked_log_probs(
-            context.expert_log_probs,
-            context.labels,
-            "expert_log_probs",
-            "the bias expert diverged; take a lower loss.expert.level",
-        )
+        expert = expert_log_probs(context)
         degree = trust(expert, context.labels.to(expert.device))
         context.report["degree"] = degree_report(degree, alpha=0.0)
         if self.config.shuffled:

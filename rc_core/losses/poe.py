@@ -69,6 +69,16 @@ class Config(SoftConfig):
         return " ".join([self.name, f"expert={given}", *rest])
 
 
+def expert_log_probs(context: LossContext) -> Tensor:
+    """Return the bias expert's log-probabilities, (N, C) float32. Raises TrialError for NaN."""
+    return checked_log_probs(
+        context.expert_log_probs,
+        context.labels,
+        "expert_log_probs",
+        "the bias expert diverged; take a lower loss.expert.level",
+    )
+
+
 def product_loss(logits: Tensor, labels: Tensor, expert: Tensor, *, beta: float) -> Tensor:
     """Return CE(y, softmax(log q + beta log b)), a mean over the batch.
 
@@ -101,12 +111,7 @@ class Loss:
             TrialError: the teacher or the expert diverged.
         """
         teacher = teacher_log_probs(context)
-        expert = checked_log_probs(
-            context.expert_log_probs,
-            context.labels,
-            "expert_log_probs",
-            "the bias expert diverged; take a lower loss.expert.level",
-        )
+        expert = expert_log_probs(context)
         labels = context.labels.to(expert.device)
         context.report["expert"] = {
             "accuracy": float((expert.argmax(dim=1) == labels).double().mean()),

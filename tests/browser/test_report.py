@@ -1,4 +1,4 @@
-"""The report and the comparison in a real browser: what a person sees, points at and clicks."""
+"""The report and the comparison in a real chromium: what a person sees, points at and clicks."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(
-    browser: Any, path: Path, *, width: int = 1200, height: int = 900, scheme: str = "light"
+    chromium: Any, path: Path, *, width: int = 1200, height: int = 900, scheme: str = "light"
 ) -> Any:
     """Open a page and wait until every figure is drawn."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     media = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-    browser.get_log("browser")
-    browser.get(path.as_uri())
-    browser.execute_script(DRAW_ALL)
-    wait(lambda: browser.execute_script(ALL_DRAWN), "every figure drawn")
-    return browser
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    chromium.get_log("browser")
+    chromium.get(path.as_uri())
+    chromium.execute_script(DRAW_ALL)
+    wait(lambda: chromium.execute_script(ALL_DRAWN), "every figure drawn")
+    return chromium
 
 
 def wait(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
@@ -79,149 +79,149 @@ def wait(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     pytest.fail(f"not within {seconds:g} s: {what}")
 
 
-def mouse(browser: Any, kind: str, place: tuple[float, float]) -> None:
+def mouse(chromium: Any, kind: str, place: tuple[float, float]) -> None:
     x, y = place
     button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
-    browser.execute_cdp_cmd(
+    chromium.execute_cdp_cmd(
         "Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, "pointerType": "mouse"} | button
     )
 
 
-def point_at(browser: Any, trial: int) -> tuple[float, float]:
-    x, y = browser.execute_script(PLACE, trial)
-    mouse(browser, "mouseMoved", (x - 3, y - 3))
-    mouse(browser, "mouseMoved", (x, y))
+def point_at(chromium: Any, trial: int) -> tuple[float, float]:
+    x, y = chromium.execute_script(PLACE, trial)
+    mouse(chromium, "mouseMoved", (x - 3, y - 3))
+    mouse(chromium, "mouseMoved", (x, y))
     return x, y
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
 def test_the_page_opens_without_an_error_and_does_not_scroll_sideways(
-    browser: Any, report: Path, width: int, scheme: str
+    chromium: Any, report: Path, width: int, scheme: str
 ) -> None:
-    opened(browser, report, width=width, scheme=scheme)
-    messages = [entry["message"] for entry in browser.get_log("browser")]
+    opened(chromium, report, width=width, scheme=scheme)
+    messages = [entry["message"] for entry in chromium.get_log("browser")]
     assert messages == []
     wide = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-    assert browser.execute_script(wide) == [width, width]
-    loaded = browser.execute_script("return performance.getEntriesByType('resource').length")
+    assert chromium.execute_script(wide) == [width, width]
+    loaded = chromium.execute_script("return performance.getEntriesByType('resource').length")
     assert loaded == 0, "a report loads nothing"
 
 
-def test_the_front_has_as_many_dots_as_trials(browser: Any, report: Path) -> None:
-    opened(browser, report)
-    missing = browser.execute_script("return document.getElementById('not-drawn').dataset.count")
-    assert browser.execute_script(DOTS) + int(missing) == TRIALS
-    painted = browser.execute_script(
+def test_the_front_has_as_many_dots_as_trials(chromium: Any, report: Path) -> None:
+    opened(chromium, report)
+    missing = chromium.execute_script("return document.getElementById('not-drawn').dataset.count")
+    assert chromium.execute_script(DOTS) + int(missing) == TRIALS
+    painted = chromium.execute_script(
         "return document.querySelectorAll('#figure-front .scatterlayer .trace .points path').length"
     )
     # The means of the confirmation are dots of their own.
-    bars = browser.execute_script(
+    bars = chromium.execute_script(
         "return document.getElementById('figure-front').data"
         ".filter(t => t.meta && t.meta.confirmed).length"
     )
     assert painted == TRIALS - int(missing) + bars
 
 
-def test_names_and_errors_of_trials_do_not_run(browser: Any, report: Path) -> None:
-    opened(browser, report)
-    browser.execute_script("document.querySelector('#failures').scrollIntoView()")
-    assert browser.execute_script("return window.evil === undefined")
-    assert EVIL in browser.execute_script("return document.querySelector('#failures').textContent")
+def test_names_and_errors_of_trials_do_not_run(chromium: Any, report: Path) -> None:
+    opened(chromium, report)
+    chromium.execute_script("document.querySelector('#failures').scrollIntoView()")
+    assert chromium.execute_script("return window.evil === undefined")
+    assert EVIL in chromium.execute_script("return document.querySelector('#failures').textContent")
 
 
-def test_pointing_shows_a_trial_and_clicking_copies_its_export(browser: Any, report: Path) -> None:
-    opened(browser, report)
+def test_pointing_shows_a_trial_and_clicking_copies_its_export(chromium: Any, report: Path) -> None:
+    opened(chromium, report)
     # Headless Chromium has no clipboard to read from: what is written is kept here.
-    browser.execute_script(
+    chromium.execute_script(
         "window.copied = [];"
         "Object.defineProperty(navigator, 'clipboard', {configurable: true, value: "
         "{writeText: async (text) => { window.copied.push(text); }}});"
     )
     card = "return document.getElementById('trial').textContent"
     # A dot away from the crowd, or another may lie on top: the reference and the worst OOD.
-    worst = browser.execute_script(
+    worst = chromium.execute_script(
         "const t = JSON.parse(document.getElementById('data').textContent).trials;"
         "let low = 1e9, at = -1; for (const f of document.getElementById('figure-front').data) "
         "if (f.meta && f.meta.trials) f.y.forEach((y, i) => { if (y < low && "
         "t[f.customdata[i]].model) { low = y; at = f.customdata[i]; } }); return at;"
     )
     name = f"t{worst:04d}"
-    place = point_at(browser, worst)
-    wait(lambda: name in browser.execute_script(card), f"the card shows {name}")
-    assert "compression.name" in browser.execute_script(card)
+    place = point_at(chromium, worst)
+    wait(lambda: name in chromium.execute_script(card), f"the card shows {name}")
+    assert "compression.name" in chromium.execute_script(card)
     hover = "return document.querySelectorAll('#figure-front .hoverlayer .hovertext').length"
-    wait(lambda: browser.execute_script(hover), "a hover label")
+    wait(lambda: chromium.execute_script(hover), "a hover label")
     # Plotly looks at the mouse at most every 50 ms; nobody clicks faster than that.
     time.sleep(0.3)
-    mouse(browser, "mousePressed", place)
-    mouse(browser, "mouseReleased", place)
-    copied = wait(lambda: browser.execute_script("return window.copied"), "something is copied")
+    mouse(chromium, "mousePressed", place)
+    mouse(chromium, "mouseReleased", place)
+    copied = wait(lambda: chromium.execute_script("return window.copied"), "something is copied")
     assert copied == [f"rc-sweep export made --pick {name} --out made-{name}"]
     toast = "const t = document.getElementById('toast'); return t.className + t.textContent"
-    wait(lambda: "on" in browser.execute_script(toast), "the toast")
-    assert copied[0] in browser.execute_script(toast)
+    wait(lambda: "on" in chromium.execute_script(toast), "the toast")
+    assert copied[0] in chromium.execute_script(toast)
 
 
-def test_copying_works_where_the_clipboard_is_refused(browser: Any, report: Path) -> None:
-    opened(browser, report)
-    browser.execute_script(
+def test_copying_works_where_the_clipboard_is_refused(chromium: Any, report: Path) -> None:
+    opened(chromium, report)
+    chromium.execute_script(
         "Object.defineProperty(navigator, 'clipboard', {configurable: true, value: "
         "{writeText: async () => { throw new Error('no'); }}});"
         "document.querySelector('#verdict .copy').click();"
     )
     text = "return document.getElementById('toast').textContent"
-    wait(lambda: "rc-sweep export made" in browser.execute_script(text), "the command is shown")
+    wait(lambda: "rc-sweep export made" in chromium.execute_script(text), "the command is shown")
 
 
-def test_a_name_in_the_legend_hides_its_trials_in_every_figure(browser: Any, report: Path) -> None:
-    opened(browser, report)
+def test_a_name_in_the_legend_hides_its_trials_in_every_figure(chromium: Any, report: Path) -> None:
+    opened(chromium, report)
     visible = (
         "return [...document.querySelectorAll('.figure[id]')].flatMap(f => f.data)"
         ".filter(t => t.meta && t.meta.compression === 'heads').map(t => t.visible)"
     )
-    assert set(browser.execute_script(visible)) == {True}
+    assert set(chromium.execute_script(visible)) == {True}
     chip = "document.querySelector('[data-kind=compression][data-name=heads]')"
-    browser.execute_script(f"{chip}.click()")
-    wait(lambda: set(browser.execute_script(visible)) == {False}, "all are hidden")
-    assert browser.execute_script(f"return {chip}.getAttribute('aria-pressed')") == "false"
-    browser.execute_script(f"{chip}.click()")
-    wait(lambda: set(browser.execute_script(visible)) == {True}, "all are back")
+    chromium.execute_script(f"{chip}.click()")
+    wait(lambda: set(chromium.execute_script(visible)) == {False}, "all are hidden")
+    assert chromium.execute_script(f"return {chip}.getAttribute('aria-pressed')") == "false"
+    chromium.execute_script(f"{chip}.click()")
+    wait(lambda: set(chromium.execute_script(visible)) == {True}, "all are back")
 
 
-def test_the_colours_follow_the_room(browser: Any, report: Path) -> None:
-    opened(browser, report)
+def test_the_colours_follow_the_room(chromium: Any, report: Path) -> None:
+    opened(chromium, report)
     colour = "return document.getElementById('figure-front').layout.font.color"
-    light = browser.execute_script(colour)
+    light = chromium.execute_script(colour)
     media = [{"name": "prefers-color-scheme", "value": "dark"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-    wait(lambda: browser.execute_script(colour) != light, "the figures are drawn anew")
-    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    wait(lambda: chromium.execute_script(colour) != light, "the figures are drawn anew")
+    assert not [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def test_thousands_of_trials_are_drawn_to_the_last(browser: Any, tmp_path: Path) -> None:
+def test_thousands_of_trials_are_drawn_to_the_last(chromium: Any, tmp_path: Path) -> None:
     facts = Facts.read(made_sweep(tmp_path, trials=1_200))
     path = tmp_path / "large.html"
     path.write_text(report_page(facts), encoding="utf-8")
-    opened(browser, path)
-    assert browser.execute_script(DOTS) == 1_200
+    opened(chromium, path)
+    assert chromium.execute_script(DOTS) == 1_200
     # A machine without a graphics card warns that it draws by software; errors are none.
-    severe = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    severe = [e["message"] for e in chromium.get_log("browser") if e["level"] == "SEVERE"]
     assert severe == []
 
 
-def test_the_comparison_opens_too(browser: Any, tmp_path: Path) -> None:
+def test_the_comparison_opens_too(chromium: Any, tmp_path: Path) -> None:
     found = [
         Facts.read(made_sweep(tmp_path, trials=12, name=name, seed=seed))
         for seed, name in enumerate(("first", "second"))
     ]
     path = write_comparison(compare(found), tmp_path / "out")
-    opened(browser, path, width=390)
-    assert browser.get_log("browser") == []
-    traces = browser.execute_script(
+    opened(chromium, path, width=390)
+    assert chromium.get_log("browser") == []
+    traces = chromium.execute_script(
         "return document.getElementById('fronts-figure').data.map(t => t.x.length)"
     )
     # Per sweep: dominated, front, dense reference.
     assert len(traces) == 6 and sum(traces) == 24
     assert json.dumps(traces)
     wide = "return document.documentElement.scrollWidth"
-    assert browser.execute_script(wide) == 390
+    assert chromium.execute_script(wide) == 390

@@ -86,6 +86,7 @@ sweeps.cli
 UPWARD = {
     # `Sweep.export(...)` in a notebook; export itself works on a Sweep.
     ("sweeps.sweep", "sweeps.export"),
+    ("sweeps.sweep", "sweeps.reporting.write"),
     # `Sweep.pick(...)` and `Sweep.table()` know of a confirmation and of the seal, which are views
     # of a Sweep themselves.
     ("sweeps.sweep", "sweeps.options"),

@@ -93,6 +93,7 @@ def test_new_seeds_of_a_sweep_that_stopped_early_are_trained_to_their_end(sweep:
 
 
 def test_whole_gives_the_teacher_the_new_seeds_too(sweep: Sweep) -> None:
+    assert confirmation(sweep, seeds=2, hours=0.5).settings.budget.hours == 0.5
     config = confirmation(sweep, seeds=2, whole=True)
     for point in config.first_trials().values():
         trial = config.trial(point)

@@ -24,6 +24,8 @@ TRIALS = 8
 @pytest.fixture(scope="module")
 def addresses(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """Yield what `rc-sweep ui` says: the addresses of the table and of the charts."""
+    # Another test may have left it as narrow as a phone.
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     storage = tmp_path_factory.mktemp("ui")
     make_sweep(storage, "seen", trials=TRIALS)
     with socket.socket() as probe:
@@ -59,7 +61,8 @@ def until(browser: Any, *texts: str) -> str:
     """Wait until the page shows all texts; return all that it shows."""
     deadline, shown = time.monotonic() + 60, ""
     while time.monotonic() < deadline:
-        shown = browser.find_element("tag name", "body").text
+        # What is on one line of the page may be several lines of text.
+        shown = " ".join(browser.find_element("tag name", "body").text.split())
         if all(text in shown for text in texts):
             return shown
         time.sleep(0.3)

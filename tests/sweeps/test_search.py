@@ -125,7 +125,7 @@ def test_endings_and_a_resume(name: str, tmp_path: Path) -> None:
     assert again.unfinished() == {"t0006": points[6]}
     again.tell("t0006", finished(0.8, 0.7))
     assert "RUNNING" not in again.states()
-    # It does not begin its sequence anew; one draw alone may repeat a point of a space with choices.
+    # It does not begin its sequence anew; one draw alone may repeat a point by chance.
     fresh = [again.propose(f"t{i:04d}") for i in range(7, 15)]
     assert all(fresh) and any(point not in points for point in fresh)
 
