@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
 from rc_core.metrics.robustness import guarded_relative_bias
 from sweeps.constraints import Constraint, parse
-from sweeps.objectives import check_objective
+from sweeps.objectives import check_choice
 from sweeps.pareto import knee, pareto_front
 
 ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
@@ -67,7 +67,7 @@ def check_wheres(texts: Iterable[str]) -> list[Constraint]:
         except ConfigError as error:
             problems += [Problem("--where", problem.message) for problem in error.problems]
             continue
-        reason = check_objective(constraint.metric)
+        reason = check_choice(constraint.metric)
         if reason is not None:
             problems.append(Problem("--where", f"'{text}': {reason}"))
         found.append(constraint)
@@ -120,7 +120,7 @@ def sieve(
         for constraint in wheres if reason is None else ():
             violation = constraint.violation(option.metrics, base)
             if math.isnan(violation):
-                reason = f"{constraint.text} cannot be checked: the metric was not measured"
+                reason = constraint.unmeasured()
             elif violation > 0:
                 reason = (
                     f"misses {constraint.text}: has {shown(constraint.metric, option)}, "

@@ -17,6 +17,7 @@ from rich.console import Console
 from rc_core.errors import InputError, RobustCompressionError, did_you_mean
 from sweeps import cli_artifacts
 from sweeps import cli_engine as engine
+from sweeps import cli_latency as timing
 from sweeps import cli_report as shown
 from sweeps import cli_results as results
 from sweeps.cli_doctor import doctor
@@ -150,6 +151,7 @@ for _command in (
     results.confirm,
     results.power,
     results.test,
+    timing.latency,
     results.export,
     engine.simulate,
     doctor,

@@ -26,8 +26,8 @@ WhereOption = Annotated[
     typer.Option(
         "--where",
         metavar="CONSTRAINT",
-        help="E.g. 'footprint/parameters <= 20e6', 'id_dev/accuracy >= reference - 0.02'. "
-        "Repeatable.",
+        help="E.g. 'footprint/parameters <= 20e6', 'id_dev/accuracy >= reference - 0.02', "
+        "'latency/relative <= 0.7' (after rc-sweep latency). Repeatable.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

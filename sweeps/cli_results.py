@@ -213,6 +213,12 @@ def export(
     record = found.pick(pick, wheres=where or [], weights=weight or [])
     folder = found.export(record.id, out)
     typer.echo(f"exported {record.id} ({record.name}) to {folder}; its logits were checked")
+    from rc_core.config import decode
+    from sweeps.export import stock_note
+
+    note = stock_note(decode(record.config))
+    if note:
+        typer.echo(f"note: {note}")
 
 
 def _explained(sweep: Any, trial: str, wheres: list[str]) -> str:

@@ -27,6 +27,7 @@ class Constraint:
         at_least: the metric must be at least the bound; else at most.
         factor: the bound is factor times the reference's value ...
         offset: ... plus this; with factor 0 it is a plain number.
+        remedy: what measures the metric where it was not, or nothing.
     """
 
     text: str
@@ -34,6 +35,7 @@ class Constraint:
     at_least: bool
     factor: float
     offset: float
+    remedy: str = ""
 
     def violation(self, metrics: Mapping[str, float], reference: Mapping[str, float]) -> float:
         """Return by how much the bound is missed: feasible where <= 0, NaN where not measured."""
@@ -41,6 +43,11 @@ class Constraint:
         base = self.factor * reference.get(self.metric, math.nan) if self.factor else 0.0
         bound = base + self.offset
         return bound - value if self.at_least else value - bound
+
+    def unmeasured(self) -> str:
+        """Return what to say of a trial without the metric."""
+        reason = f"{self.text} cannot be checked: the metric was not measured"
+        return f"{reason}; run: {self.remedy}" if self.remedy else reason
 
 
 def parse(text: str) -> Constraint:

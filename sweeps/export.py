@@ -80,6 +80,13 @@ def export(sweep: Sweep, record: TrialRecord, out: Path) -> Path:
     return out
 
 
+def stock_note(config: TrialConfig) -> str:
+    """Return what a user of the exported form has to know, nothing where it is as the trial's."""
+    plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
+    note: str = getattr(plugin.Compression(config.compression), "stock_note", str)()
+    return note
+
+
 def _check(original: nn.Module, exported: Path, data: TaskData, predictions: Path) -> None:
     """Reload the folder as a user would and compare its logits with the trial's."""
     model = AutoModelForSequenceClassification.from_pretrained(exported)
@@ -128,14 +135,12 @@ def _write_texts(sweep: Sweep, record: TrialRecord, config: TrialConfig, folder:
     found = confirmed(sweep)
     rows = confirmed_json(found)["rows"] if found is not None else []
     reference = next((r for r in sweep.records if r.reference), None)
-    plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
-    note = getattr(plugin.Compression(config.compression), "stock_note", str)()
     card = model_card(
         sweep.name,
         record,
         reference,
         read_test(sweep) or {},
-        note=note,
+        note=stock_note(config),
         seeds=next((row for row in rows if row["id"] == record.id), None),
         stamp=stamp_lines(stamp(sweep, found)),
     )

@@ -88,6 +88,11 @@ class SweepFolder:
         return self.path / "test.json"
 
     @property
+    def latency(self) -> Path:
+        """What rc-sweep latency measured; see sweeps/measured.py."""
+        return self.path / "latency.json"
+
+    @property
     def clusters(self) -> Path:
         """Which samples of the dev roles hang together; see sweeps/answers.py."""
         return self.path / "clusters.json"

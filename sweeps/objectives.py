@@ -1,9 +1,9 @@
-"""Which metrics may steer a sweep: those of the open roles, and exact sizes."""
+"""Which metrics may steer a sweep (those of the open roles, exact sizes), which a choice alone."""
 
 from __future__ import annotations
 
 from rc_core.errors import did_you_mean
-from rc_core.metrics import classification, easy_hard, footprint, robustness
+from rc_core.metrics import classification, easy_hard, footprint, latency, robustness
 
 _OBJECTIVE_ROLES = ("id_dev", "ood_dev")
 
@@ -21,5 +21,16 @@ def check_objective(name: str) -> str | None:
     if role in ("id_test", "ood_test"):
         return "test roles are sealed until the search is over; use id_dev or ood_dev"
     if role == "latency":
-        return "latency is measured alone, after training, and is not available yet"
+        return (
+            "latency is measured alone, after training, so the search cannot know it; choose by it "
+            "afterwards: rc-sweep latency SWEEP, then --where"
+        )
     return f"must begin with id_dev/, ood_dev/ or footprint/, but got '{name}'"
+
+
+def check_choice(name: str) -> str | None:
+    """Return why a metric may not decide what is chosen of a sweep that has ended, or None."""
+    if name.partition("/")[0] == "latency":
+        known = list(latency.METRICS)
+        return None if name in known else f"unknown metric: {did_you_mean(name, known)}"
+    return check_objective(name)

@@ -6,16 +6,19 @@ configurations that got new seeds: the search's own values of the others would f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from rc_core.errors import StorageError, did_you_mean
+from rc_core.metrics import latency
 from rc_core.record import TrialRecord
 from sweeps.choose import PICKS, Option, check_wheres, choose, parse_weights
 from sweeps.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.confirmed import alike as told_alike
 from sweeps.constraints import Constraint, parse
+from sweeps.measured import check_measured, latencies, remedy, with_latency
 from sweeps.sweep import Sweep
 
 
@@ -28,8 +31,9 @@ def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
     """
     known = {row.id: row for row in found.rows} if found is not None else {}
     excluded = {row.id: row.excluded for row in sweep.rows}
+    timed = latencies(sweep.folder)
     return [
-        _confirmed(record, known[record.id])
+        _confirmed(record, known[record.id], timed.get(record.id, {}))
         if record.id in known
         else Option(
             id=record.id,
@@ -38,13 +42,22 @@ def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
             metrics=record.metrics,
             excluded=excluded[record.id] or (_without_seeds(sweep, record) if known else None),
         )
-        for record in sweep.records
+        for record in with_latency(sweep.folder, sweep.records)
     ]
 
 
 def constraints(sweep: Sweep, wheres: Iterable[str] = ()) -> list[Constraint]:
-    """Return the sweep's constraints and the user's. Raises ConfigError."""
-    return [*(parse(text) for text in sweep.constraints), *check_wheres(wheres)]
+    """Return the sweep's constraints and the user's.
+
+    Raises:
+        ConfigError: constraints that cannot be read.
+        StorageError: they name a latency, but none was measured.
+    """
+    extra = check_wheres(wheres)
+    check_measured(sweep.folder, extra)
+    command = remedy(sweep.folder)
+    timed = [replace(e, remedy=command) if e.metric in latency.METRICS else e for e in extra]
+    return [*(parse(text) for text in sweep.constraints), *timed]
 
 
 def pick(
@@ -60,9 +73,9 @@ def pick(
 
     Raises:
         ConfigError: constraints or weights that cannot be read.
-        StorageError: no such pick, or nothing meets the constraints.
+        StorageError: no such pick, nothing meets the constraints, or no latency was measured.
     """
-    extra = check_wheres(wheres)
+    every = constraints(sweep, wheres)
     wanted = parse_weights(weights, sweep.objectives)
     ids = [record.id for record in sweep.records]
     if which in ids:
@@ -71,7 +84,6 @@ def pick(
         raise StorageError(
             f"no pick '{which}' in sweep {sweep.name}: {did_you_mean(which, [*PICKS, *ids])}"
         )
-    every = [*constraints(sweep), *extra]
     available = options(sweep, confirmed(sweep))
     if not any(option.excluded is None for option in available):
         raise StorageError(f"the front of sweep {sweep.name} is empty: no trial finished")
@@ -90,14 +102,18 @@ def alike(found: Confirmed | None) -> Callable[[str, str], bool] | None:
     return same
 
 
-def _confirmed(record: TrialRecord, row: ConfirmedRow) -> Option:
+def _confirmed(record: TrialRecord, row: ConfirmedRow, timed: Mapping[str, float]) -> Option:
     trials = list(row.trials.values())
     keys = [key for key in trials[0].metrics if all(key in trial.metrics for trial in trials)]
     return Option(
         id=record.id,
         name=record.name,
         reference=record.reference,
-        metrics={key: float(np.mean([trial.metric(key) for trial in trials])) for key in keys},
+        # Latency is the searched trial's own: that one is exported, and a seed changes no shape.
+        metrics={
+            **{key: float(np.mean([trial.metric(key) for trial in trials])) for key in keys},
+            **timed,
+        },
         seeds=row.seeds,
     )
 

@@ -282,9 +282,10 @@ def _exclusion(
             why = record.undefined.get(name, "not measured")
             return f"{name} is undefined: {why}"
     for text in constraints:
-        violation = parse(text).violation(record.metrics, base)
+        constraint = parse(text)
+        violation = constraint.violation(record.metrics, base)
         if math.isnan(violation):
-            return f"{text} cannot be checked: the metric was not measured"
+            return constraint.unmeasured()
         if violation > 0:
             return f"misses {text} by {violation:.3g}"
     return None

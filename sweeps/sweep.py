@@ -9,6 +9,7 @@ from typing import Any
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
 from sweeps.folder import SweepFolder, storage_root
+from sweeps.measured import check_measured, latency_notes, with_latency
 from sweeps.report import Row, front_json, front_table, reference_lines, render, rows
 
 # A sweep and its confirmation lie side by side; see sweeps/confirm.py.
@@ -146,18 +147,26 @@ class Sweep:
         """Return the front, the reference and the vanilla rows as text.
 
         Args:
-            wheres: constraints on top of the sweep's. Raises ConfigError where they are none.
+            wheres: constraints on top of the sweep's.
+
+        Raises:
+            ConfigError: constraints that cannot be read.
+            StorageError: they name a latency, but none was measured.
         """
         from sweeps.choose import check_wheres
         from sweeps.stamp import stamp, stamp_lines
 
-        every = [*self.constraints, *(each.text for each in check_wheres(wheres))]
-        found = rows(self.records, self.objectives, constraints=every)
+        extra = check_wheres(wheres)
+        check_measured(self.folder, extra)
+        records = with_latency(self.folder, self.records)
+        every = [*self.constraints, *(each.text for each in extra)]
+        found = rows(records, self.objectives, constraints=every)
         notes = ["One seed each: differences of a few points may be noise."]
         if self.confirmation is not None:
             notes = ["The search's values, one seed each, by which it chose: they flatter."]
+        notes += latency_notes(self.folder, records, extra)
         notes += stamp_lines(stamp(self))
-        lines = reference_lines(self.records)
+        lines = reference_lines(records)
         return render(front_table(found, self.objectives, lines=lines, notes=notes))
 
     def __repr__(self) -> str:

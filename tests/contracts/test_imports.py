@@ -241,6 +241,24 @@ def test_reading_a_sweep_needs_no_heavy_library(
         assert "t0001" in run.out or "magnitude" in run.out or "2 finished" in run.out
 
 
+def test_choosing_by_latency_needs_no_heavy_library(storage: Path, tmp_path: Path) -> None:
+    where = ["--storage", str(storage), "--where", "latency/relative <= 0.7"]
+    run = run_command(["pareto", "one", *where], HEAVY, tmp_path)
+    assert (run.code, run.loaded) == (2, []), run.err
+    assert "run: rc-sweep latency one" in run.err
+    metrics = {"latency/milliseconds": 1.0, "latency/relative": 0.5}
+    conditions = {"batch": 1, "length": 64, "rounds": 30, "threads": 1}
+    document = {
+        "schema_version": 1,
+        "conditions": conditions | {"device": "cpu", "processor": "x", "torch": "2"},
+        "trials": {"t0001": {"metrics": metrics, "quartiles": {}, "when": 0.0}},
+    }
+    (storage / "one/latency.json").write_text(json.dumps(document))
+    run = run_command(["pareto", "one", *where], HEAVY, tmp_path)
+    assert (run.code, run.loaded) == (0, []), run.err
+    assert "batch 1, 64 tokens, 1 thread" in " ".join(run.out.split())
+
+
 @pytest.mark.parametrize("command", ["list", "prune"])
 def test_looking_after_artifacts_needs_no_heavy_library(
     command: str, storage: Path, tmp_path: Path

@@ -46,6 +46,7 @@ sweeps.rungs sweeps.live_front
 sweeps.paper_results
 sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
+sweeps.measured
 sweeps.bootstrap sweeps.answers sweeps.choose
 sweeps.compared sweeps.explain
 sweeps.report sweeps.artifact_uses
@@ -73,10 +74,11 @@ sweeps.reporting.*
 sweeps.doctor_services
 sweeps.doctor
 sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
-sweeps.confirm
+sweeps.confirm sweeps.latency
 sweeps
 sweeps.cli_options
 sweeps.cli_results sweeps.cli_artifacts sweeps.cli_engine sweeps.cli_doctor sweeps.cli_report
+sweeps.cli_latency
 sweeps.cli
 """
 

@@ -106,7 +106,7 @@ def test_nothing_left_says_why() -> None:
     ("text", "expected"),
     [
         ("ood_test/accuracy >= 0.5", "sealed"),
-        ("latency/median <= 3", "not available"),
+        ("latency/median <= 3", "unknown metric"),
         ("footprint/size <= 3", "unknown metric"),
         ("smaller please", "must look like"),
     ],

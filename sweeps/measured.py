@@ -1,0 +1,103 @@
+"""What was measured of a sweep's models after their training: latency.json, a view beside records.
+
+    {"schema_version", "conditions": {"batch", "length", "rounds", "threads", "device", "processor",
+    "torch"}, "trials": {id: {"metrics", "quartiles", "when"}}}
+
+No torch here: `rc-sweep pareto --where` uses it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rc_core.errors import StorageError
+from rc_core.metrics import latency
+from rc_core.record import TrialRecord
+from sweeps.constraints import Constraint
+from sweeps.folder import SweepFolder
+
+SCHEMA_VERSION = 1
+
+
+def read_latency(folder: SweepFolder) -> dict[str, Any] | None:
+    """Return latency.json, None before anything was measured. Raises StorageError."""
+    path = folder.latency
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"{path} must be what rc-sweep latency wrote, but cannot be read: {error}"
+        ) from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise StorageError(
+            f"{path} must have schema_version {SCHEMA_VERSION}, but has {version!r}; measure "
+            f"again: rc-sweep latency {folder.name}"
+        )
+    return dict(document)
+
+
+def latencies(folder: SweepFolder) -> dict[str, dict[str, float]]:
+    """Return trial -> latency metric -> value, of the trials that were measured."""
+    document = read_latency(folder) or {"trials": {}}
+    return {trial: dict(entry["metrics"]) for trial, entry in document["trials"].items()}
+
+
+def with_latency(folder: SweepFolder, records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return the records, with the latency of those that were measured among their metrics."""
+    known = latencies(folder)
+    return [
+        record.model_copy(update={"metrics": {**record.metrics, **known[record.id]}})
+        if record.id in known
+        else record
+        for record in records
+    ]
+
+
+def check_measured(folder: SweepFolder, wheres: Sequence[Constraint]) -> None:
+    """Raise StorageError where a constraint names a latency but none was measured."""
+    named = [each for each in wheres if each.metric in latency.METRICS]
+    if named and not latencies(folder):
+        raise StorageError(
+            f"'{named[0].text}' needs latencies, but none of sweep {folder.name} was measured; "
+            f"run: rc-sweep latency {folder.name}"
+        )
+
+
+def latency_notes(
+    folder: SweepFolder, records: Sequence[TrialRecord], wheres: Sequence[Constraint]
+) -> list[str]:
+    """Return what a table chosen by latency has to say: how it was measured, who was not.
+
+    Nothing where no constraint names a latency.
+    """
+    document = read_latency(folder)
+    if document is None or not any(each.metric in latency.METRICS for each in wheres):
+        return []
+    notes = [f"Latency: {conditions_text(document['conditions'])}."]
+    finished = [record.id for record in records if record.status == "finished"]
+    missing = [trial for trial in finished if trial not in document["trials"]]
+    if missing:
+        notes.append(
+            f"{len(missing)} of {len(finished)} finished trials have no latency; measure them: "
+            f"{remedy(folder)}"
+        )
+    return notes
+
+
+def remedy(folder: SweepFolder) -> str:
+    """Return the command that measures every finished trial."""
+    return f"rc-sweep latency {folder.name} --all"
+
+
+def conditions_text(conditions: Mapping[str, Any]) -> str:
+    """Return the conditions of a measurement in one line."""
+    threads = f"{conditions['threads']} thread{'s' if conditions['threads'] > 1 else ''}"
+    return (
+        f"batch {conditions['batch']}, {conditions['length']} tokens, {threads}, "
+        f"{conditions['rounds']} rounds, {conditions['processor']}, torch {conditions['torch']}"
+    )
