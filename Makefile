@@ -31,8 +31,8 @@ lint: setup ## ruff: rules and format
 types: setup ## mypy, strict
 	$(BIN)/mypy
 
-unit: setup ## pytest
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+unit: setup ## pytest; whole sweeps run one after the other beside the rest
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup $(PYTEST_ARGS)
 
 format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

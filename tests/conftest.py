@@ -92,6 +92,14 @@ def chromium() -> Iterator[Any]:
     browser.quit()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep whole sweeps on one worker, and the browser on one: each wants the machine's cores."""
+    for item in items:
+        for name in ("e2e", "browser"):
+            if item.get_closest_marker(name) is not None:
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip `gpu` tests where there is no CUDA device."""
     if item.get_closest_marker("gpu") is not None:
