@@ -15,7 +15,13 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rc_core.errors import ConfigError, InputError, Problem, StorageError
+from rc_core.errors import (
+    ConfigError,
+    InputError,
+    Problem,
+    RobustCompressionError,
+    StorageError,
+)
 from sweeps.settings import ResourcesConfig
 
 # Ray's own loggers write files nobody reads here: the record is the result.
@@ -97,7 +103,7 @@ def _start(address: str) -> None:
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
-        ray.init(**options)
+        _init(options)
         if handler is not None:
             signal.signal(signal.SIGTERM, handler)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -113,6 +119,24 @@ def _start(address: str) -> None:
             f"no Ray cluster could be joined at '{address}': {error}; start one with "
             f"'ray start --head', or use --address local{token}"
         ) from error
+
+
+def _init(options: Mapping[str, Any]) -> None:
+    """Start Ray, a second time where a busy machine was too slow for the first."""
+    for last in (False, True):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            # Ray raises nothing more exact than this.
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if last:
+                raise RobustCompressionError(
+                    "Ray must start within its time limit, but this machine was too busy, twice; "
+                    "end other work on it, or join a running cluster with --address"
+                ) from error
 
 
 def usage() -> str:

@@ -200,25 +200,33 @@ def sweep_id(folder: SweepFolder) -> str:
     return made
 
 
-def tell_test(sweep: SweepConfig, folder: SweepFolder, document: Mapping[str, Any]) -> int:
+def tell_test(
+    sweep: SweepConfig, folder: SweepFolder, document: Mapping[str, Any], *, prefix: str = ""
+) -> int:
     """Tell tracking what opening the test roles showed; return how many events are left to send.
 
     Args:
+        sweep: whose trials they are.
+        folder: of that sweep.
         document: as `sweeps.sealed` writes it to test.json.
+        prefix: of the keys of its trials there (`confirm/` for a confirmation's).
     """
     if not folder.outbox.is_file():
         return 0
     data = datasets(document.get("data", {}), sweep.base["task"])
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(document["opened"]))
     trials = {
-        trial_id: {
+        key.removeprefix(prefix): {
             "name": trial["name"],
             "metrics": trial["metrics"],
             "opened": trial["opened"],
             "measured": measured(trial["metrics"], data, 0),
         }
-        for trial_id, trial in document["trials"].items()
+        for key, trial in document["trials"].items()
+        if key.startswith(prefix) and "/" not in key.removeprefix(prefix)
     }
+    if not trials:
+        return 0
     stamp = f"opened {when} for {', '.join(trials)}"
     events = Outbox(folder.outbox)
     events.append("tested", trials=trials, datasets=data, stamp=stamp)

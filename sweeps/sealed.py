@@ -90,9 +90,12 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
     document["left_after_opening"] = list(state.left)
     if json.dumps(document) != before:
         write_json(sweep.folder.test, document)
-        left_over = tell_test(SweepConfig(sweep.config), sweep.folder, document)
-        if left_over:
-            say(f"warning: {left_over} tracking events are kept in {sweep.folder.outbox}")
+        for each, prefix in ((sweep, ""), (sweep.confirmation, _CONFIRM)):
+            if each is not None:
+                settings = SweepConfig(each.config)
+                left = tell_test(settings, each.folder, document, prefix=prefix)
+                if left:
+                    say(f"warning: {left} tracking events are kept in {each.folder.outbox}")
     return document
 
 
