@@ -180,7 +180,9 @@ class MlflowWriter:
             # It failed once, and a resume has run it again.
             self._untag(run_id, "error")
         self._tag(run_id, {"status": event["status"], **error})
-        self._client.set_terminated(run_id, _STATUSES[event["status"]], end_time=int(1000 * ended))
+        # The reference is made before its run is: its run would end before it began.
+        end = event["time"] if record["reference"] else ended
+        self._client.set_terminated(run_id, _STATUSES[event["status"]], end_time=int(1000 * end))
 
     def _sweep_ended(self, event: Event) -> None:
         front, ranks = set(event["front"]), event["ranks"]
