@@ -92,8 +92,12 @@ def chromium() -> Iterator[Any]:
     browser.quit()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep whole sweeps on one worker, and the browser on one: each wants the machine's cores."""
+    """Keep whole sweeps on one worker, and the browser on one: each wants the machine's cores.
+
+    First, because pytest-xdist reads the groups in a hook of its own.
+    """
     for item in items:
         for name in ("e2e", "browser"):
             if item.get_closest_marker(name) is not None:
