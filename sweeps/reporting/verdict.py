@@ -90,6 +90,11 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
     return Sentence("Take", text, export_command(facts.name, chosen.id))
 
 
+def _moved(fall: float) -> str:
+    """Return `fell by 4.5`, or `rose by 3.7` where the fall is negative."""
+    return f"{'rose' if fall < 0 else 'fell'} by {abs(fall):.1f}"
+
+
 def _front_size(facts: Facts) -> tuple[int, str]:
     """Return how many compressed models no other beats, and by which figures."""
     names = list(facts.objectives)
@@ -235,9 +240,11 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     text += "."
     if not math.isnan(own.fall):
         same = "" if math.isnan(own.seen) else " on subcases that both hold"
-        text += f" From dev to test it fell by {own.fall:.1f} OOD points{same}"
+        text += f" From dev to test it {_moved(own.fall)} OOD points{same}"
         if reference is not None and not math.isnan(reference.fall):
-            text += f", the reference by {reference.fall:.1f}"
+            alike = (own.fall < 0) == (reference.fall < 0)
+            moved = f"by {abs(reference.fall):.1f}" if alike else _moved(reference.fall)
+            text += f", the reference {moved}"
         text += "."
     yield Sentence("Test", text)
 

@@ -14,7 +14,7 @@ from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_results import sealed_section
-from sweeps.reporting.verdict import verdict
+from sweeps.reporting.verdict import _moved, verdict
 from sweeps.sweep import Sweep
 from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made
 
@@ -245,3 +245,11 @@ def test_a_test_opened_over_seeds_is_shown_with_them(made: Callable[..., Sweep])
     found = {each.id: each for each in opened_rows(opened)}
     assert found[facts.chosen.id].half == pytest.approx(0.02)
     assert sealed_section(opened).html().count("55.0 \u00b1 2.0") == 1
+
+
+def test_a_rise_is_not_called_a_negative_fall() -> None:
+    assert (_moved(4.5), _moved(-3.7), _moved(0.0)) == (
+        "fell by 4.5",
+        "rose by 3.7",
+        "fell by 0.0",
+    )
