@@ -131,9 +131,12 @@ def front_table(
     """
     first = next(iter(objectives))
     sign = -1 if objectives[first] == "max" else 1
-    front = sorted((r for r in found if r.on_front), key=lambda r: sign * r.values[first])
-    candidates = [r for r in found if r.candidate and not r.on_front]
-    candidates.sort(key=lambda r: sign * r.values[first])
+
+    def place(row: Row) -> tuple[float, str]:
+        return sign * row.values[first], row.id
+
+    front = sorted((row for row in found if row.on_front), key=place)
+    candidates = sorted((row for row in found if row.candidate and not row.on_front), key=place)
     finished = [row for row in found if row.status == "finished"]
     # A small sweep is shown whole; of a large one, what everything is compared with.
     whole = len(finished) <= _SHOWN_WHOLE
@@ -207,11 +210,15 @@ def front_json(
     sweep: str,
     constraints: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the front as plain JSON values (NaN as null).
+    """Return the front as plain JSON values (NaN as null), trials by id.
+
+    Records come in the order in which trials ended while a sweep runs, and by id when they are read
+    again; the document is the same.
 
     The hypervolume is measured from 0 for shares (accuracies), and from the worst value among the
     trials for any other objective: with such objectives it compares within one sweep only.
     """
+    records = sorted(records, key=lambda record: record.id)
     found = rows(records, objectives, constraints=constraints)
     directions = list(objectives.values())
     taking_part = [row for row in found if row.rank is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,14 @@ def test_front_json_is_strict_json_with_every_trial_accounted_for() -> None:
     assert read["hypervolume"] == pytest.approx(hypervolume(points, [0, 0], ["max", "max"]))
     # By hand: two overlapping rectangles.
     assert read["hypervolume"] == pytest.approx(0.95 * 0.8 + 0.01 * 0.7)
+
+
+def test_ties_come_by_id_whatever_the_order_in_which_trials_ended() -> None:
+    late = [TRIALS[index] for index in (3, 5, 1, 4, 0, 2)]
+    assert front_json(late, OBJECTIVES, sweep="s") == front_json(TRIALS, OBJECTIVES, sweep="s")
+    shown = [render(front_table(rows(each, OBJECTIVES), OBJECTIVES)) for each in (TRIALS, late)]
+    order = [re.findall(r"\bt000\d\b", text.split("not on the front")[0]) for text in shown]
+    assert order[0][:3] == order[1][:3] == ["t0001", "t0003", "t0000"]
 
 
 def test_nothing_finished_is_an_empty_front() -> None:
