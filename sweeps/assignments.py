@@ -263,15 +263,24 @@ class Assignments:
         )
 
     def _find_unfinished(self) -> list[tuple[str, TrialConfig]]:
-        """Return trials an earlier attempt started or proposed and did not finish, oldest first."""
+        """Return trials an earlier attempt started or proposed and did not finish, oldest first.
+
+        The study keeps the failed trial of a record that was opened again (`sweeps.retry`), so
+        that one's point is entered anew.
+        """
         found: dict[str, TrialConfig] = {}
+        proposed = self._proposals.unfinished()
         for record in self.records.values():
             if record.status == "running" and record.id != REFERENCE_ID:
                 try:
                     found[record.id] = decode(record.config)
                 except ConfigError as error:
                     _logger.warning("trial %s cannot be resumed: %s", record.id, error)
-        for trial_id, point in self._proposals.unfinished().items():
+                    continue
+                if record.id not in proposed and self._sweep.settings.design == "search":
+                    point = point_of(Assignment(record.id, found[record.id]), self._sweep)
+                    self._proposals.propose(record.id, point)
+        for trial_id, point in proposed.items():
             if trial_id not in self.records and trial_id not in self._first:
                 found[trial_id] = self._sweep.trial(point)
         return sorted(found.items())

@@ -86,6 +86,9 @@ def resume(
     sweep: SweepArgument,
     storage: StorageOption = None,
     address: AddressOption = "local",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed trials again, from their start.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a sweep that was killed or interrupted; nothing finished is run again."""
@@ -93,7 +96,10 @@ def resume(
     from sweeps.progress import Progress
 
     progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
-    _finish(runner.resume(sweep, storage=storage, address=address, progress=progress), as_json)
+    found = runner.resume(
+        sweep, storage=storage, address=address, retry_failed=retry_failed, progress=progress
+    )
+    _finish(found, as_json)
 
 
 @app.command()
@@ -237,6 +243,8 @@ def _finish(sweep: Any, as_json: bool) -> None:
     if failed:
         for record in failed:
             typer.echo(f"failed: {record.id} {record.name}: {record.error}", err=True)
+        again = f"rc-sweep resume {sweep.name} --retry-failed"
+        typer.echo(f"run them again once the cause is gone: {again}", err=True)
         raise typer.Exit(3)
 
 

@@ -29,6 +29,7 @@ from sweeps.progress import Progress
 from sweeps.ray_bridge import AssignmentSearcher, DriverCallback
 from sweeps.ray_scheduler import RungScheduler
 from sweeps.reporting.write import try_report
+from sweeps.retry import reopen_failed
 from sweeps.rungs import RungRule
 from sweeps.sweep import Sweep
 from sweeps.trainable import TrialTrainable
@@ -91,9 +92,16 @@ def resume(
     *,
     storage: str | Path | None = None,
     address: str = "local",
+    retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Sweep:
     """Go on with a sweep: finished trials count, unfinished ones come first, then the rest.
+
+    Args:
+        path, storage: the sweep's folder, or its name in the storage.
+        address: as for `launch`.
+        retry_failed: trials that failed are run again too.
+        progress: as for `launch`.
 
     Raises: as `launch`, and StorageError where there is no such sweep or it is running.
     """
@@ -108,22 +116,33 @@ def resume(
         check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
         check_storage(folder.path)
         sweep = resolve(sweep, folder.storage, progress.say)
-        return _drive(sweep, folder, progress, started)
+        return _drive(sweep, folder, progress, started, retry_failed=retry_failed)
 
 
-def _drive(sweep: SweepConfig, folder: SweepFolder, progress: Progress, started: float) -> Sweep:
+def _drive(
+    sweep: SweepConfig,
+    folder: SweepFolder,
+    progress: Progress,
+    started: float,
+    *,
+    retry_failed: bool = False,
+) -> Sweep:
     """Prepare, search, and close, while holding the sweep's lock.
 
     Args:
         started: when the user's command did, as `time.monotonic` counts.
+        retry_failed: open failed trials again before anything is handed out.
     """
     with folder.driving() as attempt:
+        again = reopen_failed(folder, attempt) if retry_failed else []
         events = SweepEvents(sweep, folder)
         events.sweep_started(attempt)
         status = "failed"
         assignments: Assignments | None = None
         try:
             progress.say(f"sweep {folder.name} in {folder.path}")
+            if again:
+                progress.say(f"failed before, run again: {', '.join(again)}")
             reference = prepare(sweep, folder, attempt, say=progress.say)
             prepared = time.monotonic() - started
             proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(

@@ -56,7 +56,7 @@ sweeps.shares
 sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.cluster sweeps.budget
 sweeps.shown
 sweeps.assignments sweeps.tracked sweeps.warm_start sweeps.ray_scheduler
-sweeps.mlflow_store
+sweeps.mlflow_store sweeps.retry
 sweeps.mlflow_models sweeps.mlflow_view
 sweeps.tracking
 sweeps.paper_table sweeps.replay

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from rc_core.record import RungRecord, TrialRecord
+from rc_core.record import RungRecord, TrialRecord, read_record
 from rc_core.yaml_files import merge
 from sweeps.assignments import REFERENCE_ID, Assignment, Assignments
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.retry import reopen_failed
 from sweeps.search import grid, random, tpe
 from sweeps.search._optuna import StudyProposals
 from tests.sweeps.test_config import RAW
@@ -184,3 +185,37 @@ def test_an_exhausted_space_ends_the_sweep(tmp_path: Path) -> None:
 def test_the_reference_is_never_handed_out(tmp_path: Path) -> None:
     driver = Driver(tmp_path / "s")
     assert REFERENCE_ID not in driver.run()
+
+
+@pytest.mark.parametrize("search", [tpe, random])
+def test_a_failed_trial_is_run_again_when_asked_for_and_its_failure_is_kept(
+    tmp_path: Path, search: Any
+) -> None:
+    driver = Driver(tmp_path / "s", search)
+    given = {g.trial_id: g for g in (driver.assignments.next() for _ in range(4)) if g}
+    for trial_id in ("t0001", "t0003"):
+        driver.finish(given[trial_id])
+    for trial_id in ("t0002", "t0004"):  # a first point outside the space, and a proposal
+        driver.record(given[trial_id], metrics={"id_dev/accuracy": 0.1})
+        driver.assignments.close(trial_id, error="disk full")
+    assert Driver(tmp_path / "s", search).assignments.num_ended == 4, "only when asked for"
+    assert reopen_failed(driver.folder, 1) == ["t0002", "t0004"]
+    again = Driver(tmp_path / "s", search)
+    assert again.assignments.num_ended == 2
+    for trial_id in ("t0002", "t0004"):
+        handed = again.assignments.next()
+        assert handed is not None and handed.trial_id == trial_id
+        assert handed.config == given[trial_id].config
+        again.finish(handed)
+    kept = read_record(driver.folder.trial("t0004").path / "failed-1.json")
+    assert (kept.status, kept.error, kept.metrics) == (
+        "failed",
+        "disk full",
+        {"id_dev/accuracy": 0.1},
+    )
+    record = driver.folder.trial("t0004").read()
+    assert record is not None and record.status == "finished" and record.error is None
+    trials = [t for t in again.proposals.trials() if t.user_attrs["rc.trial_id"] == "t0004"]
+    assert [t.state.name for t in trials][-2:] == ["FAIL", "COMPLETE"]
+    assert again.run() == ["t0005", "t0006", "t0007"]
+    assert reopen_failed(driver.folder, 1) == []
