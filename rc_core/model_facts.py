@@ -46,6 +46,7 @@ class ModelFacts:
         num_heads: attention heads of each block.
         max_positions: longest input in tokens.
         num_parameters: estimate from the shapes in config.json.
+        num_embedding_parameters: of these, what is looked up and not multiplied.
     """
 
     model_type: str
@@ -53,6 +54,7 @@ class ModelFacts:
     num_heads: int
     max_positions: int
     num_parameters: int
+    num_embedding_parameters: int = 0
 
 
 def model_kind(spec: str) -> tuple[Kind, str]:
@@ -140,15 +142,17 @@ def model_facts(spec: str) -> ModelFacts:
     inner = int(config.get("intermediate_size", config.get("hidden_dim", 4 * hidden)))
     positions = int(config.get("max_position_embeddings", 512))
     embedding = int(config.get("embedding_size", hidden))
+    embeddings = (int(config.get("vocab_size", 30522)) + positions) * embedding
     parameters = (
-        (int(config.get("vocab_size", 30522)) + positions) * embedding
+        embeddings
         + layers * (4 * hidden * hidden + 2 * hidden * inner + 9 * hidden + inner)
         + hidden * hidden
     )
     # RoBERTa counts positions from its padding index, so two of them hold no token.
     if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
         positions -= 2
-    return ModelFacts(str(config.get("model_type", "")), layers, heads, positions, parameters)
+    model_type = str(config.get("model_type", ""))
+    return ModelFacts(model_type, layers, heads, positions, parameters, embeddings)
 
 
 def weights_digest(spec: str) -> str:

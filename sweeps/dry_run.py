@@ -20,8 +20,8 @@ from sweeps.shares import numbers, packing_line
 
 # Training costs about 6 FLOP per weight and token (2 forward, 4 backward); evaluation is left out.
 _FLOP_PER_WEIGHT_AND_TOKEN = 6
-# A core of a current server processor reaches about this in small float32 matrix products.
-_ROUGH_FLOPS_PER_CPU = 3e10
+# What training of MiniLM reached on one core in float32 (tests/benchmarks/RESULTS.md: 58).
+_ROUGH_FLOPS_PER_CPU = 5e10
 _ROUGH_TOKENS = 32
 
 
@@ -101,7 +101,7 @@ def _time_line(sweep: SweepConfig, facts: ModelFacts, root: Path, num_trials: in
         source = f"median of {len(earlier)} earlier trials"
     else:
         seconds = _rough_seconds(sweep.reference(), facts, sweep.settings.resources.cpu)
-        source = "rough: from the model's size, at about 30 GFLOP/s a core, no GPU assumed"
+        source = "rough: from the model's size, at about 50 GFLOP/s a core, no GPU assumed"
     return (
         f"time:       about {seconds * num_trials / 60:.1f} minutes of one trial's resources "
         f"({seconds:.0f} s a trial; {source}), divided by how many run at once"
@@ -128,6 +128,5 @@ def _comparable(record: TrialRecord, sweep: SweepConfig) -> bool:
 def _rough_seconds(config: TrialConfig, facts: ModelFacts, cpus: float) -> float:
     samples = int(getattr(config.task, "train_size", 10_000))
     tokens = samples * config.training.epochs * min(_ROUGH_TOKENS, config.training.max_length)
-    return (
-        _FLOP_PER_WEIGHT_AND_TOKEN * facts.num_parameters * tokens / (_ROUGH_FLOPS_PER_CPU * cpus)
-    )
+    weights = facts.num_parameters - facts.num_embedding_parameters
+    return _FLOP_PER_WEIGHT_AND_TOKEN * weights * tokens / (_ROUGH_FLOPS_PER_CPU * cpus)
