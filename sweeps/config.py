@@ -155,16 +155,18 @@ class SweepConfig:
 
         Each compression stands with the middle of its ranges. Points may lie outside the space
         (vanilla where only other losses are searched); the sampler is told of those inside. In a
-        fixed design only the points given, each with every searched seed: rows times seeds.
+        fixed design only the points given, each with every searched seed: all rows of one seed
+        before the next, so that a sweep cut short still compares equals.
         """
         if self.settings.design == "fixed":
             seeds = [
                 p.values for p in self.space.parameters if p.key == _SEED and p.kind == "choice"
             ]
-            return [
-                {**point, _SEED: seed} if seed is not None else dict(point)
-                for point in self.settings.search.points
-                for seed in (seeds[0] if seeds and _SEED not in point else (None,))
+            given = self.settings.search.points
+            own = [dict(point) for point in given if _SEED in point or not seeds]
+            searched = seeds[0] if seeds else ()
+            return own + [
+                {**point, _SEED: seed} for seed in searched for point in given if _SEED not in point
             ]
         names = self._choices("compression.name")
         found: list[Point] = []

@@ -133,6 +133,22 @@ def test_problems_of_different_sections_are_reported_together() -> None:
     assert len(found) >= 3
 
 
+def test_a_fixed_design_runs_all_rows_of_one_seed_before_the_next() -> None:
+    rows = [{"compression.name": "magnitude"}, {"loss.name": "distil"}]
+    own = {"compression.name": "dense", "training.seed": 7}
+    raw = {
+        **{key: value for key, value in RAW.items() if key != "space"},
+        "design": "fixed",
+        "space": {"training.seed": {"choice": [3, 5]}},
+        "search": {"name": "grid", "points": [rows[0], own, rows[1]]},
+    }
+    assert SweepConfig(raw).first_points() == [
+        own,
+        *({**row, "training.seed": 3} for row in rows),
+        *({**row, "training.seed": 5} for row in rows),
+    ]
+
+
 def test_a_fixed_base_without_a_space_is_one_trial() -> None:
     raw = {k: v for k, v in RAW.items() if k != "space"}
     sweep = SweepConfig(raw)
