@@ -34,6 +34,7 @@ rc_core.training
 rc_core.workspace
 rc_core.evaluation
 rc_core.teacher
+rc_core.importance
 rc_core.stages
 rc_core.estimates
 rc_core.assembly
