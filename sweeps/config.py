@@ -211,18 +211,20 @@ class SweepConfig:
         return value
 
     def _cheapest_compression(self) -> dict[str, Any]:
-        """Return the compression with the fewest layers, in the middle of its ranges.
+        """Return the space's (mid-range) or the points' compression with the fewest layers.
 
         Layers are what a training step costs; of equal ones the first, and one that removes
         nothing only where there is no other.
         """
+        names = [{"compression.name": name} for name in self._choices("compression.name")]
         found = []
-        for name in self._choices("compression.name"):
-            values = dict(self.base["compression"]) | {"name": name}
-            for key, value in self.space.center({"compression.name": name}).items():
+        for point in (*(self.space.center(n) | n for n in names), *self.settings.search.points):
+            values = dict(self.base["compression"])
+            for key, value in point.items():
                 section, _, field = key.partition(".")
                 if section == "compression":
                     values = merge(values, _nested(field.split("."), value))
+            name = values["name"]
             known = _known_only("compression", values, {"name"})
             layers = known.get("num_layers") or len(known.get("keep") or ()) or math.inf
             found.append((name == "dense", float(layers), known))

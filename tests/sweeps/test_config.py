@@ -174,6 +174,13 @@ def test_alpha_auto_is_judged_on_the_cheapest_compression() -> None:
     alone = SweepConfig(raw | {"space": {"compression.sparsity": {"uniform": [0.2, 0.6]}}})
     on = alone.trial({"compression.sparsity": 0.3}).loss.as_dict()["alpha_on"]
     assert on == {"name": "magnitude", "sparsity": pytest.approx(0.4)}
+    rows = [
+        {"compression.name": "magnitude", "compression.sparsity": 0.3},
+        {"compression.name": "student", "compression.num_layers": 1},
+    ]
+    fixed = raw | {"space": {}, "design": "fixed", "search": {"name": "grid", "points": rows}}
+    on = SweepConfig(fixed).trial(rows[0]).loss.as_dict()["alpha_on"]
+    assert on == {"name": "student", "num_layers": 1}
 
 
 @pytest.mark.parametrize(
