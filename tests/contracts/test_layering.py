@@ -44,7 +44,7 @@ rc_core.trial rc_core.throughput
 rc_core.batch
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters sweeps.ranking
 sweeps.rungs sweeps.live_front
-sweeps.paper_results
+sweeps.paper_results sweeps.fixed_design
 sweeps.settings
 sweeps.config sweeps.folder sweeps.statistics
 sweeps.measured

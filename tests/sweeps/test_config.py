@@ -228,3 +228,29 @@ def test_folders_of_models_get_their_full_path(
     assert found["space"]["compression.model"]["choice"] == [small, "tiny:bert"]
     assert found["search"]["points"][0]["compression.model"] == small
     assert SweepConfig(found).as_dict() == found
+
+
+def test_in_a_fixed_design_the_teachers_seed_goes_along() -> None:
+    rows = [{"compression.name": "magnitude"}, {"loss.name": "distil"}]
+    raw = {
+        **{key: value for key, value in RAW.items() if key != "space"},
+        "design": "fixed",
+        "space": {"training.seed": {"choice": [3, 5]}, "teacher.seed": {"choice": [0, 1]}},
+        "search": {"name": "grid", "points": rows},
+    }
+    sweep = SweepConfig(raw)
+    assert sweep.first_points() == [
+        *({**row, "training.seed": 3, "teacher.seed": 0} for row in rows),
+        *({**row, "training.seed": 5, "teacher.seed": 1} for row in rows),
+    ]
+    assert list(sweep.space.grid()) == [
+        {"training.seed": 3, "teacher.seed": 0},
+        {"training.seed": 5, "teacher.seed": 1},
+    ]
+    trial = sweep.trial(sweep.first_points()[-1])
+    assert (trial.training.seed, trial.reference().training.seed) == (5, 1)
+    raw["space"]["teacher.seed"] = {"choice": [0, 1, 2]}
+    with pytest.raises(ConfigError, match="as many values as space"):
+        SweepConfig(raw)
+    with pytest.raises(ConfigError, match="a sweep has one dense reference"):
+        SweepConfig(raw | {"design": "search", "search": {"name": "grid"}})
