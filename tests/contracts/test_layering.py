@@ -64,12 +64,14 @@ sweeps.picture sweeps.simulate
 sweeps.simulated
 sweeps.live
 sweeps.events sweeps.sweep
-sweeps.watch sweeps.notebook
+sweeps.watch
 sweeps.progress
 sweeps.ray_bridge sweeps.prepare sweeps.packing sweeps.model_card
 sweeps.confirmed
 sweeps.stamp sweeps.options
 sweeps.confirmed_text sweeps.tested_text
+sweeps.notebook_picture
+sweeps.notebook
 sweeps.reporting.*
 sweeps.doctor_services
 sweeps.doctor
