@@ -60,6 +60,8 @@ sweeps.mlflow_store
 sweeps.mlflow_models sweeps.mlflow_view
 sweeps.tracking
 sweeps.paper_table sweeps.replay
+sweeps.placing
+sweeps.picture_names
 sweeps.picture sweeps.simulate
 sweeps.simulated
 sweeps.live
