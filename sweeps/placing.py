@@ -12,6 +12,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 Point = tuple[float, float]
 # Left, bottom, right, top.
 Box = tuple[float, float, float, float]
@@ -84,13 +87,14 @@ def place(
         picky: call clear only what covers no mark and crosses no line either.
     """
     placed: list[list[tuple[Box, Point, Point]]] = [[] for _ in shapes]
+    marks = [np.array(shape.marks, dtype=np.float64).reshape(-1, 3) for shape in shapes]
     found = []
     for index, label in enumerate(labels):
         options = []
         for order, (offset, distance) in enumerate(_offsets(label, distances)):
             costs = [
-                _cost(_box(shape.anchors[index], offset, label.size), shape, index, others)
-                for shape, others in zip(shapes, placed, strict=True)
+                _cost(_box(shape.anchors[index], offset, label.size), shape, index, others, spots)
+                for shape, others, spots in zip(shapes, placed, marks, strict=True)
             ]
             options.append((max(costs) + _FAR * distance, order, offset, distance))
         cost, _, offset, distance = min(options)
@@ -130,7 +134,13 @@ def _box(anchor: Point, offset: Point, size: Point) -> Box:
     return x - size[0] / 2, y - size[1] / 2, x + size[0] / 2, y + size[1] / 2
 
 
-def _cost(box: Box, shape: Shape, index: int, others: Sequence[tuple[Box, Point, Point]]) -> float:
+def _cost(
+    box: Box,
+    shape: Shape,
+    index: int,
+    others: Sequence[tuple[Box, Point, Point]],
+    marks: NDArray[np.float64],
+) -> float:
     roomy = (box[0] - _GAP, box[1] - _GAP, box[2] + _GAP, box[3] + _GAP)
     whole = (box[2] - box[0]) * (box[3] - box[1])
     cost = 0.0
@@ -145,10 +155,14 @@ def _cost(box: Box, shape: Shape, index: int, others: Sequence[tuple[Box, Point,
     centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     for other, tail, head in others:
         cost += _CROSSING * (_hits(roomy, tail, head) + _hits(other, anchor, centre))
-    for x, y, radius in shape.marks:
-        if overlap(box, (x - radius, y - radius, x + radius, y + radius)) > 0:
-            cost += _OVER_MARK
-    return cost
+    return cost + _OVER_MARK * _covered(box, marks)
+
+
+def _covered(box: Box, marks: NDArray[np.float64]) -> int:
+    """Return how many marks a box covers, in part or whole."""
+    x, y, radius = marks.T
+    inside = (x + radius > box[0]) & (x - radius < box[2])
+    return int((inside & (y + radius > box[1]) & (y - radius < box[3])).sum())
 
 
 def _hits(box: Box, start: Point, end: Point) -> bool:

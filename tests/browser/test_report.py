@@ -225,3 +225,32 @@ def test_the_comparison_opens_too(chromium: Any, tmp_path: Path) -> None:
     assert json.dumps(traces)
     wide = "return document.documentElement.scrollWidth"
     assert chromium.execute_script(wide) == 390
+
+
+@pytest.mark.parametrize("width", [1200, 700, 390])
+def test_names_in_the_front_stand_apart(chromium: Any, tmp_path: Path, width: int) -> None:
+    """The model to take lies on the dense reference, which is where names met."""
+    points = [(0.952, 0.64), (0.9522, 0.6405), (0.9, 0.6), (0.88, 0.62), (0.86, 0.55)]
+    sweep = made_sweep(tmp_path, trials=len(points))
+    for record, (inside, outside) in zip(sweep.records, points, strict=True):
+        metrics = dict(record.metrics) | {"id_dev/accuracy": inside, "ood_dev/accuracy": outside}
+        write_record(sweep.folder, record.model_copy(update={"metrics": metrics}))
+    path = tmp_path / "near.html"
+    path.write_text(report_page(Facts.read(sweep)), encoding="utf-8")
+    opened(chromium, path, width=width)
+    boxes = chromium.execute_script(
+        "return [...document.querySelectorAll('#figure-front .annotation-text-g')].map(e => {"
+        "const b = e.getBoundingClientRect();"
+        "return [e.textContent, b.left, b.top, b.right, b.bottom];})"
+    )
+    texts = [box[0] for box in boxes]
+    assert "take t0001" in texts and ("dense reference" in texts) == (width > 640)
+    frame = chromium.execute_script(
+        "const b = document.querySelector('#figure-front .main-svg').getBoundingClientRect();"
+        "return [b.left, b.right]"
+    )
+    for i, (_, left, top, right, bottom) in enumerate(boxes):
+        assert frame[0] <= left and right <= frame[1]
+        for _, other_left, other_top, other_right, other_bottom in boxes[:i]:
+            apart = right <= other_left or other_right <= left
+            assert apart or bottom <= other_top or other_bottom <= top, texts
