@@ -254,3 +254,35 @@ def test_names_in_the_front_stand_apart(chromium: Any, tmp_path: Path, width: in
         for _, other_left, other_top, other_right, other_bottom in boxes[:i]:
             apart = right <= other_left or other_right <= left
             assert apart or bottom <= other_top or other_bottom <= top, texts
+
+
+def test_a_phone_shows_the_numbers_without_scrolling(chromium: Any, report: Path) -> None:
+    opened(chromium, report, width=390)
+    table = "document.querySelector('#confirmed table')"
+    right = "e => e.getBoundingClientRect().right"
+    titles = chromium.execute_script(
+        f"return [...{table}.querySelectorAll('th')].map(e => e.textContent)"
+    )
+    ends = chromium.execute_script(f"return [...{table}.querySelectorAll('th')].map({right})")
+    assert ends[titles.index("OOD %")] <= 390
+    assert ends[titles.index("configuration")] == 0, "names have no column of their own"
+    names = chromium.execute_script(
+        f"return [...{table}.querySelectorAll('small.under')].map(e => [e.textContent, "
+        "e.getBoundingClientRect().width, getComputedStyle(e).display])"
+    )
+    rows = chromium.execute_script(f"return {table}.querySelectorAll('tbody tr').length")
+    assert len(names) == rows and all(text and wide > 60 for text, wide, _ in names)
+    opened(chromium, report, width=1200)
+    shown = f"return getComputedStyle({table}.querySelector('small.under')).display"
+    assert chromium.execute_script(shown) == "none"
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_no_tile_breaks_a_number(chromium: Any, report: Path, width: int) -> None:
+    opened(chromium, report, width=width)
+    lines = chromium.execute_script(
+        "return [...document.querySelectorAll('.tile b')].map(e => [e.textContent, "
+        "e.getClientRects().length, e.scrollWidth <= e.clientWidth])"
+    )
+    assert len(lines) >= 4 and any("\u00b1" in text for text, _, _ in lines)
+    assert all(fits for _, _, fits in lines), lines
