@@ -27,6 +27,8 @@ from sweeps.report import Row
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _SMALL, _LARGE = 60.0, 240.0
+# What the name of an upright line takes, as shares of the axes, half a mark on each side included.
+_NAME_WIDTH, _NAME_LENGTH = 0.04, 0.2
 
 
 def front_picture(
@@ -89,7 +91,7 @@ def front_picture(
         )
         axes.grid(color="#dddddd", linewidth=0.7)
         axes.margins(0.12)
-        taken = _draw_lines(axes, names, lines or {})
+        taken = _draw_lines(axes, names, lines or {}, list(places.values()))
         # The reference needs no name: the legend has its star.
         name_points(axes, candidates, places, taken=taken)
         figure.savefig(path)
@@ -150,13 +152,21 @@ def _budget_panel(axes: Axes, found: Sequence[Budget], options: Sequence[Option]
     axes.set_ylabel(_title(_OOD))
     axes.grid(color="#dddddd", linewidth=0.7)
     axes.margins(0.12)
-    axes.legend(frameon=False, title="of the dense reference; filled: best trade-off")
+    axes.legend(
+        frameon=False, markerscale=0.5, title="of the dense reference; filled: best trade-off"
+    )
 
 
 def _draw_lines(
-    axes: Axes, names: Sequence[str], lines: Mapping[str, Mapping[str, float]]
+    axes: Axes,
+    names: Sequence[str],
+    lines: Mapping[str, Mapping[str, float]],
+    places: Sequence[tuple[float, float]],
 ) -> list[Annotation]:
-    """Draw each objective's best line without a model, unless it is far from every trial."""
+    """Draw each objective's best line without a model, unless it is far from every trial.
+
+    An upright line's name stands at that end of it which covers fewer trials.
+    """
     drawn = []
     limits = (axes.get_xlim(), axes.get_ylim())
     for i, name in enumerate(names[:2]):
@@ -177,8 +187,16 @@ def _draw_lines(
         label = f"{NAMES.get(best, best)} {value:.0f} %"
         if i == 0:
             axes.axvline(value, **style)
-            written = axes.annotate(label, (value, limits[1][0]), xytext=(-4, 4), rotation=90,
-                                    ha="right", textcoords="offset points", va="bottom",
+            low, high = limits[1]
+            near = [
+                (y - low) / (high - low)
+                for x, y in places
+                if 0 <= value - x < _NAME_WIDTH * (limits[0][1] - limits[0][0])
+            ]
+            top = sum(y > 1 - _NAME_LENGTH for y in near) < sum(y < _NAME_LENGTH for y in near)
+            written = axes.annotate(label, (value, high if top else low), rotation=90, ha="right",
+                                    xytext=(-4, -4 if top else 4), textcoords="offset points",
+                                    va="top" if top else "bottom",
                                     **text)  # fmt: skip
         else:
             axes.axhline(value, **style)

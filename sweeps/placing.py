@@ -8,7 +8,6 @@ all of them. Lengths are in the units of the drawing (pixels), y counts upwards.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -19,10 +18,11 @@ Point = tuple[float, float]
 # Left, bottom, right, top.
 Box = tuple[float, float, float, float]
 
-_ANGLES = tuple(range(0, 360, 30))
+# How far a label above or below its point is moved aside, in halves of its width.
+_SHIFTS = (0.0, 0.15, -0.15, 0.3, -0.3, 0.6, -0.6, 1.0, -1.0)
 _GAP = 3.0
 # Another label in the way is worse than any number of marks, and being cut off is worse still.
-_CUT, _OVER_LABEL, _OVER_MARK, _CROSSING, _FAR = 1e6, 1e4, 40.0, 400.0, 0.4
+_CUT, _OVER_LABEL, _OVER_MARK, _CROSSING, _STRUCK, _FAR = 1e6, 1e4, 40.0, 400.0, 15.0, 0.4
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,14 @@ def place(
         options = []
         for order, (offset, distance) in enumerate(_offsets(label, distances)):
             costs = [
-                _cost(_box(shape.anchors[index], offset, label.size), shape, index, others, spots)
+                _cost(
+                    _box(shape.anchors[index], offset, label.size),
+                    shape,
+                    index,
+                    others,
+                    spots,
+                    near=distance == distances[0],
+                )
                 for shape, others, spots in zip(shapes, placed, marks, strict=True)
             ]
             options.append((max(costs) + _FAR * distance, order, offset, distance))
@@ -119,14 +126,16 @@ def overlap(first: Box, second: Box) -> float:
 
 def _offsets(label: Label, distances: Sequence[float]) -> Iterator[tuple[Point, float]]:
     """Yield offsets of the centre, each with the distance of the edge from the mark."""
-    width, height = label.size
+    width, height = label.size[0] / 2, label.size[1] / 2
     for distance in distances:
         reach = label.radius + distance
-        for angle in _ANGLES:
-            # Upwards first, then alternately to both sides.
-            turn = math.radians(90 + (angle if angle <= 180 else angle - 360))
-            x, y = math.cos(turn), math.sin(turn)
-            yield ((reach + width / 2) * x, (reach + height / 2) * y), distance
+        aside = 0.7 * reach
+        for y in (reach + height, -reach - height):
+            yield from (((shift * width, y), distance) for shift in _SHIFTS)
+        for x in (-reach - width, reach + width):
+            yield from (((x, shift * height), distance) for shift in (0.0, 1.6, -1.6))
+        for x in (-aside - width, aside + width):
+            yield from (((x, y), distance) for y in (aside + height, -aside - height))
 
 
 def _box(anchor: Point, offset: Point, size: Point) -> Box:
@@ -140,6 +149,8 @@ def _cost(
     index: int,
     others: Sequence[tuple[Box, Point, Point]],
     marks: NDArray[np.float64],
+    *,
+    near: bool,
 ) -> float:
     roomy = (box[0] - _GAP, box[1] - _GAP, box[2] + _GAP, box[3] + _GAP)
     whole = (box[2] - box[0]) * (box[3] - box[1])
@@ -155,7 +166,8 @@ def _cost(
     centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     for other, tail, head in others:
         cost += _CROSSING * (_hits(roomy, tail, head) + _hits(other, anchor, centre))
-    return cost + _OVER_MARK * _covered(box, marks)
+    tie = 0 if near else _struck(anchor, centre, marks)
+    return cost + _OVER_MARK * _covered(box, marks) + _STRUCK * tie
 
 
 def _covered(box: Box, marks: NDArray[np.float64]) -> int:
@@ -163,6 +175,16 @@ def _covered(box: Box, marks: NDArray[np.float64]) -> int:
     x, y, radius = marks.T
     inside = (x + radius > box[0]) & (x - radius < box[2])
     return int((inside & (y + radius > box[1]) & (y - radius < box[3])).sum())
+
+
+def _struck(start: Point, end: Point, marks: NDArray[np.float64]) -> int:
+    """Return through how many other marks a straight line runs."""
+    line = np.array(end) - start
+    apart = marks[:, :2] - start
+    along = np.clip(apart @ line / max(float(line @ line), 1e-9), 0.0, 1.0)
+    distances = np.linalg.norm(apart - along[:, None] * line, axis=1)
+    # The mark itself, and what lies on it, is where the line starts.
+    return int(((distances < marks[:, 2]) & (np.abs(apart).max(axis=1) > marks[:, 2])).sum())
 
 
 def _hits(box: Box, start: Point, end: Point) -> bool:

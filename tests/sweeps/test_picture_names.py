@@ -9,6 +9,7 @@ from matplotlib import pyplot
 from matplotlib.text import Annotation
 
 from rc_core.record import TrialRecord
+from sweeps.picture import _draw_lines
 from sweeps.picture_names import name_points
 from sweeps.report import Row, rows
 
@@ -68,3 +69,21 @@ def test_names_are_whole_and_apart(
     assert sum("heads" in text for text in written) >= num_long
     if not num_long:
         assert not any("heads" in text for text in written)
+
+
+@pytest.mark.parametrize(("crowded", "end"), [(0.5, "top"), (0.9, "bottom")])
+def test_the_name_of_an_upright_line_keeps_off_the_trials(crowded: float, end: str) -> None:
+    places = [(93.8 - i / 100, 100 * crowded + i / 10) for i in range(5)] + [(70.0, 50), (96.0, 92)]
+    figure, axes = pyplot.subplots(figsize=(8, 6), dpi=100, layout="constrained")
+    try:
+        axes.scatter(*zip(*places, strict=True), s=100)
+        floors = {"id_dev": {"majority": 0.5, "bag_of_words": 0.94}}
+        (name,) = _draw_lines(axes, list(OBJECTIVES), floors, places)
+        figure.canvas.draw()
+        box, frame = name.get_window_extent(), axes.get_window_extent()
+        assert frame.y0 <= box.y0 and box.y1 <= frame.y1
+        assert (box.y0 > frame.y0 + frame.height / 2) == (end == "top")
+        spots = axes.transData.transform(places)
+        assert not any(box.contains(*spot) for spot in spots)
+    finally:
+        pyplot.close(figure)
