@@ -188,11 +188,17 @@ def _struck(start: Point, end: Point, marks: NDArray[np.float64]) -> int:
 
 
 def _hits(box: Box, start: Point, end: Point) -> bool:
-    """Tell whether a straight line passes through a box; checked at points along it."""
-    steps = 24
-    for i in range(steps + 1):
-        x = start[0] + (end[0] - start[0]) * i / steps
-        y = start[1] + (end[1] - start[1]) * i / steps
-        if box[0] < x < box[2] and box[1] < y < box[3]:
-            return True
-    return False
+    """Tell whether a straight line passes through a box: its part between all four sides."""
+    first, last = 0.0, 1.0
+    for axis in (0, 1):
+        length = end[axis] - start[axis]
+        low, high = box[axis] - start[axis], box[axis + 2] - start[axis]
+        if length == 0:
+            if not low < 0 < high:
+                return False
+            continue
+        enters, leaves = sorted((low / length, high / length))
+        first, last = max(first, enters), min(last, leaves)
+        if first >= last:
+            return False
+    return True

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from sweeps.placing import Box, Label, Place, Shape, overlap, place
+from sweeps.placing import Box, Label, Place, Shape, _hits, overlap, place
 
 
 def boxes(labels: list[Label], shape: Shape, found: list[Place]) -> list[Box]:
@@ -90,3 +90,20 @@ def test_a_crowd_says_what_did_not_fit() -> None:
     assert not any(
         overlap(box, (x - r, y - r, x + r, y + r)) for box in free for x, y, r in shape.marks
     )
+
+
+def test_a_line_passes_through_a_box_or_not() -> None:
+    """Reference: a thousand points along the line."""
+    rng = random.Random(3)
+    box = (20.0, 30.0, 60.0, 50.0)
+    hits = 0
+    for _ in range(400):
+        start, end = ((rng.uniform(0, 80), rng.uniform(0, 80)) for _ in range(2))
+        if rng.random() < 0.2:
+            end = (start[0], end[1])
+        steps = [i / 1_000 for i in range(1_001)]
+        points = [tuple(a + t * (b - a) for a, b in zip(start, end, strict=True)) for t in steps]
+        expected = any(box[0] < x < box[2] and box[1] < y < box[3] for x, y in points)
+        assert _hits(box, start, end) == expected
+        hits += expected
+    assert 50 < hits < 350
