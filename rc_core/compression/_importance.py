@@ -17,6 +17,7 @@ from torch.nn import functional
 from rc_core.compression._base import CompressionContext
 from rc_core.config import CompressionConfig
 from rc_core.errors import TrialError
+from rc_core.labels import short_number
 
 
 class UnitsConfig(CompressionConfig):
@@ -36,7 +37,7 @@ class UnitsConfig(CompressionConfig):
         """Return `heads-20`, and what else differs from the defaults."""
         rest = super().label().split(" ")[1:]
         parts = [part for part in rest if not part.startswith("remove=")]
-        return " ".join([f"{self.name}-{100 * self.remove:.3g}", *parts])
+        return " ".join([f"{self.name}-{short_number(100 * self.remove)}", *parts])
 
 
 def of_reference(
