@@ -132,7 +132,9 @@ def _rows(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) -> l
     found = []
     for group in grouped.values():
         first = group[0]
-        compression, _, loss = first.name.partition(" ")
+        # `magnitude-40 scope=layer rmc alpha=0.3`: the loss begins with its name.
+        head, name, rest = first.name.partition(f" {first.config['loss']['name']}")
+        compression, loss = head, f"{name}{rest}".strip()
         metrics = [
             {**r.metrics, **(tested["trials"][r.id]["metrics"] if tested else {})} for r in group
         ]

@@ -119,6 +119,17 @@ def test_losses_are_compared_with_vanilla_seed_by_seed() -> None:
     assert alone["magnitude-40 rmc"]["OOD vs vanilla"] == "-"
 
 
+def test_a_compression_with_options_is_one_compression() -> None:
+    pair = [
+        record(8, "magnitude", "vanilla", 0, **accuracies(0.90, 0.60)),
+        record(9, "magnitude", "rmc", 0, **accuracies(0.90, 0.65)),
+    ]
+    names = ("magnitude-40 scope=layer vanilla", "magnitude-40 scope=layer rmc alpha=0.3")
+    pair = [r.model_copy(update={"name": n}) for r, n in zip(pair, names, strict=True)]
+    found = parsed(paper_table([*RECORDS, *pair], CONFIG, None, form="csv"))
+    assert found[names[1]]["OOD vs vanilla"] == "+5.0"
+
+
 def test_whose_teacher_it_was_is_said() -> None:
     def text(keys: list[str]) -> str:
         records = [
