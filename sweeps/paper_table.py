@@ -190,7 +190,8 @@ def _cells(
         body.append(cells)
     which = "test roles, no selection was made" if stage == "test" else "dev roles"
     which += "; test is sealed" if stage == "dev" and not tested else ""
-    teachers = {record.artifacts.get("teacher") for record in records if not record.reference}
+    ended = [r for r in records if r.status == "finished" and not r.reference]
+    teachers = {record.artifacts.get("teacher") for record in ended}
     teacher = "one teacher" if len(teachers) < 2 else "a teacher for each seed"
     title = f"{which}; mean and 95 % t interval over training seeds, one task and {teacher}"
     title += "; OOD vs vanilla: of the same compression, seed by seed"
