@@ -55,7 +55,7 @@ def examine(
     config: Path | None = None,
     *,
     overrides: Sequence[str] = (),
-    storage: Path | None = None,
+    storage: str | Path | None = None,
     address: str = "local",
     port: int = 5000,
 ) -> list[Check]:

@@ -10,10 +10,8 @@ from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
 from sweeps.folder import SweepFolder, storage_root
 from sweeps.measured import check_measured, latency_notes, with_latency
+from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.report import Row, front_json, front_table, reference_lines, render, rows
-
-# A sweep and its confirmation lie side by side; see sweeps/confirm.py.
-CONFIRM_SUFFIX = ".confirm"
 
 
 class Sweep:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -19,6 +20,7 @@ from ray import tune
 from rc_core.errors import InputError, RobustCompressionError
 from rc_core.record import RungRecord, TrialRecord
 from sweeps.folder import SweepFolder
+from sweeps.remote.mirror import Mirror
 from sweeps.shares import memory_fraction
 
 if TYPE_CHECKING:
@@ -44,11 +46,11 @@ def workspace(artifacts: str, device: str) -> Workspace:
             f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); install torch's CUDA build, or "
             "set resources.gpu=0"
         )
-    if artifacts not in _WORKSPACES:
-        _WORKSPACES[artifacts] = Workspace(artifacts, device=device)
-    found = _WORKSPACES[artifacts]
-    if found.device.type != device:
-        found = _WORKSPACES[artifacts] = Workspace(artifacts, device=device)
+    found = _WORKSPACES.get(artifacts)
+    if found is None or found.device.type != device:
+        mirror = Mirror.at(Path(artifacts).parent)
+        backing = None if mirror is None else mirror.artifacts
+        found = _WORKSPACES[artifacts] = Workspace(artifacts, device=device, backing=backing)
     return found
 
 
