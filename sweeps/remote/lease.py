@@ -23,7 +23,8 @@ from sweeps.remote.mirror import Mirror
 
 # Clocks of two machines may differ by some seconds; see rc-sweep doctor.
 LEASE_SECONDS = 180.0
-_SETTLE_SECONDS = 1.0
+# In which another driver that started in the same moment has written its own.
+SETTLE_SECONDS = 1.0
 
 
 def other_driver(mirror: Mirror, sweep: Path) -> str | None:
@@ -51,9 +52,7 @@ def check_free(mirror: Mirror, sweep: Path, *, holding: bool = False) -> None:
         raise _refusal(found, mirror, sweep.name)
 
 
-def take(
-    mirror: Mirror, sweep: Path, attempt: int, *, over: bool, settle: float = _SETTLE_SECONDS
-) -> None:
+def take(mirror: Mirror, sweep: Path, attempt: int, *, over: bool) -> None:
     """Take the lease, holding the folder's lock; who held it before finds out when renewing it.
 
     Args:
@@ -61,7 +60,6 @@ def take(
         sweep: its folder.
         attempt: number of this driver.
         over: also where another driver seems to be alive.
-        settle: seconds in which another one that started together has written its own.
 
     Raises:
         StorageError: another driver has it, or took it in the same moment.
@@ -69,7 +67,7 @@ def take(
     if not over:
         check_free(mirror, sweep, holding=True)
     renew(mirror, sweep.name, attempt)
-    time.sleep(settle)
+    time.sleep(SETTLE_SECONDS)
     check_free(mirror, sweep, holding=True)
 
 

@@ -27,16 +27,17 @@ def pull(objects: Objects, folder: Path) -> None:
     steps = Steps(folder)
     steps.set_listing(listed)
     behind = _attempt_there(objects, name, steps) > driven_here(folder)
+    # Changed on both sides: the machine that drove last is right.
     wanted = [
         key
         for key in listed
         if (is_view(key) or is_record(key))
-        and (steps.changed_there(key) or not (folder / key).is_file())
-        # Changed on both sides: the machine that drove last is right.
-        and (behind or key == LEASE or not steps.changed_here(key))
+        and (
+            behind
+            or not (folder / key).is_file()
+            or (steps.changed_there(key) and (key == LEASE or not steps.changed_here(key)))
+        )
     ]
-    if behind and ATTEMPT not in wanted:
-        wanted.append(ATTEMPT)
     bring(objects, folder, wanted, steps)
     if LEASE not in listed:
         (folder / LEASE).unlink(missing_ok=True)
@@ -60,10 +61,13 @@ def bring(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) -> 
         }
 
         def one(key: str) -> None:
-            there = steps.listed[key]
-            target = folder / key
-            here = fetch(objects, f"{folder.name}/{key}", target, there[0], sums.get(key))
-            steps.is_same(key, there, here)
+            place, there = f"{folder.name}/{key}", steps.listed[key]
+            if part_of(key)[0]:
+                here = fetch(objects, place, folder / key, there[0], sums.get(key))
+            else:
+                here = _read(objects, place, folder / key)
+            if here is not None:
+                steps.is_same(key, there, here)
 
         for part in (files, [key for key in keys if not part_of(key)[0]]):
             list(pool.map(one, part))
@@ -87,6 +91,18 @@ def fetch(objects: Objects, key: str, file: Path, size: int, checksum: str | Non
     stamp = stamp_of(file)
     assert stamp is not None
     return stamp
+
+
+def _read(objects: Objects, key: str, file: Path) -> Stamp | None:
+    """Bring a small object as it is now, which may be newer than the listing; None: it is gone."""
+    content = objects.read(key)
+    if content is None:
+        return None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(file)
+    return stamp_of(file)
 
 
 def _attempt_there(objects: Objects, name: str, steps: Steps) -> int:

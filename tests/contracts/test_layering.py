@@ -80,6 +80,7 @@ sweeps.stamp sweeps.options
 sweeps.confirmed_text sweeps.tested_text
 sweeps.reporting.*
 sweeps.doctor_services
+sweeps.doctor_storage
 sweeps.doctor
 sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
 sweeps.confirm sweeps.latency
