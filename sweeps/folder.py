@@ -12,6 +12,7 @@ No torch, Ray or MLflow here: the quick commands use this.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -26,12 +27,15 @@ from rc_core.errors import StorageError, did_you_mean
 from rc_core.record import TrialFolder, TrialRecord, read_records, write_json
 from rc_core.yaml_files import read_yaml
 from sweeps.remote.address import local_path, parse
+from sweeps.remote.artifacts import RemoteArtifacts
 from sweeps.remote.files import attempt_in, is_locked
 from sweeps.remote.lease import other_driver
 from sweeps.remote.mirror import Mirror
 from sweeps.remote.trials import MirroredTrial
+from sweeps.remote.worker import AwayTrial, token_in
 
 DEFAULT_STORAGE = "rc_storage"
+_logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Names that would collide with what the storage keeps beside the sweeps.
 _RESERVED = ("artifacts", "mlflow_artifacts", "mlruns")
@@ -195,6 +199,33 @@ class SweepFolder:
             return MirroredTrial(path, self.mirror, fence=self.attempt)
         return TrialFolder(path, fence=self.attempt)
 
+    def newest(self, trial_id: str) -> TrialRecord | None:
+        """Return a trial's record; of a storage at a URI its worker may have been elsewhere."""
+        folder = self.trial(trial_id)
+        record = folder.read()
+        ended_here = (
+            record is not None and record.status != "running" and record.attempt == self.attempt()
+        )
+        if self.mirror is None or ended_here:
+            return record
+        try:
+            self.mirror.bring_record(self.name, trial_id)
+        except StorageError as error:
+            _logger.warning("trial %s: %s", trial_id, error)
+        return folder.read()
+
+    @property
+    def address(self) -> str:
+        """Where a worker on any node finds the sweep: `trial_at` reads it."""
+        if self.mirror is None:
+            return str(self.path)
+        return f"{self.mirror.uri}/{self.name}#{token_in(self.path)}"
+
+    @property
+    def artifacts_address(self) -> str:
+        """Where a worker on any node finds the artifacts: `artifacts_at` reads it."""
+        return str(self.artifacts) if self.mirror is None else self.mirror.uri
+
     def refresh(self) -> None:
         """Bring what is newer at the storage's URI; nothing happens where it is a folder."""
         if self.mirror is not None:
@@ -238,3 +269,29 @@ class SweepFolder:
         if is_locked(self.path):
             return True
         return self.mirror is not None and other_driver(self.mirror, self.path) is not None
+
+
+def trial_at(address: str, trial_id: str) -> TrialFolder:
+    """Return a trial's folder for its worker, on whatever node it is.
+
+    Args:
+        address: of its sweep, as `SweepFolder.address` gives it.
+        trial_id: ours.
+    """
+    if local_path(address) is not None:
+        return SweepFolder(address).trial(trial_id)
+    place, _, token = address.partition("#")
+    uri, _, name = place.rpartition("/")
+    folder = SweepFolder(storage_root(uri) / name)
+    if folder.mirror is None or token_in(folder.path) == token:
+        return folder.trial(trial_id)
+    return AwayTrial(folder.trials / trial_id, folder.mirror)
+
+
+def artifacts_at(address: str) -> tuple[Path, RemoteArtifacts | None]:
+    """Return the artifact store's root on this node, and what backs it."""
+    path = local_path(address)
+    if path is not None:
+        return path, None
+    mirror = Mirror.of(parse(address))
+    return mirror.root / "artifacts", mirror.artifacts

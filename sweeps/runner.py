@@ -85,11 +85,12 @@ def launch(
         # As it was given: `resources: auto` is measured anew where the sweep is resumed.
         folder.write_config(sweep.as_dict())
         try:
-            check_storage(folder.path)
+            check_storage(folder)
         except StorageError:
             shutil.rmtree(folder.path)
             raise
-        return _drive(resolve(sweep, root, progress.say), folder, progress, started)
+        sweep = resolve(sweep, folder.artifacts_address, progress.say)
+        return _drive(sweep, folder, progress, started)
 
 
 def resume(
@@ -119,8 +120,8 @@ def resume(
     _make_ready(folder, progress, take_over)
     with connected(address, progress.say):
         check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
-        check_storage(folder.path)
-        sweep = resolve(sweep, folder.storage, progress.say)
+        check_storage(folder)
+        sweep = resolve(sweep, folder.artifacts_address, progress.say)
         return _drive(
             sweep, folder, progress, started, retry_failed=retry_failed, take_over=take_over
         )
@@ -220,6 +221,8 @@ def _drive(
         finally:
             if assignments is not None:
                 assignments.usage.save()
+            if uploads is not None:
+                uploads.gather()
             page = try_report(Sweep(folder)) if status == "finished" else None
             left = events.sweep_ended(status, time.monotonic() - started, report=page)
             if left:
@@ -245,7 +248,8 @@ def _search(
     searcher = AssignmentSearcher(
         assignments,
         {
-            "sweep": str(folder.path),
+            "sweep": folder.address,
+            "artifacts": folder.artifacts_address,
             "attempt": folder.attempt(),
             "threads": max(1, int(resources.cpu)),
             "gpu": resources.gpu,

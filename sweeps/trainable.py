@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -19,8 +18,7 @@ from ray import tune
 
 from rc_core.errors import InputError, RobustCompressionError
 from rc_core.record import RungRecord, TrialRecord
-from sweeps.folder import SweepFolder
-from sweeps.remote.mirror import Mirror
+from sweeps.folder import artifacts_at, trial_at
 from sweeps.shares import memory_fraction
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ _WORKSPACES: dict[str, Workspace] = {}
 
 
 def workspace(artifacts: str, device: str) -> Workspace:
-    """Return this process's workspace over an artifact store.
+    """Return this process's workspace over an artifact store, as SweepFolder addresses it.
 
     Raises:
         InputError: the device is CUDA's and torch sees none in this process.
@@ -48,16 +46,15 @@ def workspace(artifacts: str, device: str) -> Workspace:
         )
     found = _WORKSPACES.get(artifacts)
     if found is None or found.device.type != device:
-        mirror = Mirror.at(Path(artifacts).parent)
-        backing = None if mirror is None else mirror.artifacts
-        found = _WORKSPACES[artifacts] = Workspace(artifacts, device=device, backing=backing)
+        root, backing = artifacts_at(artifacts)
+        found = _WORKSPACES[artifacts] = Workspace(root, device=device, backing=backing)
     return found
 
 
 class TrialTrainable(tune.Trainable):
     """Runs the trial that its config names.
 
-    Its keys: trial_id, config, sweep, attempt, threads, gpu, device.
+    Its keys: trial_id, config, sweep, artifacts, attempt, threads, gpu, device.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -111,10 +108,9 @@ def _steps(config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
     trial = decode(config["config"])
     trial_id, attempt, device = config["trial_id"], config["attempt"], config["device"]
     torch.set_num_threads(config["threads"])
-    sweep = SweepFolder(config["sweep"])
-    folder = sweep.trial(trial_id)
+    folder = trial_at(config["sweep"], trial_id)
     try:
-        space = workspace(str(sweep.artifacts), device)
+        space = workspace(config["artifacts"], device)
         if device == "cuda" and config["gpu"] < 1:
             total = torch.cuda.get_device_properties(0).total_memory
             torch.cuda.set_per_process_memory_fraction(memory_fraction(config["gpu"], total))

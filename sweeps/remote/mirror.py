@@ -120,6 +120,23 @@ class Mirror:
             pulling.bring(self.objects, folder, missing, steps)
             steps.save()
 
+    def gather(self, name: str) -> None:
+        """Bring what is only at the address of a sweep that is driven here: records, predictions.
+
+        Raises:
+            StorageError: the service cannot be reached or refuses.
+        """
+        pulling.pull(self.objects, self.root / name)
+        self.bring(name, "predictions")
+
+    def bring_record(self, name: str, trial: str) -> None:
+        """Bring the record of a trial that ran on another node, if it is newer than what is here.
+
+        Raises:
+            StorageError: the service cannot be reached or refuses.
+        """
+        pulling.bring_record(self.objects, self.root / name, trial)
+
     def share(self, name: str, *, views: bool = True, trials: Iterable[str] | None = None) -> None:
         """Upload what has changed of a sweep; see `sweeps.remote.pushing.share`."""
         pushing.share(self.objects, self.root / name, with_views=views, trials=trials)

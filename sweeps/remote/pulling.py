@@ -9,7 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rc_core.artifacts import sha256
-from sweeps.remote.files import ATTEMPT, LEASE, SUMS, driven_here, is_record, is_view, part_of
+from sweeps.remote.files import (
+    ATTEMPT,
+    LEASE,
+    SUMS,
+    driven_here,
+    is_record,
+    is_view,
+    part_of,
+    record_key,
+)
 from sweeps.remote.objects import Objects, Stamp, UnreachableError
 from sweeps.remote.steps import Steps, stamp_of
 
@@ -63,7 +72,7 @@ def bring(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) -> 
         def one(key: str) -> None:
             place, there = f"{folder.name}/{key}", steps.listed[key]
             if part_of(key)[0]:
-                here = fetch(objects, place, folder / key, there[0], sums.get(key))
+                here: Stamp | None = fetch(objects, place, folder / key, there[0], sums.get(key))
             else:
                 here = _read(objects, place, folder / key)
             if here is not None:
@@ -71,6 +80,22 @@ def bring(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) -> 
 
         for part in (files, [key for key in keys if not part_of(key)[0]]):
             list(pool.map(one, part))
+
+
+def bring_record(objects: Objects, folder: Path, trial: str) -> None:
+    """Bring one trial's record where it says more than the one that is here."""
+    file = folder / record_key(trial)
+    content = objects.read(f"{folder.name}/{record_key(trial)}")
+    if content is None:
+        return
+    if not file.is_file() or _said(content) > _said(file.read_bytes()):
+        _put(content, file)
+
+
+def _said(record: bytes) -> tuple[int, bool, int]:
+    """Return how much a record says: its attempt, whether it has ended, its rungs."""
+    values = json.loads(record)
+    return values["attempt"], values["status"] != "running", len(values["rungs"])
 
 
 def fetch(objects: Objects, key: str, file: Path, size: int, checksum: str | None = None) -> Stamp:
@@ -96,13 +121,16 @@ def fetch(objects: Objects, key: str, file: Path, size: int, checksum: str | Non
 def _read(objects: Objects, key: str, file: Path) -> Stamp | None:
     """Bring a small object as it is now, which may be newer than the listing; None: it is gone."""
     content = objects.read(key)
-    if content is None:
-        return None
+    if content is not None:
+        _put(content, file)
+    return None if content is None else stamp_of(file)
+
+
+def _put(content: bytes, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content)
     temporary.replace(file)
-    return stamp_of(file)
 
 
 def _attempt_there(objects: Objects, name: str, steps: Steps) -> int:

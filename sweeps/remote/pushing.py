@@ -57,17 +57,22 @@ def _share_trial(objects: Objects, folder: Path, trial: str, steps: Steps) -> No
         return
     # Read once: a worker may write the next one meanwhile.
     record = (folder / key).read_bytes()
-    if json.loads(record)["status"] != "running":
+    if files and json.loads(record)["status"] != "running":
         _share_files(objects, folder, files, steps)
-        start = f"trials/{trial}/"
-        sums = {
-            each.removeprefix(start): {"sha256": sha256(folder / each)}
-            for each in file_keys(folder, trial)
-        }
-        content = json.dumps({"files": sums}, indent=1).encode()
-        objects.write(f"{folder.name}/{start}{SUMS}", content)
+        _share_sums(objects, folder, trial)
     _write(objects, folder, key, record, here, steps)
     steps.save()
+
+
+def _share_sums(objects: Objects, folder: Path, trial: str) -> None:
+    """Upload the checksums of a trial's files; those of files that another machine has stay."""
+    start = f"trials/{trial}/"
+    place = f"{folder.name}/{start}{SUMS}"
+    known = objects.read(place)
+    sums = json.loads(known)["files"] if known else {}
+    for key in file_keys(folder, trial):
+        sums[key.removeprefix(start)] = {"sha256": sha256(folder / key)}
+    objects.write(place, json.dumps({"files": sums}, indent=1).encode())
 
 
 def _share_files(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) -> None:

@@ -19,6 +19,7 @@ from sweeps.remote.files import attempt_in
 from sweeps.remote.lease import lost_to, release, renew, take
 from sweeps.remote.mirror import Mirror
 from sweeps.remote.steps import stamp_of
+from sweeps.remote.worker import leave_token
 
 _PAUSE, _LONGEST_PAUSE = 2.0, 60.0
 # Records go up as they come; the views, which hold all trials, less often.
@@ -58,15 +59,23 @@ class Uploads:
         self._seen: dict[str, tuple[int, int]] = {}
         self._closing = threading.Event()
         self.lost: str | None = None
+        leave_token(sweep)
         take(mirror, sweep, attempt, over=take_over)
         mirror.share(sweep.name)
         self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
         self._thread.start()
 
+    def gather(self) -> None:
+        """Bring what other nodes have uploaded, for the report; nothing is uploaded meanwhile."""
+        self._stop()
+        try:
+            self._mirror.gather(self._sweep.name)
+        except StorageError as error:
+            self._say(f"warning: {error}")
+
     def close(self) -> None:
         """Upload what is left; say what could not be."""
-        self._closing.set()
-        self._thread.join()
+        self._stop()
         if self.lost is not None:
             return
         pause = _PAUSE
@@ -82,6 +91,10 @@ class Uploads:
                     return
             time.sleep(pause)
             pause *= 2
+
+    def _stop(self) -> None:
+        self._closing.set()
+        self._thread.join()
 
     def _run(self) -> None:
         pause, warned = _PAUSE, False

@@ -51,7 +51,7 @@ sweeps.remote.steps
 sweeps.remote.pulling sweeps.remote.pushing
 sweeps.remote.artifacts
 sweeps.remote.mirror
-sweeps.remote.lease sweeps.remote.trials
+sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.uploads
 sweeps.config sweeps.folder sweeps.statistics
 sweeps.measured

@@ -150,7 +150,7 @@ def test_a_driver_whose_lease_was_taken_ends_and_its_workers_are_fenced_off(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "_PAUSE", 0.02)
-    monkeypatch.setattr(uploads, "_LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(uploads, "_LEASE_SECONDS", 1.0)
     first = folder_on(tmp_path / "a", s3, monkeypatch)
     ended = threading.Event()
     # What ends the driver is Ctrl-C's signal, to the main thread.
