@@ -166,7 +166,15 @@ class SweepFolder:
         """
         mirror = Mirror.at(storage)
         if mirror is not None and _NAME.fullmatch(sweep):
-            mirror.pull(sweep)
+            try:
+                mirror.pull(sweep)
+            except StorageError as error:
+                if not (storage / sweep / "sweep.yaml").is_file():
+                    raise
+                raise StorageError(
+                    f"{error}. What this machine has of it can be looked at by its path instead of "
+                    f"its name: {storage / sweep}"
+                ) from error
         for path in (storage / sweep, Path(sweep).expanduser()):
             if (path / "sweep.yaml").is_file():
                 return cls(path)

@@ -30,7 +30,7 @@ from sweeps.ray_bridge import AssignmentSearcher, DriverCallback
 from sweeps.ray_scheduler import RungScheduler
 from sweeps.remote.files import is_locked
 from sweeps.remote.lease import check_free
-from sweeps.remote.mirror import CONFIRM_SUFFIX
+from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
 from sweeps.remote.trials import begin_anew
 from sweeps.remote.uploads import uploading
 from sweeps.reporting.write import try_report
@@ -76,6 +76,9 @@ def launch(
     if stem is None:
         stem = Path(config).stem if isinstance(config, str | Path) else "sweep"
     root = storage_root(storage or sweep.settings.storage)
+    mirror = Mirror.at(root)
+    if mirror is not None:
+        mirror.names()  # a service that does not answer is told before anything is started
     check_data(sweep)
     known_trials(sweep, root)
     progress = progress or Progress()

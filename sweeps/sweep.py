@@ -131,10 +131,11 @@ class Sweep:
             f"rc-sweep ui {self.name}": "every trial in MLflow",
         }
         width = max(map(len, commands))
-        page = self.path / "report.html"
+        page, mirror = self.path / "report.html", self.folder.mirror
         lines = [
             "",
             f"records: {self.folder.trials}/<id>/record.json",
+            *([f"kept at: {mirror.uri}/{self.name}"] if mirror is not None else []),
             f"report:  {page}" if page.is_file() else f"picture: {self.folder.picture}",
             "next:",
             *(f"  {command:<{width}}   {what}" for command, what in commands.items()),

@@ -54,7 +54,11 @@ def views(sweep: Path) -> list[str]:
     return sorted(
         path.name
         for path in sweep.glob("*")
-        if path.is_file() and not path.name.startswith(".") and path.name not in _LOCAL
+        if path.is_file()
+        and not path.name.startswith(".")
+        # The study's lock is a file beside it, for a moment.
+        and path.name not in _LOCAL
+        and ".lock" not in path.name
     )
 
 

@@ -13,6 +13,7 @@ from sweeps.remote.objects import Objects, Stamp, UnreachableError
 from sweeps.remote.steps import Steps, stamp_of
 
 _THREADS = 8
+_JOURNAL = ".journal"
 
 
 def unshared(folder: Path) -> list[str]:
@@ -42,7 +43,12 @@ def share(
     if steps.changed_here("sweep.yaml"):
         # It makes the folder a sweep for those who look.
         _share_views(objects, folder, ["sweep.yaml"], steps)
-    for trial in sorted(trial_ids(folder) if trials is None else trials):
+    chosen = sorted(trial_ids(folder) if trials is None else trials)
+    # The search first: it must know of each trial whose record says that it has ended.
+    if any(steps.changed_here(record_key(trial)) for trial in chosen):
+        journals = [key for key in views(folder) if key.endswith(_JOURNAL)]
+        _share_views(objects, folder, [k for k in journals if steps.changed_here(k)], steps)
+    for trial in chosen:
         _share_trial(objects, folder, trial, steps)
     if with_views:
         changed = [key for key in views(folder) if steps.changed_here(key)]
@@ -103,7 +109,7 @@ def _share_views(objects: Objects, folder: Path, keys: Sequence[str], steps: Ste
         if here is None:
             return
         content = (folder / key).read_bytes()
-        if key.endswith(".journal"):
+        if key.endswith(_JOURNAL):
             # Its last line may be half written; the next upload has it.
             content = content[: content.rfind(b"\n") + 1]
         _write(objects, folder, key, content, here, steps)

@@ -76,11 +76,12 @@ class Uploads:
     def close(self) -> None:
         """Upload what is left; say what could not be."""
         self._stop()
-        if self.lost is not None:
-            return
         pause = _PAUSE
         for last in (False,) * (_LAST_TRIES - 1) + (True,):
             try:
+                self.lost = self.lost or lost_to(self._mirror, self._sweep.name)
+                if self.lost is not None:
+                    return
                 self._mirror.share(self._sweep.name)
                 self._mirror.artifacts.keep_left()
                 release(self._mirror, self._sweep.name)
@@ -99,15 +100,20 @@ class Uploads:
     def _run(self) -> None:
         pause, warned = _PAUSE, False
         next_views = next_lease = time.monotonic() + _LEASE_SECONDS
-        while not self._closing.wait(pause) and self.lost is None:
+        while not self._closing.wait(pause):
             try:
                 now = time.monotonic()
+                changed = self._changed()
+                if changed or now >= next_lease:
+                    # Asked before each upload: what another driver has written must stay.
+                    self.lost = lost_to(self._mirror, self._sweep.name)
+                if self.lost is not None:
+                    self._end()
+                    return
                 if now >= next_lease:
-                    self._keep_lease()
+                    renew(self._mirror, self._sweep.name, self._attempt)
                     next_lease = now + _LEASE_SECONDS
-                self._mirror.share(
-                    self._sweep.name, views=now >= next_views, trials=self._changed()
-                )
+                self._mirror.share(self._sweep.name, views=now >= next_views, trials=changed)
                 if now >= next_views:
                     next_views = now + _VIEWS_SECONDS
                 pause, warned = _PAUSE, False
@@ -130,13 +136,9 @@ class Uploads:
                 found.append(path.parent.name)
         return found
 
-    def _keep_lease(self) -> None:
-        """Renew the lease; where another driver has it, end this one as Ctrl-C would."""
-        self.lost = lost_to(self._mirror, self._sweep.name)
-        if self.lost is None:
-            renew(self._mirror, self._sweep.name, self._attempt)
-            return
-        # No worker of this driver may commit any more, and what it has is older than what is there.
+    def _end(self) -> None:
+        """End this driver as Ctrl-C would: another one has the sweep."""
+        # No worker of it may commit any more, and what it has is older than what is there.
         newest = attempt_in(self._sweep) + 1
         write_json(self._sweep / "attempt.json", {"attempt": newest, "pid": 0, "lost": True})
         main = threading.main_thread().ident
