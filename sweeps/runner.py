@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rc_core import plugins
 from rc_core.errors import RobustCompressionError, StorageError
 from sweeps.assignments import Assignments
-from sweeps.cluster import check_room, check_storage, connected, usage
+from sweeps.cluster import alive_nodes, check_room, check_storage, connected, usage
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.data_check import check_data
 from sweeps.events import SweepEvents
@@ -92,6 +92,7 @@ def launch(
         except StorageError:
             shutil.rmtree(folder.path)
             raise
+        folder.alone = len(alive_nodes()) == 1 and address == "local"
         sweep = resolve(sweep, folder.artifacts_address, progress.say)
         return _drive(sweep, folder, progress, started)
 
@@ -124,6 +125,7 @@ def resume(
     with connected(address, progress.say):
         check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
         check_storage(folder)
+        folder.alone = len(alive_nodes()) == 1 and address == "local"
         sweep = resolve(sweep, folder.artifacts_address, progress.say)
         return _drive(
             sweep, folder, progress, started, retry_failed=retry_failed, take_over=take_over

@@ -1,4 +1,4 @@
-"""How far a sweep's folder and its address are in step: `<sweep>/.remote.json`.
+"""How far a sweep's folder and its address are in step: `<sweep>/.steps.json`.
 
 Per key what the object was and what the file was when both were the same. A file that has another
 stamp now was changed here, an object that has another one was changed by another machine.
@@ -14,7 +14,7 @@ from pathlib import Path
 from rc_core.record import write_json
 from sweeps.remote.objects import Stamp
 
-_FILE = ".remote.json"
+_FILE = ".steps.json"
 
 
 class Steps:

@@ -20,8 +20,8 @@ class MirroredTrial(TrialFolder):
     @property
     def model(self) -> Path:
         path = super().model
-        if not path.is_dir():
-            self._mirror.bring(self._sweep, path.name, trial=self.path.name)
+        # Nothing is asked for where all of it is here; a part may be, of a command that was killed.
+        self._mirror.bring(self._sweep, path.name, trial=self.path.name)
         return path
 
     def predictions(self, role: str, suite: str) -> Path:

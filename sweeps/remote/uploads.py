@@ -68,6 +68,8 @@ class Uploads:
     def gather(self) -> None:
         """Bring what other nodes have uploaded, for the report; nothing is uploaded meanwhile."""
         self._stop()
+        if self.lost is not None:
+            return
         try:
             self._mirror.gather(self._sweep.name)
         except StorageError as error:

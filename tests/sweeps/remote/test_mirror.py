@@ -215,6 +215,19 @@ def test_a_confirmation_comes_with_its_sweep(
 def test_what_a_mirror_knows_is_plain_json(s3: S3Server) -> None:
     folder = make(s3.storage)
     folder.share()
-    assert set(json.loads((folder.path / ".remote.json").read_text())) == {"same", "listed"}
+    assert set(json.loads((folder.path / ".steps.json").read_text())) == {"same", "listed"}
     marker = json.loads((folder.storage / ".remote.json").read_text())
     assert marker["bucket"] == s3.bucket and "secret" not in json.dumps(marker)
+
+
+def test_a_large_file_goes_in_parts_and_comes_back(s3: S3Server, tmp_path: Path) -> None:
+    folder = make(s3.storage)
+    add(folder, "t0000")
+    weights = folder.path / "trials/t0000/model/model.safetensors"
+    weights.write_bytes(bytes(range(256)) * 100_000)
+    folder.share()
+    assert [request for request in s3.log if request.startswith("POST")], "in parts"
+    assert folder.mirror is not None
+    key = "one/trials/t0000/model/model.safetensors"
+    folder.mirror.objects.download(key, tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == weights.read_bytes()
