@@ -29,7 +29,7 @@ from rc_core.yaml_files import read_yaml
 from sweeps.remote.address import local_path, parse
 from sweeps.remote.artifacts import RemoteArtifacts
 from sweeps.remote.files import attempt_in, is_locked
-from sweeps.remote.lease import other_driver
+from sweeps.remote.lease import other_driver, release_dead
 from sweeps.remote.mirror import Mirror
 from sweeps.remote.trials import MirroredTrial
 from sweeps.remote.worker import AwayTrial, token_in
@@ -250,6 +250,7 @@ class SweepFolder:
         if self.mirror is not None and not is_locked(self.path):
             self.mirror.share(self.name)
             self.mirror.artifacts.keep_left()
+            release_dead(self.mirror, self.path)
 
     @contextmanager
     def driving(self) -> Iterator[int]:

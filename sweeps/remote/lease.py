@@ -97,6 +97,13 @@ def release(mirror: Mirror, name: str) -> None:
         mirror.objects.delete(f"{name}/{LEASE}")
 
 
+def release_dead(mirror: Mirror, sweep: Path) -> None:
+    """Give back the lease of a driver that ran in this folder and could not do so itself."""
+    found = _read(mirror, sweep.name)
+    if found is not None and not is_locked(sweep) and not _is_alive(found, mirror, holding=True):
+        mirror.objects.delete(f"{sweep.name}/{LEASE}")
+
+
 def _read(mirror: Mirror, name: str) -> dict[str, Any] | None:
     content = mirror.objects.read(f"{name}/{LEASE}")
     found: dict[str, Any] | None = json.loads(content) if content else None

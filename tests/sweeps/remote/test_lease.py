@@ -84,6 +84,9 @@ def test_a_driver_killed_on_this_machine_needs_no_waiting(
     assert not folder.is_running()
     with folder.driving() as attempt:
         take(folder, attempt)
+    assert "one/lease.json" in s3.listing()
+    folder.share()
+    assert "one/lease.json" not in s3.listing(), "other machines need not wait for it to be over"
 
 
 def test_of_two_that_start_together_one_goes_on(
