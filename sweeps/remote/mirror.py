@@ -92,6 +92,8 @@ class Mirror:
         Raises:
             StorageError: the service cannot be reached or refuses.
         """
+        if is_locked(self.root / name):
+            return
         base = name.removesuffix(CONFIRM_SUFFIX)
         for each in (base, base + CONFIRM_SUFFIX):
             if not is_locked(self.root / each):

@@ -163,10 +163,11 @@ class Objects:
             yield
         except FileNotFoundError as error:
             raise UnreachableError(f"{self.address.uri}: {error}") from error
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            # Arrow's errors are of either kind.
             raise self._explained(error) from error
 
-    def _explained(self, error: OSError) -> StorageError:
+    def _explained(self, error: Exception) -> StorageError:
         text = " ".join(str(error).split())
         code = match[1] if (match := _CODE.search(text)) else ""
         where = f"{self.address.uri} ({self.service})"

@@ -88,7 +88,8 @@ class Uploads:
                 self._mirror.artifacts.keep_left()
                 release(self._mirror, self._sweep.name)
                 return
-            except StorageError as error:
+            # As above: what was computed is here, and the sweep must close in order.
+            except Exception as error:
                 if last:
                     self._say(f"warning: {error}")
                     return
