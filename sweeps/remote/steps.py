@@ -7,11 +7,12 @@ stamp now was changed here, an object that has another one was changed by anothe
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from rc_core.record import write_json
 from sweeps.remote.objects import Stamp
 
 _FILE = ".steps.json"
@@ -27,10 +28,12 @@ class Steps:
         # key -> (object's stamp, file's stamp), when both had the same content.
         self._same: dict[str, tuple[Stamp, Stamp]] = {}
         self.listed: dict[str, Stamp] = {}
-        if self._path.is_file():
+        # Written often and not flushed to the disk: without it, what differs is compared anew.
+        with suppress(FileNotFoundError, json.JSONDecodeError):
             raw = json.loads(self._path.read_text(encoding="utf-8"))
             self._same = {k: (_pair(a), _pair(b)) for k, (a, b) in raw["same"].items()}
-            self.listed = {key: _pair(each) for key, each in raw["listed"].items()}
+            self.listed = {key: there for key, (there, _) in self._same.items()}
+            self.listed |= {key: _pair(each) for key, each in raw["listed"].items()}
 
     def changed_here(self, key: str) -> bool:
         """Tell whether the file is there and not what was last in step."""
@@ -54,7 +57,12 @@ class Steps:
 
     def save(self) -> None:
         with self._lock:
-            write_json(self._path, {"same": self._same, "listed": self.listed})
+            same = self._same
+            other = {k: v for k, v in self.listed.items() if k not in same or same[k][0] != v}
+            text = json.dumps({"same": same, "listed": other}, separators=(",", ":"))
+            temporary = self._path.with_name(f"{_FILE}.{os.getpid()}.{threading.get_ident()}.tmp")
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self._path)
 
 
 def stamp_of(path: Path) -> Stamp | None:

@@ -116,8 +116,10 @@ class Uploads:
                 if now >= next_lease:
                     renew(self._mirror, self._sweep.name, self._attempt)
                     next_lease = now + _LEASE_SECONDS
-                self._mirror.share(self._sweep.name, views=now >= next_views, trials=changed)
-                if now >= next_views:
+                views = now >= next_views
+                if changed or views:
+                    self._mirror.share(self._sweep.name, views=views, trials=changed)
+                if views:
                     next_views = now + _VIEWS_SECONDS
                 pause, warned = _PAUSE, False
             # Whatever the service or its client raises, the sweep must go on without it.
