@@ -2,9 +2,9 @@
 
     <address>/<sweep>/lease.json   {"mirror", "host", "pid", "attempt", "heard"}
 
-S3 as every provider has it knows no lock, so a lease is written, left a moment and read back: of
-two drivers that start together the one that wrote last goes on. It is written anew while its driver
-lives; one that was not for three minutes is over. On one machine the sweep's file lock is exact.
+A bucket has no lock that every service knows. So a lease is written, left a moment and read back:
+of two drivers that start together the one that wrote last goes on. It is written anew while its
+driver lives; one that was not for three minutes is over. On one machine the file lock is exact.
 """
 
 from __future__ import annotations
