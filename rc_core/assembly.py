@@ -12,6 +12,7 @@ from rc_core import plugins
 from rc_core.compression._base import Batch, Compression, CompressionContext
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.estimates import difficulty, expert_log_probs, first_stage_log_probs
+from rc_core.importance import has_importance, importance
 from rc_core.losses._base import Loss, LossContext, Need
 from rc_core.models import load_model
 from rc_core.teacher import teacher, teacher_log_probs
@@ -87,6 +88,7 @@ def prepare_model(
         device=workspace.device,
         generator=torch.Generator().manual_seed(seed),
         teacher=lambda: load_model(teacher(config, workspace).path / "model"),
+        importance=(lambda: importance(config, workspace)) if has_importance(config) else None,
     )
     plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
     compression: Compression = plugin.Compression(config.compression)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from rc_core import plugins
 from rc_core.errors import ConfigError, Problem, did_you_mean
+from rc_core.labels import short
 from rc_core.schema import Section, validate_section
 from rc_core.yaml_files import merge, read_yaml
 
@@ -44,13 +45,12 @@ class PluginConfig(Section):
     name: str
 
     def label(self) -> str:
-        """Return a short name made of what differs from the defaults: `rmc alpha=0.3`."""
+        """Return a short name of what differs from the defaults: `rmc alpha=0.3`."""
         fields = type(self).model_fields
         parts = [self.name]
         for name, value in self:
             if name not in ("name", "init") and value != fields[name].default:
-                shown = f"{value:g}" if isinstance(value, float) else str(value)
-                parts.append(f"{fields[name].alias or name}={shown}")
+                parts.append(f"{fields[name].alias or name}={short(value)}")
         return " ".join(parts)
 
 

@@ -4,6 +4,7 @@ Listed in an order in which they can be built one after another; those that do n
 may be built at the same time, in other processes or on other machines.
 
 teacher, its outputs on train       rc_core.teacher
+importance of heads or neurons      rc_core.importance
 pruned levels                       rc_core.stages
 difficulty, experts, first stage    rc_core.estimates
 alpha                               rc_core.alpha
@@ -15,7 +16,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rc_core import alpha, estimates, stages, teacher
+from rc_core import alpha, estimates, importance, stages, teacher
 from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.assembly import needs_of
 from rc_core.config import TrialConfig
@@ -51,6 +52,15 @@ def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
     dense = teacher.teacher_key(config, workspace)
     after_dense = (dense.key,)
     found = [Step(dense, "teacher", lambda: teacher.teacher(config, workspace))]
+    if importance.has_importance(config):
+        found.append(
+            Step(
+                importance.importance_key(config, workspace),
+                f"importance of what {config.compression.name} removes",
+                lambda: importance.importance_artifact(config, workspace),
+                after_dense,
+            )
+        )
     if "teacher_log_probs" in needs:
         found.append(
             Step(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,11 +54,18 @@ def pareto(
     ] = False,
     where: WhereOption = None,
     storage: StorageOption = None,
-    as_json: JsonOption = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="One JSON document on stdout, of what meets every --where; a confirmation's means "
+            "are under 'confirmation'.",
+        ),
+    ] = False,
 ) -> None:
     """Print the Pareto front, with the dense reference and the vanilla rows."""
     from sweeps.confirmed import confirmed
-    from sweeps.confirmed_text import confirmed_table
+    from sweeps.confirmed_text import confirmed_json, confirmed_table
     from sweeps.stamp import stamp, stamp_lines
 
     found = load(sweep, storage)
@@ -66,14 +74,21 @@ def pareto(
         if as_json or (why is not None and budgets):
             raise InputError("--why, --budgets and --json must be asked for one at a time")
         typer.echo(_explained(found, why, wheres) if why else _budgets(found, wheres))
-    elif as_json:
-        typer.echo(json.dumps(found.document(), indent=1))
-    else:
-        typer.echo(found.table(wheres=wheres))
-        result = confirmed(found)
-        if result is not None and result.rows:
-            lines = stamp_lines(stamp(found, result))
-            typer.echo("\n" + "\n".join([confirmed_table(result), *lines]))
+        return
+    result = confirmed(found)
+    if result is not None and not result.rows:
+        result = None
+    missed = _missed(found, result, wheres) if result is not None else {}
+    if as_json:
+        means = confirmed_json(result) | {"misses": missed} if result is not None else None
+        document = found.document(wheres=wheres) | {"confirmation": means}
+        typer.echo(json.dumps(document, indent=1))
+        return
+    typer.echo(found.table(wheres=wheres))
+    if result is not None:
+        lines = _meeting(result, missed) if wheres else []
+        lines += stamp_lines(stamp(found, result))
+        typer.echo("\n" + "\n".join([confirmed_table(result), *lines]))
 
 
 def table(
@@ -234,6 +249,28 @@ def _explained(sweep: Any, trial: str, wheres: list[str]) -> str:
         wheres=constraints(sweep, wheres),
         alike=alike(found),
     )
+
+
+def _missed(sweep: Any, found: Any, wheres: list[str]) -> dict[str, str]:
+    """Return who of the configurations with new seeds misses a constraint by its means, and how."""
+    from sweeps.choose import sieve
+    from sweeps.options import constraints, options
+
+    ids = {row.id for row in found.rows}
+    available = [option for option in options(sweep, found) if option.id in ids]
+    return sieve(available, sweep.objectives, constraints(sweep, wheres))[1]
+
+
+def _meeting(found: Any, missed: Mapping[str, str]) -> list[str]:
+    """Say which rows of a confirmation meet what --where asks."""
+    from sweeps.stamp import named
+
+    ids = [row.id for row in found.rows if not row.reference]
+    meeting = [trial for trial in ids if trial not in missed]
+    return [
+        f"--where is met by {len(meeting)} of the {len(ids)} rows, by their means: "
+        f"{named(meeting)} (--why TRIAL says what another misses)"
+    ]
 
 
 def _budgets(sweep: Any, wheres: list[str]) -> str:

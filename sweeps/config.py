@@ -21,10 +21,10 @@ from rc_core.errors import ConfigError, ModelError, Problem, did_you_mean
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.schema import validate_section
 from rc_core.yaml_files import merge, read_yaml
+from sweeps.fixed_design import fixed_rows, teacher_problems
 from sweeps.settings import SweepSettings, check_settings, decode_settings
 from sweeps.space import Point, Space, parse_space
 
-_SEED = "training.seed"
 _TRIAL_KEYS = ("model", *DEFAULTS)
 
 
@@ -65,6 +65,7 @@ class SweepConfig:
         problems.extend(check_settings(self.settings))
         asked = raw.get("search")
         trials_given = isinstance(asked, Mapping) and "trials" in asked
+        space_problems += teacher_problems(self.settings.design, self.space.parameters)
         problems.extend(space_problems)
         if not space_problems:
             problems.extend(self._check_trials())
@@ -155,19 +156,10 @@ class SweepConfig:
 
         Each compression stands with the middle of its ranges. Points may lie outside the space
         (vanilla where only other losses are searched); the sampler is told of those inside. In a
-        fixed design only the points given, each with every searched seed: all rows of one seed
-        before the next, so that a sweep cut short still compares equals.
+        fixed design only the points given, see `fixed_rows`.
         """
         if self.settings.design == "fixed":
-            seeds = [
-                p.values for p in self.space.parameters if p.key == _SEED and p.kind == "choice"
-            ]
-            given = self.settings.search.points
-            own = [dict(point) for point in given if _SEED in point or not seeds]
-            searched = seeds[0] if seeds else ()
-            return own + [
-                {**point, _SEED: seed} for seed in searched for point in given if _SEED not in point
-            ]
+            return fixed_rows(self.settings.search.points, self.space.parameters)
         names = self._choices("compression.name")
         found: list[Point] = []
         for name in names:
@@ -211,18 +203,20 @@ class SweepConfig:
         return value
 
     def _cheapest_compression(self) -> dict[str, Any]:
-        """Return the compression with the fewest layers, in the middle of its ranges.
+        """Return the space's (mid-range) or the points' compression with the fewest layers.
 
         Layers are what a training step costs; of equal ones the first, and one that removes
         nothing only where there is no other.
         """
+        names = [{"compression.name": name} for name in self._choices("compression.name")]
         found = []
-        for name in self._choices("compression.name"):
-            values = dict(self.base["compression"]) | {"name": name}
-            for key, value in self.space.center({"compression.name": name}).items():
+        for point in (*(self.space.center(n) | n for n in names), *self.settings.search.points):
+            values = dict(self.base["compression"])
+            for key, value in point.items():
                 section, _, field = key.partition(".")
                 if section == "compression":
                     values = merge(values, _nested(field.split("."), value))
+            name = values["name"]
             known = _known_only("compression", values, {"name"})
             layers = known.get("num_layers") or len(known.get("keep") or ()) or math.inf
             found.append((name == "dense", float(layers), known))

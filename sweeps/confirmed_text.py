@@ -41,10 +41,10 @@ def confirmed_table(found: Confirmed) -> str:
             row.id,
             Text(f"{row.name} (dense reference)" if row.reference else row.name),
             str(row.seeds),
-            _share(row.estimates[ID_KEY]),
-            _share(row.estimates[OOD_KEY]),
+            share_text(row.estimates[ID_KEY]),
+            share_text(row.estimates[OOD_KEY]),
             searched,
-            _points(row.against_reference),
+            points_text(row.against_reference),
             _against_dense(row, found),
             "1" if row.reference else _bias(row.bias),
             "" if row.chance is None else f"{100 * row.chance:.0f} %",
@@ -213,14 +213,16 @@ def _bias(found: Estimate) -> str:
     return f"{found.mean:.2f}{span}"
 
 
-def _share(estimate: Estimate) -> str:
+def share_text(estimate: Estimate) -> str:
+    """Return a share in percent with half its interval: `64.2 \u00b1 13.1`; `-` if unknown."""
     if math.isnan(estimate.mean):
         return "-"
     half = "" if math.isnan(estimate.low) else f" \u00b1 {100 * estimate.half_width:.1f}"
     return f"{100 * estimate.mean:.1f}{half}"
 
 
-def _points(difference: Difference | None) -> str:
+def points_text(difference: Difference | None) -> str:
+    """Return a difference in points with half its interval: `+5.6 \u00b1 11.4`, or nothing."""
     if difference is None or difference.n == 0:
         return ""
     half = (

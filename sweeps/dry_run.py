@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -86,14 +87,19 @@ def _artifact_lines(sweep: SweepConfig, root: Path) -> list[str]:
     if device == "cuda" and not torch.cuda.is_available():
         return ["artifacts:  their keys name the GPU's results, and torch sees no GPU here"]
     workspace = Workspace(root / "artifacts", device=device)
-    seen: dict[str, str] = {}
+    seen: set[str] = set()
+    lines: Counter[str] = Counter()
     for config in (sweep.reference(), *sweep.structures()):
         if not workspace.knows_precision(config):
             return ["artifacts:  all to be built (this machine has not trained this model yet)"]
         for step in steps(config, workspace):
             state = "stored, reused" if workspace.store.has(step.key) else "to be built"
-            seen.setdefault(step.key.key, f"{step.title}: {state}")
-    return [f"artifacts:  {line}" for line in seen.values()]
+            if step.key.key not in seen:
+                seen.add(step.key.key)
+                lines[f"{step.title}: {state}"] += 1
+    return [
+        f"artifacts:  {f'{count} x ' if count > 1 else ''}{line}" for line, count in lines.items()
+    ]
 
 
 def _time_line(sweep: SweepConfig, facts: ModelFacts, root: Path, num_trials: int) -> str:

@@ -20,6 +20,8 @@ from sweeps.report import Row
 _FRONT_SHOWN, _RUNNING_SHOWN, _FAILED_SHOWN = 5, 8, 2
 # From this many columns on, the picture stands beside the lists.
 _WIDE = 110
+# And running trials have bars.
+_BARS = 56
 _MARKS = {  # what a point is -> its character and style; later ones are drawn over earlier ones
     "dominated": ("o", "dim"),
     "front but for dense": ("+", "cyan"),
@@ -93,7 +95,8 @@ class Snapshot:
 
 def view(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     """Return what fits a terminal of `width` columns and `height` lines."""
-    picture_width = min(width // 2 - 4, 64) if width >= _WIDE else min(width - 2, 72)
+    # Beside the lists names need room more than the picture does.
+    picture_width = min(max(width - 74, 40), 64) if width >= _WIDE else min(width - 2, 72)
     room = width - picture_width - 6 if width >= _WIDE else width
     lists: list[RenderableType] = [_running(snapshot, room)] if snapshot.running else []
     front = _front(snapshot, room)
@@ -106,14 +109,14 @@ def view(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     left = height - 3 - len(foot)
     if width >= _WIDE:
         # A terminal line is about twice as high as a character is wide.
-        high = max(min(left - 1, 18), 6)
+        high = max(min(left - 1, picture_width // 2), 6)
         body = Table.grid(padding=(0, 3), expand=True)
         body.add_column(ratio=1)
         body.add_column(width=picture_width)
         picture = scatter(snapshot.rows, snapshot.objectives, picture_width, high)
         body.add_row(Group(*lists), picture)
         return Group(head, body, *foot)
-    high = min(left - _lines(snapshot), 16)
+    high = min(left - _lines(snapshot), picture_width // 3)
     picture = scatter(snapshot.rows, snapshot.objectives, picture_width, high)
     return Group(head, *lists, *([picture] if high >= 6 else []), *foot)
 
@@ -151,7 +154,8 @@ def scatter(
     for row, at in sorted(points, key=lambda each: order.index(_kind(each[0]))):
         column, line = (_cell(at[i], limits[i], (columns, lines)[i]) for i in range(2))
         grid[lines - 1 - line][column] = _MARKS[_kind(row)]
-    text = Text(f"{labels[1]} (up) against {labels[0]} (right)\n", style="bold", no_wrap=True)
+    text = Text(no_wrap=True)
+    text.append(f"{labels[1]} (up) against {labels[0]} (right)\n", style="bold")
     for i, line_cells in enumerate(grid):
         tick = ticks[1][1] if i == 0 else ticks[1][0] if i == lines - 1 else ""
         text.append(f"{tick:>{margin - 1}} |", style="dim")
@@ -170,19 +174,13 @@ def scatter(
 
 
 def _head(snapshot: Snapshot, width: int) -> RenderableType:
-    shown = [f"{snapshot.done} of {snapshot.total} trials"]
-    if snapshot.seconds is not None:
-        shown.append(f"{duration(snapshot.seconds)} so far")
-    work, left = snapshot.work_left, snapshot.seconds_left
-    if snapshot.running and work is not None and left is not None:
-        amount, unit = snapshot.unit
-        cost = work * amount / 60
-        spent = f"{cost:.0f} {unit} minutes" if cost < 120 else f"{cost / 60:.1f} {unit} hours"
-        shown.append(f"about {duration(left)} left ({spent})")
-    title = Text(f"{snapshot.sweep}: ", style="bold", no_wrap=True, overflow="ellipsis")
-    title.append(", ".join(shown), style="")
+    title = Text(no_wrap=True, overflow="ellipsis")
+    title.append(f"{snapshot.sweep}: ", style="bold")
+    title.append(_amounts(snapshot, width - len(snapshot.sweep) - 2))
     states = [f"{count} {state}" for state, count in sorted(snapshot.counts.items())]
-    second = Text(", ".join(states) or "no trial yet", style="dim")
+    second = Text(
+        ", ".join(states) or "no trial yet", style="dim", no_wrap=True, overflow="ellipsis"
+    )
     if snapshot.cluster:
         second.append(f"   {snapshot.cluster}")
     bar = ProgressBar(
@@ -196,24 +194,44 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
     return Group(title, line, second)
 
 
+def _amounts(snapshot: Snapshot, room: int) -> str:
+    """Return what is done, taken and left; where there is no room, without what it costs."""
+    done = f"{snapshot.done} of {snapshot.total} trials"
+    taken = f", {duration(snapshot.seconds)} so far" if snapshot.seconds is not None else ""
+    work, left = snapshot.work_left, snapshot.seconds_left
+    if not snapshot.running or work is None or left is None:
+        return done + taken
+    amount, unit = snapshot.unit
+    cost = work * amount / 60
+    spent = f"{cost / 60:.1f} {unit} hours"
+    if cost < 120:
+        spent = f"{cost:.0f} {unit} minute{'' if round(cost) == 1 else 's'}"
+    rest = f", about {duration(left)} left"
+    choices = (f"{done}{taken}{rest} ({spent})", done + taken + rest, done + rest)
+    return next((text for text in choices if len(text) <= room), done)
+
+
 def _running(snapshot: Snapshot, room: int) -> RenderableType:
     table = Table.grid(padding=(0, 1))
-    others = (10, 4, 7, 8)
+    # A narrow terminal does without bars: the share stands beside them.
+    bars = room >= _BARS
+    others = (10, 4, 7, 8) if bars else (4, 7, 8)
     table.add_column(no_wrap=True, width=5)
     # Only the name gives way where a line is too long.
-    wide = min(max(room - 5 - sum(others) - 5, 8), 36)
+    wide = min(max(room - 5 - sum(others) - len(others) - 1, 8), 36)
     table.add_column(no_wrap=True, overflow="ellipsis", width=wide)
     for each in others:
         table.add_column(no_wrap=True, justify="right", width=each)
     shown = list(snapshot.running)[:_RUNNING_SHOWN]
     if any(trial.rung for trial in shown):
-        table.add_row("", Text("running", style="bold"), "", "", "", Text("ID/OOD %", style="bold"))
+        gaps = [""] * (len(others) - 1)
+        table.add_row("", Text("running", style="bold"), *gaps, Text("ID/OOD %", style="bold"))
     for trial in shown:
         rung = "/".join(f"{100 * share:.0f}" for share in trial.rung) if trial.rung else ""
         table.add_row(
             trial.id,
             Text(trial.name),
-            ProgressBar(total=1.0, completed=trial.progress, width=10),
+            *([ProgressBar(total=1.0, completed=trial.progress, width=10)] if bars else []),
             f"{100 * trial.progress:.0f}%",
             "" if trial.seconds is None else duration(trial.seconds),
             rung,

@@ -88,7 +88,9 @@ def view_state(
     columns += [f"metrics.`{name}`" for name in names]
     columns += [f"params.`{name}`" for name in shown]
     return {
-        "searchFilter": f"tags.`rc.sweep_id` = '{sweep_id}'",
+        # What the sealed test measured stands below its trial: without the view's metrics it would
+        # be an empty row here, and MLflow names such rows beside every chart.
+        "searchFilter": f"tags.`rc.sweep_id` = '{sweep_id}' and tags.`rc.kind` != 'test'",
         "orderByKey": f"metrics.`{names[0]}`",
         "orderByAsc": False,
         "startTime": "ALL",

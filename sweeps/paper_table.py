@@ -37,6 +37,7 @@ class _Row:
         dense: whether it is the dense, vanilla row.
         compression, loss: labels.
         metrics: one mapping per seed.
+        seeds: `training.seed` of each.
         ids: one trial per seed.
     """
 
@@ -45,7 +46,13 @@ class _Row:
     compression: str
     loss: str
     metrics: tuple[Mapping[str, Any], ...]
+    seeds: tuple[int, ...]
     ids: frozenset[str]
+
+    def by_seed(self, key: str) -> dict[int, float]:
+        """Return seed -> value, of the seeds that have one."""
+        pairs = zip(self.seeds, (m.get(key) for m in self.metrics), strict=True)
+        return {seed: float(v) for seed, v in pairs if v is not None and not math.isnan(v)}
 
     def values(self, key: str) -> list[float]:
         found = [m.get(key) for m in self.metrics]
@@ -125,13 +132,16 @@ def _rows(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) -> l
     found = []
     for group in grouped.values():
         first = group[0]
-        compression, _, loss = first.name.partition(" ")
+        # `magnitude-40 scope=layer rmc alpha=0.3`: the loss begins with its name.
+        head, name, rest = first.name.partition(f" {first.config['loss']['name']}")
+        compression, loss = head, f"{name}{rest}".strip()
         metrics = [
             {**r.metrics, **(tested["trials"][r.id]["metrics"] if tested else {})} for r in group
         ]
         dense = first.config["compression"]["name"] == "dense" and loss == "vanilla"
+        seeds = tuple(int(record.config["training"]["seed"]) for record in group)
         ids = frozenset(record.id for record in group)
-        found.append(_Row(first.name, dense, compression, loss, tuple(metrics), ids))
+        found.append(_Row(first.name, dense, compression, loss, tuple(metrics), seeds, ids))
     return sorted(found, key=lambda row: not row.dense)
 
 
@@ -146,7 +156,8 @@ def _cells(
     suites = _suites(found, stage)
     paper = _paper(config)
     header = ["configuration", "seeds", "ID %", *(f"{name} %" for name in suites)]
-    header += ["OOD %", "F_bias", "OOD vs dense", "easy %", "hard %", "gap", "non-zero M"]
+    header += ["OOD %", "F_bias", "OOD vs dense", "OOD vs vanilla"]
+    header += ["easy %", "hard %", "gap", "non-zero M"]
     header += ["paper: ID / OOD / F_bias"] if paper else []
     dense = next((row for row in found if row.dense), None)
     notes: list[str] = []
@@ -156,7 +167,10 @@ def _cells(
         bias, difference = _compared(row, dense, id_key, ood_key, opened, notes)
         cells = [row.name, str(len(row.metrics)), _share(row, id_key)]
         cells += [_share(row, f"ood_{stage}/{name}/accuracy") for name in suites]
-        cells += [_share(row, ood_key), bias, difference]
+        vanilla = next(
+            (r for r in found if r.compression == row.compression and r.loss == "vanilla"), None
+        )
+        cells += [_share(row, ood_key), bias, difference, _paired(row, vanilla, ood_key)]
         cells += [_share(row, _EASY), _share(row, _HARD), _plain(row.mean(_GAP), "{:.1f}")]
         cells += [_plain(row.mean("footprint/nonzero_parameters") / 1e6, "{:.1f}")]
         if paper:
@@ -176,7 +190,10 @@ def _cells(
         body.append(cells)
     which = "test roles, no selection was made" if stage == "test" else "dev roles"
     which += "; test is sealed" if stage == "dev" and not tested else ""
-    title = f"{which}; mean and 95 % t interval over training seeds, one task and one teacher"
+    teachers = {record.artifacts.get("teacher") for record in records if not record.reference}
+    teacher = "one teacher" if len(teachers) < 2 else "a teacher for each seed"
+    title = f"{which}; mean and 95 % t interval over training seeds, one task and {teacher}"
+    title += "; OOD vs vanilla: of the same compression, seed by seed"
     title += "; of F_bias over seeds and subcases" if (tested or {}).get("rows") else ""
     return header, body, [title, *notes]
 
@@ -213,6 +230,23 @@ def _compared(
             notes.append(note)
         shown = "-"
     return shown, _plain(100 * (means[1] - means[3]), "{:+.1f}")
+
+
+def _paired(row: _Row, vanilla: _Row | None, key: str) -> str:
+    """Return the difference in points from the vanilla row, over the seeds that both have.
+
+    Rows of one seed share initialisation, data order and teacher, so what these do to both is not
+    in the interval.
+    """
+    if row is vanilla:
+        return ""
+    own, other = row.by_seed(key), vanilla.by_seed(key) if vanilla is not None else {}
+    differences = [100 * (own[seed] - other[seed]) for seed in own if seed in other]
+    if not differences:
+        return "-"
+    half = interval(differences)
+    spread = "" if math.isnan(half) else f" +- {half:.1f}"
+    return f"{sum(differences) / len(differences):+.1f}{spread}"
 
 
 def _suites(found: Sequence[_Row], stage: str) -> list[str]:

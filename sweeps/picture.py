@@ -13,18 +13,22 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 
 from rc_core.metrics._floors import NAMES
 from sweeps.budgets import SIZES, Budget
 from sweeps.choose import ID_KEY as _ID
 from sweeps.choose import OOD_KEY as _OOD
 from sweeps.choose import Option
+from sweeps.picture_names import name_points
 from sweeps.report import Row
 
 # Okabe and Ito's palette: tells apart for every common kind of colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _SMALL, _LARGE = 60.0, 240.0
+# What the name of an upright line takes, as shares of the axes, half a mark on each side included.
+_NAME_WIDTH, _NAME_LENGTH = 0.04, 0.2
 
 
 def front_picture(
@@ -77,8 +81,6 @@ def front_picture(
         _join(axes, [places[row.id] for row in front], objectives, "-")
         if any(not row.on_front for row in candidates):
             _join(axes, [places[row.id] for row in candidates], objectives, "--")
-        # The reference needs no name: the legend has its star.
-        _label(axes, candidates, places)
         _legend(axes, colours, markers, any(row.reference for row in shown))
         axes.set_xlabel(_title(names[0]))
         axes.set_ylabel(_title(names[1]) if len(names) > 1 else "trial")
@@ -89,7 +91,9 @@ def front_picture(
         )
         axes.grid(color="#dddddd", linewidth=0.7)
         axes.margins(0.12)
-        _draw_lines(axes, names, lines or {})
+        taken = _draw_lines(axes, names, lines or {}, list(places.values()))
+        # The reference needs no name: the legend has its star.
+        name_points(axes, candidates, places, taken=taken)
         figure.savefig(path)
     finally:
         pyplot.close(figure)
@@ -148,11 +152,22 @@ def _budget_panel(axes: Axes, found: Sequence[Budget], options: Sequence[Option]
     axes.set_ylabel(_title(_OOD))
     axes.grid(color="#dddddd", linewidth=0.7)
     axes.margins(0.12)
-    axes.legend(frameon=False, title="of the dense reference; filled: best trade-off")
+    axes.legend(
+        frameon=False, markerscale=0.5, title="of the dense reference; filled: best trade-off"
+    )
 
 
-def _draw_lines(axes: Axes, names: Sequence[str], lines: Mapping[str, Mapping[str, float]]) -> None:
-    """Draw each objective's best line without a model, unless it is far from every trial."""
+def _draw_lines(
+    axes: Axes,
+    names: Sequence[str],
+    lines: Mapping[str, Mapping[str, float]],
+    places: Sequence[tuple[float, float]],
+) -> list[Annotation]:
+    """Draw each objective's best line without a model, unless it is far from every trial.
+
+    An upright line's name stands at that end of it which covers fewer trials.
+    """
+    drawn = []
     limits = (axes.get_xlim(), axes.get_ylim())
     for i, name in enumerate(names[:2]):
         role, _, metric = name.partition("/")
@@ -172,14 +187,25 @@ def _draw_lines(axes: Axes, names: Sequence[str], lines: Mapping[str, Mapping[st
         label = f"{NAMES.get(best, best)} {value:.0f} %"
         if i == 0:
             axes.axvline(value, **style)
-            axes.annotate(label, (value, limits[1][0]), xytext=(-4, 4), rotation=90, ha="right",
-                          textcoords="offset points", va="bottom", **text)  # fmt: skip
+            low, high = limits[1]
+            near = [
+                (y - low) / (high - low)
+                for x, y in places
+                if 0 <= value - x < _NAME_WIDTH * (limits[0][1] - limits[0][0])
+            ]
+            top = sum(y > 1 - _NAME_LENGTH for y in near) < sum(y < _NAME_LENGTH for y in near)
+            written = axes.annotate(label, (value, high if top else low), rotation=90, ha="right",
+                                    xytext=(-4, -4 if top else 4), textcoords="offset points",
+                                    va="top" if top else "bottom",
+                                    **text)  # fmt: skip
         else:
             axes.axhline(value, **style)
-            axes.annotate(label, (limits[0][0], value), xytext=(4, 4),
-                          textcoords="offset points", **text)  # fmt: skip
+            written = axes.annotate(label, (limits[0][0], value), xytext=(4, 4),
+                                    textcoords="offset points", **text)  # fmt: skip
+        drawn.append(written)
     axes.set_xlim(limits[0])
     axes.set_ylim(limits[1])
+    return drawn
 
 
 def _place(row: Row, index: int, names: Sequence[str]) -> tuple[float, float]:
@@ -201,23 +227,6 @@ def _join(
     # Left of a point that is best on the right, its height holds; the other way round for "min".
     where: Literal["pre", "post"] = "pre" if next(iter(objectives.values())) == "max" else "post"
     axes.step(xs, ys, where=where, color="#999999", linestyle=line, linewidth=1.2, zorder=2)
-
-
-def _label(axes: Axes, front: Sequence[Row], places: Mapping[str, tuple[float, float]]) -> None:
-    """Name the front's points, alternating above and below so that neighbours do not collide."""
-    for i, row in enumerate(sorted(front, key=lambda row: places[row.id])):
-        above = i % 2 == 0
-        axes.annotate(
-            f"{row.id} {row.name}",
-            places[row.id],
-            xytext=(0, 16 if above else -16),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if above else "top",
-            fontsize=9,
-            zorder=4,
-            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.75},
-        )
 
 
 def _legend(

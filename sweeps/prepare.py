@@ -95,9 +95,10 @@ def prepare(
     submit = _Submitter(resources.retries, arguments)
     values = [config.as_dict() for config in configs]
     planned = _result(submit(_plan, whole, values))
-    missing = [step.title for step in planned if not step.stored]
+    missing = Counter(step.title for step in planned if not step.stored)
     if missing:
-        say(f"prepare: to build: {', '.join(missing)}")
+        titles = (f"{count} x {title}" if count > 1 else title for title, count in missing.items())
+        say(f"prepare: to build: {', '.join(titles)}")
     _build_all(planned, values, shares(planned, nodes, resources), submit, say)
     record, majority, warnings = _result(
         submit(_reference, whole, values[0], folder.address, attempt)

@@ -20,6 +20,7 @@ from rc_core.errors import ConfigError, Problem, did_you_mean
 
 Scalar = str | int | float | bool | None
 Point = dict[str, Any]
+SEEDS = ("training.seed", "teacher.seed")
 Kind = Literal["choice", "uniform", "log_uniform", "int"]
 
 _KINDS: tuple[Kind, ...] = ("choice", "uniform", "log_uniform", "int")
@@ -137,7 +138,11 @@ class Space:
         ]
         if problems:
             raise ConfigError(problems)
-        yield from self._product(lambda p: _all_values(p))
+        # The teacher's seed, which only a fixed design has here, goes along with the training's.
+        values = {p.key: list(p.values) for p in self.parameters if p.key in SEEDS}
+        for point in self._product(lambda p: _all_values(p)):
+            if len({values[key].index(point[key]) for key in values if key in point}) < 2:
+                yield point
 
     def structures(self) -> Iterator[Point]:
         """Yield one (central) point per combination of what decides on structure and artifacts.
@@ -238,7 +243,8 @@ def parse_space(raw: Any, base: Callable[[str], Any]) -> Space:
 def _parse_parameter(key: str, spec: Any) -> Parameter:
     where = f"space.{key}"
     section, _, rest = key.partition(".")
-    if section not in _SECTIONS or not rest:
+    # Of a fixed design's rows each seed may have a teacher of its own; see sweeps/fixed_design.py.
+    if key not in SEEDS and (section not in _SECTIONS or not rest):
         reason = {
             "task": "a sweep has one task, so that its trials can be compared",
             "model": "a sweep has one encoder, the dense reference; compare encoders by sweeps",

@@ -8,6 +8,7 @@ from typing import Any
 
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
+from sweeps.constraints import Constraint
 from sweeps.folder import SweepFolder, storage_root
 from sweeps.measured import check_measured, latency_notes, with_latency
 from sweeps.remote.mirror import CONFIRM_SUFFIX
@@ -113,12 +114,21 @@ class Sweep:
 
         return write_report(self, None if out is None else Path(out))
 
-    def document(self) -> dict[str, Any]:
-        """Return the front as one JSON document, computed from the records as they are now."""
+    def document(self, *, wheres: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the front as one JSON document, computed from the records as they are now.
+
+        Args:
+            wheres: constraints on top of the sweep's, as for `table`.
+
+        Raises:
+            ConfigError: constraints that cannot be read.
+            StorageError: they name a latency, but none was measured.
+        """
         from sweeps.stamp import stamp, stamp_json
 
+        records, extra = self._measured(wheres)
         document = front_json(
-            self.records, self.objectives, sweep=self.name, constraints=self.constraints
+            records, self.objectives, sweep=self.name, constraints=self._every(extra)
         )
         return document | {"test": stamp_json(stamp(self))}
 
@@ -152,14 +162,10 @@ class Sweep:
             ConfigError: constraints that cannot be read.
             StorageError: they name a latency, but none was measured.
         """
-        from sweeps.choose import check_wheres
         from sweeps.stamp import stamp, stamp_lines
 
-        extra = check_wheres(wheres)
-        check_measured(self.folder, extra)
-        records = with_latency(self.folder, self.records)
-        every = [*self.constraints, *(each.text for each in extra)]
-        found = rows(records, self.objectives, constraints=every)
+        records, extra = self._measured(wheres)
+        found = rows(records, self.objectives, constraints=self._every(extra))
         notes = ["One seed each: differences of a few points may be noise."]
         if self.confirmation is not None:
             notes = ["The search's values, one seed each, by which it chose: they flatter."]
@@ -177,6 +183,18 @@ class Sweep:
         from sweeps.notebook import sweep_html
 
         return sweep_html(self)
+
+    def _measured(self, wheres: Sequence[str]) -> tuple[list[TrialRecord], list[Constraint]]:
+        """Return the records with what was measured of their models, and the user's constraints."""
+        from sweeps.choose import check_wheres
+
+        extra = check_wheres(wheres)
+        check_measured(self.folder, extra)
+        return with_latency(self.folder, self.records), extra
+
+    def _every(self, extra: Sequence[Constraint]) -> list[str]:
+        """Return the sweep's constraints and more."""
+        return [*self.constraints, *(each.text for each in extra)]
 
     def _sorted(self, ids: set[str]) -> list[TrialRecord]:
         first, direction = next(iter(self.objectives.items()))

@@ -12,6 +12,7 @@ from rc_core.errors import ConfigError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.pareto import knee
 from sweeps.report import Row
 from sweeps.shown import changed_values, lookup, shown_keys, shown_values
 
@@ -28,6 +29,7 @@ _SWEEP_PARAMS = (
 )
 # MLflow cuts a description that is too long, in the middle of a table.
 _SUMMARY_SHOWN = 30
+_TITLES = {"id_dev/accuracy": "ID", "ood_dev/accuracy": "OOD"}
 _ACCURACIES = ("accuracy", "calibration_error", "difference", "relative_bias")
 
 
@@ -168,15 +170,20 @@ def front_models(
 
 
 def summary(found: Sequence[Row], objectives: Mapping[str, str]) -> str:
-    """Return the front as a Markdown table: the parent run's description."""
+    """Return the parent run's description: the knee in a sentence, the front as a Markdown table.
+
+    MLflow shows the first lines of it until somebody asks for more.
+    """
     chosen = [row for row in found if row.on_front or row.candidate or row.reference]
     first, direction = next(iter(objectives.items()))
     chosen.sort(key=lambda row: row.values[first], reverse=direction == "max")
     names = list(objectives)
+    titles = [_TITLES.get(name, name) for name in names]
     lines = [
-        "Pareto front (* on it, + on it but for the dense reference):",
+        *_knee(found, objectives),
+        "Pareto front (* on it, + on it but for the dense reference), one seed each:",
         "",
-        "| | trial | " + " | ".join(names) + " | OOD vs dense, points | non-zero M |",
+        "| | trial | " + " | ".join(titles) + " | OOD vs dense, points | non-zero M |",
         "|---|---|" + "---|" * len(names) + "---|---|",
     ]
     for row in chosen[:_SUMMARY_SHOWN]:
@@ -190,6 +197,24 @@ def summary(found: Sequence[Row], objectives: Mapping[str, str]) -> str:
     if len(chosen) > _SUMMARY_SHOWN:
         lines += ["", f"and {len(chosen) - _SUMMARY_SHOWN} more: see front.json"]
     return "\n".join(lines)
+
+
+def _knee(found: Sequence[Row], objectives: Mapping[str, str]) -> list[str]:
+    """Return a sentence on the model that gives up least, beside the dense reference."""
+    candidates = [row for row in found if row.candidate]
+    if not candidates:
+        return []
+    points = [[row.values[name] for name in objectives] for row in candidates]
+    best = candidates[knee(points, list(objectives.values()))]
+
+    def values(row: Row) -> str:
+        return ", ".join(
+            f"{_TITLES.get(name, name)} {_shown(name, row.values[name])}" for name in objectives
+        )
+
+    dense = next((row for row in found if row.reference and row.rank is not None), None)
+    beside = f"; dense: {values(dense)}" if dense is not None else ""
+    return [f"Knee: **{best.id} {best.name}**: {values(best)}{beside}.", ""]
 
 
 def _finite(record: TrialRecord) -> dict[str, float]:

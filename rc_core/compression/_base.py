@@ -44,6 +44,8 @@ class CompressionContext:
         device: where the model is.
         generator: seeded with training.seed.
         teacher: loads the fine-tuned dense reference, or None where there is none.
+        importance: returns what the plugin's `importance` finds on the dense reference, measured
+            once for all trials of a seed; None where there is no store to keep it in.
     """
 
     batches: Callable[[], Iterator[Batch]]
@@ -51,6 +53,7 @@ class CompressionContext:
     device: torch.device
     generator: torch.Generator
     teacher: Callable[[], nn.Module] | None = None
+    importance: Callable[[], list[list[float]]] | None = None
 
 
 class Compression(Protocol):

@@ -5,7 +5,7 @@ A part's importance is E_x |dL(x) / d xi|, xi a factor on its output that is 1 (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from torch.nn import functional
 from rc_core.compression._base import CompressionContext
 from rc_core.config import CompressionConfig
 from rc_core.errors import TrialError
+from rc_core.labels import short_number
 
 
 class UnitsConfig(CompressionConfig):
@@ -36,7 +37,24 @@ class UnitsConfig(CompressionConfig):
         """Return `heads-20`, and what else differs from the defaults."""
         rest = super().label().split(" ")[1:]
         parts = [part for part in rest if not part.startswith("remove=")]
-        return " ".join([f"{self.name}-{100 * self.remove:.3g}", *parts])
+        return " ".join([f"{self.name}-{short_number(100 * self.remove)}", *parts])
+
+
+def of_reference(
+    model: nn.Module,
+    context: CompressionContext,
+    measure: Callable[[nn.Module], list[list[float]]],
+) -> list[list[float]]:
+    """Return the units' importance in the dense reference: the shared one, else measured here.
+
+    Args:
+        model: judged itself where there is no reference.
+        context: of the trial.
+        measure: of the plugin.
+    """
+    if context.importance is not None:
+        return context.importance()
+    return measure(model if context.teacher is None else context.teacher().to(context.device))
 
 
 def unit_importance(

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rc_core.compression._base import CompressionContext
-from rc_core.compression._importance import UnitsConfig, unit_importance
+from rc_core.compression._importance import UnitsConfig, of_reference, unit_importance
 from rc_core.compression._layers import blocks, embeddings
 from rc_core.compression._masks import measure
 from rc_core.errors import ModelError, Problem, TrialError
@@ -47,6 +47,12 @@ def neurons_kept(size: int, remove: float) -> int:
     return max(1, size - round(remove * size))
 
 
+def importance(config: Config, model: nn.Module, context: CompressionContext) -> list[list[float]]:
+    """Return what `prepare` chooses by: the neurons' importance in a model, per block."""
+    outputs = [second for _, second in _layers(model)]
+    return unit_importance(model, outputs, context, width=1, num_batches=config.num_batches)
+
+
 class Compression:
     """Cuts neurons out before training; nothing happens during it."""
 
@@ -61,17 +67,12 @@ class Compression:
             ModelError: unsupported encoder.
             TrialError: the importance is not finite.
         """
-        judged = model if context.teacher is None else context.teacher().to(context.device)
-        importance = unit_importance(
-            judged,
-            [second for _, second in _layers(judged)],
-            context,
-            width=1,
-            num_batches=self.config.num_batches,
+        per_block = of_reference(
+            model, context, lambda judged: importance(self.config, judged, context)
         )
         size = _layers(model)[0][1].in_features
         self._asked = neurons_kept(size, self.config.remove)
-        for (first, second), values in zip(_layers(model), importance, strict=True):
+        for (first, second), values in zip(_layers(model), per_block, strict=True):
             chosen = torch.tensor(values).topk(self._asked).indices.sort().values
             _keep(first, second, chosen.to(first.weight.device))
         config: Any = model.config

@@ -23,7 +23,7 @@ from rc_core.compression._heads import (
     lowest,
     restore_heads,
 )
-from rc_core.compression._importance import UnitsConfig, unit_importance
+from rc_core.compression._importance import UnitsConfig, of_reference, unit_importance
 from rc_core.compression._layers import embeddings
 from rc_core.compression._masks import measure
 from rc_core.errors import Problem, TrialError
@@ -69,6 +69,11 @@ def head_importance(
     return unit_importance(model, outputs, context, width=head_size(model), num_batches=num_batches)
 
 
+def importance(config: Config, model: nn.Module, context: CompressionContext) -> list[list[float]]:
+    """Return what `prepare` chooses by: the heads' importance in a model."""
+    return head_importance(model, context, num_batches=config.num_batches)
+
+
 class Compression:
     """Cuts heads out before training; nothing happens during it."""
 
@@ -85,8 +90,9 @@ class Compression:
             TrialError: the importance is not finite.
         """
         heads = heads_per_layer(model)
-        judged = model if context.teacher is None else context.teacher().to(context.device)
-        self._importance = head_importance(judged, context, num_batches=self.config.num_batches)
+        self._importance = of_reference(
+            model, context, lambda judged: importance(self.config, judged, context)
+        )
         self._kept = lowest(
             self._importance,
             round(self.config.remove * sum(heads)),

@@ -30,6 +30,7 @@ from rc_core.compression._masks import (
 )
 from rc_core.config import CompressionConfig
 from rc_core.errors import Problem, TrialError
+from rc_core.labels import short_number
 from rc_core.model_facts import ModelFacts
 
 
@@ -55,7 +56,7 @@ class Config(CompressionConfig):
         """Return `magnitude-70`, and what else differs from the defaults."""
         rest = super().label().split(" ")[1:]
         parts = [part for part in rest if not part.startswith("sparsity=")]
-        return " ".join([f"magnitude-{100 * self.sparsity:.3g}", *parts])
+        return " ".join([f"magnitude-{short_number(100 * self.sparsity)}", *parts])
 
 
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from rc_core.labels import short
 from rc_core.losses._base import LossContext, Need
 from rc_core.losses._soft import (
     SoftConfig,
@@ -61,12 +62,11 @@ class Config(SoftConfig):
 
     def label(self) -> str:
         """Return `poe expert=0.75 beta=0.5`: the expert always, the rest where not default."""
-        given = self.expert.level if isinstance(self.expert, LevelExpert) else self.expert
         parts = [part for part in super().label().split(" ")[1:] if "=" in part]
         rest = [
             p for p in parts if p.split("=")[0] in ("beta", "lambda", "shuffled", "temperature")
         ]
-        return " ".join([self.name, f"expert={given}", *rest])
+        return " ".join([self.name, f"expert={short(self.expert)}", *rest])
 
 
 def expert_log_probs(context: LossContext) -> Tensor:

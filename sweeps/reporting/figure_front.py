@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rc_core.metrics._floors import NAMES
 from sweeps.report import Row
 from sweeps.reporting.facts import ID_KEY, OOD_KEY, Facts, last_rung, millions, percent
+from sweeps.reporting.front_notes import Mean, Places, frame_of, front_axes, front_means, guides
 from sweeps.reporting.style import (
     Figure,
     Style,
@@ -21,15 +21,6 @@ from sweeps.reporting.style import (
     short,
     variable,
 )
-
-Places = Mapping[str, tuple[float, float]]
-
-
-def front_axes(facts: Facts) -> tuple[str, str]:
-    """Return the metrics of both axes: the first two objectives, or the one and an accuracy."""
-    names = [*facts.objectives, ID_KEY, OOD_KEY]
-    first, second = list(dict.fromkeys(names))[:2]
-    return first, second
 
 
 def front_places(facts: Facts) -> dict[str, tuple[float, float]]:
@@ -75,15 +66,17 @@ def front_figure(facts: Facts, style: Style) -> Figure:
                 },
             }
         )
-    data += _confirmed(facts, places, style)
+    means = front_means(facts, places)
+    data += _confirmed(facts, places, means, style)
+    frame = frame_of(places, means)
     first, second = front_axes(facts)
     return {
         "id": "figure-front",
         "data": data,
         "layout": layout(
-            xaxis=axis(metric_title(first)),
-            yaxis=axis(metric_title(second), **_room([y for _, y in places.values()])),
-            **_guides(facts, places, style),
+            xaxis=axis(metric_title(first), range=list(frame.x)),
+            yaxis=axis(metric_title(second), range=list(frame.y)),
+            **guides(facts, frame, places, means, style),
         ),
         "height": 560,
         "clicks": True,
@@ -159,28 +152,22 @@ def _joined(facts: Facts, places: Places) -> list[dict[str, Any]]:
     return found
 
 
-def _confirmed(facts: Facts, places: Places, style: Style) -> list[dict[str, Any]]:
+def _confirmed(
+    facts: Facts, places: Places, means: Mapping[str, Mean], style: Style
+) -> list[dict[str, Any]]:
     """Draw means over new seeds with their 95 % intervals, tied to what the search had said."""
     names = front_axes(facts)
     rows = {row.id: row for row in facts.rows}
     found: list[dict[str, Any]] = []
     for each in facts.confirmed_rows:
-        if any(name not in each.estimates for name in names) or each.id not in places:
+        if each.id not in means:
             continue
-        means = [each.estimates[name] for name in names]
-        if any(math.isnan(mean.mean) for mean in means):
-            continue
-        spots = [mean.mean * scale(name) for mean, name in zip(means, names, strict=True)]
-        halves = [
-            0.0 if math.isnan(mean.half_width) else mean.half_width * scale(name)
-            for mean, name in zip(means, names, strict=True)
-        ]
-        row = rows[each.id]
+        mean, row, searched = means[each.id], rows[each.id], places[each.id]
+        spots, halves = mean.spot, mean.halves
         meta = {
             "compression": None if row.reference else row.compression,
             "loss": None if row.reference else row.loss,
         }
-        searched = places[each.id]
         text = lines(
             [
                 f"{each.id} {each.name}: mean of {each.seeds} new seeds",
@@ -197,11 +184,12 @@ def _confirmed(facts: Facts, places: Places, style: Style) -> list[dict[str, Any
                 "x": [short(searched[0], 6), short(spots[0], 6)],
                 "y": [short(searched[1], 6), short(spots[1], 6)],
                 "line": {"dash": "dot", "width": 1, "color": style.colour(row)},
+                "opacity": 1.0 if mean.barred else 0.45,
                 "hoverinfo": "skip",
                 "meta": meta,
             }
         )
-        bar = {"color": style.colour(row), "thickness": 1.8, "width": 5}
+        bar = {"color": style.colour(row), "thickness": 1.8, "width": 5, "visible": mean.barred}
         found.append(
             {
                 "type": "scatter",
@@ -211,10 +199,10 @@ def _confirmed(facts: Facts, places: Places, style: Style) -> list[dict[str, Any
                 "error_x": {"type": "data", "array": [short(halves[0])], **bar},
                 "error_y": {"type": "data", "array": [short(halves[1])], **bar},
                 "marker": {
-                    "symbol": "line-ew-open" if each.seeds == 1 else "circle",
-                    "size": 7,
+                    "symbol": "line-ew-open" if each.seeds == 1 and mean.barred else "circle",
+                    "size": 7 if mean.barred else 5,
                     "color": style.colour(row),
-                    "line": {"color": variable("paper"), "width": 1.5},
+                    "line": {"color": variable("paper"), "width": 1.5 if mean.barred else 0.5},
                 },
                 "text": [text],
                 "hovertemplate": "%{text}<extra></extra>",
@@ -222,87 +210,3 @@ def _confirmed(facts: Facts, places: Places, style: Style) -> list[dict[str, Any
             }
         )
     return found
-
-
-def _guides(facts: Facts, places: Places, style: Style) -> dict[str, Any]:
-    """Return lines of the reference and of what needs no model, and the names of what matters."""
-    shapes: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
-    reference = facts.reference
-    if reference is not None and reference.id in places:
-        for key, value in zip("xy", places[reference.id], strict=True):
-            shapes.append(_line(key, value, "ink", "dot"))
-        named = _note(places[reference.id], "dense reference", "ink", (0, 26))
-        # On a phone the legend's star is enough.
-        notes.append(named | {"name": "wide-only"})
-    for key, name in zip("xy", front_axes(facts), strict=True):
-        for line, value in lines_in_range(
-            facts, name, [p["xy".index(key)] for p in places.values()]
-        ):
-            shapes.append(_line(key, value, "bad", "dash"))
-            notes.append(_line_name(key, value, f"{NAMES.get(line, line)} {value:.0f} %"))
-    chosen = facts.chosen
-    if chosen is not None and chosen.id in places:
-        notes.append(
-            _note(places[chosen.id], f"<b>take {escaped(chosen.id)}</b>", "ink", (-70, -58))
-        )
-    return {"shapes": shapes, "annotations": notes}
-
-
-def lines_in_range(facts: Facts, metric: str, values: Sequence[float]) -> list[tuple[str, float]]:
-    """Return the best line of a role where it is near the trials: (name, percent)."""
-    role, _, what = metric.partition("/")
-    found = facts.lines.get(role, {})
-    if what != "accuracy" or not found or not values:
-        return []
-    best = max(found, key=lambda name: found[name])
-    low, high = min(values), max(values)
-    margin = 0.1 * (high - low)
-    value = 100 * found[best]
-    return [(best, value)] if low - margin <= value <= high + margin else []
-
-
-def _room(values: Sequence[float]) -> dict[str, Any]:
-    """Return limits with room above the highest trials, where the names of the best stand."""
-    if not values or max(values) == min(values):
-        return {}
-    low, high = min(values), max(values)
-    return {"range": [short(low - 0.06 * (high - low), 6), short(high + 0.16 * (high - low), 6)]}
-
-
-def _line(key: str, value: float, colour: str, dash: str) -> dict[str, Any]:
-    ends = {"x0": value, "x1": value, "y0": 0, "y1": 1, "yref": "paper", "xref": "x"}
-    if key == "y":
-        ends = {"y0": value, "y1": value, "x0": 0, "x1": 1, "xref": "paper", "yref": "y"}
-    style = {"color": variable(colour), "width": 1, "dash": dash}
-    return {"type": "line", "layer": "below", "line": style, "opacity": 0.8, **ends}
-
-
-def _line_name(key: str, value: float, text: str) -> dict[str, Any]:
-    place: dict[str, Any] = {"x": 0, "xref": "paper", "xanchor": "left", "y": value, "yshift": 9}
-    if key == "x":
-        place = {"y": 1, "yref": "paper", "yanchor": "top", "x": value, "xanchor": "right",
-                 "xshift": -4}  # fmt: skip
-    font = {"color": variable("bad"), "size": 12}
-    return {"text": escaped(text), "showarrow": False, "font": font, **place}
-
-
-def _note(
-    place: tuple[float, float], text: str, colour: str, offset: tuple[int, int]
-) -> dict[str, Any]:
-    return {
-        "x": short(place[0], 6),
-        "y": short(place[1], 6),
-        "text": text,
-        "showarrow": True,
-        "arrowhead": 0,
-        "arrowwidth": 1,
-        "standoff": 9,
-        "arrowcolor": variable("soft"),
-        "ax": offset[0],
-        "ay": offset[1],
-        "font": {"color": variable(colour), "size": 13},
-        "bgcolor": variable("paper"),
-        "opacity": 0.92,
-        "borderpad": 2,
-    }

@@ -80,10 +80,10 @@ def _floors(facts: Facts) -> Iterator[Check]:
     title = "Does the chosen model beat what needs no model, out of distribution?"
     below = [r for r in facts.finished if not r.reference and r.ood_accuracy <= value]
     others = f"; {len(below)} of {_compressed(facts)} compressed models do not" if below else ""
-    ahead = facts.chosen.ood_accuracy - value
-    found = (
-        f"{percent(facts.chosen.ood_accuracy)} OOD against {percent(value)} of the {name}{others}"
-    )
+    own = facts.measured(facts.chosen)
+    ahead = own.outside - value
+    seeds = f" (mean of {own.seeds} new seeds)" if own.seeds > 1 else ""
+    found = f"{percent(own.outside)} OOD{seeds} against {percent(value)} of the {name}{others}"
     if ahead > _NEAR_FLOOR:
         yield Check("good", title, found)
         return

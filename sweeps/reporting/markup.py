@@ -41,6 +41,7 @@ class Raw:
 
 
 Cell = str | Raw
+_NAME_CELL = '<td class="name">'
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -59,6 +60,11 @@ def copy_button(command: str) -> str:
     return f'<button type="button" class="copy" data-copy="{text}"><code>{text}</code></button>'
 
 
+def name_cell(name: str) -> Raw:
+    """Return the cell of a configuration's name."""
+    return Raw(f"{_NAME_CELL}{escaped(name)}</td>")
+
+
 def table(
     titles: Sequence[str],
     rows: Iterable[Sequence[Cell]],
@@ -70,6 +76,8 @@ def table(
 ) -> str:
     """Return a table that scrolls by itself on a narrow page.
 
+    A column of names (`name_cell`) is left out there: they stand below the column before it.
+
     Args:
         titles: of the columns.
         rows: cells, plain text or `Raw`.
@@ -79,8 +87,11 @@ def table(
         caption: for screen readers.
     """
     right, bold = set(numbers), set(strong)
+    rows = list(rows)
+    names = {i for row in rows for i, cell in enumerate(row) if _is_name(cell)}
     head = "".join(
-        f'<th scope="col"{_class("n", i in right)}>{escaped(title)}</th>'
+        f'<th scope="col"{_class("n", i in right)}{_class("name", i in names)}>'
+        f"{escaped(title)}</th>"
         for i, title in enumerate(titles)
     )
     body = "".join(
@@ -88,7 +99,7 @@ def table(
         + "".join(
             cell.html
             if isinstance(cell, Raw) and cell.html.startswith("<td")
-            else f"<td{_class('n', i in right)}>{_cell(cell)}</td>"
+            else f"<td{_class('n', i in right)}>{_cell(cell)}{_under(row, i + 1)}</td>"
             for i, cell in enumerate(row)
         )
         + "</tr>"
@@ -116,6 +127,18 @@ def figure(drawn: Figure) -> str:
 def figures(drawn: Sequence[Figure]) -> str:
     """Return several figures side by side where there is room."""
     return '<div class="figures">' + "".join(f"<div>{figure(f)}</div>" for f in drawn) + "</div>"
+
+
+def _is_name(cell: Cell) -> bool:
+    return isinstance(cell, Raw) and cell.html.startswith(_NAME_CELL)
+
+
+def _under(row: Sequence[Cell], place: int) -> str:
+    """Return the name in a cell, for the cell before it; nothing where there is no name."""
+    if place == len(row) or not _is_name(row[place]):
+        return ""
+    name = _cell(row[place]).removeprefix(_NAME_CELL).removesuffix("</td>")
+    return f'<small class="under">{name}</small>'
 
 
 def _cell(cell: Cell) -> str:

@@ -52,8 +52,9 @@
     }));
     const layout = coloured(figure.layout, style);
     layout.height = narrow() ? Math.min(figure.height, Math.max(320, innerWidth * 1.05)) : figure.height;
-    if (narrow() && layout.annotations) {
-      layout.annotations = layout.annotations.filter((note) => note.name !== "wide-only");
+    if (layout.annotations) {
+      const other = narrow() ? "wide-only" : "narrow-only";
+      layout.annotations = layout.annotations.filter((note) => note.name !== other);
     }
     if (matchMedia("(pointer: fine)").matches && !narrow()) layout.dragmode = "zoom";
     return { data, layout };

@@ -16,8 +16,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rc_core import __version__
+from sweeps.confirmed_text import share_text
 from sweeps.report import Row
 from sweeps.reporting.facts import (
+    ID_KEY,
+    OOD_KEY,
     Facts,
     duration,
     export_command,
@@ -155,12 +158,20 @@ def _trials(facts: Facts) -> dict[str, Any]:
     """Return what is shown of the trial that is pointed at."""
     settings = varied(facts.records)
     others = [name for name in facts.objectives if not name.endswith("dev/accuracy")]
+    new = {row.id: row for row in facts.confirmed_rows if row.seeds}
+
+    def seeds(row: Row, key: str) -> str | None:
+        if row.id not in new:
+            return None
+        return f"{share_text(new[row.id].estimates[key])} % ({new[row.id].seeds})"
 
     def entry(index: int, row: Row) -> dict[str, Any]:
         values = [
             row.status,
             percent(row.id_accuracy),
             percent(row.ood_accuracy),
+            seeds(row, ID_KEY),
+            seeds(row, OOD_KEY),
             _points(row.ood_difference) if not row.reference else None,
             millions(row.parameters),
             None if math.isnan(row.relative_bias) else f"{row.relative_bias:.3f}",
@@ -180,8 +191,8 @@ def _trials(facts: Facts) -> dict[str, Any]:
         }
 
     return {
-        "columns": ["state", "ID", "OOD", "OOD vs dense", "parameters", "relative bias", "time",
-                    "standing", *others],
+        "columns": ["state", "ID", "OOD", "ID, new seeds", "OOD, new seeds", "OOD vs dense",
+                    "parameters", "relative bias", "time", "standing", *others],
         "settings": list(settings),
         "trials": [entry(i, row) for i, row in enumerate(facts.rows)],
         "command": export_command(facts.name, "@@"),

@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from sweeps.picture import front_picture
 from sweeps.reporting.cost import device_of, timeline
 from sweeps.reporting.facts import Facts
-from sweeps.reporting.figure_front import front_axes, front_places
+from sweeps.reporting.figure_front import front_places
 from sweeps.reporting.figures import removed
+from sweeps.reporting.front_notes import front_axes
 from sweeps.reporting.sections_results import heat_models, heat_slices
 from sweeps.reporting.style import LIGHT, MANY, NUM_SERIES, Style, metric_title
 

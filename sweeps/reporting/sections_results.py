@@ -10,10 +10,10 @@ from sweeps.reporting.facts import Facts
 from sweeps.reporting.figures import (
     sparsity_figures,
 )
-from sweeps.reporting.markup import Raw, Section, figures, note, paragraph, table
+from sweeps.reporting.markup import Raw, Section, figures, name_cell, note, paragraph, table
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_top import legend
-from sweeps.reporting.style import Style, escaped
+from sweeps.reporting.style import Style
 
 _MOST_SLICES = 60
 _MOST_FAILURES = 50
@@ -143,8 +143,7 @@ def confirmed_section(facts: Facts) -> Section | None:
             [
                 "*" if row.confirmed else "",
                 row.id,
-                Raw(f'<td class="name">{escaped(row.name)}'
-                    f'{" (dense reference)" if row.reference else ""}</td>'),
+                name_cell(row.name + (" (dense reference)" if row.reference else "")),
                 str(row.seeds),
                 _with_half(inside.mean, inside.half_width),
                 _with_half(ood.mean, ood.half_width),
@@ -195,7 +194,7 @@ def sealed_section(facts: Facts) -> Section:
         [
             "*" if row.selected else "",
             row.id,
-            Raw(f'<td class="name">{escaped(row.name)}</td>'),
+            name_cell(row.name),
             str(row.seeds),
             _with_half(row.inside, math.nan),
             _with_half(row.outside, row.half),

@@ -12,7 +12,7 @@ from sweeps.reporting.figures import (
     parallel_figure,
 )
 from sweeps.reporting.importance import Importance, importance
-from sweeps.reporting.markup import Raw, Section, figure, figures, note, paragraph, table
+from sweeps.reporting.markup import Raw, Section, figure, figures, name_cell, note, paragraph, table
 from sweeps.reporting.style import Style, escaped, variable
 
 _MOST_SLICES = 60
@@ -180,7 +180,7 @@ def failures_section(facts: Facts) -> Section | None:
     if not out:
         return None
     rows: list[list[str | Raw]] = [
-        [row.id, Raw(f'<td class="name">{escaped(row.name)}</td>'), row.status,
+        [row.id, name_cell(row.name), row.status,
          str(row.excluded).removeprefix(f"{row.status}: ")[:400]]
         for row in out[:_MOST_FAILURES]
     ]  # fmt: skip

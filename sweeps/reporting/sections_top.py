@@ -7,8 +7,18 @@ import math
 from sweeps.report import Row
 from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts, export_command, millions, percent
-from sweeps.reporting.figure_front import front_axes, front_figure, front_places
-from sweeps.reporting.markup import Raw, Section, copy_button, figure, note, paragraph, table
+from sweeps.reporting.figure_front import front_figure, front_places
+from sweeps.reporting.front_notes import MOST_BARS, front_axes
+from sweeps.reporting.markup import (
+    Raw,
+    Section,
+    copy_button,
+    figure,
+    name_cell,
+    note,
+    paragraph,
+    table,
+)
 from sweeps.reporting.style import REFERENCE_SYMBOL, Style, escaped, metric_title, variable
 from sweeps.reporting.symbols import symbol
 from sweeps.reporting.verdict import Sentence
@@ -135,8 +145,10 @@ def legend(facts: Facts, style: Style, *, by_loss: bool = False) -> str:
         ):
             parts.append(f'<span class="chip plain">{picture}{text}</span>')
         if facts.confirmed_rows:
+            several = len(facts.confirmed_rows) > MOST_BARS
+            whose = "; small dots: off the front" if several else ""
             parts.append(
-                '<span class="chip plain">\u253c mean over new seeds, 95 % interval</span>'
+                f'<span class="chip plain">\u253c mean over new seeds, 95 % interval{whose}</span>'
             )
     return f'<div class="legend">{"".join(parts)}</div>'
 
@@ -182,7 +194,7 @@ def _front_table(facts: Facts) -> str:
             [
                 "*" if row.on_front else "+" if row.candidate else "",
                 row.id,
-                Raw(f'<td class="name">{escaped(name)}</td>'),
+                name_cell(name),
                 percent(row.id_accuracy).removesuffix(" %"),
                 percent(row.ood_accuracy).removesuffix(" %"),
                 *(f"{row.values[key]:g}" for key in extra),

@@ -225,3 +225,64 @@ def test_the_comparison_opens_too(chromium: Any, tmp_path: Path) -> None:
     assert json.dumps(traces)
     wide = "return document.documentElement.scrollWidth"
     assert chromium.execute_script(wide) == 390
+
+
+@pytest.mark.parametrize("width", [1200, 700, 390])
+def test_names_in_the_front_stand_apart(chromium: Any, tmp_path: Path, width: int) -> None:
+    """The model to take lies on the dense reference, which is where names met."""
+    points = [(0.952, 0.64), (0.9522, 0.6405), (0.9, 0.6), (0.88, 0.62), (0.86, 0.55)]
+    sweep = made_sweep(tmp_path, trials=len(points))
+    for record, (inside, outside) in zip(sweep.records, points, strict=True):
+        metrics = dict(record.metrics) | {"id_dev/accuracy": inside, "ood_dev/accuracy": outside}
+        write_record(sweep.folder, record.model_copy(update={"metrics": metrics}))
+    path = tmp_path / "near.html"
+    path.write_text(report_page(Facts.read(sweep)), encoding="utf-8")
+    opened(chromium, path, width=width)
+    boxes = chromium.execute_script(
+        "return [...document.querySelectorAll('#figure-front .annotation-text-g')].map(e => {"
+        "const b = e.getBoundingClientRect();"
+        "return [e.textContent, b.left, b.top, b.right, b.bottom];})"
+    )
+    texts = [box[0] for box in boxes]
+    assert "take t0001" in texts and ("dense reference" in texts) == (width > 640)
+    frame = chromium.execute_script(
+        "const b = document.querySelector('#figure-front .main-svg').getBoundingClientRect();"
+        "return [b.left, b.right]"
+    )
+    for i, (_, left, top, right, bottom) in enumerate(boxes):
+        assert frame[0] <= left and right <= frame[1]
+        for _, other_left, other_top, other_right, other_bottom in boxes[:i]:
+            apart = right <= other_left or other_right <= left
+            assert apart or bottom <= other_top or other_bottom <= top, texts
+
+
+def test_a_phone_shows_the_numbers_without_scrolling(chromium: Any, report: Path) -> None:
+    opened(chromium, report, width=390)
+    table = "document.querySelector('#confirmed table')"
+    right = "e => e.getBoundingClientRect().right"
+    titles = chromium.execute_script(
+        f"return [...{table}.querySelectorAll('th')].map(e => e.textContent)"
+    )
+    ends = chromium.execute_script(f"return [...{table}.querySelectorAll('th')].map({right})")
+    assert ends[titles.index("OOD %")] <= 390
+    assert ends[titles.index("configuration")] == 0, "names have no column of their own"
+    names = chromium.execute_script(
+        f"return [...{table}.querySelectorAll('small.under')].map(e => [e.textContent, "
+        "e.getBoundingClientRect().width, getComputedStyle(e).display])"
+    )
+    rows = chromium.execute_script(f"return {table}.querySelectorAll('tbody tr').length")
+    assert len(names) == rows and all(text and wide > 60 for text, wide, _ in names)
+    opened(chromium, report, width=1200)
+    shown = f"return getComputedStyle({table}.querySelector('small.under')).display"
+    assert chromium.execute_script(shown) == "none"
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_no_tile_breaks_a_number(chromium: Any, report: Path, width: int) -> None:
+    opened(chromium, report, width=width)
+    lines = chromium.execute_script(
+        "return [...document.querySelectorAll('.tile b')].map(e => [e.textContent, "
+        "e.getClientRects().length, e.scrollWidth <= e.clientWidth])"
+    )
+    assert len(lines) >= 4 and any("\u00b1" in text for text, _, _ in lines)
+    assert all(fits for _, _, fits in lines), lines

@@ -18,7 +18,7 @@ MAX_LINES = 350
 # One line is one layer, from the bottom up. A name that ends in `.*` is a package of plugins: its
 # modules may import each other; any other two modules of one line may not.
 LAYERS = """
-rc_core rc_core.errors
+rc_core rc_core.errors rc_core.labels
 rc_core.plugins rc_core.schema rc_core.yaml_files
 rc_core.config rc_core.record
 rc_core.artifacts
@@ -34,6 +34,7 @@ rc_core.training
 rc_core.workspace
 rc_core.evaluation
 rc_core.teacher
+rc_core.importance
 rc_core.stages
 rc_core.estimates
 rc_core.assembly
@@ -43,7 +44,7 @@ rc_core.trial rc_core.throughput
 rc_core.batch
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters sweeps.ranking
 sweeps.rungs sweeps.live_front
-sweeps.paper_results
+sweeps.paper_results sweeps.fixed_design
 sweeps.settings
 sweeps.remote sweeps.remote.address sweeps.remote.files
 sweeps.remote.objects
@@ -68,16 +69,20 @@ sweeps.mlflow_store sweeps.retry
 sweeps.mlflow_models sweeps.mlflow_view
 sweeps.tracking
 sweeps.paper_table sweeps.replay
+sweeps.placing
+sweeps.picture_names
 sweeps.picture sweeps.simulate
 sweeps.simulated
 sweeps.live
 sweeps.events sweeps.sweep
-sweeps.watch sweeps.notebook
+sweeps.watch
 sweeps.progress
 sweeps.ray_bridge sweeps.prepare sweeps.packing sweeps.model_card
 sweeps.confirmed
 sweeps.stamp sweeps.options
 sweeps.confirmed_text sweeps.tested_text
+sweeps.notebook_picture
+sweeps.notebook
 sweeps.reporting.*
 sweeps.doctor_services
 sweeps.doctor_storage

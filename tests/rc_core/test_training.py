@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -170,6 +172,34 @@ def test_predictions_are_in_the_order_of_the_data_and_do_not_depend_on_batches()
 
 def test_the_precision_is_one_of_the_two() -> None:
     assert choose_precision(model(), encoded(16, 0), repeats=1) in ("fp32", "bf16")
+
+
+class Emulated(nn.Module):
+    """Answers at once in fp32, after a tenth of a second in bf16; counts the samples it saw."""
+
+    def __init__(self, bf16: float) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 2)
+        self.bf16 = bf16
+        self.sizes: dict[bool, list[int]] = {True: [], False: []}
+
+    def forward(self, input_ids: Tensor, **_: Tensor) -> Any:
+        slow = torch.is_autocast_enabled("cpu")
+        time.sleep(self.bf16 if slow else 0.02)
+        self.sizes[slow].append(len(input_ids))
+        return SimpleNamespace(logits=self.head(input_ids[:, :1].float()))
+
+
+def test_where_bf16_is_emulated_no_whole_batch_is_tried_in_it() -> None:
+    net = Emulated(bf16=0.1)
+    assert choose_precision(net, encoded(40, 0)) == "fp32"
+    assert set(net.sizes[True]) == {2}
+
+
+def test_where_bf16_is_faster_it_is_taken_after_whole_batches() -> None:
+    net = Emulated(bf16=0.0)
+    assert choose_precision(net, encoded(40, 0)) == "bf16"
+    assert max(net.sizes[True]) == 32
 
 
 def test_golden_run() -> None:

@@ -174,6 +174,13 @@ def test_alpha_auto_is_judged_on_the_cheapest_compression() -> None:
     alone = SweepConfig(raw | {"space": {"compression.sparsity": {"uniform": [0.2, 0.6]}}})
     on = alone.trial({"compression.sparsity": 0.3}).loss.as_dict()["alpha_on"]
     assert on == {"name": "magnitude", "sparsity": pytest.approx(0.4)}
+    rows = [
+        {"compression.name": "magnitude", "compression.sparsity": 0.3},
+        {"compression.name": "student", "compression.num_layers": 1},
+    ]
+    fixed = raw | {"space": {}, "design": "fixed", "search": {"name": "grid", "points": rows}}
+    on = SweepConfig(fixed).trial(rows[0]).loss.as_dict()["alpha_on"]
+    assert on == {"name": "student", "num_layers": 1}
 
 
 @pytest.mark.parametrize(
@@ -221,3 +228,29 @@ def test_folders_of_models_get_their_full_path(
     assert found["space"]["compression.model"]["choice"] == [small, "tiny:bert"]
     assert found["search"]["points"][0]["compression.model"] == small
     assert SweepConfig(found).as_dict() == found
+
+
+def test_in_a_fixed_design_the_teachers_seed_goes_along() -> None:
+    rows = [{"compression.name": "magnitude"}, {"loss.name": "distil"}]
+    raw = {
+        **{key: value for key, value in RAW.items() if key != "space"},
+        "design": "fixed",
+        "space": {"training.seed": {"choice": [3, 5]}, "teacher.seed": {"choice": [0, 1]}},
+        "search": {"name": "grid", "points": rows},
+    }
+    sweep = SweepConfig(raw)
+    assert sweep.first_points() == [
+        *({**row, "training.seed": 3, "teacher.seed": 0} for row in rows),
+        *({**row, "training.seed": 5, "teacher.seed": 1} for row in rows),
+    ]
+    assert list(sweep.space.grid()) == [
+        {"training.seed": 3, "teacher.seed": 0},
+        {"training.seed": 5, "teacher.seed": 1},
+    ]
+    trial = sweep.trial(sweep.first_points()[-1])
+    assert (trial.training.seed, trial.reference().training.seed) == (5, 1)
+    raw["space"]["teacher.seed"] = {"choice": [0, 1, 2]}
+    with pytest.raises(ConfigError, match="as many values as space"):
+        SweepConfig(raw)
+    with pytest.raises(ConfigError, match="a sweep has one dense reference"):
+        SweepConfig(raw | {"design": "search", "search": {"name": "grid"}})

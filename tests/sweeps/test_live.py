@@ -58,6 +58,41 @@ def test_the_view_fits_and_says_what_is_going_on(
     assert "t0034 student-1 distil lambda=0.5: failed: loss is not finite" in text
 
 
+@pytest.mark.parametrize(("width", "height"), [(60, 24), (40, 20)])
+def test_a_narrow_terminal_leaves_out_what_counts_least(
+    driven: SweepFolder, width: int, height: int
+) -> None:
+    snapshot = replace(Watcher(Sweep(driven)).snapshot(), cluster="2/2 CPU in use")
+    lines = drawn(view(snapshot, width, height), width)
+    assert max(map(len, lines)) <= width and len(lines) <= height
+    # The cost goes first, then the time so far; what is left stays.
+    assert "37 of 40 trials" in lines[0] and lines[0].endswith("left")
+    assert ("so far" in lines[0]) == (width == 60)
+    assert lines[2].startswith("2 failed, 32 finished") and not lines[3].startswith("CPU")
+    for trial in ("t0037", "t0038", "t0039"):
+        (line,) = [line for line in lines if line.startswith(trial)]
+        assert "50%" in line and line.rstrip()[-1].isdigit(), "progress and rung values"
+    # The picture needs lines that 20 do not leave.
+    assert ("ood_dev (up) against id_dev (right)" in "\n".join(lines)) == (height == 24)
+
+
+def test_names_have_room_beside_the_picture(driven: SweepFolder) -> None:
+    snapshot = Watcher(Sweep(driven)).snapshot()
+    name = "magnitude-35.4 rmc alpha=0.5"
+    running = [replace(trial, name=name) for trial in snapshot.running]
+    lines = drawn(view(replace(snapshot, running=running), 120, 40), 120)
+    assert sum(name in line for line in lines) == len(running)
+    assert max(map(len, lines)) <= 120 and len(lines) <= 40
+
+
+def test_only_titles_are_bold(driven: SweepFolder) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
+    console.print(view(Watcher(Sweep(driven)).snapshot(), 80, 50))
+    assert isinstance(console.file, io.StringIO)
+    head = console.file.getvalue().splitlines()[0]
+    assert head.startswith("\x1b[1mdemo: \x1b[0m37 of 40 trials")
+
+
 def test_a_point_stands_where_its_values_are(folder: SweepFolder) -> None:
     """Reference: two corners and the middle, set by hand."""
     rows = Sweep(folder).rows[:3]
@@ -95,6 +130,8 @@ def test_time_and_cost_left_follow_from_what_trials_took() -> None:
     assert snapshot.work_left == pytest.approx(110) and snapshot.seconds_left == pytest.approx(55)
     head = drawn(view(snapshot, 80, 24), 80)[0]
     assert head == "s: 4 of 10 trials, 1:00 so far, about 0:55 left (4 CPU minutes)"
+    last = replace(snapshot, total=6, trial_seconds=40.0, unit=(1.0, "CPU"))
+    assert drawn(view(last, 80, 24), 80)[0].endswith("left (1 CPU minute)")
     assert replace(snapshot, trial_seconds=None).seconds_left is None
     assert (duration(59.9), duration(3661)) == ("0:59", "1:01:01")
 

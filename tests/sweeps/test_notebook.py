@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from rc_core.config import seedless
+from sweeps.confirmed import confirmed
 from sweeps.sweep import Sweep
 from tests.sweeps._made_sweep import make_sweep
+from tests.sweeps.reporting._made import confirm_made, made_sweep
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +55,51 @@ def test_it_never_raises(tmp_path: Path, what: str) -> None:
     html = sweep._repr_html_()
     ET.fromstring(html)
     assert ("<pre>" in html) == (what in ("broken", "gone"))
+
+
+def cells(html: str) -> dict[str, list[str]]:
+    """Return id -> the cells of its row."""
+    found = {}
+    for row in ET.fromstring(html).iter("tr"):
+        texts = ["".join(cell.itertext()) for cell in row]
+        found[texts[1]] = texts
+    return found
+
+
+def test_new_seeds_come_first_and_every_row_says_of_how_many_it_is(tmp_path: Path) -> None:
+    """Reference: means by hand from the records of the confirmation."""
+    made = made_sweep(tmp_path, trials=30)
+    before = made._repr_html_()
+    assert "one seed each" in before and "new" not in before
+    confirm_made(made, rows=3)
+    html = made._repr_html_()
+    shown = cells(html)
+    new: dict[str, list[float]] = {}
+    by_seedless = {seedless(record.config): record for record in made.records}
+    assert made.confirmation is not None
+    for record in made.confirmation.records:
+        searched = by_seedless[seedless(record.config)]
+        new.setdefault(searched.id, []).append(record.metric("ood_dev/accuracy"))
+    assert len(new) == 4
+    for trial, values in new.items():
+        row = shown[trial]
+        assert row[3] == f"{len(values)} new"
+        mean, _, half = row[5].partition(" \u00b1 ")
+        assert float(mean) == pytest.approx(100 * sum(values) / len(values), abs=0.051)
+        assert float(half) > 0
+        said = next(r for r in made.records if r.id == trial).metric("ood_dev/accuracy")
+        assert row[6].endswith(f"/ {100 * said:.1f}")
+    alone = [row for trial, row in shown.items() if trial not in new and trial != "id"]
+    assert {record.id for record in made.candidates} <= set(shown)
+    assert alone and all(row[3] == "1, the search's" and "\u00b1" not in row[5] for row in alone)
+    assert "own seed flatter" in html and "nan" not in html
+    titles = [each.text or "" for each in ET.fromstring(html).iter("title")]
+    means = [title for title in titles if title.endswith(", mean of 3 new seeds")]
+    found = confirmed(made)
+    assert found is not None
+    chosen = {record.id for record in made.candidates}
+    drawn = {r.id for r in found.rows if r.confirmed or r.reference or r.id in chosen}
+    assert {title.split()[0] for title in means} == drawn
+    marks = [row[0] for trial, row in shown.items() if trial in new]
+    assert marks.count("*") == sum(row.confirmed for row in found.rows)
+    assert shown["t0000"][7] == "", "the reference is not compared with itself"

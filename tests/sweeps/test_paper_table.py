@@ -105,6 +105,43 @@ def test_rows_are_means_over_seeds_with_their_interval() -> None:
     assert found["majority class"]["ID %"] == "50.0"
 
 
+def test_losses_are_compared_with_vanilla_seed_by_seed() -> None:
+    vanilla = [
+        record(5, "magnitude-40", "vanilla", 1, **accuracies(0.90, 0.63)),
+        record(6, "magnitude-40", "vanilla", 0, **accuracies(0.90, 0.58)),
+        record(7, "magnitude-40", "vanilla", 2, **accuracies(0.90, 0.10)),
+    ]
+    found = parsed(paper_table([*RECORDS, *vanilla], CONFIG, None, form="csv"))
+    half = t.ppf(0.975, 1) * np.std([2.0, 3.0], ddof=1) / math.sqrt(2)
+    assert found["magnitude-40 rmc"]["OOD vs vanilla"] == f"+2.5 +- {half:.1f}"
+    assert found["magnitude-40 vanilla"]["OOD vs vanilla"] == ""
+    alone = parsed(paper_table(RECORDS, CONFIG, None, form="csv"))
+    assert alone["magnitude-40 rmc"]["OOD vs vanilla"] == "-"
+
+
+def test_a_compression_with_options_is_one_compression() -> None:
+    pair = [
+        record(8, "magnitude", "vanilla", 0, **accuracies(0.90, 0.60)),
+        record(9, "magnitude", "rmc", 0, **accuracies(0.90, 0.65)),
+    ]
+    names = ("magnitude-40 scope=layer vanilla", "magnitude-40 scope=layer rmc alpha=0.3")
+    pair = [r.model_copy(update={"name": n}) for r, n in zip(pair, names, strict=True)]
+    found = parsed(paper_table([*RECORDS, *pair], CONFIG, None, form="csv"))
+    assert found[names[1]]["OOD vs vanilla"] == "+5.0"
+
+
+def test_whose_teacher_it_was_is_said() -> None:
+    def text(keys: list[str]) -> str:
+        records = [
+            record.model_copy(update={"artifacts": {"teacher": key}})
+            for record, key in zip(RECORDS, keys, strict=True)
+        ]
+        return paper_table(records, CONFIG, None)
+
+    assert "one task and one teacher" in text(["a"] * 5)
+    assert "one task and a teacher for each seed" in text(["a", "a", "b", "b", "a"])
+
+
 def test_markdown_has_the_same_cells_and_says_what_it_shows() -> None:
     text = paper_table(RECORDS, CONFIG, None)
     assert "broken\\|one vanilla" in text and "dev roles; test is sealed" in text

@@ -11,6 +11,7 @@ import pytest
 from rc_core.config import seedless
 from sweeps.confirm import confirmation
 from sweeps.folder import SweepFolder
+from sweeps.pareto import knee
 from sweeps.report import rows
 from sweeps.sweep import Sweep
 from sweeps.tracked import TrialFacts, datasets, front_models, measured, summary
@@ -75,6 +76,16 @@ def test_the_models_to_choose_from_are_told_with_their_export(folder: SweepFolde
         assert model["metrics"] and set(model["params"]) == {"loss.name"}
     text = summary(found, OBJECTIVES)
     assert all(model["trial_id"] in text for model in models) and "nan" not in text
+    # MLflow folds all but the first lines: they say what to take.
+    first = text.splitlines()[0]
+    candidates = [row for row in found if row.candidate]
+    points = [[row.values[name] for name in OBJECTIVES] for row in candidates]
+    best = candidates[knee(points, list(OBJECTIVES.values()))]
+    assert first.startswith(f"Knee: **{best.id} {best.name}**: ID {100 * best.id_accuracy:.1f} %")
+    assert "; dense: ID " in first
+    assert "one seed each" in text and "| ID | OOD |" in text
+    failed = [row for row in found if row.rank is None]
+    assert failed and not summary(failed, OBJECTIVES).startswith("Knee")
 
 
 def test_a_confirmations_trial_names_what_it_repeats(folder: SweepFolder) -> None:

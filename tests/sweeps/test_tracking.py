@@ -11,6 +11,7 @@ import pytest
 
 from rc_core.record import RungRecord, TrialRecord
 from sweeps.mlflow_store import default_uri
+from sweeps.mlflow_view import view_state
 from sweeps.outbox import Event, Undeliverable
 from sweeps.tracking import MlflowWriter
 
@@ -254,6 +255,9 @@ def test_opening_the_test_makes_runs_below_the_trials(storage: Path) -> None:
     client = MlflowClient(tracking_uri=default_uri(storage))
     found = client.search_runs(["1"], "tags.`rc.sweep_id` = 'tested-id'")
     (test,) = [run for run in found if run.data.tags["rc.kind"] == "test"]
+    view = view_state("tested-id", "tested", ["ood_dev/accuracy"], [], [])
+    shown = client.search_runs(["1"], view["searchFilter"])
+    assert {run.info.run_id for run in shown} == {r.info.run_id for r in found} - {test.info.run_id}
     by_trial = {run.data.tags.get("rc.trial_id"): run for run in found if run is not test}
     assert test.data.tags["mlflow.parentRunId"] == by_trial["t0001"].info.run_id
     assert test.data.metrics == {"ood_test/accuracy": 0.7}

@@ -185,4 +185,5 @@ def test_a_damaged_manifest_is_a_clear_error(tmp_path: Path, content: str, messa
 
 def test_label() -> None:
     assert config_of().label() == "heads-20"
-    assert config_of(remove=0.1944, min_per_layer=2).label() == "heads-19.4 min_per_layer=2"
+    assert config_of(remove=0.1944, min_per_layer=2).label() == "heads-19.44 min_per_layer=2"
+    assert config_of(remove=0.19443219).label() == "heads-19.4"

@@ -255,3 +255,27 @@ def contrast(one: str, two: str) -> float:
 
     low, high = sorted((light(one), light(two)))
     return (high + 0.05) / (low + 0.05)
+
+
+def test_every_name_in_a_table_stands_below_its_trial_for_phones(facts: Facts, page: str) -> None:
+    named = re.findall(r'<td>([^<]*)<small class="under">([^<]*)</small></td>', page)
+    columns = re.findall(r'<td class="name">([^<]*)</td>', page)
+    assert [name for _, name in named] == columns and len(columns) > len(facts.confirmed_rows)
+    ids = {row.id for row in facts.rows}
+    assert {trial for trial, _ in named} <= ids
+
+
+def test_a_trial_with_new_seeds_shows_them_beside_the_searchs_value(
+    facts: Facts, page: str
+) -> None:
+    data = data_of(page)
+    inside, outside = (data["columns"].index(f"{role}, new seeds") for role in ("ID", "OOD"))
+    shown = {each["id"]: each["values"] for each in data["trials"]}
+    confirmed = {row.id: row for row in facts.confirmed_rows}
+    for trial, values in shown.items():
+        if trial not in confirmed:
+            assert values[inside] is None and values[outside] is None
+            continue
+        mean = confirmed[trial].estimates["ood_dev/accuracy"].mean
+        assert values[outside].startswith(f"{100 * mean:.1f} \u00b1 ")
+        assert values[outside].endswith(f" % ({confirmed[trial].seeds})")

@@ -1,0 +1,81 @@
+"""What units (heads, neurons) matter to the dense reference: measured once, read by every trial.
+
+A plugin in `rc_core.compression` with a function `importance(config, model, context)` is served:
+its result depends on the reference and on the batches it reads, not on how much a trial removes.
+Measured by every trial anew it cost more than a short trial's training.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rc_core import plugins
+from rc_core.artifacts import Artifact, ArtifactKey
+from rc_core.compression._base import CompressionContext
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig
+from rc_core.models import load_model
+from rc_core.teacher import teacher, teacher_key
+from rc_core.training import batches
+from rc_core.workspace import Workspace
+
+IMPORTANCE_VERSION = 1
+
+
+def has_importance(config: TrialConfig) -> bool:
+    """Tell whether the configuration's compression chooses by importance."""
+    return hasattr(_plugin(config), "importance")
+
+
+def importance_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
+    """Return the key of the importance of a compression's units in the dense reference."""
+    inputs = {
+        "teacher": teacher_key(config, workspace).key,
+        "units": config.compression.name,
+        "num_batches": getattr(config.compression, "num_batches", None),
+        "batch_size": config.training.batch_size,
+        "seed": config.training.seed,
+    }
+    return ArtifactKey("importance", IMPORTANCE_VERSION, inputs)
+
+
+def importance_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
+    """Return the artifact, measuring where it is not stored yet.
+
+    Raises:
+        TrialError: a gradient is not finite.
+    """
+
+    def build(folder: Path) -> None:
+        data = workspace.data(config)
+        model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
+
+        def no_loss(*_: Any) -> torch.Tensor:
+            raise NotImplementedError("importance is that of plain cross-entropy")
+
+        context = CompressionContext(
+            batches=lambda: batches(
+                data.encoded(data.task.train), config.training, workspace.device
+            ),
+            loss=no_loss,
+            device=workspace.device,
+            generator=torch.Generator().manual_seed(config.training.seed),
+        )
+        found = _plugin(config).importance(config.compression, model, context)
+        (folder / "importance.json").write_text(json.dumps(found))
+
+    return workspace.store.build(importance_key(config, workspace), build)
+
+
+def importance(config: TrialConfig, workspace: Workspace) -> list[list[float]]:
+    """Return the importance of every unit, per layer."""
+    path = importance_artifact(config, workspace).path / "importance.json"
+    found: list[list[float]] = json.loads(path.read_text())
+    return found
+
+
+def _plugin(config: TrialConfig) -> Any:
+    return plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)

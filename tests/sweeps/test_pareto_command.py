@@ -1,0 +1,95 @@
+"""`rc-sweep pareto --where`: the table, the JSON and the confirmation below obey it alike."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rc_core.errors import ConfigError, InputError
+from sweeps.cli import app
+from sweeps.confirmed import confirmed
+from sweeps.sweep import Sweep
+from tests.sweeps.reporting._made import confirm_made, made_sweep
+
+WHERE = "footprint/nonzero_parameters <= 21e6"
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    found = made_sweep(tmp_path_factory.mktemp("pareto"), trials=24, failed=2)
+    confirm_made(found)
+    return found
+
+
+def rc_sweep(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def starred(sweep: Sweep, *options: str) -> set[str]:
+    """Return the ids that the first table marks as on the front."""
+    output = rc_sweep("pareto", str(sweep.path), *options).output
+    table = output.partition("confirmed with new seeds")[0]
+    return set(re.findall(r"\u2502 \* \u2502 (t\d{4})", table))
+
+
+def test_json_and_table_leave_out_what_where_excludes(sweep: Sweep) -> None:
+    """Reference: dominance by two loops over the records that are small enough."""
+    points = {
+        r.id: (r.metric("id_dev/accuracy"), r.metric("ood_dev/accuracy"))
+        for r in sweep.records
+        if r.status == "finished" and r.metric("footprint/nonzero_parameters") <= 21e6
+    }
+    expected = {
+        name
+        for name, (a, b) in points.items()
+        if not any(c >= a and d >= b and (c, d) != (a, b) for c, d in points.values())
+    }
+    done = rc_sweep("pareto", str(sweep.path), "--json", "--where", WHERE)
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert {entry["id"] for entry in document["front"]} == expected
+    assert document["constraints"] == [WHERE]
+    assert starred(sweep, "--where", WHERE) == expected
+    whole = json.loads(rc_sweep("pareto", str(sweep.path), "--json").stdout)
+    assert {entry["id"] for entry in whole["front"]} == starred(sweep) != expected
+    shown = {entry["id"] for entry in document["front"] + document["dominated"]}
+    assert shown == set(points) and "t0000" in {each["id"] for each in document["excluded"]}
+
+
+def test_the_confirmation_says_who_misses_it(sweep: Sweep) -> None:
+    found = confirmed(sweep)
+    assert found is not None
+    heavy = {
+        row.id
+        for row in found.rows
+        if next(iter(row.trials.values())).metric("footprint/nonzero_parameters") > 21e6
+    }
+    document = json.loads(rc_sweep("pareto", str(sweep.path), "--json", "--where", WHERE).stdout)
+    assert set(document["confirmation"]["misses"]) == heavy
+    assert {row["id"] for row in document["confirmation"]["rows"]} == {r.id for r in found.rows}
+    met = [row.id for row in found.rows if row.id not in heavy]
+    lines = rc_sweep("pareto", str(sweep.path), "--where", WHERE).output.splitlines()
+    (line,) = [line for line in lines if line.startswith("--where is met by")]
+    assert 0 < len(met) < len(found.rows) - 1
+    assert f"met by {len(met)} of the {len(found.rows) - 1} rows" in line and met[0] in line
+    assert "--where is met" not in rc_sweep("pareto", str(sweep.path)).output
+
+
+def test_without_a_confirmation_there_is_none(tmp_path: Path) -> None:
+    plain = made_sweep(tmp_path, trials=4)
+    document = json.loads(rc_sweep("pareto", str(plain.path), "--json").stdout)
+    assert document["confirmation"] is None
+
+
+def test_json_refuses_what_the_table_refuses(sweep: Sweep) -> None:
+    path = str(sweep.path)
+    for wrong in ("ood_test/accuracy >= 0.5", "nonsense"):
+        done = rc_sweep("pareto", path, "--json", "--where", wrong)
+        assert isinstance(done.exception, ConfigError), wrong
+    both = rc_sweep("pareto", path, "--json", "--budgets")
+    assert isinstance(both.exception, InputError)
