@@ -17,13 +17,13 @@ import pytest
 from tests._s3 import S3Server
 from tests.e2e._sweeps import command, write_config
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def call(s3: S3Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     arguments = (*arguments, "--storage", s3.storage)
     whole = command(Path("."), *arguments)[:-2]
-    return subprocess.run(whole, capture_output=True, text=True, timeout=250)
+    return subprocess.run(whole, capture_output=True, text=True, timeout=280)
 
 
 def killed(s3: S3Server, config: Path) -> set[str]:
