@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -19,13 +20,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rc_core.config import fingerprint
 from rc_core.errors import ArtifactError, StorageError
 from rc_core.record import write_json
 
 _MANIFEST = "artifact.json"
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,24 @@ class Stored:
     seconds: float
 
 
+class Backing(Protocol):
+    """Where artifacts are kept beyond this machine. It may raise StorageError: they are built."""
+
+    def fetch(self, kind: str, key: str, folder: Path) -> bool:
+        """Fill an empty folder with an artifact, its manifest too; False where there is none."""
+        ...
+
+    def keep(self, kind: str, key: str, folder: Path) -> None:
+        """Take in an artifact that was built here."""
+        ...
+
+
 class ArtifactStore:
     """Artifacts below one local folder."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, backing: Backing | None = None) -> None:
         self.root = Path(root)
+        self._backing = backing
         # Checksums are compared once per process and artifact, not on every read.
         self._verified: set[str] = set()
 
@@ -90,8 +105,16 @@ class ArtifactStore:
         return self.root / key.kind / key.key
 
     def has(self, key: ArtifactKey) -> bool:
-        """Tell whether the artifact is complete on disk (sizes compared, not checksums)."""
-        return _damage(self.path(key), checksums=False) is None
+        """Tell whether the artifact is complete on disk (sizes compared, not checksums).
+
+        One that only the backing has is brought first.
+        """
+        if _damage(self.path(key), checksums=False) is None:
+            return True
+        if self._backing is None:
+            return False
+        with self._lock(key.kind, key.key):
+            return self._brought(key) and _damage(self.path(key), checksums=False) is None
 
     def get(self, key: ArtifactKey) -> Artifact:
         """Return a stored artifact.
@@ -115,7 +138,7 @@ class ArtifactStore:
         """
         with self._lock(key.kind, key.key):
             # Whatever lies under the key now is complete: the manifest is renamed in with it.
-            if _damage(self.path(key), checksums=key.key not in self._verified) is None:
+            if self._is_whole(key) or (self._brought(key) and self._is_whole(key)):
                 return self.get(key)
             target = self.path(key)
             if target.exists():
@@ -148,7 +171,39 @@ class ArtifactStore:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
             self._verified.add(key.key)
+            self._kept(key)
             return Artifact(key, target, built=True, seconds=seconds)
+
+    def _is_whole(self, key: ArtifactKey) -> bool:
+        return _damage(self.path(key), checksums=key.key not in self._verified) is None
+
+    def _brought(self, key: ArtifactKey) -> bool:
+        """Bring an artifact from the backing, holding its lock; tell whether it is here now."""
+        if self._backing is None:
+            return False
+        target = self.path(key)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            if not self._backing.fetch(key.kind, key.key, temporary):
+                return False
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.replace(target)
+            return True
+        except StorageError as error:
+            _logger.warning("%s %s could not be brought: %s", key.kind, key.key, error)
+            return False
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _kept(self, key: ArtifactKey) -> None:
+        """Give what was built here to the backing; where that fails, whoever drives tries again."""
+        if self._backing is not None:
+            try:
+                self._backing.keep(key.kind, key.key, self.path(key))
+            except StorageError as error:
+                _logger.warning("%s %s could not be uploaded: %s", key.kind, key.key, error)
 
     def entries(self) -> list[Stored]:
         """Return everything that lies in the store, by kind, then oldest first."""

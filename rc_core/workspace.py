@@ -22,7 +22,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rc_core import plugins
-from rc_core.artifacts import ArtifactKey, ArtifactStore
+from rc_core.artifacts import ArtifactKey, ArtifactStore, Backing
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, fingerprint
 from rc_core.data._encoding import Encoded, encode
 from rc_core.data._task import Split, Task, check_task
@@ -95,7 +95,12 @@ class Workspace:
     """The artifact store, the device and the data cache of one process."""
 
     def __init__(
-        self, artifacts: str | Path, *, device: str | None = None, sealed: bool = True
+        self,
+        artifacts: str | Path,
+        *,
+        device: str | None = None,
+        sealed: bool = True,
+        backing: Backing | None = None,
     ) -> None:
         """Store what is given.
 
@@ -103,9 +108,10 @@ class Workspace:
             artifacts: root of the artifact store.
             device: as torch names it; by default the first GPU, else the CPU.
             sealed: leave the test roles out of every task; only the sealed test opens them.
+            backing: where artifacts are kept beyond this machine.
         """
         self._sealed = sealed
-        self.store = ArtifactStore(artifacts)
+        self.store = ArtifactStore(artifacts, backing)
         # Which node and accelerators of a cluster this process holds, if whoever runs it says so.
         self.place: dict[str, Any] = {}
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

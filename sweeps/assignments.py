@@ -177,7 +177,7 @@ class Assignments:
         with self._lock:
             if trial_id in self._closed:
                 return self.records[trial_id]
-            record = self._folder.trial(trial_id).read()
+            record = self._folder.newest(trial_id)
             if record is None and error and trial_id in self._out:
                 record = self._unwritten(trial_id)
             if record is None:

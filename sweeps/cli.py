@@ -29,6 +29,7 @@ from sweeps.cli_options import (
     SweepArgument,
     load,
 )
+from sweeps.cli_storage import sync
 
 app = typer.Typer(
     name="rc-sweep",
@@ -89,6 +90,9 @@ def resume(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed trials again, from their start.")
     ] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Also where another machine seems to run it.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a sweep that was killed or interrupted; nothing finished is run again."""
@@ -97,7 +101,12 @@ def resume(
 
     progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
     found = runner.resume(
-        sweep, storage=storage, address=address, retry_failed=retry_failed, progress=progress
+        sweep,
+        storage=storage,
+        address=address,
+        retry_failed=retry_failed,
+        take_over=take_over,
+        progress=progress,
     )
     _finish(found, as_json)
 
@@ -160,6 +169,7 @@ for _command in (
     timing.latency,
     results.export,
     engine.simulate,
+    sync,
     doctor,
 ):
     app.command()(_command)
@@ -203,7 +213,9 @@ def adopt(
     """Take trial folders made by `python -m rc_core.trial` into a sweep."""
     from sweeps.adopt import adopt_trials
 
-    adopted = adopt_trials(load(sweep, storage), folder)
+    found = load(sweep, storage)
+    adopted = adopt_trials(found, folder)
+    found.folder.share()
     for old, new in adopted:
         typer.echo(f"{old} -> {new}")
     typer.echo(f"{len(adopted)} trials adopted")
@@ -235,6 +247,7 @@ def _interrupt(signum: int, frame: Any) -> None:
 def _finish(sweep: Any, as_json: bool) -> None:
     """Print the front and what a user wants next; exit 3 when trials failed."""
     failed = [record for record in sweep.records if record.status == "failed"]
+    left = sweep.folder.unshared()
     if as_json:
         typer.echo(json.dumps(sweep.document(), indent=1))
     else:
@@ -245,6 +258,10 @@ def _finish(sweep: Any, as_json: bool) -> None:
             typer.echo(f"failed: {record.id} {record.name}: {record.error}", err=True)
         again = f"rc-sweep resume {sweep.name} --retry-failed"
         typer.echo(f"run them again once the cause is gone: {again}", err=True)
+    if left:
+        typer.echo(f"{left}; upload the rest with: rc-sweep sync {sweep.name}", err=True)
+        raise typer.Exit(1)
+    if failed:
         raise typer.Exit(3)
 
 

@@ -105,10 +105,17 @@ def prune(
     typer.echo(f"{len(removed)} artifacts removed, {size(sum(each.size for each in removed))}")
 
 
-def _root(storage: Path | None) -> Path:
+def _root(storage: str | None) -> Path:
     from sweeps.folder import storage_root
+    from sweeps.remote.mirror import Mirror
 
     root = storage_root(storage)
+    mirror = Mirror.at(root)
+    if mirror is not None:
+        raise InputError(
+            f"rc-sweep artifacts looks after a storage that is a folder, but got {mirror.uri}; "
+            f"what this machine has of it may be removed as a whole: {root}"
+        )
     if not root.is_dir():
         raise InputError(f"the storage must be a folder, but there is none at {root}")
     return root

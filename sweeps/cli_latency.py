@@ -49,6 +49,7 @@ def latency(
         every=every,
         device=device,
     )
+    found.folder.share()
     if as_json:
         typer.echo(json.dumps(document, indent=1))
     else:

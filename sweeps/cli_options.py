@@ -14,8 +14,11 @@ SetOption = Annotated[
     ),
 ]
 StorageOption = Annotated[
-    Path | None,
-    typer.Option("--storage", help="Folder of all sweeps (default: RC_STORAGE or ./rc_storage)."),
+    str | None,
+    typer.Option(
+        "--storage",
+        help="Folder or s3://bucket/prefix of all sweeps (default: RC_STORAGE or ./rc_storage).",
+    ),
 ]
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name, or its path.")]
 AddressOption = Annotated[
@@ -33,7 +36,7 @@ WhereOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def load(sweep: str, storage: Path | None) -> Any:
+def load(sweep: str, storage: str | Path | None) -> Any:
     """Return a sweep by name or path. Raises StorageError."""
     from sweeps.sweep import Sweep
 

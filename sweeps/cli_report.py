@@ -21,7 +21,9 @@ def report(
     """Write one HTML file that shows the sweep, with PNGs and a Markdown summary."""
     from sweeps.reporting.write import write_report
 
-    page = write_report(load(sweep, storage), out)
+    found = load(sweep, storage)
+    page = write_report(found, out)
+    found.folder.share()
     typer.echo(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB, opens without a network)")
 
 

@@ -22,6 +22,8 @@ from rc_core.errors import (
     RobustCompressionError,
     StorageError,
 )
+from sweeps.folder import SweepFolder, storage_root
+from sweeps.remote.mirror import Mirror
 from sweeps.settings import ResourcesConfig
 
 # Ray's own loggers write files nobody reads here: the record is the result.
@@ -37,6 +39,7 @@ _RAY_SETTINGS = {
     # Ctrl-C reaches us as KeyboardInterrupt; our records need no state of Ray's to be saved first.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+_PLACES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 # Set by Ray for the command that `ray job submit` runs on the cluster.
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Nodes of a cluster that has just been started may join after the command has.
@@ -98,6 +101,8 @@ def _start(address: str) -> None:
         }
     else:
         variables = {"OMP_WAIT_POLICY": _RAY_SETTINGS["OMP_WAIT_POLICY"]}
+        # Where a storage at a URI is; the keys to it are each node's own.
+        variables |= {name: os.environ[name] for name in _PLACES if name in os.environ}
         options |= {"address": address, "runtime_env": {"env_vars": variables}}
     # Ray's core dies on SIGTERM with a stack trace; the command line closes in order instead.
     main = threading.current_thread() is threading.main_thread()
@@ -219,20 +224,21 @@ def _room(resources: ResourcesConfig) -> str:
     return f"{resources.cpu:g} CPU{gpu}"
 
 
-def check_storage(path: Path) -> None:
-    """Check that every node sees the sweep's folder as this process does.
+def check_storage(folder: SweepFolder) -> None:
+    """Check that every node sees the sweep's folder, or its URI, as this process does.
 
     Raises:
         StorageError: some node does not; its trials' results would be lost.
     """
     here = ray.get_runtime_context().get_node_id()
+    uri = None if folder.mirror is None else folder.mirror.uri
     task: Any = ray.remote(num_cpus=0, max_retries=0)(_storage_problem)
     asked = {}
     for node in alive_nodes():
         if node["NodeID"] != here:
             place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-            asked[task.options(scheduling_strategy=place).remote(str(path))] = name
+            asked[task.options(scheduling_strategy=place).remote(str(folder.path), uri)] = name
     ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_STORAGE_CHECK_SECONDS)
     problems = []
     for each in ready:
@@ -250,7 +256,15 @@ def check_storage(path: Path) -> None:
         raise StorageError(problems)
 
 
-def _storage_problem(path: str) -> str | None:
+def _storage_problem(path: str, uri: str | None = None) -> str | None:
+    if uri is not None:
+        try:
+            mirror = Mirror.at(storage_root(uri))
+            assert mirror is not None
+            mirror.names()
+        except StorageError as error:
+            return str(error)
+        return None
     if not (Path(path) / "sweep.yaml").is_file():
         return (
             f"must see the sweep's folder {path}, but does not; put --storage on a file system "

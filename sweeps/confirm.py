@@ -17,7 +17,8 @@ from sweeps.answers import clusters_of, write_clusters
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.progress import Progress
-from sweeps.sweep import CONFIRM_SUFFIX, Sweep
+from sweeps.remote.mirror import CONFIRM_SUFFIX
+from sweeps.sweep import Sweep
 
 # Far from the seeds people choose, so that no confirmation repeats a search's seed by accident.
 FIRST_SEED = 1_001
@@ -74,6 +75,7 @@ def confirm(
             config, name=folder.name, storage=folder.storage, address=address, progress=progress
         )
     keep_clusters(sweep)
+    sweep.folder.share()
     return done
 
 

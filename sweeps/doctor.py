@@ -26,6 +26,7 @@ from typing import Any, Literal
 from rc_core.errors import InputError, ModelError
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.doctor_services import Finding, check_hub, check_mlflow, check_ray, check_torch
+from sweeps.doctor_storage import with_address
 from sweeps.folder import storage_root
 
 _MAIN = ("torch", "transformers", "ray", "optuna", "mlflow", "numpy", "pydantic", "datasets")
@@ -55,7 +56,7 @@ def examine(
     config: Path | None = None,
     *,
     overrides: Sequence[str] = (),
-    storage: Path | None = None,
+    storage: str | Path | None = None,
     address: str = "local",
     port: int = 5000,
 ) -> list[Check]:
@@ -84,7 +85,7 @@ def examine(
             ("cores", lambda: _cores(sweep)),
             ("memory", _memory),
             ("device", lambda: _device(torch.result(), sweep)),
-            ("storage", lambda: _storage(root)),
+            ("storage", lambda: with_address(root, _storage(root))),
             ("disk", lambda: _disk(root, sweep)),
             ("clock", lambda: _clock(root)),
             ("limits", _limits),

@@ -17,6 +17,7 @@ from rc_core.throughput import stored_measurements
 from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
 from sweeps.folder import storage_root
+from sweeps.remote.mirror import Mirror
 from sweeps.shares import numbers, packing_line
 
 # Training costs about 6 FLOP per weight and token (2 forward, 4 backward); evaluation is left out.
@@ -26,9 +27,10 @@ _ROUGH_FLOPS_PER_CPU = 5e10
 _ROUGH_TOKENS = 32
 
 
-def describe(sweep: SweepConfig, stem: str, name: str | None, storage: Path | None) -> str:
+def describe(sweep: SweepConfig, stem: str, name: str | None, storage: str | None) -> str:
     """Return the description as text."""
     root = storage_root(storage or sweep.settings.storage)
+    mirror = Mirror.at(root)
     facts = model_facts(sweep.base["model"])
     search = sweep.settings.search
     first = 1 + len(sweep.first_points())
@@ -40,7 +42,7 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: Path | No
         resolved,
         "",
         "# plan (dry run: nothing was started)",
-        f"sweep:      {root / (name or stem + '-<n>')}",
+        f"sweep:      {root if mirror is None else mirror.uri}/{name or stem + '-<n>'}",
         f"trials:     {num_trials}: {first} first points (dense reference, each compression with "
         f"vanilla, search.points), then {search.name}",
         f"stops early: {_stopping(sweep)}",

@@ -4,17 +4,20 @@
     <storage>/<sweep>/sweep.yaml  attempt.json  study.journal  outbox.jsonl  front.json  front.png
     <storage>/<sweep>/trials/<id>/...
 
+A storage at a URI is worked on in a folder that is kept in step with it (sweeps/remote/mirror.py).
+
 No torch, Ray or MLflow here: the quick commands use this.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
+import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +26,29 @@ from omegaconf import OmegaConf
 from rc_core.errors import StorageError, did_you_mean
 from rc_core.record import TrialFolder, TrialRecord, read_records, write_json
 from rc_core.yaml_files import read_yaml
+from sweeps.remote.address import local_path, parse
+from sweeps.remote.artifacts import RemoteArtifacts
+from sweeps.remote.files import attempt_in, is_locked
+from sweeps.remote.lease import other_driver, release_dead
+from sweeps.remote.mirror import Mirror
+from sweeps.remote.trials import MirroredTrial
+from sweeps.remote.worker import AwayTrial, token_in
 
 DEFAULT_STORAGE = "rc_storage"
+_logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Names that would collide with what the storage keeps beside the sweeps.
 _RESERVED = ("artifacts", "mlflow_artifacts", "mlruns")
 
 
 def storage_root(given: str | Path | None) -> Path:
-    """Return the storage folder: as given, else RC_STORAGE, else ./rc_storage."""
-    return Path(given or os.environ.get("RC_STORAGE") or DEFAULT_STORAGE).expanduser().resolve()
+    """Return the storage folder: as given, else RC_STORAGE, else ./rc_storage.
+
+    Of a URI it is the mirror, made where there is none. Raises StorageError for other URIs.
+    """
+    asked = str(given or os.environ.get("RC_STORAGE") or DEFAULT_STORAGE)
+    path = local_path(asked)
+    return Mirror.of(parse(asked)).root if path is None else path.expanduser().resolve()
 
 
 def check_name(name: str) -> str:
@@ -50,6 +66,8 @@ class SweepFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()
+        # Every worker of the driver is on this machine.
+        self.alone = True
 
     @property
     def name(self) -> str:
@@ -58,6 +76,11 @@ class SweepFolder:
     @property
     def storage(self) -> Path:
         return self.path.parent
+
+    @cached_property
+    def mirror(self) -> Mirror | None:
+        """The storage's mirror, None where it is a plain folder."""
+        return Mirror.at(self.storage)
 
     @property
     def artifacts(self) -> Path:
@@ -104,9 +127,13 @@ class SweepFolder:
         Raises:
             StorageError: the name is taken, is no name, or the storage cannot be written.
         """
+        mirror = Mirror.at(storage)
+        elsewhere = set(mirror.names()) if mirror is not None else set()
         if name is not None:
             folder = cls(storage / check_name(name))
             try:
+                if name in elsewhere:
+                    raise FileExistsError
                 folder.path.mkdir(parents=True)
             except FileExistsError:
                 raise StorageError(
@@ -121,6 +148,8 @@ class SweepFolder:
         while True:
             folder = cls(storage / f"{stem}-{number}")
             try:
+                if folder.name in elsewhere:
+                    raise FileExistsError
                 folder.path.mkdir(parents=True)
                 return folder
             except FileExistsError:
@@ -132,14 +161,30 @@ class SweepFolder:
     def find(cls, sweep: str, storage: Path) -> SweepFolder:
         """Return an existing sweep by its name under the storage, or by path.
 
+        Of a storage at a URI what is newer there is brought first.
+
         Raises:
-            StorageError: there is none.
+            StorageError: there is none, or the URI's service cannot be reached.
         """
+        mirror = Mirror.at(storage)
+        if mirror is not None and _NAME.fullmatch(sweep):
+            try:
+                mirror.pull(sweep)
+            except StorageError as error:
+                if not (storage / sweep / "sweep.yaml").is_file():
+                    raise
+                raise StorageError(
+                    f"{error}. What this machine has of it can be looked at by its path instead of "
+                    f"its name: {storage / sweep}"
+                ) from error
         for path in (storage / sweep, Path(sweep).expanduser()):
             if (path / "sweep.yaml").is_file():
                 return cls(path)
-        names = sorted(path.parent.name for path in storage.glob("*/sweep.yaml"))
-        raise StorageError(f"no sweep '{sweep}' in {storage}: {did_you_mean(sweep, names)}")
+        names = {path.parent.name for path in storage.glob("*/sweep.yaml")}
+        if mirror is not None:
+            names |= set(mirror.names()) - set(_RESERVED)
+        where = storage if mirror is None else mirror.uri
+        raise StorageError(f"no sweep '{sweep}' in {where}: {did_you_mean(sweep, sorted(names))}")
 
     def write_config(self, values: dict[str, Any]) -> None:
         """Write sweep.yaml: the resolved configuration."""
@@ -155,15 +200,57 @@ class SweepFolder:
 
     def attempt(self) -> int:
         """Return the number of the newest driver; 0 before the first."""
-        try:
-            number: int = json.loads((self.path / "attempt.json").read_text())["attempt"]
-            return number
-        except FileNotFoundError:
-            return 0
+        return attempt_in(self.path)
 
     def trial(self, trial_id: str) -> TrialFolder:
         """Return a trial's folder; its commits are refused once a newer driver runs."""
-        return TrialFolder(self.trials / trial_id, fence=self.attempt)
+        path = self.trials / trial_id
+        if self.mirror is not None and not is_locked(self.path):
+            return MirroredTrial(path, self.mirror, fence=self.attempt)
+        return TrialFolder(path, fence=self.attempt)
+
+    def newest(self, trial_id: str) -> TrialRecord | None:
+        """Return a trial's record; of a storage at a URI its worker may have been elsewhere."""
+        folder = self.trial(trial_id)
+        if self.mirror is None or self.alone:
+            return folder.read()
+        try:
+            self.mirror.bring_record(self.name, trial_id)
+        except StorageError as error:
+            _logger.warning("trial %s: %s", trial_id, error)
+        return folder.read()
+
+    @property
+    def address(self) -> str:
+        """Where a worker on any node finds the sweep: `trial_at` reads it."""
+        if self.mirror is None:
+            return str(self.path)
+        return f"{self.mirror.uri}/{self.name}#{token_in(self.path)}"
+
+    @property
+    def artifacts_address(self) -> str:
+        """Where a worker on any node finds the artifacts: `artifacts_at` reads it."""
+        return str(self.artifacts) if self.mirror is None else self.mirror.uri
+
+    def refresh(self) -> None:
+        """Bring what is newer at the storage's URI; nothing happens where it is a folder."""
+        if self.mirror is not None:
+            self.mirror.pull(self.name)
+
+    def unshared(self) -> str:
+        """Say what is not at the storage's URI yet; empty where all is, or it is a folder."""
+        return "" if self.mirror is None else self.mirror.unshared(self.name)
+
+    def share(self) -> None:
+        """Upload what a command has written here to the storage's URI, if it has one.
+
+        Raises:
+            StorageError: the service cannot be reached or refuses.
+        """
+        if self.mirror is not None and not is_locked(self.path):
+            self.mirror.share(self.name)
+            self.mirror.artifacts.keep_left()
+            release_dead(self.mirror, self.path)
 
     @contextmanager
     def driving(self) -> Iterator[int]:
@@ -185,12 +272,33 @@ class SweepFolder:
             yield attempt
 
     def is_running(self) -> bool:
-        """Tell whether a driver holds the lock now."""
-        try:
-            with (self.path / ".lock").open("a+") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return False
-        except BlockingIOError:
+        """Tell whether a driver holds the lock now, or another machine said so lately."""
+        if is_locked(self.path):
             return True
-        except OSError:
-            return False
+        return self.mirror is not None and other_driver(self.mirror, self.path) is not None
+
+
+def trial_at(address: str, trial_id: str) -> TrialFolder:
+    """Return a trial's folder for its worker, on whatever node it is.
+
+    Args:
+        address: of its sweep, as `SweepFolder.address` gives it.
+        trial_id: ours.
+    """
+    if local_path(address) is not None:
+        return SweepFolder(address).trial(trial_id)
+    place, _, token = address.partition("#")
+    uri, _, name = place.rpartition("/")
+    folder = SweepFolder(storage_root(uri) / name)
+    if folder.mirror is None or token_in(folder.path) == token:
+        return folder.trial(trial_id)
+    return AwayTrial(folder.trials / trial_id, folder.mirror)
+
+
+def artifacts_at(address: str) -> tuple[Path, RemoteArtifacts | None]:
+    """Return the artifact store's root on this node, and what backs it."""
+    path = local_path(address)
+    if path is not None:
+        return path, None
+    mirror = Mirror.of(parse(address))
+    return mirror.root / "artifacts", mirror.artifacts

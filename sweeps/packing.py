@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,12 +20,12 @@ from sweeps.settings import ResourcesConfig
 from sweeps.shares import cpu_candidates, gpu_candidates, numbers, packing_line
 
 
-def resolve(sweep: SweepConfig, storage: Path, say: Callable[[str], None]) -> SweepConfig:
+def resolve(sweep: SweepConfig, artifacts: str, say: Callable[[str], None]) -> SweepConfig:
     """Return the sweep with numbers in the place of `resources: auto`; others as they are.
 
     Args:
         sweep: any.
-        storage: whose artifact store keeps what is measured.
+        artifacts: address of the store that keeps what is measured (`SweepFolder`).
         say: told what is measured, and what was chosen.
 
     Raises:
@@ -42,9 +41,7 @@ def resolve(sweep: SweepConfig, storage: Path, say: Callable[[str], None]) -> Sw
     say("packing: how many trials at once? Measured once per machine and model ...")
     task: Any = ray.remote(num_cpus=cores, num_gpus=min(1, gpus), max_retries=0)(_measure)
     try:
-        found = ray.get(
-            task.remote(sweep.reference().as_dict(), str(storage / "artifacts"), cores, gpus)
-        )
+        found = ray.get(task.remote(sweep.reference().as_dict(), artifacts, cores, gpus))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     chosen = numbers(found, resources, cores, gpus)

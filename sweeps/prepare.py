@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,7 +21,7 @@ from rc_core.record import TrialRecord
 from sweeps.assignments import REFERENCE_ID
 from sweeps.cluster import alive_nodes
 from sweeps.config import SweepConfig
-from sweeps.folder import SweepFolder
+from sweeps.folder import SweepFolder, trial_at
 from sweeps.settings import ResourcesConfig
 
 # More cores than this make one training of a small encoder hardly faster.
@@ -92,7 +91,7 @@ def prepare(
     resources = sweep.settings.resources
     nodes = _nodes(resources)
     whole = Held(max(nodes), 1.0 if resources.gpu else 0.0)
-    arguments = {"artifacts": str(folder.artifacts), "device": resources.torch_device}
+    arguments = {"artifacts": folder.artifacts_address, "device": resources.torch_device}
     submit = _Submitter(resources.retries, arguments)
     values = [config.as_dict() for config in configs]
     planned = _result(submit(_plan, whole, values))
@@ -102,7 +101,7 @@ def prepare(
         say(f"prepare: to build: {', '.join(titles)}")
     _build_all(planned, values, shares(planned, nodes, resources), submit, say)
     record, majority, warnings = _result(
-        submit(_reference, whole, values[0], str(folder.path), attempt)
+        submit(_reference, whole, values[0], folder.address, attempt)
     )
     assert isinstance(record, TrialRecord)
     _report_health(sweep, record, majority, warnings, say)
@@ -303,7 +302,7 @@ def _reference(
 
     space = _workspace(artifacts, threads, device)
     reference = decode(config)
-    folder = SweepFolder(Path(sweep)).trial(REFERENCE_ID)
+    folder = trial_at(sweep, REFERENCE_ID)
     record = folder.read()
     if record is None or record.status != "finished":
         generator = trial_steps(reference, space, folder, trial_id=REFERENCE_ID, attempt=attempt)

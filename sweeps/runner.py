@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rc_core import plugins
 from rc_core.errors import RobustCompressionError, StorageError
 from sweeps.assignments import Assignments
-from sweeps.cluster import check_room, check_storage, connected, usage
+from sweeps.cluster import alive_nodes, check_room, check_storage, connected, usage
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.data_check import check_data
 from sweeps.events import SweepEvents
@@ -28,6 +28,11 @@ from sweeps.prepare import prepare
 from sweeps.progress import Progress
 from sweeps.ray_bridge import AssignmentSearcher, DriverCallback
 from sweeps.ray_scheduler import RungScheduler
+from sweeps.remote.files import is_locked
+from sweeps.remote.lease import check_free
+from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
+from sweeps.remote.trials import begin_anew
+from sweeps.remote.uploads import uploading
 from sweeps.reporting.write import try_report
 from sweeps.retry import reopen_failed
 from sweeps.rungs import RungRule
@@ -56,7 +61,7 @@ def launch(
         config: YAML file, plain values, or a validated configuration.
         name: of the sweep; by default `<yaml stem>-<n>`.
         overrides: `dotted.key=value`, as `--set`; for a file only.
-        storage: folder of all sweeps; by default the YAML's, RC_STORAGE, ./rc_storage.
+        storage: folder or URI of all sweeps; by default the YAML's, RC_STORAGE, ./rc_storage.
         address: `local` starts Ray here; `auto` or `HOST:PORT` joins a running cluster.
         progress: where lines and the live view go; by default this terminal.
         stem: of the default name; by default the file's.
@@ -71,6 +76,9 @@ def launch(
     if stem is None:
         stem = Path(config).stem if isinstance(config, str | Path) else "sweep"
     root = storage_root(storage or sweep.settings.storage)
+    mirror = Mirror.at(root)
+    if mirror is not None:
+        mirror.names()  # a service that does not answer is told before anything is started
     check_data(sweep)
     known_trials(sweep, root)
     progress = progress or Progress()
@@ -80,11 +88,13 @@ def launch(
         # As it was given: `resources: auto` is measured anew where the sweep is resumed.
         folder.write_config(sweep.as_dict())
         try:
-            check_storage(folder.path)
+            check_storage(folder)
         except StorageError:
             shutil.rmtree(folder.path)
             raise
-        return _drive(resolve(sweep, root, progress.say), folder, progress, started)
+        folder.alone = len(alive_nodes()) == 1 and address == "local"
+        sweep = resolve(sweep, folder.artifacts_address, progress.say)
+        return _drive(sweep, folder, progress, started)
 
 
 def resume(
@@ -93,6 +103,7 @@ def resume(
     storage: str | Path | None = None,
     address: str = "local",
     retry_failed: bool = False,
+    take_over: bool = False,
     progress: Progress | None = None,
 ) -> Sweep:
     """Go on with a sweep: finished trials count, unfinished ones come first, then the rest.
@@ -101,6 +112,7 @@ def resume(
         path, storage: the sweep's folder, or its name in the storage.
         address: as for `launch`.
         retry_failed: trials that failed are run again too.
+        take_over: also where another machine seems to run it (a storage at a URI).
         progress: as for `launch`.
 
     Raises: as `launch`, and StorageError where there is no such sweep or it is running.
@@ -108,15 +120,33 @@ def resume(
     started = time.monotonic()
     folder = SweepFolder.find(str(path), storage_root(storage))
     sweep = SweepConfig(folder.read_config())
-    if folder.is_running():
-        with folder.driving():
-            pass  # raises the error that says so
     progress = progress or Progress()
+    _make_ready(folder, progress, take_over)
     with connected(address, progress.say):
         check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
-        check_storage(folder.path)
-        sweep = resolve(sweep, folder.storage, progress.say)
-        return _drive(sweep, folder, progress, started, retry_failed=retry_failed)
+        check_storage(folder)
+        folder.alone = len(alive_nodes()) == 1 and address == "local"
+        sweep = resolve(sweep, folder.artifacts_address, progress.say)
+        return _drive(
+            sweep, folder, progress, started, retry_failed=retry_failed, take_over=take_over
+        )
+
+
+def _make_ready(folder: SweepFolder, progress: Progress, take_over: bool) -> None:
+    """Check that nobody runs the sweep; bring what its driver will read from the storage's URI."""
+    if is_locked(folder.path):
+        with folder.driving():
+            pass  # raises the error that says so
+    if folder.mirror is None:
+        return
+    if not take_over:
+        check_free(folder.mirror, folder.path)
+    base = folder.name.removesuffix(CONFIRM_SUFFIX)
+    for name in (base, base + CONFIRM_SUFFIX):
+        folder.mirror.bring(name, "predictions")
+    anew = [record.id for record in begin_anew(folder.path)]
+    if anew:
+        progress.say(f"from their start, their checkpoints are elsewhere: {', '.join(anew)}")
 
 
 def _drive(
@@ -126,21 +156,28 @@ def _drive(
     started: float,
     *,
     retry_failed: bool = False,
+    take_over: bool = False,
 ) -> Sweep:
     """Prepare, search, and close, while holding the sweep's lock.
 
     Args:
         started: when the user's command did, as `time.monotonic` counts.
         retry_failed: open failed trials again before anything is handed out.
+        take_over: take the lease from another machine that seems to run it.
     """
-    with folder.driving() as attempt:
+    say = progress.say
+    with (
+        folder.driving() as attempt,
+        uploading(folder.mirror, folder.path, attempt, say=say, take_over=take_over) as uploads,
+    ):
         again = reopen_failed(folder, attempt) if retry_failed else []
         events = SweepEvents(sweep, folder)
         events.sweep_started(attempt)
         status = "failed"
         assignments: Assignments | None = None
         try:
-            progress.say(f"sweep {folder.name} in {folder.path}")
+            kept = "" if folder.mirror is None else f", kept at {folder.mirror.uri}"
+            progress.say(f"sweep {folder.name} in {folder.path}{kept}")
             if again:
                 progress.say(f"failed before, run again: {', '.join(again)}")
             reference = prepare(sweep, folder, attempt, say=progress.say)
@@ -178,12 +215,19 @@ def _drive(
             progress.finished(elapsed, prepared)
         except KeyboardInterrupt:
             status = "interrupted"
+            if uploads is not None and uploads.lost is not None:
+                raise SweepInterrupted(
+                    f"{uploads.lost} has taken sweep {folder.name} over; this driver has ended, "
+                    "and what it had not uploaded counts no more"
+                ) from None
             raise SweepInterrupted(
                 f"interrupted; nothing is lost. Go on with: rc-sweep resume {folder.name}"
             ) from None
         finally:
             if assignments is not None:
                 assignments.usage.save()
+            if uploads is not None:
+                uploads.gather()
             page = try_report(Sweep(folder)) if status == "finished" else None
             left = events.sweep_ended(status, time.monotonic() - started, report=page)
             if left:
@@ -209,7 +253,8 @@ def _search(
     searcher = AssignmentSearcher(
         assignments,
         {
-            "sweep": str(folder.path),
+            "sweep": folder.address,
+            "artifacts": folder.artifacts_address,
             "attempt": folder.attempt(),
             "threads": max(1, int(resources.cpu)),
             "gpu": resources.gpu,

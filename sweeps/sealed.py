@@ -96,6 +96,7 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
                 left = tell_test(settings, each.folder, document, prefix=prefix)
                 if left:
                     say(f"warning: {left} tracking events are kept in {each.folder.outbox}")
+                each.folder.share()
     return document
 
 

@@ -11,10 +11,8 @@ from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint
 from sweeps.folder import SweepFolder, storage_root
 from sweeps.measured import check_measured, latency_notes, with_latency
+from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.report import Row, front_json, front_table, reference_lines, render, rows
-
-# A sweep and its confirmation lie side by side; see sweeps/confirm.py.
-CONFIRM_SUFFIX = ".confirm"
 
 
 class Sweep:
@@ -143,10 +141,11 @@ class Sweep:
             f"rc-sweep ui {self.name}": "every trial in MLflow",
         }
         width = max(map(len, commands))
-        page = self.path / "report.html"
+        page, mirror = self.path / "report.html", self.folder.mirror
         lines = [
             "",
             f"records: {self.folder.trials}/<id>/record.json",
+            *([f"kept at: {mirror.uri}/{self.name}"] if mirror is not None else []),
             f"report:  {page}" if page.is_file() else f"picture: {self.folder.picture}",
             "next:",
             *(f"  {command:<{width}}   {what}" for command, what in commands.items()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rc_core.config import decode, seedless
@@ -146,7 +145,7 @@ def front_models(
     models = []
     for row in found:
         record = records[row.id]
-        path: Path = folder.trial(row.id).model
+        path = folder.trials / row.id / "model"
         if not (row.on_front or row.candidate) or not path.is_dir():
             continue
         step = int(record.steps.get("own", 0))

@@ -18,7 +18,7 @@ from ray import tune
 
 from rc_core.errors import InputError, RobustCompressionError
 from rc_core.record import RungRecord, TrialRecord
-from sweeps.folder import SweepFolder
+from sweeps.folder import artifacts_at, trial_at
 from sweeps.shares import memory_fraction
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _WORKSPACES: dict[str, Workspace] = {}
 
 
 def workspace(artifacts: str, device: str) -> Workspace:
-    """Return this process's workspace over an artifact store.
+    """Return this process's workspace over an artifact store, as SweepFolder addresses it.
 
     Raises:
         InputError: the device is CUDA's and torch sees none in this process.
@@ -44,18 +44,17 @@ def workspace(artifacts: str, device: str) -> Workspace:
             f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); install torch's CUDA build, or "
             "set resources.gpu=0"
         )
-    if artifacts not in _WORKSPACES:
-        _WORKSPACES[artifacts] = Workspace(artifacts, device=device)
-    found = _WORKSPACES[artifacts]
-    if found.device.type != device:
-        found = _WORKSPACES[artifacts] = Workspace(artifacts, device=device)
+    found = _WORKSPACES.get(artifacts)
+    if found is None or found.device.type != device:
+        root, backing = artifacts_at(artifacts)
+        found = _WORKSPACES[artifacts] = Workspace(root, device=device, backing=backing)
     return found
 
 
 class TrialTrainable(tune.Trainable):
     """Runs the trial that its config names.
 
-    Its keys: trial_id, config, sweep, attempt, threads, gpu, device.
+    Its keys: trial_id, config, sweep, artifacts, attempt, threads, gpu, device.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -109,10 +108,9 @@ def _steps(config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
     trial = decode(config["config"])
     trial_id, attempt, device = config["trial_id"], config["attempt"], config["device"]
     torch.set_num_threads(config["threads"])
-    sweep = SweepFolder(config["sweep"])
-    folder = sweep.trial(trial_id)
+    folder = trial_at(config["sweep"], trial_id)
     try:
-        space = workspace(str(sweep.artifacts), device)
+        space = workspace(config["artifacts"], device)
         if device == "cuda" and config["gpu"] < 1:
             total = torch.cuda.get_device_properties(0).total_memory
             torch.cuda.set_per_process_memory_fraction(memory_fraction(config["gpu"], total))

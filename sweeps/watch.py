@@ -15,6 +15,8 @@ from sweeps.report import Row, rows
 from sweeps.sweep import Sweep
 
 _INTERVAL = 2.0
+# Of a storage at a URI: each look is a request.
+_INTERVAL_AWAY = 10.0
 # A rung may take long: only after this much silence is it worth a word.
 _SILENT = 600.0
 
@@ -111,7 +113,8 @@ def watch(sweep: Sweep, console: Console, *, interval: float = _INTERVAL) -> Non
                 ended |= _say(snapshot, console, ended)
             if snapshot.seconds is None:
                 return
-            time.sleep(interval)
+            time.sleep(interval if sweep.folder.mirror is None else _INTERVAL_AWAY)
+            sweep.folder.refresh()
     except KeyboardInterrupt:
         return
     finally:

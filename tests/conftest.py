@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests._s3 import S3Server
+
 # Set before any library reads them, and inherited by the processes that tests start.
 os.environ |= {
     "DO_NOT_TRACK": "1",
@@ -24,8 +26,11 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
-for _name in ("FORCE_COLOR", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RC_STORAGE"):
+for _name in ("FORCE_COLOR", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RC_STORAGE", "RC_STATE"):
     os.environ.pop(_name, None)
+# Nor may a test find keys to someone's bucket.
+for _name in [name for name in os.environ if name.startswith("AWS_")]:
+    del os.environ[_name]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -90,6 +95,23 @@ def chromium() -> Iterator[Any]:
     browser.set_script_timeout(120)
     yield browser
     browser.quit()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """Return moto's S3 server on loopback, which keeps a log and can be told to fail."""
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """Return the server with an empty bucket, named by the standard variables; no mirror yet."""
+    s3_server.reset()
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RC_STATE", str(tmp_path / "state"))
+    return s3_server
 
 
 @pytest.hookimpl(tryfirst=True)

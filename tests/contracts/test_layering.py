@@ -46,6 +46,14 @@ sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters 
 sweeps.rungs sweeps.live_front
 sweeps.paper_results sweeps.fixed_design
 sweeps.settings
+sweeps.remote sweeps.remote.address sweeps.remote.files
+sweeps.remote.objects
+sweeps.remote.steps
+sweeps.remote.pulling sweeps.remote.pushing
+sweeps.remote.artifacts
+sweeps.remote.mirror
+sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
+sweeps.remote.uploads
 sweeps.config sweeps.folder sweeps.statistics
 sweeps.measured
 sweeps.bootstrap sweeps.answers sweeps.choose
@@ -77,13 +85,14 @@ sweeps.notebook_picture
 sweeps.notebook
 sweeps.reporting.*
 sweeps.doctor_services
+sweeps.doctor_storage
 sweeps.doctor
 sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
 sweeps.confirm sweeps.latency
 sweeps
 sweeps.cli_options
 sweeps.cli_results sweeps.cli_artifacts sweeps.cli_engine sweeps.cli_doctor sweeps.cli_report
-sweeps.cli_latency
+sweeps.cli_latency sweeps.cli_storage
 sweeps.cli
 """
 
@@ -118,6 +127,7 @@ CONFINED = {
         "sweeps.mlflow_view",
         "sweeps.tracking",
     },
+    "pyarrow.fs": {"sweeps.remote.objects"},
     "importlib.import_module": {"rc_core.plugins"},
 }
 # What a machine that only runs trials need not have; rc_core may not know of these at all.

@@ -1,0 +1,84 @@
+"""What `--storage` may be: a folder, `file://` one, or `s3://bucket/prefix`.
+
+What lies at a URI is worked on in a folder of this machine, its mirror (sweeps/remote/mirror.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from rc_core.errors import StorageError
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_STATE = "RC_STATE"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the objects of a storage lie.
+
+    Attributes:
+        bucket: its name.
+        prefix: what all keys begin with, without slashes at its ends; may be empty.
+        endpoint: of the service; empty for Amazon's own.
+    """
+
+    bucket: str
+    prefix: str
+    endpoint: str = ""
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    @property
+    def mirror(self) -> Path:
+        """The folder of this machine that is kept in step: below RC_STATE, ~/.cache/rc-sweep."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rc-sweep"
+        base = Path(os.environ.get(_STATE) or cache).expanduser()
+        digest = hashlib.sha256(f"{self.endpoint} {self.uri}".encode()).hexdigest()[:12]
+        return (base / f"{self.bucket}-{digest}").resolve()
+
+
+def local_path(storage: str) -> Path | None:
+    """Return the folder that a storage names, None where it is an address.
+
+    Raises:
+        StorageError: a `file://` URI of another machine.
+    """
+    scheme = _SCHEME.match(storage)
+    if scheme is None:
+        return Path(storage)
+    if scheme[1].lower() != "file":
+        return None
+    parts = urlsplit(storage)
+    if parts.netloc not in ("", "localhost"):
+        raise StorageError(
+            f"a file:// storage must be on this machine, file:///path, but got {storage}"
+        )
+    return Path(unquote(parts.path))
+
+
+def parse(storage: str) -> Address:
+    """Read an address. Raises StorageError where it is none that is supported."""
+    parts = urlsplit(storage)
+    if parts.scheme.lower() != "s3":
+        raise StorageError(
+            f"--storage must be a folder, file:///path or s3://bucket/prefix, but got {storage}"
+        )
+    names = parts.path.strip("/").split("/") if parts.path.strip("/") else []
+    wrong = parts.query or parts.fragment or any(name in ("", ".", "..") for name in names)
+    if wrong or not _BUCKET.fullmatch(parts.netloc):
+        raise StorageError(
+            "--storage must be like s3://bucket/prefix (a bucket's name has 3 to 63 small letters, "
+            "digits, '-' or '.'; endpoint and keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, "
+            f"...), but got {storage}"
+        )
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return Address(parts.netloc, "/".join(names), endpoint.rstrip("/"))

@@ -1,0 +1,55 @@
+"""The artifacts of an address, for `rc_core.artifacts.ArtifactStore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweeps.remote.files import MANIFEST
+from sweeps.remote.objects import Objects
+from sweeps.remote.pulling import fetch
+
+
+class RemoteArtifacts:
+    """Brings artifacts from an address and takes them there: `rc_core.artifacts.Backing`."""
+
+    def __init__(self, root: Path, objects: Objects) -> None:
+        """Store what is given.
+
+        Args:
+            root: of the artifact store on this machine.
+            objects: at the address.
+        """
+        self._root = root
+        self._objects = objects
+
+    def fetch(self, kind: str, key: str, folder: Path) -> bool:
+        start = f"artifacts/{kind}/{key}"
+        found = self._objects.stamps(start)
+        if f"{start}/{MANIFEST}" not in found:
+            return False
+        for each, stamp in found.items():
+            fetch(self._objects, each, folder / each[len(start) + 1 :], stamp[0])
+        self._mark(kind, key).touch()
+        return True
+
+    def keep(self, kind: str, key: str, folder: Path) -> None:
+        start = f"artifacts/{kind}/{key}"
+        # Who built it first is right: its files must not be mixed with another's.
+        if not self._objects.of([f"{start}/{MANIFEST}"]):
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            for path in sorted(files, key=lambda path: path.name == MANIFEST):
+                self._objects.upload(path, f"{start}/{path.relative_to(folder).as_posix()}")
+        self._mark(kind, key).touch()
+
+    def keep_left(self) -> None:
+        """Upload the artifacts that are not at the address yet. Raises StorageError."""
+        for path in self.left():
+            self.keep(path.parent.name, path.name, path)
+
+    def left(self) -> list[Path]:
+        """Return the folders of artifacts that were not uploaded yet."""
+        whole = sorted(path.parent for path in self._root.glob(f"*/[!.]*/{MANIFEST}"))
+        return [path for path in whole if not self._mark(path.parent.name, path.name).exists()]
+
+    def _mark(self, kind: str, key: str) -> Path:
+        return self._root / kind / f".{key}.remote"

@@ -1,0 +1,171 @@
+"""What a driver does for a sweep at an address: upload behind it, keep its lease.
+
+One thread. A service that is down stops no trial: it is said once, tried again with growing pauses,
+and once more at the end.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rc_core.errors import StorageError
+from rc_core.record import write_json
+from sweeps.remote.files import attempt_in
+from sweeps.remote.lease import lost_to, release, renew, take
+from sweeps.remote.mirror import Mirror
+from sweeps.remote.steps import stamp_of
+from sweeps.remote.worker import leave_token
+
+_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
+# Records go up as they come; the views, which hold all trials, less often.
+_VIEWS_SECONDS = 30.0
+_LEASE_SECONDS = 30.0
+_LAST_TRIES = 4
+
+
+class Uploads:
+    """The uploads of one driver."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        sweep: Path,
+        attempt: int,
+        *,
+        say: Callable[[str], None],
+        take_over: bool,
+    ) -> None:
+        """Take the lease and start; the caller holds the folder's lock.
+
+        Args:
+            mirror: of the sweep's storage.
+            sweep: its folder.
+            attempt: number of this driver.
+            say: told what cannot be uploaded.
+            take_over: also from another driver that seems to be alive.
+
+        Raises:
+            StorageError: the service does not answer, or another machine runs the sweep.
+        """
+        self._mirror = mirror
+        self._sweep = sweep
+        self._attempt = attempt
+        self._say = say
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._closing = threading.Event()
+        self.lost: str | None = None
+        leave_token(sweep)
+        take(mirror, sweep, attempt, over=take_over)
+        mirror.share(sweep.name)
+        self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
+        self._thread.start()
+
+    def gather(self) -> None:
+        """Bring what other nodes have uploaded, for the report; nothing is uploaded meanwhile."""
+        self._stop()
+        if self.lost is not None:
+            return
+        try:
+            self._mirror.gather(self._sweep.name)
+        except StorageError as error:
+            self._say(f"warning: {error}")
+
+    def close(self) -> None:
+        """Upload what is left; say what could not be."""
+        self._stop()
+        pause = _PAUSE
+        for last in (False,) * (_LAST_TRIES - 1) + (True,):
+            try:
+                self.lost = self.lost or lost_to(self._mirror, self._sweep.name)
+                if self.lost is not None:
+                    return
+                self._mirror.share(self._sweep.name)
+                self._mirror.artifacts.keep_left()
+                release(self._mirror, self._sweep.name)
+                return
+            # As above: what was computed is here, and the sweep must close in order.
+            except Exception as error:
+                if last:
+                    self._say(f"warning: {error}")
+                    return
+            time.sleep(pause)
+            pause *= 2
+
+    def _stop(self) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause, warned = _PAUSE, False
+        next_views = next_lease = time.monotonic() + _LEASE_SECONDS
+        while not self._closing.wait(pause):
+            try:
+                now = time.monotonic()
+                changed = self._changed()
+                if changed or now >= next_lease:
+                    # Asked before each upload: what another driver has written must stay.
+                    self.lost = lost_to(self._mirror, self._sweep.name)
+                if self.lost is not None:
+                    self._end()
+                    return
+                if now >= next_lease:
+                    renew(self._mirror, self._sweep.name, self._attempt)
+                    next_lease = now + _LEASE_SECONDS
+                views = now >= next_views
+                if changed or views:
+                    self._mirror.share(self._sweep.name, views=views, trials=changed)
+                if views:
+                    next_views = now + _VIEWS_SECONDS
+                pause, warned = _PAUSE, False
+            # Whatever the service or its client raises, the sweep must go on without it.
+            except Exception as error:
+                # What failed is looked at again.
+                self._seen.clear()
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                if not warned:
+                    self._say(f"warning: uploads wait, the sweep goes on: {error}")
+                    warned = True
+
+    def _changed(self) -> list[str]:
+        """Return the trials whose records were written since the last look."""
+        found = []
+        for path in self._sweep.glob("trials/*/record.json"):
+            stamp = stamp_of(path)
+            if stamp is not None and self._seen.get(path.parent.name) != stamp:
+                self._seen[path.parent.name] = stamp
+                found.append(path.parent.name)
+        return found
+
+    def _end(self) -> None:
+        """End this driver as Ctrl-C would: another one has the sweep."""
+        # No worker of it may commit any more, and what it has is older than what is there.
+        newest = attempt_in(self._sweep) + 1
+        write_json(self._sweep / "attempt.json", {"attempt": newest, "pid": 0, "lost": True})
+        main = threading.main_thread().ident
+        if main is not None:
+            signal.pthread_kill(main, signal.SIGINT)
+
+
+@contextmanager
+def uploading(
+    mirror: Mirror | None,
+    sweep: Path,
+    attempt: int,
+    *,
+    say: Callable[[str], None],
+    take_over: bool = False,
+) -> Iterator[Uploads | None]:
+    """Keep an address in step while a driver runs; nothing happens without a mirror."""
+    if mirror is None:
+        yield None
+        return
+    uploads = Uploads(mirror, sweep, attempt, say=say, take_over=take_over)
+    try:
+        yield uploads
+    finally:
+        uploads.close()

@@ -1,0 +1,71 @@
+"""A trial on a node of a cluster that does not have the driver's folder.
+
+Its node has a mirror of its own: what the trial commits is uploaded before its driver hears of it.
+Checkpoints stay on the node.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from pathlib import Path
+
+from rc_core.errors import StorageError
+from rc_core.record import TrialFolder, TrialRecord
+from sweeps.remote.files import ATTEMPT
+from sweeps.remote.mirror import Mirror
+
+_DRIVER = ".driver"
+_TRIES, _PAUSE = 5, 2.0
+_logger = logging.getLogger(__name__)
+
+
+class AwayTrial(TrialFolder):
+    """Uploads each commit; refused for a superseded attempt, as the address knows it."""
+
+    def __init__(self, path: Path, mirror: Mirror) -> None:
+        super().__init__(path, fence=self._newest_attempt)
+        self._mirror = mirror
+        self._sweep = path.parents[1].name
+
+    def commit(self, record: TrialRecord) -> None:
+        """Write the record and upload it, after the trial's files where it has ended.
+
+        Raises:
+            StaleAttemptError: a newer driver has taken the sweep over.
+            StorageError: an ended trial could not be uploaded, after several tries.
+        """
+        super().commit(record)
+        tries = 1 if record.status == "running" else _TRIES
+        for number in range(1, tries + 1):
+            try:
+                self._mirror.share(self._sweep, views=False, trials=[self.path.name])
+                return
+            except StorageError as error:
+                if record.status == "running":
+                    _logger.warning("trial %s: %s", record.id, error)
+                elif number == tries:
+                    raise
+                else:
+                    time.sleep(_PAUSE * 2 ** (number - 1))
+
+    def _newest_attempt(self) -> int:
+        try:
+            content = self._mirror.objects.read(f"{self._sweep}/{ATTEMPT}")
+        except StorageError:
+            # A trial must not end for one request; the end of it asks again.
+            return 0
+        return int(json.loads(content)["attempt"]) if content else 0
+
+
+def leave_token(sweep: Path) -> None:
+    """Leave a token in the folder of a sweep, by which workers know that they share it."""
+    (sweep / _DRIVER).write_text(uuid.uuid4().hex)
+
+
+def token_in(sweep: Path) -> str:
+    """Return the newest driver's token; empty where there is none."""
+    path = sweep / _DRIVER
+    return path.read_text() if path.is_file() else ""
