@@ -32,7 +32,7 @@ types: setup ## mypy, strict
 	$(BIN)/mypy
 
 unit: setup ## pytest; whole sweeps run one after the other beside the rest
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup --durations=12 $(PYTEST_ARGS)
 
 format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

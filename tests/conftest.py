@@ -118,11 +118,13 @@ def s3(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep whole sweeps on one worker, and the browser on one: each wants the machine's cores.
 
-    First, because pytest-xdist reads the groups in a hook of its own.
+    Tests that name a group themselves keep it (those of several nodes, which mostly wait). First,
+    because pytest-xdist reads the groups in a hook of its own.
     """
     for item in items:
         for name in ("e2e", "browser"):
-            if item.get_closest_marker(name) is not None:
+            own = item.get_closest_marker("xdist_group")
+            if own is None and item.get_closest_marker(name) is not None:
                 item.add_marker(pytest.mark.xdist_group(name))
 
 

@@ -17,7 +17,12 @@ import pytest
 from tests._s3 import S3Server
 from tests.e2e._sweeps import command, write_config
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("nodes"),
+]
 
 
 def call(s3: S3Server, *arguments: str) -> subprocess.CompletedProcess[str]:

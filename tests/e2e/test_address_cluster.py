@@ -19,7 +19,12 @@ import pytest
 from tests._s3 import S3Server
 from tests.e2e._sweeps import write_config
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("nodes"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 

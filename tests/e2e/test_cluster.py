@@ -18,7 +18,12 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("nodes"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 6
