@@ -258,16 +258,19 @@ def test_a_fixed_design_is_opened_whole_and_rows_added_later_are_marked(
     folder.write_config(config.as_dict())
     write(folder, "t0000", config.reference(), workspace, SEARCHED[0])
     trials = list(config.first_trials().items())
-    for trial_id, point in trials[:2]:
-        write(folder, trial_id, config.trial(point), workspace, SEARCHED[1])
+    # Two seeds of one row; a trial of the other comes later.
+    (late, other), *_ = [pair for pair in trials if POINTS[1].items() <= pair[1].items()]
+    for trial_id, point in trials:
+        if POINTS[0].items() <= point.items():
+            write(folder, trial_id, config.trial(point), workspace, SEARCHED[1])
     sweep = Sweep(folder)
     document = open_tests(sweep, say=lambda line: None)
     assert [len(row["seeds"]) for row in document["rows"]] == [2, 1]
     assert "no selection was made" in sealed_table(document)
     assert not stamp(sweep).changed  # type: ignore[union-attr]
-    write(folder, trials[2][0], config.trial(trials[2][1]), workspace, SEARCHED[2])
+    write(folder, late, config.trial(other), workspace, SEARCHED[2])
     lines = stamp_lines(stamp(sweep))
-    assert "ROWS CHANGED AFTER OPENING: t0003 joined" in lines[1]
+    assert f"ROWS CHANGED AFTER OPENING: {late} joined" in lines[1]
     table = paper_table(sweep.records, sweep.config, read_test(sweep), stamp=lines)
     assert "ROWS CHANGED AFTER OPENING" in table
 
