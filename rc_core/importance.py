@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from rc_core import plugins
 from rc_core.artifacts import Artifact, ArtifactKey
@@ -52,15 +53,11 @@ def importance_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
     def build(folder: Path) -> None:
         data = workspace.data(config)
         model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
-
-        def no_loss(*_: Any) -> torch.Tensor:
-            raise NotImplementedError("importance is that of plain cross-entropy")
-
         context = CompressionContext(
             batches=lambda: batches(
                 data.encoded(data.task.train), config.training, workspace.device
             ),
-            loss=no_loss,
+            loss=lambda logits, batch: cross_entropy(logits.float(), batch.labels),
             device=workspace.device,
             generator=torch.Generator().manual_seed(config.training.seed),
         )
