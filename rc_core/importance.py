@@ -1,15 +1,13 @@
 """What units (heads, neurons) matter to the dense reference: measured once, read by every trial.
 
-A plugin in `rc_core.compression` with a function `importance(config, model, context)` is served:
-its result depends on the reference and on the batches it reads, not on how much a trial removes.
-Measured by every trial anew it cost more than a short trial's training.
+It depends on the reference and on the batches that are read, not on how much a trial removes, nor
+on its loss. Measured by every trial anew it cost more than a short trial's training.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -17,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from rc_core import plugins
 from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.compression._base import CompressionContext
+from rc_core.compression._importance import UnitsConfig
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.models import load_model
 from rc_core.teacher import teacher, teacher_key
@@ -28,15 +27,16 @@ IMPORTANCE_VERSION = 1
 
 def has_importance(config: TrialConfig) -> bool:
     """Tell whether the configuration's compression chooses by importance."""
-    return hasattr(_plugin(config), "importance")
+    return isinstance(config.compression, UnitsConfig)
 
 
 def importance_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
     """Return the key of the importance of a compression's units in the dense reference."""
+    assert isinstance(config.compression, UnitsConfig)
     inputs = {
         "teacher": teacher_key(config, workspace).key,
         "units": config.compression.name,
-        "num_batches": getattr(config.compression, "num_batches", None),
+        "num_batches": config.compression.num_batches,
         "batch_size": config.training.batch_size,
         "seed": config.training.seed,
     }
@@ -61,7 +61,9 @@ def importance_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
             device=workspace.device,
             generator=torch.Generator().manual_seed(config.training.seed),
         )
-        found = _plugin(config).importance(config.compression, model, context)
+        assert isinstance(config.compression, UnitsConfig)
+        plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
+        found = plugin.importance(model, context, num_batches=config.compression.num_batches)
         (folder / "importance.json").write_text(json.dumps(found))
 
     return workspace.store.build(importance_key(config, workspace), build)
@@ -72,7 +74,3 @@ def importance(config: TrialConfig, workspace: Workspace) -> list[list[float]]:
     path = importance_artifact(config, workspace).path / "importance.json"
     found: list[list[float]] = json.loads(path.read_text())
     return found
-
-
-def _plugin(config: TrialConfig) -> Any:
-    return plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)

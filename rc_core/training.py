@@ -222,8 +222,9 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 def choose_precision(model: nn.Module, encoded: Encoded, *, repeats: int = 3) -> Precision:
     """Return "bf16" where a training step is clearly faster in it on this machine, else "fp32".
 
-    Timed, because processors that list bf16 differ by ten times in how fast they run it. Two
-    samples are timed first: where bf16 is emulated, one step of a whole batch takes half a minute.
+    Timed, because processors that list bf16 differ by ten times in how fast they run it. On a
+    CPU two samples are timed first: where bf16 is emulated, a step of a whole batch takes half a
+    minute.
     """
     device = next(model.parameters()).device
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
@@ -245,7 +246,7 @@ def choose_precision(model: nn.Module, encoded: Encoded, *, repeats: int = 3) ->
         model.zero_grad(set_to_none=True)
         return min(times[1:])
 
-    if seconds("bf16", 2, 1) > _EMULATED * seconds("fp32", 2, 1):
+    if device.type == "cpu" and seconds("bf16", 2, 2) > _EMULATED * seconds("fp32", 2, 2):
         return "fp32"
     return "bf16" if seconds("bf16", 32, repeats) < 0.9 * seconds("fp32", 32, repeats) else "fp32"
 

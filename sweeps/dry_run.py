@@ -33,8 +33,9 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: str | Non
     mirror = Mirror.at(root)
     facts = model_facts(sweep.base["model"])
     search = sweep.settings.search
-    first = 1 + len(sweep.first_points())
-    num_trials = max(search.trials, first)
+    num_trials = max(search.trials, 1 + len(sweep.first_points()))
+    if sweep.settings.design == "fixed":
+        num_trials = search.trials
     weights = 4 * facts.num_parameters
     resolved = OmegaConf.to_yaml(OmegaConf.create(sweep.as_dict()), sort_keys=False).rstrip()
     lines = [
@@ -43,8 +44,7 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: str | Non
         "",
         "# plan (dry run: nothing was started)",
         f"sweep:      {root if mirror is None else mirror.uri}/{name or stem + '-<n>'}",
-        f"trials:     {num_trials}: {first} first points (dense reference, each compression with "
-        f"vanilla, search.points), then {search.name}",
+        f"trials:     {num_trials}: {_origin(sweep)}",
         f"stops early: {_stopping(sweep)}",
         _holds_line(sweep, root),
         *_artifact_lines(sweep, root),
@@ -54,6 +54,16 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: str | Non
         _time_line(sweep, facts, root, num_trials),
     ]
     return "\n".join(lines)
+
+
+def _origin(sweep: SweepConfig) -> str:
+    """Return where the trials come from."""
+    if sweep.settings.design == "fixed":
+        return "the rows of a fixed design, with every seed; the dense reference is one of them"
+    return (
+        f"{1 + len(sweep.first_points())} first points (dense reference, each compression with "
+        f"vanilla, search.points), then {sweep.settings.search.name}"
+    )
 
 
 def _holds_line(sweep: SweepConfig, root: Path) -> str:

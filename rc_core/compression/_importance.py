@@ -5,9 +5,9 @@ A part's importance is E_x |dL(x) / d xi|, xi a factor on its output that is 1 (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import torch
 from pydantic import Field
@@ -21,7 +21,7 @@ from rc_core.labels import short_number
 
 
 class UnitsConfig(CompressionConfig):
-    """How many units go.
+    """How many units go; a plugin with such a Config has a function `importance` (a `Measure`).
 
     Attributes:
         remove: share of the units, in [0, 1).
@@ -40,21 +40,31 @@ class UnitsConfig(CompressionConfig):
         return " ".join([f"{self.name}-{short_number(100 * self.remove)}", *parts])
 
 
+class Measure(Protocol):
+    """A plugin's `importance`: what it may depend on, so that its result can be shared."""
+
+    def __call__(
+        self, model: nn.Module, context: CompressionContext, *, num_batches: int
+    ) -> list[list[float]]:
+        """Return the importance of a model's units, per layer."""
+        ...
+
+
 def of_reference(
-    model: nn.Module,
-    context: CompressionContext,
-    measure: Callable[[nn.Module], list[list[float]]],
+    measure: Measure, model: nn.Module, context: CompressionContext, *, num_batches: int
 ) -> list[list[float]]:
     """Return the units' importance in the dense reference: the shared one, else measured here.
 
     Args:
+        measure: the plugin's.
         model: judged itself where there is no reference.
         context: of the trial.
-        measure: of the plugin.
+        num_batches: of the plugin's configuration.
     """
     if context.importance is not None:
         return context.importance()
-    return measure(model if context.teacher is None else context.teacher().to(context.device))
+    judged = model if context.teacher is None else context.teacher().to(context.device)
+    return measure(judged, context, num_batches=num_batches)
 
 
 def unit_importance(

@@ -47,10 +47,15 @@ def neurons_kept(size: int, remove: float) -> int:
     return max(1, size - round(remove * size))
 
 
-def importance(config: Config, model: nn.Module, context: CompressionContext) -> list[list[float]]:
-    """Return what `prepare` chooses by: the neurons' importance in a model, per block."""
+def importance(
+    model: nn.Module, context: CompressionContext, *, num_batches: int
+) -> list[list[float]]:
+    """Return the mean over samples of |d CE(x) / d xi| of every neuron, per block.
+
+    See `unit_importance`. Raises TrialError where a gradient is not finite.
+    """
     outputs = [second for _, second in _layers(model)]
-    return unit_importance(model, outputs, context, width=1, num_batches=config.num_batches)
+    return unit_importance(model, outputs, context, width=1, num_batches=num_batches)
 
 
 class Compression:
@@ -67,9 +72,7 @@ class Compression:
             ModelError: unsupported encoder.
             TrialError: the importance is not finite.
         """
-        per_block = of_reference(
-            model, context, lambda judged: importance(self.config, judged, context)
-        )
+        per_block = of_reference(importance, model, context, num_batches=self.config.num_batches)
         size = _layers(model)[0][1].in_features
         self._asked = neurons_kept(size, self.config.remove)
         for (first, second), values in zip(_layers(model), per_block, strict=True):

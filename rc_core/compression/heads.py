@@ -58,7 +58,7 @@ def problems(config: Config, facts: ModelFacts) -> list[Problem]:
     ]
 
 
-def head_importance(
+def importance(
     model: nn.Module, context: CompressionContext, *, num_batches: int
 ) -> list[list[float]]:
     """Return I_h = mean over samples of |d CE(x) / d xi_h|, per layer and head.
@@ -67,11 +67,6 @@ def head_importance(
     """
     outputs = [each.output for each in attentions(model)]
     return unit_importance(model, outputs, context, width=head_size(model), num_batches=num_batches)
-
-
-def importance(config: Config, model: nn.Module, context: CompressionContext) -> list[list[float]]:
-    """Return what `prepare` chooses by: the heads' importance in a model."""
-    return head_importance(model, context, num_batches=config.num_batches)
 
 
 class Compression:
@@ -91,7 +86,7 @@ class Compression:
         """
         heads = heads_per_layer(model)
         self._importance = of_reference(
-            model, context, lambda judged: importance(self.config, judged, context)
+            importance, model, context, num_batches=self.config.num_batches
         )
         self._kept = lowest(
             self._importance,

@@ -256,6 +256,16 @@ def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(tmp_path: Path
     assert "training loss must stay finite" in done.stderr
     assert "rc-sweep resume failing --retry-failed" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+    # It diverges again: the only trial that runs, and what was known of it stays.
+    again = call(tmp_path, "resume", "failing", "--retry-failed")
+    assert again.returncode == 3, again.stdout + again.stderr
+    (failed,) = [name for name, record in found.items() if record["status"] == "failed"]
+    assert f"failed before, run again: {failed}" in again.stdout
+    after = records(tmp_path, "failing")
+    assert after.pop(failed)["started"] > found[failed]["started"]
+    assert after == {name: record for name, record in found.items() if name != failed}
+    kept = tmp_path / "failing" / "trials" / failed / "failed-1.json"
+    assert json.loads(kept.read_text()) == found[failed]
 
 
 def test_own_files_given_relative_to_where_the_user_stands(tmp_path: Path) -> None:

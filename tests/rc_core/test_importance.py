@@ -50,7 +50,7 @@ def test_it_is_that_of_the_reference_on_the_trials_own_batches(workspace: Worksp
         generator=torch.Generator(),
     )
     judged = load_model(teacher(wanted, workspace).path / "model")
-    expected = heads.head_importance(judged, context, num_batches=2)
+    expected = heads.importance(judged, context, num_batches=2)
     assert importance(wanted, workspace) == expected
     assert {len(row) for row in expected} == {4} and min(map(min, expected)) > 0
 
@@ -75,7 +75,7 @@ def test_a_trial_reads_it_and_measures_nothing(
     wanted = config()
     for step in steps(wanted, workspace):
         step.build()
-    monkeypatch.setattr(heads, "head_importance", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(heads, "importance", lambda *_, **__: pytest.fail("measured again"))
     compression, model = prepare_model(wanted, workspace, *prepare_loss(wanted, workspace)[:2])
     assert compression.report(model)["asked"] == {"heads": 12.0}
 

@@ -20,7 +20,7 @@ from rc_core.compression._heads import (
     lowest,
     restore_heads,
 )
-from rc_core.compression.heads import Compression, Config, head_importance, problems
+from rc_core.compression.heads import Compression, Config, importance, problems
 from rc_core.errors import ModelError, TrialError
 from rc_core.metrics.footprint import footprint
 from rc_core.model_facts import ModelFacts
@@ -48,7 +48,7 @@ def scaled(model: nn.Module, layer: int, head: int, factor: float) -> nn.Module:
 def test_importance_is_the_mean_absolute_derivative_of_each_sample(architecture: str) -> None:
     model = tiny_model(architecture).double()
     batches = [tiny_batch(seed=seed) for seed in range(2)]
-    found = head_importance(model, tiny_context(architecture), num_batches=2)
+    found = importance(model, tiny_context(architecture), num_batches=2)
 
     def losses(changed: Any) -> Tensor:
         parts = [
@@ -71,7 +71,7 @@ def test_importance_leaves_the_model_as_it_was() -> None:
     model = tiny_model("bert").train()
     model.classifier.weight.requires_grad_(False)
     flags = [p.requires_grad for p in model.parameters()]
-    head_importance(model, tiny_context(), num_batches=1)
+    importance(model, tiny_context(), num_batches=1)
     assert model.training and [p.requires_grad for p in model.parameters()] == flags
     assert all(p.grad is None for p in model.parameters())
     assert not any(m._forward_pre_hooks for m in model.modules())
@@ -82,7 +82,7 @@ def test_a_diverged_reference_is_an_error() -> None:
     with torch.no_grad():
         model.classifier.weight.fill_(torch.nan)
     with pytest.raises(TrialError, match="importance of heads and neurons must be finite"):
-        head_importance(model, tiny_context(), num_batches=1)
+        importance(model, tiny_context(), num_batches=1)
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,18 @@ def take(folder: SweepFolder, attempt: int = 1, *, over: bool = False) -> None:
     lease.take(mirror_of(folder), folder.path, attempt, over=over)
 
 
+def driven_on(machine: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> SweepFolder:
+    """Return the sweep's folder on a machine whose driver has the lease."""
+    folder = folder_on(machine, s3, monkeypatch)
+    folder.share()
+    take(folder)
+    return folder
+
+
 def test_a_second_machine_is_told_who_runs_the_sweep(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = folder_on(tmp_path / "a", s3, monkeypatch)
-    first.share()
-    take(first)
+    first = driven_on(tmp_path / "a", s3, monkeypatch)
     second = folder_on(tmp_path / "b", s3, monkeypatch)
     assert second.is_running(), "its status says so"
     with pytest.raises(StorageError, match=r"another machine .*process \d+.*--take-over"):
@@ -63,9 +69,7 @@ def test_a_second_machine_is_told_who_runs_the_sweep(
 def test_a_claim_ends_when_its_driver_is_silent(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = folder_on(tmp_path / "a", s3, monkeypatch)
-    first.share()
-    take(first)
+    driven_on(tmp_path / "a", s3, monkeypatch)
     second = folder_on(tmp_path / "b", s3, monkeypatch)
     monkeypatch.setattr(lease, "LEASE_SECONDS", -1.0)
     lease.check_free(mirror_of(second), second.path)
@@ -74,9 +78,7 @@ def test_a_claim_ends_when_its_driver_is_silent(
 def test_a_driver_killed_on_this_machine_needs_no_waiting(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = folder_on(tmp_path / "a", s3, monkeypatch)
-    folder.share()
-    take(folder)
+    folder = driven_on(tmp_path / "a", s3, monkeypatch)
     content = json.loads(mirror_of(folder).objects.read("one/lease.json") or b"")
     dead = json.dumps(content | {"pid": 1}).encode()
     mirror_of(folder).objects.write("one/lease.json", dead)
