@@ -13,17 +13,11 @@ from rc_core.compression._base import Batch, Compression, CompressionContext
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.estimates import difficulty, expert_log_probs, first_stage_log_probs
 from rc_core.importance import has_importance, importance
-from rc_core.losses._base import Loss, LossContext, Need
+from rc_core.losses._base import Loss, LossContext
 from rc_core.models import load_model
 from rc_core.teacher import teacher, teacher_log_probs
 from rc_core.training import batches
 from rc_core.workspace import TaskData, Workspace
-
-
-def needs_of(config: TrialConfig) -> frozenset[Need]:
-    """Return which shared outputs a configuration's loss reads."""
-    needs: frozenset[Need] = plugins.load(PLUGIN_PACKAGES["loss"], config.loss.name).Loss.needs
-    return needs
 
 
 def compressed_data(config: TrialConfig, workspace: Workspace) -> TaskData:
@@ -42,7 +36,7 @@ def prepare_loss(
     Raises:
         TrialError: an estimate that the loss needs diverged or does not fit the task.
     """
-    needs = needs_of(config)
+    needs = config.needs()
     loss: Loss = plugins.load(PLUGIN_PACKAGES["loss"], config.loss.name).Loss(config.loss)
     context = LossContext(
         labels=torch.from_numpy(workspace.data(config).task.train.labels),

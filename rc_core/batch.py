@@ -27,7 +27,7 @@ from rc_core.config import TrialConfig, decode
 from rc_core.errors import ConfigError, InputError, Problem, RobustCompressionError
 from rc_core.preparation import steps
 from rc_core.record import TrialFolder
-from rc_core.trial import run_trial, trial_name
+from rc_core.trial import run_trial
 from rc_core.workspace import Workspace
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
@@ -132,7 +132,7 @@ def _run(job: Job, out: Path, threads: int | None, workspace: Workspace | None) 
         # A worker process keeps its workspace, and with it the tokenised data, between jobs.
         workspace = _WORKSPACES.setdefault(str(out), Workspace(out / "artifacts"))
     folder = TrialFolder(out / "trials" / job.trial_id)
-    name = f"{job.trial_id} {trial_name(job.config)}"
+    name = f"{job.trial_id} {job.config.label()}"
     try:
         record = run_trial(job.config, workspace, folder, trial_id=job.trial_id)
     except (RobustCompressionError, RuntimeError, OSError) as error:

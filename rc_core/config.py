@@ -130,6 +130,18 @@ class TrialConfig(BaseModel):
         """Return plain JSON values, keyed as in the YAML."""
         return self.model_dump(mode="json", by_alias=True)
 
+    def label(self) -> str:
+        """Return a short name of what differs from the defaults: `magnitude-70 rmc alpha=0.3`."""
+        label = f"{self.compression.label()} {self.loss.label()}"
+        if "difficulty" in self.needs() and self.difficulty.name != "loss_variance":
+            label = f"{label} {self.difficulty.name}"
+        return f"{label} init=teacher" if self.compression.init == "teacher" else label
+
+    def needs(self) -> frozenset[str]:
+        """Return which shared outputs the loss reads; their names are `losses._base.Need`."""
+        needs: frozenset[str] = plugins.load(PLUGIN_PACKAGES["loss"], self.loss.name).Loss.needs
+        return needs
+
     def fingerprint(self) -> str:
         """Return 16 hex digits that change whenever anything in the configuration changes."""
         return fingerprint(self.as_dict())

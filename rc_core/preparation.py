@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from rc_core import alpha, estimates, importance, stages, teacher
 from rc_core.artifacts import Artifact, ArtifactKey
-from rc_core.assembly import needs_of
 from rc_core.config import TrialConfig
 from rc_core.workspace import Workspace
 
@@ -48,7 +47,7 @@ def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
 
     The teacher is always among them: every model is compared with it.
     """
-    needs = needs_of(config)
+    needs = config.needs()
     dense = teacher.teacher_key(config, workspace)
     after_dense = (dense.key,)
     found = [Step(dense, "teacher", lambda: teacher.teacher(config, workspace))]

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rc_core.alpha import resolve
-from rc_core.assembly import compressed_data, needs_of, prepare_loss, prepare_model
+from rc_core.assembly import compressed_data, prepare_loss, prepare_model
 from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES, TEST_ROLES, Role, Split
 from rc_core.errors import RobustCompressionError, StaleAttemptError
@@ -45,14 +45,6 @@ from rc_core.record import RungRecord, TrialFolder, TrialRecord
 from rc_core.teacher import teacher, teacher_facts, training_facts
 from rc_core.training import FitPoint, fit
 from rc_core.workspace import TaskData, Workspace
-
-
-def trial_name(config: TrialConfig) -> str:
-    """Return a short name of what differs from the defaults: `magnitude-70 rmc alpha=0.3`."""
-    label = f"{config.compression.label()} {config.loss.label()}"
-    if "difficulty" in needs_of(config) and config.difficulty.name != "loss_variance":
-        label = f"{label} {config.difficulty.name}"
-    return f"{label} init=teacher" if config.compression.init == "teacher" else label
 
 
 def run_trial(
@@ -89,7 +81,7 @@ def trial_steps(
     record = TrialRecord(
         id=trial_id,
         status="running",
-        name=trial_name(config),
+        name=config.label(),
         config=config.as_dict(),
         fingerprint=config.fingerprint(),
         reference=config.is_reference(),

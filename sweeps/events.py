@@ -17,7 +17,6 @@ from omegaconf import OmegaConf
 
 from rc_core.config import decode
 from rc_core.record import TrialRecord, write_json
-from rc_core.trial import trial_name
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.mlflow_store import default_uri
@@ -100,7 +99,7 @@ class SweepEvents:
         self._start(record.id, record.name, record.config, reference=record.reference)
 
     def trial_assigned(self, trial_id: str, config: Mapping[str, Any]) -> None:
-        self._start(trial_id, trial_name(decode(config)), config, reference=False)
+        self._start(trial_id, decode(config).label(), config, reference=False)
 
     def rung(self, trial_id: str, result: Mapping[str, Any]) -> None:
         metrics = {key: value for key, value in result.items() if key.startswith("rung/")}

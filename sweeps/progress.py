@@ -109,9 +109,8 @@ class Progress:
 
     def trial_started(self, trial_id: str, config: Mapping[str, Any]) -> None:
         # Imported late: it loads torch, which the driver has by then and a reader does not need.
-        from rc_core.trial import trial_name
 
-        self._running[trial_id] = _Running(time.monotonic(), trial_name(decode(config)))
+        self._running[trial_id] = _Running(time.monotonic(), decode(config).label())
 
     def trial_advanced(self, trial_id: str, result: Mapping[str, Any]) -> None:
         running = self._running.get(trial_id)

@@ -103,7 +103,7 @@ def _steps(config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
     import torch
 
     from rc_core.config import decode
-    from rc_core.trial import trial_name, trial_steps
+    from rc_core.trial import trial_steps
 
     trial = decode(config["config"])
     trial_id, attempt, device = config["trial_id"], config["attempt"], config["device"]
@@ -118,7 +118,7 @@ def _steps(config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
         record = TrialRecord(
             id=trial_id,
             status="running",
-            name=trial_name(trial),
+            name=trial.label(),
             config=config["config"],
             fingerprint=trial.fingerprint(),
             attempt=attempt,

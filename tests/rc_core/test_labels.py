@@ -8,7 +8,6 @@ import pytest
 
 from rc_core.config import TrialConfig, decode
 from rc_core.labels import short_number
-from rc_core.trial import trial_name
 
 
 @pytest.mark.parametrize(
@@ -42,14 +41,14 @@ def test_a_drawn_trial_has_a_short_name_and_keeps_its_numbers() -> None:
         {"name": "magnitude", "sparsity": sparsity},
         {"name": "poe", "beta": beta, "expert": {"level": 0.6123456789}},
     )
-    assert trial_name(config) == "magnitude-27.7 poe expert=0.612 beta=0.548"
+    assert config.label() == "magnitude-27.7 poe expert=0.612 beta=0.548"
     assert config.as_dict()["loss"]["beta"] == beta
     assert config.as_dict()["compression"]["sparsity"] == sparsity
 
 
 def test_a_section_within_a_plugin_is_named_by_its_values() -> None:
     config = named({"name": "dense"}, {"name": "conf_reg", "expert": {"level": 0.5}})
-    assert trial_name(config) == "dense conf_reg expert=0.5"
+    assert config.label() == "dense conf_reg expert=0.5"
 
 
 def test_what_a_grid_gives_reads_different() -> None:
@@ -57,7 +56,7 @@ def test_what_a_grid_gives_reads_different() -> None:
     rng = random.Random(0)
     shares = rng.sample(range(1, 10_000), 300)
     names = {
-        trial_name(named({"name": "magnitude", "sparsity": n / 10_000}, {"name": "vanilla"}))
+        named({"name": "magnitude", "sparsity": n / 10_000}, {"name": "vanilla"}).label()
         for n in shares
     }
     assert len(names) == len(shares)

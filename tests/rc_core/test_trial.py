@@ -20,7 +20,7 @@ from rc_core.record import TrialFolder, TrialRecord
 from rc_core.stages import load_outputs
 from rc_core.teacher import health, teacher_facts, teacher_log_probs
 from rc_core.teacher import teacher as build_teacher
-from rc_core.trial import evaluate_saved, run_trial, trial_name, trial_steps
+from rc_core.trial import evaluate_saved, run_trial, trial_steps
 from rc_core.workspace import Workspace
 
 BASE: dict[str, Any] = {
@@ -272,4 +272,4 @@ def test_an_undefined_relative_bias_says_why(workspace: Workspace, tmp_path: Pat
     ],
 )
 def test_names_say_what_differs(changes: dict[str, Any], name: str) -> None:
-    assert trial_name(config(**changes)) == name
+    assert config(**changes).label() == name

@@ -10,7 +10,6 @@ from typing import Any
 
 from rc_core.config import TrialConfig
 from rc_core.record import RungRecord, TrialRecord
-from rc_core.trial import trial_name
 from sweeps.config import SweepConfig
 from sweeps.events import SweepEvents
 from sweeps.folder import SweepFolder
@@ -142,7 +141,7 @@ def _record(
     return TrialRecord(
         id=trial_id,
         status=status,
-        name=trial_name(config),
+        name=config.label(),
         config=config.as_dict(),
         fingerprint=config.fingerprint(),
         reference=config.is_reference(),

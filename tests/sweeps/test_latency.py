@@ -19,7 +19,6 @@ from rc_core.metrics.footprint import footprint
 from rc_core.metrics.latency import METRICS
 from rc_core.models import load_encoder, load_tokenizer, save_model
 from rc_core.record import TrialRecord, write_json
-from rc_core.trial import trial_name
 from sweeps import latency as timing
 from sweeps.cli import app
 from sweeps.config import SweepConfig
@@ -73,7 +72,7 @@ def make(storage: Path, *, reference: bool = True, finished: bool = True) -> Swe
             TrialRecord(
                 id=f"t{number:04d}",
                 status="stopped" if stopped else "finished",
-                name=trial_name(trial),
+                name=trial.label(),
                 config=trial.as_dict(),
                 fingerprint=trial.fingerprint(),
                 reference=number == 0,

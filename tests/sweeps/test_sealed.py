@@ -18,7 +18,7 @@ from rc_core.data._task import DEV_ROLES
 from rc_core.errors import StorageError
 from rc_core.models import load_encoder, load_tokenizer, save_model
 from rc_core.record import TrialRecord
-from rc_core.trial import evaluate_saved, trial_name
+from rc_core.trial import evaluate_saved
 from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
 from sweeps.confirm import confirmation, keep_clusters
@@ -79,7 +79,7 @@ def write(
     record = TrialRecord(
         id=trial_id,
         status=status,  # type: ignore[arg-type]
-        name=trial_name(config),
+        name=config.label(),
         config=config.as_dict(),
         fingerprint=config.fingerprint(),
         reference=config.is_reference(),
