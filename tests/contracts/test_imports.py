@@ -151,6 +151,22 @@ def test_importing_rc_core_loads_none_of_the_sweep(tmp_path: Path) -> None:
     assert loaded & {*SWEEP_ONLY, "sweeps", "datasets"} == set()
 
 
+def test_a_launch_leaves_models_to_its_workers(tmp_path: Path) -> None:
+    done = run_python(
+        """
+        import json, sys
+        import sweeps.runner, sweeps.prepare, sweeps.progress
+        from rc_core.config import decode
+        task = {"name": "shortcut_nli"}
+        assert decode({"model": "tiny:bert", "task": task}).label() == "dense vanilla"
+        print(json.dumps("transformers" in sys.modules))
+        """,
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) is False, "seconds of imports before every sweep's first line"
+
+
 def test_rc_core_runs_where_only_its_own_needs_are_installed(tmp_path: Path) -> None:
     done = run_python(
         f"""
