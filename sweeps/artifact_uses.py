@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from rc_core.artifacts import ArtifactStore, Stored
+from rc_core.artifacts import ArtifactStore, Stored, damage
 from rc_core.errors import StorageError
 from rc_core.record import read_records
 from sweeps.folder import SweepFolder
@@ -30,41 +31,74 @@ class Use:
         return not self.sweeps and self.stored.kind not in MEASURED_KINDS
 
 
-def uses(storage: Path) -> list[Use]:
-    """Return every artifact of a storage folder, by kind, then oldest first.
+class Shelf(Protocol):
+    """Where the artifacts of a storage lie. `root` is the folder with its sweeps' records."""
+
+    root: Path
+
+    def entries(self) -> list[Stored]:
+        """Return every artifact, by kind, then oldest first."""
+        ...
+
+    def damage(self, stored: Stored) -> str | None:
+        """Return what is wrong with an artifact, every checksum compared, or None."""
+        ...
+
+    def check_nothing_runs(self) -> None:
+        """Check that no sweep runs: its records do not name yet what it has built.
+
+        Raises:
+            StorageError: one does.
+        """
+        ...
+
+    def leftovers(self) -> list[Path]:
+        """Return folders that killed builders left behind."""
+        ...
+
+    def remove(self, stored: Stored) -> bool:
+        """Remove an artifact, unless someone is making it; tell whether it was removed."""
+        ...
+
+
+class FolderShelf:
+    """The artifacts of a storage folder: a `Shelf`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        store = ArtifactStore(root / "artifacts")
+        self.entries, self.leftovers, self.remove = store.entries, store.leftovers, store.remove
+
+    def damage(self, stored: Stored) -> str | None:
+        return damage(stored)
+
+    def check_nothing_runs(self) -> None:
+        running = [folder.name for folder in sweep_folders(self.root) if folder.is_running()]
+        if running:
+            raise StorageError(
+                f"no sweep of {self.root} must be running while artifacts are removed, but "
+                f"{', '.join(running)} is; wait for it, or interrupt it"
+            )
+
+
+def uses(shelf: Shelf) -> list[Use]:
+    """Return every artifact of a storage with the sweeps whose records name it.
 
     Raises:
         StorageError: a record cannot be read, so that nobody knows what it needs.
     """
     named: dict[str, set[str]] = {}
-    for folder in sweep_folders(storage):
+    for folder in sweep_folders(shelf.root):
         for record in read_records(folder.trials):
             for keys in record.artifacts.values():
                 for key in keys.split("+"):
                     named.setdefault(key, set()).add(folder.name)
-    return [
-        Use(stored, tuple(sorted(named.get(stored.key, ()))))
-        for stored in ArtifactStore(storage / "artifacts").entries()
-    ]
+    return [Use(stored, tuple(sorted(named.get(stored.key, ())))) for stored in shelf.entries()]
 
 
 def sweep_folders(storage: Path) -> list[SweepFolder]:
     """Return the sweeps of a storage folder."""
     return [SweepFolder(path.parent) for path in sorted(storage.glob("*/sweep.yaml"))]
-
-
-def check_nothing_runs(storage: Path) -> None:
-    """Check that no sweep of the storage runs: its records do not name yet what it has built.
-
-    Raises:
-        StorageError: one does.
-    """
-    running = [folder.name for folder in sweep_folders(storage) if folder.is_running()]
-    if running:
-        raise StorageError(
-            f"no sweep of {storage} must be running while artifacts are removed, but "
-            f"{', '.join(running)} is; wait for it, or interrupt it"
-        )
 
 
 def age(seconds_since_epoch: float) -> str:

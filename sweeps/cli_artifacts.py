@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rc_core.errors import InputError
 from sweeps.cli_options import JsonOption, StorageOption
+
+if TYPE_CHECKING:
+    from sweeps.artifact_uses import Shelf
 
 app = typer.Typer(no_args_is_help=True, help="What sweeps of a storage share: list, verify, prune.")
 
@@ -21,7 +23,7 @@ def list_artifacts(storage: StorageOption = None, as_json: JsonOption = False) -
     """List artifacts: kind, size, age, what building took, and the sweeps that use each."""
     from sweeps.artifact_uses import MEASURED_KINDS, age, size, uses
 
-    found = uses(_root(storage))
+    found = uses(_shelf(storage))
     if as_json:
         rows = [
             {
@@ -55,13 +57,13 @@ def list_artifacts(storage: StorageOption = None, as_json: JsonOption = False) -
 @app.command()
 def verify(storage: StorageOption = None) -> None:
     """Compare every checksum; exit 1 where an artifact is damaged."""
-    from rc_core.artifacts import damage
     from sweeps.artifact_uses import uses
 
-    found = uses(_root(storage))
+    shelf = _shelf(storage)
+    found = uses(shelf)
     damaged = 0
     for use in found:
-        problem = damage(use.stored)
+        problem = shelf.damage(use.stored)
         if problem is not None:
             damaged += 1
             users = f" (used by {', '.join(use.sweeps)})" if use.sweeps else ""
@@ -79,18 +81,16 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove the artifacts that no sweep's records name, and what killed builders left behind."""
-    from rc_core.artifacts import ArtifactStore
-    from sweeps.artifact_uses import check_nothing_runs, size, uses
+    from sweeps.artifact_uses import size, uses
 
-    root = _root(storage)
-    check_nothing_runs(root)
-    store = ArtifactStore(root / "artifacts")
-    free = [use.stored for use in uses(root) if use.removable]
-    left = store.leftovers()
+    shelf = _shelf(storage)
+    shelf.check_nothing_runs()
+    free = [use.stored for use in uses(shelf) if use.removable]
+    left = shelf.leftovers()
     for stored in free:
         typer.echo(f"{stored.kind}/{stored.key}: {size(stored.size)}, used by no sweep")
     for path in left:
-        typer.echo(f"{path.relative_to(store.root)}: left by a builder that was killed")
+        typer.echo(f"{path.relative_to(shelf.root)}: left by a builder that was killed")
     total = size(sum(stored.size for stored in free))
     if dry_run or not (free or left):
         typer.echo(f"{len(free)} artifacts, {total}, can be removed")
@@ -99,23 +99,22 @@ def prune(
         if not sys.stdin.isatty():
             raise InputError("removing artifacts must be confirmed: add --yes")
         typer.confirm(f"Remove {len(free)} artifacts, {total}?", abort=True)
-    removed = [stored for stored in free if store.remove(stored)]
+    removed = [stored for stored in free if shelf.remove(stored)]
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
     typer.echo(f"{len(removed)} artifacts removed, {size(sum(each.size for each in removed))}")
 
 
-def _root(storage: str | None) -> Path:
+def _shelf(storage: str | None) -> Shelf:
+    from sweeps.artifact_uses import FolderShelf
     from sweeps.folder import storage_root
     from sweeps.remote.mirror import Mirror
+    from sweeps.remote.shelf import RemoteShelf
 
     root = storage_root(storage)
     mirror = Mirror.at(root)
     if mirror is not None:
-        raise InputError(
-            f"rc-sweep artifacts looks after a storage that is a folder, but got {mirror.uri}; "
-            f"what this machine has of it may be removed as a whole: {root}"
-        )
+        return RemoteShelf(mirror)
     if not root.is_dir():
         raise InputError(f"the storage must be a folder, but there is none at {root}")
-    return root
+    return FolderShelf(root)

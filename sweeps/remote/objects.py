@@ -137,6 +137,11 @@ class Objects:
             except FileNotFoundError:
                 return
 
+    def delete_folder(self, folder: str) -> None:
+        """Remove every object below a folder."""
+        with self._told():
+            self._fs.delete_dir(self._path(folder))
+
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}" if key else self._base
 

@@ -53,7 +53,7 @@ sweeps.remote.pulling sweeps.remote.pushing
 sweeps.remote.artifacts
 sweeps.remote.mirror
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
-sweeps.remote.uploads
+sweeps.remote.shelf sweeps.remote.uploads
 sweeps.config sweeps.folder sweeps.statistics
 sweeps.measured
 sweeps.bootstrap sweeps.answers sweeps.choose

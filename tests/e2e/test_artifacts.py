@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.artifact_uses import uses
+from sweeps.artifact_uses import FolderShelf, uses
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -50,7 +50,7 @@ def test_two_sweeps_started_together_build_nothing_twice(tmp_path: Path) -> None
     assert kinds == [
         "difficulty", "difficulty", "pruned_level", "pruned_level", "teacher", "teacher_log_probs",
     ]  # fmt: skip
-    found = uses(tmp_path / "storage")
+    found = uses(FolderShelf(tmp_path / "storage"))
     named = {use.stored.key: use.sweeps for use in found}
     teacher = next(use.stored.key for use in found if use.stored.kind == "teacher")
     assert named[teacher] == ("one", "two")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from rc_core.artifacts import Artifact, ArtifactKey, ArtifactStore
 from rc_core.errors import InputError, StorageError
 from rc_core.record import TrialRecord
-from sweeps.artifact_uses import age, uses
+from sweeps.artifact_uses import FolderShelf, age, uses
 from sweeps.cli_artifacts import app
 from sweeps.folder import SweepFolder
 
@@ -50,7 +50,7 @@ def stored(tmp_path: Path) -> list[Artifact]:
 def test_each_artifact_is_listed_with_the_sweeps_that_use_it(
     stored: list[Artifact], tmp_path: Path
 ) -> None:
-    found = {use.stored.key: use for use in uses(tmp_path)}
+    found = {use.stored.key: use for use in uses(FolderShelf(tmp_path))}
     assert [found[a.key.key].sweeps for a in stored] == [
         ("one", "two"), ("one",), ("one",), (), (),
     ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_an_artifact_that_is_being_built_is_not_removed(
     stored: list[Artifact], tmp_path: Path
 ) -> None:
     store = ArtifactStore(tmp_path / "artifacts")
-    entry = next(use.stored for use in uses(tmp_path) if use.removable)
+    entry = next(use.stored for use in uses(FolderShelf(tmp_path)) if use.removable)
 
     def build(folder: Path) -> None:
         assert not ArtifactStore(store.root).remove(entry)

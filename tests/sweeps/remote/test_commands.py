@@ -64,9 +64,3 @@ def test_a_driver_on_this_machine_is_watched_without_a_request(s3: S3Server) -> 
         s3.log.clear()
         assert call("status", "one", "--storage", s3.storage)[0] == 0
     assert s3.log == []
-
-
-@pytest.mark.parametrize("command", ["list", "verify", "prune"])
-def test_artifacts_are_looked_after_in_folders_only(command: str, s3: S3Server) -> None:
-    code, out = call("artifacts", command, "--storage", s3.storage)
-    assert code != 0 and "storage that is a folder" in out
