@@ -113,7 +113,8 @@ def _difficulty_steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
 
 
 def _estimate_step(config: TrialConfig, workspace: Workspace, title: str) -> Step:
-    """Return the step of one difficulty estimate."""
+    """Return the step of one difficulty estimate. Raises DifficultyError: it cannot work."""
+    stages.check_gradual(config, workspace)
     uses_teacher, light = estimates.difficulty_cost(config)
     levels = estimates.independent_levels(config)
     before = [stages.level_key(config, workspace, level) for level in levels]

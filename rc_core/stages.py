@@ -111,12 +111,7 @@ def prune_levels(
     training = _level_training(
         config, rungs=len(levels), epochs=epochs, learning_rate=learning_rate
     )
-    available = num_steps(len(task.train), training)
-    if available < len(levels):
-        raise DifficultyError(
-            f"difficulty needs at least one optimizer step for each of its {len(levels)} levels, "
-            f"but difficulty.epochs gives {available}; raise it"
-        )
+    _check_steps(len(task.train), training)
     target = partial(magnitude.milestones_at, levels=levels, num_prunings=5)
     model, points = _prune(config, workspace, target, levels[-1], training)
     seconds = 0.0
@@ -125,6 +120,27 @@ def prune_levels(
             point = next(points)
         yield PrunedLevel(level, predictor(model, config, workspace), point.seconds - seconds)
         seconds = point.seconds
+
+
+def check_gradual(config: TrialConfig, workspace: Workspace) -> None:
+    """Check that a gradual run will have a step for each level, before anything is trained.
+
+    Raises:
+        DifficultyError: it will not.
+    """
+    settings = config.difficulty
+    if isinstance(settings, loss_variance.Config) and settings.mode != "independent":
+        train = workspace.data(config.reference()).task.train
+        _check_steps(len(train), _level_training(config, rungs=len(settings.levels)))
+
+
+def _check_steps(num_train: int, training: TrainingConfig) -> None:
+    available = num_steps(num_train, training)
+    if available < training.rungs:
+        raise DifficultyError(
+            f"difficulty needs at least one optimizer step for each of its {training.rungs} "
+            f"levels, but difficulty.epochs gives {available}; raise it"
+        )
 
 
 @contextmanager

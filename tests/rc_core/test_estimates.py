@@ -68,6 +68,15 @@ def test_independent_levels_are_artifacts_that_may_be_built_side_by_side(
         assert torch.equal(load_outputs(single).log_probs["train"][0], stacked[i])
 
 
+def test_too_few_steps_for_the_levels_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+    short = BASE["difficulty"] | {"epochs": 0.1, "levels": [0.2, 0.3, 0.4, 0.5]}
+    with pytest.raises(DifficultyError, match=r"each of its 4 levels, but .* gives 1; raise it"):
+        steps(config(difficulty=short), Workspace(tmp_path))
+    assert not list(tmp_path.rglob("artifact.json"))
+    # Levels of their own runs share no steps.
+    assert steps(config(difficulty=short | {"mode": "independent"}), Workspace(tmp_path))
+
+
 def test_both_ways_report_their_cost_and_their_rank_correlation(workspace: Workspace) -> None:
     from scipy.stats import spearmanr
 
