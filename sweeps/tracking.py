@@ -168,7 +168,6 @@ class MlflowWriter:
         metrics = dict(record["metrics"])
         metrics |= {f"seconds/{key}": value for key, value in record["seconds"].items()}
         step, ended = int(record["steps"].get("own", 0)), record["finished"] or event["time"]
-        self._log_metrics(run_id, metrics, step, ended)
         data = event.get("datasets", [])
         log_datasets(self._client, run_id, data)
         new = [each for each in data if (each["name"], each["digest"]) not in self._inputs]
@@ -179,7 +178,8 @@ class MlflowWriter:
         if not error:
             # It failed once, and a resume has run it again.
             self._untag(run_id, "error")
-        self._tag(run_id, {"status": event["status"], **error})
+        tags = {"status": event["status"], **error}
+        self._log_metrics(run_id, metrics, step, ended, tags=tags)
         # The reference is made before its run is: its run would end before it began.
         end = event["time"] if record["reference"] else ended
         self._client.set_terminated(run_id, _STATUSES[event["status"]], end_time=int(1000 * end))
@@ -273,9 +273,12 @@ class MlflowWriter:
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set what is not set yet, in one request."""
+        log_batch(self._client, run_id, tags=self._unset(run_id, tags))
+        self._tags[run_id].update(tags)
+
+    def _unset(self, run_id: str, tags: Mapping[str, str]) -> dict[str, str]:
         known = self._tags.setdefault(run_id, {})
-        log_batch(self._client, run_id, tags={k: v for k, v in tags.items() if known.get(k) != v})
-        known.update(tags)
+        return {key: value for key, value in tags.items() if known.get(key) != value}
 
     def _untag(self, run_id: str, name: str) -> None:
         if name in self._tags.get(run_id, {}):
@@ -283,9 +286,18 @@ class MlflowWriter:
             del self._tags[run_id][name]
 
     def _log_metrics(
-        self, run_id: str, metrics: Mapping[str, float | None], step: int, seconds: float
+        self,
+        run_id: str,
+        metrics: Mapping[str, float | None],
+        step: int,
+        seconds: float,
+        *,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log what is measured (not None) and what this run does not have yet at this step."""
+        """Log what is measured (not None) and what this run does not have yet at this step.
+
+        Tags go with it: every request is a commit, and SQLite's are what tracking costs most.
+        """
         from mlflow.entities import Metric
 
         known = self._known_steps(run_id)
@@ -294,8 +306,10 @@ class MlflowWriter:
             for key, value in metrics.items()
             if value is not None and (mlflow_name(key), step) not in known
         ]
-        log_batch(self._client, run_id, metrics=new)
+        tags = self._unset(run_id, tags or {})
+        log_batch(self._client, run_id, metrics=new, tags=tags)
         known.update((metric.key, step) for metric in new)
+        self._tags[run_id].update(tags)
 
     def _known_steps(self, run_id: str) -> set[tuple[str, int]]:
         """Return (metric, step) of what a run has; asked of the store once, after a restart."""
