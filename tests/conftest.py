@@ -116,10 +116,12 @@ def s3(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep whole sweeps on one worker, and the browser on one: each wants the machine's cores.
+    """Keep whole sweeps in two groups of about the same length, and the browser on one worker.
 
-    Tests that name a group themselves keep it (those of several nodes, which mostly wait). First,
-    because pytest-xdist reads the groups in a hook of its own.
+    A sweep spends much of its time starting processes one after another, so two fill the
+    machine's cores; more would only wait for each other. The second group (several nodes, killed
+    drivers, early stopping) names itself: `e2e-2`. First, because pytest-xdist reads the groups
+    in a hook of its own.
     """
     for item in items:
         for name in ("e2e", "browser"):

@@ -68,12 +68,12 @@ class RemoteShelf:
             StorageError: one does.
         """
         for path in sorted(self.root.glob("*/sweep.yaml")):
-            lease.check_free(self._mirror, path.parent)
             if is_locked(path.parent):
                 raise StorageError(
                     f"no sweep of {self._mirror.uri} must be running while artifacts are removed, "
                     f"but {path.parent.name} is; wait for it, or interrupt it"
                 )
+            lease.check_free(self._mirror, path.parent)
 
     def leftovers(self) -> list[Path]:
         """Return what killed builders left in this machine's folder."""

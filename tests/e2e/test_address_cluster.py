@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.xdist_group("nodes"),
+    pytest.mark.xdist_group("e2e-2"),
     pytest.mark.skipif(
         not os.environ.get("RC_LONG"),
         reason="takes a minute more than CI has; RC_LONG=1 runs it (its parts: test_worker.py)",

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.xdist_group("nodes"),
+    pytest.mark.xdist_group("e2e-2"),
 ]
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ import pytest
 from sweeps.search._storage import study_storage
 from tests.e2e.test_sweep import call, command, records
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e-2")]
 
 CONFIG = """
 model: tiny:bert
