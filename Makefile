@@ -8,8 +8,6 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 # More for a command: make quickstart ARGS="--name first", make unit PYTEST_ARGS="-k pareto -x".
 ARGS ?=
 PYTEST_ARGS ?=
-# One more than cores: whole sweeps spend much of their time starting processes, on one core.
-WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -34,7 +32,7 @@ types: setup ## mypy, strict
 	$(BIN)/mypy
 
 unit: setup ## pytest; whole sweeps run one after the other beside the rest
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --dist=loadgroup --durations=12 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup --durations=12 $(PYTEST_ARGS)
 
 format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

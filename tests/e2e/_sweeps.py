@@ -23,6 +23,7 @@ space:
 constraints: ["id_dev/accuracy >= 0.0"]
 search: {name: tpe, trials: TRIALS, seed: 0}
 health_gate: warn
+resources: {cpu: CPUS}
 """
 
 
@@ -36,10 +37,19 @@ def call(storage: Path, *arguments: str, timeout: float = 280) -> subprocess.Com
     )
 
 
-def write_config(folder: Path, *, trials: int, epochs: float = 1, rungs: int = 2) -> Path:
+def write_config(
+    folder: Path, *, trials: int, epochs: float = 1, rungs: int = 2, cpus: int = 2
+) -> Path:
+    """Write the tiny sweep's configuration.
+
+    Args:
+        cpus: of each trial. Two leave a small machine one process to start, which costs more than
+            such a trial.
+    """
     text = CONFIG.replace("TRIALS", str(trials)).replace("EPOCHS", str(epochs))
+    text = text.replace("RUNGS", str(rungs)).replace("CPUS", str(cpus))
     path = folder / "tiny.yaml"
-    path.write_text(text.replace("RUNGS", str(rungs)))
+    path.write_text(text)
     return path
 
 

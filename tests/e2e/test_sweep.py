@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("storage")
-    config = write_config(root, trials=7)
+    config = write_config(root, trials=7, cpus=1)
     done = call(root, "launch", str(config), "--name", "first")
     assert done.returncode == 0, done.stdout + done.stderr
     (root / "first.log").write_text(done.stdout)
