@@ -51,7 +51,7 @@ def cluster(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def test_nodes_that_share_no_folder_run_one_sweep(
     cluster: Any, s3: S3Server, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path, trials=3, epochs=1, rungs=2)
+    config = write_config(tmp_path, trials=3, epochs=1, rungs=2, cpus=1)
     arguments = ["--name", "far", "--storage", s3.storage, "--address", cluster.address]
     done = subprocess.run(
         [sys.executable, "-m", "sweeps.cli", "launch", str(config), *arguments],

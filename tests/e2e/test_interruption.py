@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e._sweeps import call, command, records, write_config
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e-2")]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def interrupted(storage: Path, name: str, how: signal.Signals) -> tuple[int, str]:
