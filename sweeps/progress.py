@@ -108,8 +108,6 @@ class Progress:
             self._live = None
 
     def trial_started(self, trial_id: str, config: Mapping[str, Any]) -> None:
-        # Imported late: it loads torch, which the driver has by then and a reader does not need.
-
         self._running[trial_id] = _Running(time.monotonic(), decode(config).label())
 
     def trial_advanced(self, trial_id: str, result: Mapping[str, Any]) -> None:

@@ -138,9 +138,12 @@ class Objects:
                 return
 
     def delete_folder(self, folder: str) -> None:
-        """Remove every object below a folder."""
+        """Remove every object below a folder; no error where there is none."""
         with self._told():
-            self._fs.delete_dir(self._path(folder))
+            try:
+                self._fs.delete_dir(self._path(folder))
+            except FileNotFoundError:
+                return
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}" if key else self._base

@@ -43,8 +43,8 @@ def write_config(
     """Write the tiny sweep's configuration.
 
     Args:
-        cpus: of each trial. Two leave a small machine one process to start, which costs more than
-            such a trial.
+        cpus: of each trial. With two, a machine of two cores starts one process for trials, as
+            starting a second one takes longer than such trials do.
     """
     text = CONFIG.replace("TRIALS", str(trials)).replace("EPOCHS", str(epochs))
     text = text.replace("RUNGS", str(rungs)).replace("CPUS", str(cpus))

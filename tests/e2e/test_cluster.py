@@ -23,10 +23,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.xdist_group("e2e-2"),
-    pytest.mark.skipif(
-        not os.environ.get("RC_LONG"),
-        reason="takes three minutes more than CI has; RC_LONG=1 runs it",
-    ),
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
