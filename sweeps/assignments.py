@@ -151,11 +151,15 @@ class Assignments:
         with self._lock:
             return self._over()
 
-    def stop_parked(self) -> None:
-        """Seal the trials that an earlier driver paused and that were never promoted."""
-        for trial_id in list(self._parked):
-            del self._parked[trial_id]
-            self.close(trial_id)
+    def park(self, trial_id: str) -> None:
+        """Take in that Ray lets go of a paused trial: it may still be promoted, so it is open."""
+        with self._lock:
+            self._parked[trial_id] = self._out.pop(trial_id)
+
+    def stop_parked(self) -> list[TrialRecord]:
+        """Seal the paused trials that were never promoted; return their records."""
+        parked, self._parked = self._parked, {}
+        return [record for each in parked if (record := self.close(each)) is not None]
 
     @property
     def ending(self) -> str:
@@ -170,6 +174,8 @@ class Assignments:
     def close(self, trial_id: str, *, error: str | None = None) -> TrialRecord | None:
         """Take in that a trial ended; seal its record if its worker could not. Idempotent.
 
+        Of a parked trial nothing is taken in.
+
         Args:
             trial_id: ours.
             error: why it ended, where it did not end by itself.
@@ -177,6 +183,8 @@ class Assignments:
         with self._lock:
             if trial_id in self._closed:
                 return self.records[trial_id]
+            if trial_id in self._parked:
+                return None
             record = self._folder.newest(trial_id)
             if record is None and error and trial_id in self._out:
                 record = self._unwritten(trial_id)

@@ -39,6 +39,7 @@ class RungScheduler(FIFOScheduler):
         exhausted: Callable[[], bool],
         over: Callable[[], bool],
         on_pause: Callable[[str], None] = lambda trial_id: None,
+        on_leave: Callable[[str], None] = lambda trial_id: None,
     ) -> None:
         """Store what is given.
 
@@ -47,12 +48,14 @@ class RungScheduler(FIFOScheduler):
             exhausted: tells whether no new trial will come.
             over: tells whether a limit of the sweep is reached: nothing is gone on with then.
             on_pause: called with our id of a trial that pauses.
+            on_leave: called with that of a trial that Ray stops while it is paused.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._rule = rule
         self._exhausted = exhausted
         self._over = over
         self._on_pause = on_pause
+        self._on_leave = on_leave
         self._live: dict[str, Trial] = {}
         self._waiting: dict[str, Trial] = {}
         self._chosen: str | None = None
@@ -82,8 +85,9 @@ class RungScheduler(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return a paused trial that is promoted, else the oldest one that waits for its start.
 
-        Once nothing is left but paused trials that will never be promoted, they are stopped: Ray
-        would wait for them for ever.
+        Once nothing is left but paused trials, none of which is promoted, Ray stops them: it would
+        wait for them for ever. To the rule they stay paused: a trial that an earlier driver paused
+        may go on after them, reach a rung, and be what promotes one.
         """
         promoted = self._promoted()
         if promoted is not None:
@@ -93,9 +97,11 @@ class RungScheduler(FIFOScheduler):
                 return trial
             del self._waiting[key]
         if self._exhausted() or self._over():
-            left = list(self._live.values())
-            if left and all(trial.status == Trial.PAUSED for trial in left):
-                for trial in left:
+            left = dict(self._live)
+            if left and all(trial.status == Trial.PAUSED for trial in left.values()):
+                self._live.clear()
+                for key, trial in left.items():
+                    self._on_leave(key)
                     tune_controller.stop_trial(trial)
         return None
 
@@ -126,9 +132,9 @@ class RungScheduler(FIFOScheduler):
 
     def _forget(self, trial: Trial) -> None:
         key = _id(trial)
-        self._live.pop(key, None)
         self._waiting.pop(key, None)
-        self._rule.resumed(key)
+        if self._live.pop(key, None) is not None:
+            self._rule.resumed(key)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -204,12 +204,13 @@ def _drive(
             _search(sweep, folder, assignments, rule, events, progress, f"attempt-{attempt}")
             rounds = 1
             # Once the last results are in, a race may find that something is open again, and a
-            # trial that an earlier driver paused may be promoted.
+            # paused trial may be promoted that Ray does not have (any more).
             while assignments.reopened():
                 rounds += 1
                 part = f"attempt-{attempt}-{rounds}"
                 _search(sweep, folder, assignments, rule, events, progress, part)
-            assignments.stop_parked()
+            for record in assignments.stop_parked():
+                progress.trial_ended(record)
             status = "finished"
             elapsed = time.monotonic() - started
             progress.finished(elapsed, prepared)
@@ -269,6 +270,7 @@ def _search(
             exhausted=lambda: searcher.exhausted,
             over=assignments.over,
             on_pause=callback.paused,
+            on_leave=assignments.park,
         )
     tuner = tune.Tuner(
         tune.with_resources(TrialTrainable, {"cpu": resources.cpu, "gpu": resources.gpu}),

@@ -39,6 +39,7 @@ _CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 )
 _CHUNK = 8 * 1024 * 1024
+_READS = 5
 
 
 class RefusedError(StorageError):
@@ -96,13 +97,24 @@ class Objects:
         return {key: _stamp(info) for key, info in pairs if info.is_file}
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's content, None where there is none."""
+        """Return an object's content, None where there is none.
+
+        The size is asked for first and so many bytes then: of an object that is replaced by a
+        longer one in between only a part would come. So it is read until it has the size it has.
+        """
         with self._told():
-            try:
-                with self._fs.open_input_file(self._path(key)) as stream:
-                    return bytes(stream.readall())
-            except FileNotFoundError:
-                return None
+            for _ in range(_READS):
+                try:
+                    with self._fs.open_input_file(self._path(key)) as stream:
+                        content = bytes(stream.readall())
+                except FileNotFoundError:
+                    return None
+                if self._fs.get_file_info(self._path(key)).size == len(content):
+                    return content
+        raise UnreachableError(
+            f"{self.address.uri}/{key} must stay as it is while it is read, but was replaced "
+            f"{_READS} times; try again"
+        )
 
     def write(self, key: str, content: bytes) -> None:
         with self._told(), self._fs.open_output_stream(self._path(key)) as stream:

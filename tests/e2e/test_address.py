@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.remote.address import parse
+from sweeps.remote.objects import Objects
 from tests._s3 import S3Server
 from tests.e2e._sweeps import command, write_config
 
@@ -53,10 +55,12 @@ def killed(s3: S3Server, config: Path) -> set[str]:
 
 
 def arrived(s3: S3Server) -> set[str]:
-    """Return the trials whose ended record is at the address: `files.json` comes before it."""
-    found = [key.split("/") for key in s3.listing() if key.startswith("far/trials/")]
-    whole = {names[2] for names in found if names[3] == "files.json"}
-    return whole & {names[2] for names in found if names[3] == "record.json"}
+    """Return the trials whose ended record is at the address; a running one may be there before."""
+    keys = [key for key in s3.listing() if key.endswith("/record.json")]
+    objects = Objects(parse(s3.storage))
+    contents = [objects.read(key) for key in keys if key.startswith("far/trials/")]
+    found = [json.loads(content) for content in contents if content is not None]
+    return {str(record["id"]) for record in found if record["status"] != "running"}
 
 
 def records(state: Path) -> dict[str, dict[str, object]]:

@@ -131,6 +131,33 @@ def test_a_promotion_that_comes_late_opens_the_sweep_again(tmp_path: Path) -> No
     assert again.next().trial_id == given[0].trial_id
 
 
+def test_what_ray_lets_go_of_is_open_until_the_sweep_ends(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s", search={"trials": 4})
+    given = [driver.next() for _ in range(3)]
+    for each, value in zip(given, (0.9, 0.5, 0.4), strict=True):
+        driver.reach(each, 1, value)
+    del driver
+    # A trial paused by the driver before goes on, last of all, when Ray has let the others go.
+    again = Driver(tmp_path / "s", search={"trials": 4})
+    promoted = again.next()
+    assert promoted.trial_id == given[0].trial_id
+    assert again.reach(promoted, 2, 0.9) is Decision.PAUSE
+    again.assignments.park(promoted.trial_id)
+    assert again.assignments.close(promoted.trial_id) is None, "Ray says that it ended"
+    record = again.folder.trial(promoted.trial_id).read()
+    assert record is not None and record.status == "running"
+    assert again.folder.trial(promoted.trial_id).checkpoint.exists()
+    assert not again.assignments.reopened()
+    for name in ("x", "y"):
+        again.rule.report(name, 2, {ID: 0.1}, settled=True)
+    assert again.assignments.reopened(), "now it is the best of three"
+    assert again.next().trial_id == promoted.trial_id
+    again.assignments.park(promoted.trial_id)
+    stopped = {record.id for record in again.assignments.stop_parked()}
+    assert stopped == {each.trial_id for each in given}
+    assert not again.folder.trial(promoted.trial_id).checkpoint.exists()
+
+
 def test_magnitude_killed_before_the_end_of_its_ramp_just_goes_on(tmp_path: Path) -> None:
     changes = {"compression": {"name": "magnitude", "num_layers": None, "sparsity": 0.5}}
     raw = merge(RAW, {"training": {"rungs": 4}})

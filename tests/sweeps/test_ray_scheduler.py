@@ -36,13 +36,16 @@ class Sweep:
     trials: dict[str, FakeTrial] = field(default_factory=dict)
     paused: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.rule = one_metric(self.variant)
         self.scheduler: Any = RungScheduler(
-            one_metric(self.variant),
+            self.rule,
             exhausted=lambda: self.exhausted,
             over=lambda: self.over,
             on_pause=self.paused.append,
+            on_leave=self.left.append,
         )
 
     def add(self, *names: str) -> None:
@@ -100,6 +103,19 @@ def test_what_is_never_promoted_is_stopped_when_nothing_else_is_left() -> None:
     sweep.exhausted = True
     assert sweep.start() is None and sorted(sweep.stopped) == ["a", "b"]
     assert sweep.start() is None and len(sweep.stopped) == 2
+
+
+def test_what_ray_stops_while_paused_may_still_be_promoted() -> None:
+    sweep = Sweep(exhausted=True)
+    sweep.add("a", "b")
+    for name, value in (("a", 0.5), ("b", 0.9)):
+        sweep.start()
+        sweep.reach(name, 1, value)
+    assert sweep.start() is None and sweep.left == sweep.stopped == ["a", "b"]
+    assert sweep.rule.next_promotion() is None, "floor(2 / 3) of two goes on"
+    # A trial of an earlier driver, which Ray did not have, reaches the rung afterwards.
+    sweep.rule.report("c", 1, {ID: 0.4}, settled=True)
+    assert sweep.rule.next_promotion() == "b"
 
 
 def test_paused_trials_wait_for_those_that_run_or_fail() -> None:
