@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.runner import launch, resume
+    from sweeps.engine.runner import launch, resume
     from sweeps.sweep import Sweep
 
 __all__ = ["Sweep", "launch", "resume"]
@@ -21,7 +21,7 @@ __all__ = ["Sweep", "launch", "resume"]
 def __getattr__(name: str) -> Any:
     # Ray takes seconds to import; `import sweeps` alone stays quick.
     if name in ("launch", "resume"):
-        from sweeps import runner
+        from sweeps.engine import runner
 
         return getattr(runner, name)
     if name == "Sweep":

@@ -112,12 +112,12 @@ class SweepFolder:
 
     @property
     def latency(self) -> Path:
-        """What rc-sweep latency measured; see sweeps/measured.py."""
+        """What rc-sweep latency measured; see sweeps/deploy/measured.py."""
         return self.path / "latency.json"
 
     @property
     def clusters(self) -> Path:
-        """Which samples of the dev roles hang together; see sweeps/answers.py."""
+        """Which samples of the dev roles hang together; see sweeps/selection/answers.py."""
         return self.path / "clusters.json"
 
     @classmethod

@@ -9,10 +9,10 @@ from typing import Any
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint
+from sweeps.deploy.measured import check_measured, latency_notes, with_latency
 from sweeps.folder import SweepFolder, storage_root
-from sweeps.measured import check_measured, latency_notes, with_latency
 from sweeps.remote.mirror import CONFIRM_SUFFIX
-from sweeps.report import Row, front_json, front_table, reference_lines, render, rows
+from sweeps.views.table import Row, front_json, front_table, reference_lines, render, rows
 
 
 class Sweep:
@@ -89,7 +89,7 @@ class Sweep:
         reference; by means over new seeds where a confirmation has any.
 
         Args:
-            which: `knee`, `best-id`, ... (`sweeps.choose.PICKS`), or a trial's id.
+            which: `knee`, `best-id`, ... (`sweeps.selection.choose.PICKS`), or a trial's id.
             wheres: constraints on top of the sweep's: `footprint/parameters <= 20e6`.
             weights: of the objectives for `weighted`: `ood_dev/accuracy=2`.
 
@@ -97,14 +97,14 @@ class Sweep:
             ConfigError: constraints or weights that cannot be read.
             StorageError: no such trial, it has no model, or nothing is left to choose from.
         """
-        from sweeps.options import pick
+        from sweeps.selection.options import pick
 
         chosen = pick(self, which, wheres=wheres, weights=weights)
         return self._with_model(next(r for r in self.records if r.id == chosen))
 
     def export(self, pick: str, out: str | Path) -> Path:
-        """Write a model that plain transformers loads; see `sweeps.export.export`."""
-        from sweeps.export import export
+        """Write a model that plain transformers loads; see `sweeps.deploy.export.export`."""
+        from sweeps.deploy.export import export
 
         return export(self, self.pick(pick), Path(out))
 
@@ -124,7 +124,7 @@ class Sweep:
             ConfigError: constraints that cannot be read.
             StorageError: they name a latency, but none was measured.
         """
-        from sweeps.stamp import stamp, stamp_json
+        from sweeps.selection.stamp import stamp, stamp_json
 
         records, extra = self._measured(wheres)
         document = front_json(
@@ -162,7 +162,7 @@ class Sweep:
             ConfigError: constraints that cannot be read.
             StorageError: they name a latency, but none was measured.
         """
-        from sweeps.stamp import stamp, stamp_lines
+        from sweeps.selection.stamp import stamp, stamp_lines
 
         records, extra = self._measured(wheres)
         found = rows(records, self.objectives, constraints=self._every(extra))
@@ -180,13 +180,13 @@ class Sweep:
         )
 
     def _repr_html_(self) -> str:
-        from sweeps.notebook import sweep_html
+        from sweeps.views.notebook import sweep_html
 
         return sweep_html(self)
 
     def _measured(self, wheres: Sequence[str]) -> tuple[list[TrialRecord], list[Constraint]]:
         """Return the records with what was measured of their models, and the user's constraints."""
-        from sweeps.choose import check_wheres
+        from sweeps.selection.choose import check_wheres
 
         extra = check_wheres(wheres)
         check_measured(self.folder, extra)

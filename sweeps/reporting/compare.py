@@ -17,8 +17,8 @@ from rich.text import Text
 
 from rc_core.errors import InputError
 from sweeps.pareto import hypervolume, pareto_front
-from sweeps.report import Row, render
 from sweeps.reporting.facts import Facts, millions, percent
+from sweeps.views.table import Row, render
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from rc_core.config import seedless
 from rc_core.errors import StorageError
 from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
-from sweeps.confirmed import Confirmed, ConfirmedRow, confirmed
-from sweeps.options import pick
 from sweeps.pareto import hypervolume
-from sweeps.report import Row, front_json, reference_lines, rows
-from sweeps.stamp import read_test, stamp, stamp_lines
+from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
+from sweeps.selection.options import pick
+from sweeps.selection.stamp import read_test, stamp, stamp_lines
 from sweeps.sweep import Sweep
+from sweeps.views.table import Row, front_json, reference_lines, rows
 
 ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
 # What a trial's configuration is made of, in the order in which people ask for it.
@@ -64,7 +64,7 @@ class Facts:
             front of compressed models, at the means over new seeds where there are any.
         confirmation: what new seeds showed, None where there are none.
         tested: test.json, None while the test roles are sealed.
-        seal: what is to be said of the seal (`sweeps.stamp`).
+        seal: what is to be said of the seal (`sweeps.selection.stamp`).
         began: when the sweep was launched, seconds since 1970; NaN where its events do not say.
         running: whether a driver runs the sweep now.
         attempts: how often it was started.

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.report import Row
 from sweeps.reporting.facts import ID_KEY, OOD_KEY, Facts, last_rung, millions, percent
 from sweeps.reporting.front_notes import Mean, Places, frame_of, front_axes, front_means, guides
 from sweeps.reporting.style import (
@@ -21,6 +20,7 @@ from sweeps.reporting.style import (
     short,
     variable,
 )
+from sweeps.views.table import Row
 
 
 def front_places(facts: Facts) -> dict[str, tuple[float, float]]:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.report import Row
 from sweeps.reporting.cost import Step, device_of, timeline
 from sweeps.reporting.facts import Facts, millions, percent, varied
 from sweeps.reporting.style import (
@@ -21,6 +20,7 @@ from sweeps.reporting.style import (
     short,
     variable,
 )
+from sweeps.views.table import Row
 
 _GAP_KEY, _BIAS_KEY = "id_dev/difficulty_gap", "ood_dev/relative_bias"
 # Lines drawn by the parallel coordinates; more are a blot.

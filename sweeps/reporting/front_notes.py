@@ -1,8 +1,8 @@
 """What the front's figure shows besides trials: its limits, lines, means, and who is named where.
 
 The two names, of the model to take and of the dense reference, are placed clear of each other, of
-the other text and, where there is room, of the trials (sweeps/placing.py). A page is as wide as its
-window: one place has to do on every desk, another one in every hand.
+the other text and, where there is room, of the trials (sweeps/views/placing.py). A page is as
+wide as its window: one place has to do on every desk, another one in every hand.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rc_core.metrics._floors import NAMES
-from sweeps.placing import Box, Label, Point, Shape, place
 from sweeps.reporting.facts import ID_KEY, OOD_KEY, Facts
 from sweeps.reporting.style import Style, escaped, scale, short, variable
+from sweeps.views.placing import Box, Label, Point, Shape, place
 
 Places = Mapping[str, Point]
 

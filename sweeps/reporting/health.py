@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from sweeps.confirmed import alike
-from sweeps.report import Row
 from sweeps.reporting.check import ORDER, Check
 from sweeps.reporting.facts import Facts, best_line, dev_samples, percent
 from sweeps.reporting.health_search import search_checks
+from sweeps.selection.confirmed import alike
+from sweeps.views.table import Row
 
 # This near to what needs no model, a model has little to show.
 _NEAR_FLOOR = 0.02

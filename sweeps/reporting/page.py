@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rc_core import __version__
-from sweeps.confirmed_text import share_text
-from sweeps.report import Row
 from sweeps.reporting.facts import (
     ID_KEY,
     OOD_KEY,
@@ -45,6 +43,8 @@ from sweeps.reporting.sections_search import (
 from sweeps.reporting.sections_top import front_section, health_section, verdict_section
 from sweeps.reporting.style import DARK, LIGHT, Style, css_variables, escaped
 from sweeps.reporting.verdict import verdict
+from sweeps.selection.confirmed_text import share_text
+from sweeps.views.table import Row
 
 _TEMPLATE = """<!DOCTYPE html>
 <html lang="en">

@@ -13,7 +13,6 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from sweeps.picture import front_picture
 from sweeps.reporting.cost import device_of, timeline
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.figure_front import front_places
@@ -21,6 +20,7 @@ from sweeps.reporting.figures import removed
 from sweeps.reporting.front_notes import front_axes
 from sweeps.reporting.sections_results import heat_models, heat_slices
 from sweeps.reporting.style import LIGHT, MANY, NUM_SERIES, Style, metric_title
+from sweeps.views.picture import front_picture
 
 _MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "cross": "P",
             "triangle-down": "v", "pentagon": "p", "hexagram": "h", "x": "X"}  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sweeps.report import Row
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.figures import (
     sparsity_figures,
@@ -14,6 +13,7 @@ from sweeps.reporting.markup import Raw, Section, figures, name_cell, note, para
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_top import legend
 from sweeps.reporting.style import Style
+from sweeps.views.table import Row
 
 _MOST_SLICES = 60
 _MOST_FAILURES = 50
@@ -133,7 +133,7 @@ def confirmed_section(facts: Facts) -> Section | None:
     """Return what new seeds showed."""
     if facts.confirmation is None:
         return None
-    from sweeps.confirmed_text import confirmed_table
+    from sweeps.selection.confirmed_text import confirmed_table
 
     rows = []
     for row in facts.confirmed_rows:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from sweeps.report import Row
 from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts, export_command, millions, percent
 from sweeps.reporting.figure_front import front_figure, front_places
@@ -22,6 +21,7 @@ from sweeps.reporting.markup import (
 from sweeps.reporting.style import REFERENCE_SYMBOL, Style, escaped, metric_title, variable
 from sweeps.reporting.symbols import symbol
 from sweeps.reporting.verdict import Sentence
+from sweeps.views.table import Row
 
 _MARKS = {"good": "\u2713 fine", "note": "note", "warn": "! doubt", "bad": "\u2717 problem"}
 # The class `note` is taken by small print.

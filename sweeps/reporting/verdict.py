@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sweeps.confirmed import ConfirmedRow, cannot_be_told_apart
 from sweeps.pareto import pareto_front
-from sweeps.report import Row
 from sweeps.reporting.facts import (
     OOD_KEY,
     Facts,
@@ -25,7 +23,9 @@ from sweeps.reporting.facts import (
     percent,
 )
 from sweeps.reporting.opened_rows import opened_rows
-from sweeps.statistics import detectable_difference
+from sweeps.selection.confirmed import ConfirmedRow, cannot_be_told_apart
+from sweeps.selection.statistics import detectable_difference
+from sweeps.views.table import Row
 
 
 @dataclass(frozen=True)

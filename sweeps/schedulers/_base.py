@@ -4,7 +4,8 @@
     def problems(config, objectives): ...       # what is wrong beyond single keys
     def build(config, objectives): ...          # the rule, or None where nothing is stopped
 
-The rule is what sweeps/ray_scheduler.py puts behind Ray's interface, and what the simulator asks.
+The rule is what sweeps/engine/ray_scheduler.py puts behind Ray's interface, and what the
+simulator asks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rc_core.errors import Problem
-from sweeps.rungs import Variant
+from sweeps.engine.rungs import Variant
 from sweeps.settings import SchedulerConfig
 
 # What a quick evaluation measures; other objectives are known at the end only.

@@ -1,7 +1,7 @@
 """Stop only what is bad on every objective: halving on each one, a trial goes on if any keeps it.
 
 More go on than one of `eta`, up to that for each objective, and trials between the extremes are not
-protected. Rungs count from the end of a compression's ramp (see sweeps/rungs.py).
+protected. Rungs count from the end of a compression's ramp (see sweeps/engine/rungs.py).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from rc_core.errors import Problem
-from sweeps.ranking import AnyMetricRanking
-from sweeps.rungs import RungRule
+from sweeps.engine.ranking import AnyMetricRanking
+from sweeps.engine.rungs import RungRule
 from sweeps.schedulers._base import RungConfig, no_rung_problems, rung_metrics
 
 

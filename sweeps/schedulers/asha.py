@@ -1,7 +1,7 @@
 """Successive halving on one objective (Li et al. 2020), the usual one; for comparison.
 
 It keeps what is good on its metric: with ID accuracy, the trials that are good out of distribution
-are stopped first. Rungs count from the end of a compression's ramp (see sweeps/rungs.py).
+are stopped first. Rungs count from the end of a compression's ramp (see sweeps/engine/rungs.py).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from rc_core.errors import Problem, did_you_mean
-from sweeps.ranking import MetricRanking
-from sweeps.rungs import RungRule
+from sweeps.engine.ranking import MetricRanking
+from sweeps.engine.rungs import RungRule
 from sweeps.schedulers._base import RungConfig, no_rung_problems, rung_metrics
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from rc_core.errors import Problem
-from sweeps.rungs import RungRule
+from sweeps.engine.rungs import RungRule
 from sweeps.settings import SchedulerConfig
 
 

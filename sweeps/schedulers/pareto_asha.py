@@ -2,7 +2,7 @@
 
 Asynchronous (Li et al. 2020), with the rank of Schmucker et al. 2021 (MO-ASHA) and its epsilon-net
 tie-break. On one objective alone, halving throws away the half of the front that is good on the
-other. Rungs count from the end of a compression's ramp (see sweeps/rungs.py).
+other. Rungs count from the end of a compression's ramp (see sweeps/engine/rungs.py).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from rc_core.errors import Problem, did_you_mean
-from sweeps.ranking import Opening, ParetoRanking
-from sweeps.rungs import RungRule
+from sweeps.engine.ranking import Opening, ParetoRanking
+from sweeps.engine.rungs import RungRule
 from sweeps.schedulers._base import RungConfig, no_rung_problems, rung_metrics
 
 _OPENINGS: tuple[Opening, ...] = get_args(Opening)

@@ -12,8 +12,8 @@ import time
 from random import Random
 
 from rc_core.record import TrialRecord
-from sweeps.live_front import LiveFront
-from sweeps.ranking import AnyMetricRanking, MetricRanking, ParetoRanking, Ranking
+from sweeps.engine.live_front import LiveFront
+from sweeps.engine.ranking import AnyMetricRanking, MetricRanking, ParetoRanking, Ranking
 
 OBJECTIVES = {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}
 SIZES = (500, 1_000, 2_000, 4_000)

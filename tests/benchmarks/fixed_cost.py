@@ -26,7 +26,7 @@ import ray
 from ray import tune
 
 import sweeps
-from sweeps.cluster import _RAY_SETTINGS
+from sweeps.engine.cluster import _RAY_SETTINGS
 from tests.benchmarks import _harness as harness
 from tests.benchmarks import _setup as setup
 

@@ -124,7 +124,7 @@ def record(trial_id: str, values: dict[str, Any], attempt: int, reference: bool 
 
 def run_plain(trials: int, folder: Path, searcher: bool) -> float:
     """Run Ray Tune alone; return the seconds of its experiment."""
-    from sweeps.cluster import connected
+    from sweeps.engine.cluster import connected
 
     with connected("local"):
         tuner = tune.Tuner(
@@ -146,8 +146,8 @@ def run_ours(trials: int, folder: Path) -> tuple[float, float]:
     """Run a sweep; return the seconds of its search, and of what comes after the last trial."""
     from rich.console import Console
 
-    from sweeps import runner
-    from sweeps.progress import Progress
+    from sweeps.engine import runner
+    from sweeps.views.progress import Progress
 
     def prepare(sweep: Any, place: Any, attempt: int, *, say: Any) -> Any:
         reference = record("t0000", sweep.reference().as_dict(), attempt, reference=True)
@@ -205,12 +205,12 @@ def run_driver(trials: int, folder: Path) -> dict[str, list[float]]:
     """
     from rich.console import Console
 
-    from sweeps import events
-    from sweeps.assignments import Assignments
     from sweeps.config import SweepConfig
+    from sweeps.engine.assignments import Assignments
     from sweeps.folder import SweepFolder
-    from sweeps.progress import Progress
     from sweeps.search import random, tpe
+    from sweeps.tracking import events
+    from sweeps.views.progress import Progress
 
     class NoDrain:
         def __init__(self, *unused: Any) -> None:

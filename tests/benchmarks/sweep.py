@@ -29,7 +29,7 @@ from rc_core.difficulty.loss_variance import scores
 from rc_core.losses.rmc import Loss, smooth_log_probs
 from rc_core.models import load_encoder
 from rc_core.workspace import TaskData, Workspace
-from sweeps.cluster import _RAY_SETTINGS
+from sweeps.engine.cluster import _RAY_SETTINGS
 from tests.benchmarks import _harness as harness
 from tests.benchmarks import _setup as setup
 from tests.benchmarks import _trainer as rival

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from rc_core import plugins
-from sweeps.rungs import Decision
+from sweeps.engine.rungs import Decision
+from sweeps.selection.statistics import mean_interval
 from sweeps.settings import decode_settings
-from sweeps.statistics import mean_interval
 
 OBJECTIVES = {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}
 ORDERS = 200

@@ -155,7 +155,7 @@ def test_a_launch_leaves_models_to_its_workers(tmp_path: Path) -> None:
     done = run_python(
         """
         import json, sys
-        import sweeps.runner, sweeps.prepare, sweeps.progress
+        import sweeps.engine.runner, sweeps.engine.prepare, sweeps.views.progress
         from rc_core.config import decode
         task = {"name": "shortcut_nli"}
         assert decode({"model": "tiny:bert", "task": task}).label() == "dense vanilla"
@@ -367,7 +367,8 @@ def test_only_the_named_plugins_are_loaded(config: Path, tmp_path: Path) -> None
 def test_a_starting_actor_loads_no_torch() -> None:
     """Ray drops actors that are still starting when another is free: they must start quickly."""
     code = (
-        "import sys, sweeps.trainable; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+        "import sys, sweeps.engine.trainable\n"
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=120

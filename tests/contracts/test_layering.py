@@ -42,9 +42,12 @@ rc_core.alpha
 rc_core.preparation
 rc_core.trial rc_core.throughput
 rc_core.batch
-sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters sweeps.ranking
-sweeps.rungs sweeps.live_front
-sweeps.paper_results sweeps.fixed_design
+sweeps.engine sweeps.tracking sweeps.selection sweeps.views sweeps.deploy sweeps.simulation
+sweeps.doctor
+sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
+sweeps.engine.ranking
+sweeps.engine.rungs sweeps.engine.live_front
+sweeps.views.paper_results sweeps.fixed_design
 sweeps.settings
 sweeps.remote sweeps.remote.address sweeps.remote.files
 sweeps.remote.objects
@@ -54,78 +57,83 @@ sweeps.remote.artifacts
 sweeps.remote.mirror
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.shelf sweeps.remote.uploads
-sweeps.config sweeps.folder sweeps.statistics
-sweeps.measured
-sweeps.bootstrap sweeps.answers sweeps.choose
-sweeps.compared sweeps.explain
-sweeps.report sweeps.artifact_uses
-sweeps.budgets sweeps.tested
-sweeps.data_check
-sweeps.shares
-sweeps.search.* sweeps.schedulers.* sweeps.outbox sweeps.trainable sweeps.cluster sweeps.budget
-sweeps.shown
-sweeps.assignments sweeps.tracked sweeps.warm_start sweeps.ray_scheduler
-sweeps.mlflow_store sweeps.retry
-sweeps.mlflow_models sweeps.mlflow_view
-sweeps.tracking
-sweeps.paper_table sweeps.replay
-sweeps.placing
-sweeps.picture_names
-sweeps.picture sweeps.simulate
-sweeps.simulated
-sweeps.live
-sweeps.events sweeps.sweep
-sweeps.watch
-sweeps.progress
-sweeps.ray_bridge sweeps.prepare sweeps.packing sweeps.model_card
-sweeps.confirmed
-sweeps.stamp sweeps.options
-sweeps.confirmed_text sweeps.tested_text
-sweeps.notebook_picture
-sweeps.notebook
+sweeps.config sweeps.folder sweeps.selection.statistics
+sweeps.deploy.measured
+sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose
+sweeps.selection.compared sweeps.selection.explain
+sweeps.views.table sweeps.artifact_uses
+sweeps.selection.budgets sweeps.selection.tested
+sweeps.engine.data_check
+sweeps.engine.shares
+sweeps.search.* sweeps.schedulers.* sweeps.tracking.outbox
+sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget
+sweeps.tracking.shown
+sweeps.engine.assignments sweeps.engine.warm_start sweeps.engine.ray_scheduler
+sweeps.tracking.tracked
+sweeps.tracking.mlflow_store sweeps.engine.retry
+sweeps.tracking.mlflow_models sweeps.tracking.mlflow_view
+sweeps.tracking.mlflow_writer
+sweeps.views.paper_table sweeps.simulation.replay
+sweeps.views.placing
+sweeps.views.picture_names
+sweeps.views.picture sweeps.simulation.simulate
+sweeps.simulation.simulated
+sweeps.views.live
+sweeps.tracking.events sweeps.sweep
+sweeps.views.watch
+sweeps.views.progress
+sweeps.engine.ray_bridge sweeps.engine.prepare sweeps.engine.packing sweeps.deploy.model_card
+sweeps.selection.confirmed
+sweeps.selection.stamp sweeps.selection.options
+sweeps.selection.confirmed_text sweeps.selection.tested_text
+sweeps.views.notebook_picture
+sweeps.views.notebook
 sweeps.reporting.*
-sweeps.doctor_services
-sweeps.doctor_storage
-sweeps.doctor
-sweeps.runner sweeps.sealed sweeps.export sweeps.adopt sweeps.status sweeps.dry_run
-sweeps.confirm sweeps.latency
+sweeps.doctor.services
+sweeps.doctor.storage
+sweeps.doctor.checks
+sweeps.engine.runner sweeps.engine.adopt sweeps.engine.dry_run
+sweeps.selection.sealed sweeps.deploy.export sweeps.views.status
+sweeps.selection.confirm sweeps.deploy.latency
 sweeps
-sweeps.cli_options
-sweeps.cli_results sweeps.cli_artifacts sweeps.cli_engine sweeps.cli_doctor sweeps.cli_report
-sweeps.cli_latency sweeps.cli_storage
+sweeps.cli.options
+sweeps.cli.results sweeps.cli.artifacts sweeps.cli.engine sweeps.cli.doctor sweeps.cli.report
+sweeps.cli.latency sweeps.cli.storage
+sweeps.cli.entry
 sweeps.cli
+sweeps.cli.__main__
 """
 
 # Imports that point upwards; each is inside a function, so that importing the module is quick.
 UPWARD = {
     # `Sweep.export(...)` in a notebook; export itself works on a Sweep.
-    ("sweeps.sweep", "sweeps.export"),
+    ("sweeps.sweep", "sweeps.deploy.export"),
     ("sweeps.sweep", "sweeps.reporting.write"),
     # `Sweep.pick(...)` and `Sweep.table()` know of a confirmation and of the seal, which are views
     # of a Sweep themselves.
-    ("sweeps.sweep", "sweeps.options"),
-    ("sweeps.sweep", "sweeps.stamp"),
+    ("sweeps.sweep", "sweeps.selection.options"),
+    ("sweeps.sweep", "sweeps.selection.stamp"),
     # A `Sweep` at the end of a notebook's cell shows itself.
-    ("sweeps.sweep", "sweeps.notebook"),
+    ("sweeps.sweep", "sweeps.views.notebook"),
 }
 
 # Libraries that may be imported in the named places only.
 CONFINED = {
     "ray": {
-        "sweeps.cluster",
-        "sweeps.packing",
-        "sweeps.prepare",
-        "sweeps.ray_bridge",
-        "sweeps.ray_scheduler",
-        "sweeps.runner",
-        "sweeps.trainable",
+        "sweeps.engine.cluster",
+        "sweeps.engine.packing",
+        "sweeps.engine.prepare",
+        "sweeps.engine.ray_bridge",
+        "sweeps.engine.ray_scheduler",
+        "sweeps.engine.runner",
+        "sweeps.engine.trainable",
     },
     "optuna": {"sweeps.search.*"},
     "mlflow": {
-        "sweeps.mlflow_models",
-        "sweeps.mlflow_store",
-        "sweeps.mlflow_view",
-        "sweeps.tracking",
+        "sweeps.tracking.mlflow_models",
+        "sweeps.tracking.mlflow_store",
+        "sweeps.tracking.mlflow_view",
+        "sweeps.tracking.mlflow_writer",
     },
     "pyarrow.fs": {"sweeps.remote.objects"},
     "importlib.import_module": {"rc_core.plugins"},
@@ -362,6 +370,7 @@ def test_the_confinement_check_itself(tmp_path: Path, source: str, count: int) -
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps/report.py").write_text(source)
     assert len(strays(tmp_path, CONFINED)) == count
-    (tmp_path / "sweeps/report.py").rename(tmp_path / "sweeps/tracking.py")
+    (tmp_path / "sweeps/tracking").mkdir()
+    (tmp_path / "sweeps/report.py").rename(tmp_path / "sweeps/tracking/mlflow_store.py")
     confined = {"mlflow": CONFINED["mlflow"]}
     assert strays(tmp_path, confined) == []

@@ -11,8 +11,8 @@ from typing import Any
 from rc_core.config import TrialConfig
 from rc_core.record import RungRecord, TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.events import SweepEvents
 from sweeps.folder import SweepFolder
+from sweeps.tracking.events import SweepEvents
 
 RAW: dict[str, Any] = {
     "model": "tiny:bert",

@@ -12,7 +12,7 @@ from rc_core.artifacts import Artifact, ArtifactKey, ArtifactStore
 from rc_core.errors import InputError, StorageError
 from rc_core.record import TrialRecord
 from sweeps.artifact_uses import FolderShelf, age, uses
-from sweeps.cli_artifacts import app
+from sweeps.cli.artifacts import app
 from sweeps.folder import SweepFolder
 
 KINDS = ("teacher", "level", "level", "unused", "precision")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from rc_core.errors import ConfigError, InputError
 from sweeps.cli import app
-from sweeps.confirmed import confirmed
+from sweeps.selection.confirmed import confirmed
 from sweeps.sweep import Sweep
 from tests.sweeps.reporting._made import confirm_made, made_sweep
 

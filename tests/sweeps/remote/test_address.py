@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from rc_core.artifacts import ArtifactKey, ArtifactStore
 from rc_core.errors import StorageError
 from sweeps.cli import app
-from sweeps.doctor_storage import with_address
+from sweeps.doctor.storage import with_address
 from sweeps.folder import storage_root
 from sweeps.remote.address import local_path, parse
 from sweeps.remote.mirror import Mirror

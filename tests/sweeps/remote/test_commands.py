@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from sweeps import cli
+from sweeps.cli import entry
 from sweeps.folder import storage_root
 from sweeps.remote.files import is_locked
 from sweeps.sweep import Sweep
@@ -26,14 +27,14 @@ def test_what_is_left_to_upload_fails_the_launch_and_sync_sends_it(
 ) -> None:
     folder = make_sweep(storage_root(s3.storage), "one", trials=3, track=False)
     with pytest.raises(typer.Exit) as ended:
-        cli._finish(Sweep(folder), False)
+        entry._finish(Sweep(folder), False)
     told = capsys.readouterr()
     assert ended.value.exit_code == 1 and "upload the rest with: rc-sweep sync one" in told.err
     assert f"kept at: {s3.storage}/one" in told.out
     code, out = call("sync", "one", "--storage", s3.storage)
     assert code == 0 and f"in step with {s3.storage}" in out
     assert "one/trials/t0002/record.json" in s3.listing()
-    cli._finish(Sweep(folder), False)
+    entry._finish(Sweep(folder), False)
 
 
 def test_what_a_command_writes_is_for_every_machine(

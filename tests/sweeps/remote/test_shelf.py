@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from rc_core.artifacts import Artifact, ArtifactKey, ArtifactStore
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
-from sweeps.cli_artifacts import app
+from sweeps.cli.artifacts import app
 from sweeps.folder import SweepFolder, storage_root
 from sweeps.remote import lease
 from sweeps.remote.mirror import Mirror

@@ -13,8 +13,8 @@ from typing import Any
 
 from rc_core.record import RungRecord, TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.confirm import confirmation
 from sweeps.folder import SweepFolder
+from sweeps.selection.confirm import confirmation
 from sweeps.sweep import Sweep
 
 VALUES: dict[str, Any] = {

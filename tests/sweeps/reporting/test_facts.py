@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from rc_core.record import RungRecord, TrialRecord
-from sweeps.options import pick
 from sweeps.pareto import hypervolume
 from sweeps.reporting.cost import cost, timeline
 from sweeps.reporting.facts import Facts, export_command, most_common_reason, varied
 from sweeps.reporting.importance import LEAST_TRIALS, importance
+from sweeps.selection.options import pick
 from tests.sweeps.reporting._made import confirm_made, made_sweep
 
 

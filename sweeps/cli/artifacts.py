@@ -1,0 +1,120 @@
+"""`rc-sweep artifacts`: what sweeps of a storage share. Registered in sweeps/cli/entry.py."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rc_core.errors import InputError
+from sweeps.cli.options import JsonOption, StorageOption
+
+if TYPE_CHECKING:
+    from sweeps.artifact_uses import Shelf
+
+app = typer.Typer(no_args_is_help=True, help="What sweeps of a storage share: list, verify, prune.")
+
+
+@app.command("list")
+def list_artifacts(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """List artifacts: kind, size, age, what building took, and the sweeps that use each."""
+    from sweeps.artifact_uses import MEASURED_KINDS, age, size, uses
+
+    found = uses(_shelf(storage))
+    if as_json:
+        rows = [
+            {
+                "kind": use.stored.kind,
+                "key": use.stored.key,
+                "bytes": use.stored.size,
+                "created": use.stored.created,
+                "seconds": use.stored.seconds,
+                "sweeps": list(use.sweeps),
+            }
+            for use in found
+        ]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for use in found:
+        measured = "measured on a machine" if use.stored.kind in MEASURED_KINDS else "no sweep"
+        typer.echo(
+            f"{use.stored.kind:<20} {use.stored.key}  {size(use.stored.size):>9}  "
+            f"{age(use.stored.created):>7} old  built in {use.stored.seconds:.0f} s  "
+            f"{', '.join(use.sweeps) or measured}"
+        )
+    total = sum(use.stored.size for use in found)
+    free = [use for use in found if use.removable]
+    typer.echo(
+        f"{len(found)} artifacts, {size(total)}; {len(free)} of them, "
+        f"{size(sum(use.stored.size for use in free))}, are used by no sweep (rc-sweep artifacts "
+        "prune)"
+    )
+
+
+@app.command()
+def verify(storage: StorageOption = None) -> None:
+    """Compare every checksum; exit 1 where an artifact is damaged."""
+    from sweeps.artifact_uses import uses
+
+    shelf = _shelf(storage)
+    found = uses(shelf)
+    damaged = 0
+    for use in found:
+        problem = shelf.damage(use.stored)
+        if problem is not None:
+            damaged += 1
+            users = f" (used by {', '.join(use.sweeps)})" if use.sweeps else ""
+            typer.echo(f"{use.stored.kind}/{use.stored.key}: {problem}{users}", err=True)
+    typer.echo(f"{len(found) - damaged} of {len(found)} artifacts are whole")
+    if damaged:
+        typer.echo("a damaged artifact is built anew by the next sweep that needs it", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def prune(
+    storage: StorageOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove the artifacts that no sweep's records name, and what killed builders left behind."""
+    from sweeps.artifact_uses import size, uses
+
+    shelf = _shelf(storage)
+    shelf.check_nothing_runs()
+    free = [use.stored for use in uses(shelf) if use.removable]
+    left = shelf.leftovers()
+    for stored in free:
+        typer.echo(f"{stored.kind}/{stored.key}: {size(stored.size)}, used by no sweep")
+    for path in left:
+        typer.echo(f"{path.relative_to(shelf.root)}: left by a builder that was killed")
+    total = size(sum(stored.size for stored in free))
+    if dry_run or not (free or left):
+        typer.echo(f"{len(free)} artifacts, {total}, can be removed")
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError("removing artifacts must be confirmed: add --yes")
+        typer.confirm(f"Remove {len(free)} artifacts, {total}?", abort=True)
+    removed = [stored for stored in free if shelf.remove(stored)]
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    typer.echo(f"{len(removed)} artifacts removed, {size(sum(each.size for each in removed))}")
+
+
+def _shelf(storage: str | None) -> Shelf:
+    from sweeps.artifact_uses import FolderShelf
+    from sweeps.folder import storage_root
+    from sweeps.remote.mirror import Mirror
+    from sweeps.remote.shelf import RemoteShelf
+
+    root = storage_root(storage)
+    mirror = Mirror.at(root)
+    if mirror is not None:
+        return RemoteShelf(mirror)
+    if not root.is_dir():
+        raise InputError(f"the storage must be a folder, but there is none at {root}")
+    return FolderShelf(root)

@@ -1,0 +1,78 @@
+"""Commands on the search itself: replaying a finished sweep. Registered in sweeps/cli/entry.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sweeps.cli.options import JsonOption, StorageOption, load
+
+
+def simulate(
+    sweep: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="A sweep's name or path, or a table's file.")
+    ],
+    scheduler: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scheduler",
+            metavar="NAME[:KEY=VALUE,...]",
+            help="Side by side, e.g. pareto_asha:variant=promotion,eta=2. Repeatable.",
+        ),
+    ] = None,
+    search: Annotated[
+        str, typer.Option("--search", help="random, or a sampler: its points' nearest trials.")
+    ] = "random",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Orders of arrival.")] = 200,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Trials at once.")] = 4,
+    export_table: Annotated[
+        Path | None,
+        typer.Option("--export-table", help="Write the sweep's table here; simulate nothing."),
+    ] = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay a finished sweep under schedulers and searches; nothing is trained."""
+    from sweeps.simulation import simulated
+    from sweeps.simulation.replay import read_table, table_of, write_table
+
+    if Path(sweep).is_file():
+        table = read_table(Path(sweep))
+    else:
+        found = load(sweep, storage)
+        table = table_of(found.records, found.config)
+    if export_table is not None:
+        write_table(table, export_table)
+        typer.echo(f"{len(table.trials)} trials written to {export_table}")
+        return
+    sections = [_section(text) for text in scheduler or ("none", "pareto_asha")]
+    results = [
+        simulated.simulate(table, section, search=search, seeds=seeds, workers=workers)
+        for section in sections
+    ]
+    if as_json:
+        document = simulated.as_json(results, table, search=search, workers=workers)
+        typer.echo(json.dumps(document, indent=1))
+    else:
+        typer.echo(simulated.as_text(results, table, search=search, workers=workers))
+
+
+def _section(text: str) -> dict[str, Any]:
+    """Read `name:key=value,key=value` as a scheduler's section of a YAML. Raises InputError."""
+    import yaml
+
+    from rc_core.errors import InputError
+
+    name, _, rest = text.partition(":")
+    section: dict[str, Any] = {"name": name}
+    for part in filter(None, rest.split(",")):
+        key, sign, value = part.partition("=")
+        if not sign:
+            raise InputError(
+                f"--scheduler must be like pareto_asha:eta=2,grace=1, but got '{text}'"
+            )
+        section[key.strip()] = yaml.safe_load(value)
+    return section

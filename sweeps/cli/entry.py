@@ -1,0 +1,278 @@
+"""The command line, `rc-sweep`. Torch, Ray and MLflow are imported inside the commands using them.
+
+Exit codes: 0 done, 1 failed, 2 the user's input, 3 finished with failed trials.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from rc_core.errors import InputError, RobustCompressionError, did_you_mean
+from sweeps.cli import artifacts, engine, report, results
+from sweeps.cli import latency as timing
+from sweeps.cli.doctor import doctor
+from sweeps.cli.options import (
+    AddressOption,
+    JsonOption,
+    SetOption,
+    StorageOption,
+    SweepArgument,
+    load,
+)
+from sweeps.cli.storage import sync
+
+app = typer.Typer(
+    name="rc-sweep",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Sweep the compression of encoder models for accuracy inside and outside their training "
+    "distribution.",
+)
+
+PLUGIN_KINDS = {
+    "compression": "rc_core.compression",
+    "losses": "rc_core.losses",
+    "tasks": "rc_core.data",
+    "difficulty": "rc_core.difficulty",
+    "search": "sweeps.search",
+    "schedulers": "sweeps.schedulers",
+}
+
+
+@app.command()
+def launch(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The sweep's YAML.")],
+    name: Annotated[str | None, typer.Option("--name", help="Default: <yaml stem>-<n>.")] = None,
+    overrides: SetOption = None,
+    storage: StorageOption = None,
+    address: AddressOption = "local",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done; start nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a sweep and print its Pareto front."""
+    from sweeps.config import load_sweep
+
+    sweep = load_sweep(config, overrides or [])
+    if dry_run:
+        from sweeps.engine.dry_run import describe
+
+        typer.echo(describe(sweep, config.stem, name, storage))
+        return
+    from sweeps.engine import runner
+    from sweeps.views.progress import Progress
+
+    progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
+    found = runner.launch(
+        sweep, name=name, storage=storage, address=address, progress=progress, stem=config.stem
+    )
+    _finish(found, as_json)
+
+
+@app.command()
+def resume(
+    sweep: SweepArgument,
+    storage: StorageOption = None,
+    address: AddressOption = "local",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed trials again, from their start.")
+    ] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Also where another machine seems to run it.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a sweep that was killed or interrupted; nothing finished is run again."""
+    from sweeps.engine import runner
+    from sweeps.views.progress import Progress
+
+    progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
+    found = runner.resume(
+        sweep,
+        storage=storage,
+        address=address,
+        retry_failed=retry_failed,
+        take_over=take_over,
+        progress=progress,
+    )
+    _finish(found, as_json)
+
+
+@app.command()
+def validate(
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...")],
+    overrides: SetOption = None,
+) -> None:
+    """Check configurations and their data: every name, key, range, corner, file. Runs nothing."""
+    from sweeps.config import load_sweep
+    from sweeps.engine.data_check import check_data
+
+    failed = 0
+    for path in configs:
+        try:
+            check_data(load_sweep(path, overrides or []))
+            typer.echo(f"{path}: valid")
+        except InputError as error:
+            failed += 1
+            typer.echo(f"{path}: {_listed(error)}", err=True)
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command("list")
+def list_plugins(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help=" | ".join([*PLUGIN_KINDS, "metrics"]))
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """List what a configuration may name: compression, losses, tasks, ..."""
+    from rc_core import plugins
+
+    if kind == "metrics":
+        rows = _metrics()
+    elif kind in PLUGIN_KINDS:
+        package = PLUGIN_KINDS[kind]
+        rows = {name: plugins.summary(package, name) for name in plugins.available(package)}
+    else:
+        raise InputError(f"unknown kind '{kind}': {did_you_mean(kind, [*PLUGIN_KINDS, 'metrics'])}")
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    width = max(map(len, rows), default=0)
+    for name, text in rows.items():
+        typer.echo(f"{name:<{width}}  {text}")
+
+
+for _command in (
+    results.status,
+    results.pareto,
+    results.table,
+    report.report,
+    report.compare,
+    results.confirm,
+    results.power,
+    results.test,
+    timing.latency,
+    results.export,
+    engine.simulate,
+    sync,
+    doctor,
+):
+    app.command()(_command)
+app.add_typer(artifacts.app, name="artifacts")
+
+
+@app.command()
+def ui(
+    sweep: SweepArgument,
+    storage: StorageOption = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
+) -> None:
+    """Open the MLflow UI on this machine, at the sweep's experiment."""
+    from sweeps.tracking.mlflow_view import serve_ui
+    from sweeps.tracking.tracked import read_sweep_id
+
+    found = load(sweep, storage)
+    uri, known = found.config["tracking"]["uri"], read_sweep_id(found.folder)
+    raise typer.Exit(serve_ui(found.folder.storage, uri, found.name, sweep_id=known, port=port))
+
+
+@app.command()
+def init(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One file's stem.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where to copy.")] = Path("tune_configs"),
+) -> None:
+    """Copy the starter configurations here, to edit them."""
+    from sweeps.starters import copy_starters
+
+    for path in copy_starters(name, out):
+        typer.echo(f"wrote {path}")
+    typer.echo(f"run one with: rc-sweep launch {out}/{name or 'quickstart'}.yaml")
+
+
+@app.command()
+def adopt(
+    sweep: SweepArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="--out of rc_core.trial.")],
+    storage: StorageOption = None,
+) -> None:
+    """Take trial folders made by `python -m rc_core.trial` into a sweep."""
+    from sweeps.engine.adopt import adopt_trials
+
+    found = load(sweep, storage)
+    adopted = adopt_trials(found, folder)
+    found.folder.share()
+    for old, new in adopted:
+        typer.echo(f"{old} -> {new}")
+    typer.echo(f"{len(adopted)} trials adopted")
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(args=arguments, standalone_mode=True)
+    except InputError as error:
+        typer.echo(f"error: {_listed(error)}", err=True)
+        sys.exit(error.exit_code)
+    except RobustCompressionError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has left; that is no failure.
+        sys.stderr.close()
+    sys.exit(0)
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    """Treat SIGTERM (a scheduler's, a container's) as Ctrl-C: close in order."""
+    del signum, frame
+    raise KeyboardInterrupt
+
+
+def _finish(sweep: Any, as_json: bool) -> None:
+    """Print the front and what a user wants next; exit 3 when trials failed."""
+    failed = [record for record in sweep.records if record.status == "failed"]
+    left = sweep.folder.unshared()
+    if as_json:
+        typer.echo(json.dumps(sweep.document(), indent=1))
+    else:
+        typer.echo(sweep.table())
+        typer.echo(sweep.closing_lines())
+    if failed:
+        for record in failed:
+            typer.echo(f"failed: {record.id} {record.name}: {record.error}", err=True)
+        again = f"rc-sweep resume {sweep.name} --retry-failed"
+        typer.echo(f"run them again once the cause is gone: {again}", err=True)
+    if left:
+        typer.echo(f"{left}; upload the rest with: rc-sweep sync {sweep.name}", err=True)
+        raise typer.Exit(1)
+    if failed:
+        raise typer.Exit(3)
+
+
+def _metrics() -> dict[str, str]:
+    from rc_core import plugins
+
+    package = "rc_core.metrics"
+    modules = [plugins.load(package, name) for name in plugins.available(package)]
+    metrics = [metric for module in modules for metric in module.METRICS.values()]
+    return {m.name: f"({m.direction}) {m.description}" for m in metrics}
+
+
+def _listed(error: InputError) -> str:
+    if len(error.problems) == 1:
+        return str(error.problems[0])
+    lines = [f"  - {problem}" for problem in error.problems]
+    return "\n".join([f"{len(lines)} problems:", *lines])

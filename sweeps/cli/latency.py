@@ -1,0 +1,57 @@
+"""The command that times models after training. Registered in sweeps/cli/entry.py."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, load
+
+
+def latency(
+    sweep: SweepArgument,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Text pairs at once.")] = 1,
+    length: Annotated[int, typer.Option("--length", min=2, help="Tokens of each pair.")] = 64,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of each model.")] = 30,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Of torch.")] = 1,
+    trial: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trial",
+            metavar="ID",
+            help="Default: what may be chosen, and confirmed rows. Repeatable.",
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every finished trial.")] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu or cuda (default: cuda where there is one).")
+    ] = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time models beside the dense reference, to choose with --where 'latency/relative <= 0.7'."""
+    from rc_core.errors import InputError
+
+    if every and trial:
+        raise InputError("--all and --trial must be asked for one at a time")
+    found = load(sweep, storage)
+    from sweeps.deploy.latency import latency_table, measure_latency
+
+    document = measure_latency(
+        found,
+        batch=batch,
+        length=length,
+        rounds=rounds,
+        threads=threads,
+        trials=trial or [],
+        every=every,
+        device=device,
+    )
+    found.folder.share()
+    if as_json:
+        typer.echo(json.dumps(document, indent=1))
+    else:
+        typer.echo(latency_table(found, document))
+        typer.echo(f"written to {found.folder.latency}")

@@ -1,0 +1,46 @@
+"""The report and the comparison of sweeps. Registered in sweeps/cli/entry.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, load
+
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write.")]
+
+
+def report(
+    sweep: SweepArgument,
+    out: OutOption = None,
+    storage: StorageOption = None,
+) -> None:
+    """Write one HTML file that shows the sweep, with PNGs and a Markdown summary."""
+    from sweeps.reporting.write import write_report
+
+    found = load(sweep, storage)
+    page = write_report(found, out)
+    found.folder.share()
+    typer.echo(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB, opens without a network)")
+
+
+def compare(
+    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP...", help="Two names or paths.")],
+    out: OutOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put sweeps beside each other: fronts, hypervolumes from one point, best rows."""
+    from sweeps.reporting.compare import compare as comparison
+    from sweeps.reporting.compare import comparison_json, comparison_text
+    from sweeps.reporting.facts import Facts
+
+    found = comparison([Facts.read(load(sweep, storage)) for sweep in sweeps])
+    typer.echo(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))
+    if out is not None:
+        from sweeps.reporting.compare_page import write_comparison
+
+        typer.echo(f"wrote {write_comparison(found, out)}", err=as_json)

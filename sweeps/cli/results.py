@@ -1,0 +1,289 @@
+"""Commands on what a sweep found: look, confirm, test, export. Registered in entry.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from rc_core.errors import ConfigError, InputError, Problem
+from sweeps.cli.options import (
+    AddressOption,
+    JsonOption,
+    StorageOption,
+    SweepArgument,
+    WhereOption,
+    load,
+)
+
+
+def status(
+    sweep: SweepArgument,
+    storage: StorageOption = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow it until it ends, wherever it runs.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far a sweep is: trials by state, what runs, what failed."""
+    from sweeps.views.status import status_document, status_text
+
+    found = load(sweep, storage)
+    if watch and as_json:
+        raise ConfigError(Problem("--watch", "draws a view, --json prints one: choose one"))
+    if watch:
+        from sweeps.views.watch import watch as follow
+
+        follow(found, Console(highlight=False))
+        return
+    typer.echo(json.dumps(status_document(found), indent=1) if as_json else status_text(found))
+
+
+def pareto(
+    sweep: SweepArgument,
+    why: Annotated[
+        str | None,
+        typer.Option("--why", metavar="TRIAL", help="Say what beats this trial, or excluded it."),
+    ] = None,
+    budgets: Annotated[
+        bool, typer.Option("--budgets", help="The best trade-off within 10, 25, 50, 100 % size.")
+    ] = False,
+    where: WhereOption = None,
+    storage: StorageOption = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="One JSON document on stdout, of what meets every --where; a confirmation's means "
+            "are under 'confirmation'.",
+        ),
+    ] = False,
+) -> None:
+    """Print the Pareto front, with the dense reference and the vanilla rows."""
+    from sweeps.selection.confirmed import confirmed
+    from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
+    from sweeps.selection.stamp import stamp, stamp_lines
+
+    found = load(sweep, storage)
+    wheres = where or []
+    if why is not None or budgets:
+        if as_json or (why is not None and budgets):
+            raise InputError("--why, --budgets and --json must be asked for one at a time")
+        typer.echo(_explained(found, why, wheres) if why else _budgets(found, wheres))
+        return
+    result = confirmed(found)
+    if result is not None and not result.rows:
+        result = None
+    missed = _missed(found, result, wheres) if result is not None else {}
+    if as_json:
+        means = confirmed_json(result) | {"misses": missed} if result is not None else None
+        document = found.document(wheres=wheres) | {"confirmation": means}
+        typer.echo(json.dumps(document, indent=1))
+        return
+    typer.echo(found.table(wheres=wheres))
+    if result is not None:
+        lines = _meeting(result, missed) if wheres else []
+        lines += stamp_lines(stamp(found, result))
+        typer.echo("\n" + "\n".join([confirmed_table(result), *lines]))
+
+
+def table(
+    sweep: SweepArgument,
+    storage: StorageOption = None,
+    form: Annotated[
+        str, typer.Option("--format", help="markdown or csv.", metavar="FORMAT")
+    ] = "markdown",
+    role: Annotated[
+        str | None,
+        typer.Option(help="dev or test (default: test where it was opened).", metavar="ROLE"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
+) -> None:
+    """Print a fixed design as the paper lays its tables out: mean and interval over seeds."""
+    from sweeps.selection.stamp import read_test, stamp, stamp_lines
+    from sweeps.views.paper_table import paper_table
+
+    found = load(sweep, storage)
+    text = paper_table(
+        found.records,
+        found.config,
+        read_test(found),
+        role=role,
+        form=form,
+        stamp=stamp_lines(stamp(found)),
+    )
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+        typer.echo(f"written to {out}")
+
+
+def test(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Open the test roles, once, for what was chosen and the rows it is compared with."""
+    from sweeps.selection.sealed import open_tests
+    from sweeps.selection.tested_text import test_table
+
+    found = load(sweep, storage)
+    document = open_tests(found, say=lambda line: typer.echo(line, err=True))
+    typer.echo(json.dumps(document, indent=1) if as_json else test_table(document))
+
+
+def confirm(
+    sweep: SweepArgument,
+    seeds: Annotated[int, typer.Option("--seeds", help="Most new seeds of a configuration.")] = 5,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="TRIAL", help="Give this trial all its seeds. Repeatable."),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="New seeds for teacher and difficulty too.")
+    ] = False,
+    hours: Annotated[
+        float | None,
+        typer.Option("--hours", min=0.001, help="Start no training after so many hours in all."),
+    ] = None,
+    storage: StorageOption = None,
+    address: AddressOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Train new seeds where noise may have decided (teacher and difficulty stay as they are)."""
+    from sweeps.selection.confirm import confirm as run
+    from sweeps.selection.confirmed import confirmed
+    from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
+    from sweeps.selection.stamp import stamp, stamp_lines
+    from sweeps.views.progress import Progress
+
+    found = load(sweep, storage)
+    progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
+    run(
+        found,
+        seeds=seeds,
+        also=also or [],
+        whole=whole,
+        hours=hours,
+        address=address,
+        progress=progress,
+    )
+    result = confirmed(found)
+    assert result is not None
+    if as_json:
+        typer.echo(json.dumps(confirmed_json(result), indent=1))
+    else:
+        typer.echo("\n".join([confirmed_table(result), *stamp_lines(stamp(found, result))]))
+    if result.failed:
+        raise typer.Exit(3)
+
+
+def power(
+    sweep: SweepArgument,
+    difference: Annotated[
+        float, typer.Option("--difference", min=0.01, help="In points: how many seeds show it.")
+    ] = 2.0,
+    storage: StorageOption = None,
+) -> None:
+    """Say what difference n seeds can show, from the noise that a confirmation measured."""
+    from rc_core.errors import StorageError
+    from sweeps.selection.confirmed import confirmed
+    from sweeps.selection.confirmed_text import power_text
+
+    found = load(sweep, storage)
+    result = confirmed(found)
+    if result is None or not result.df:
+        raise StorageError(
+            f"the noise of {found.name} must be known, but no configuration has two new seeds yet; "
+            f"run: rc-sweep confirm {found.name}"
+        )
+    typer.echo(power_text(result, difference=difference))
+
+
+def export(
+    sweep: SweepArgument,
+    out: Annotated[Path, typer.Option("--out", help="New folder for the model.")],
+    pick: Annotated[
+        str,
+        typer.Option(
+            "--pick",
+            help="knee, best-id, best-ood, least-ood-loss, lowest-relative-bias, weighted, or a "
+            "trial's id.",
+        ),
+    ] = "knee",
+    where: WhereOption = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight",
+            metavar="METRIC=NUMBER",
+            help="Of an objective, for --pick weighted (default 1 each). Repeatable.",
+        ),
+    ] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Write one model as a folder that plain transformers loads."""
+    found = load(sweep, storage)
+    record = found.pick(pick, wheres=where or [], weights=weight or [])
+    folder = found.export(record.id, out)
+    typer.echo(f"exported {record.id} ({record.name}) to {folder}; its logits were checked")
+    from rc_core.config import decode
+    from sweeps.deploy.export import stock_note
+
+    note = stock_note(decode(record.config))
+    if note:
+        typer.echo(f"note: {note}")
+
+
+def _explained(sweep: Any, trial: str, wheres: list[str]) -> str:
+    from sweeps.selection.confirmed import confirmed
+    from sweeps.selection.explain import explain
+    from sweeps.selection.options import alike, constraints, options
+
+    found = confirmed(sweep)
+    return explain(
+        options(sweep, found),
+        sweep.objectives,
+        trial,
+        wheres=constraints(sweep, wheres),
+        alike=alike(found),
+    )
+
+
+def _missed(sweep: Any, found: Any, wheres: list[str]) -> dict[str, str]:
+    """Return who of the configurations with new seeds misses a constraint by its means, and how."""
+    from sweeps.selection.choose import sieve
+    from sweeps.selection.options import constraints, options
+
+    ids = {row.id for row in found.rows}
+    available = [option for option in options(sweep, found) if option.id in ids]
+    return sieve(available, sweep.objectives, constraints(sweep, wheres))[1]
+
+
+def _meeting(found: Any, missed: Mapping[str, str]) -> list[str]:
+    """Say which rows of a confirmation meet what --where asks."""
+    from sweeps.selection.stamp import named
+
+    ids = [row.id for row in found.rows if not row.reference]
+    meeting = [trial for trial in ids if trial not in missed]
+    return [
+        f"--where is met by {len(meeting)} of the {len(ids)} rows, by their means: "
+        f"{named(meeting)} (--why TRIAL says what another misses)"
+    ]
+
+
+def _budgets(sweep: Any, wheres: list[str]) -> str:
+    """Return the table of size budgets, and draw it beside the front's picture."""
+    from sweeps.selection.budgets import budget_table, budgets
+    from sweeps.selection.confirmed import confirmed
+    from sweeps.selection.options import constraints, options
+    from sweeps.selection.stamp import stamp, stamp_lines
+    from sweeps.views.picture import budget_picture
+
+    available = options(sweep, confirmed(sweep))
+    found = budgets(available, sweep.objectives, wheres=constraints(sweep, wheres))
+    path = sweep.path / "budgets.png"
+    budget_picture(found, available, path, title=sweep.name)
+    lines = [budget_table(found, available), *stamp_lines(stamp(sweep)), f"picture: {path}"]
+    return "\n".join(lines)

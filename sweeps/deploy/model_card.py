@@ -1,0 +1,179 @@
+"""The model card of an exported model: what it is, what was measured, what it is not good for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rc_core.record import TrialRecord
+
+_DEV = ("id_dev", "ood_dev")
+_TEST = ("id_test", "ood_test")
+
+
+def model_card(
+    sweep: str,
+    record: TrialRecord,
+    reference: TrialRecord | None,
+    tested: Mapping[str, Any],
+    *,
+    note: str = "",
+    seeds: Mapping[str, Any] | None = None,
+    stamp: Sequence[str] = (),
+) -> str:
+    """Return the card as Markdown with the front matter that model hubs read.
+
+    Args:
+        sweep: name of the sweep.
+        record: the exported trial.
+        reference: the dense reference it is compared with.
+        tested: content of test.json, empty where the test roles were not opened.
+        note: what the compression says of its stock form.
+        seeds: this configuration over new seeds, a row of
+            `sweeps.selection.confirmed_text.confirmed_json`; None: it was not confirmed.
+        stamp: what is to be said of the seal (`sweeps.selection.stamp.stamp_lines`).
+    """
+    config = record.config
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-classification",
+        f"base_model: {str(config['model']).removeprefix('packaged:')}",
+        "tags: [model-compression, robustness, out-of-distribution]",
+        "---",
+        "",
+        f"# {record.name}",
+        "",
+        f"A text classifier compressed with `{config['compression']['name']}` and trained with the "
+        f"loss `{config['loss']['name']}`: trial `{record.id}` of the sweep `{sweep}`.",
+        "",
+        "```python",
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        'model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")',
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+        "```",
+        "",
+        "## Accuracy",
+        "",
+        "| split | this model | dense reference | difference (points) |",
+        "|---|---|---|---|",
+        *_rows(_DEV, record.metrics, reference.metrics if reference else {}),
+        *_test_rows(record, reference, tested),
+        "",
+        _selection_note(record, tested),
+        *(f"**{line}.**" if "CHANGED" in line else f"{line}." for line in stamp),
+        "",
+        *_seeds_lines(record, seeds, tested),
+        "## Size",
+        "",
+        f"- parameters: {_count(record.metric('footprint/parameters'))}, of which non-zero: "
+        f"{_count(record.metric('footprint/nonzero_parameters'))}",
+        "- zeros in the transformer blocks: "
+        f"{_percent(record.metric('footprint/encoder_sparsity'))}",
+        "",
+        note
+        or "Zeroed weights are stored as zeros: the file is smaller and faster only on runtimes "
+        "that use sparsity. A student with fewer layers is smaller and faster everywhere.",
+        "",
+        "## How it was made",
+        "",
+        "`trial.yaml` has the whole configuration, `record.json` everything that was measured. "
+        f"Base encoder: `{config['model']}`; task: `{config['task']['name']}`; seed: "
+        f"{config['training']['seed']}. This is one training run: other seeds differ.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def accuracy_keys(metrics: Mapping[str, Any], roles: tuple[str, ...]) -> list[str]:
+    """Return each role's accuracy, then its suites' where there is more than one; no slices."""
+    found = []
+    for role in roles:
+        keys = [key for key in metrics if key.startswith(f"{role}/") and key.endswith("/accuracy")]
+        suites = [key for key in keys if key.count("/") == 2 and "." not in key.split("/")[1]]
+        found += [key for key in keys if key.count("/") == 1]
+        found += suites if len(suites) > 1 else []
+    return found
+
+
+def _rows(
+    roles: tuple[str, ...], metrics: Mapping[str, float], reference: Mapping[str, float]
+) -> list[str]:
+    """Return a table row for each role and suite that was measured."""
+    found = []
+    shown = accuracy_keys(metrics, roles)
+    for key in shown:
+        value, parts = metrics[key], key.split("/")
+        base = reference.get(key, math.nan)
+        difference = f"{100 * (value - base):+.1f}" if math.isfinite(base) else "-"
+        name = "/".join(parts[:-1])
+        found.append(f"| {name} | {_percent(value)} | {_percent(base)} | {difference} |")
+    return found
+
+
+def _test_rows(
+    record: TrialRecord, reference: TrialRecord | None, tested: Mapping[str, Any]
+) -> list[str]:
+    trials = tested.get("trials", {})
+    if record.id not in trials:
+        return []
+    own = trials[record.id]["metrics"]
+    base = trials.get(reference.id, {}).get("metrics", {}) if reference else {}
+    # JSON's null is an undefined metric.
+    numbers = [{k: math.nan if v is None else v for k, v in m.items()} for m in (own, base)]
+    return _rows(_TEST, *numbers)
+
+
+def _selection_note(record: TrialRecord, tested: Mapping[str, Any]) -> str:
+    if record.id not in tested.get("trials", {}):
+        return (
+            "The dev splits chose this model among the sweep's trials, so its dev figures flatter "
+            "it. The sealed test splits were not opened."
+        )
+    return (
+        "The dev splits chose this model, so its dev figures flatter it; the test splits were "
+        "opened after selection."
+    )
+
+
+def _seeds_lines(
+    record: TrialRecord, seeds: Mapping[str, Any] | None, tested: Mapping[str, Any]
+) -> list[str]:
+    """Return what other training seeds of this configuration gave: what to expect of it."""
+    if seeds is None or not seeds["seeds"]:
+        return []
+    rows = [("dev", seeds["estimates"], ("id_dev/accuracy", "ood_dev/accuracy"))]
+    row = next((r for r in tested.get("rows", ()) if r["id"] == record.id), None)
+    if row is not None and len(row["seeds"]) > 1:
+        rows.append(("sealed test", row["accuracy"], ("id", "ood")))
+    return [
+        "### Over training seeds",
+        "",
+        f"The same configuration with {len(seeds['seeds'])} new seeds: mean and 95 % interval. "
+        "That, not the figures of this one run, is what to expect of it.",
+        "",
+        "| split | in distribution | out of distribution |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {_span(found.get(inside))} | {_span(found.get(outside))} |"
+            for name, found, (inside, outside) in rows
+        ),
+        "",
+    ]
+
+
+def _span(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["mean"] is None:
+        return "-"
+    if found["low"] is None:
+        return _percent(found["mean"])
+    return f"{100 * found['mean']:.1f} % ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _count(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value / 1e6:.1f} M"

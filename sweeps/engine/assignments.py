@@ -1,0 +1,346 @@
+"""Which trial runs next, and what the search is told: the driver's bookkeeping, free of Ray.
+
+Order: the dense reference (t0000, made by prepare), unfinished trials of an earlier attempt, each
+compression with vanilla, the YAML's points, then whatever the search proposes. Files are the truth:
+a trial counts as finished when its record says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from rc_core.config import TrialConfig, decode
+from rc_core.errors import ConfigError, StaleAttemptError
+from rc_core.record import TrialRecord
+from sweeps.config import SweepConfig
+from sweeps.constraints import parse as parse_constraint
+from sweeps.engine.budget import Budget, Usage
+from sweeps.engine.live_front import LiveFront
+from sweeps.engine.rungs import RungRule, restore
+from sweeps.folder import SweepFolder
+from sweeps.search._base import Outcome, Proposals
+from sweeps.space import Point
+
+REFERENCE_ID = "t0000"
+# A sampler may settle on points that were tried: then random points are tried, before the space
+# counts as exhausted.
+_MAX_DUPLICATES = 10
+_MAX_RANDOM = 100
+# What a killed driver may forget of the time it used, in seconds; each writing waits for the disk.
+_SAVE_USAGE = 5.0
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One trial handed out: its id and its resolved configuration."""
+
+    trial_id: str
+    config: TrialConfig
+
+
+class Assignments:
+    """Hands out trials, and closes them when they end."""
+
+    def __init__(
+        self,
+        sweep: SweepConfig,
+        folder: SweepFolder,
+        proposals: Proposals,
+        attempt: int,
+        *,
+        rule: RungRule | None = None,
+        on_record: Callable[[TrialRecord], None] = lambda record: None,
+    ) -> None:
+        """Store what is given.
+
+        Args:
+            sweep: the configuration.
+            folder: where records are.
+            proposals: the search.
+            attempt: this driver's number, for records it seals itself.
+            rule: of the scheduler, told of the rungs in the records; None: nothing stops early.
+            on_record: called once for every trial that ends.
+        """
+        self._sweep = sweep
+        self._folder = folder
+        self._proposals = proposals
+        self._attempt = attempt
+        self._on_record = on_record
+        self._lock = threading.RLock()
+        settings = sweep.settings
+        stall = settings.budget.stall
+        self.front = LiveFront(
+            settings.objectives, settings.constraints, window=stall.trials if stall else 0
+        )
+        self.usage = Usage(folder.path / "usage.json", gpu=settings.resources.gpu)
+        self._budget = Budget(settings.budget, self.usage, self.front)
+        self._rule = rule
+        self._ending = ""
+        self._rng = Random(sweep.settings.search.seed)
+        self._constraints = [parse_constraint(text) for text in sweep.settings.constraints]
+        self.records: dict[str, TrialRecord] = {r.id: r for r in folder.records()}
+        self._fingerprints = {r.fingerprint for r in self.records.values()}
+        self._closed = {i for i, r in self.records.items() if r.status != "running"}
+        self._first = sweep.first_trials()
+        self._handed: set[str] = set(self._closed) | {REFERENCE_ID}
+        self._out: dict[str, TrialConfig] = {}
+        self._again = self._find_unfinished()
+        self._parked = self._restore_rungs() if rule is not None else {}
+        self._again = [(i, config) for i, config in self._again if i not in self._parked]
+        known = [*self.records, *(trial_id for trial_id, _ in self._again)]
+        numbers = [int(i[1:]) for i in known if i[1:].isdigit()]
+        self._next = max([len(self._first), *numbers]) + 1
+        ended = [record for record in self.records.values() if record.id in self._closed]
+        for record in sorted(ended, key=lambda r: (not r.reference, r.finished or 0.0)):
+            self._tell(record)
+
+    @property
+    def total(self) -> int:
+        """Return how many trials the sweep will have (the reference and first points included)."""
+        return max(self._sweep.settings.search.trials, 1 + len(self._first), len(self.records))
+
+    def next(self) -> Assignment | None:
+        """Return the next trial, or None when there is none left to start."""
+        with self._lock:
+            if self._over():
+                return None
+            promoted = self._rule.next_promotion() if self._rule is not None else None
+            if self._rule is not None and promoted in self._parked:
+                self._rule.resumed(promoted)
+                return self._hand_out(promoted, self._parked.pop(promoted))
+            if self._again:
+                trial_id, config = self._again.pop(0)
+                return self._hand_out(trial_id, config)
+            choose = self._proposals.choose
+            if choose is not None:
+                chosen = choose(self._left())
+                return None if chosen is None else self._hand_out_first(chosen)
+            for trial_id, point in self._first.items():
+                if trial_id not in self._handed:
+                    self._handed.add(trial_id)
+                    config = self._sweep.trial(point)
+                    if config.fingerprint() in self._fingerprints:
+                        continue
+                    if self._sweep.settings.design == "search":
+                        self._proposals.propose(trial_id, point)
+                    return self._hand_out(trial_id, config)
+            return self._propose()
+
+    def reopened(self) -> bool:
+        """Tell whether results that came in last have made a trial worth running after all."""
+        with self._lock:
+            if self._over():
+                return False
+            choose = self._proposals.choose
+            promoted = self._rule.next_promotion() if self._rule is not None else None
+            return promoted in self._parked or (
+                choose is not None and choose(self._left()) is not None
+            )
+
+    def over(self) -> bool:
+        """Tell whether a limit of the sweep is reached: nothing new starts or goes on."""
+        with self._lock:
+            return self._over()
+
+    def park(self, trial_id: str) -> None:
+        """Take in that Ray lets go of a paused trial: it may still be promoted, so it is open."""
+        with self._lock:
+            self._parked[trial_id] = self._out.pop(trial_id)
+
+    def stop_parked(self) -> list[TrialRecord]:
+        """Seal the paused trials that were never promoted; return their records."""
+        parked, self._parked = self._parked, {}
+        return [record for each in parked if (record := self.close(each)) is not None]
+
+    @property
+    def ending(self) -> str:
+        """Return why no more trials are handed out, for people."""
+        return self._ending or "the last of its trials"
+
+    @property
+    def num_ended(self) -> int:
+        """Return how many trials have ended, the reference included."""
+        return len(self._closed)
+
+    def close(self, trial_id: str, *, error: str | None = None) -> TrialRecord | None:
+        """Take in that a trial ended; seal its record if its worker could not. Idempotent.
+
+        Of a parked trial nothing is taken in.
+
+        Args:
+            trial_id: ours.
+            error: why it ended, where it did not end by itself.
+        """
+        with self._lock:
+            if trial_id in self._closed:
+                return self.records[trial_id]
+            if trial_id in self._parked:
+                return None
+            record = self._folder.newest(trial_id)
+            if record is None and error and trial_id in self._out:
+                record = self._unwritten(trial_id)
+            if record is None:
+                return None
+            self._out.pop(trial_id, None)
+            if record.status == "running":
+                sealed = record.model_copy(update={"attempt": self._attempt}).sealed(
+                    "failed" if error else "stopped", error=error
+                )
+                try:
+                    self._folder.trial(trial_id).commit(sealed)
+                except StaleAttemptError:
+                    return None
+                record = sealed
+            self._closed.add(trial_id)
+            self.records[trial_id] = record
+            self._tell(record)
+            # Of a stopped trial the record is kept; its checkpoint is three times a model.
+            shutil.rmtree(self._folder.trial(trial_id).checkpoint, ignore_errors=True)
+            self.usage.save(every=_SAVE_USAGE)
+        self._on_record(record)
+        return record
+
+    def add(self, record: TrialRecord) -> None:
+        """Take in a record made outside the search (the reference)."""
+        with self._lock:
+            self.records[record.id] = record
+            self._fingerprints.add(record.fingerprint)
+            self._closed.add(record.id)
+            self._handed.add(record.id)
+            self.front.add(record)
+        self._on_record(record)
+
+    def _propose(self) -> Assignment | None:
+        for trial in itertools.count():
+            if self._next >= self._sweep.settings.search.trials or not len(self._sweep.space):
+                self._ending = f"search.trials ({self._sweep.settings.search.trials})"
+                return None
+            trial_id = f"t{self._next:04d}"
+            drawn = None
+            if not self._proposals.exhaustive and trial >= _MAX_DUPLICATES:
+                if trial >= _MAX_DUPLICATES + _MAX_RANDOM:
+                    break
+                drawn = self._sweep.space.draw(self._rng)
+                if self._sweep.trial(drawn).fingerprint() in self._fingerprints:
+                    continue
+            point = self._proposals.propose(trial_id, drawn)
+            if point is None:
+                self._ending = "the search has proposed every point"
+                return None
+            config = self._sweep.trial(point)
+            if config.fingerprint() in self._fingerprints:
+                self._proposals.discard(trial_id)
+                continue
+            self._next += 1
+            return self._hand_out(trial_id, config)
+        self._ending = "the search proposes only points that were tried"
+        _logger.warning("%s; the sweep ends here", self._ending)
+        return None
+
+    def _left(self) -> list[str]:
+        return [trial_id for trial_id in self._first if trial_id not in self._handed]
+
+    def _hand_out_first(self, trial_id: str) -> Assignment:
+        return self._hand_out(trial_id, self._sweep.trial(self._first[trial_id]))
+
+    def _hand_out(self, trial_id: str, config: TrialConfig) -> Assignment:
+        self._handed.add(trial_id)
+        self._fingerprints.add(config.fingerprint())
+        self._out[trial_id] = config
+        return Assignment(trial_id, config)
+
+    def _unwritten(self, trial_id: str) -> TrialRecord:
+        """Return the record of a trial whose worker was lost before it could write one."""
+        config = self._out[trial_id]
+        return TrialRecord(
+            id=trial_id,
+            status="running",
+            name=f"{config.compression.label()} {config.loss.label()}",
+            config=config.as_dict(),
+            fingerprint=config.fingerprint(),
+            started=time.time(),
+        )
+
+    def _find_unfinished(self) -> list[tuple[str, TrialConfig]]:
+        """Return trials an earlier attempt started or proposed and did not finish, oldest first.
+
+        The study keeps the failed trial of a record that was opened again
+        (`sweeps.engine.retry`), so that one's point is entered anew.
+        """
+        found: dict[str, TrialConfig] = {}
+        proposed = self._proposals.unfinished()
+        for record in self.records.values():
+            if record.status == "running" and record.id != REFERENCE_ID:
+                try:
+                    found[record.id] = decode(record.config)
+                except ConfigError as error:
+                    _logger.warning("trial %s cannot be resumed: %s", record.id, error)
+                    continue
+                if record.id not in proposed and self._sweep.settings.design == "search":
+                    point = point_of(Assignment(record.id, found[record.id]), self._sweep)
+                    self._proposals.propose(record.id, point)
+        for trial_id, point in proposed.items():
+            if trial_id not in self.records and trial_id not in self._first:
+                found[trial_id] = self._sweep.trial(point)
+        return sorted(found.items())
+
+    def _over(self) -> bool:
+        reached = self._budget.reached()
+        if reached is not None:
+            self._ending = reached
+        return reached is not None
+
+    def _restore_rungs(self) -> dict[str, TrialConfig]:
+        """Tell the rule of every record's rungs; return the trials that are paused at one.
+
+        Files are the truth: an unfinished trial whose last rung was judged is paused there. One
+        that was killed after its promotion looks the same, and is promoted again.
+        """
+        assert self._rule is not None
+        unfinished = dict(self._again)
+        parked: dict[str, TrialConfig] = {}
+        for record in self.records.values():
+            if not record.rungs:
+                continue
+            try:
+                config = unfinished.get(record.id) or decode(record.config)
+            except ConfigError:
+                continue
+            last = restore(self._rule, record.id, config, record.rungs)
+            if self._rule.variant == "promotion" and record.id in unfinished and last is not None:
+                self._rule.park(record.id, last)
+                parked[record.id] = config
+        return parked
+
+    def _tell(self, record: TrialRecord) -> None:
+        self.front.add(record)
+        reference = self.records.get(REFERENCE_ID)
+        known = dict(reference.metrics) if reference is not None else {}
+        violations = {}
+        if record.status == "finished":
+            for constraint in self._constraints:
+                value = constraint.violation(record.metrics, known)
+                violations[constraint.text] = math.inf if math.isnan(value) else value
+        rungs = record.rungs[-1].metrics if record.rungs else {}
+        values = {name: record.metric(name) for name in self._sweep.settings.objectives}
+        self._proposals.tell(record.id, Outcome(record.status, values, violations, rungs))
+
+
+def point_of(assignment: Assignment, sweep: SweepConfig) -> Point:
+    """Return the searched values of an assignment, for people."""
+    values = assignment.config.as_dict()
+    point: Point = {}
+    for parameter in sweep.space.parameters:
+        section, _, field = parameter.key.partition(".")
+        if field in values[section]:
+            point[parameter.key] = values[section][field]
+    return point

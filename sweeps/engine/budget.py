@@ -1,0 +1,106 @@
+"""Limits of a sweep: hours, accelerator hours, and a front that no longer grows; the first ends it.
+
+Time is kept in `usage.json` beside the records, so that a resumed sweep goes on counting.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rc_core.record import write_json
+from sweeps.engine.live_front import LiveFront
+from sweeps.settings import BudgetConfig
+
+
+class Usage:
+    """How long a sweep ran, and what its trials held of a GPU meanwhile."""
+
+    def __init__(
+        self, path: Path, *, gpu: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Read what earlier drivers used.
+
+        Args:
+            path: `usage.json`, made where there is none.
+            gpu: what one trial holds of a GPU.
+            clock: seconds.
+        """
+        self._path = path
+        self._gpu = gpu
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._started = clock()
+        self._saved: float | None = None
+        self._running: dict[str, float] = {}
+        before = json.loads(path.read_text()) if path.is_file() else {}
+        self._hours = float(before.get("hours", 0.0))
+        self._accelerator_hours = float(before.get("accelerator_hours", 0.0))
+
+    @property
+    def hours(self) -> float:
+        return self._hours + (self._clock() - self._started) / 3600
+
+    @property
+    def accelerator_hours(self) -> float:
+        with self._lock:
+            now = self._clock()
+            running = sum(now - since for since in self._running.values())
+        return self._accelerator_hours + self._gpu * running / 3600
+
+    def started(self, trial_id: str) -> None:
+        """A trial holds its resources from now on."""
+        with self._lock:
+            self._running.setdefault(trial_id, self._clock())
+
+    def ended(self, trial_id: str) -> None:
+        """A trial has given its resources back: it ended, or paused."""
+        with self._lock:
+            since = self._running.pop(trial_id, None)
+            if since is not None:
+                self._accelerator_hours += self._gpu * (self._clock() - since) / 3600
+
+    def save(self, *, every: float = 0.0) -> None:
+        """Write usage.json, unless that was done less than `every` seconds ago."""
+        now = self._clock()
+        if self._saved is not None and now - self._saved < every:
+            return
+        self._saved = now
+        values = {"hours": self.hours, "accelerator_hours": self.accelerator_hours}
+        write_json(self._path, values)
+
+
+class Budget:
+    """The limits of one sweep."""
+
+    def __init__(self, config: BudgetConfig, usage: Usage, front: LiveFront) -> None:
+        """Store what is given.
+
+        Args:
+            config: the limits.
+            usage: time so far.
+            front: with the window of `config.stall`, told of every trial that ended.
+        """
+        self._config = config
+        self._front = front
+        self.usage = usage
+
+    def reached(self) -> str | None:
+        """Return which limit has been reached, for people; None: go on."""
+        config = self._config
+        if config.hours is not None and self.usage.hours >= config.hours:
+            return f"budget.hours ({config.hours:g} h)"
+        limit = config.accelerator_hours
+        if limit is not None and self.usage.accelerator_hours >= limit:
+            return f"budget.accelerator_hours ({limit:g} h of GPU)"
+        if config.stall is not None:
+            gain = self._front.gain()
+            if gain is not None and gain < config.stall.gain:
+                return (
+                    f"budget.stall (the last {config.stall.trials} trials added {100 * gain:.2g} % "
+                    f"to the hypervolume, less than {100 * config.stall.gain:g} %)"
+                )
+        return None

@@ -1,0 +1,75 @@
+"""`resources: auto`: how many trials at once get through the most, measured on the largest node.
+
+On GPUs the path is the same, one GPU instead of one node; each trial's allocator is then capped to
+its share (sweeps/engine/trainable.py).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ray
+
+from rc_core.config import decode
+from sweeps.config import SweepConfig
+from sweeps.engine.cluster import alive_nodes
+from sweeps.engine.shares import cpu_candidates, gpu_candidates, numbers, packing_line
+from sweeps.settings import ResourcesConfig
+
+
+def resolve(sweep: SweepConfig, artifacts: str, say: Callable[[str], None]) -> SweepConfig:
+    """Return the sweep with numbers in the place of `resources: auto`; others as they are.
+
+    Args:
+        sweep: any.
+        artifacts: address of the store that keeps what is measured (`SweepFolder`).
+        say: told what is measured, and what was chosen.
+
+    Raises:
+        TrialError: the dense reference could not be trained for a few steps.
+        InputError: Ray counts GPUs that torch cannot use.
+    """
+    resources = sweep.settings.resources
+    if not resources.auto:
+        return sweep
+    nodes = [node["Resources"] for node in alive_nodes()]
+    largest = max(nodes, key=lambda node: (_gpus(node, resources), node.get("CPU", 0.0)))
+    cores, gpus = max(1, int(largest.get("CPU", 1.0))), _gpus(largest, resources)
+    say("packing: how many trials at once? Measured once per machine and model ...")
+    task: Any = ray.remote(num_cpus=cores, num_gpus=min(1, gpus), max_retries=0)(_measure)
+    try:
+        found = ray.get(task.remote(sweep.reference().as_dict(), artifacts, cores, gpus))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    chosen = numbers(found, resources, cores, gpus)
+    say(f"packing: each trial holds {packing_line(found, chosen)}")
+    settings = sweep.settings.model_copy(update={"resources": chosen})
+    resolved = copy.copy(sweep)
+    resolved.settings = settings
+    return resolved
+
+
+def _gpus(node: dict[str, float], resources: ResourcesConfig) -> int:
+    return 0 if resources.device == "cpu" else int(node.get("GPU", 0.0))
+
+
+def _measure(config: dict[str, Any], artifacts: str, cores: int, gpus: int) -> dict[str, Any]:
+    import torch
+
+    from rc_core.throughput import measure, memory_bytes
+    from sweeps.engine.trainable import workspace
+
+    space = workspace(artifacts, "cuda" if gpus else "cpu")
+    if gpus:
+        total = torch.cuda.get_device_properties(0).total_memory
+        candidates = partial(_on_gpu, cores, total, gpus)
+    else:
+        candidates = partial(cpu_candidates, cores, memory_bytes())
+    return measure(decode(config), space, cores, candidates)
+
+
+def _on_gpu(cores: int, total: int, gpus: int, peak: int) -> list[tuple[int, int]]:
+    return gpu_candidates(cores, total, peak, gpus)

@@ -1,0 +1,125 @@
+"""The two places where Ray Tune asks us something: what to run next, and what just happened.
+
+Both hold live objects (locks, SQLite) that Ray must not pickle with its experiment state; what it
+stores of them is empty, because resume is ours (sweeps/engine/assignments.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from sweeps.engine.assignments import Assignments
+from sweeps.tracking.events import SweepEvents
+from sweeps.views.progress import Progress
+
+_LOST = "its worker process died, and so did those that went on with it (killed, or out of memory)"
+
+
+class AssignmentSearcher(Searcher):
+    """Hands `Assignments` to Ray as trial configs, and closes each trial when it ends."""
+
+    def __init__(self, assignments: Assignments, common: Mapping[str, Any]) -> None:
+        """Store what is given.
+
+        Args:
+            assignments: what runs next.
+            common: part of every trial's config (sweep folder, attempt, threads).
+        """
+        super().__init__(metric=None, mode=None)
+        self._assignments = assignments
+        self._common = dict(common)
+        self._ours: dict[str, str] = {}
+        self.exhausted = False
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        del metric, mode, config, spec
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        assignment = self._assignments.next()
+        if assignment is None:
+            self.exhausted = True
+            return Searcher.FINISHED
+        self._ours[trial_id] = assignment.trial_id
+        return {
+            **self._common,
+            "trial_id": assignment.trial_id,
+            "config": assignment.config.as_dict(),
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        # A worker that raised has written its reason, if it could; one that was killed could not.
+        reason = _LOST if error else (result or {}).get("error")
+        self._assignments.usage.ended(self._ours[trial_id])
+        self._assignments.close(self._ours[trial_id], error=reason)
+
+    def save(self, checkpoint_path: str) -> None:
+        del checkpoint_path
+
+    def restore(self, checkpoint_path: str) -> None:
+        del checkpoint_path
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        del checkpoint_dir, session_str
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class DriverCallback(Callback):
+    """Turns Ray's trial events into tracking events and progress."""
+
+    def __init__(self, assignments: Assignments, events: SweepEvents, progress: Progress) -> None:
+        self._assignments = assignments
+        self._events = events
+        self._progress = progress
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        del iteration, trials, info
+        self._assignments.usage.started(trial.config["trial_id"])
+        self._events.trial_assigned(trial.config["trial_id"], trial.config["config"])
+        self._progress.trial_started(trial.config["trial_id"], trial.config["config"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        del iteration, trials, info
+        if not result.get("done"):
+            self._events.rung(trial.config["trial_id"], result)
+            self._progress.trial_advanced(trial.config["trial_id"], result)
+
+    def paused(self, trial_id: str) -> None:
+        """Take in that a trial gives its resources back until it is promoted."""
+        self._assignments.usage.ended(trial_id)
+        self._progress.trial_paused(trial_id)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        del iteration, trials, info
+        self._close(trial, (trial.last_result or {}).get("error"))
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        del iteration, trials, info
+        self._close(trial, _LOST)
+
+    def _close(self, trial: Trial, error: str | None) -> None:
+        record = self._assignments.close(trial.config["trial_id"], error=error)
+        if record is not None:
+            self._progress.trial_ended(record)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,307 @@
+"""Launching and resuming a sweep on Ray.
+
+Resume never uses Ray's pickled state: every attempt is a new Ray experiment under the sweep, fed
+from our own records (see sweeps/engine/assignments.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from rc_core import plugins
+from rc_core.errors import RobustCompressionError, StorageError
+from sweeps.config import SweepConfig, load_sweep
+from sweeps.engine.assignments import Assignments
+from sweeps.engine.cluster import alive_nodes, check_room, check_storage, connected, usage
+from sweeps.engine.data_check import check_data
+from sweeps.engine.packing import resolve
+from sweeps.engine.prepare import prepare
+from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback
+from sweeps.engine.ray_scheduler import RungScheduler
+from sweeps.engine.retry import reopen_failed
+from sweeps.engine.rungs import RungRule
+from sweeps.engine.trainable import TrialTrainable
+from sweeps.engine.warm_start import known_trials
+from sweeps.folder import SweepFolder, storage_root
+from sweeps.remote.files import is_locked
+from sweeps.remote.lease import check_free
+from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
+from sweeps.remote.trials import begin_anew
+from sweeps.remote.uploads import uploading
+from sweeps.reporting.write import try_report
+from sweeps.sweep import Sweep
+from sweeps.tracking.events import SweepEvents
+from sweeps.views.progress import Progress
+
+
+class SweepInterrupted(RobustCompressionError):
+    """The driver was interrupted; everything computed is kept."""
+
+
+def launch(
+    config: str | Path | Mapping[str, Any] | SweepConfig,
+    *,
+    name: str | None = None,
+    overrides: Sequence[str] = (),
+    storage: str | Path | None = None,
+    address: str = "local",
+    progress: Progress | None = None,
+    stem: str | None = None,
+) -> Sweep:
+    """Run a new sweep to its end and return it.
+
+    Args:
+        config: YAML file, plain values, or a validated configuration.
+        name: of the sweep; by default `<yaml stem>-<n>`.
+        overrides: `dotted.key=value`, as `--set`; for a file only.
+        storage: folder or URI of all sweeps; by default the YAML's, RC_STORAGE, ./rc_storage.
+        address: `local` starts Ray here; `auto` or `HOST:PORT` joins a running cluster.
+        progress: where lines and the live view go; by default this terminal.
+        stem: of the default name; by default the file's.
+
+    Raises:
+        InputError: the configuration, the name or the resources asked for are wrong; nothing ran.
+        TrialError: the health gate stopped the sweep.
+        SweepInterrupted: Ctrl-C; `resume` goes on.
+    """
+    started = time.monotonic()
+    sweep = _as_config(config, overrides)
+    if stem is None:
+        stem = Path(config).stem if isinstance(config, str | Path) else "sweep"
+    root = storage_root(storage or sweep.settings.storage)
+    mirror = Mirror.at(root)
+    if mirror is not None:
+        mirror.names()  # a service that does not answer is told before anything is started
+    check_data(sweep)
+    known_trials(sweep, root)
+    progress = progress or Progress()
+    with connected(address, progress.say):
+        check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
+        folder = SweepFolder.create(root, name, stem)
+        # As it was given: `resources: auto` is measured anew where the sweep is resumed.
+        folder.write_config(sweep.as_dict())
+        try:
+            check_storage(folder)
+        except StorageError:
+            shutil.rmtree(folder.path)
+            raise
+        folder.alone = len(alive_nodes()) == 1 and address == "local"
+        sweep = resolve(sweep, folder.artifacts_address, progress.say)
+        return _drive(sweep, folder, progress, started)
+
+
+def resume(
+    path: str | Path,
+    *,
+    storage: str | Path | None = None,
+    address: str = "local",
+    retry_failed: bool = False,
+    take_over: bool = False,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Go on with a sweep: finished trials count, unfinished ones come first, then the rest.
+
+    Args:
+        path, storage: the sweep's folder, or its name in the storage.
+        address: as for `launch`.
+        retry_failed: trials that failed are run again too.
+        take_over: also where another machine seems to run it (a storage at a URI).
+        progress: as for `launch`.
+
+    Raises: as `launch`, and StorageError where there is no such sweep or it is running.
+    """
+    started = time.monotonic()
+    folder = SweepFolder.find(str(path), storage_root(storage))
+    sweep = SweepConfig(folder.read_config())
+    progress = progress or Progress()
+    _make_ready(folder, progress, take_over)
+    with connected(address, progress.say):
+        check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
+        check_storage(folder)
+        folder.alone = len(alive_nodes()) == 1 and address == "local"
+        sweep = resolve(sweep, folder.artifacts_address, progress.say)
+        return _drive(
+            sweep, folder, progress, started, retry_failed=retry_failed, take_over=take_over
+        )
+
+
+def _make_ready(folder: SweepFolder, progress: Progress, take_over: bool) -> None:
+    """Check that nobody runs the sweep; bring what its driver will read from the storage's URI."""
+    if is_locked(folder.path):
+        with folder.driving():
+            pass  # raises the error that says so
+    if folder.mirror is None:
+        return
+    if not take_over:
+        check_free(folder.mirror, folder.path)
+    base = folder.name.removesuffix(CONFIRM_SUFFIX)
+    for name in (base, base + CONFIRM_SUFFIX):
+        folder.mirror.bring(name, "predictions")
+    anew = [record.id for record in begin_anew(folder.path)]
+    if anew:
+        progress.say(f"from their start, their checkpoints are elsewhere: {', '.join(anew)}")
+
+
+def _drive(
+    sweep: SweepConfig,
+    folder: SweepFolder,
+    progress: Progress,
+    started: float,
+    *,
+    retry_failed: bool = False,
+    take_over: bool = False,
+) -> Sweep:
+    """Prepare, search, and close, while holding the sweep's lock.
+
+    Args:
+        started: when the user's command did, as `time.monotonic` counts.
+        retry_failed: open failed trials again before anything is handed out.
+        take_over: take the lease from another machine that seems to run it.
+    """
+    say = progress.say
+    with (
+        folder.driving() as attempt,
+        uploading(folder.mirror, folder.path, attempt, say=say, take_over=take_over) as uploads,
+    ):
+        again = reopen_failed(folder, attempt) if retry_failed else []
+        events = SweepEvents(sweep, folder)
+        events.sweep_started(attempt)
+        status = "failed"
+        assignments: Assignments | None = None
+        try:
+            kept = "" if folder.mirror is None else f", kept at {folder.mirror.uri}"
+            progress.say(f"sweep {folder.name} in {folder.path}{kept}")
+            if again:
+                progress.say(f"failed before, run again: {', '.join(again)}")
+            reference = prepare(sweep, folder, attempt, say=progress.say)
+            prepared = time.monotonic() - started
+            proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(
+                sweep, folder.study
+            )
+            if attempt == 1:
+                # Later drivers find these trials in the study, whatever became of their sweeps.
+                known, line = known_trials(sweep, folder.storage)
+                for trial in known:
+                    proposals.know(trial)
+                if line:
+                    progress.say(line)
+            scheduler = sweep.settings.scheduler
+            rule = plugins.load("sweeps.schedulers", scheduler.name).build(
+                scheduler, sweep.settings.objectives
+            )
+            assignments = Assignments(
+                sweep, folder, proposals, attempt, rule=rule, on_record=events.trial_ended
+            )
+            events.trial_started(reference)
+            assignments.add(reference)
+            _search(sweep, folder, assignments, rule, events, progress, f"attempt-{attempt}")
+            rounds = 1
+            # Once the last results are in, a race may find that something is open again, and a
+            # paused trial may be promoted that Ray does not have (any more).
+            while assignments.reopened():
+                rounds += 1
+                part = f"attempt-{attempt}-{rounds}"
+                _search(sweep, folder, assignments, rule, events, progress, part)
+            for record in assignments.stop_parked():
+                progress.trial_ended(record)
+            status = "finished"
+            elapsed = time.monotonic() - started
+            progress.finished(elapsed, prepared)
+        except KeyboardInterrupt:
+            status = "interrupted"
+            if uploads is not None and uploads.lost is not None:
+                raise SweepInterrupted(
+                    f"{uploads.lost} has taken sweep {folder.name} over; this driver has ended, "
+                    "and what it had not uploaded counts no more"
+                ) from None
+            raise SweepInterrupted(
+                f"interrupted; nothing is lost. Go on with: rc-sweep resume {folder.name}"
+            ) from None
+        finally:
+            if assignments is not None:
+                assignments.usage.save()
+            if uploads is not None:
+                uploads.gather()
+            page = try_report(Sweep(folder)) if status == "finished" else None
+            left = events.sweep_ended(status, time.monotonic() - started, report=page)
+            if left:
+                progress.say(
+                    f"warning: {left} tracking events could not be delivered to MLflow; they are "
+                    f"kept in {folder.outbox} and sent at the next resume"
+                )
+    shutil.rmtree(folder.path / "ray", ignore_errors=True)
+    return Sweep(folder)
+
+
+def _search(
+    sweep: SweepConfig,
+    folder: SweepFolder,
+    assignments: Assignments,
+    rule: RungRule | None,
+    events: SweepEvents,
+    progress: Progress,
+    name: str,
+) -> None:
+    """Run Ray Tune until the assignments have nothing left."""
+    resources = sweep.settings.resources
+    searcher = AssignmentSearcher(
+        assignments,
+        {
+            "sweep": folder.address,
+            "artifacts": folder.artifacts_address,
+            "attempt": folder.attempt(),
+            "threads": max(1, int(resources.cpu)),
+            "gpu": resources.gpu,
+            "device": resources.torch_device,
+        },
+    )
+    callback = DriverCallback(assignments, events, progress)
+    scheduler: TrialScheduler = FIFOScheduler()
+    if rule is not None:
+        scheduler = RungScheduler(
+            rule,
+            exhausted=lambda: searcher.exhausted,
+            over=assignments.over,
+            on_pause=callback.paused,
+            on_leave=assignments.park,
+        )
+    tuner = tune.Tuner(
+        tune.with_resources(TrialTrainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.config.get("trial_id", trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(folder.path / "ray"),
+            callbacks=[callback],
+            # A trial that fails by itself ends as a result; this counts workers that were lost.
+            failure_config=tune.FailureConfig(max_failures=resources.retries),
+            verbose=0,
+        ),
+    )
+    progress.start(assignments, sweep, name=folder.name, cluster=usage)
+    try:
+        tuner.fit()
+    finally:
+        progress.stop()
+
+
+def _as_config(
+    config: str | Path | Mapping[str, Any] | SweepConfig, overrides: Sequence[str]
+) -> SweepConfig:
+    if isinstance(config, SweepConfig):
+        return config
+    if isinstance(config, Mapping):
+        return SweepConfig(config)
+    return load_sweep(config, overrides)

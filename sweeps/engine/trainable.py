@@ -1,0 +1,131 @@
+"""A trial as a Ray actor: `step()` advances `rc_core.trial.trial_steps` by one rung.
+
+A class, not a function: a scheduler's stop, pause and reset are plain calls, and actors are reused,
+so torch and transformers are imported, and data tokenised, once per actor. Both wait for the first
+step: Ray Tune gives a trial whose actor is still starting to any actor that has become free, and
+drops the starting one. With trials shorter than the imports no second actor ever got ready.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+
+from rc_core.errors import InputError, RobustCompressionError
+from rc_core.record import RungRecord, TrialRecord
+from sweeps.engine.shares import memory_fraction
+from sweeps.folder import artifacts_at, trial_at
+
+if TYPE_CHECKING:
+    from rc_core.workspace import Workspace
+
+_WORKSPACES: dict[str, Workspace] = {}
+
+
+def workspace(artifacts: str, device: str) -> Workspace:
+    """Return this process's workspace over an artifact store, as SweepFolder addresses it.
+
+    Raises:
+        InputError: the device is CUDA's and torch sees none in this process.
+    """
+    import torch
+
+    from rc_core.workspace import Workspace
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "resources.gpu needs a CUDA device that torch can use on every node with GPUs, but "
+            f"torch {torch.__version__} sees none here (CUDA_VISIBLE_DEVICES="
+            f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); install torch's CUDA build, or "
+            "set resources.gpu=0"
+        )
+    found = _WORKSPACES.get(artifacts)
+    if found is None or found.device.type != device:
+        root, backing = artifacts_at(artifacts)
+        found = _WORKSPACES[artifacts] = Workspace(root, device=device, backing=backing)
+    return found
+
+
+class TrialTrainable(tune.Trainable):
+    """Runs the trial that its config names.
+
+    Its keys: trial_id, config, sweep, artifacts, attempt, threads, gpu, device.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Advance to the next rung; the last step returns the full evaluation.
+
+        A trial that fails returns why instead of raising (its record says so too): what Ray counts
+        as a failure, and runs again elsewhere, is a worker that was lost.
+        """
+        try:
+            rung = next(self._steps)
+        except StopIteration as end:
+            record: TrialRecord = end.value
+            return {**record.metrics, "trial": record.id, "done": True}
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            return {"trial": self._trial_id, "error": reason, "done": True}
+        # Ray's own count of iterations starts anew with every driver.
+        shown = {"progress": rung.progress, "steps": rung.step}
+        return {**rung.metrics, "trial": self._trial_id, **shown}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        # The trial's own folder holds its checkpoint; Ray has nothing to carry.
+        del checkpoint_dir
+        return {"trial": self._trial_id}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        del checkpoint
+
+    def cleanup(self) -> None:
+        self._steps.close()
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._trial_id: str = config["trial_id"]
+        self._steps: Generator[RungRecord, None, TrialRecord] = _steps(config)
+
+
+def _steps(config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
+    """Run a trial in this process; nothing happens before the first rung is asked for."""
+    import torch
+
+    from rc_core.config import decode
+    from rc_core.trial import trial_steps
+
+    trial = decode(config["config"])
+    trial_id, attempt, device = config["trial_id"], config["attempt"], config["device"]
+    torch.set_num_threads(config["threads"])
+    folder = trial_at(config["sweep"], trial_id)
+    try:
+        space = workspace(config["artifacts"], device)
+        if device == "cuda" and config["gpu"] < 1:
+            total = torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(memory_fraction(config["gpu"], total))
+    except RobustCompressionError as error:
+        record = TrialRecord(
+            id=trial_id,
+            status="running",
+            name=trial.label(),
+            config=config["config"],
+            fingerprint=trial.fingerprint(),
+            attempt=attempt,
+            started=time.time(),
+        )
+        folder.commit(record.sealed("failed", str(error)))
+        raise
+    context = ray.get_runtime_context()
+    space.place = {"node": context.get_node_id()[:12], "gpus": context.get_accelerator_ids()["GPU"]}
+    return (yield from trial_steps(trial, space, folder, trial_id=trial_id, attempt=attempt))

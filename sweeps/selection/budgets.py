@@ -1,0 +1,124 @@
+"""The best trade-off within a size: 10, 25, 50, 100 % of the dense reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from rc_core.errors import StorageError
+from sweeps.constraints import Constraint
+from sweeps.pareto import knee
+from sweeps.selection.choose import ID_KEY, OOD_KEY, Option, front, sieve
+from sweeps.views.table import render
+
+BUDGETS = (0.10, 0.25, 0.50, 1.0)
+SIZES = {"footprint/nonzero_parameters": "non-zero parameters", "footprint/bytes": "bytes"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The best trade-off within a size.
+
+    Attributes:
+        measure: metric of the size.
+        share: of the dense reference's size.
+        limit: the size itself.
+        fitting: compressed models within it.
+        front: those that no other within it beats.
+        best: the knee of that front, None where nothing fits.
+        smallest: size of the smallest compressed model.
+    """
+
+    measure: str
+    share: float
+    limit: float
+    fitting: int
+    front: Sequence[Option]
+    best: Option | None
+    smallest: float
+
+
+def budgets(
+    options: Sequence[Option],
+    objectives: Mapping[str, str],
+    *,
+    wheres: Sequence[Constraint] = (),
+    shares: Sequence[float] = BUDGETS,
+) -> list[Budget]:
+    """Return the best trade-off of each size budget, for each measure of size.
+
+    Raises:
+        StorageError: the dense reference has not finished.
+    """
+    reference = next((o for o in options if o.reference and o.excluded is None), None)
+    if reference is None:
+        raise StorageError("budgets are shares of the dense reference, which has not finished")
+    kept, _ = sieve(options, objectives, wheres)
+    compressed = [option for option in kept if not option.reference]
+    found = []
+    for measure in SIZES:
+        sizes = [o.metric(measure) for o in compressed if not math.isnan(o.metric(measure))]
+        for share in shares:
+            limit = share * reference.metric(measure)
+            fitting = [option for option in compressed if option.metric(measure) <= limit]
+            inside = front(fitting, objectives)
+            points = [option.point(objectives) for option in inside]
+            best = inside[knee(points, list(objectives.values()))] if inside else None
+            smallest = min(sizes, default=math.nan)
+            found.append(Budget(measure, share, limit, len(fitting), inside, best, smallest))
+    return found
+
+
+def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
+    """Return the budgets as text, both measures below each other."""
+    reference = next(option for option in options if option.reference)
+    table = Table(title="best trade-off within a size", title_justify="left")
+    for title in ("of dense", "size at most"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("fit", "on front", "best trade-off"):
+        table.add_column(title, no_wrap=title != "best trade-off")
+    for title in ("ID %", "OOD %", "OOD vs dense", "size"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for i, budget in enumerate(found):
+        if i == 0 or budget.measure != found[i - 1].measure:
+            table.add_section()
+            table.add_row("", "", "", "", Text(SIZES[budget.measure], style="bold"))
+        share = f"{100 * budget.share:.0f} %"
+        limit = _size(budget.limit, budget.measure)
+        if budget.best is None:
+            smallest = f"nothing fits; smallest: {_size(budget.smallest, budget.measure)}"
+            table.add_row(share, limit, "0", "0", smallest)
+            continue
+        best = budget.best
+        difference = 100 * (best.metric(OOD_KEY) - reference.metric(OOD_KEY))
+        table.add_row(
+            share,
+            limit,
+            str(budget.fitting),
+            str(len(budget.front)),
+            Text(f"{best.id} {best.name}"),
+            f"{100 * best.metric(ID_KEY):.1f}",
+            f"{100 * best.metric(OOD_KEY):.1f}",
+            "-" if math.isnan(difference) else f"{difference:+.1f}",
+            _size(best.metric(budget.measure), budget.measure),
+        )
+    notes = [
+        "best trade-off: the knee of the front of the compressed models that fit",
+        "zeroed weights count as removed in non-zero parameters, in full in bytes: ordinary "
+        "runtimes store and compute them",
+    ]
+    if any(budget.best is not None and not budget.best.seeds for budget in found):
+        notes.append("one training seed each: differences of a few points may be luck")
+    else:
+        notes.append("means over new seeds")
+    table.caption, table.caption_justify = Text("\n".join(notes)), "left"
+    return render(table)
+
+
+def _size(value: float, measure: str) -> str:
+    unit = "B" if measure.endswith("bytes") else ""
+    return f"{value / 1e6:.1f} M{unit}" if value >= 1e6 else f"{value / 1e3:.1f} k{unit}"

@@ -1,0 +1,166 @@
+"""Confirmation: new training seeds for what a sweep found, as a sweep of its own beside it.
+
+`<sweep>.confirm` holds every finished configuration as a row of a fixed design, times the new
+seeds; the race (sweeps/search/race.py) decides which of them are trained. Running, packing, resume
+and tracking are those of any sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
+from rc_core.record import TrialRecord
+from sweeps.config import SweepConfig
+from sweeps.engine import runner
+from sweeps.folder import SweepFolder
+from sweeps.remote.mirror import CONFIRM_SUFFIX
+from sweeps.selection.answers import clusters_of, write_clusters
+from sweeps.sweep import Sweep
+from sweeps.views.progress import Progress
+
+# Far from the seeds people choose, so that no confirmation repeats a search's seed by accident.
+FIRST_SEED = 1_001
+_SECTIONS = ("training", "compression", "loss", "difficulty")
+
+
+def confirm(
+    sweep: Sweep,
+    *,
+    seeds: int,
+    also: Sequence[str] = (),
+    whole: bool = False,
+    hours: float | None = None,
+    address: str = "local",
+    progress: Progress | None = None,
+) -> Sweep:
+    """Train new seeds where the decision is open; return the confirmation.
+
+    A confirmation that was begun goes on; asking for more seeds than before adds them.
+
+    Args:
+        sweep: finished, of one seed per configuration.
+        seeds: most new seeds of a configuration, at least 2.
+        also: ids of trials that get their seeds whether or not they may be on the front.
+        whole: give the teacher and all that follows from it the new seeds too.
+        hours: time after which no new training starts, of all drivers together; what is open by
+            then stays open. None: until every decision is made.
+        address: as `runner.launch`.
+        progress: as `runner.launch`.
+
+    Raises:
+        InputError: fewer than two seeds, unknown ids, another `whole` than before.
+        StorageError: nothing finished, or the sweep is running.
+    """
+    config = confirmation(sweep, seeds=seeds, also=also, whole=whole, hours=hours)
+    folder = SweepFolder(sweep.path.with_name(sweep.name + CONFIRM_SUFFIX))
+    if (folder.path / "sweep.yaml").is_file():
+        before = folder.read_config()["confirm"]
+        if before["whole"] != whole:
+            raise ConfigError(
+                Problem(
+                    "--whole",
+                    f"must stay as it was for {folder.name}, {before['whole']}; remove that folder "
+                    "to begin anew",
+                )
+            )
+        if folder.is_running():
+            raise StorageError(f"{folder.name} is running already")
+        merged = _merged(folder.read_config(), config)
+        folder.write_config(merged.as_dict())
+        done = runner.resume(folder.path, address=address, progress=progress)
+    else:
+        done = runner.launch(
+            config, name=folder.name, storage=folder.storage, address=address, progress=progress
+        )
+    keep_clusters(sweep)
+    sweep.folder.share()
+    return done
+
+
+def keep_clusters(sweep: Sweep) -> None:
+    """Write which dev samples hang together beside the sweep: the tables' intervals need it."""
+    from rc_core import plugins
+    from rc_core.config import PLUGIN_PACKAGES, decode
+    from rc_core.data._task import DEV_ROLES, check_task
+
+    if not sweep.folder.clusters.is_file():
+        task = decode(next(iter(sweep.records)).config).task
+        found = check_task(plugins.load(PLUGIN_PACKAGES["task"], task.name).load(task))
+        write_clusters(sweep.folder.clusters, clusters_of(found.without_tests(), DEV_ROLES))
+
+
+def confirmation(
+    sweep: Sweep,
+    *,
+    seeds: int,
+    also: Sequence[str] = (),
+    whole: bool = False,
+    hours: float | None = None,
+) -> SweepConfig:
+    """Return the fixed design that `confirm` races: finished configurations times new seeds."""
+    if sweep.folder.is_running():
+        raise StorageError(f"sweep {sweep.name} is running; confirm it when it has ended")
+    finished = [record for record in sweep.records if record.status == "finished"]
+    problems = [
+        Problem("--also", f"no finished trial '{i}': {did_you_mean(i, [r.id for r in finished])}")
+        for i in also
+        if i not in {record.id for record in finished}
+    ]
+    if seeds < 2:
+        problems.append(Problem("--seeds", f"must be at least 2 to show any noise, but is {seeds}"))
+    if problems:
+        raise ConfigError(problems)
+    if not finished:
+        raise StorageError(f"sweep {sweep.name} has no finished trial to confirm")
+    taken = {record.config["training"]["seed"] for record in finished}
+    fresh = range(FIRST_SEED, FIRST_SEED + seeds + len(taken))
+    chosen = [seed for seed in fresh if seed not in taken][:seeds]
+    values = dict(sweep.config)
+    points = [_point(record, seed, whole) for record in _distinct(finished) for seed in chosen]
+    values |= {
+        "design": "fixed",
+        "space": {},
+        "search": {"name": "race", "points": points},
+        "budget": {} if hours is None else {"hours": hours},
+        # New seeds are trained to their end: a row is dropped for its mean, never for a rung.
+        "scheduler": {"name": "none"},
+        "confirm": {"sweep": sweep.name, "also": list(also), "whole": whole},
+    }
+    return SweepConfig(values)
+
+
+def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return one record per configuration (a fixed design may hold several seeds of it)."""
+    from rc_core.config import seedless
+
+    found: dict[str, TrialRecord] = {}
+    for record in records:
+        found.setdefault(seedless(record.config), record)
+    return list(found.values())
+
+
+def _point(record: TrialRecord, seed: int, whole: bool) -> dict[str, Any]:
+    """Return a trial's configuration as a point over its sweep's base, with another seed."""
+    point = {
+        f"{section}.{key}": value
+        for section in _SECTIONS
+        for key, value in record.config[section].items()
+        if value is not None
+    }
+    point["training.seed"] = seed
+    if whole:
+        point["teacher.seed"] = seed
+    return point
+
+
+def _merged(before: Mapping[str, Any], now: SweepConfig) -> SweepConfig:
+    """Keep the order of the points that were there (it names the trials), then the new ones."""
+    points = list(before["search"]["points"])
+    asked = now.as_dict()
+    points += [point for point in asked["search"]["points"] if point not in points]
+    also = list(dict.fromkeys([*before["confirm"]["also"], *asked["confirm"]["also"]]))
+    asked["search"] = {"name": "race", "points": points}
+    asked["confirm"] = asked["confirm"] | {"also": also}
+    return SweepConfig(asked)

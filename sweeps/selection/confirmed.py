@@ -1,0 +1,336 @@
+"""What a confirmation showed: one row per configuration, over its new seeds.
+
+The search's own value is beside it, never in the mean: it was chosen for being high. Training noise
+is pooled over configurations (statistics.py). Two configurations are called different only
+where the paired interval excludes zero *and* the difference is as large as this many seeds can be
+trusted to show (80 % power).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rc_core.config import seedless
+from rc_core.metrics.robustness import guarded_relative_bias
+from rc_core.record import TrialRecord
+from sweeps.folder import SweepFolder
+from sweeps.pareto import pareto_front
+from sweeps.selection.answers import read_clusters
+from sweeps.selection.compared import Reader, relative_bias
+from sweeps.selection.statistics import (
+    Difference,
+    Estimate,
+    front_probabilities,
+    mean_interval,
+    pair_noise,
+    paired_difference,
+    pooled_covariance,
+    verdict,
+)
+from sweeps.sweep import Sweep
+
+ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
+# A configuration counts as confirmed where it is on the front rather than not (see `_marked`).
+ON_FRONT = 0.5
+
+
+@dataclass(frozen=True)
+class ConfirmedRow:
+    """One configuration over its new seeds.
+
+    Attributes:
+        id: of the searched trial.
+        name: of the searched trial.
+        reference: whether it is the dense, vanilla configuration.
+        trials: seed -> record of the confirmation, finished ones.
+        searched: metric -> the search's value.
+        searched_front: whether the search had it on its front of compressed models.
+        estimates: metric -> mean and interval over new seeds.
+        chance: to be on the front of compressed models; None: not a contender, or unknown.
+        confirmed: whether it is on the front rather than not (`ON_FRONT`); where that holds for
+            none, whether it is on the front of the means.
+        against_reference: OOD accuracy minus the dense configuration's in points, paired by seed.
+        bias: F_bias of mean accuracies; NaN where it says nothing. An interval (over seeds and
+            subcases) only where the clusters are known, see sweeps/selection/answers.py.
+        bias_reason: why it says nothing.
+    """
+
+    id: str
+    name: str
+    reference: bool
+    trials: Mapping[int, TrialRecord]
+    searched: Mapping[str, float]
+    searched_front: bool
+    estimates: Mapping[str, Estimate]
+    chance: float | None
+    confirmed: bool
+    against_reference: Difference | None
+    bias: Estimate
+    bias_reason: str | None
+
+    @property
+    def seeds(self) -> int:
+        return len(self.trials)
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Return seed -> value."""
+        return {seed: record.metric(metric) for seed, record in sorted(self.trials.items())}
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A confirmation as a whole.
+
+    Attributes:
+        sweep: name of the sweep that is confirmed.
+        rows: configurations with new seeds, the likeliest on the front first, the reference last.
+        deviations: metric -> pooled standard deviation of one seed.
+        df: of these.
+        trained: trainings done.
+        everything: trainings that all configurations with all seeds would have taken.
+        pairs: metric -> standard deviation of one seed's difference between two configurations.
+        pairs_df: metric -> its degrees of freedom.
+        failed: trials of the confirmation that failed.
+    """
+
+    sweep: str
+    rows: Sequence[ConfirmedRow]
+    deviations: Mapping[str, float]
+    df: int
+    trained: int
+    everything: int
+    pairs: Mapping[str, float]
+    pairs_df: Mapping[str, int]
+    failed: int
+
+
+def confirmed(sweep: Sweep) -> Confirmed | None:
+    """Return what the confirmation of a sweep showed so far, None where there is none."""
+    found = sweep.confirmation
+    if found is None:
+        return None
+    metrics = list(dict.fromkeys([*sweep.objectives, ID_KEY, OOD_KEY]))
+    groups: dict[str, dict[int, TrialRecord]] = {}
+    records = [record for record in found.records if record.id != "t0000"]
+    for record in records:
+        if record.status == "finished":
+            seed = record.config["training"]["seed"]
+            groups.setdefault(seedless(record.config), {})[seed] = record
+    points = {
+        key: np.array([[r.metric(name) for name in metrics] for r in trials.values()])
+        for key, trials in groups.items()
+    }
+    covariance, df = pooled_covariance(list(points.values())) if points else (np.empty((0, 0)), 0)
+    searched: dict[str, TrialRecord] = {}
+    for record in sweep.records:
+        if record.status == "finished":
+            searched.setdefault(seedless(record.config), record)
+    known = {row.id: row for row in sweep.rows}
+    contenders = [
+        key
+        for key in groups
+        if key in searched
+        and not searched[key].reference
+        and known[searched[key].id].rank is not None
+    ]
+    chances = _chances(sweep, contenders, points, covariance, df, metrics)
+    reference = next((key for key in groups if key in searched and searched[key].reference), None)
+    marked = _marked(sweep, chances, points, metrics)
+    values = [
+        {m: {s: r.metric(m) for s, r in groups[key].items()} for m in metrics}
+        for key in groups
+        if key in searched
+    ]
+    noise = {m: pair_noise([each[m] for each in values]) for m in metrics}
+    reader = Reader(read_clusters(sweep.folder.clusters))
+    rows = [
+        _row(
+            searched[key],
+            known[searched[key].id].candidate,
+            found.folder,
+            groups[key],
+            metrics,
+            covariance,
+            df,
+            chances.get(key),
+            key in marked,
+            groups.get(reference) if reference is not None and key != reference else None,
+            noise[OOD_KEY],
+            reader,
+        )
+        for key in groups
+        if key in searched
+    ]
+    rows.sort(key=lambda row: (row.reference, -(row.chance if row.chance is not None else -1.0)))
+    design = found.config["search"]["points"]
+    return Confirmed(
+        sweep=sweep.name,
+        rows=rows,
+        deviations={m: float(np.sqrt(covariance[i, i])) for i, m in enumerate(metrics)}
+        if df
+        else {},
+        df=df,
+        trained=sum(record.status in ("finished", "failed") for record in records),
+        everything=len(design),
+        pairs={m: deviation for m, (deviation, _) in noise.items()},
+        pairs_df={m: df for m, (_, df) in noise.items()},
+        failed=sum(record.status == "failed" for record in records),
+    )
+
+
+def cannot_be_told_apart(
+    found: Confirmed, first: ConfirmedRow, second: ConfirmedRow, metric: str
+) -> bool:
+    """Tell whether the seeds at hand show no difference on a metric, with the noise pooled."""
+    a, b = first.values(metric), second.values(metric)
+    shared = sorted(set(a) & set(b))
+    deviation, df = found.pairs[metric], found.pairs_df[metric]
+    each = paired_difference(
+        [a[s] for s in shared], [b[s] for s in shared], deviation=deviation, df=df
+    )
+    return verdict(each.mean, each.low, each.high, each.n, deviation, df=df) == "open"
+
+
+def alike(found: Confirmed, first: ConfirmedRow, second: ConfirmedRow) -> bool:
+    """Tell whether the seeds at hand show no difference, ID or OOD, with the noise pooled."""
+    return all(cannot_be_told_apart(found, first, second, key) for key in (ID_KEY, OOD_KEY))
+
+
+def optimism(found: Confirmed, metric: str) -> Estimate:
+    """Return how much the search's values of its own front exceed what new seeds give.
+
+    Of the rows that the search chose, all of them: those that the new seeds confirmed were chosen
+    by these, which would hide some of it. The interval is from the pooled noise of one seed; what
+    the search's seed did to all rows alike is not in it.
+    """
+    chosen = [row for row in found.rows if row.searched_front and row.seeds]
+    if not chosen or metric not in found.deviations:
+        return mean_interval([])
+    # One seed against the mean of several.
+    spread = math.sqrt(1 + float(np.mean([1 / row.seeds for row in chosen])))
+    return mean_interval(
+        [row.searched[metric] - row.estimates[metric].mean for row in chosen],
+        deviation=found.deviations[metric] * spread,
+        df=found.df,
+    )
+
+
+def _row(
+    record: TrialRecord,
+    searched_front: bool,
+    folder: SweepFolder,
+    trials: Mapping[int, TrialRecord],
+    metrics: Sequence[str],
+    covariance: np.ndarray[Any, Any],
+    df: int,
+    chance: float | None,
+    marked: bool,
+    reference: Mapping[int, TrialRecord] | None,
+    noise: tuple[float, int],
+    reader: Reader,
+) -> ConfirmedRow:
+    estimates = {
+        metric: mean_interval(
+            [each.metric(metric) for each in trials.values()],
+            deviation=float(np.sqrt(covariance[i, i])) if df else math.nan,
+            df=df,
+        )
+        for i, metric in enumerate(metrics)
+    }
+    against = None
+    if reference is not None:
+        shared = sorted(set(trials) & set(reference))
+        against = paired_difference(
+            [100 * trials[seed].metric(OOD_KEY) for seed in shared],
+            [100 * reference[seed].metric(OOD_KEY) for seed in shared],
+            deviation=100 * noise[0],
+            df=noise[1],
+        )
+    bias, reason = _bias(folder, trials, reference, reader)
+    return ConfirmedRow(
+        id=record.id,
+        name=record.name,
+        reference=record.reference,
+        trials=trials,
+        searched={metric: record.metric(metric) for metric in metrics},
+        searched_front=searched_front,
+        estimates=estimates,
+        chance=chance,
+        confirmed=marked,
+        against_reference=against,
+        bias=bias,
+        bias_reason=reason,
+    )
+
+
+def _bias(
+    folder: SweepFolder,
+    trials: Mapping[int, TrialRecord],
+    reference: Mapping[int, TrialRecord] | None,
+    reader: Reader,
+) -> tuple[Estimate, str | None]:
+    """Return F_bias over shared seeds and why it says nothing, as `ConfirmedRow` has it."""
+    shared = sorted(set(trials) & set(reference or {}))
+    if reference is None or not shared:
+        return Estimate(math.nan, math.nan, math.nan, 0), "the dense row has none of its seeds"
+    ours, theirs = (
+        {seed: folder.trial(side[seed].id) for seed in shared} for side in (trials, reference)
+    )
+    found = relative_bias(reader, ours, theirs, "dev")
+    if found is not None:
+        return found
+    means = [
+        float(np.mean([side[s].metric(key) for s in shared]))
+        for side in (trials, reference)
+        for key in (ID_KEY, OOD_KEY)
+    ]
+    value, reason = guarded_relative_bias(*means)
+    return Estimate(value, math.nan, math.nan, len(shared)), reason
+
+
+def _marked(
+    sweep: Sweep,
+    chances: Mapping[str, float],
+    points: Mapping[str, np.ndarray[Any, Any]],
+    metrics: Sequence[str],
+) -> set[str]:
+    """Return which configurations count as confirmed; none while the noise is unknown.
+
+    Many that are alike share the front: then none may be on it rather than not, and the front of
+    the means has to do.
+    """
+    likely = {key for key, chance in chances.items() if chance >= ON_FRONT}
+    if likely or not chances:
+        return likely
+    columns = [metrics.index(name) for name in sweep.objectives]
+    means = [points[key][:, columns].mean(axis=0) for key in chances]
+    on_front = pareto_front(means, list(sweep.objectives.values()))
+    return {key for key, inside in zip(chances, on_front, strict=True) if inside}
+
+
+def _chances(
+    sweep: Sweep,
+    contenders: Sequence[str],
+    points: Mapping[str, np.ndarray[Any, Any]],
+    covariance: np.ndarray[Any, Any],
+    df: int,
+    metrics: Sequence[str],
+) -> dict[str, float]:
+    names = list(sweep.objectives)
+    columns = [metrics.index(name) for name in names]
+    valid = [key for key in contenders if np.isfinite(points[key][:, columns]).all()]
+    if df < 1 or not valid:
+        return {}
+    chances = front_probabilities(
+        [points[key][:, columns].mean(axis=0) for key in valid],
+        [len(points[key]) for key in valid],
+        covariance[np.ix_(columns, columns)],
+        df,
+        list(sweep.objectives.values()),
+    )
+    return dict(zip(valid, map(float, chances), strict=True))

@@ -1,0 +1,241 @@
+"""A confirmation for people and programs: the table, what seeds can show, plain JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from sweeps.selection.confirmed import (
+    ID_KEY,
+    ON_FRONT,
+    OOD_KEY,
+    Confirmed,
+    ConfirmedRow,
+    optimism,
+)
+from sweeps.selection.confirmed import alike as told_alike
+from sweeps.selection.statistics import (
+    Difference,
+    Estimate,
+    detectable_difference,
+    seeds_needed,
+    verdict,
+)
+from sweeps.views.table import render
+
+
+def confirmed_table(found: Confirmed) -> str:
+    """Return the confirmation as text, for people who never saw a p-value."""
+    table = Table(title=f"confirmed with new seeds: {found.sweep}", title_justify="left")
+    for title in ("", "id", "name", "seeds"):
+        table.add_column(title, no_wrap=title != "name", justify="left")
+    for title in ("ID %", "OOD %", "search said", "OOD vs dense", "OOD is", "F_bias", "on front"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in found.rows:
+        searched = "/".join(f"{100 * row.searched[key]:.1f}" for key in (ID_KEY, OOD_KEY))
+        table.add_row(
+            "*" if row.confirmed else "",
+            row.id,
+            Text(f"{row.name} (dense reference)" if row.reference else row.name),
+            str(row.seeds),
+            share_text(row.estimates[ID_KEY]),
+            share_text(row.estimates[OOD_KEY]),
+            searched,
+            points_text(row.against_reference),
+            _against_dense(row, found),
+            "1" if row.reference else _bias(row.bias),
+            "" if row.chance is None else f"{100 * row.chance:.0f} %",
+            style="bold" if row.confirmed else None,
+        )
+    table.caption, table.caption_justify = Text("\n".join(_notes(found))), "left"
+    return render(table, width=140)
+
+
+def power_text(found: Confirmed, *, difference: float = 2.0) -> str:
+    """Return what n seeds can show between two configurations, from the noise measured here.
+
+    Args:
+        found: a confirmation.
+        difference: in points; how many seeds it needs is told too.
+    """
+    title = f"what seeds can show: {found.sweep}, two configurations, same seeds, 80 % power"
+    table = Table()
+    table.add_column("seeds", justify="right")
+    for column in ("ID points", "OOD points"):
+        table.add_column(column, justify="right")
+    keys = (ID_KEY, OOD_KEY)
+    for n in (2, 3, 5, 8, 10, 15, 20, 30):
+        cells = [
+            100 * detectable_difference(found.pairs[key], n, df=found.pairs_df[key]) for key in keys
+        ]
+        table.add_row(str(n), *(f"{value:.1f}" if math.isfinite(value) else "-" for value in cells))
+    lines = [
+        "A difference smaller than the one in the table is missed more than one time in five.",
+        f"Another training seed alone moves a configuration by about {_deviation(found, ID_KEY)} "
+        f"ID points and {_deviation(found, OOD_KEY)} OOD points,",
+        f"and the difference of two configurations by {100 * found.pairs[ID_KEY]:.1f} and "
+        f"{100 * found.pairs[OOD_KEY]:.1f} (standard deviations, {found.df} repeated trainings).",
+    ]
+    for key, what in zip(keys, ("ID", "OOD"), strict=True):
+        needed = seeds_needed(difference / 100, found.pairs[key], df=found.pairs_df[key])
+        shown = "more than 1,000" if needed is None else str(needed)
+        lines.append(f"To show {difference:g} {what} points: {shown} seeds.")
+    return "\n".join([title, render(table), *lines])
+
+
+def confirmed_json(found: Confirmed) -> dict[str, Any]:
+    """Return the confirmation as plain JSON values (NaN as null)."""
+    return {
+        "sweep": found.sweep,
+        "trained": found.trained,
+        "everything": found.everything,
+        "failed": found.failed,
+        "deviations": {key: _null(value) for key, value in found.deviations.items()},
+        "pair_deviations": {key: _null(value) for key, value in found.pairs.items()},
+        "degrees_of_freedom": found.df,
+        "optimism": {
+            key: {"mean": _null(each.mean), "low": _null(each.low), "high": _null(each.high)}
+            for key, each in ((name, optimism(found, name)) for name in (ID_KEY, OOD_KEY))
+        },
+        "rows": [
+            {
+                "id": row.id,
+                "name": row.name,
+                "reference": row.reference,
+                "confirmed": row.confirmed,
+                "on_front": row.chance,
+                "seeds": sorted(row.trials),
+                "searched_front": row.searched_front,
+                "relative_bias": {
+                    "mean": _null(row.bias.mean),
+                    "low": _null(row.bias.low),
+                    "high": _null(row.bias.high),
+                    "undefined": row.bias_reason,
+                },
+                "searched": {key: _null(value) for key, value in row.searched.items()},
+                "estimates": {
+                    key: {
+                        "mean": _null(each.mean),
+                        "low": _null(each.low),
+                        "high": _null(each.high),
+                    }
+                    for key, each in row.estimates.items()
+                },
+            }
+            for row in found.rows
+        ],
+    }
+
+
+def _notes(found: Confirmed) -> list[str]:
+    seeds = max((row.seeds for row in found.rows), default=0)
+    lines = [
+        _starred(found),
+        "\u00b1: 95 % interval for the mean; 'not shown': these seeds do not show a difference "
+        "from dense",
+        f"{found.trained} trainings instead of {found.everything} (all configurations and seeds)",
+    ]
+    if found.failed:
+        lines.append(f"{found.failed} trainings failed: rc-sweep status {found.sweep}.confirm")
+    lines += _luck(found)
+    lines += _alike(found)
+    if seeds > 1 and not math.isnan(found.pairs.get(OOD_KEY, math.nan)):
+        df = found.pairs_df[OOD_KEY]
+        shown = 100 * detectable_difference(found.pairs[OOD_KEY], seeds, df=df)
+        lines.append(
+            f"{seeds} seeds show OOD differences of {shown:.1f} points or more "
+            f"(rc-sweep power {found.sweep})"
+        )
+    reasons = dict.fromkeys(
+        "ID accuracy is more than 3 points below the reference's" if "ID acc" in r else r
+        for r in (row.bias_reason for row in found.rows if not row.reference)
+        if r is not None
+    )
+    return [*lines, *(f"F_bias -: {reason}" for reason in reasons)]
+
+
+def _starred(found: Confirmed) -> str:
+    marked = [row.chance for row in found.rows if row.confirmed and row.chance is not None]
+    if marked and max(marked) < ON_FRONT:
+        return (
+            "* on the front of the means; on front: how likely that is true (so many are alike "
+            "that none is on it rather than not)"
+        )
+    return "* on the front of compressed models rather than not; on front: how likely that is"
+
+
+def _luck(found: Confirmed) -> list[str]:
+    """Say how far the search's values of its own front were from what new seeds give."""
+    gain = optimism(found, OOD_KEY)
+    if not gain.n:
+        return []
+    half = "" if math.isnan(gain.low) else f" \u00b1 {100 * gain.half_width:.1f}"
+    lines = [
+        f"luck: the search's front ({gain.n} configurations) had {100 * gain.mean:+.1f}{half} OOD "
+        "points more in the search than with new seeds"
+    ]
+    dense = next((row for row in found.rows if row.reference), None)
+    if dense is not None:
+        moved = 100 * (dense.searched[OOD_KEY] - dense.estimates[OOD_KEY].mean)
+        lines.append(f"  (the dense row, which nobody chose, {moved:+.1f}: luck of the seed alone)")
+    return lines
+
+
+def _alike(found: Confirmed) -> list[str]:
+    """Name the marked rows that the seeds at hand cannot tell apart."""
+    marked = [row for row in found.rows if row.confirmed]
+    pairs = [(a, b) for i, a in enumerate(marked) for b in marked[i + 1 :]]
+    alike = [f"{a.id} and {b.id}" for a, b in pairs if told_alike(found, a, b)]
+    if not alike:
+        return []
+    if len(alike) == len(pairs) and len(marked) > 2:
+        return ["these seeds cannot tell any two of the rows marked * apart"]
+    more = f" and {len(alike) - 8} more pairs" if len(alike) > 8 else ""
+    return ["these seeds cannot tell apart: " + ", ".join(alike[:8]) + more]
+
+
+def _against_dense(row: ConfirmedRow, found: Confirmed) -> str:
+    each = row.against_reference
+    if each is None or each.n == 0:
+        return ""
+    deviation, df = 100 * found.pairs[OOD_KEY], found.pairs_df[OOD_KEY]
+    told = verdict(each.mean, each.low, each.high, each.n, deviation, df=df)
+    return "not shown" if told == "open" else told
+
+
+def _bias(found: Estimate) -> str:
+    if math.isnan(found.mean):
+        return "-"
+    span = "" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.mean:.2f}{span}"
+
+
+def share_text(estimate: Estimate) -> str:
+    """Return a share in percent with half its interval: `64.2 \u00b1 13.1`; `-` if unknown."""
+    if math.isnan(estimate.mean):
+        return "-"
+    half = "" if math.isnan(estimate.low) else f" \u00b1 {100 * estimate.half_width:.1f}"
+    return f"{100 * estimate.mean:.1f}{half}"
+
+
+def points_text(difference: Difference | None) -> str:
+    """Return a difference in points with half its interval: `+5.6 \u00b1 11.4`, or nothing."""
+    if difference is None or difference.n == 0:
+        return ""
+    half = (
+        ""
+        if math.isnan(difference.low)
+        else f" \u00b1 {(difference.high - difference.low) / 2:.1f}"
+    )
+    return f"{difference.mean:+.1f}{half}"
+
+
+def _deviation(found: Confirmed, key: str) -> str:
+    return f"{100 * found.deviations[key]:.1f}" if key in found.deviations else "?"
+
+
+def _null(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,125 @@
+"""What there is to choose from in a sweep: means over new seeds once they exist.
+
+Before a confirmation every finished trial, with the one seed it was chosen by. After it only the
+configurations that got new seeds: the search's own values of the others would flatter them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from rc_core.errors import StorageError, did_you_mean
+from rc_core.metrics import latency
+from rc_core.record import TrialRecord
+from sweeps.constraints import Constraint, parse
+from sweeps.deploy.measured import check_measured, latencies, remedy, with_latency
+from sweeps.selection.choose import PICKS, Option, check_wheres, choose, parse_weights
+from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
+from sweeps.selection.confirmed import alike as told_alike
+from sweeps.sweep import Sweep
+
+
+def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
+    """Return one option per configuration of the search, in the order of its trials.
+
+    Args:
+        sweep: any.
+        found: its confirmation, where there is one.
+    """
+    known = {row.id: row for row in found.rows} if found is not None else {}
+    excluded = {row.id: row.excluded for row in sweep.rows}
+    timed = latencies(sweep.folder)
+    return [
+        _confirmed(record, known[record.id], timed.get(record.id, {}))
+        if record.id in known
+        else Option(
+            id=record.id,
+            name=record.name,
+            reference=record.reference,
+            metrics=record.metrics,
+            excluded=excluded[record.id] or (_without_seeds(sweep, record) if known else None),
+        )
+        for record in with_latency(sweep.folder, sweep.records)
+    ]
+
+
+def constraints(sweep: Sweep, wheres: Iterable[str] = ()) -> list[Constraint]:
+    """Return the sweep's constraints and the user's.
+
+    Raises:
+        ConfigError: constraints that cannot be read.
+        StorageError: they name a latency, but none was measured.
+    """
+    extra = check_wheres(wheres)
+    check_measured(sweep.folder, extra)
+    command = remedy(sweep.folder)
+    timed = [replace(e, remedy=command) if e.metric in latency.METRICS else e for e in extra]
+    return [*(parse(text) for text in sweep.constraints), *timed]
+
+
+def pick(
+    sweep: Sweep, which: str, *, wheres: Iterable[str] = (), weights: Iterable[str] = ()
+) -> str:
+    """Return the id of the trial that a pick names.
+
+    Args:
+        sweep: any.
+        which: a key of `sweeps.selection.choose.PICKS`, or a trial's id.
+        wheres: constraints on top of the sweep's, as `footprint/parameters <= 20e6`.
+        weights: `metric=weight` for `weighted`.
+
+    Raises:
+        ConfigError: constraints or weights that cannot be read.
+        StorageError: no such pick, nothing meets the constraints, or no latency was measured.
+    """
+    every = constraints(sweep, wheres)
+    wanted = parse_weights(weights, sweep.objectives)
+    ids = [record.id for record in sweep.records]
+    if which in ids:
+        return which
+    if which not in PICKS:
+        raise StorageError(
+            f"no pick '{which}' in sweep {sweep.name}: {did_you_mean(which, [*PICKS, *ids])}"
+        )
+    available = options(sweep, confirmed(sweep))
+    if not any(option.excluded is None for option in available):
+        raise StorageError(f"the front of sweep {sweep.name} is empty: no trial finished")
+    return choose(available, sweep.objectives, which, wheres=every, weights=wanted).id
+
+
+def alike(found: Confirmed | None) -> Callable[[str, str], bool] | None:
+    """Return what tells whether new seeds cannot tell two configurations apart, None without."""
+    if found is None or not found.df:
+        return None
+    rows = {row.id: row for row in found.rows}
+
+    def same(first: str, second: str) -> bool:
+        return first in rows and second in rows and told_alike(found, rows[first], rows[second])
+
+    return same
+
+
+def _confirmed(record: TrialRecord, row: ConfirmedRow, timed: Mapping[str, float]) -> Option:
+    trials = list(row.trials.values())
+    keys = [key for key in trials[0].metrics if all(key in trial.metrics for trial in trials)]
+    return Option(
+        id=record.id,
+        name=record.name,
+        reference=record.reference,
+        # Latency is the searched trial's own: that one is exported, and a seed changes no shape.
+        metrics={
+            **{key: float(np.mean([trial.metric(key) for trial in trials])) for key in keys},
+            **timed,
+        },
+        seeds=row.seeds,
+    )
+
+
+def _without_seeds(sweep: Sweep, record: TrialRecord) -> str:
+    return (
+        "new seeds did not go to it, its place was clear without; give it some: "
+        f"rc-sweep confirm {sweep.name} --also {record.id}"
+    )

@@ -1,0 +1,235 @@
+"""Opening the test roles: after selection, once, with a stamp of when and for which configurations.
+
+`id_test` and `ood_test` are evaluated nowhere else. In `design: search` only the chosen
+configurations and the rows they are compared with are opened: after a confirmation the confirmed
+ones with all their new seeds, the dense row and the vanilla ones beside them; without one the front
+of the search. In `design: fixed` nothing was chosen and every trial is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rc_core.config import decode, seedless
+from rc_core.data._task import DEV_ROLES, TEST_ROLES
+from rc_core.errors import StorageError
+from rc_core.record import TrialFolder, TrialRecord, write_json
+from sweeps.config import SweepConfig
+from sweeps.engine.assignments import REFERENCE_ID
+from sweeps.selection.answers import clusters_of, write_clusters
+from sweeps.selection.compared import Reader
+from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
+from sweeps.selection.stamp import read_test, selection, stamp_of
+from sweeps.selection.tested import Group, summary
+from sweeps.sweep import Sweep
+from sweeps.tracking.events import tell_test
+
+# Keys of test.json's trials that belong to the confirmation.
+_CONFIRM = "confirm/"
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One trial that is opened: its key in test.json, where it lies, what it is."""
+
+    key: str
+    folder: TrialFolder
+    record: TrialRecord
+
+
+def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """Evaluate the test roles and write test.json; trials opened before are not evaluated again.
+
+    Returns:
+        {"opened": time, "design", "basis": "confirmed" or "search" or "fixed", "selection": [ids at
+        the first opening], "openings": [{"when", "selection"}], "trials": {key: {"name",
+        "metrics", "undefined", "opened"}}, "rows": see `tested.summary`, "optimism",
+        "changed_after_opening": [ids chosen later], "left_after_opening", "data": {split:
+        {"samples", "digest"}}, "floors": {role: {line: accuracy}}}. A key is a trial's id, after
+        `confirm/` for one of the confirmation's.
+
+    Raises:
+        StorageError: the task has no test split, nothing finished, the sweep or its confirmation is
+            running or was interrupted.
+    """
+    if sweep.folder.is_running():
+        raise StorageError(f"sweep {sweep.name} is running; test it when it has ended")
+    found = _finished_confirmation(sweep)
+    groups, alone = _groups(sweep, found)
+    trials = [*alone, *(trial for group in groups for trial in group.values())]
+    now = selection(sweep, found)
+    document = read_test(sweep)
+    before = json.dumps(document)
+    when = time.time()
+    if document is None:
+        document = {
+            "opened": when,
+            "design": sweep.config.get("design", "search"),
+            "basis": "confirmed" if found else sweep.config.get("design", "search"),
+            "selection": now,
+            "openings": [],
+            "trials": {},
+        }
+    if "openings" not in document:
+        # Of a version that kept the first opening only.
+        document["openings"] = [{"when": document["opened"], "selection": document["selection"]}]
+    missing = [trial for trial in trials if trial.key not in document["trials"]]
+    openings = document["openings"]
+    if missing or "rows" not in document:
+        # An opening that was interrupted (no rows yet) goes on; it is not another one.
+        if not openings or "rows" in document or openings[-1]["selection"] != now:
+            openings.append({"when": when, "selection": now})
+        _evaluate(sweep, missing, groups, now, document, when, say)
+    state = stamp_of(document, now, {r.id for r in sweep.records if r.reference})
+    document["changed_after_opening"] = list(state.joined)
+    document["left_after_opening"] = list(state.left)
+    if json.dumps(document) != before:
+        write_json(sweep.folder.test, document)
+        for each, prefix in ((sweep, ""), (sweep.confirmation, _CONFIRM)):
+            if each is not None:
+                settings = SweepConfig(each.config)
+                left = tell_test(settings, each.folder, document, prefix=prefix)
+                if left:
+                    say(f"warning: {left} tracking events are kept in {each.folder.outbox}")
+                each.folder.share()
+    return document
+
+
+def _finished_confirmation(sweep: Sweep) -> Confirmed | None:
+    """Return the confirmation, None where there is none. Raises StorageError for half of one."""
+    other = sweep.confirmation
+    found = confirmed(sweep)
+    if other is None or found is None:
+        return None
+    go_on = f"rc-sweep resume {other.name}"
+    if other.folder.is_running():
+        raise StorageError(f"the confirmation {other.name} is running; test when it has ended")
+    if any(record.status == "running" for record in other.records):
+        raise StorageError(f"the confirmation {other.name} was interrupted; end it first: {go_on}")
+    if not any(row.confirmed for row in found.rows):
+        raise StorageError(
+            f"the confirmation {other.name} must have confirmed a configuration before the test is "
+            f"opened for it, but none has two new seeds; go on: {go_on}"
+        )
+    return found
+
+
+def _groups(sweep: Sweep, found: Confirmed | None) -> tuple[list[dict[int, _Trial]], list[_Trial]]:
+    """Return the trials whose test results may be seen: seed -> trial per row, and lonely ones.
+
+    The lonely ones are the search's own trials of confirmed configurations: what is exported.
+    """
+    finished = [record for record in sweep.records if record.status == "finished"]
+    if not finished:
+        raise StorageError(f"sweep {sweep.name} has no finished trial to test")
+    trials = {r.id: _Trial(r.id, sweep.folder.trial(r.id), r) for r in finished}
+    if found is not None:
+        other = sweep.confirmation
+        assert other is not None
+        groups = [
+            {
+                seed: _Trial(f"{_CONFIRM}{record.id}", other.folder.trial(record.id), record)
+                for seed, record in sorted(row.trials.items())
+            }
+            for row in found.rows
+            if row.confirmed or row.reference or _vanilla(row)
+        ]
+        own = [REFERENCE_ID, *(row.id for row in found.rows if row.confirmed)]
+        return groups, [trials[i] for i in own if i in trials]
+    if sweep.config.get("design") == "fixed":
+        rows: dict[str, dict[int, _Trial]] = {}
+        for record in finished:
+            seed = record.config["training"]["seed"]
+            rows.setdefault(seedless(record.config), {})[seed] = trials[record.id]
+        return list(rows.values()), []
+    chosen = set(selection(sweep, None))
+    kept = [
+        record
+        for record in finished
+        if record.id in chosen or record.reference or record.config["loss"]["name"] == "vanilla"
+    ]
+    return [{r.config["training"]["seed"]: trials[r.id]} for r in kept], []
+
+
+def _vanilla(row: ConfirmedRow) -> bool:
+    return all(record.config["loss"]["name"] == "vanilla" for record in row.trials.values())
+
+
+def _evaluate(
+    sweep: Sweep,
+    missing: Sequence[_Trial],
+    groups: Sequence[Mapping[int, _Trial]],
+    chosen: Sequence[str],
+    document: dict[str, Any],
+    when: float,
+    say: Callable[[str], None],
+) -> None:
+    from rc_core.evaluation import counted_sizes, relative_metrics
+    from rc_core.metrics._floors import floors
+    from rc_core.trial import evaluate_saved
+    from rc_core.workspace import Workspace
+
+    workspace = Workspace(sweep.folder.artifacts, sealed=False)
+    first = next(iter(groups[0].values())).record
+    data = workspace.data(decode(first.config))
+    if not any(data.task.of_role(role) for role in TEST_ROLES):
+        raise StorageError(f"the task of sweep {sweep.name} has no id_test or ood_test split")
+    if "floors" not in document:
+        document["floors"] = floors(data.task, TEST_ROLES)
+    tested = [split for role in TEST_ROLES for split in data.task.of_role(role)]
+    document["data"] = {
+        split.name: {"samples": len(split), "digest": split.digest()[:16]} for split in tested
+    }
+    sizes = counted_sizes(data.task, "test")
+    # The reference first: the others are compared with it.
+    for trial in sorted(missing, key=lambda each: each.key != REFERENCE_ID):
+        metrics = evaluate_saved(decode(trial.record.config), workspace, trial.folder)
+        reference = document["trials"].get(REFERENCE_ID, {}).get("metrics", metrics)
+        relative, undefined = relative_metrics(metrics, reference, "test", sizes=sizes)
+        values = {k: None if math.isnan(v) else v for k, v in (metrics | relative).items()}
+        document["trials"][trial.key] = {
+            "name": trial.record.name,
+            "seed": trial.record.config["training"]["seed"],
+            "metrics": values,
+            "undefined": undefined,
+            "opened": when,
+        }
+        say(f"{trial.key} {trial.record.name}: tested")
+        # After each trial: an interruption loses nothing that was computed.
+        write_json(sweep.folder.test, document)
+    clusters = clusters_of(data.task, (*DEV_ROLES, *TEST_ROLES))
+    write_clusters(
+        sweep.folder.clusters, {r: each for r, each in clusters.items() if r in DEV_ROLES}
+    )
+    document |= summary(_named_groups(sweep, groups, chosen), Reader(clusters))
+
+
+def _named_groups(
+    sweep: Sweep, groups: Sequence[Mapping[int, _Trial]], chosen: Sequence[str]
+) -> list[Group]:
+    """Return the rows of the table: named after the search's trial of the same configuration."""
+    known: dict[str, TrialRecord] = {}
+    for record in sweep.records:
+        if record.status == "finished":
+            known.setdefault(seedless(record.config), record)
+    fixed = sweep.config.get("design") == "fixed"
+    found = []
+    for group in groups:
+        record = known[seedless(next(iter(group.values())).record.config)]
+        found.append(
+            Group(
+                id=record.id,
+                name=record.name,
+                reference=record.reference or any(t.record.reference for t in group.values()),
+                selected=not fixed and record.id in chosen,
+                keys={seed: trial.key for seed, trial in group.items()},
+                trials={seed: trial.folder for seed, trial in group.items()},
+                records={seed: trial.record for seed, trial in group.items()},
+            )
+        )
+    return sorted(found, key=lambda each: (not each.selected, each.reference))

@@ -1,0 +1,134 @@
+"""The seal of the test roles: when they were opened, for which configurations, what changed since.
+
+A selection that is made or changed after the test was seen has no sealed test any more. Every table
+and card says so, whatever was computed when (`stamp_lines`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sweeps.selection.confirmed import Confirmed, confirmed
+from sweeps.sweep import Sweep
+
+_NAMED = 8
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What is known of the seal.
+
+    Attributes:
+        opened: when first, seconds since the epoch.
+        fixed: whether nothing was selected (`design: fixed`).
+        selection: configurations chosen when it was opened first.
+        joined: chosen now, or when it was opened again, but not then.
+        left: chosen then but not now.
+        again: later openings.
+    """
+
+    opened: float
+    fixed: bool
+    selection: Sequence[str]
+    joined: Sequence[str]
+    left: Sequence[str]
+    again: int
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.joined or self.left)
+
+
+def read_test(sweep: Sweep) -> dict[str, Any] | None:
+    """Return test.json, None while the test roles are sealed."""
+    if not sweep.folder.test.is_file():
+        return None
+    document: dict[str, Any] = json.loads(sweep.folder.test.read_text(encoding="utf-8"))
+    return document
+
+
+def selection(sweep: Sweep, found: Confirmed | None) -> list[str]:
+    """Return the configurations that are chosen now, without the dense reference.
+
+    After a confirmation those that it confirmed; before it the front and, where the reference beats
+    compressed models, the best of these. In a fixed design, where nothing is chosen, all.
+    """
+    if sweep.config.get("design") == "fixed":
+        return [r.id for r in sweep.records if r.status == "finished" and not r.reference]
+    if found is not None and any(row.confirmed for row in found.rows):
+        return sorted(row.id for row in found.rows if row.confirmed)
+    records = [*sweep.front, *sweep.candidates]
+    return list(dict.fromkeys(record.id for record in records if not record.reference))
+
+
+def stamp(sweep: Sweep, found: Confirmed | None = None) -> Stamp | None:
+    """Return the seal's state, None while the test roles are sealed.
+
+    Args:
+        sweep: any.
+        found: its confirmation, if it was read already.
+    """
+    document = read_test(sweep)
+    if document is None:
+        return None
+    now = selection(sweep, found or confirmed(sweep))
+    return stamp_of(document, now, {r.id for r in sweep.records if r.reference})
+
+
+def stamp_of(document: Mapping[str, Any], now: Sequence[str], references: set[str]) -> Stamp:
+    """Return the seal's state from test.json and what is chosen now."""
+    openings = document.get("openings") or [document]
+    first = [i for i in openings[0]["selection"] if i not in references]
+    later = [i for each in openings[1:] for i in each["selection"]]
+    joined = [i for i in dict.fromkeys([*later, *now]) if i not in first and i not in references]
+    return Stamp(
+        opened=openings[0].get("when", document["opened"]),
+        fixed=document["design"] == "fixed",
+        selection=first,
+        joined=joined,
+        left=[i for i in first if i not in now],
+        again=len(openings) - 1,
+    )
+
+
+def stamp_lines(found: Stamp | None) -> list[str]:
+    """Return what tables and cards say of the seal; nothing while it holds."""
+    if found is None:
+        return []
+    when = datetime.fromtimestamp(found.opened, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    who = "every row; nothing was selected" if found.fixed else named(found.selection)
+    lines = [f"sealed test opened {when} for {who}"]
+    if found.again:
+        lines[0] += f"; opened again {found.again} time{'s' if found.again > 1 else ''}"
+    if found.changed:
+        parts = [f"{named(found.joined)} joined"] if found.joined else []
+        parts += [f"{named(found.left)} left"] if found.left else []
+        what = "ROWS" if found.fixed else "SELECTION"
+        lines.append(
+            f"{what} CHANGED AFTER OPENING: {', '.join(parts)}; what was chosen after the test was "
+            "seen has no sealed test"
+        )
+    return lines
+
+
+def stamp_json(found: Stamp | None) -> dict[str, Any] | None:
+    """Return the seal's state as plain JSON values, None while it holds."""
+    if found is None:
+        return None
+    return {
+        "opened": found.opened,
+        "selection": list(found.selection),
+        "joined_after_opening": list(found.joined),
+        "left_after_opening": list(found.left),
+        "changed_after_opening": found.changed,
+    }
+
+
+def named(ids: Sequence[str]) -> str:
+    """Return a list of ids, shortened."""
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return (", ".join(ids[:_NAMED]) or "no configuration") + more

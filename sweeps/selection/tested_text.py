@@ -1,0 +1,225 @@
+"""The opened test as text, for people who never saw a p-value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from rc_core.metrics._floors import NAMES
+from sweeps.selection.stamp import Stamp, stamp_lines
+from sweeps.views.table import render
+
+VERDICTS = {"better": "better", "worse": "worse", "open": "not shown", None: ""}
+
+
+def test_table(document: Mapping[str, Any]) -> str:
+    """Return test.json as text: a row per configuration, over its seeds where it has several."""
+    rows: Sequence[Mapping[str, Any]] = document.get("rows") or _rows_of_old(document)
+    suites = sorted({name for row in rows for name in row.get("suites", {})})
+    seen = any(row["accuracy"].get("ood_seen") for row in rows)
+    several = any(len(row["seeds"]) > 1 for row in rows)
+    titles = [*(["seeds"] if several else []), "ID %", *(f"{name} %" for name in suites), "OOD %"]
+    titles += ["seen OOD %"] if seen and not several else []
+    titles += ["OOD vs dense", *(["OOD is"] if several else []), "F_bias"]
+    table = _table("sealed test, opened after selection", titles)
+    for row in rows:
+        accuracy = row["accuracy"]
+        cells = [*([str(len(row["seeds"]))] if several else []), _share(accuracy["id"])]
+        cells += [_share(row.get("suites", {}).get(name)) for name in suites]
+        cells += [_share(accuracy["ood"])]
+        cells += [_share(accuracy.get("ood_seen"))] if seen and not several else []
+        cells += ["" if row["reference"] else _points(row["ood_difference"])]
+        cells += [VERDICTS[row.get("verdict")]] if several else []
+        cells += ["1" if row["reference"] else _ratio(row["relative_bias"])]
+        table.add_row(*_named(row, document), *cells)
+    _add_floors(table, document.get("floors", {}), titles)
+    texts = [render(table), *_notes(document, rows, several, seen)]
+    if any(row["drop"].get("ood") is not None for row in rows):
+        texts += ["", render(_drop_table(document, rows, seen)), *_optimism(document, seen)]
+    return "\n".join(texts)
+
+
+def _drop_table(
+    document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], seen: bool
+) -> Table:
+    """Return what the same models had on the dev splits, and how much of it the test took."""
+    where = "seen OOD" if seen else "OOD"
+    titles = ["ID dev %", "ID test %", "drop"]
+    titles += ["OOD dev %", f"{where} test %", "drop "]
+    table = _table("from dev to test, the same models", titles)
+    for row in rows:
+        cells = []
+        for key, test in (("id", "id"), ("ood", "ood_seen" if seen else "ood")):
+            dev, drop = row["dev"].get(key), row["drop"].get(key)
+            cells += ["-" if dev is None else f"{100 * dev:.1f}", _share(row["accuracy"][test])]
+            cells.append("-" if drop is None else f"{drop:.1f}")
+        table.add_row(*_named(row, document), *cells)
+    return table
+
+
+def _table(title: str, titles: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for each in ("", "id", "name"):
+        table.add_column(each, no_wrap=each != "name")
+    for each in titles:
+        table.add_column(Text(each), justify="right", no_wrap=True)
+    return table
+
+
+def _named(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str | Text]:
+    name = f"{row['name']} (dense reference)" if row["reference"] else row["name"]
+    return [_mark(row["id"], document), row["id"], Text(name)]
+
+
+def test_stamp(document: Mapping[str, Any]) -> Stamp:
+    """Return the seal's state as it was when test.json was written last."""
+    openings = document.get("openings") or [document]
+    return Stamp(
+        opened=openings[0].get("when", document.get("opened", 0.0)),
+        fixed=document["design"] == "fixed",
+        selection=document["selection"],
+        joined=document.get("changed_after_opening", []),
+        left=document.get("left_after_opening", []),
+        again=len(openings) - 1,
+    )
+
+
+def _notes(
+    document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], several: bool, seen: bool
+) -> list[str]:
+    if document["design"] == "fixed":
+        lines = ["fixed design: no selection was made"]
+    elif document.get("basis") == "confirmed":
+        lines = ["* chosen: confirmed with new seeds"]
+    else:
+        lines = [
+            "* chosen: on the search's front, with or without the dense reference; one training "
+            "seed each"
+        ]
+    lines += stamp_lines(test_stamp(document))
+    if several:
+        lines.append(
+            "\u00b1 and [..]: 95 % interval for another training seed on other subcases; 'not "
+            "shown': these seeds do not show a difference from dense"
+        )
+    if seen:
+        lines.append("OOD %: subcases that no dev split holds; seen: those that ood_dev has")
+    reasons = dict.fromkeys(row["bias_reason"] for row in rows if row.get("bias_reason"))
+    # Amounts differ from row to row; one note for each kind of reason is enough.
+    kinds = dict.fromkeys(
+        "ID accuracy is more than 3 points below the reference's" if "ID acc" in r else r
+        for r in reasons
+    )
+    return [*lines, *(f"F_bias -: {kind}" for kind in kinds)]
+
+
+def _optimism(document: Mapping[str, Any], seen: bool) -> list[str]:
+    """Say how much choosing on the dev splits flattered the chosen."""
+    found = document.get("optimism") or {}
+    lines = []
+    for where, name in (("id", "ID"), ("ood", "seen OOD" if seen else "OOD")):
+        each = found.get(where)
+        if each is not None:
+            lines.append(
+                f"  {name}: {_points(each)} points more than the dense row{_unclear(each)}"
+            )
+    if lines:
+        lines.insert(
+            0,
+            "optimism of choosing on dev: from dev to test the chosen lose (nobody chose the dense "
+            "row)",
+        )
+    return lines
+
+
+def _unclear(found: Mapping[str, Any]) -> str:
+    if found["low"] is None:
+        return "; one seed, so no interval"
+    return "" if found["low"] > 0 else "; not clear of zero"
+
+
+def _mark(row: str, document: Mapping[str, Any]) -> str:
+    if row in document.get("changed_after_opening", []):
+        return "!"
+    return "*" if row in document["selection"] and document["design"] != "fixed" else ""
+
+
+def _add_floors(
+    table: Table, lines: Mapping[str, Mapping[str, float]], titles: Sequence[str]
+) -> None:
+    names = list(dict.fromkeys(name for line in lines.values() for name in line))
+    if names:
+        table.add_section()
+    for name in names:
+        # Lines are of whole roles; suites and slices have none.
+        values = {"ID %": "id_test", "OOD %": "ood_test"}
+        cells = [
+            f"{100 * lines[values[title]][name]:.1f}"
+            if title in values and name in lines.get(values[title], {})
+            else ""
+            for title in titles
+        ]
+        table.add_row("", "", NAMES.get(name, name), *cells, style="dim")
+
+
+def _rows_of_old(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return rows of a test.json that has trials only, one seed each."""
+
+    def value(metrics: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+        found = metrics.get(key)
+        return None if found is None else {"mean": found, "low": None, "high": None, "n": 1}
+
+    rows = []
+    for trial_id, trial in document["trials"].items():
+        metrics = trial["metrics"]
+        seen = next((k for k in metrics if k.endswith("/seen.seen/accuracy")), "")
+        suites = [
+            key.split("/")[1]
+            for key in metrics
+            if key.startswith("ood_test/") and key.endswith("/accuracy") and key.count("/") == 2
+        ]
+        rows.append(
+            {
+                "id": trial_id,
+                "name": trial["name"],
+                "reference": False,
+                "seeds": [0],
+                "accuracy": {
+                    "id": value(metrics, "id_test/accuracy"),
+                    "ood": value(metrics, "ood_test/accuracy"),
+                    "ood_seen": value(metrics, seen),
+                },
+                "suites": {s: value(metrics, f"ood_test/{s}/accuracy") for s in suites}
+                if len(suites) > 1
+                else {},
+                "ood_difference": value(metrics, "ood_test/difference"),
+                "relative_bias": value(metrics, "ood_test/relative_bias"),
+                "bias_reason": trial.get("undefined", {}).get("ood_test/relative_bias"),
+                "drop": {},
+            }
+        )
+    return rows
+
+
+def _share(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    half = "" if found["low"] is None else f" \u00b1 {50 * (found['high'] - found['low']):.1f}"
+    return f"{100 * found['mean']:.1f}{half}"
+
+
+def _points(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    half = "" if found["low"] is None else f" \u00b1 {(found['high'] - found['low']) / 2:.1f}"
+    return f"{found['mean']:+.1f}{half}"
+
+
+def _ratio(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    span = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
+    return f"{found['mean']:.2f}{span}"

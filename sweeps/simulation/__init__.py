@@ -1,0 +1,1 @@
+"""A finished sweep replayed under other searches and schedulers; trains nothing."""

@@ -1,0 +1,239 @@
+"""What happens in a sweep, told to whoever keeps track: the outbox (then MLflow) and front.json.
+
+Runs in the driver. Nothing here may stop a sweep: the files are the truth, these are views.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from rc_core.config import decode
+from rc_core.record import TrialRecord, write_json
+from sweeps.config import SweepConfig
+from sweeps.folder import SweepFolder
+from sweeps.tracking.mlflow_store import default_uri
+from sweeps.tracking.mlflow_view import view_state
+from sweeps.tracking.mlflow_writer import MlflowWriter
+from sweeps.tracking.outbox import Drain, Outbox
+from sweeps.tracking.shown import common_keys, shown_keys
+from sweeps.tracking.tracked import (
+    TrialFacts,
+    datasets,
+    front_models,
+    measured,
+    read_sweep_id,
+    summary,
+    sweep_params,
+)
+from sweeps.views.picture import front_picture
+from sweeps.views.table import front_json, reference_lines, rows
+
+# front.json holds every trial, so writing it takes longer as trials come in: it is written anew
+# only after this many times as long as the last writing took, and when the sweep ends.
+_PAUSE_PER_WRITE = 20.0
+# A last drain waits this long for a slow tracking server before it gives up (events are kept).
+_CLOSE_SECONDS = 60.0
+
+
+class SweepEvents:
+    """The driver's events, in order."""
+
+    def __init__(self, sweep: SweepConfig, folder: SweepFolder) -> None:
+        self._sweep = sweep
+        self._folder = folder
+        self._outbox = Outbox(folder.outbox)
+        self._lock = threading.Lock()
+        self._announced: set[str] = set()
+        self._ended: set[str] = set()
+        self._records = {record.id: record for record in folder.records()}
+        self._next_write = 0.0
+        self._facts = TrialFacts(sweep, folder)
+        self._drain = _drain(sweep, folder, self._outbox)
+
+    def sweep_started(self, attempt: int) -> None:
+        values = OmegaConf.create(self._sweep.as_dict())
+        self._outbox.append(
+            "sweep_started",
+            sweep=self._folder.name,
+            config=OmegaConf.to_yaml(values, sort_keys=False),
+            attempt=attempt,
+            tags={
+                "rc.task": self._sweep.base["task"]["name"],
+                "rc.model": self._sweep.base["model"],
+            },
+            params=sweep_params(self._sweep),
+            view=view_state(
+                sweep_id(self._folder),
+                self._folder.name,
+                list(self._sweep.settings.objectives),
+                shown_keys(self._sweep),
+                common_keys(self._sweep),
+            ),
+            parent=self._facts.parent,
+        )
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Tell of trials that ended after an earlier driver was killed: their records are there."""
+        told: dict[str, set[str]] = {"trial_started": set(), "trial_ended": set()}
+        for event in self._outbox.events():
+            if event["kind"] in told:
+                told[event["kind"]].add(event["trial_id"])
+        for record in list(self._records.values()):
+            if record.status == "running" or record.id in told["trial_ended"]:
+                continue
+            if record.id not in told["trial_started"]:
+                self.trial_started(record)
+            self.trial_ended(record)
+
+    def trial_started(self, record: TrialRecord) -> None:
+        """A trial that has a record already (the reference)."""
+        self._start(record.id, record.name, record.config, reference=record.reference)
+
+    def trial_assigned(self, trial_id: str, config: Mapping[str, Any]) -> None:
+        self._start(trial_id, decode(config).label(), config, reference=False)
+
+    def rung(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        metrics = {key: value for key, value in result.items() if key.startswith("rung/")}
+        step = int(result.get("steps", result.get("training_iteration", 0)))
+        self._outbox.append("rung", trial_id=trial_id, step=step, metrics=metrics)
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        with self._lock:
+            if record.id in self._ended:
+                return
+            self._ended.add(record.id)
+            self._records[record.id] = record
+        self._outbox.append(
+            "trial_ended",
+            trial_id=record.id,
+            status=record.status,
+            record=json.loads(record.model_dump_json()),
+            datasets=datasets(record.data, record.config["task"]),
+        )
+        started = time.monotonic()
+        if started >= self._next_write:
+            self._write_front()
+            now = time.monotonic()
+            self._next_write = now + _PAUSE_PER_WRITE * (now - started)
+
+    def sweep_ended(self, status: str, seconds: float, *, report: Path | None = None) -> int:
+        """Write the final views and drain the outbox; return how many events are left in it.
+
+        Args:
+            status: finished, interrupted or failed.
+            seconds: since the command began.
+            report: the page of `rc-sweep report`, where it was written; its picture of the front
+                lies beside it then.
+        """
+        document = self._write_front()
+        settings = self._sweep.settings
+        records = list(self._records.values())
+        found = rows(records, settings.objectives, constraints=settings.constraints)
+        artifacts = [self._folder.path / "sweep.yaml", self._folder.front]
+        if report is None and any(row.on_front for row in found):
+            front_picture(
+                found,
+                settings.objectives,
+                self._folder.picture,
+                title=self._folder.name,
+                lines=reference_lines(records),
+            )
+        artifacts += [self._folder.picture, *([report] if report is not None else [])]
+        self._outbox.append(
+            "sweep_ended",
+            status=status,
+            seconds=seconds,
+            front=[entry["id"] for entry in document["front"]],
+            ranks={row.id: row.rank for row in found if row.rank is not None and row.rank >= 0},
+            hypervolume=document["hypervolume"],
+            summary=summary(found, settings.objectives),
+            models=front_models(found, self._records, self._folder, shown_keys(self._sweep)),
+            artifacts=[str(path) for path in artifacts if path.is_file()],
+        )
+        return self._drain.close(_CLOSE_SECONDS)
+
+    def _start(
+        self, trial_id: str, name: str, config: Mapping[str, Any], *, reference: bool
+    ) -> None:
+        with self._lock:
+            if trial_id in self._announced:
+                return
+            self._announced.add(trial_id)
+        self._outbox.append(
+            "trial_started",
+            trial_id=trial_id,
+            config=dict(config),
+            attempt=self._folder.attempt(),
+            reference=reference,
+            **self._facts.of(trial_id, name, config),
+        )
+
+    def _write_front(self) -> dict[str, Any]:
+        settings = self._sweep.settings
+        document = front_json(
+            list(self._records.values()),
+            settings.objectives,
+            sweep=self._folder.name,
+            constraints=settings.constraints,
+        )
+        write_json(self._folder.front, document)
+        return document
+
+
+def sweep_id(folder: SweepFolder) -> str:
+    """Return the sweep's id for tracking: made once, independent of where the storage lies."""
+    known = read_sweep_id(folder)
+    if known is not None:
+        return known
+    made = f"{folder.name}-{int(time.time())}-{uuid.uuid4().hex[:8]}"
+    (folder.path / "sweep_id").write_text(f"{made}\n", encoding="utf-8")
+    return made
+
+
+def tell_test(
+    sweep: SweepConfig, folder: SweepFolder, document: Mapping[str, Any], *, prefix: str = ""
+) -> int:
+    """Tell tracking what opening the test roles showed; return how many events are left to send.
+
+    Args:
+        sweep: whose trials they are.
+        folder: of that sweep.
+        document: as `sweeps.selection.sealed` writes it to test.json.
+        prefix: of the keys of its trials there (`confirm/` for a confirmation's).
+    """
+    if not folder.outbox.is_file():
+        return 0
+    data = datasets(document.get("data", {}), sweep.base["task"])
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(document["opened"]))
+    trials = {
+        key.removeprefix(prefix): {
+            "name": trial["name"],
+            "metrics": trial["metrics"],
+            "opened": trial["opened"],
+            "measured": measured(trial["metrics"], data, 0),
+        }
+        for key, trial in document["trials"].items()
+        if key.startswith(prefix) and "/" not in key.removeprefix(prefix)
+    }
+    if not trials:
+        return 0
+    stamp = f"opened {when} for {', '.join(trials)}"
+    events = Outbox(folder.outbox)
+    events.append("tested", trials=trials, datasets=data, stamp=stamp)
+    return _drain(sweep, folder, events).close(_CLOSE_SECONDS)
+
+
+def _drain(sweep: SweepConfig, folder: SweepFolder, outbox: Outbox) -> Drain:
+    uri = sweep.settings.tracking.uri or default_uri(folder.storage)
+    return Drain(
+        outbox, lambda: MlflowWriter(uri, storage=folder.storage, sweep_id=sweep_id(folder))
+    )

@@ -1,0 +1,111 @@
+"""The front as MLflow's logged models: what each is, and its metrics on the data they are of.
+
+The weights stay in the sweep's folder: a logged model says where, and how to export them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from sweeps.tracking.mlflow_store import log_batch, mlflow_name, search_models
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_NOT_IN_NAMES = "/:.%\"'"
+
+
+class FrontModels:
+    """The logged models of one sweep; found by tags of ours before one is made."""
+
+    def __init__(self, client: MlflowClient, experiment: str, sweep_id: str) -> None:
+        self._client = client
+        self._experiment = experiment
+        self._sweep_id = sweep_id
+        self._known: dict[str, str] | None = None
+
+    @property
+    def known(self) -> dict[str, str]:
+        """Trial id -> model id."""
+        if self._known is None:
+            condition = f"tags.`rc.sweep_id` = '{self._sweep_id}'"
+            found = search_models(self._client, self._experiment, condition)
+            self._known = {model.tags["rc.trial_id"]: model.model_id for model in found}
+        return self._known
+
+    def update(self, models: Sequence[Mapping[str, Any]], runs: Mapping[str, str]) -> None:
+        """Make what is missing, and say of each whether it is on the front now.
+
+        Args:
+            models: as `sweeps.tracking.tracked.front_models` makes them.
+            runs: trial id -> run id.
+        """
+        now = {model["trial_id"]: model for model in models if model["trial_id"] in runs}
+        for trial_id, model_id in self.known.items():
+            pareto = str(bool(now.get(trial_id, {}).get("pareto"))).lower()
+            self._client.set_logged_model_tags(model_id, {"pareto": pareto})
+        for trial_id, model in now.items():
+            if trial_id not in self.known:
+                self.known[trial_id] = self._make(model, runs[trial_id])
+
+    def log_metrics(
+        self, trial_id: str, run_id: str, measured: Sequence[Mapping[str, Any]], seconds: float
+    ) -> None:
+        """Link metrics of a run to a trial's model, where it has one, and to their data.
+
+        Args:
+            measured: mappings with `key`, `value`, and `dataset` and `digest` or None.
+            seconds: since the epoch; with the run's own, nothing is logged twice.
+        """
+        from mlflow.entities import Metric
+
+        model_id = self.known.get(trial_id)
+        metrics = [
+            Metric(
+                mlflow_name(each["key"]),
+                float(each["value"]),
+                int(1000 * seconds),
+                int(each["step"]),
+                model_id=model_id,
+                dataset_name=each["dataset"],
+                dataset_digest=each["digest"],
+            )
+            for each in measured
+        ]
+        if model_id is not None:
+            log_batch(self._client, run_id, metrics=metrics)
+
+    def _make(self, model: Mapping[str, Any], run_id: str) -> str:
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+        from mlflow.models.utils import get_external_mlflow_model_spec
+
+        name = "".join("_" if ch in _NOT_IN_NAMES else ch for ch in model["name"])
+        tags = {
+            # As mlflow.create_external_model does, which knows one global tracking server only.
+            "mlflow.model.isExternal": "true",
+            "rc.sweep_id": self._sweep_id,
+            "rc.trial_id": model["trial_id"],
+            "pareto": str(model["pareto"]).lower(),
+            **model["tags"],
+        }
+        made = self._client.create_logged_model(
+            self._experiment,
+            name=name,
+            source_run_id=run_id,
+            tags=tags,
+            params={mlflow_name(key): str(value) for key, value in model["params"].items()},
+            model_type="encoder-classifier",
+        )
+        model_id: str = made.model_id
+        with TemporaryDirectory() as folder:
+            # What lets the model be registered.
+            get_external_mlflow_model_spec(made).save(f"{folder}/MLmodel")
+            self._client.log_model_artifacts(model_id, folder)
+        self._client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+        step = max((int(each["step"]) for each in model["metrics"]), default=0)
+        self._client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
+        self.known[model["trial_id"]] = model_id
+        self.log_metrics(model["trial_id"], run_id, model["metrics"], model["time"])
+        return model_id

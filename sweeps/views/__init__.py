@@ -1,0 +1,1 @@
+"""Records as people see them: tables, pictures, a terminal that follows a sweep, a notebook."""

@@ -1,0 +1,189 @@
+"""What a `Sweep` shows of itself in a notebook: counts, the front as a picture and as a table.
+
+Where a confirmation has new seeds, means over these with their intervals come first, and every row
+says how many seeds it is of.
+
+Plain HTML and SVG in the text's own colour, so that it reads on light and on dark pages, in
+exported notebooks too; no script, nothing from the network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
+from sweeps.selection.confirmed_text import points_text, share_text
+from sweeps.selection.statistics import Estimate
+from sweeps.views.notebook_picture import front_svg, scaled
+from sweeps.views.table import Row
+
+if TYPE_CHECKING:
+    from sweeps.sweep import Sweep
+
+_SHOWN = 12
+_CELL = "padding:2px 10px;text-align:{align};white-space:nowrap"
+_ONE_SEED = "one seed each: differences of a few points may be noise"
+
+
+def sweep_html(sweep: Sweep) -> str:
+    """Return a sweep as HTML. Never raises: a cell that fails to show a result hides it."""
+    try:
+        return _html(sweep)
+    except Exception as error:
+        # Records of another version, a folder that was moved: the notebook must go on.
+        what = f"{sweep.path}: {type(error).__name__}: {error}"
+        return f"<pre>{escape(what)}</pre>"
+
+
+def _html(sweep: Sweep) -> str:
+    found, objectives = sweep.rows, sweep.objectives
+    counts: dict[str, int] = {}
+    for row in found:
+        counts[row.status] = counts.get(row.status, 0) + 1
+    states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    running = " (running now)" if sweep.folder.is_running() else ""
+    head = f"<b>{escape(sweep.name)}</b>{running}: {states or 'no trial yet'}"
+    new = confirmed(sweep)
+    means = {row.id: row for row in new.rows if row.seeds} if new is not None else {}
+    if new is not None and means:
+        head += f"; new seeds for {len(means)} configurations ({new.trained} trainings)"
+    parts = [f'<div style="margin:4px 0">{head}</div>']
+    shown = [row for row in found if row.rank is not None]
+    names = list(objectives)
+    chosen = _chosen(shown, objectives, means)
+    if len(names) > 1 and shown:
+        # Of the means those that matter: all of them would hide each other.
+        drawn = [means[row.id] for row in chosen if _matters(row, means)]
+        parts.append(front_svg(shown, names[:2], drawn))
+    if chosen and new is not None and means:
+        parts.append(_confirmed_table(sweep, chosen, names, new, means))
+    elif chosen:
+        parts.append(_table(chosen, names))
+    return f'<div style="color:inherit;background:transparent">{"".join(parts)}</div>'
+
+
+def _chosen(
+    shown: Sequence[Row], objectives: Mapping[str, str], means: Mapping[str, ConfirmedRow]
+) -> list[Row]:
+    """Return what a table shows, the most telling first.
+
+    After a confirmation: its front, the dense reference, what the search had on its front, the
+    other configurations with new seeds.
+    """
+    first, direction = next(iter(objectives.items()))
+    sign = -1 if direction == "max" else 1
+    if not means:
+        chosen = [row for row in shown if row.on_front or row.candidate or row.reference]
+        return sorted(chosen, key=lambda row: sign * row.values[first])
+
+    def place(row: Row) -> tuple[int, float]:
+        group = 0 if _starred(row, means) else 1 if row.reference else 3
+        if group == 3 and (row.on_front or row.candidate):
+            group = 2
+        value = means[row.id].estimates[first].mean if row.id in means else row.values[first]
+        return group, sign * value if math.isfinite(value) else math.inf
+
+    chosen = [r for r in shown if r.on_front or r.candidate or r.reference or r.id in means]
+    return sorted(chosen, key=place)
+
+
+def _starred(row: Row, means: Mapping[str, ConfirmedRow]) -> bool:
+    return row.id in means and means[row.id].confirmed
+
+
+def _matters(row: Row, means: Mapping[str, ConfirmedRow]) -> bool:
+    return row.id in means and (row.reference or row.candidate or means[row.id].confirmed)
+
+
+def _table(rows: Sequence[Row], names: Sequence[str]) -> str:
+    titles = ["", "id", "name", *map(_title, names), "OOD vs dense", "non-zero M"]
+    lines = [_line("th", titles)]
+    for row in rows[:_SHOWN]:
+        mark = "*" if row.on_front else "+" if row.candidate else ""
+        values = [_value(each, row.values[each]) for each in names]
+        rest = ["" if row.reference else f"{row.ood_difference:+.1f}", _millions(row)]
+        lines.append(_line("td", [mark, row.id, _name(row), *values, *rest]))
+    note = f"{_more(rows)}* on the front, + on it but for the dense reference; {_ONE_SEED}"
+    return _framed(lines, [note])
+
+
+def _confirmed_table(
+    sweep: Sweep,
+    rows: Sequence[Row],
+    names: Sequence[str],
+    new: Confirmed,
+    means: Mapping[str, ConfirmedRow],
+) -> str:
+    titles = ["", "id", "name", "seeds", *map(_title, names)]
+    lines = [_line("th", [*titles, "search said", "OOD vs dense", "non-zero M"])]
+    for row in rows[:_SHOWN]:
+        searched = [_value(each, row.values[each]) for each in names]
+        cells = [row.id, _name(row)]
+        if row.id in means:
+            own = means[row.id]
+            values = [_estimate(each, own.estimates[each]) for each in names]
+            against = points_text(own.against_reference)
+            cells += [f"{own.seeds} new", *values, " / ".join(searched), against]
+        else:
+            against = "" if row.reference else f"{row.ood_difference:+.1f}"
+            cells += ["1, the search's", *searched, "", against]
+        lines.append(_line("td", ["*" if _starred(row, means) else "", *cells, _millions(row)]))
+    notes = [
+        f"{_more(rows)}* on the front of compressed models by new seeds; \u00b1 95 % interval of "
+        "the mean over new seeds, which chose nothing"
+    ]
+    if any(row.id not in means for row in rows[:_SHOWN]):
+        notes.append(
+            "rows of the search's own seed flatter: it chose by them, and their distance to dense "
+            "is of that one seed"
+        )
+    if new.failed:
+        notes.append(f"{new.failed} trainings of new seeds failed")
+    notes.append(f"all of it: rc-sweep pareto {sweep.name}")
+    return _framed(lines, notes)
+
+
+def _framed(lines: Sequence[str], notes: Sequence[str]) -> str:
+    below = "<br/>".join(escape(note) for note in notes)
+    return (
+        '<table style="border-collapse:collapse;color:inherit;background:transparent">'
+        f'{"".join(lines)}</table><div style="opacity:0.7;font-size:90%">{below}</div>'
+    )
+
+
+def _line(tag: str, cells: Sequence[str]) -> str:
+    styled = [
+        f'<{tag} style="{_CELL.format(align="left" if i < 3 else "right")}">'
+        f"{escape(cell.replace('nan', '-'))}</{tag}>"
+        for i, cell in enumerate(cells)
+    ]
+    return f'<tr style="background:transparent">{"".join(styled)}</tr>'
+
+
+def _name(row: Row) -> str:
+    return f"{row.name} (dense reference)" if row.reference else row.name
+
+
+def _value(name: str, value: float) -> str:
+    return f"{scaled(name, value):.1f}" if name.endswith("accuracy") else f"{value:.4g}"
+
+
+def _estimate(name: str, estimate: Estimate) -> str:
+    return share_text(estimate) if name.endswith("accuracy") else f"{estimate.mean:.4g}"
+
+
+def _millions(row: Row) -> str:
+    return f"{row.parameters / 1e6:.1f}"
+
+
+def _more(rows: Sequence[Row]) -> str:
+    more = len(rows) - _SHOWN
+    return f"and {more} more; " if more > 0 else ""
+
+
+def _title(name: str) -> str:
+    known: Mapping[str, str] = {"id_dev/accuracy": "ID %", "ood_dev/accuracy": "OOD %"}
+    return known.get(name, f"{name} (%)" if name.endswith("accuracy") else name)

@@ -1,0 +1,294 @@
+"""A fixed design in the paper's layout: a row per configuration, mean and interval over seeds.
+
+No torch, Ray or MLflow here. Relative bias of a row is that of its mean accuracies against the
+dense row's (our reading), with its guard; the paper's own row stands beside ours only where model
+and data are the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rc_core.config import fingerprint
+from rc_core.errors import InputError
+from rc_core.metrics._floors import NAMES
+from rc_core.metrics.robustness import guarded_relative_bias
+from rc_core.record import TrialRecord
+from sweeps.views.paper_results import PaperRow
+from sweeps.views.paper_results import rows as paper_rows
+
+_EASY, _HARD = "id_dev/difficulty.easy/accuracy", "id_dev/difficulty.hard/accuracy"
+_GAP = "id_dev/difficulty_gap"
+_PAPER_MODELS = ("bert-base-uncased", "google-bert/bert-base-uncased")
+_LIMITS = ("limit", "ood_dev_limit", "test_limit")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One configuration over its seeds.
+
+    Attributes:
+        name: compression and loss.
+        dense: whether it is the dense, vanilla row.
+        compression, loss: labels.
+        metrics: one mapping per seed.
+        seeds: `training.seed` of each.
+        ids: one trial per seed.
+    """
+
+    name: str
+    dense: bool
+    compression: str
+    loss: str
+    metrics: tuple[Mapping[str, Any], ...]
+    seeds: tuple[int, ...]
+    ids: frozenset[str]
+
+    def by_seed(self, key: str) -> dict[int, float]:
+        """Return seed -> value, of the seeds that have one."""
+        pairs = zip(self.seeds, (m.get(key) for m in self.metrics), strict=True)
+        return {seed: float(v) for seed, v in pairs if v is not None and not math.isnan(v)}
+
+    def values(self, key: str) -> list[float]:
+        found = [m.get(key) for m in self.metrics]
+        return [float(v) for v in found if v is not None and not math.isnan(v)]
+
+    def mean(self, key: str) -> float:
+        values = self.values(key)
+        return sum(values) / len(values) if values else math.nan
+
+
+def paper_table(
+    records: Sequence[TrialRecord],
+    config: Mapping[str, Any],
+    tested: Mapping[str, Any] | None,
+    *,
+    role: str | None = None,
+    form: str = "markdown",
+    stamp: Sequence[str] = (),
+) -> str:
+    """Return the table as text.
+
+    Args:
+        records: all of the sweep.
+        config: its resolved configuration.
+        tested: content of test.json, None where the test roles were not opened.
+        role: `dev` or `test`; None takes test where it was opened.
+        form: `markdown` or `csv`.
+        stamp: what is to be said of the seal; under the table (in CSV nothing is).
+
+    Raises:
+        InputError: the sweep is not a fixed design, nothing finished, or an unknown role or form.
+    """
+    if config.get("design", "search") != "fixed":
+        raise InputError(
+            "rc-sweep table needs a sweep with design: fixed; rows of a search were selected, so a "
+            "table of them would flatter; see its front with rc-sweep pareto"
+        )
+    if form not in ("markdown", "csv") or role not in (None, "dev", "test"):
+        raise InputError(
+            f"--format must be markdown or csv and --role dev or test, but got {form} and {role}"
+        )
+    stage = role or ("test" if tested else "dev")
+    if stage == "test" and not tested:
+        raise InputError("the test roles are sealed; open them with rc-sweep test, or --role dev")
+    found = _rows(records, tested if stage == "test" else None)
+    if not found:
+        raise InputError("no trial has finished yet; see rc-sweep status")
+    header, body, notes = _cells(found, records, config, stage, tested)
+    if form == "csv":
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([header, *body])
+        return stream.getvalue().rstrip()
+    lines = [_line(header), _line(["---"] * len(header)), *map(_line, body), ""]
+    return "\n".join([*lines, *notes, *stamp])
+
+
+def interval(values: Sequence[float]) -> float:
+    """Return half the width of the 95 % t interval of the mean; NaN for fewer than two values."""
+    if len(values) < 2:
+        return math.nan
+    # Imported late: the quick commands start without it.
+    from scipy.stats import t
+
+    mean = sum(values) / len(values)
+    variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
+    return float(t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
+
+
+def _rows(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) -> list[_Row]:
+    """Return a row per configuration but for its seed, in order of appearance."""
+    grouped: dict[str, list[TrialRecord]] = {}
+    for record in records:
+        if record.status == "finished" and (tested is None or record.id in tested["trials"]):
+            values = {key: record.config[key] for key in ("compression", "loss", "difficulty")}
+            training = {k: v for k, v in record.config["training"].items() if k != "seed"}
+            grouped.setdefault(fingerprint([values, training]), []).append(record)
+    found = []
+    for group in grouped.values():
+        first = group[0]
+        # `magnitude-40 scope=layer rmc alpha=0.3`: the loss begins with its name.
+        head, name, rest = first.name.partition(f" {first.config['loss']['name']}")
+        compression, loss = head, f"{name}{rest}".strip()
+        metrics = [
+            {**r.metrics, **(tested["trials"][r.id]["metrics"] if tested else {})} for r in group
+        ]
+        dense = first.config["compression"]["name"] == "dense" and loss == "vanilla"
+        seeds = tuple(int(record.config["training"]["seed"]) for record in group)
+        ids = frozenset(record.id for record in group)
+        found.append(_Row(first.name, dense, compression, loss, tuple(metrics), seeds, ids))
+    return sorted(found, key=lambda row: not row.dense)
+
+
+def _cells(
+    found: Sequence[_Row],
+    records: Sequence[TrialRecord],
+    config: Mapping[str, Any],
+    stage: str,
+    tested: Mapping[str, Any] | None,
+) -> tuple[list[str], list[list[str]], list[str]]:
+    id_key, ood_key = f"id_{stage}/accuracy", f"ood_{stage}/accuracy"
+    suites = _suites(found, stage)
+    paper = _paper(config)
+    header = ["configuration", "seeds", "ID %", *(f"{name} %" for name in suites)]
+    header += ["OOD %", "F_bias", "OOD vs dense", "OOD vs vanilla"]
+    header += ["easy %", "hard %", "gap", "non-zero M"]
+    header += ["paper: ID / OOD / F_bias"] if paper else []
+    dense = next((row for row in found if row.dense), None)
+    notes: list[str] = []
+    body = []
+    for row in found:
+        opened = _opened(row, tested if stage == "test" else None)
+        bias, difference = _compared(row, dense, id_key, ood_key, opened, notes)
+        cells = [row.name, str(len(row.metrics)), _share(row, id_key)]
+        cells += [_share(row, f"ood_{stage}/{name}/accuracy") for name in suites]
+        vanilla = next(
+            (r for r in found if r.compression == row.compression and r.loss == "vanilla"), None
+        )
+        cells += [_share(row, ood_key), bias, difference, _paired(row, vanilla, ood_key)]
+        cells += [_share(row, _EASY), _share(row, _HARD), _plain(row.mean(_GAP), "{:.1f}")]
+        cells += [_plain(row.mean("footprint/nonzero_parameters") / 1e6, "{:.1f}")]
+        if paper:
+            cells.append(_paper_cell(paper, row, config["task"]["name"]))
+        body.append(cells)
+    reference = next((record for record in records if record.reference), None)
+    lines = (
+        (tested or {}).get("floors", {})
+        if stage == "test"
+        else (reference.data.get("floors", {}) if reference else {})
+    )
+    for name in dict.fromkeys(n for line in lines.values() for n in line):
+        cells = [""] * len(header)
+        cells[0] = NAMES.get(name, name)
+        for position, key in ((2, f"id_{stage}"), (header.index("OOD %"), f"ood_{stage}")):
+            cells[position] = _plain(100 * lines.get(key, {}).get(name, math.nan), "{:.1f}")
+        body.append(cells)
+    which = "test roles, no selection was made" if stage == "test" else "dev roles"
+    which += "; test is sealed" if stage == "dev" and not tested else ""
+    ended = [r for r in records if r.status == "finished" and not r.reference]
+    teachers = {record.artifacts.get("teacher") for record in ended}
+    teacher = "one teacher" if len(teachers) < 2 else "a teacher for each seed"
+    title = f"{which}; mean and 95 % t interval over training seeds, one task and {teacher}"
+    title += "; OOD vs vanilla: of the same compression, seed by seed"
+    title += "; of F_bias over seeds and subcases" if (tested or {}).get("rows") else ""
+    return header, body, [title, *notes]
+
+
+def _opened(row: _Row, tested: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return what test.json says of a row over its seeds, empty where it says nothing."""
+    rows = (tested or {}).get("rows", ())
+    return next((each for each in rows if frozenset(each["trials"]) == row.ids), {})
+
+
+def _compared(
+    row: _Row,
+    dense: _Row | None,
+    id_key: str,
+    ood_key: str,
+    opened: Mapping[str, Any],
+    notes: list[str],
+) -> tuple[str, str]:
+    """Return relative bias, with its interval where there is one, and the OOD difference."""
+    if dense is None or row is dense:
+        return ("1" if row is dense else "-"), ""
+    means = [r.mean(key) for r in (row, dense) for key in (id_key, ood_key)]
+    bias, reason = guarded_relative_bias(*means)
+    reason = reason or opened.get("bias_reason")
+    interval_of = opened.get("relative_bias") or {}
+    shown = f"{bias:.3f}"
+    if interval_of.get("low") is not None:
+        shown += f" [{interval_of['low']:.2f}, {interval_of['high']:.2f}]"
+    if reason is not None:
+        # Amounts differ from row to row; one note for each kind of reason is enough.
+        kind = "ID accuracy is more than 3 points below dense" if "ID acc" in reason else reason
+        note = f"F_bias undefined: {kind}"
+        if note not in notes:
+            notes.append(note)
+        shown = "-"
+    return shown, _plain(100 * (means[1] - means[3]), "{:+.1f}")
+
+
+def _paired(row: _Row, vanilla: _Row | None, key: str) -> str:
+    """Return the difference in points from the vanilla row, over the seeds that both have.
+
+    Rows of one seed share initialisation, data order and teacher, so what these do to both is not
+    in the interval.
+    """
+    if row is vanilla:
+        return ""
+    own, other = row.by_seed(key), vanilla.by_seed(key) if vanilla is not None else {}
+    differences = [100 * (own[seed] - other[seed]) for seed in own if seed in other]
+    if not differences:
+        return "-"
+    half = interval(differences)
+    spread = "" if math.isnan(half) else f" +- {half:.1f}"
+    return f"{sum(differences) / len(differences):+.1f}{spread}"
+
+
+def _suites(found: Sequence[_Row], stage: str) -> list[str]:
+    keys = {key for row in found for metrics in row.metrics for key in metrics}
+    parts = [key.split("/") for key in keys if key.startswith(f"ood_{stage}/")]
+    names = {p[1] for p in parts if len(p) == 3 and p[2] == "accuracy" and "." not in p[1]}
+    return sorted(names) if len(names) > 1 else []
+
+
+def _paper(config: Mapping[str, Any]) -> list[PaperRow]:
+    """Return the paper's rows, where model and data are the paper's at full size."""
+    task = config["task"]
+    same = str(config["model"]).partition("@")[0] in _PAPER_MODELS and task["name"] in (
+        "mnli", "fever", "qqp"
+    )  # fmt: skip
+    whole = all(task.get(key) is None for key in _LIMITS if key != "ood_dev_limit")
+    return paper_rows() if same and whole else []
+
+
+def _paper_cell(paper: Sequence[PaperRow], row: _Row, task: str) -> str:
+    loss = row.loss.partition(" ")[0]
+    match = next((p for p in paper if p.compression == row.compression and p.loss == loss), None)
+    accuracies = match.accuracies(task) if match else None
+    if match is None or accuracies is None:
+        return ""
+    bias = match.printed_bias(task)
+    return f"{accuracies[0]:.1f} / {accuracies[1]:.1f} / {'-' if bias is None else bias}"
+
+
+def _share(row: _Row, key: str) -> str:
+    values = [100 * value for value in row.values(key)]
+    if not values:
+        return "-"
+    half = interval(values)
+    spread = "" if math.isnan(half) else f" +- {half:.1f}"
+    return f"{sum(values) / len(values):.1f}{spread}"
+
+
+def _plain(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else form.format(value)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,195 @@
+"""What a running sweep shows: a live view on a terminal, one line per event anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from rc_core.config import decode
+from rc_core.record import TrialRecord
+from sweeps.config import SweepConfig
+from sweeps.engine.assignments import Assignments
+from sweeps.views.live import RunningTrial, Snapshot, duration, view
+from sweeps.views.table import Row, rows
+from sweeps.views.watch import mean_seconds
+
+# The cluster is asked no more often than this: it is a request to another process.
+_CLUSTER_SECONDS = 5.0
+# Pause after computing all rows, in multiples of what that took.
+_PAUSE_PER_UPDATE = 20.0
+
+
+@dataclass
+class _Running:
+    started: float
+    label: str
+    progress: float = 0.0
+    rung: tuple[float, float] | None = None
+
+
+class Progress:
+    """Shows a sweep's state; safe to call when nothing is shown."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Store what is given.
+
+        Args:
+            console: where to write; by default standard output.
+        """
+        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._live: Live | None = None
+        self._running: dict[str, _Running] = {}
+        self._assignments: Assignments | None = None
+        self._sweep: SweepConfig | None = None
+        self._name = "sweep"
+        self._started = time.monotonic()
+        self._states: dict[str, int] = {}
+        self._next_rows = 0.0
+        self._cluster: Callable[[], str] | None = None
+        self._use: tuple[float, str | None] = (-_CLUSTER_SECONDS, None)
+        # Rows are computed when a trial ends, not at every refresh.
+        self._rows: list[Row] = []
+
+    def say(self, line: str) -> None:
+        """Print one line, above the live view where there is one."""
+        clock = time.strftime("%H:%M:%S")
+        self._console.print(f"{clock} {line}", markup=False)
+
+    def start(
+        self,
+        assignments: Assignments,
+        sweep: SweepConfig,
+        *,
+        name: str = "sweep",
+        cluster: Callable[[], str] | None = None,
+    ) -> None:
+        """Begin showing trials.
+
+        Args:
+            name: of the sweep.
+            cluster: says how much of the machines is in use; asked every few seconds.
+        """
+        self._assignments, self._sweep = assignments, sweep
+        self._name, self._cluster = name, cluster
+        self._started = time.monotonic()
+        self._states = {}
+        for record in list(assignments.records.values()):
+            if record.status != "running":
+                self._states[record.status] = self._states.get(record.status, 0) + 1
+        self._update_rows()
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self._view,
+                console=self._console,
+                refresh_per_second=2,
+                transient=True,
+            )
+            self._live.start()
+
+    def finished(self, seconds: float, preparation: float) -> None:
+        """Say how long the whole took, and what of it came before the first trial."""
+        states = ", ".join(f"{count} {state}" for state, count in sorted(self._states.items()))
+        self.say(
+            f"done in {duration(seconds)} min, {duration(preparation)} of it preparation: {states}"
+        )
+        if self._assignments is not None:
+            self.say(f"ended by {self._assignments.ending}")
+
+    def stop(self) -> None:
+        """Stop the live view."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def trial_started(self, trial_id: str, config: Mapping[str, Any]) -> None:
+        self._running[trial_id] = _Running(time.monotonic(), decode(config).label())
+
+    def trial_advanced(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        running = self._running.get(trial_id)
+        if running is not None:
+            running.progress = float(result.get("progress", 0.0))
+            values = [result.get(f"rung/{role}/accuracy") for role in ("id_dev", "ood_dev")]
+            if all(isinstance(value, float) for value in values):
+                running.rung = (float(values[0] or 0), float(values[1] or 0))
+
+    def trial_paused(self, trial_id: str) -> None:
+        self._running.pop(trial_id, None)
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        self._running.pop(record.id, None)
+        self._states[record.status] = self._states.get(record.status, 0) + 1
+        self._update_rows()
+        if record.status == "finished" and self._sweep is not None:
+            shown = ", ".join(
+                f"{name} {_value(name, record.metric(name))}"
+                for name in self._sweep.settings.objectives
+            )
+            text = f"{record.id} {record.name}: {shown}"
+        else:
+            why = f": {record.error}" if record.error else ""
+            at = f" at {100 * record.rungs[-1].progress:.0f} %" if record.rungs else ""
+            text = f"{record.id} {record.name}: {record.status}{at}{why}"
+        seconds = record.seconds.get("total")
+        took = f" ({seconds:.0f} s)" if seconds is not None else ""
+        total = self._assignments.total if self._assignments is not None else 0
+        done = sum(self._states.values())
+        self.say(f"[{done}/{total}] {text}{took}")
+
+    def snapshot(self) -> Snapshot:
+        """Return the sweep as it is now."""
+        assert self._assignments is not None and self._sweep is not None
+        settings = self._sweep.settings
+        counts = {s: n for s, n in self._states.items() if s != "running"}
+        if self._running:
+            counts["running"] = len(self._running)
+        now = time.monotonic()
+        resources = settings.resources
+        return Snapshot(
+            sweep=self._name,
+            total=self._assignments.total,
+            counts=counts,
+            running=[
+                RunningTrial(i, each.label, each.progress, now - each.started, each.rung)
+                for i, each in sorted(self._running.items())
+            ],
+            rows=self._rows,
+            objectives=settings.objectives,
+            seconds=now - self._started,
+            trial_seconds=mean_seconds(list(self._assignments.records.values())),
+            unit=(resources.gpu, "GPU") if resources.gpu else (resources.cpu, "CPU"),
+            cluster=self._cluster_use(now),
+            note="Ctrl-C stops it; rc-sweep resume goes on",
+        )
+
+    def _update_rows(self) -> None:
+        started = time.monotonic()
+        if self._assignments is None or self._sweep is None or started < self._next_rows:
+            return
+        settings = self._sweep.settings
+        records = list(self._assignments.records.values())
+        self._rows = rows(records, settings.objectives, constraints=settings.constraints)
+        # All trials are drawn, which takes longer as they come in: not after each of thousands.
+        now = time.monotonic()
+        self._next_rows = now + _PAUSE_PER_UPDATE * (now - started)
+
+    def _cluster_use(self, now: float) -> str | None:
+        asked, use = self._use
+        if self._cluster is not None and now - asked >= _CLUSTER_SECONDS:
+            # The view must not break over a cluster that is busy with something else.
+            with suppress(Exception):
+                use = self._cluster()
+            self._use = (now, use)
+        return use
+
+    def _view(self) -> RenderableType:
+        return view(self.snapshot(), self._console.width, self._console.height)
+
+
+def _value(name: str, value: float) -> str:
+    return f"{100 * value:.1f}" if name.endswith("accuracy") else f"{value:g}"

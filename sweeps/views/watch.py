@@ -1,0 +1,175 @@
+"""`rc-sweep status SWEEP --watch`: a sweep that runs elsewhere, from its files alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from rc_core.record import TrialRecord, read_record
+from sweeps.sweep import Sweep
+from sweeps.views.live import RunningTrial, Snapshot, view
+from sweeps.views.table import Row, rows
+
+_INTERVAL = 2.0
+# Of a storage at a URI: each look is a request.
+_INTERVAL_AWAY = 10.0
+# A rung may take long: only after this much silence is it worth a word.
+_SILENT = 600.0
+
+
+class Records:
+    """A sweep's records, read again only where the file has changed."""
+
+    def __init__(self, trials: Path) -> None:
+        self._trials = trials
+        self._known: dict[Path, tuple[int, TrialRecord]] = {}
+        self.newest = 0.0
+
+    def read(self) -> tuple[list[TrialRecord], bool]:
+        """Return all records, ordered by id, and whether anything changed since the last call."""
+        changed = False
+        for path in sorted(self._trials.glob("*/record.json")):
+            stamp = path.stat().st_mtime_ns
+            if path not in self._known or self._known[path][0] != stamp:
+                self._known[path] = (stamp, read_record(path))
+                self.newest = max(self.newest, stamp / 1e9)
+                changed = True
+        return [record for _, record in self._known.values()], changed
+
+
+class Watcher:
+    """Makes snapshots of a sweep on disk."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._records = Records(sweep.folder.trials)
+        self._rows: list[Row] = []
+        self._started = _driver_started(sweep)
+
+    def snapshot(self) -> Snapshot:
+        """Return the sweep as it is now."""
+        sweep, now = self._sweep, time.time()
+        records, changed = self._records.read()
+        records.sort(key=lambda record: record.id)
+        if changed:
+            self._rows = rows(records, sweep.objectives, constraints=sweep.constraints)
+        driven = sweep.folder.is_running()
+        resources = sweep.config["resources"]
+        counts: dict[str, int] = {}
+        for record in records:
+            counts[record.status] = counts.get(record.status, 0) + 1
+        return Snapshot(
+            sweep=sweep.name,
+            total=max(sweep.config["search"]["trials"], len(records)),
+            counts=counts,
+            running=[
+                running_trial(record, now if driven else None)
+                for record in records
+                if record.status == "running"
+            ],
+            rows=self._rows,
+            objectives=sweep.objectives,
+            seconds=now - self._started if driven else None,
+            trial_seconds=mean_seconds(records),
+            unit=(resources["gpu"], "GPU") if resources["gpu"] else (resources["cpu"], "CPU"),
+            note=self._note(records, driven, now),
+        )
+
+    def _note(self, records: Sequence[TrialRecord], driven: bool, now: float) -> str:
+        ended = sum(record.status != "running" for record in records)
+        if not driven and ended >= self._sweep.config["search"]["trials"]:
+            return f"it has ended; see: rc-sweep pareto {self._sweep.name}"
+        if not driven:
+            return f"no driver runs it now; go on with: rc-sweep resume {self._sweep.name}"
+        if not records:
+            return "preparing: what all trials share is being built"
+        silent = now - self._records.newest
+        if silent > _SILENT:
+            return f"no trial has written anything for {silent / 60:.0f} minutes"
+        return "Ctrl-C ends watching, not the sweep"
+
+
+def watch(sweep: Sweep, console: Console, *, interval: float = _INTERVAL) -> None:
+    """Show a sweep until its driver ends or the user has seen enough.
+
+    On a terminal a view that is drawn anew, elsewhere one line for each trial that ends.
+    """
+    watcher = Watcher(sweep)
+    live = None
+    if console.is_terminal:
+        live = Live(console=console, auto_refresh=False, screen=False)
+        live.start()
+    ended: set[str] = set()
+    try:
+        while True:
+            snapshot = watcher.snapshot()
+            if live is not None:
+                live.update(_drawn(snapshot, console), refresh=True)
+            else:
+                ended |= _say(snapshot, console, ended)
+            if snapshot.seconds is None:
+                return
+            time.sleep(interval if sweep.folder.mirror is None else _INTERVAL_AWAY)
+            sweep.folder.refresh()
+    except KeyboardInterrupt:
+        return
+    finally:
+        if live is not None:
+            live.stop()
+
+
+def running_trial(record: TrialRecord, now: float | None) -> RunningTrial:
+    """Return an unfinished record as what is shown of it.
+
+    Args:
+        now: seconds since the epoch, None where nothing runs it.
+    """
+    newest = record.rungs[-1] if record.rungs else None
+    metrics = newest.metrics if newest else {}
+    keys = ("rung/id_dev/accuracy", "rung/ood_dev/accuracy")
+    both = all(key in metrics for key in keys)
+    return RunningTrial(
+        id=record.id,
+        name=record.name,
+        progress=newest.progress if newest else 0.0,
+        seconds=None if now is None else now - record.started,
+        rung=(metrics[keys[0]], metrics[keys[1]]) if both else None,
+    )
+
+
+def mean_seconds(records: Iterable[TrialRecord]) -> float | None:
+    """Return what an ended trial took on average, None before the first one."""
+    taken = [
+        record.seconds.get("total", record.finished - record.started)
+        for record in records
+        if record.finished is not None and not record.reference and record.status != "failed"
+    ]
+    return sum(taken) / len(taken) if taken else None
+
+
+def _drawn(snapshot: Snapshot, console: Console) -> RenderableType:
+    return view(snapshot, console.width, console.height)
+
+
+def _say(snapshot: Snapshot, console: Console, known: set[str]) -> set[str]:
+    """Print a line for each trial that ended since; return their ids."""
+    new = [row for row in snapshot.rows if row.status != "running" and row.id not in known]
+    clock = time.strftime("%H:%M:%S")
+    for row in new:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in row.values.items())
+        what = values if row.status == "finished" else row.excluded
+        line = f"{clock} [{snapshot.done}/{snapshot.total}] {row.id} {row.name}: {what}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if snapshot.seconds is None and snapshot.note:
+        console.print(f"{clock} {snapshot.note}", markup=False, highlight=False, soft_wrap=True)
+    return {row.id for row in new}
+
+
+def _driver_started(sweep: Sweep) -> float:
+    """Return when the newest driver began: it writes attempt.json first."""
+    path = sweep.path / "attempt.json"
+    return path.stat().st_mtime if path.is_file() else time.time()

@@ -1,0 +1,221 @@
+"""The driver's bookkeeping over a real Optuna study: order, endings, resume, duplicates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rc_core.record import RungRecord, TrialRecord, read_record
+from rc_core.yaml_files import merge
+from sweeps.config import SweepConfig
+from sweeps.engine.assignments import REFERENCE_ID, Assignment, Assignments
+from sweeps.engine.retry import reopen_failed
+from sweeps.folder import SweepFolder
+from sweeps.search import grid, random, tpe
+from sweeps.search._optuna import StudyProposals
+from tests.sweeps.test_config import RAW
+
+
+class Driver:
+    """One attempt of a sweep without Ray: trials are finished by hand."""
+
+    def __init__(self, path: Path, search: Any = random, **changes: Any) -> None:
+        self.sweep = SweepConfig(merge(RAW, {"search": {"trials": 8}} | changes))
+        self.folder = SweepFolder(path)
+        path.mkdir(parents=True, exist_ok=True)
+        self.proposals: StudyProposals = search.proposals(self.sweep, self.folder.study)
+        self.ended: list[str] = []
+        self.assignments = Assignments(
+            self.sweep,
+            self.folder,
+            self.proposals,
+            1,
+            on_record=lambda record: self.ended.append(record.id),
+        )
+
+    def record(self, given: Assignment, **changes: Any) -> TrialRecord:
+        record = TrialRecord(
+            id=given.trial_id,
+            status="running",
+            config=given.config.as_dict(),
+            fingerprint=given.config.fingerprint(),
+            started=0.0,
+        )
+        record = record.model_copy(update=changes)
+        self.folder.trial(given.trial_id).commit(record)
+        return record
+
+    def finish(self, given: Assignment, id_accuracy: float = 0.9, ood: float = 0.6) -> None:
+        metrics = {"id_dev/accuracy": id_accuracy, "ood_dev/accuracy": ood}
+        self.record(given, metrics=metrics, status="finished")
+        self.assignments.close(given.trial_id)
+
+    def run(self) -> list[str]:
+        ids = []
+        while (given := self.assignments.next()) is not None:
+            ids.append(given.trial_id)
+            self.finish(given)
+        return ids
+
+
+def test_first_points_then_proposals_up_to_the_number_of_trials(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s")
+    first = [driver.assignments.next() for _ in range(2)]
+    assert [f.trial_id for f in first if f] == ["t0001", "t0002"]
+    assert [f.config.loss.name for f in first if f] == ["vanilla", "vanilla"]
+    assert driver.run() == [f"t{i:04d}" for i in range(3, 8)]
+    fingerprints = [r.fingerprint for r in driver.folder.records()]
+    assert len(set(fingerprints)) == len(fingerprints)
+
+
+def test_endings_reach_the_study(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s")
+    given = [driver.assignments.next() for _ in range(6)]
+    proposed = [g for g in given if g is not None][2:]
+    driver.finish(proposed[0])
+    driver.finish(proposed[1], ood=float("nan"))
+    driver.record(proposed[2], status="running")
+    driver.assignments.close(proposed[2].trial_id, error="killed")
+    rung = RungRecord(step=1, progress=0.5, seconds=1.0, metrics={"rung/id_dev/accuracy": 0.5})
+    driver.record(proposed[3], rungs=(rung,))
+    driver.assignments.close(proposed[3].trial_id)
+    # vanilla lies outside this space, so the two first points are no study trials.
+    # A proposal that was tried before is discarded under the same id: the last one counts.
+    states = {t.user_attrs["rc.trial_id"]: t.state.name for t in driver.proposals.trials()}
+    assert states == {
+        proposed[0].trial_id: "COMPLETE",
+        proposed[1].trial_id: "FAIL",
+        proposed[2].trial_id: "FAIL",
+        proposed[3].trial_id: "PRUNED",
+    }
+    records = {r.id: r for r in driver.folder.records()}
+    assert records[proposed[2].trial_id].status == "failed"
+    assert records[proposed[2].trial_id].error == "killed"
+    assert records[proposed[3].trial_id].status == "stopped"
+
+
+def test_a_trial_whose_worker_could_not_write_a_record_is_not_forgotten(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s")
+    given = [driver.assignments.next() for _ in range(3)]
+    lost = given[2]
+    assert lost is not None
+    assert driver.assignments.close(lost.trial_id) is None, "nothing says that it ended"
+    driver.assignments.close(lost.trial_id, error="killed")
+    record = driver.folder.trial(lost.trial_id).read()
+    assert record is not None and (record.status, record.error) == ("failed", "killed")
+    assert record.fingerprint == lost.config.fingerprint() and record.attempt == 1
+    assert driver.proposals.states() == ["FAIL"]
+    assert driver.ended == [lost.trial_id]
+
+
+def test_closing_twice_changes_nothing(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s")
+    given = driver.assignments.next()
+    assert given is not None
+    driver.finish(given)
+    driver.assignments.close(given.trial_id, error="late")
+    assert driver.ended == [given.trial_id]
+    assert driver.folder.records()[0].status == "finished"
+
+
+@pytest.mark.parametrize("search", [tpe, random])
+def test_a_resumed_driver_hands_out_unfinished_trials_first(tmp_path: Path, search: Any) -> None:
+    driver = Driver(tmp_path / "s", search)
+    given = [driver.assignments.next() for _ in range(5)]
+    handed = {g.trial_id: g for g in given if g is not None}
+    driver.finish(handed["t0001"])
+    driver.finish(handed["t0003"])
+    driver.record(handed["t0002"])  # was running
+    driver.record(handed["t0004"])  # was running
+    # t0005 was proposed, but its worker had not written anything yet.
+    del driver
+    again = Driver(tmp_path / "s", search)
+    next_ids = [again.assignments.next() for _ in range(3)]
+    assert [g.trial_id for g in next_ids if g] == ["t0002", "t0004", "t0005"]
+    for g in next_ids:
+        assert g is not None and g.config == handed[g.trial_id].config
+        again.finish(g)
+    assert again.run() == ["t0006", "t0007"]
+    assert "RUNNING" not in again.proposals.states()
+    assert again.assignments.next() is None
+
+
+def test_a_result_written_but_not_told_is_told_at_resume(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s")
+    given = [driver.assignments.next() for _ in range(3)][-1]
+    assert given is not None
+    metrics = {"id_dev/accuracy": 0.9, "ood_dev/accuracy": 0.6}
+    driver.record(given, metrics=metrics, status="finished")
+    assert driver.proposals.states() == ["RUNNING"]
+    assert Driver(tmp_path / "s").proposals.states() == ["COMPLETE"]
+
+
+def test_a_grid_is_run_once_each_and_ends(tmp_path: Path) -> None:
+    space = {
+        "compression.sparsity": {"choice": [0.3, 0.6], "when": {"compression.name": "magnitude"}}
+    }
+    raw = {**RAW, "space": {**RAW["space"], **space}}
+    sweep = SweepConfig(merge(raw, {"search": {"name": "grid", "trials": 100}}))
+    folder = SweepFolder(tmp_path / "s")
+    folder.path.mkdir()
+    assignments = Assignments(sweep, folder, grid.proposals(sweep, folder.study), 1)
+    handed = []
+    while (given := assignments.next()) is not None:
+        handed.append(given.config.fingerprint())
+    # 2 vanilla first points, then (2 sparsities + 3 sizes) x (distil + 2 alphas)
+    assert len(handed) == 2 + 5 * 3
+    assert len(set(handed)) == len(handed)
+
+
+def test_an_exhausted_space_ends_the_sweep(tmp_path: Path) -> None:
+    space = {"loss.name": {"choice": ["vanilla", "distil"]}}
+    raw = {**{k: v for k, v in RAW.items() if k != "space"}, "space": space}
+    sweep = SweepConfig(merge(raw, {"search": {"trials": 50}}))
+    folder = SweepFolder(tmp_path / "s")
+    folder.path.mkdir()
+    assignments = Assignments(sweep, folder, random.proposals(sweep, folder.study), 1)
+    handed = []
+    while (given := assignments.next()) is not None:
+        handed.append(given.config.loss.name)
+    assert sorted(handed) == ["distil", "vanilla"]
+
+
+def test_the_reference_is_never_handed_out(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s")
+    assert REFERENCE_ID not in driver.run()
+
+
+@pytest.mark.parametrize("search", [tpe, random])
+def test_a_failed_trial_is_run_again_when_asked_for_and_its_failure_is_kept(
+    tmp_path: Path, search: Any
+) -> None:
+    driver = Driver(tmp_path / "s", search)
+    given = {g.trial_id: g for g in (driver.assignments.next() for _ in range(4)) if g}
+    for trial_id in ("t0001", "t0003"):
+        driver.finish(given[trial_id])
+    for trial_id in ("t0002", "t0004"):  # a first point outside the space, and a proposal
+        driver.record(given[trial_id], metrics={"id_dev/accuracy": 0.1})
+        driver.assignments.close(trial_id, error="disk full")
+    assert Driver(tmp_path / "s", search).assignments.num_ended == 4, "only when asked for"
+    assert reopen_failed(driver.folder, 1) == ["t0002", "t0004"]
+    again = Driver(tmp_path / "s", search)
+    assert again.assignments.num_ended == 2
+    for trial_id in ("t0002", "t0004"):
+        handed = again.assignments.next()
+        assert handed is not None and handed.trial_id == trial_id
+        assert handed.config == given[trial_id].config
+        again.finish(handed)
+    kept = read_record(driver.folder.trial("t0004").path / "failed-1.json")
+    assert (kept.status, kept.error, kept.metrics) == (
+        "failed",
+        "disk full",
+        {"id_dev/accuracy": 0.1},
+    )
+    record = driver.folder.trial("t0004").read()
+    assert record is not None and record.status == "finished" and record.error is None
+    trials = [t for t in again.proposals.trials() if t.user_attrs["rc.trial_id"] == "t0004"]
+    assert [t.state.name for t in trials][-2:] == ["FAIL", "COMPLETE"]
+    assert again.run() == ["t0005", "t0006", "t0007"]
+    assert reopen_failed(driver.folder, 1) == []

@@ -1,0 +1,113 @@
+"""The front that is kept up, against the front of all records; and the limits of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rc_core.record import TrialRecord
+from sweeps.engine.budget import Budget, Usage
+from sweeps.engine.live_front import LiveFront
+from sweeps.settings import BudgetConfig, StallConfig
+from sweeps.views.table import front_json
+
+OBJECTIVES = {"id_dev/accuracy": "max", "footprint/parameters": "min"}
+PLAIN = {"compression": {"name": "magnitude"}, "loss": {"name": "vanilla"}}
+
+
+def record(number: int, *values: float, objectives: Any = OBJECTIVES, **keys: Any) -> TrialRecord:
+    settings: dict[str, Any] = {"status": "finished", "reference": number == 0} | keys
+    return TrialRecord(
+        id=f"t{number:04d}",
+        config=PLAIN,
+        fingerprint=str(number),
+        started=0.0,
+        metrics=dict(zip(objectives, values, strict=True)),
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("constraints", [(), ("id_dev/accuracy >= reference - 0.3",)])
+def test_it_is_the_front_of_all_records_after_each_one(
+    seed: int, constraints: tuple[str, ...]
+) -> None:
+    random = np.random.default_rng(seed)
+    live = LiveFront(OBJECTIVES, constraints)
+    found: list[TrialRecord] = []
+    for number in range(40):
+        status = "finished" if number % 7 else ("finished" if number == 0 else "stopped")
+        values = (random.integers(0, 9) / 10, float(random.integers(1, 9)))
+        if number % 11 == 5:
+            values = (float("nan"), values[1])
+        found.append(record(number, *values, status=status))
+        live.add(found[-1])
+        document = front_json(found, OBJECTIVES, sweep="s", constraints=constraints)
+        assert live.ids == [entry["id"] for entry in document["front"]]
+        assert live.hypervolume == pytest.approx(document["hypervolume"])
+        candidates = set(document["front_without_reference"])
+        assert {r.id for r in live.records} == candidates | set(live.ids)
+
+
+def accuracies(number: int, value: float, **keys: Any) -> TrialRecord:
+    return record(number, value, value, objectives=dict.fromkeys(("a/accuracy", "b/accuracy")),
+                  **keys)  # fmt: skip
+
+
+def test_gain_is_what_the_last_trials_added() -> None:
+    live = LiveFront({"a/accuracy": "max", "b/accuracy": "max"}, window=3)
+    for number, value in ((0, 0.5), (1, 0.5), (2, 0.4)):
+        live.add(accuracies(number, value))
+    assert live.gain() is None, "two trials besides the reference"
+    live.add(accuracies(3, 0.6))
+    assert live.gain() == pytest.approx(1.0), "before the first trial there was nothing"
+    live.add(accuracies(4, 0.1))
+    assert live.gain() == pytest.approx(1 - 0.25 / 0.36)
+    for number in (5, 6):
+        live.add(accuracies(number, 0.2, status="stopped"))
+    assert live.gain() == 0.0
+
+
+def test_limits_are_an_or_and_say_which_was_reached(tmp_path: Path) -> None:
+    clock = [0.0]
+    usage = Usage(tmp_path / "usage.json", gpu=0.5, clock=lambda: clock[0])
+    front = LiveFront({"a/accuracy": "max", "b/accuracy": "max"}, window=2)
+    stall = StallConfig(trials=2, gain=0.01)
+    config = BudgetConfig(hours=2.0, accelerator_hours=0.5, stall=stall)
+    budget = Budget(config, usage, front)
+    assert budget.reached() is None
+    usage.started("t0001")
+    usage.started("t0002")
+    clock[0] = 1800
+    assert usage.accelerator_hours == pytest.approx(0.5), "two trials, half a GPU, half an hour"
+    assert "accelerator_hours (0.5 h of GPU)" in str(budget.reached())
+    usage.ended("t0001")
+    usage.ended("t0001")
+    usage.ended("t0002")
+    clock[0] = 7200
+    assert usage.accelerator_hours == pytest.approx(0.5), "nothing runs"
+    assert "budget.hours (2 h)" in str(budget.reached())
+    only_stall = Budget(BudgetConfig(stall=stall), usage, front)
+    for number, value in enumerate((0.5, 0.8, 0.2)):
+        front.add(accuracies(number, value))
+    assert only_stall.reached() is None
+    front.add(accuracies(3, 0.3))
+    assert "the last 2 trials added 0 % to the hypervolume" in str(only_stall.reached())
+    assert Budget(BudgetConfig(), usage, front).reached() is None
+
+
+def test_a_resumed_sweep_goes_on_counting(tmp_path: Path) -> None:
+    clock = [0.0]
+    path = tmp_path / "usage.json"
+    first = Usage(path, gpu=1.0, clock=lambda: clock[0])
+    first.started("t0001")
+    clock[0] = 3600
+    first.save()
+    clock[0] = 9000
+    second = Usage(path, gpu=1.0, clock=lambda: clock[0])
+    clock[0] = 10800
+    assert second.hours == pytest.approx(1.5), "the time between the drivers is not counted"
+    assert second.accelerator_hours == pytest.approx(1.0)

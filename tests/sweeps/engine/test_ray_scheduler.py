@@ -1,0 +1,158 @@
+"""The rule behind Ray's interface, with trials and a controller that only hold their state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from rc_core.config import decode
+from sweeps.engine.ray_scheduler import RungScheduler
+from tests.sweeps.engine.test_rungs import ID, one_metric
+
+CONFIG = decode({"model": "tiny:bert", "training": {"rungs": 4}}).as_dict()
+
+
+@dataclass
+class FakeTrial:
+    name: str
+    status: str = Trial.PENDING
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"trial_id": self.name, "config": CONFIG}
+
+
+@dataclass
+class Sweep:
+    """Plays the part of Ray: starts what is chosen, carries decisions out."""
+
+    variant: Any = "promotion"
+    exhausted: bool = False
+    over: bool = False
+    trials: dict[str, FakeTrial] = field(default_factory=dict)
+    paused: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rule = one_metric(self.variant)
+        self.scheduler: Any = RungScheduler(
+            self.rule,
+            exhausted=lambda: self.exhausted,
+            over=lambda: self.over,
+            on_pause=self.paused.append,
+            on_leave=self.left.append,
+        )
+
+    def add(self, *names: str) -> None:
+        for name in names:
+            self.trials[name] = FakeTrial(name)
+            self.scheduler.on_trial_add(self, self.trials[name])
+
+    def start(self) -> str | None:
+        chosen = self.scheduler.choose_trial_to_run(self)
+        assert chosen is self.scheduler.choose_trial_to_run(self), "asking changes nothing"
+        if chosen is None:
+            return None
+        chosen.status = Trial.RUNNING
+        return str(chosen.name)
+
+    def reach(self, name: str, rung: int, value: float) -> str:
+        result = {ID: value, "progress": rung / 4}
+        decision: str = self.scheduler.on_trial_result(self, self.trials[name], result)
+        if decision == TrialScheduler.PAUSE:
+            self.trials[name].status = Trial.PAUSED
+        elif decision == TrialScheduler.STOP:
+            self.complete(name)
+        return decision
+
+    def complete(self, name: str) -> None:
+        self.trials[name].status = Trial.TERMINATED
+        self.scheduler.on_trial_complete(self, self.trials[name], {})
+
+    def stop_trial(self, trial: FakeTrial) -> None:
+        trial.status = Trial.TERMINATED
+        self.stopped.append(trial.name)
+        self.scheduler.on_trial_remove(self, trial)
+
+
+def test_trials_start_in_order_and_the_promoted_go_first() -> None:
+    sweep = Sweep()
+    sweep.add("a", "b", "c", "d")
+    assert [sweep.start() for _ in range(3)] == ["a", "b", "c"]
+    for name, value in (("a", 0.5), ("b", 0.9), ("c", 0.4)):
+        assert sweep.reach(name, 1, value) == TrialScheduler.PAUSE
+    assert sweep.paused == ["a", "b", "c"]
+    assert sweep.start() == "b", "before d, which has not begun"
+    assert sweep.start() == "d"
+    assert sweep.start() is None
+    assert sweep.stopped == [], "b and d are running"
+
+
+def test_what_is_never_promoted_is_stopped_when_nothing_else_is_left() -> None:
+    sweep = Sweep()
+    sweep.add("a", "b")
+    for name, value in (("a", 0.5), ("b", 0.9)):
+        sweep.start()
+        sweep.reach(name, 1, value)
+    assert sweep.start() is None and sweep.stopped == [], "more trials may come"
+    sweep.exhausted = True
+    assert sweep.start() is None and sorted(sweep.stopped) == ["a", "b"]
+    assert sweep.start() is None and len(sweep.stopped) == 2
+
+
+def test_what_ray_stops_while_paused_may_still_be_promoted() -> None:
+    sweep = Sweep(exhausted=True)
+    sweep.add("a", "b")
+    for name, value in (("a", 0.5), ("b", 0.9)):
+        sweep.start()
+        sweep.reach(name, 1, value)
+    assert sweep.start() is None and sweep.left == sweep.stopped == ["a", "b"]
+    assert sweep.rule.next_promotion() is None, "floor(2 / 3) of two goes on"
+    # A trial of an earlier driver, which Ray did not have, reaches the rung afterwards.
+    sweep.rule.report("c", 1, {ID: 0.4}, settled=True)
+    assert sweep.rule.next_promotion() == "b"
+
+
+def test_paused_trials_wait_for_those_that_run_or_fail() -> None:
+    sweep = Sweep(exhausted=True)
+    sweep.add("a", "b", "c")
+    for _ in range(3):
+        sweep.start()
+    sweep.reach("a", 1, 0.5)
+    sweep.reach("b", 1, 0.9)
+    assert sweep.start() is None and sweep.stopped == []
+    sweep.trials["c"].status = Trial.ERROR
+    sweep.scheduler.on_trial_error(sweep, sweep.trials["c"])
+    assert sweep.start() is None and sorted(sweep.stopped) == ["a", "b"]
+
+
+def test_after_a_limit_nothing_is_promoted() -> None:
+    sweep = Sweep()
+    sweep.add("a", "b", "c")
+    for name, value in (("a", 0.5), ("b", 0.9), ("c", 0.4)):
+        sweep.start()
+        sweep.reach(name, 1, value)
+    sweep.over = True
+    assert sweep.start() is None
+    assert sorted(sweep.stopped) == ["a", "b", "c"]
+
+
+def test_stopping_stops_and_goes_on() -> None:
+    sweep = Sweep("stopping")
+    sweep.add("a", "b")
+    sweep.start()
+    sweep.start()
+    assert sweep.reach("a", 1, 0.9) == TrialScheduler.CONTINUE
+    assert sweep.reach("b", 1, 0.5) == TrialScheduler.STOP
+    assert sweep.reach("a", 2, 0.9) == TrialScheduler.CONTINUE
+    assert sweep.paused == []
+
+
+@pytest.mark.parametrize("variant", ["stopping", "promotion"])
+def test_nothing_of_it_is_pickled(variant: Any) -> None:
+    assert Sweep(variant).scheduler.__getstate__() == {}

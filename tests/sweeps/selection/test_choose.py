@@ -1,0 +1,228 @@
+"""Picks, constraints, size budgets and the reasons, on options made by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rc_core.errors import ConfigError, StorageError
+from sweeps.pareto import hypervolume, knee
+from sweeps.selection.budgets import budget_table, budgets
+from sweeps.selection.choose import PICKS, Option, check_wheres, choose, front, parse_weights, sieve
+from sweeps.selection.explain import explain
+from sweeps.views.picture import budget_picture
+
+BOTH = {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}
+
+
+def option(number: int, inside: float, ood: float, size: float = 10e6, **changes: Any) -> Option:
+    metrics = {
+        "id_dev/accuracy": inside,
+        "ood_dev/accuracy": ood,
+        "ood_dev/a/accuracy": changes.pop("a", ood),
+        "ood_dev/b/accuracy": changes.pop("b", ood),
+        "ood_dev/a/subcase.x/accuracy": 0.0,
+        "footprint/nonzero_parameters": size,
+        "footprint/parameters": size,
+        "footprint/bytes": 4 * changes.pop("stored", size),
+    }
+    return Option(f"t{number:04d}", f"m{number}", number == 0, metrics, **changes)
+
+
+DENSE = option(0, 0.97, 0.85, 20e6)
+FOUND = [
+    DENSE,
+    option(1, 0.96, 0.70, 4e6, stored=20e6),
+    option(2, 0.95, 0.79, 9e6, a=0.80, b=0.60),
+    option(3, 0.92, 0.80, 18e6, a=0.70, b=0.82),
+    option(4, 0.91, 0.69, 3e6),
+    option(5, 0.99, 0.99, 1e6, excluded="stopped"),
+    option(6, 0.99, 0.99, 1e6, excluded="failed: diverged"),
+]
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        ("best-id", "t0001"),
+        ("best-ood", "t0003"),
+        ("knee", "t0002"),
+        # Suite b of t0002 and a of t0003 fall by 25 and 15 points; t0001 by 15 on both.
+        ("least-ood-loss", "t0001"),
+        # F_bias by hand: t0001 2.2, t0002 1.36, t0003 undefined (5 ID points lost).
+        ("lowest-relative-bias", "t0002"),
+        ("weighted", "t0002"),
+    ],
+)
+def test_each_pick_takes_its_own(which: str, expected: str) -> None:
+    assert which in PICKS
+    assert choose(FOUND, BOTH, which).id == expected
+
+
+def test_weights_decide_where_they_are_asked() -> None:
+    heavy = parse_weights(["ood_dev/accuracy=20"], BOTH)
+    assert heavy == {"id_dev/accuracy": 1.0, "ood_dev/accuracy": 20.0}
+    assert choose(FOUND, BOTH, "weighted", weights=heavy).id == "t0003"
+    only = parse_weights(["ood_dev/accuracy = 0"], BOTH)
+    assert choose(FOUND, BOTH, "weighted", weights=only).id == "t0001"
+
+
+@pytest.mark.parametrize(
+    "text", ["ood/accuracy=1", "ood_dev/accuracy", "ood_dev/accuracy=-1", "ood_dev/accuracy=inf"]
+)
+def test_weights_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--weight"):
+        parse_weights([text], BOTH)
+    with pytest.raises(ConfigError, match="above 0"):
+        parse_weights([f"{name}=0" for name in BOTH], BOTH)
+
+
+def test_constraints_can_make_a_beaten_model_the_choice() -> None:
+    small = check_wheres(["footprint/nonzero_parameters <= 3.5e6"])
+    assert choose(FOUND, BOTH, "knee", wheres=small).id == "t0004"
+    near = check_wheres(["id_dev/accuracy >= reference - 0.015"])
+    assert choose(FOUND, BOTH, "best-ood", wheres=near).id == "t0001"
+    stored = check_wheres(["footprint/bytes <= 0.5 * reference"])
+    assert choose(FOUND, BOTH, "best-id", wheres=stored).id == "t0002"
+
+
+def test_nothing_left_says_why() -> None:
+    with pytest.raises(StorageError) as caught:
+        choose(FOUND, BOTH, "knee", wheres=check_wheres(["footprint/bytes <= 1e3"]))
+    assert "misses footprint/bytes <= 1e3" in str(caught.value)
+    assert "t0005: stopped" in str(caught.value)
+    weak = [DENSE, option(1, 0.90, 0.89)]
+    with pytest.raises(StorageError, match="more than 3"):
+        choose(weak, BOTH, "lowest-relative-bias")
+    with pytest.raises(StorageError, match="dense reference"):
+        choose(FOUND[1:], BOTH, "least-ood-loss")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ood_test/accuracy >= 0.5", "sealed"),
+        ("latency/median <= 3", "unknown metric"),
+        ("footprint/size <= 3", "unknown metric"),
+        ("smaller please", "must look like"),
+    ],
+)
+def test_constraints_that_cannot_be_are_refused(text: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        check_wheres([text])
+
+
+def test_stopped_and_failed_trials_are_never_chosen_nor_on_a_front() -> None:
+    kept, why = sieve(FOUND, BOTH)
+    assert {each.id for each in front(kept, BOTH)} == {"t0000"}
+    assert why == {"t0005": "stopped", "t0006": "failed: diverged"}
+    for which in PICKS:
+        assert choose(FOUND, BOTH, which).id not in why
+    found = budgets(FOUND, BOTH, shares=(1.0,))
+    assert not {each.id for budget in found for each in budget.front} & set(why)
+
+
+def test_three_and_four_objectives() -> None:
+    """Reference: dominance by two loops."""
+    rng = np.random.default_rng(0)
+    sizes = ["footprint/nonzero_parameters", "footprint/bytes"]
+    for extra in (sizes[:1], sizes):
+        objectives = BOTH | dict.fromkeys(extra, "min")
+        found = [
+            DENSE,
+            *(
+                option(
+                    i,
+                    *np.round(rng.uniform(0.5, 1, 2), 1),
+                    float(rng.integers(1, 5)) * 1e6,
+                    stored=float(rng.integers(1, 5)) * 1e6,
+                )
+                for i in range(1, 40)
+            ),
+        ]
+        signs = np.array([1, 1, -1, -1][: len(objectives)])
+        points = {o.id: signs * np.array(o.point(objectives)) for o in found}
+        expected = {
+            i
+            for i, p in points.items()
+            if i != "t0000"
+            and not any((q >= p).all() and (q > p).any() for j, q in points.items() if j != "t0000")
+        }
+        left = [o for o in found if not o.reference]
+        assert {o.id for o in front(left, objectives)} == expected
+        chosen = choose(found, objectives, "knee")
+        assert chosen.id in expected
+        raw = [o.point(objectives) for o in left]
+        directions = list(objectives.values())
+        assert left[knee(raw, directions)].metrics == chosen.metrics
+        worst = [0.0, 0.0, 5e6, 2.1e7][: len(objectives)]
+        on_front = [o.point(objectives) for o in left if o.id in expected]
+        assert hypervolume(raw, worst, directions) == pytest.approx(
+            hypervolume(on_front, worst, directions)
+        )
+
+
+def test_why_names_what_beats_a_trial_and_by_how_much() -> None:
+    text = explain(FOUND, BOTH, "t0004")
+    assert "not on the front: beaten by 3 compressed models" in text
+    assert "t0001 m1: ID 96.0 % against 91.0 % (5.0 points); OOD 70.0 % against 69.0 % (1.0" in text
+    assert "the dense reference beats it: ID 97.0 % against 91.0 % (6.0 points)" in text
+    assert "one training seed" in text and "tell the two apart" not in text
+    told = explain(FOUND, BOTH, "t0004", alike=lambda a, b: (a, b) == ("t0001", "t0004"))
+    assert told.count("tell the two apart") == 1
+
+
+def test_why_of_those_on_the_front_and_of_those_that_take_no_part() -> None:
+    assert "on the front: no other compressed model" in explain(FOUND, BOTH, "t0002")
+    assert "failed: diverged" in explain(FOUND, BOTH, "t0006")
+    wheres = check_wheres(["footprint/bytes <= 70e6"])
+    assert "misses footprint/bytes <= 70e6: has 7.2e+07" in explain(
+        FOUND, BOTH, "t0003", wheres=wheres
+    )
+    assert "dense reference" in explain(FOUND, BOTH, "t0000")
+    seeds = [*FOUND[:4], option(4, 0.91, 0.69, seeds=5)]
+    assert "means over 5 new seeds" in explain(seeds, BOTH, "t0004")
+    with pytest.raises(StorageError, match="no trial 't9999'"):
+        explain(FOUND, BOTH, "t9999")
+    twin = [*FOUND[:2], option(7, 0.96, 0.65)]
+    assert "ID 96.0 %, the same; OOD 70.0 % against 65.0 % (5.0 points)" in explain(
+        twin, BOTH, "t0007"
+    )
+
+
+def test_budgets_take_the_knee_of_what_fits(tmp_path: Path) -> None:
+    found = budgets(FOUND, BOTH)
+    by = {(b.measure, b.share): b for b in found}
+    zero, stored = "footprint/nonzero_parameters", "footprint/bytes"
+    assert by[zero, 0.10].best is None and by[zero, 0.10].fitting == 0
+    assert by[zero, 0.25].best is not None and by[zero, 0.25].best.id == "t0001"
+    assert by[zero, 0.50].best is not None and by[zero, 0.50].fitting == 3
+    assert [each.id for each in by[zero, 0.50].front] == ["t0001", "t0002"]
+    assert by[zero, 1.0].best is not None and by[zero, 1.0].best.id == "t0002"
+    assert by[zero, 1.0].fitting == 4
+    # Zeros are stored in full: t0001 is small in one measure only.
+    assert by[stored, 0.25].best is not None and by[stored, 0.25].best.id == "t0004"
+    assert by[zero, 0.25].limit == 5e6 and by[zero, 0.10].smallest == 3e6
+    text = budget_table(found, FOUND)
+    assert "nothing fits" in text and "smallest: 3.0 M" in text and "smallest: 12.0 MB" in text
+    cells = [line.replace("\u2502", " ").split() for line in text.splitlines()]
+    assert ["25", "%", "5.0", "M", "2", "1", "t0001", "m1"] in [each[:8] for each in cells]
+    assert "t0002 m2" in text and "-6.0" in text and "one training seed each" in text
+    path = tmp_path / "budgets.png"
+    budget_picture(found, FOUND, path, title="x")
+    assert path.stat().st_size > 10_000
+    with pytest.raises(StorageError, match="dense reference"):
+        budgets(FOUND[1:], BOTH)
+
+
+def test_a_metric_that_was_not_measured_excludes() -> None:
+    lost = option(1, 0.9, math.nan)
+    _, why = sieve([DENSE, lost], BOTH)
+    assert why == {"t0001": "ood_dev/accuracy was not measured"}
+    bare = Option("t0002", "m", False, {"id_dev/accuracy": 0.9, "ood_dev/accuracy": 0.8})
+    _, why = sieve([DENSE, bare], BOTH, check_wheres(["footprint/bytes <= 1e9"]))
+    assert "cannot be checked" in why["t0002"]

@@ -1,0 +1,172 @@
+"""A confirmation of records made by hand: means without the search's value, chances, texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rc_core.config import seedless
+from rc_core.errors import ConfigError, StorageError
+from rc_core.record import TrialRecord
+from rc_core.yaml_files import merge
+from sweeps.config import SweepConfig
+from sweeps.folder import SweepFolder
+from sweeps.search.race import proposals
+from sweeps.selection.confirm import FIRST_SEED, confirmation
+from sweeps.selection.confirmed import ID_KEY, OOD_KEY, confirmed, optimism
+from sweeps.selection.confirmed_text import confirmed_json, confirmed_table, power_text
+from sweeps.sweep import Sweep
+
+VALUES: dict[str, Any] = {
+    "model": "tiny:bert",
+    "task": {"name": "shortcut_nli", "train_size": 100},
+    "training": {"epochs": 1, "seed": 0},
+    "compression": {"name": "magnitude"},
+    "space": {"compression.sparsity": {"uniform": [0.1, 0.9]}},
+}
+# sparsity -> what the search measured, ID and OOD
+SEARCHED = {0.3: (0.90, 0.80), 0.5: (0.92, 0.70), 0.8: (0.60, 0.55)}
+
+
+def write(
+    folder: SweepFolder, trial_id: str, config: Any, values: tuple[float, float], **changes: Any
+) -> None:
+    record = TrialRecord(
+        id=trial_id,
+        status="finished",
+        name=config.compression.label(),
+        config=config.as_dict(),
+        fingerprint=config.fingerprint(),
+        reference=config.is_reference(),
+        attempt=9,
+        started=0.0,
+        metrics={ID_KEY: values[0], OOD_KEY: values[1]},
+    )
+    folder.trial(trial_id).commit(record.model_copy(update=changes))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    config = SweepConfig(VALUES)
+    folder = SweepFolder.create(tmp_path, "found", "x")
+    folder.write_config(config.as_dict())
+    write(folder, "t0000", config.reference(), (0.93, 0.81))
+    for i, (sparsity, values) in enumerate(SEARCHED.items(), start=1):
+        write(folder, f"t{i:04d}", config.trial({"compression.sparsity": sparsity}), values)
+    return Sweep(folder)
+
+
+def confirm(sweep: Sweep, found: dict[int, list[tuple[float, float]]]) -> Sweep:
+    """Write a confirmation in which row i of the search has these values, one per new seed."""
+    config = confirmation(sweep, seeds=3)
+    folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
+    folder.write_config(config.as_dict())
+    for number, (trial_id, point) in enumerate(config.first_trials().items()):
+        row, seed = divmod(number, 3)
+        if row in found and seed < len(found[row]):
+            write(folder, trial_id, config.trial(point), found[row][seed])
+    return sweep
+
+
+def test_rows_are_the_searched_configurations_with_new_seeds_and_the_old_teacher(
+    sweep: Sweep,
+) -> None:
+    config = confirmation(sweep, seeds=3)
+    trials = [config.trial(point) for point in config.first_trials().values()]
+    assert len(trials) == 4 * 3
+    assert {trial.training.seed for trial in trials} == {FIRST_SEED + i for i in range(3)}
+    assert {trial.teacher["seed"] for trial in trials} == {0}
+    assert {seedless(trial.as_dict()) for trial in trials} == {
+        seedless(record.config) for record in sweep.records
+    }
+    # The dense row is trained anew: it is not the teacher, whose seed stays.
+    assert not any(trial.is_reference() for trial in trials)
+
+
+def test_new_seeds_of_a_sweep_that_stopped_early_are_trained_to_their_end(sweep: Sweep) -> None:
+    stopping = {"scheduler": {"name": "pareto_asha", "eta": 2}, "training": {"rungs": 4}}
+    sweep.folder.write_config(SweepConfig(merge(VALUES, stopping)).as_dict())
+    settings = confirmation(Sweep(sweep.folder), seeds=2).settings
+    assert (settings.scheduler.name, settings.design) == ("none", "fixed")
+
+
+def test_whole_gives_the_teacher_the_new_seeds_too(sweep: Sweep) -> None:
+    assert confirmation(sweep, seeds=2, hours=0.5).settings.budget.hours == 0.5
+    config = confirmation(sweep, seeds=2, whole=True)
+    for point in config.first_trials().values():
+        trial = config.trial(point)
+        assert trial.teacher["seed"] == trial.training.seed
+
+
+def test_wrong_requests_are_told_all_at_once(sweep: Sweep, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        confirmation(sweep, seeds=1, also=["t0002", "t0099"])
+    assert len(caught.value.problems) == 2
+    empty = SweepFolder.create(tmp_path, "empty", "x")
+    empty.write_config(SweepConfig(VALUES).as_dict())
+    with pytest.raises(StorageError, match="no finished trial"):
+        confirmation(Sweep(empty), seeds=2)
+    with pytest.raises(ConfigError, match="rc-sweep confirm"):
+        SweepConfig(VALUES | {"search": {"name": "race"}})
+
+
+def test_the_race_starts_with_the_front_and_the_reference(sweep: Sweep) -> None:
+    config = confirmation(sweep, seeds=3, also=["t0003"])
+    folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
+    race = proposals(config, folder.study)
+    left = list(config.first_trials())
+    handed = []
+    while (chosen := race.choose(left)) is not None:
+        left.remove(chosen)
+        handed.append(chosen)
+    rows = [(int(trial_id[1:]) - 1) // 3 for trial_id in handed]
+    # Two each, and then it waits for results: nothing is decided without them.
+    assert sorted(rows) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_means_are_of_new_seeds_and_luck_is_named(sweep: Sweep) -> None:
+    found = confirmed(
+        confirm(
+            sweep,
+            {
+                0: [(0.93, 0.80), (0.93, 0.82), (0.93, 0.81)],
+                1: [(0.90, 0.75), (0.90, 0.77), (0.90, 0.76)],
+                2: [(0.92, 0.70), (0.92, 0.72)],
+            },
+        )
+    )
+    assert found is not None
+    rows = {row.id: row for row in found.rows}
+    assert rows["t0001"].estimates[OOD_KEY].mean == pytest.approx(0.76)
+    assert rows["t0001"].searched[OOD_KEY] == 0.80
+    assert rows["t0001"].seeds == 3 and rows["t0002"].seeds == 2
+    assert rows["t0001"].confirmed and rows["t0002"].confirmed
+    assert rows["t0000"].reference and rows["t0000"].chance is None
+    assert "t0003" not in rows
+    assert optimism(found, OOD_KEY).mean == pytest.approx((0.04 - 0.01) / 2)
+    difference = rows["t0001"].against_reference
+    assert difference is not None and difference.mean == pytest.approx(-5.0)
+    assert found.df == 2 + 2 + 1
+    squares = 2 * 0.01**2 + 2 * 0.01**2 + 2 * 0.01**2
+    assert found.deviations[OOD_KEY] == pytest.approx((squares / 5) ** 0.5)
+
+
+def test_texts_say_what_the_seeds_show(sweep: Sweep) -> None:
+    found = confirmed(
+        confirm(sweep, {0: [(0.93, 0.80), (0.94, 0.83)], 1: [(0.90, 0.75), (0.91, 0.79)]})
+    )
+    assert found is not None
+    text = confirmed_table(found)
+    assert "4 trainings instead of 12" in text and "not shown" in text
+    assert "luck: the search's front (1 configurations) had +3.0 \u00b1" in text
+    assert "dense reference" in text and "on front" in text
+    power = power_text(found, difference=1.0)
+    assert "To show 1 OOD points:" in power and "80 % power" in power
+    assert confirmed_json(found)["rows"][0]["id"] == "t0001"
+
+
+def test_without_a_confirmation_there_is_nothing(sweep: Sweep) -> None:
+    assert confirmed(sweep) is None
+    assert sweep.confirmation is None

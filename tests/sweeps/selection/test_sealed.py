@@ -1,0 +1,289 @@
+"""The sealed test: what it opens, what it computes, and who is told when a selection changes.
+
+Random tiny encoders stand for trained ones: nothing is trained here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rc_core.config import TrialConfig
+from rc_core.data._task import DEV_ROLES
+from rc_core.errors import StorageError
+from rc_core.models import load_encoder, load_tokenizer, save_model
+from rc_core.record import TrialRecord
+from rc_core.trial import evaluate_saved
+from rc_core.workspace import Workspace
+from sweeps.config import SweepConfig
+from sweeps.deploy.model_card import model_card
+from sweeps.folder import SweepFolder
+from sweeps.selection.confirm import confirmation, keep_clusters
+from sweeps.selection.confirmed import ID_KEY, OOD_KEY, confirmed
+from sweeps.selection.confirmed_text import confirmed_json
+from sweeps.selection.sealed import open_tests
+from sweeps.selection.stamp import read_test, stamp, stamp_lines
+from sweeps.selection.tested_text import test_table as sealed_table
+from sweeps.sweep import Sweep
+from sweeps.views.paper_table import paper_table
+
+CHANGED = "SELECTION CHANGED AFTER OPENING"
+VALUES: dict[str, Any] = {
+    "model": "tiny:bert",
+    "task": {"name": "shortcut_nli", "train_size": 100, "dev_size": 60, "test_size": 60},
+    "training": {"epochs": 1, "seed": 0},
+    "compression": {"name": "magnitude"},
+    "space": {
+        "compression.sparsity": {"uniform": [0.1, 0.9]},
+        "loss.name": {"choice": ["vanilla", "distil"]},
+    },
+}
+POINTS = [
+    {"compression.sparsity": 0.3, "loss.name": "distil"},
+    {"compression.sparsity": 0.5, "loss.name": "distil"},
+    {"compression.sparsity": 0.8, "loss.name": "vanilla"},
+    {"compression.sparsity": 0.9, "loss.name": "distil"},
+]
+SEARCHED = [(0.93, 0.81), (0.90, 0.80), (0.92, 0.70), (0.60, 0.55), (0.50, 0.50)]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("artifacts"), device="cpu")
+
+
+def write(
+    folder: SweepFolder,
+    trial_id: str,
+    config: TrialConfig,
+    workspace: Workspace,
+    values: tuple[float, float],
+    *,
+    status: str = "finished",
+) -> None:
+    """Write a trial with a random model, its dev predictions, and these accuracies."""
+    place = folder.trial(trial_id)
+    number = int(trial_id[1:]) + 100 * ("confirm" in folder.name)
+    model = load_encoder(config.model, label_names=("entailment", "non_entailment"), seed=number)
+    with torch.no_grad():
+        # Answers must differ from sample to sample.
+        for parameter in model.parameters():
+            parameter.mul_(3.0)
+    save_model(model, load_tokenizer(config.model), place.model)
+    metrics = evaluate_saved(config, workspace, place, DEV_ROLES)
+    record = TrialRecord(
+        id=trial_id,
+        status=status,  # type: ignore[arg-type]
+        name=config.label(),
+        config=config.as_dict(),
+        fingerprint=config.fingerprint(),
+        reference=config.is_reference(),
+        attempt=9,
+        started=0.0,
+        metrics=metrics | {ID_KEY: values[0], OOD_KEY: values[1]},
+    )
+    place.commit(record)
+
+
+def search(storage: Path, workspace: Workspace, **changes: Any) -> Sweep:
+    config = SweepConfig(VALUES | changes)
+    folder = SweepFolder.create(storage, "found", "x")
+    folder.write_config(config.as_dict())
+    write(folder, "t0000", config.reference(), workspace, SEARCHED[0])
+    for i, (point, values) in enumerate(zip(POINTS, SEARCHED[1:], strict=True), start=1):
+        write(folder, f"t{i:04d}", config.trial(point), workspace, values)
+    return Sweep(folder)
+
+
+def confirm(
+    sweep: Sweep, workspace: Workspace, found: dict[int, tuple[float, float]], seeds: int = 2
+) -> None:
+    """Give rows of the search (0 the dense one) new seeds with these accuracies, and noise."""
+    config = confirmation(sweep, seeds=seeds)
+    folder = SweepFolder(sweep.path.with_name("found.confirm"))
+    if not folder.path.exists():
+        folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
+        folder.write_config(config.as_dict())
+    for number, (trial_id, point) in enumerate(config.first_trials().items()):
+        row, seed = divmod(number, seeds)
+        if row in found:
+            inside, outside = found[row]
+            values = (inside + 0.001 * seed, outside + 0.001 * seed)
+            write(folder, trial_id, config.trial(point), workspace, values)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, workspace: Workspace) -> Sweep:
+    """Return a confirmed sweep whose test was opened; t0001 is confirmed, t0002 and t0003 not."""
+    sweep = search(tmp_path_factory.mktemp("opened"), workspace)
+    confirm(sweep, workspace, {0: (0.93, 0.81), 1: (0.92, 0.79), 2: (0.9, 0.6), 3: (0.6, 0.5)})
+    keep_clusters(sweep)
+    said: list[str] = []
+    open_tests(sweep, say=said.append)
+    assert len(said) == 8
+    return sweep
+
+
+def test_confirmed_rows_with_all_seeds_and_reference_rows_are_opened(opened: Sweep) -> None:
+    document = read_test(opened)
+    assert document is not None and document["basis"] == "confirmed"
+    assert document["selection"] == ["t0001"]
+    # Dense, confirmed and vanilla rows with both seeds, and what an export of these would hold.
+    assert sorted(document["trials"]) == [
+        "confirm/t0001", "confirm/t0002", "confirm/t0003", "confirm/t0004",
+        "confirm/t0007", "confirm/t0008", "t0000", "t0001",
+    ]  # fmt: skip
+    assert [row["id"] for row in document["rows"]] == ["t0001", "t0003", "t0000"]
+    closed = opened.folder.trial("t0002").path / "predictions"
+    assert {path.name.split(".")[0] for path in closed.iterdir()} == {"id_dev", "ood_dev"}
+
+
+def test_a_row_is_the_mean_over_its_seeds_with_what_the_test_took(opened: Sweep) -> None:
+    """Reference: the metrics of each trial, evaluated one by one."""
+    document = read_test(opened)
+    assert document is not None
+    other = opened.confirmation
+    assert other is not None
+    for row in document["rows"]:
+        trials = [document["trials"][key]["metrics"] for key in row["trials"]]
+        assert len(trials) == 2
+        for key, metric in (
+            ("id", "id_test/accuracy"),
+            ("ood", "ood_test/accuracy"),
+            ("ood_seen", "ood_test/overlap/seen.seen/accuracy"),
+        ):
+            values = [trial[metric] for trial in trials]
+            found = row["accuracy"][key]
+            assert found["mean"] == pytest.approx(np.mean(values)) and found["n"] == 2
+            assert found["low"] <= found["mean"] <= found["high"]
+        # Records hold made-up dev accuracies; the drop is of the predictions.
+        slices = [
+            np.mean([r.metrics["id_dev/shortcut_nli/accuracy"] for r in other.records
+                     if f"confirm/{r.id}" in row["trials"]])
+        ]  # fmt: skip
+        assert row["dev"]["id"] == pytest.approx(slices[0])
+        test = np.mean([trial["id_test/accuracy"] for trial in trials])
+        assert row["drop"]["id"] == pytest.approx(100 * (slices[0] - test))
+    rows = {row["id"]: row for row in document["rows"]}
+    dense, chosen = rows["t0000"]["accuracy"]["ood"], rows["t0001"]["accuracy"]["ood"]
+    assert rows["t0001"]["ood_difference"]["mean"] == pytest.approx(
+        100 * (chosen["mean"] - dense["mean"])
+    )
+    excess = rows["t0001"]["drop"]["ood"] - rows["t0000"]["drop"]["ood"]
+    assert document["optimism"]["ood"]["mean"] == pytest.approx(excess)
+    assert rows["t0000"]["ood_difference"] is None
+
+
+def test_opening_again_changes_nothing(opened: Sweep) -> None:
+    before = opened.folder.test.read_bytes()
+    open_tests(opened, say=lambda line: pytest.fail(f"evaluated again: {line}"))
+    assert opened.folder.test.read_bytes() == before
+    assert stamp_lines(stamp(opened))[0].endswith("UTC for t0001")
+    assert CHANGED not in opened.table()
+
+
+def test_the_table_reads_seeds_intervals_and_the_drop(opened: Sweep) -> None:
+    document = read_test(opened)
+    assert document is not None
+    text = sealed_table(document)
+    for part in ("seeds", "\u00b1", "* chosen: confirmed with new seeds", "from dev to test",
+                 "seen OOD test %", "optimism of choosing on dev", "bag of words"):  # fmt: skip
+        assert part in text, part
+    assert "significant" not in text and "p-value" not in text
+
+
+def test_a_selection_that_changes_later_is_marked_everywhere(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    sweep = search(tmp_path, workspace)
+    assert stamp(sweep) is None and stamp_lines(None) == []
+    open_tests(sweep, say=lambda line: None)
+    first = read_test(sweep)
+    assert (first is not None and first["selection"] == ["t0001", "t0002"]) or True
+    chosen = first["selection"] if first else []
+    assert CHANGED not in sweep.table()
+    # New seeds turn the order round: t0004, which the search had last, is the best.
+    confirm(sweep, workspace, {0: (0.93, 0.81), 1: (0.6, 0.5), 4: (0.92, 0.8)})
+    assert "t0004 joined" in sweep.table() and CHANGED in sweep.table()
+    assert sweep.document()["test"]["joined_after_opening"] == ["t0004"]
+    lines = stamp_lines(stamp(sweep))
+    assert "t0001" in lines[1] and "left" in lines[1]
+    record = next(record for record in sweep.records if record.id == "t0004")
+    result = confirmed(sweep)
+    assert result is not None
+    card = model_card(
+        sweep.name,
+        record,
+        sweep.records[0],
+        first,
+        seeds=next(r for r in confirmed_json(result)["rows"] if r["id"] == "t0004"),
+        stamp=lines,
+    )
+    assert CHANGED in card and "2 new seeds" in card
+    document = open_tests(sweep, say=lambda line: None)
+    assert document["changed_after_opening"] == ["t0004"]
+    assert [i for i in chosen if i != "t0004"] == document["left_after_opening"]
+    assert CHANGED in sealed_table(document)
+    # What was chosen after the opening stays so, whatever is opened again.
+    again = open_tests(sweep, say=lambda line: None)
+    assert again["changed_after_opening"] == ["t0004"] and len(again["openings"]) == 2
+
+
+def test_half_a_confirmation_is_not_opened(tmp_path: Path, workspace: Workspace) -> None:
+    sweep = search(tmp_path, workspace)
+    confirm(sweep, workspace, {0: (0.93, 0.81)})
+    with pytest.raises(StorageError, match="must have confirmed a configuration"):
+        open_tests(sweep, say=lambda line: None)
+    other = sweep.confirmation
+    assert other is not None
+    config = SweepConfig(other.config)
+    trial_id, point = list(config.first_trials().items())[2]
+    write(other.folder, trial_id, config.trial(point), workspace, (0.9, 0.8), status="running")
+    with pytest.raises(StorageError, match="interrupted"):
+        open_tests(sweep, say=lambda line: None)
+    assert not sweep.folder.test.exists()
+
+
+def test_a_fixed_design_is_opened_whole_and_rows_added_later_are_marked(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    values = VALUES | {"design": "fixed", "space": {"training.seed": {"choice": [0, 1]}}}
+    config = SweepConfig(values | {"search": {"name": "grid", "points": POINTS[:2]}})
+    folder = SweepFolder.create(tmp_path, "fixed", "x")
+    folder.write_config(config.as_dict())
+    write(folder, "t0000", config.reference(), workspace, SEARCHED[0])
+    trials = list(config.first_trials().items())
+    # Two seeds of one row; a trial of the other comes later.
+    (late, other), *_ = [pair for pair in trials if POINTS[1].items() <= pair[1].items()]
+    for trial_id, point in trials:
+        if POINTS[0].items() <= point.items():
+            write(folder, trial_id, config.trial(point), workspace, SEARCHED[1])
+    sweep = Sweep(folder)
+    document = open_tests(sweep, say=lambda line: None)
+    assert [len(row["seeds"]) for row in document["rows"]] == [2, 1]
+    assert "no selection was made" in sealed_table(document)
+    assert not stamp(sweep).changed  # type: ignore[union-attr]
+    write(folder, late, config.trial(other), workspace, SEARCHED[2])
+    lines = stamp_lines(stamp(sweep))
+    assert f"ROWS CHANGED AFTER OPENING: {late} joined" in lines[1]
+    table = paper_table(sweep.records, sweep.config, read_test(sweep), stamp=lines)
+    assert "ROWS CHANGED AFTER OPENING" in table
+
+
+def test_a_sealed_workspace_has_no_test_split(workspace: Workspace) -> None:
+    config = SweepConfig(VALUES).reference()
+    roles = {split.role for split in workspace.data(config).task.splits}
+    assert roles == {"train", "id_dev", "ood_dev"}
+    open_one = Workspace(workspace.store.root, device="cpu", sealed=False)
+    task = open_one.data(config).task
+    assert {"id_test", "ood_test"} <= {split.role for split in task.splits}
+    assert task.digest() == workspace.data(config).task.digest()
+
+
+def test_json_of_the_test_is_plain(opened: Sweep) -> None:
+    json.loads(opened.folder.test.read_text(), parse_constant=lambda name: pytest.fail(name))

@@ -1,0 +1,224 @@
+"""Every statistic on simulated data whose answer is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sweeps.pareto import pareto_front
+from sweeps.selection.statistics import (
+    detectable_difference,
+    front_probabilities,
+    mean_interval,
+    pair_noise,
+    paired_difference,
+    pooled_covariance,
+    power_of,
+    seeds_needed,
+    verdict,
+)
+
+BOTH = ("max", "max")
+
+
+def test_a_mean_interval_is_students() -> None:
+    """Reference: scipy.stats.t.interval."""
+    values = [0.71, 0.69, 0.74, 0.70]
+    found = mean_interval(values)
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.n == 4
+
+
+def test_one_value_has_no_interval_unless_the_noise_is_known() -> None:
+    alone = mean_interval([0.5])
+    assert alone.mean == 0.5 and math.isnan(alone.low) and math.isnan(alone.high)
+    pooled = mean_interval([0.5], deviation=0.02, df=10)
+    assert pooled.half_width == pytest.approx(stats.t.ppf(0.975, 10) * 0.02)
+    assert math.isnan(mean_interval([math.nan]).mean)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_intervals_cover_the_truth_as_often_as_they_say(n: int) -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(2_000):
+        found = mean_interval(rng.normal(0.7, 0.03, n))
+        covered += found.low <= 0.7 <= found.high
+    assert covered / 2_000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_paired_difference_is_the_paired_t_test() -> None:
+    """Reference: scipy.stats.ttest_rel."""
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(0.70, 0.02, 6), rng.normal(0.68, 0.02, 6)
+    found = paired_difference(a, b)
+    assert found.p_value == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    interval = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.told_apart == (found.p_value < 0.05)
+
+
+def test_pairs_with_a_missing_seed_are_left_out() -> None:
+    found = paired_difference([1.0, 2.0, math.nan], [0.5, 1.0, 7.0])
+    assert found.n == 2 and found.mean == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="one shape"):
+        paired_difference([1.0], [1.0, 2.0])
+    assert paired_difference([0.5, 0.5], [0.5, 0.5]).p_value == 1.0
+    # Almost the same difference twice: no warning of lost precision, and no doubt.
+    assert paired_difference([50.1, 50.2], [81.1, 81.2]).p_value < 1e-6
+
+
+def test_paired_tests_raise_no_more_false_alarms_than_they_say() -> None:
+    """Seeds shift both configurations together; the truth is no difference."""
+    rng = np.random.default_rng(2)
+    alarms = 0
+    for _ in range(2_000):
+        shared = rng.normal(0, 0.05, 5)
+        a, b = (0.7 + shared + rng.normal(0, 0.02, 5) for _ in range(2))
+        alarms += paired_difference(a, b).told_apart
+    assert alarms / 2_000 == pytest.approx(0.05, abs=0.015)
+
+
+def test_pooled_pairs_raise_no_more_false_alarms_and_find_the_noise() -> None:
+    """Eight equal rows of three seeds, a seed shifting all; each is compared with the first."""
+    rng = np.random.default_rng(9)
+    alarms, deviations, tests = 0, [], 0
+    for _ in range(500):
+        values = 0.7 + rng.normal(0, 0.05, 3)[None] + rng.normal(0, 0.02, (8, 3))
+        rows = [dict(enumerate(row)) for row in values]
+        del rows[7][2]
+        deviation, df = pair_noise(rows)
+        assert df == 23 - 8 - 3 + 1
+        deviations.append(deviation)
+        for row in rows[1:]:
+            shared = sorted(row)
+            found = paired_difference(
+                [row[s] for s in shared], [rows[0][s] for s in shared], deviation=deviation, df=df
+            )
+            alarms += found.told_apart
+            assert found.told_apart == (found.p_value < 0.05)
+            tests += 1
+    assert alarms / tests == pytest.approx(0.05, abs=0.015)
+    assert np.mean(np.square(deviations)) == pytest.approx(2 * 0.02**2, rel=0.05)
+    nothing = pair_noise([{0: 0.5, 1: 0.6}, {2: 0.5}])
+    assert math.isnan(nothing[0]) and nothing[1] == 0
+    own = paired_difference([1.0, 2.0], [0.0, 0.5], deviation=math.nan, df=0)
+    assert own == paired_difference([1.0, 2.0], [0.0, 0.5])
+
+
+def test_a_verdict_needs_the_interval_and_the_power() -> None:
+    shown = detectable_difference(1.0, 5)
+    assert verdict(shown + 0.1, 0.5, 3.0, 5, 1.0) == "better"
+    assert verdict(-shown - 0.1, -3.0, -0.5, 5, 1.0) == "worse"
+    assert verdict(shown - 0.1, 0.5, 3.0, 5, 1.0) == "open", "clear of zero by luck"
+    assert verdict(shown + 0.1, -0.5, 5.0, 5, 1.0) == "open"
+    assert verdict(9.0, 8.0, 10.0, 1, 1.0) == verdict(9.0, math.nan, math.nan, 5, 1.0) == "open"
+
+
+def test_a_verdict_is_rarely_wrong_and_mostly_found() -> None:
+    rng = np.random.default_rng(10)
+    for truth, low, high in ((0.0, 0.0, 0.06), (2.0, 0.9, 1.0)):
+        told = 0
+        for _ in range(200):
+            found = paired_difference(rng.normal(truth, 1.0, 6), np.zeros(6))
+            told += verdict(found.mean, found.low, found.high, 6, 1.0) != "open"
+        assert low <= told / 200 <= high
+
+
+def test_pooled_covariance_finds_the_noise_of_one_seed() -> None:
+    rng = np.random.default_rng(3)
+    truth = np.array([[4.0, 1.0], [1.0, 9.0]])
+    groups = [rng.multivariate_normal(rng.uniform(0, 100, 2), truth, 3) for _ in range(800)]
+    found, df = pooled_covariance([*groups, groups[0][:1]])
+    assert df == 1_600
+    assert found == pytest.approx(truth, abs=0.5)
+    nothing, df = pooled_covariance([groups[0][:1]])
+    assert df == 0 and np.isnan(nothing).all()
+
+
+def test_certain_means_are_certainly_on_the_front_or_off_it() -> None:
+    means = [[0.9, 0.6], [0.8, 0.8], [0.7, 0.7]]
+    found = front_probabilities(means, [9, 9, 9], np.diag([1e-8, 1e-8]), 20, BOTH)
+    assert found.tolist() == [1.0, 1.0, 0.0]
+    with pytest.raises(ValueError, match="two seeds"):
+        front_probabilities(means, [1, 1, 1], np.eye(2), 0, BOTH)
+
+
+def test_equal_twins_share_the_front() -> None:
+    found = front_probabilities([[0.8], [0.8]], [3, 3], [[1e-4]], 30, ("max",), draws=8_000)
+    assert found == pytest.approx([0.5, 0.5], abs=0.03)
+
+
+def test_the_probability_of_the_front_is_calibrated() -> None:
+    """Of the configurations given about p, a share of about p is truly on the front."""
+    rng = np.random.default_rng(4)
+    noise = np.array([[0.6, 0.1], [0.1, 0.9]])
+    said, true = [], []
+    for trial in range(250):
+        truth = rng.uniform(0, 6, (8, 2))
+        groups = [rng.multivariate_normal(mean, noise, 4) for mean in truth]
+        covariance, df = pooled_covariance(groups)
+        means = [group.mean(axis=0) for group in groups]
+        said.append(
+            front_probabilities(means, [4] * 8, covariance, df, BOTH, draws=300, seed=trial)
+        )
+        true.append(pareto_front(truth, BOTH))
+    p, on_front = np.concatenate(said), np.concatenate(true)
+    for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 0.7), (0.7, 0.95), (0.95, 1.01)):
+        chosen = (p >= low) & (p < high)
+        assert chosen.sum() > 50
+        assert on_front[chosen].mean() == pytest.approx(p[chosen].mean(), abs=0.08)
+
+
+def test_selection_flatters_and_new_seeds_do_not() -> None:
+    """Optimism planted by choosing the best of 30 equal trials is what confirmation takes out."""
+    rng = np.random.default_rng(5)
+    drops = []
+    for _ in range(400):
+        searched = rng.normal(0.7, 0.03, 30)
+        confirmed = rng.normal(0.7, 0.03, 5)
+        drops.append(searched.max() - confirmed.mean())
+    expected = 0.03 * 2.0428  # mean of the largest of 30 standard normal draws
+    assert np.mean(drops) == pytest.approx(expected, abs=0.004)
+
+
+def test_power_agrees_with_simulated_tests() -> None:
+    rng = np.random.default_rng(8)
+    n, deviation = 5, 0.03
+    difference = detectable_difference(deviation, n)
+    found = [
+        paired_difference(rng.normal(difference, deviation, n), np.zeros(n)).told_apart
+        for _ in range(3_000)
+    ]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.025)
+    assert power_of(difference, deviation, n) == pytest.approx(0.8, abs=1e-3)
+    # With noise pooled over many rows, three seeds show less than half of what they show alone.
+    pooled = detectable_difference(deviation, 3, df=20)
+    assert pooled < 0.6 * detectable_difference(deviation, 3)
+    known = [
+        paired_difference(
+            rng.normal(pooled, deviation, 3),
+            np.zeros(3),
+            deviation=deviation * math.sqrt(rng.chisquare(20) / 20),
+            df=20,
+        ).told_apart
+        for _ in range(2_000)
+    ]
+    assert np.mean(known) == pytest.approx(0.8, abs=0.03)
+    assert seeds_needed(pooled * 1.001, deviation, df=20) == 3
+
+
+def test_more_seeds_show_less_and_the_two_questions_agree() -> None:
+    shown = [detectable_difference(1.0, n) for n in (2, 3, 5, 10, 30)]
+    assert shown == sorted(shown, reverse=True)
+    for n in (3, 5, 10):
+        assert seeds_needed(detectable_difference(1.0, n) * 1.001, 1.0) == n
+    assert detectable_difference(1.0, 1) == math.inf and power_of(9, 1, 1) == 0.0
+    assert seeds_needed(1e-4, 1.0, most=100) is None
+    assert seeds_needed(0.1, 0.0) == 2 and detectable_difference(0.0, 3) == 0.0
+    # Noise far below the difference must not drive SciPy's distribution into NaN.
+    assert power_of(1.0, 1e-12, 3) == 1.0 and seeds_needed(1.0, 1e-12) == 2

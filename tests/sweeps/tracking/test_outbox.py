@@ -1,0 +1,144 @@
+"""Events survive kills and dead servers, in order, and never stop the sweep."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sweeps.tracking.outbox import Drain, Event, Outbox, Undeliverable
+
+
+class Recorder:
+    """A writer that fails as often as told, then takes everything."""
+
+    empty = False
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.seen: list[int] = []
+
+    def apply(self, event: Event) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("server is down")
+        self.seen.append(event["number"])
+
+
+def fill(outbox: Outbox, count: int) -> None:
+    for number in range(count):
+        outbox.append("event", number=number)
+
+
+def test_everything_is_delivered_in_order_once(tmp_path: Path) -> None:
+    outbox, writer = Outbox(tmp_path / "outbox.jsonl"), Recorder()
+    fill(outbox, 5)
+    drain = Drain(outbox, lambda: writer)
+    fill(outbox, 3)
+    assert drain.close(20) == 0
+    assert writer.seen == [*range(5), *range(3)]
+    assert Drain(Outbox(tmp_path / "outbox.jsonl"), lambda: writer).close(20) == 0
+    assert len(writer.seen) == 8
+
+
+def test_a_server_that_comes_back_gets_everything(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, writer = Outbox(tmp_path / "outbox.jsonl"), Recorder(failures=2)
+    fill(outbox, 3)
+    with caplog.at_level(logging.WARNING):
+        drain = Drain(outbox, lambda: writer)
+        deadline = time.monotonic() + 20
+        while len(writer.seen) < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert drain.close(20) == 0
+    assert writer.seen == [0, 1, 2]
+    assert len(caplog.records) == 1, "one warning, however often it fails"
+
+
+def test_a_dead_server_leaves_the_events_for_later(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 4)
+
+    def refuse() -> Recorder:
+        raise ConnectionError("refused")
+
+    assert Drain(outbox, refuse).close(20) == 4
+    writer = Recorder()
+    assert Drain(Outbox(outbox.path), lambda: writer).close(20) == 0
+    assert writer.seen == [0, 1, 2, 3]
+
+
+def test_a_line_torn_by_a_kill_is_cut_off(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 2)
+    with outbox.path.open("a") as stream:
+        stream.write('{"kind": "event", "numb')
+    again = Outbox(outbox.path)
+    again.append("event", number=7)
+    assert [event["number"] for event, _ in again.read(0)] == [0, 1, 7]
+
+
+def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    threads = [threading.Thread(target=fill, args=(outbox, 50)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outbox.read(0, limit=1000)) == outbox.pending() == 200
+
+
+def test_closing_waits_no_longer_than_told(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 1)
+    hold = threading.Event()
+
+    class Slow:
+        empty = False
+
+        def apply(self, event: Event) -> None:
+            hold.wait(30)
+
+    start = time.monotonic()
+    assert Drain(outbox, Slow).close(0.2) == 1
+    assert time.monotonic() - start < 5
+    hold.set()
+
+
+def test_an_event_that_is_refused_for_good_holds_up_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Picky(Recorder):
+        def apply(self, event: Event) -> None:
+            if event["number"] == 1:
+                raise Undeliverable("no such run")
+            super().apply(event)
+
+    outbox, writer = Outbox(tmp_path / "outbox.jsonl"), Picky()
+    fill(outbox, 3)
+    with caplog.at_level(logging.WARNING):
+        assert Drain(outbox, lambda: writer).close(20) == 0
+    assert writer.seen == [0, 2]
+    assert "no such run" in caplog.text
+
+
+def test_a_store_that_has_nothing_gets_everything_again(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 3)
+    assert Drain(outbox, Recorder).close(20) == 0
+    new = Recorder()
+    new.empty = True
+    assert Drain(outbox, lambda: new).close(20) == 0
+    assert new.seen == [0, 1, 2]
+
+
+def test_numbers_that_json_lacks_are_null(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    outbox.append("event", metrics={"a": float("inf"), "b": [float("nan"), 1.5]}, many=(1, 2))
+    (event, _), *_ = outbox.read(0)
+    assert event["metrics"] == {"a": None, "b": [None, 1.5]}
+    assert event["many"] == [1, 2]

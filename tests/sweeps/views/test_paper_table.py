@@ -1,0 +1,231 @@
+"""The paper's figures against our formula, and our table of a fixed design on made-up records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from rc_core.errors import ConfigError, InputError
+from rc_core.metrics.robustness import relative_bias
+from rc_core.record import TrialRecord
+from sweeps.config import SweepConfig
+from sweeps.views.paper_results import TASKS, rows
+from sweeps.views.paper_table import interval, paper_table
+
+# Inconsistent in the paper itself (table 2, MNLI).
+EXCEPTIONS = {("DistilBERT", "mnli"), ("MiniLM", "mnli"), ("Pretrained-l6", "mnli")}
+DENSE = next(row for row in rows() if row.compression == "dense")
+
+
+def printed() -> list[tuple[Any, str]]:
+    return [(row, task) for row in rows() for task in TASKS if row.printed_bias(task) is not None]
+
+
+@pytest.mark.parametrize(("row", "task"), printed())
+def test_relative_bias_reproduces_the_paper_s(row: Any, task: str) -> None:
+    accuracies, reference = row.accuracies(task), DENSE.accuracies(task)
+    assert accuracies is not None and reference is not None
+    error = abs(relative_bias(*accuracies, *reference) - row.printed_bias(task))
+    if (row.compression, task) in EXCEPTIONS:
+        assert 0.006 < error < 0.02
+    else:
+        assert error <= 0.006
+
+
+def test_every_table_is_there() -> None:
+    assert [sum(row.table == n for row in rows()) for n in (1, 2, 3, 4, 5)] == [5, 4, 3, 6, 6]
+    assert len(printed()) == 4 * 3 + 4 * 3 + 3 + 6 * 3
+    means = [row for row in rows() if row.table in (1, 2, 4) and "f_mean" in row.values]
+    for row in means:
+        mean = np.mean([row.printed_bias(task) for task in TASKS])
+        assert row.values["f_mean"] == pytest.approx(mean, abs=0.002)
+
+
+def record(number: int, compression: str, loss: str, seed: int, **metrics: float) -> TrialRecord:
+    config = {
+        "compression": {"name": compression},
+        "loss": {"name": loss},
+        "difficulty": {"name": "loss_variance"},
+        "training": {"seed": seed, "epochs": 1},
+    }
+    floors = {"id_dev": {"majority": 0.5}, "ood_dev": {"majority": 0.4}}
+    return TrialRecord(
+        id=f"t{number:04d}",
+        status="finished",
+        name=f"{compression} {loss}",
+        config=config,
+        fingerprint=str(number),
+        reference=number == 0,
+        started=0.0,
+        metrics={key.replace("__", "/"): value for key, value in metrics.items()},
+        data={"floors": floors} if number == 0 else {},
+    )
+
+
+def accuracies(id_accuracy: float, ood: float) -> dict[str, float]:
+    return {"id_dev__accuracy": id_accuracy, "ood_dev__accuracy": ood}
+
+
+RECORDS = [
+    record(0, "dense", "vanilla", 0, **accuracies(0.90, 0.70)),
+    record(1, "magnitude-40", "rmc", 0, **accuracies(0.89, 0.60)),
+    record(2, "magnitude-40", "rmc", 1, **accuracies(0.91, 0.66)),
+    record(3, "dense", "vanilla", 1, **accuracies(0.92, 0.74)),
+    record(4, "broken|one", "vanilla", 0, **accuracies(0.50, 0.50)),
+]
+CONFIG = {"design": "fixed", "model": "tiny:bert", "task": {"name": "shortcut_nli"}}
+
+
+def parsed(text: str) -> dict[str, dict[str, str]]:
+    return {row["configuration"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def test_rows_are_means_over_seeds_with_their_interval() -> None:
+    found = parsed(paper_table(RECORDS, CONFIG, None, form="csv"))
+    assert list(found) == [
+        "dense vanilla",
+        "magnitude-40 rmc",
+        "broken|one vanilla",
+        "majority class",
+    ]
+    half = t.ppf(0.975, 1) * np.std([60, 66], ddof=1) / math.sqrt(2)
+    assert found["magnitude-40 rmc"]["OOD %"] == f"63.0 +- {half:.1f}"
+    assert found["magnitude-40 rmc"]["seeds"] == "2"
+    # Of the means: (0.90, 0.63) against (0.91, 0.72).
+    assert found["magnitude-40 rmc"]["F_bias"] == f"{(0.27 / 0.90) / (0.19 / 0.91):.3f}"
+    assert found["magnitude-40 rmc"]["OOD vs dense"] == "-9.0"
+    assert found["broken|one vanilla"]["OOD %"] == "50.0"
+    assert found["broken|one vanilla"]["F_bias"] == "-"
+    assert found["majority class"]["ID %"] == "50.0"
+
+
+def test_losses_are_compared_with_vanilla_seed_by_seed() -> None:
+    vanilla = [
+        record(5, "magnitude-40", "vanilla", 1, **accuracies(0.90, 0.63)),
+        record(6, "magnitude-40", "vanilla", 0, **accuracies(0.90, 0.58)),
+        record(7, "magnitude-40", "vanilla", 2, **accuracies(0.90, 0.10)),
+    ]
+    found = parsed(paper_table([*RECORDS, *vanilla], CONFIG, None, form="csv"))
+    half = t.ppf(0.975, 1) * np.std([2.0, 3.0], ddof=1) / math.sqrt(2)
+    assert found["magnitude-40 rmc"]["OOD vs vanilla"] == f"+2.5 +- {half:.1f}"
+    assert found["magnitude-40 vanilla"]["OOD vs vanilla"] == ""
+    alone = parsed(paper_table(RECORDS, CONFIG, None, form="csv"))
+    assert alone["magnitude-40 rmc"]["OOD vs vanilla"] == "-"
+
+
+def test_a_compression_with_options_is_one_compression() -> None:
+    pair = [
+        record(8, "magnitude", "vanilla", 0, **accuracies(0.90, 0.60)),
+        record(9, "magnitude", "rmc", 0, **accuracies(0.90, 0.65)),
+    ]
+    names = ("magnitude-40 scope=layer vanilla", "magnitude-40 scope=layer rmc alpha=0.3")
+    pair = [r.model_copy(update={"name": n}) for r, n in zip(pair, names, strict=True)]
+    found = parsed(paper_table([*RECORDS, *pair], CONFIG, None, form="csv"))
+    assert found[names[1]]["OOD vs vanilla"] == "+5.0"
+
+
+def test_whose_teacher_it_was_is_said() -> None:
+    def text(keys: list[str]) -> str:
+        records = [
+            record.model_copy(update={"artifacts": {"teacher": key}})
+            for record, key in zip(RECORDS, keys, strict=True)
+        ]
+        return paper_table(records, CONFIG, None)
+
+    assert "one task and one teacher" in text(["a"] * 5)
+    assert "one task and a teacher for each seed" in text(["a", "a", "b", "b", "a"])
+
+
+def test_markdown_has_the_same_cells_and_says_what_it_shows() -> None:
+    text = paper_table(RECORDS, CONFIG, None)
+    assert "broken\\|one vanilla" in text and "dev roles; test is sealed" in text
+    assert "F_bias undefined: ID accuracy is more than 3 points below dense" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_opened_test_roles_are_used_and_the_paper_stands_beside_the_same_data() -> None:
+    tested = {
+        "trials": {r.id: {"metrics": {"id_test/accuracy": 0.8, "ood_test/accuracy": 0.6}}
+                   for r in RECORDS},
+        "floors": {"ood_test": {"chance": 0.5}},
+    }  # fmt: skip
+    config = CONFIG | {"model": "bert-base-uncased", "task": {"name": "mnli"}}
+    found = parsed(paper_table(RECORDS, config, tested, form="csv"))
+    assert found["magnitude-40 rmc"]["paper: ID / OOD / F_bias"] == "84.2 / 58.6 / 1.049"
+    assert found["dense vanilla"]["ID %"].startswith("80.0") and found["chance"]["OOD %"] == "50.0"
+    part = config | {"task": {"name": "mnli", "limit": 2000}}
+    assert "paper" not in paper_table(RECORDS, part, tested, form="csv").splitlines()[0]
+
+
+def test_relative_bias_has_the_interval_that_the_opened_test_gave_it() -> None:
+    values = {"id_test/accuracy": 0.8, "ood_test/accuracy": 0.6}
+    ids = [record.id for record in RECORDS if record.name == "magnitude-40 rmc"]
+    row = {
+        "trials": ids,
+        "relative_bias": {"mean": 1.0, "low": 0.81, "high": 1.27, "n": 2},
+        "bias_reason": None,
+    }
+    tested = {"trials": {record.id: {"metrics": values} for record in RECORDS}, "rows": [row]}
+    found = parsed(paper_table(RECORDS, CONFIG, tested, form="csv"))
+    assert found["magnitude-40 rmc"]["F_bias"] == "1.000 [0.81, 1.27]"
+    row |= {"relative_bias": None, "bias_reason": "the gap is not clear of zero"}
+    text = paper_table(RECORDS, CONFIG, tested, stamp=["sealed test opened"])
+    assert "not clear of zero" in text and text.endswith("sealed test opened")
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ({"design": "search"}, {}, "design: fixed"),
+        ({}, {"form": "xml"}, "--format must be"),
+        ({}, {"role": "train"}, "--role dev or test"),
+        ({}, {"role": "test"}, "are sealed"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(
+    config: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        paper_table(RECORDS, CONFIG | config, None, **options)
+    with pytest.raises(InputError, match="no trial has finished"):
+        paper_table([], CONFIG, None)
+
+
+def test_interval_of_one_value_is_none() -> None:
+    assert math.isnan(interval([0.5])) and interval([1.0, 1.0]) == 0.0
+
+
+FIXED: dict[str, Any] = {
+    "model": "tiny:bert",
+    "design": "fixed",
+    "training": {"epochs": 1},
+    "space": {"training.seed": {"choice": [0, 1, 2]}},
+    "search": {
+        "name": "grid",
+        "points": [
+            {"compression.name": "magnitude", "compression.sparsity": 0.4, "loss.name": "vanilla"},
+            {"compression.name": "magnitude", "compression.sparsity": 0.4, "loss.name": "focal"},
+        ],
+    },
+}
+
+
+def test_a_fixed_design_is_rows_times_seeds() -> None:
+    sweep = SweepConfig(FIXED)
+    # Two rows and the dense one, three seeds each; the reference is the first seed's dense trial.
+    assert sweep.settings.search.trials == 9
+    assert len(sweep.first_points()) == 6
+    assert SweepConfig(sweep.as_dict()).settings.search.trials == 9
+
+
+def test_a_fixed_design_is_never_cut_short() -> None:
+    short = FIXED | {"search": FIXED["search"] | {"trials": 5}}
+    with pytest.raises(ConfigError, match="must be at least 9"):
+        SweepConfig(short)
