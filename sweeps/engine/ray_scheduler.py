@@ -17,7 +17,7 @@ from sweeps.engine.rungs import Decision, RungRule, is_settled, rung_of
 
 _DECISIONS = {
     Decision.CONTINUE: TrialScheduler.CONTINUE,
-    Decision.PAUSE: TrialScheduler.PAUSE,
+    Decision.PAUSE: TrialScheduler.NOOP,
     Decision.STOP: TrialScheduler.STOP,
 }
 
@@ -71,6 +71,9 @@ class RungScheduler(FIFOScheduler):
         )
         if decision is Decision.PAUSE:
             self._on_pause(_id(trial))
+            # Ray's own PAUSE saves a checkpoint first, in a folder of the driver's that other nodes
+            # need not have: the trial would fail there. Its own checkpoint is written already.
+            tune_controller.pause_trial(trial, should_checkpoint=False)
         return _DECISIONS[decision]
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
@@ -123,8 +126,7 @@ class RungScheduler(FIFOScheduler):
             return None
         candidate = self._rule.next_promotion()
         trial = self._live.get(candidate) if candidate is not None else None
-        # While it is still saving its checkpoint, or was paused by an earlier driver, it is not
-        # Ray's to start.
+        # What an earlier driver paused is not Ray's to start.
         if trial is None or trial.status != Trial.PAUSED:
             return None
         self._chosen = candidate

@@ -150,6 +150,7 @@ class SweepEvents:
         artifacts += [self._folder.picture, *([report] if report is not None else [])]
         self._outbox.append(
             "sweep_ended",
+            attempt=self._folder.attempt(),
             status=status,
             seconds=seconds,
             front=[entry["id"] for entry in document["front"]],

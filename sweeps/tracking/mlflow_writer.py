@@ -200,7 +200,8 @@ class MlflowWriter:
             "front/trials": len(front),
             "seconds": event["seconds"],
         }
-        self._log_metrics(self._parent, metrics, 0, event["time"])
+        # A resumed sweep ends again: the later figures are the ones MLflow shows.
+        self._log_metrics(self._parent, metrics, event.get("attempt", 0), event["time"])
         for path in event["artifacts"]:
             if Path(path).is_file():
                 self._store(self._client.log_artifact, self._parent, path)

@@ -64,11 +64,14 @@ class Sweep:
     def reach(self, name: str, rung: int, value: float) -> str:
         result = {ID: value, "progress": rung / 4}
         decision: str = self.scheduler.on_trial_result(self, self.trials[name], result)
-        if decision == TrialScheduler.PAUSE:
-            self.trials[name].status = Trial.PAUSED
-        elif decision == TrialScheduler.STOP:
+        assert decision != TrialScheduler.PAUSE, "Ray would save a checkpoint of its own"
+        if decision == TrialScheduler.STOP:
             self.complete(name)
         return decision
+
+    def pause_trial(self, trial: FakeTrial, should_checkpoint: bool) -> None:
+        assert not should_checkpoint
+        trial.status = Trial.PAUSED
 
     def complete(self, name: str) -> None:
         self.trials[name].status = Trial.TERMINATED
@@ -85,7 +88,8 @@ def test_trials_start_in_order_and_the_promoted_go_first() -> None:
     sweep.add("a", "b", "c", "d")
     assert [sweep.start() for _ in range(3)] == ["a", "b", "c"]
     for name, value in (("a", 0.5), ("b", 0.9), ("c", 0.4)):
-        assert sweep.reach(name, 1, value) == TrialScheduler.PAUSE
+        assert sweep.reach(name, 1, value) == TrialScheduler.NOOP
+        assert sweep.trials[name].status == Trial.PAUSED
     assert sweep.paused == ["a", "b", "c"]
     assert sweep.start() == "b", "before d, which has not begun"
     assert sweep.start() == "d"

@@ -191,6 +191,17 @@ def test_a_restart_goes_on_with_the_same_runs(storage: Path, killed_after: int) 
     check(storage, sweep)
 
 
+def test_a_resumed_sweep_shows_what_it_ended_with(storage: Path) -> None:
+    listed = events("resumed", storage)
+    first = {**listed[-1], "attempt": 1, "status": "interrupted", "hypervolume": 0.1}
+    second = {**listed[-1], "attempt": 2, "seconds": 9.0}
+    writer = connect(storage, "resumed")
+    for one in (*listed[:-1], first, listed[0], second, second):
+        writer.apply(one)
+    check(storage, "resumed")
+    assert runs(storage, "resumed")["parent"].data.metrics["seconds"] == 9.0
+
+
 def test_names_and_values_that_mlflow_refuses_are_made_to_fit(storage: Path) -> None:
     listed = events("odd", storage)
     labels = {"don't know?": "ja \u2013 nein", "..": "x" * 9000, "": "y"}
