@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sweeps.selection.bootstrap import (
     Answers,
@@ -65,6 +66,36 @@ def test_an_interval_covers_whatever_varies(seeds: int, by_seed: float, by_clust
 
     share, _ = coverage(found, seeds, by_seed=by_seed, by_cluster=by_cluster)
     assert 0.90 <= share <= 1.0
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("by_cluster", [None, 0.02])
+def test_few_seeds_are_covered_with_clusters_and_without(
+    seeds: int, by_cluster: float | None
+) -> None:
+    """Normal effects of seeds, of 16 clusters (or a single one); 1,200 worlds of each."""
+    rng = np.random.default_rng(seeds)
+    count, spread = (1, 0.0) if by_cluster is None else (16, by_cluster)
+    inside = 0
+    for repeat in range(1_200):
+        rates = 0.7 + rng.normal(0, 0.03, (seeds, 1)) + rng.normal(0, spread, (1, count))
+        found = accuracy_interval(Answers([rates], np.arange(count)), seed=repeat, draws=200)
+        inside += found.low <= 0.7 <= found.high
+    # 0.012: two standard errors of this many worlds.
+    assert inside / 1_200 >= 0.95 - 0.012
+    assert by_cluster is not None or inside / 1_200 <= 0.95 + 0.018
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_without_clusters_an_interval_is_students(seeds: int) -> None:
+    """Reference: scipy.stats.t.interval."""
+    values = np.random.default_rng(seeds).normal(0.7, 0.03, (seeds, 1))
+    found = accuracy_interval(Answers([values], [0]))
+    low, high = stats.t.interval(0.95, seeds - 1, values.mean(), stats.sem(values[:, 0]))
+    if seeds == 2:
+        assert (found.low, found.high) == pytest.approx((low, high), rel=2e-3)
+    assert found.low <= low + 0.05 * (high - low) and found.high >= high - 0.05 * (high - low)
+    assert found.half_width < 0.65 * (high - low)
 
 
 def test_single_sentences_would_promise_too_much() -> None:
