@@ -105,7 +105,9 @@ def trial_steps(
         raise
     except Exception as error:
         current = folder.read() or record
-        folder.commit(current.sealed("failed", error=_reason(error)))
+        # What could not be taken on from here (an upload) makes no failure of what is finished.
+        if current.status != "finished":
+            folder.commit(current.sealed("failed", error=_reason(error)))
         raise
 
 

@@ -12,11 +12,11 @@ No torch, Ray or MLflow here: the quick commands use this.
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ from sweeps.remote.trials import MirroredTrial
 from sweeps.remote.worker import AwayTrial, token_in
 
 DEFAULT_STORAGE = "rc_storage"
-_logger = logging.getLogger(__name__)
+# Before a record that did not come from a URI is asked for again.
+_PAUSES = (1.0, 2.0)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Names that would collide with what the storage keeps beside the sweeps.
 _RESERVED = ("artifacts", "mlflow_artifacts", "mlruns")
@@ -209,16 +210,29 @@ class SweepFolder:
             return MirroredTrial(path, self.mirror, fence=self.attempt)
         return TrialFolder(path, fence=self.attempt)
 
-    def newest(self, trial_id: str) -> TrialRecord | None:
-        """Return a trial's record; of a storage at a URI its worker may have been elsewhere."""
-        folder = self.trial(trial_id)
-        if self.mirror is None or self.alone:
-            return folder.read()
-        try:
+    def newest(self, trial_id: str, *, ended: bool = False) -> TrialRecord | None:
+        """Return a trial's record; of a storage at a URI its worker may have been elsewhere.
+
+        Args:
+            trial_id: ours.
+            ended: its worker says that it has ended, so its record must say so too.
+
+        Raises:
+            StorageError: the record cannot be brought or read, or has not come yet.
+        """
+        for pause in _PAUSES:
+            with suppress(StorageError):
+                return self._brought(trial_id, ended)
+            time.sleep(pause)
+        return self._brought(trial_id, ended)
+
+    def _brought(self, trial_id: str, ended: bool) -> TrialRecord | None:
+        if self.mirror is not None and not self.alone:
             self.mirror.bring_record(self.name, trial_id)
-        except StorageError as error:
-            _logger.warning("trial %s: %s", trial_id, error)
-        return folder.read()
+        record = self.trial(trial_id).read()
+        if ended and (record is None or record.status == "running"):
+            raise StorageError(f"the record of {trial_id} must say how it ended, but does not yet")
+        return record
 
     @property
     def address(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import shutil
 import threading
 import time
@@ -18,16 +17,15 @@ from dataclasses import dataclass
 from random import Random
 
 from rc_core.config import TrialConfig, decode
-from rc_core.errors import ConfigError, StaleAttemptError
+from rc_core.errors import ConfigError, StaleAttemptError, StorageError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.constraints import parse as parse_constraint
 from sweeps.engine.budget import Budget, Usage
 from sweeps.engine.live_front import LiveFront
 from sweeps.engine.rungs import RungRule, restore
+from sweeps.engine.warm_start import point_of
 from sweeps.folder import SweepFolder
-from sweeps.search._base import Outcome, Proposals
-from sweeps.space import Point
+from sweeps.search._base import Proposals, outcome_of
 
 REFERENCE_ID = "t0000"
 # A sampler may settle on points that were tried: then random points are tried, before the space
@@ -86,13 +84,14 @@ class Assignments:
         self._rule = rule
         self._ending = ""
         self._rng = Random(sweep.settings.search.seed)
-        self._constraints = [parse_constraint(text) for text in sweep.settings.constraints]
         self.records: dict[str, TrialRecord] = {r.id: r for r in folder.records()}
         self._fingerprints = {r.fingerprint for r in self.records.values()}
         self._closed = {i for i, r in self.records.items() if r.status != "running"}
         self._first = sweep.first_trials()
         self._handed: set[str] = set(self._closed) | {REFERENCE_ID}
         self._out: dict[str, TrialConfig] = {}
+        # Of trials that have ended, but whose records did not come: what `close` was told.
+        self.late: dict[str, tuple[str | None, bool]] = {}
         self._again = self._find_unfinished()
         self._parked = self._restore_rungs() if rule is not None else {}
         self._again = [(i, config) for i, config in self._again if i not in self._parked]
@@ -161,6 +160,15 @@ class Assignments:
         parked, self._parked = self._parked, {}
         return [record for each in parked if (record := self.close(each)) is not None]
 
+    def close_late(self) -> list[TrialRecord]:
+        """Close the trials whose records did not come when they ended; return those that did now.
+
+        The others stay open: a later driver goes on with them.
+        """
+        late, self.late = self.late, {}
+        closed = [self.close(i, error=error, ended=ended) for i, (error, ended) in late.items()]
+        return [record for record in closed if record is not None]
+
     @property
     def ending(self) -> str:
         """Return why no more trials are handed out, for people."""
@@ -171,21 +179,30 @@ class Assignments:
         """Return how many trials have ended, the reference included."""
         return len(self._closed)
 
-    def close(self, trial_id: str, *, error: str | None = None) -> TrialRecord | None:
+    def close(
+        self, trial_id: str, *, error: str | None = None, ended: bool = False
+    ) -> TrialRecord | None:
         """Take in that a trial ended; seal its record if its worker could not. Idempotent.
 
-        Of a parked trial nothing is taken in.
+        Of a parked trial nothing is taken in, nor of one whose record does not come.
 
         Args:
             trial_id: ours.
             error: why it ended, where it did not end by itself.
+            ended: its worker has written how it ended.
         """
         with self._lock:
             if trial_id in self._closed:
                 return self.records[trial_id]
-            if trial_id in self._parked:
+            if trial_id in self._parked or trial_id in self.late:
                 return None
-            record = self._folder.newest(trial_id)
+            try:
+                record = self._folder.newest(trial_id, ended=ended)
+            except StorageError as problem:
+                # Nothing may be written over what its worker may have found.
+                _logger.warning("trial %s stays open: %s", trial_id, problem)
+                self.late[trial_id] = (error, ended)
+                return None
             if record is None and error and trial_id in self._out:
                 record = self._unwritten(trial_id)
             if record is None:
@@ -264,7 +281,7 @@ class Assignments:
         return TrialRecord(
             id=trial_id,
             status="running",
-            name=f"{config.compression.label()} {config.loss.label()}",
+            name=config.label(),
             config=config.as_dict(),
             fingerprint=config.fingerprint(),
             started=time.time(),
@@ -286,8 +303,9 @@ class Assignments:
                     _logger.warning("trial %s cannot be resumed: %s", record.id, error)
                     continue
                 if record.id not in proposed and self._sweep.settings.design == "search":
-                    point = point_of(Assignment(record.id, found[record.id]), self._sweep)
-                    self._proposals.propose(record.id, point)
+                    point = point_of(found[record.id].as_dict(), self._sweep)
+                    if point is not None:
+                        self._proposals.propose(record.id, point)
         for trial_id, point in proposed.items():
             if trial_id not in self.records and trial_id not in self._first:
                 found[trial_id] = self._sweep.trial(point)
@@ -324,23 +342,5 @@ class Assignments:
     def _tell(self, record: TrialRecord) -> None:
         self.front.add(record)
         reference = self.records.get(REFERENCE_ID)
-        known = dict(reference.metrics) if reference is not None else {}
-        violations = {}
-        if record.status == "finished":
-            for constraint in self._constraints:
-                value = constraint.violation(record.metrics, known)
-                violations[constraint.text] = math.inf if math.isnan(value) else value
-        rungs = record.rungs[-1].metrics if record.rungs else {}
-        values = {name: record.metric(name) for name in self._sweep.settings.objectives}
-        self._proposals.tell(record.id, Outcome(record.status, values, violations, rungs))
-
-
-def point_of(assignment: Assignment, sweep: SweepConfig) -> Point:
-    """Return the searched values of an assignment, for people."""
-    values = assignment.config.as_dict()
-    point: Point = {}
-    for parameter in sweep.space.parameters:
-        section, _, field = parameter.key.partition(".")
-        if field in values[section]:
-            point[parameter.key] = values[section][field]
-    return point
+        known = reference.metrics if reference is not None else {}
+        self._proposals.tell(record.id, outcome_of(record, self._sweep.settings, known))

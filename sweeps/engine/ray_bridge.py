@@ -58,9 +58,10 @@ class AssignmentSearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         # A worker that raised has written its reason, if it could; one that was killed could not.
-        reason = _LOST if error else (result or {}).get("error")
+        found = result or {}
+        reason = _LOST if error else found.get("error")
         self._assignments.usage.ended(self._ours[trial_id])
-        self._assignments.close(self._ours[trial_id], error=reason)
+        self._assignments.close(self._ours[trial_id], error=reason, ended=_ended(found))
 
     def save(self, checkpoint_path: str) -> None:
         del checkpoint_path
@@ -108,7 +109,8 @@ class DriverCallback(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         del iteration, trials, info
-        self._close(trial, (trial.last_result or {}).get("error"))
+        result = trial.last_result or {}
+        self._close(trial, result.get("error"), ended=_ended(result))
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -116,10 +118,15 @@ class DriverCallback(Callback):
         del iteration, trials, info
         self._close(trial, _LOST)
 
-    def _close(self, trial: Trial, error: str | None) -> None:
-        record = self._assignments.close(trial.config["trial_id"], error=error)
+    def _close(self, trial: Trial, error: str | None, *, ended: bool = False) -> None:
+        record = self._assignments.close(trial.config["trial_id"], error=error, ended=ended)
         if record is not None:
             self._progress.trial_ended(record)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+def _ended(result: Mapping[str, Any]) -> bool:
+    """Tell whether a trial's last result is its end, as `sweeps.engine.trainable` returns it."""
+    return bool(result.get("ended"))

@@ -45,6 +45,10 @@ class SweepInterrupted(RobustCompressionError):
     """The driver was interrupted; everything computed is kept."""
 
 
+class SweepIncomplete(RobustCompressionError):
+    """Trials have ended whose records could not be brought; they are still open."""
+
+
 def launch(
     config: str | Path | Mapping[str, Any] | SweepConfig,
     *,
@@ -70,6 +74,7 @@ def launch(
         InputError: the configuration, the name or the resources asked for are wrong; nothing ran.
         TrialError: the health gate stopped the sweep.
         SweepInterrupted: Ctrl-C; `resume` goes on.
+        SweepIncomplete: a storage at a URI failed at the end; `resume` goes on.
     """
     started = time.monotonic()
     sweep = _as_config(config, overrides)
@@ -211,6 +216,13 @@ def _drive(
                 _search(sweep, folder, assignments, rule, events, progress, part)
             for record in assignments.stop_parked():
                 progress.trial_ended(record)
+            if assignments.late:
+                status = "interrupted"
+                raise SweepIncomplete(
+                    f"{', '.join(sorted(assignments.late))} must have a record that says how it ended, but "
+                    "none came, so it is still open; go on once the storage answers, with: "
+                    f"rc-sweep resume {folder.name}"
+                )
             status = "finished"
             elapsed = time.monotonic() - started
             progress.finished(elapsed, prepared)
@@ -293,6 +305,8 @@ def _search(
     progress.start(assignments, sweep, name=folder.name, cluster=usage)
     try:
         tuner.fit()
+        for record in assignments.close_late():
+            progress.trial_ended(record)
     finally:
         progress.stop()
 

@@ -20,6 +20,7 @@ from rc_core.errors import InputError, RobustCompressionError
 from rc_core.record import RungRecord, TrialRecord
 from sweeps.engine.shares import memory_fraction
 from sweeps.folder import artifacts_at, trial_at
+from sweeps.remote.worker import NotSharedError
 
 if TYPE_CHECKING:
     from rc_core.workspace import Workspace
@@ -65,7 +66,7 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Advance to the next rung; the last step returns the full evaluation.
+        """Advance to the next rung; the last step returns the full evaluation and `ended`.
 
         A trial that fails returns why instead of raising (its record says so too): what Ray counts
         as a failure, and runs again elsewhere, is a worker that was lost.
@@ -74,7 +75,10 @@ class TrialTrainable(tune.Trainable):
             rung = next(self._steps)
         except StopIteration as end:
             record: TrialRecord = end.value
-            return {**record.metrics, "trial": record.id, "done": True}
+            return {**record.metrics, "trial": record.id, "ended": True, "done": True}
+        except NotSharedError:
+            # Its record says how it ended, and is on this node: no word of the driver's replaces it.
+            return {"trial": self._trial_id, "ended": True, "done": True}
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             return {"trial": self._trial_id, "error": reason, "done": True}

@@ -18,8 +18,13 @@ from sweeps.remote.files import ATTEMPT
 from sweeps.remote.mirror import Mirror
 
 _DRIVER = ".driver"
-_TRIES, _PAUSE = 5, 2.0
+# Of an ended trial: about seven minutes, so that a service that is down for a while costs nothing.
+_TRIES, _PAUSE, _LONGEST_PAUSE = 12, 2.0, 60.0
 _logger = logging.getLogger(__name__)
+
+
+class NotSharedError(StorageError):
+    """A trial has ended, but what it left could not be uploaded: it is on its node only."""
 
 
 class AwayTrial(TrialFolder):
@@ -35,7 +40,7 @@ class AwayTrial(TrialFolder):
 
         Raises:
             StaleAttemptError: a newer driver has taken the sweep over.
-            StorageError: an ended trial could not be uploaded, after several tries.
+            NotSharedError: an ended trial could not be uploaded, after several tries.
         """
         super().commit(record)
         tries = 1 if record.status == "running" else _TRIES
@@ -47,9 +52,9 @@ class AwayTrial(TrialFolder):
                 if record.status == "running":
                     _logger.warning("trial %s: %s", record.id, error)
                 elif number == tries:
-                    raise
+                    raise NotSharedError(error.problems) from error
                 else:
-                    time.sleep(_PAUSE * 2 ** (number - 1))
+                    time.sleep(min(_PAUSE * 2 ** (number - 1), _LONGEST_PAUSE))
 
     def _newest_attempt(self) -> int:
         try:

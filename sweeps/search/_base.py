@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rc_core.record import TrialRecord
+from sweeps.constraints import parse
+from sweeps.settings import SweepSettings
 from sweeps.space import Point
 
 
@@ -24,6 +28,26 @@ class Outcome:
     values: Mapping[str, float]
     violations: Mapping[str, float]
     rungs: Mapping[str, float]
+
+
+def outcome_of(
+    record: TrialRecord, settings: SweepSettings, reference: Mapping[str, float]
+) -> Outcome:
+    """Return what the search is told of a record.
+
+    Args:
+        record: of a trial that has ended.
+        settings: with the objectives and the constraints.
+        reference: the dense reference's metrics, which constraints may name.
+    """
+    violations = {}
+    if record.status == "finished":
+        for constraint in map(parse, settings.constraints):
+            value = constraint.violation(record.metrics, reference)
+            violations[constraint.text] = math.inf if math.isnan(value) else value
+    rungs = record.rungs[-1].metrics if record.rungs else {}
+    values = {name: record.metric(name) for name in settings.objectives}
+    return Outcome(record.status, values, violations, rungs)
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,9 @@ sweeps.selection.budgets sweeps.selection.tested
 sweeps.engine.data_check
 sweeps.engine.shares
 sweeps.search.* sweeps.schedulers.* sweeps.tracking.outbox
-sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget
+sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget sweeps.engine.warm_start
 sweeps.tracking.shown
-sweeps.engine.assignments sweeps.engine.warm_start sweeps.engine.ray_scheduler
+sweeps.engine.assignments sweeps.engine.ray_scheduler
 sweeps.tracking.tracked
 sweeps.tracking.mlflow_store sweeps.engine.retry
 sweeps.tracking.mlflow_models sweeps.tracking.mlflow_view

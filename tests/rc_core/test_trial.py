@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rc_core.config import TrialConfig, decode
-from rc_core.errors import StaleAttemptError, TrialError
+from rc_core.errors import StaleAttemptError, StorageError, TrialError
 from rc_core.estimates import difficulty_artifact
 from rc_core.evaluation import read_predictions
 from rc_core.preparation import steps
@@ -175,6 +175,20 @@ def test_a_failure_is_recorded_with_its_reason(workspace: Workspace, tmp_path: P
     record = folder.read()
     assert record is not None and record.status == "failed"
     assert "training loss must stay finite" in (record.error or "")
+
+
+def test_what_is_finished_does_not_fail_for_an_upload(workspace: Workspace, tmp_path: Path) -> None:
+    class Away(TrialFolder):
+        def commit(self, record: TrialRecord) -> None:
+            super().commit(record)
+            if record.status != "running":
+                raise StorageError("the bucket must answer, but does not")
+
+    folder = Away(tmp_path / "t")
+    with pytest.raises(StorageError, match="bucket"):
+        run_trial(config(), workspace, folder, trial_id="t")
+    record = folder.read()
+    assert record is not None and (record.status, record.error) == ("finished", None)
 
 
 def test_a_superseded_worker_writes_nothing(workspace: Workspace, tmp_path: Path) -> None:

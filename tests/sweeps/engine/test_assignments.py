@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rc_core.errors import StorageError
 from rc_core.record import RungRecord, TrialRecord, read_record
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
@@ -118,6 +119,52 @@ def test_closing_twice_changes_nothing(tmp_path: Path) -> None:
     driver.assignments.close(given.trial_id, error="late")
     assert driver.ended == [given.trial_id]
     assert driver.folder.records()[0].status == "finished"
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["no record here", "a stale one here"])
+@pytest.mark.parametrize("error", [None, "killed"])
+def test_a_trial_whose_record_does_not_come_stays_open_until_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool, error: str | None
+) -> None:
+    driver = Driver(tmp_path / "s")
+    given = [driver.assignments.next() for _ in range(3)][2]
+    assert given is not None
+    if written:
+        driver.record(given)
+    before = driver.folder.trial(given.trial_id).read()
+
+    def down(self: SweepFolder, trial_id: str, *, ended: bool = False) -> TrialRecord | None:
+        raise StorageError("the bucket must answer, but does not")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(SweepFolder, "newest", down)
+        for _ in range(2):  # Ray tells the searcher and the callback
+            assert driver.assignments.close(given.trial_id, error=error) is None
+        assert driver.assignments.close_late() == []
+    assert list(driver.assignments.late) == [given.trial_id] and driver.ended == []
+    assert driver.folder.trial(given.trial_id).read() == before, "nothing was written over it"
+    assert driver.proposals.states() == ["RUNNING"]
+    metrics = {"id_dev/accuracy": 0.9, "ood_dev/accuracy": 0.6}
+    driver.record(given, metrics=metrics, status="finished")
+    assert [record.status for record in driver.assignments.close_late()] == ["finished"]
+    assert driver.proposals.states() == ["COMPLETE"] and driver.ended == [given.trial_id]
+    assert not driver.assignments.late
+
+
+def test_what_has_ended_is_not_sealed_while_its_record_says_that_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.folder._PAUSES", (0.0,))
+    driver = Driver(tmp_path / "s")
+    given = [driver.assignments.next() for _ in range(3)][2]
+    assert given is not None
+    driver.record(given)
+    assert driver.assignments.close(given.trial_id, ended=True) is None
+    record = driver.folder.trial(given.trial_id).read()
+    assert record is not None and record.status == "running"
+    again = Driver(tmp_path / "s").assignments
+    handed = [again.next() for _ in range(3)]
+    assert given.trial_id in [each.trial_id for each in handed if each], "resume goes on with it"
 
 
 @pytest.mark.parametrize("search", [tpe, random])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,8 @@ from rc_core.errors import StaleAttemptError, StorageError
 from rc_core.record import Status, TrialRecord
 from sweeps.folder import SweepFolder, artifacts_at, storage_root, trial_at
 from sweeps.remote import worker
-from sweeps.remote.worker import AwayTrial, leave_token
+from sweeps.remote.mirror import Mirror
+from sweeps.remote.worker import AwayTrial, NotSharedError, leave_token
 from tests._s3 import S3Server
 
 
@@ -78,10 +81,50 @@ def test_elsewhere_a_superseded_attempt_is_refused_and_a_lost_result_is_an_error
     away = trial_at(folder.address, "t0001")
     s3.fails = lambda request: request.startswith("PUT")
     away.commit(record("running"))
-    with pytest.raises(StorageError):
+    with pytest.raises(NotSharedError):
         away.commit(record("finished"))
     s3.fails = lambda request: False
     (folder.path / "attempt.json").write_text('{"attempt": 2, "pid": 10}')
     folder.share()
     with pytest.raises(StaleAttemptError):
         away.commit(record("finished"))
+
+
+def test_an_ended_trial_waits_for_a_service_that_is_down_for_minutes() -> None:
+    numbers = range(worker._TRIES - 1)
+    pauses = [min(worker._PAUSE * 2**n, worker._LONGEST_PAUSE) for n in numbers]
+    assert sum(pauses) > 300 and max(pauses) <= 60
+
+
+def test_a_record_that_does_not_come_at_once_is_asked_for_again(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.folder._PAUSES", (0.0, 0.0))
+    folder = driven(s3)
+    address = folder.address
+    folder.alone = False
+    folder.trial("t0001").commit(record("running"))
+    monkeypatch.setenv("RC_STATE", str(tmp_path / "node"))
+    trial_at(address, "t0001").commit(record("finished"))
+    # Arrow itself asks more than once.
+    monkeypatch.setattr(
+        Mirror, "bring_record", failing_once(Mirror.bring_record, StorageError("busy"))
+    )
+    with folder.driving():
+        newest = folder.newest("t0001", ended=True)
+        assert newest is not None and newest.status == "finished"
+        s3.fails = lambda request: request.startswith("GET")
+        with pytest.raises(StorageError):
+            folder.newest("t0001", ended=True)
+
+
+def failing_once(function: Callable[..., None], error: Exception) -> Callable[..., None]:
+    """Return a function that raises when it is first called."""
+    left = [error]
+
+    def called(*arguments: Any) -> None:
+        if left:
+            raise left.pop()
+        function(*arguments)
+
+    return called

@@ -1,0 +1,62 @@
+"""What passes between a trial's worker, Ray Tune and the driver's bookkeeping."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from rc_core.errors import TrialError
+from rc_core.record import RungRecord, TrialRecord
+from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback
+from sweeps.engine.trainable import TrialTrainable
+from sweeps.remote.worker import NotSharedError
+
+FINISHED = TrialRecord(id="t0001", status="finished", config={}, fingerprint="f", started=0.0)
+
+
+def result_of(error: Exception | None) -> dict[str, Any]:
+    """Return what a worker tells Ray of a trial that finishes, or raises the error."""
+
+    def steps() -> Generator[RungRecord, None, TrialRecord]:
+        if error is not None:
+            raise error
+        return FINISHED
+        yield
+
+    worker = object.__new__(TrialTrainable)
+    worker._trial_id, worker._steps = "t0001", steps()
+    return worker.step()
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "ended"),
+    [
+        (None, None, True),
+        (NotSharedError("the bucket must answer"), None, True),
+        (TrialError("diverged"), "TrialError: diverged", False),
+    ],
+    ids=["finished", "finished, not uploaded", "failed"],
+)
+def test_the_driver_hears_whether_a_worker_came_to_its_end(
+    raised: Exception | None, error: str | None, ended: bool
+) -> None:
+    result = result_of(raised)
+    assignments = Mock()
+    searcher = AssignmentSearcher(assignments, {})
+    searcher._ours["ray"] = "t0001"
+    searcher.on_trial_complete("ray", result)
+    assignments.close.assert_called_once_with("t0001", error=error, ended=ended)
+    trial = Mock(config={"trial_id": "t0001"}, last_result=result)
+    DriverCallback(assignments, Mock(), Mock()).on_trial_complete(1, [trial], trial)
+    assert assignments.close.call_args.kwargs == {"error": error, "ended": ended}
+
+
+def test_a_trial_that_a_scheduler_stops_has_not_come_to_its_end() -> None:
+    assignments = Mock()
+    searcher = AssignmentSearcher(assignments, {})
+    searcher._ours["ray"] = "t0001"
+    searcher.on_trial_complete("ray", {"rung/id_dev/accuracy": 0.5, "progress": 0.5, "done": True})
+    assignments.close.assert_called_once_with("t0001", error=None, ended=False)
