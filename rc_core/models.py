@@ -57,8 +57,10 @@ def load_encoder(spec: str, *, label_names: Sequence[str], seed: int) -> nn.Modu
     torch.manual_seed(seed)
     if kind == "tiny":
         return _tiny_model(name, labels)
-    # A fine-tuned folder may bring a head of another size; it is replaced, as ours is trained anew.
-    return _from_pretrained(locate(spec), **labels, ignore_mismatched_sizes=True)
+    # A fine-tuned folder may bring a head, of our size or of another one.
+    model, missing = _from_pretrained(locate(spec), **labels, ignore_mismatched_sizes=True)
+    _renew_head(model, missing, seed)
+    return model
 
 
 def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
@@ -97,7 +99,7 @@ def load_model(folder: Path) -> nn.Module:
     check_folder(folder)
     if (folder / _STRUCTURE).is_file():
         return _from_structure(folder)
-    return _from_pretrained(folder)
+    return _from_pretrained(folder)[0]
 
 
 def _from_structure(folder: Path) -> nn.Module:
@@ -128,15 +130,32 @@ def _from_structure(folder: Path) -> nn.Module:
     return model.float().eval()
 
 
-def _from_pretrained(folder: Path, **options: Any) -> nn.Module:
+def _from_pretrained(folder: Path, **options: Any) -> tuple[PreTrainedModel, set[str]]:
+    """Return the model, and the names of those of its weights that the folder does not hold."""
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, **options
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder} cannot be loaded as a sequence classifier: {error}") from error
-    assert isinstance(model, nn.Module)
-    return model
+    assert isinstance(model, PreTrainedModel)
+    return model, set(loading["missing_keys"])
+
+
+def _renew_head(model: PreTrainedModel, missing: set[str], seed: int) -> None:
+    """Initialise the head anew, unless all of it is new: its labels may stand in another order.
+
+    The head is all that lies outside the encoder (BERT's pooler is inside, DistilBERT's
+    pre_classifier is not). The draws are those of a folder that has no head.
+    """
+    encoder = f"{model.base_model_prefix}."
+    if {name for name, _ in model.named_parameters() if not name.startswith(encoder)} <= missing:
+        return
+    torch.manual_seed(seed)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and not name.startswith(encoder):
+            nn.init.normal_(module.weight, std=model.config.initializer_range)
+            nn.init.zeros_(module.bias)
 
 
 def _tiny_model(architecture: str, labels: dict[str, Any]) -> nn.Module:

@@ -27,7 +27,8 @@ from rc_core.training import FitPoint, fit, predict
 from rc_core.workspace import Workspace
 
 # 2, 3: dropout draws other random numbers (rc_core/cpu_steps.py; rc_core/first_token.py).
-TEACHER_VERSION = 3
+# 4: a fine-tuned folder's head is replaced; keys name the label maps and the tokenizer as well.
+TEACHER_VERSION = 4
 LOG_PROBS_VERSION = 1
 
 

@@ -22,16 +22,26 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rc_core import plugins
-from rc_core.artifacts import ArtifactKey, ArtifactStore, Backing
+from rc_core.artifacts import ArtifactKey, ArtifactStore, Backing, sha256
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, fingerprint
 from rc_core.data._encoding import Encoded, encode
 from rc_core.data._task import Split, Task, check_task
-from rc_core.model_facts import model_facts, weights_digest
+from rc_core.model_facts import locate, model_facts, model_kind, weights_digest
 from rc_core.models import load_encoder, load_model, load_tokenizer
 from rc_core.training import Precision, choose_precision
 
-# Quick evaluations look at this many samples of each dev role, the same ones in every trial.
+# Quick evaluations look at this many samples of each dev suite, the same ones in every trial.
 RUNG_SAMPLES = 256
+# What a folder's model is besides its weights: its shape and dropout, and how texts become tokens.
+_MODEL_FILES = (
+    "config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+)
 
 
 @dataclass
@@ -71,9 +81,10 @@ class TaskData:
         return self._encoded[name]
 
     def sample(self, split: Split) -> Split:
-        """Return the fixed random sample of a split that rungs are evaluated on."""
+        """Return the fixed random sample of a split's headline that rungs are evaluated on."""
         if split.name not in self._samples:
-            rows = np.random.default_rng(0).permutation(len(split))[:RUNG_SAMPLES]
+            counted = np.flatnonzero(split.headline_rows())
+            rows = np.random.default_rng(0).permutation(counted)[:RUNG_SAMPLES]
             self._samples[split.name] = split.take(np.sort(rows))
         return self._samples[split.name]
 
@@ -121,7 +132,7 @@ class Workspace:
 
     def encoder(self, spec: str, *, label_names: Sequence[str], seed: int) -> nn.Module:
         """Return a model of one's own, as `load_encoder` does; read and made once in a row."""
-        key = fingerprint([weights_digest(spec), list(label_names), seed])
+        key = fingerprint([model_digest(spec), list(label_names), seed])
         return self._copy_of(key, lambda: load_encoder(spec, label_names=label_names, seed=seed))
 
     def stored_model(self, folder: Path) -> nn.Module:
@@ -193,10 +204,10 @@ class Workspace:
         )
 
     def identity(self, config: TrialConfig) -> dict[str, Any]:
-        """Return what any model trained for a configuration depends on: weights, data, length."""
+        """Return what any model trained for a configuration depends on: encoder, data, length."""
         data = self.data(config)
         return {
-            "weights": weights_digest(config.model),
+            "model": model_digest(config.model),
             "task": config.task.name,
             "data": data.digest(),
             "max_length": data.max_length,
@@ -221,6 +232,27 @@ class Workspace:
             "cores": os.cpu_count(),
             **self.place,
         }
+
+
+def model_digest(spec: str) -> str:
+    """Return what identifies an encoder: its weights, its config and its tokenizer's files."""
+    weights = weights_digest(spec)
+    if model_kind(spec)[0] == "tiny":
+        return weights
+    folder = locate(spec)
+    found = {file for pattern in _MODEL_FILES for file in folder.glob(pattern) if file.is_file()}
+    return fingerprint([weights, *([file.name, _file_digest(file)] for file in sorted(found))])
+
+
+def _file_digest(file: Path) -> str:
+    facts = file.stat()
+    return _hashed(file, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.cache
+def _hashed(file: Path, size: int, modified: int) -> str:
+    """Hash each file once per process, again when it has changed."""
+    return sha256(file)
 
 
 @functools.cache

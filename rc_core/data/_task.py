@@ -11,6 +11,7 @@ Roles (which stage may look at a split):
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -99,11 +100,15 @@ class Split:
         )
 
     def digest(self) -> str:
-        """Return a SHA-256 over texts and labels, in order."""
-        state = hashlib.sha256()
+        """Return a SHA-256 over texts, labels and slices, in order, and over how they count."""
+        # Stored metrics follow from the label map and the headline as much as from the texts.
+        counting = [self.label_names, dict(self.merge), self.headline]
+        state = hashlib.sha256(json.dumps(counting, sort_keys=True).encode())
         for i, first in enumerate(self.first):
             second = "" if self.second is None else self.second[i]
             state.update(f"{first}\x1f{second}\x1f{self.label_names[self.labels[i]]}\x1e".encode())
+        for name, values in sorted(self.slices.items()):
+            state.update("\x1f".join([name, *values, "\x1e"]).encode())
         return state.hexdigest()
 
 

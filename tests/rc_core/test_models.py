@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from rc_core.errors import ModelError
 from rc_core.model_facts import TINY_ARCHITECTURES, model_facts, model_kind, weights_digest
@@ -49,6 +50,39 @@ def test_a_folder_with_another_head_gets_a_new_one(tmp_path: Path) -> None:
     assert two.config.num_labels == 2
     kept = "bert.encoder.layer.0.attention.self.query.weight"
     assert torch.equal(two.state_dict()[kept], model.state_dict()[kept])
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
+def test_a_fine_tuned_folder_s_head_is_never_kept(
+    architecture: str, size: int, tmp_path: Path
+) -> None:
+    """Its labels may stand in another order. The new head is that of a folder without any."""
+    spec, labels = f"tiny:{architecture}", ["a", "b", "c"][:size]
+    tuned = load_encoder(spec, label_names=["x", "y"], seed=0)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.add_(1.0)
+    inside = f"{tuned.base_model_prefix}."
+    for name in ("tuned", "headless"):
+        save_model(tuned, load_tokenizer(spec), tmp_path / name)
+    weights = tmp_path / "headless" / "model.safetensors"
+    encoder = {name: tensor for name, tensor in load_file(weights).items() if inside in name}
+    save_file(encoder, weights, metadata={"format": "pt"})
+
+    def load(folder: str, seed: int) -> dict[str, torch.Tensor]:
+        return dict(
+            load_encoder(str(tmp_path / folder), label_names=labels, seed=seed).state_dict()
+        )
+
+    found, headless, other = load("tuned", 1), load("headless", 1), load("tuned", 2)
+    kept = tuned.state_dict()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, headless[name]), name
+        if name.startswith(inside):
+            assert torch.equal(tensor, kept[name]) and torch.equal(other[name], kept[name]), name
+        elif name.endswith("weight"):
+            assert not torch.equal(tensor, other[name]), name
 
 
 def test_a_digest_follows_the_weights(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ from torch import nn
 
 from rc_core import workspace as module
 from rc_core.config import decode
-from rc_core.data._task import Split
+from rc_core.data._task import Split, Task
 from rc_core.models import load_encoder, load_tokenizer, save_model
-from rc_core.workspace import Workspace
-from tests.rc_core._data import LABELS
+from rc_core.teacher import teacher_key
+from rc_core.workspace import RUNG_SAMPLES, TaskData, Workspace, model_digest
+from tests.rc_core._data import LABELS, split
 
 
 def weights(model: nn.Module) -> torch.Tensor:
@@ -72,3 +75,50 @@ def test_digests_are_the_tasks_and_hashed_once(
         assert data.digest() == whole
         assert data.digest(data.task.train) == train
     assert len(hashed) == len(set(hashed)) + 1, "train: once for the task, once by itself"
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("config.json", "hidden_dropout_prob", 0.3),
+        ("tokenizer.json", "truncation", None),
+        ("tokenizer_config.json", "model_max_length", 64),
+    ],
+)
+def test_equal_weights_with_another_config_or_tokenizer_are_another_model(
+    tmp_path: Path, file: str, key: str, value: object
+) -> None:
+    folder = tmp_path / "model"
+    tokenizer = load_tokenizer("tiny:bert")
+    save_model(load_encoder("tiny:bert", label_names=LABELS, seed=0), tokenizer, folder)
+    sizes = {"train_size": 100, "dev_size": 60, "test_size": 60}
+    config = decode(
+        {
+            "model": str(folder),
+            "task": {"name": "shortcut_nli", **sizes},
+            "training": {"precision": "fp32"},
+        }
+    )
+    space = Workspace(tmp_path / "artifacts")
+    digest, teacher = model_digest(str(folder)), teacher_key(config, space).key
+    space.encoder(str(folder), label_names=LABELS, seed=0)
+    (folder / "README.md").write_text("says nothing of the model")
+    assert model_digest(str(folder)) == digest
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | {key: value}))
+    assert model_digest(str(folder)) != digest
+    assert teacher_key(config, space).key != teacher
+    if file == "config.json":
+        again = space.encoder(str(folder), label_names=LABELS, seed=0)
+        assert again.config.hidden_dropout_prob == value, "not the one kept from before"
+
+
+def test_a_sample_is_of_the_headline(tmp_path: Path) -> None:
+    whole = split(600, 0, role="ood_dev")
+    assert len(data_of(whole).sample(whole)) == RUNG_SAMPLES
+    part = replace(whole, slices={"seen": ["no", *["yes"] * 9] * 60}, headline=("seen", "no"))
+    assert data_of(part).sample(part).slices["seen"] == ["no"] * 60
+
+
+def data_of(suite: Split) -> TaskData:
+    return TaskData(Task("words", LABELS, (suite,)), load_tokenizer("tiny:bert"), 64)

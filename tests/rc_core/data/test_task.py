@@ -96,3 +96,22 @@ def test_the_digest_sees_train_and_dev_but_not_the_tests() -> None:
     assert task(*base[:2], split("ood_dev", labels=(1, 0))).digest() != digest
     assert task(split("train", first=["x", "y"]), *base[1:]).digest() != digest
     assert replace(task(*base), label_names=("no", "yes")).digest() != digest
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"merge": {"no": "yes"}},
+        {"label_names": ("yes", "no", "maybe")},
+        {"slices": {"kind": ["b", "b"]}},
+        {"slices": {"sort": ["a", "b"]}},
+        {"headline": ("kind", "a")},
+    ],
+)
+def test_the_digest_sees_how_samples_count(changed: dict[str, Any]) -> None:
+    """A reference's stored metrics follow from all of it."""
+    suite = split("ood_dev", slices={"kind": ["a", "b"]})
+    base = task(split("train"), split("id_dev"), suite)
+    assert replace(suite, **changed).digest() != suite.digest()
+    other = task(split("train"), split("id_dev"), replace(suite, **changed))
+    assert other.digest() != base.digest()
