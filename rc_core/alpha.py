@@ -10,6 +10,7 @@ they are done once. No out-of-distribution sample is looked at.
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.assembly import compressed_data, prepare_loss, prepare_model
 from rc_core.config import TrialConfig, decode
+from rc_core.errors import DifficultyError
 from rc_core.estimates import difficulty, difficulty_key
 from rc_core.evaluation import predict_splits
 from rc_core.metrics.easy_hard import relative_robustness
@@ -27,7 +29,8 @@ from rc_core.teacher import teacher_key
 from rc_core.training import fit
 from rc_core.workspace import Workspace
 
-ALPHA_VERSION = 1
+# 2: nothing is chosen where id_dev lacks one half, nor by an undefined robustness.
+ALPHA_VERSION = 2
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MAX_LOSS = 0.005
 _ROUNDING = 1e-9
@@ -60,10 +63,20 @@ def alpha_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
 
 
 def alpha_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
-    """Return the choice with its evidence, training what it takes where it is not stored."""
+    """Return the choice with its evidence, training what it takes where it is not stored.
+
+    Raises:
+        DifficultyError: id_dev has no easy or no hard half, or as `best_alpha`.
+    """
 
     def build(folder: Path) -> None:
         hard = difficulty(config, workspace).hard_id_dev
+        if hard.all() or not hard.any():
+            raise DifficultyError(
+                "loss.alpha: auto compares the easy with the hard samples of id_dev, which must "
+                f"hold both, but all count as {'hard' if hard.any() else 'easy'}; give loss.alpha "
+                "a number or change difficulty"
+            )
         evidence = [_judge(_with_alpha(config, alpha), workspace, hard) for alpha in ALPHAS]
         chosen = best_alpha(evidence)
         report = {
@@ -81,10 +94,20 @@ def best_alpha(evidence: list[dict[str, float]]) -> float:
 
     Args:
         evidence: per alpha `alpha`, `id_dev/accuracy`, `relative_robustness`; shares. Of equal ones
-            the larger alpha, which changes the teacher less.
+            the larger alpha, which changes the teacher less. Rows whose robustness is NaN (no easy
+            sample right) do not count.
+
+    Raises:
+        DifficultyError: no row counts.
     """
-    best = max(row["id_dev/accuracy"] for row in evidence)
-    near = [row for row in evidence if row["id_dev/accuracy"] >= best - MAX_LOSS - _ROUNDING]
+    known = [row for row in evidence if not math.isnan(row["relative_robustness"])]
+    if not known:
+        raise DifficultyError(
+            "loss.alpha: auto needs models that get some easy sample of id_dev right, but none "
+            "does; raise training.epochs or training.learning_rate, or give loss.alpha a number"
+        )
+    best = max(row["id_dev/accuracy"] for row in known)
+    near = [row for row in known if row["id_dev/accuracy"] >= best - MAX_LOSS - _ROUNDING]
     return min(near, key=lambda row: (row["relative_robustness"], -row["alpha"]))["alpha"]
 
 

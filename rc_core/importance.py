@@ -22,7 +22,8 @@ from rc_core.teacher import teacher, teacher_key
 from rc_core.training import batches
 from rc_core.workspace import Workspace
 
-IMPORTANCE_VERSION = 1
+# 2: read from the reference's tokens, whatever the trial's max_length.
+IMPORTANCE_VERSION = 2
 
 
 def has_importance(config: TrialConfig) -> bool:
@@ -51,7 +52,8 @@ def importance_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
     """
 
     def build(folder: Path) -> None:
-        data = workspace.data(config)
+        # The reference's tokens: the trial's own max_length is not in the key.
+        data = workspace.data(config.reference())
         model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
         context = CompressionContext(
             batches=lambda: batches(

@@ -32,10 +32,11 @@ from rc_core.errors import DifficultyError, TrialError
 from rc_core.losses import vanilla
 from rc_core.models import load_encoder, load_model
 from rc_core.teacher import teacher, teacher_key
-from rc_core.training import FitPoint, fit, num_steps, predict
+from rc_core.training import FitPoint, fit, num_steps, predict, rung_steps
 from rc_core.workspace import Workspace
 
-PRUNED_LEVEL_VERSION = 1
+# 2: trained and judged in the reference's precision, which is what the key names.
+PRUNED_LEVEL_VERSION = 2
 _OUTPUTS, _REPORT = "log_probs.safetensors", "report.json"
 
 
@@ -94,8 +95,9 @@ def prune_levels(
 ) -> Iterator[PrunedLevel]:
     """Yield the teacher pruned to each level.
 
-    gradual: one run whose milestones are the levels; each gets an equal share of the steps, the
-    first half to reach the sparsity, the second to recover. independent: one run per level.
+    gradual: one run whose milestones are the levels; each gets an equal share of the steps (in
+    whole steps), the first half to reach the sparsity, the second to recover. independent: one run
+    per level.
     """
     task = workspace.data(config.reference()).task
     if mode == "independent":
@@ -112,7 +114,10 @@ def prune_levels(
         config, rungs=len(levels), epochs=epochs, learning_rate=learning_rate
     )
     _check_steps(len(task.train), training)
-    target = partial(magnitude.milestones_at, levels=levels, num_prunings=5)
+    # Levels are judged at the ends of rungs, which fall on whole steps: so do the milestones.
+    total = num_steps(len(task.train), training)
+    ends = [step / total for step in rung_steps(total, training.rungs)]
+    target = partial(magnitude.milestones_at, levels=levels, ends=ends, num_prunings=5)
     model, points = _prune(config, workspace, target, levels[-1], training)
     seconds = 0.0
     for level in levels:
@@ -182,7 +187,7 @@ def _prune(
         data.encoded(data.task.train),
         vanilla.Loss(vanilla.Config(name="vanilla")),
         training,
-        precision=workspace.precision(config),
+        precision=workspace.precision(config.reference()),
         after_step=lambda progress: compression.after_step(model, progress),
     )
     return model, points
@@ -213,10 +218,11 @@ def fit_dense(
 
 def predictor(model: nn.Module, config: TrialConfig, workspace: Workspace) -> Predict:
     """Return what judges a split with the model as it is when called, (N, C) log-probabilities."""
-    data = workspace.data(config.reference())
+    reference = config.reference()
+    data = workspace.data(reference)
     # Unlike a trial's evaluation these only rank samples. On 2 cores bf16 took half of fp32's time
     # and gave the same degrees: rank correlation 0.99996 (docs/calibration.md).
-    precision = workspace.precision(config)
+    precision = workspace.precision(reference)
     return lambda split: predict(model, data.encoded(split), precision=precision)
 
 

@@ -7,6 +7,7 @@ the transformer blocks are pruned (Du et al. 2023, section 3: IMP; schedule of Z
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -96,26 +97,29 @@ def milestones_at(
     progress: float,
     *,
     levels: Sequence[float],
+    ends: Sequence[float] | None = None,
     schedule: Schedule = "cubic",
     ramp: float = 0.5,
     num_prunings: int = 20,
 ) -> float:
     """Return the sparsity due at `progress` of one run that passes through all `levels`.
 
-    Training falls into L equal parts. Part k prunes from the level before it (0 at first) to
-    level k as `sparsity_at` does and then recovers, so that at progress k / L, before the next
-    step, the model is the sub-network of level k.
+    Training falls into L parts. Part k prunes from the level before it (0 at first) to level k as
+    `sparsity_at` does and then recovers, so that at its end, before the next step, the model is
+    the sub-network of level k.
 
     Args:
         progress: share of the optimizer steps done, in [0, 1].
         levels: L sparsities, strictly increasing, in [0, 1).
+        ends: progress at which each part ends, strictly increasing to 1; by default k / L.
         ramp: share of each part, in (0, 1].
         num_prunings: in each part.
     """
-    place = progress * len(levels)
-    part = min(math.floor(place), len(levels) - 1)
+    ends = ends or [k / len(levels) for k in range(1, len(levels) + 1)]
+    part = min(bisect_right(ends, progress), len(levels) - 1)
+    start = ends[part - 1] if part else 0.0
     return sparsity_at(
-        place - part,
+        (progress - start) / (ends[part] - start),
         final=levels[part],
         initial=levels[part - 1] if part else 0.0,
         schedule=schedule,

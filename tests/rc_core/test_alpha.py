@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from rc_core import alpha
 from rc_core.alpha import ALPHAS, alpha_key, alpha_title, best_alpha, resolve
 from rc_core.config import TrialConfig, decode
+from rc_core.errors import DifficultyError
 from rc_core.record import TrialFolder
 from rc_core.trial import run_trial
 from rc_core.workspace import Workspace
@@ -49,6 +54,23 @@ def test_best_alpha_is_the_most_robust_near_the_best(
     rows: list[dict[str, float]], expected: float
 ) -> None:
     assert best_alpha(rows) == expected
+
+
+def test_an_alpha_whose_robustness_is_undefined_is_never_the_best() -> None:
+    assert best_alpha(evidence((0.1, 0.90, math.nan), (0.5, 0.89, 0.3), (0.9, 0.89, 0.4))) == 0.5
+    with pytest.raises(DifficultyError, match="get some easy sample of id_dev right"):
+        best_alpha(evidence((0.1, 0.90, math.nan), (0.9, 0.90, math.nan)))
+
+
+@pytest.mark.parametrize(("hard", "kind"), [(True, "hard"), (False, "easy")])
+def test_without_an_easy_and_a_hard_half_nothing_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard: bool, kind: str
+) -> None:
+    halves = SimpleNamespace(hard_id_dev=np.full(120, hard))
+    monkeypatch.setattr(alpha, "difficulty", lambda *_: halves)
+    monkeypatch.setattr(alpha, "_judge", lambda *_: pytest.fail("trained"))
+    with pytest.raises(DifficultyError, match=f"all count as {kind}; give loss.alpha"):
+        resolve(config(), Workspace(tmp_path))
 
 
 def test_alpha_is_chosen_once_and_its_evidence_recorded(tmp_path: Path) -> None:

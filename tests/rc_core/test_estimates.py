@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from rc_core import stages
+from rc_core.compression._masks import sparsity
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import DifficultyError
 from rc_core.estimates import (
@@ -23,7 +25,9 @@ from rc_core.estimates import (
     first_stage_log_probs,
 )
 from rc_core.preparation import steps
-from rc_core.stages import level_artifact, load_outputs
+from rc_core.stages import level_artifact, level_key, load_outputs
+from rc_core.teacher import teacher
+from rc_core.training import num_steps
 from rc_core.workspace import Workspace
 
 BASE: dict[str, Any] = {
@@ -75,6 +79,39 @@ def test_too_few_steps_for_the_levels_are_told_before_anything_is_trained(tmp_pa
     assert not list(tmp_path.rglob("artifact.json"))
     # Levels of their own runs share no steps.
     assert steps(config(difficulty=short | {"mode": "independent"}), Workspace(tmp_path))
+
+
+def test_levels_are_trained_and_judged_in_the_references_precision(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """The trial's own is not in the key."""
+    other = config(training=BASE["training"] | {"precision": "bf16"}, teacher={"precision": "fp32"})
+    assert level_key(other, workspace, 0.8) == level_key(config(), workspace, 0.8)
+    found, expected = (
+        load_outputs(level_artifact(wanted, space, 0.8)).log_probs
+        for wanted, space in ((other, Workspace(tmp_path)), (config(), workspace))
+    )
+    assert torch.equal(found["train"], expected["train"])
+    assert torch.equal(found["id_dev"], expected["id_dev"])
+
+
+def test_each_level_is_judged_at_its_sparsity_where_steps_do_not_divide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = (0.2, 0.35, 0.5, 0.65, 0.85)
+    task, training = BASE["task"] | {"train_size": 152}, BASE["training"] | {"batch_size": 8}
+    wanted, space = config(task=task, training=training), Workspace(tmp_path)
+    teacher(wanted, space)
+    monkeypatch.setattr(stages, "predict", lambda model, *_, **__: np.array(sparsity(model)))
+    train = space.data(wanted).task.train
+    assert num_steps(len(train), wanted.training) == 2 * 19
+    found = [
+        float(each.predict(train))
+        for each in stages.prune_levels(
+            wanted, space, levels, mode="gradual", epochs=1.0, learning_rate=None
+        )
+    ]
+    assert found == pytest.approx(levels, abs=1e-4)
 
 
 def test_both_ways_report_their_cost_and_their_rank_correlation(workspace: Workspace) -> None:

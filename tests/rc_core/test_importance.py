@@ -55,6 +55,14 @@ def test_it_is_that_of_the_reference_on_the_trials_own_batches(workspace: Worksp
     assert {len(row) for row in expected} == {4} and min(map(min, expected)) > 0
 
 
+def test_it_does_not_depend_on_the_trials_own_length(workspace: Workspace, tmp_path: Path) -> None:
+    """Which is not in its key: whoever measures first would decide for all."""
+    teacher = {"max_length": 128}
+    short = config(training=BASE["training"] | {"max_length": 8}, teacher=teacher)
+    assert importance_key(short, workspace).key == importance_key(config(), workspace).key
+    assert importance(short, Workspace(tmp_path)) == importance(config(), workspace)
+
+
 @pytest.mark.parametrize("name", ["heads", "ffn"])
 def test_trials_that_remove_more_or_less_share_it(
     workspace: Workspace, tmp_path: Path, name: str

@@ -13,6 +13,7 @@ from rc_core.compression.magnitude import Compression, Config, milestones_at, pr
 from rc_core.errors import ConfigError, TrialError
 from rc_core.model_facts import ModelFacts
 from rc_core.schema import validate_section
+from rc_core.training import rung_steps
 from tests.contracts._tiny import adamw, tiny_context, tiny_model, train_steps
 
 NUM_WEIGHTS = 4 * (4 * 256 + 2 * 384)
@@ -75,6 +76,23 @@ def test_milestones_reach_each_level_at_the_end_of_its_part(steps: int) -> None:
         # the last step not beyond the end of part k
         last = max(i for i in range(steps + 1) if i / steps <= k / 5 + 1e-12)
         assert due[last] == level
+
+
+@pytest.mark.parametrize("steps", [5, 6, 19, 23, 94])
+def test_milestones_reach_each_level_exactly_at_the_ends_that_are_given(steps: int) -> None:
+    levels = (0.2, 0.35, 0.5, 0.65, 0.85)
+    last = rung_steps(steps, len(levels))
+    ends = [step / steps for step in last]
+    due = [milestones_at(i / steps, levels=levels, ends=ends) for i in range(steps + 1)]
+    assert due == sorted(due)
+    assert [due[step] for step in last] == list(levels)
+
+
+def test_ends_of_equal_parts_change_nothing() -> None:
+    levels, ends = (0.2, 0.5, 0.85), [1 / 3, 2 / 3, 1.0]
+    for i in range(31):
+        given = milestones_at(i / 30, levels=levels, ends=ends)
+        assert given == milestones_at(i / 30, levels=levels)
 
 
 def test_exactly_the_asked_number_of_weights_is_zero_and_they_never_come_back() -> None:
