@@ -46,18 +46,24 @@ def predict_splits(
 def rung_metrics(
     model: nn.Module, data: TaskData, roles: Sequence[Role], precision: str
 ) -> dict[str, float]:
-    """Return `rung/<role>/accuracy` on the fixed sample of each split."""
+    """Return `rung/<role>/accuracy`: that of each split's fixed sample, weighted by its full size.
+
+    The samples are equally large, the splits are not; `<role>/accuracy`, which this foretells,
+    weighs them by size.
+    """
     metrics: dict[str, float] = {}
     for role in roles:
-        pairs = []
-        for split in data.task.of_role(role):
+        splits = data.task.of_role(role)
+        sizes = [int(split.headline_rows().sum()) for split in splits]
+        found = 0.0
+        for split, size in zip(splits, sizes, strict=True):
             sample = data.sample(split)
             log_probs = predict(model, data.encoded(sample, sample=True), precision=precision)
             if not np.isfinite(log_probs).all():
                 raise TrialError(f"predictions on {split.name} must be finite, but hold NaN or inf")
-            pairs.append((sample, log_probs))
-        measured = role_metrics(role, pairs, data.task.label_names)
-        metrics[f"rung/{role}/accuracy"] = measured[f"{role}/accuracy"]
+            measured = role_metrics(role, [(sample, log_probs)], data.task.label_names)
+            found += measured[f"{role}/accuracy"] * (size / sum(sizes))
+        metrics[f"rung/{role}/accuracy"] = found
     return metrics
 
 
