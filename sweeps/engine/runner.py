@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from rc_core import plugins
-from rc_core.errors import RobustCompressionError, StorageError
+from rc_core.errors import InputError, RobustCompressionError, StorageError
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.engine.assignments import Assignments
 from sweeps.engine.cluster import alive_nodes, check_room, check_storage, connected, usage
@@ -36,6 +36,7 @@ from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
 from sweeps.remote.trials import begin_anew
 from sweeps.remote.uploads import uploading
 from sweeps.reporting.write import try_report
+from sweeps.search._base import Proposals
 from sweeps.sweep import Sweep
 from sweeps.tracking.events import SweepEvents
 from sweeps.views.progress import Progress
@@ -190,13 +191,7 @@ def _drive(
             proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(
                 sweep, folder.study
             )
-            if attempt == 1:
-                # Later drivers find these trials in the study, whatever became of their sweeps.
-                known, line = known_trials(sweep, folder.storage)
-                for trial in known:
-                    proposals.know(trial)
-                if line:
-                    progress.say(line)
+            _warm_start(sweep, folder, proposals, attempt, say)
             scheduler = sweep.settings.scheduler
             rule = plugins.load("sweeps.schedulers", scheduler.name).build(
                 scheduler, sweep.settings.objectives
@@ -218,10 +213,11 @@ def _drive(
                 progress.trial_ended(record)
             if assignments.late:
                 status = "interrupted"
+                trials = ", ".join(sorted(assignments.late))
                 raise SweepIncomplete(
-                    f"{', '.join(sorted(assignments.late))} must have a record that says how it ended, but "
-                    "none came, so it is still open; go on once the storage answers, with: "
-                    f"rc-sweep resume {folder.name}"
+                    f"{trials} must have records that say how they ended, but none came, so they "
+                    "are still open; go on once the storage answers, with: rc-sweep resume "
+                    f"{folder.name}"
                 )
             status = "finished"
             elapsed = time.monotonic() - started
@@ -250,6 +246,28 @@ def _drive(
                 )
     shutil.rmtree(folder.path / "ray", ignore_errors=True)
     return Sweep(folder)
+
+
+def _warm_start(
+    sweep: SweepConfig,
+    folder: SweepFolder,
+    proposals: Proposals,
+    attempt: int,
+    say: Callable[[str], None],
+) -> None:
+    """Tell the search of earlier sweeps; each driver does, one before may not have come so far."""
+    try:
+        known, line = known_trials(sweep, folder.storage)
+    except InputError as error:
+        if attempt == 1:
+            raise
+        # Whatever became of those sweeps since, this one goes on; its study has what it was told.
+        say(f"warning: nothing more for a warm start: {error}")
+        return
+    for trial in known:
+        proposals.know(trial)
+    if line:
+        say(line)
 
 
 def _search(

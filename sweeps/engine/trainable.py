@@ -77,7 +77,7 @@ class TrialTrainable(tune.Trainable):
             record: TrialRecord = end.value
             return {**record.metrics, "trial": record.id, "ended": True, "done": True}
         except NotSharedError:
-            # Its record says how it ended, and is on this node: no word of the driver's replaces it.
+            # Its record says how it ended, but only on this node: the driver leaves it open.
             return {"trial": self._trial_id, "ended": True, "done": True}
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"

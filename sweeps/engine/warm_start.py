@@ -1,7 +1,8 @@
 """What earlier sweeps found, for a new sweep's sampler: `search.warm_start: [NAME, ...]`.
 
 A trial counts where its point lies in the new space and everything else about it is the same (the
-seed aside): values of another model, task or length of training do not compare.
+seed aside): values of another model, task or length of training do not compare. Nor do trials count
+of which an objective or a constraint was not measured.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from rc_core.config import seedless
 from rc_core.errors import ConfigError, Problem, StorageError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.constraints import parse
 from sweeps.folder import SweepFolder
-from sweeps.search._base import Known
+from sweeps.search._base import Known, outcome_of
 from sweeps.space import Point
 
 _COMPARED = ("model", "task")
@@ -49,7 +49,7 @@ def known_trials(sweep: SweepConfig, storage: Path) -> tuple[list[Known], str]:
         lines.append(f"{len(trials)} of {compared} finished trials of {name}")
     if problems:
         raise ConfigError(problems)
-    text = f"warm start: the search knows {', '.join(lines)} (the rest lies outside the space)"
+    text = f"warm start: the search knows {', '.join(lines)} (the rest does not compare)"
     return found, text if lines else ""
 
 
@@ -68,17 +68,14 @@ def point_of(config: Mapping[str, Any], sweep: SweepConfig) -> Point | None:
 def _known(
     name: str, sweep: SweepConfig, record: TrialRecord, reference: Mapping[str, float]
 ) -> Known | None:
-    values = {key: record.metric(key) for key in sweep.settings.objectives}
-    if record.reference or not all(map(math.isfinite, values.values())):
+    found = outcome_of(record, sweep.settings, reference)
+    measured = all(map(math.isfinite, [*found.values.values(), *found.violations.values()]))
+    if record.reference or not measured:
         return None
     point = point_of(record.config, sweep)
     if point is None:
         return None
-    violations = {
-        text: parse(text).violation(record.metrics, reference)
-        for text in sweep.settings.constraints
-    }
-    return Known(f"{name}/{record.id}", point, values, violations)
+    return Known(f"{name}/{record.id}", point, found.values, found.violations)
 
 
 def _differences(name: str, sweep: SweepConfig, other: Mapping[str, Any]) -> list[Problem]:

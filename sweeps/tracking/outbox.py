@@ -52,6 +52,7 @@ class Outbox:
         self.path = path
         self._offset_file = path.with_suffix(".offset")
         self._lock = threading.Lock()
+        self._told_of_torn = False
         path.touch()
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
@@ -59,13 +60,26 @@ class Outbox:
             os.truncate(path, whole)
 
     def append(self, kind: str, **payload: Any) -> None:
-        """Add an event with the present time. NaN and infinity, which JSON lacks, become null."""
+        """Add an event with the present time. NaN and infinity, which JSON lacks, become null.
+
+        Raises:
+            OSError: it could not be written (a full disk); no part of it is left.
+        """
         line = json.dumps(_plain({"kind": kind, "time": time.time(), **payload}), allow_nan=False)
-        with self._lock, self.path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        with self._lock:
+            size = self.path.stat().st_size
+            try:
+                with self.path.open("a", encoding="utf-8") as stream:
+                    stream.write(line + "\n")
+            except OSError:
+                os.truncate(self.path, size)
+                raise
 
     def read(self, offset: int, limit: int = _BATCH) -> list[tuple[Event, int]]:
-        """Return up to `limit` events from a byte offset on, each with the offset after it."""
+        """Return up to `limit` events from a byte offset on, each with the offset after it.
+
+        A line that is no event, which a full disk has torn, is passed over.
+        """
         found: list[tuple[Event, int]] = []
         with self.path.open("rb") as stream:
             stream.seek(offset)
@@ -73,12 +87,23 @@ class Outbox:
                 if not line.endswith(b"\n") or len(found) == limit:
                     break
                 offset += len(line)
-                found.append((json.loads(line), offset))
+                try:
+                    found.append((json.loads(line), offset))
+                except ValueError:
+                    self._tell_of_torn(offset)
         return found
 
-    def events(self) -> Iterator[Event]:
-        """Yield every event, delivered or not, oldest first."""
-        offset = 0
+    def _tell_of_torn(self, offset: int) -> None:
+        if not self._told_of_torn:
+            self._told_of_torn = True
+            _logger.warning(
+                "%s: what ends at byte %d is no event; it is passed over, as others like it are",
+                self.path,
+                offset,
+            )
+
+    def events(self, offset: int = 0) -> Iterator[Event]:
+        """Yield every event from a byte offset on, delivered or not, oldest first."""
         while batch := self.read(offset):
             yield from (event for event, _ in batch)
             offset = batch[-1][1]
@@ -100,9 +125,7 @@ class Outbox:
 
     def pending(self) -> int:
         """Return how many events are not delivered."""
-        with self.path.open("rb") as stream:
-            stream.seek(self.delivered)
-            return sum(1 for _ in stream)
+        return sum(1 for _ in self.events(self.delivered))
 
 
 class Drain:

@@ -266,3 +266,22 @@ def test_a_failed_trial_is_run_again_when_asked_for_and_its_failure_is_kept(
     assert [t.state.name for t in trials][-2:] == ["FAIL", "COMPLETE"]
     assert again.run() == ["t0005", "t0006", "t0007"]
     assert reopen_failed(driver.folder, 1) == []
+
+
+def test_a_retried_trial_without_a_parameter_that_others_have_is_entered_again(
+    tmp_path: Path,
+) -> None:
+    rate = {"log_uniform": [1e-5, 1e-3], "when": {"loss.name": "rmc"}}
+    # Not searched with this loss, but every configuration has a value of it.
+    changes = {"space": {"training.learning_rate": rate}}
+    driver = Driver(tmp_path / "s", **changes)
+    given = [g for g in (driver.assignments.next() for _ in range(7)) if g]
+    asleep = next(g for g in given[2:] if g.config.loss.name == "distil")
+    driver.record(asleep)
+    driver.assignments.close(asleep.trial_id, error="disk full")
+    assert reopen_failed(driver.folder, 1) == [asleep.trial_id]
+    again = Driver(tmp_path / "s", **changes)
+    left = {g.trial_id: g for g in iter(again.assignments.next, None)}
+    again.finish(left[asleep.trial_id])
+    mine = [t for t in again.proposals.trials() if t.user_attrs["rc.trial_id"] == asleep.trial_id]
+    assert [t.state.name for t in mine][-2:] == ["FAIL", "COMPLETE"]

@@ -11,8 +11,11 @@ from rc_core.errors import ConfigError
 from rc_core.record import TrialRecord
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
+from sweeps.engine.runner import _warm_start
 from sweeps.engine.warm_start import known_trials, point_of
 from sweeps.folder import SweepFolder
+from sweeps.search import random
+from sweeps.search._base import Known
 from tests.sweeps.test_config import RAW
 
 STUDENT = {"compression.name": "student", "compression.num_layers": 2, "loss.name": "distil"}
@@ -64,6 +67,51 @@ def test_trials_trained_otherwise_are_left_out(tmp_path: Path) -> None:
 def test_another_seed_is_the_same_configuration(tmp_path: Path) -> None:
     earlier(tmp_path, [STUDENT], training={"seed": 5})
     assert len(known_trials(new(), tmp_path)[0]) == 1
+
+
+def test_a_trial_whose_constraint_was_not_measured_is_left_out(tmp_path: Path) -> None:
+    earlier(tmp_path, [STUDENT])
+    sweep = new(constraints=["ood_dev/relative_bias <= 0.7"])
+    found, line = known_trials(sweep, tmp_path)
+    assert found == [] and "0 of 1" in line
+    measured = SweepFolder(tmp_path / "old").trial("t0001")
+    record = measured.read()
+    assert record is not None
+    metrics = {**record.metrics, "ood_dev/relative_bias": 0.5}
+    measured.commit(record.model_copy(update={"metrics": metrics}))
+    (known,), _ = known_trials(sweep, tmp_path)
+    random.proposals(sweep, None).know(known)
+
+
+class Study:
+    """What a search was told before anything else."""
+
+    def __init__(self) -> None:
+        self.sources: list[str] = []
+
+    def know(self, known: Known) -> None:
+        self.sources.append(known.source)
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_every_driver_tells_the_search_since_one_before_may_not_have_come_so_far(
+    tmp_path: Path, attempt: int
+) -> None:
+    earlier(tmp_path, [STUDENT])
+    said: list[str] = []
+    study: Any = Study()
+    _warm_start(new(), SweepFolder(tmp_path / "new"), study, attempt, said.append)
+    assert study.sources == ["old/t0001"] and "1 of 1" in said[0]
+
+
+def test_a_resume_goes_on_without_the_earlier_sweep(tmp_path: Path) -> None:
+    said: list[str] = []
+    study: Any = Study()
+    folder = SweepFolder(tmp_path / "new")
+    with pytest.raises(ConfigError):
+        _warm_start(new(), folder, study, 1, said.append)
+    _warm_start(new(), folder, study, 2, said.append)
+    assert study.sources == [] and "no sweep 'old'" in said[0]
 
 
 def test_without_warm_start_nothing_is_read(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +82,43 @@ def test_a_line_torn_by_a_kill_is_cut_off(tmp_path: Path) -> None:
     again = Outbox(outbox.path)
     again.append("event", number=7)
     assert [event["number"] for event, _ in again.read(0)] == [0, 1, 7]
+
+
+def test_an_append_that_fails_half_way_leaves_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 1)
+    whole = Path.open
+
+    def full(path: Path, *arguments: Any, **options: Any) -> Any:
+        with whole(path, "ab") as stream:
+            stream.write(b'{"kind": "event", "nu')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "open", full)
+        with pytest.raises(OSError, match="No space"):
+            outbox.append("event", number=1)
+    outbox.append("event", number=2)
+    assert [event["number"] for event in Outbox(outbox.path).events()] == [0, 2]
+
+
+def test_a_torn_line_that_is_there_already_is_passed_over_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, torn = tmp_path / "outbox.jsonl", b'{"kind": "event", "num'
+    fill(Outbox(path), 1)
+    for after in (b'{"kind": "event", "number": 1}\n', b"\xff\n"):
+        path.write_bytes(path.read_bytes() + torn + after)
+    outbox, writer = Outbox(path), Recorder()
+    with caplog.at_level(logging.WARNING):
+        assert outbox.pending() == 1
+        outbox.append("event", number=2)
+        assert Drain(outbox, lambda: writer).close(20) == 0
+    assert writer.seen == [0, 2] and len(caplog.records) == 1
+    path.write_bytes(path.read_bytes() + torn + b"\n")
+    assert Outbox(path).pending() == 0, "what cannot be sent is not waited for"
 
 
 def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
