@@ -19,7 +19,11 @@ from rc_core.metrics.classification import (
     role_metrics,
 )
 from rc_core.metrics.easy_hard import easy_hard_metrics
-from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
+from rc_core.metrics.robustness import (
+    difference_in_points,
+    gap_standard_error,
+    guarded_relative_bias,
+)
 from rc_core.training import predict
 from rc_core.workspace import TaskData
 
@@ -157,8 +161,7 @@ def relative_metrics(
         name = f"ood_{stage}/relative_bias"
         error = None
         if sizes is not None:
-            shares = (reference[id_key], reference[ood_key])
-            error = sum(p * (1 - p) / n for p, n in zip(shares, sizes, strict=True)) ** 0.5
+            error = gap_standard_error(reference[id_key], reference[ood_key], sizes)
         value, reason = guarded_relative_bias(
             metrics[id_key],
             metrics[ood_key],

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,6 +108,24 @@ class TrialRecord(_Part):
     def sealed(self, status: Status, error: str | None = None) -> TrialRecord:
         """Return the record in its final state."""
         return self.model_copy(update={"status": status, "error": error, "finished": time.time()})
+
+
+def counted_samples(data: Mapping[str, Any], stage: str) -> tuple[int, int] | None:
+    """Return how many samples `id_<stage>` and `ood_<stage>` figures count, None where unknown.
+
+    Args:
+        data: of a record, or of test.json, which says where a headline counts only a part.
+        stage: `dev` or `test`.
+    """
+    found = [
+        sum(
+            int(facts.get("counted", facts.get("samples", 0)))
+            for name, facts in data.items()
+            if name.startswith(f"{role}_{stage}.")
+        )
+        for role in ("id", "ood")
+    ]
+    return (found[0], found[1]) if all(found) else None
 
 
 class TrialFolder:

@@ -97,6 +97,27 @@ def guarded_relative_bias(
     return (math.nan, reason) if reason else (relative_bias(*given), None)
 
 
+def gap_standard_error(
+    id_accuracy: float,
+    ood_accuracy: float,
+    sizes: tuple[int, int] | None,
+    *,
+    half_width: float = math.nan,
+) -> float:
+    """Return the standard error of an ID - OOD gap, a share: of the samples and of the seeds.
+
+    Args:
+        id_accuracy, ood_accuracy: shares in [0, 1], means over seeds where there are several. All
+            seeds answer the same samples, so more of them do not make the samples' part smaller.
+        sizes: samples counted in distribution and out of it; None: unknown, counted as no error.
+        half_width: of the gap's 95 % interval over seeds; NaN where there is one seed.
+    """
+    shares = (id_accuracy, ood_accuracy)
+    of_samples = sum(p * (1 - p) / n for p, n in zip(shares, sizes, strict=True)) if sizes else 0.0
+    of_seeds = 0.0 if math.isnan(half_width) else half_width / _Z95
+    return math.hypot(math.sqrt(of_samples), of_seeds)
+
+
 def difference_in_points(accuracy: float, reference_accuracy: float) -> float:
     """Return the accuracy minus the reference's, in percentage points, of shares in [0, 1]."""
     return 100.0 * (accuracy - reference_accuracy)

@@ -12,7 +12,7 @@ from rich.text import Text
 from rc_core.errors import StorageError
 from sweeps.constraints import Constraint
 from sweeps.pareto import knee
-from sweeps.selection.choose import ID_KEY, OOD_KEY, Option, front, sieve
+from sweeps.selection.choose import ID_KEY, OOD_KEY, Option, front, paired, sieve
 from sweeps.views.table import render
 
 BUDGETS = (0.10, 0.25, 0.50, 1.0)
@@ -94,7 +94,8 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
             table.add_row(share, limit, "0", "0", smallest)
             continue
         best = budget.best
-        difference = 100 * (best.metric(OOD_KEY) - reference.metric(OOD_KEY))
+        ours, dense = paired(best, reference)
+        difference = 100 * (ours.metric(OOD_KEY) - dense.metric(OOD_KEY))
         table.add_row(
             share,
             limit,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rc_core.data._task import DEV_ROLES
 from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
 from rc_core.metrics.robustness import guarded_relative_bias
 from sweeps.constraints import Constraint, parse
@@ -28,6 +29,7 @@ PICKS = {
     "lowest-relative-bias": "lowest F_bias, where it means something",
     "weighted": "highest weighted sum of the objectives, scaled to the front's ranges (--weight)",
 }
+_UNPAIRED = "the dense reference has none of its seeds"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Option:
         reference: whether it is the dense reference.
         metrics: means over new seeds, or the search's values.
         seeds: new seeds behind the metrics; 0: the one that the search trained, and chose by.
+        by_seed: new seed -> its metrics.
+        bias: F_bias and why it says nothing, as the tables have it; None: from the metrics.
         excluded: why it takes no part (failed, stopped, a constraint of the sweep), else None.
     """
 
@@ -49,6 +53,8 @@ class Option:
     metrics: Mapping[str, float]
     seeds: int = 0
     excluded: str | None = None
+    by_seed: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    bias: tuple[float, str | None] | None = None
 
     def metric(self, key: str) -> float:
         """Return a metric, NaN where it was not measured."""
@@ -110,7 +116,7 @@ def sieve(
     options: Sequence[Option], objectives: Mapping[str, str], wheres: Sequence[Constraint] = ()
 ) -> tuple[list[Option], dict[str, str]]:
     """Return who takes part, and for all others the reason (id -> text)."""
-    base = next((o.metrics for o in options if o.reference), {})
+    reference = next((o for o in options if o.reference), None)
     kept, why = [], {}
     for option in options:
         reason = option.excluded
@@ -118,12 +124,17 @@ def sieve(
             undefined = [key for key in objectives if math.isnan(option.metric(key))]
             reason = f"{undefined[0]} was not measured" if undefined else None
         for constraint in wheres if reason is None else ():
-            violation = constraint.violation(option.metrics, base)
-            if math.isnan(violation):
+            ours, base = option, None
+            if constraint.factor and reference is not None:
+                ours, base = paired(option, reference)
+            violation = constraint.violation(ours.metrics, base.metrics if base else {})
+            if math.isnan(violation) and not math.isnan(option.metric(constraint.metric)):
+                reason = f"{constraint.text} cannot be checked: {_UNPAIRED}"
+            elif math.isnan(violation):
                 reason = constraint.unmeasured()
             elif violation > 0:
                 reason = (
-                    f"misses {constraint.text}: has {shown(constraint.metric, option)}, "
+                    f"misses {constraint.text}: has {shown(constraint.metric, ours)}, "
                     f"by {violation:.3g} too {'little' if constraint.at_least else 'much'}"
                 )
         if reason is None:
@@ -187,8 +198,37 @@ def choose(
     if reference is None:
         raise StorageError(f"{which} compares with the dense reference, which has not finished")
     if which == "least-ood-loss":
-        return min(left, key=lambda option: worst_loss(option, reference))
+        losses = {option.id: worst_loss(option, reference) for option in left}
+        if all(map(math.isnan, losses.values())):
+            raise StorageError(f"{which} needs a model to compare, but of all: {_UNPAIRED}")
+        return min(left, key=lambda each: (math.isnan(losses[each.id]), losses[each.id]))
     return _lowest_bias(left, reference)
+
+
+def paired(option: Option, reference: Option) -> tuple[Option, Option]:
+    """Return both with means over the new seeds that they share.
+
+    The race gives configurations different seeds, and a seed moves both by several points: what is
+    compared with the reference is compared seed by seed. Of two that share none only what no seed
+    changes is left (size, latency). Options of the search are returned as they are.
+    """
+    if not option.by_seed:
+        return option, reference
+    shared = sorted(set(option.by_seed) & set(reference.by_seed))
+    first, second = (_over(each, shared) for each in (option, reference))
+    return first, second
+
+
+def _over(option: Option, seeds: Sequence[int]) -> Option:
+    kept = {k: v for k, v in option.metrics.items() if k.partition("/")[0] not in DEV_ROLES}
+    found = [option.by_seed[seed] for seed in seeds]
+    return replace(option, metrics={**means(found), **kept})
+
+
+def means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the means of the metrics that all have."""
+    keys = [key for key in found[0] if all(key in each for each in found)] if found else []
+    return {key: float(np.mean([each[key] for each in found])) for key in keys}
 
 
 def worst_loss(option: Option, reference: Option) -> float:
@@ -196,6 +236,7 @@ def worst_loss(option: Option, reference: Option) -> float:
 
     With a single suite that is the loss of OOD accuracy.
     """
+    option, reference = paired(option, reference)
     keys = [
         key
         for key in reference.metrics
@@ -209,7 +250,10 @@ def worst_loss(option: Option, reference: Option) -> float:
 
 
 def scores_bias(option: Option, reference: Option) -> tuple[float, str | None]:
-    """Return F_bias of mean accuracies, or NaN and why it says nothing."""
+    """Return F_bias, or NaN and why it says nothing."""
+    if option.bias is not None:
+        return option.bias
+    option, reference = paired(option, reference)
     accuracies = [each.metric(key) for each in (option, reference) for key in (ID_KEY, OOD_KEY)]
     return guarded_relative_bias(*accuracies)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rc_core.metrics.robustness import guarded_relative_bias
+from rc_core.metrics.robustness import gap_standard_error, guarded_relative_bias
 from rc_core.record import TrialFolder
 from sweeps.selection.answers import Clusters, Part, answers, flat
 from sweeps.selection.bootstrap import (
@@ -26,7 +26,6 @@ from sweeps.selection.bootstrap import (
 )
 from sweeps.selection.statistics import Estimate
 
-_Z95 = 1.96
 # Fewer than for a figure that stands alone: a table has many.
 _DRAWS = 1_000
 Seeds = Mapping[int, TrialFolder]
@@ -110,7 +109,9 @@ def relative_bias(
         for each in (inside, outside)
     ]
     gap = _known(gap_interval(inside, outside, model=1), seeds)
-    error = None if math.isnan(gap.low) else gap.half_width / _Z95
+    # Where subcases are drawn the interval holds part of the samples' error: the stricter guard.
+    sizes = (len(inside.clusters), len(outside.clusters))  # type: ignore[arg-type]
+    error = gap_standard_error(*accuracies[2:], sizes, half_width=gap.half_width)
     value, reason = guarded_relative_bias(*accuracies, reference_gap_standard_error=error)
     if reason is not None:
         return Estimate(math.nan, math.nan, math.nan, seeds), reason

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from rc_core.config import seedless
-from rc_core.metrics.robustness import guarded_relative_bias
-from rc_core.record import TrialRecord
+from rc_core.metrics.robustness import gap_standard_error, guarded_relative_bias
+from rc_core.record import TrialRecord, counted_samples
 from sweeps.folder import SweepFolder
 from sweeps.pareto import pareto_front
 from sweeps.selection.answers import read_clusters
@@ -289,7 +289,11 @@ def _bias(
         for side in (trials, reference)
         for key in (ID_KEY, OOD_KEY)
     ]
-    value, reason = guarded_relative_bias(*means)
+    gaps = [reference[s].metric(ID_KEY) - reference[s].metric(OOD_KEY) for s in shared]
+    half_width = mean_interval(gaps).half_width
+    sizes = counted_samples(next(iter(reference.values())).data, "dev")
+    error = gap_standard_error(*means[2:], sizes, half_width=half_width)
+    value, reason = guarded_relative_bias(*means, reference_gap_standard_error=error)
     return Estimate(value, math.nan, math.nan, len(shared)), reason
 
 

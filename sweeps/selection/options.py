@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from rc_core.errors import StorageError, did_you_mean
 from rc_core.metrics import latency
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint, parse
 from sweeps.deploy.measured import check_measured, latencies, remedy, with_latency
-from sweeps.selection.choose import PICKS, Option, check_wheres, choose, parse_weights
+from sweeps.selection.choose import (
+    PICKS,
+    Option,
+    check_wheres,
+    choose,
+    means,
+    parse_weights,
+)
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed import alike as told_alike
 from sweeps.sweep import Sweep
@@ -40,6 +45,7 @@ def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
             name=record.name,
             reference=record.reference,
             metrics=record.metrics,
+            bias=_own_bias(record),
             excluded=excluded[record.id] or (_without_seeds(sweep, record) if known else None),
         )
         for record in with_latency(sweep.folder, sweep.records)
@@ -103,19 +109,28 @@ def alike(found: Confirmed | None) -> Callable[[str, str], bool] | None:
 
 
 def _confirmed(record: TrialRecord, row: ConfirmedRow, timed: Mapping[str, float]) -> Option:
-    trials = list(row.trials.values())
-    keys = [key for key in trials[0].metrics if all(key in trial.metrics for trial in trials)]
+    by_seed = {seed: trial.metrics for seed, trial in row.trials.items()}
     return Option(
         id=record.id,
         name=record.name,
         reference=record.reference,
         # Latency is the searched trial's own: that one is exported, and a seed changes no shape.
-        metrics={
-            **{key: float(np.mean([trial.metric(key) for trial in trials])) for key in keys},
-            **timed,
-        },
+        metrics={**means(list(by_seed.values())), **timed},
         seeds=row.seeds,
+        by_seed=by_seed,
+        bias=None if row.reference else (row.bias.mean, row.bias_reason),
     )
+
+
+def _own_bias(record: TrialRecord) -> tuple[float, str | None] | None:
+    """Return F_bias as the trial's own record has it, None where it has none.
+
+    Its guard knew how many samples the reference's gap was measured on.
+    """
+    key = "ood_dev/relative_bias"
+    if key not in record.metrics:
+        return None
+    return record.metric(key), record.undefined.get(key)
 
 
 def _without_seeds(sweep: Sweep, record: TrialRecord) -> str:

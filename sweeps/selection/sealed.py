@@ -50,8 +50,8 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
         the first opening], "openings": [{"when", "selection"}], "trials": {key: {"name",
         "metrics", "undefined", "opened"}}, "rows": see `tested.summary`, "optimism",
         "changed_after_opening": [ids chosen later], "left_after_opening", "data": {split:
-        {"samples", "digest"}}, "floors": {role: {line: accuracy}}}. A key is a trial's id, after
-        `confirm/` for one of the confirmation's.
+        {"samples", "counted": by the headline, "digest"}}, "floors": {role: {line: accuracy}}}. A
+        key is a trial's id, after `confirm/` for one of the confirmation's.
 
     Raises:
         StorageError: the task has no test split, nothing finished, the sweep or its confirmation is
@@ -183,7 +183,12 @@ def _evaluate(
         document["floors"] = floors(data.task, TEST_ROLES)
     tested = [split for role in TEST_ROLES for split in data.task.of_role(role)]
     document["data"] = {
-        split.name: {"samples": len(split), "digest": split.digest()[:16]} for split in tested
+        split.name: {
+            "samples": len(split),
+            "counted": int(split.headline_rows().sum()),
+            "digest": split.digest()[:16],
+        }
+        for split in tested
     }
     sizes = counted_sizes(data.task, "test")
     # The reference first: the others are compared with it.

@@ -10,6 +10,7 @@ import pytest
 from rc_core.metrics.robustness import (
     METRICS,
     difference_in_points,
+    gap_standard_error,
     guarded_relative_bias,
     majority_share,
     relative_bias,
@@ -171,3 +172,18 @@ def test_majority_of_nothing() -> None:
 def test_directions() -> None:
     found = {name: metric.direction for name, metric in METRICS.items()}
     assert found == {"relative_bias": "min", "difference": "max"}
+
+
+def test_the_error_of_a_gap_is_that_of_samples_and_of_seeds() -> None:
+    """Reference: the spread of simulated gaps of three seeds that answer the same samples."""
+    rng = np.random.default_rng(0)
+    sizes, means, by_seed = (300, 500), (0.9, 0.7), 0.03
+    # Samples come new each time; whether one is hard is the same for all seeds.
+    of_samples = rng.binomial(sizes, means, (20_000, 2)) / sizes
+    shifts = rng.normal(0, by_seed, (20_000, 3)).mean(axis=1)
+    gaps = of_samples[:, 0] - of_samples[:, 1] + shifts
+    half_width = 1.96 * by_seed / math.sqrt(3)
+    found = gap_standard_error(*means, sizes, half_width=half_width)
+    assert found == pytest.approx(gaps.std(), rel=0.02)
+    assert gap_standard_error(*means, sizes) == pytest.approx(np.diff(of_samples).std(), rel=0.02)
+    assert gap_standard_error(*means, None) == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ import pytest
 from rc_core.errors import ConfigError, StorageError
 from sweeps.pareto import hypervolume, knee
 from sweeps.selection.budgets import budget_table, budgets
-from sweeps.selection.choose import PICKS, Option, check_wheres, choose, front, parse_weights, sieve
+from sweeps.selection.choose import (
+    PICKS,
+    Option,
+    check_wheres,
+    choose,
+    front,
+    parse_weights,
+    scores_bias,
+    sieve,
+    worst_loss,
+)
 from sweeps.selection.explain import explain
 from sweeps.views.picture import budget_picture
 
@@ -61,6 +72,48 @@ FOUND = [
 def test_each_pick_takes_its_own(which: str, expected: str) -> None:
     assert which in PICKS
     assert choose(FOUND, BOTH, which).id == expected
+
+
+def test_a_bias_that_the_tables_call_undefined_is_not_chosen() -> None:
+    """Its metrics alone would make t0002 the pick; its record knew the size of the dev splits."""
+    reason = "the reference's ID-OOD gap of 12.0 points is not clear of zero"
+    doubted = [replace(o, bias=(math.nan, reason)) if o.id == "t0002" else o for o in FOUND]
+    assert choose(FOUND, BOTH, "lowest-relative-bias").id == "t0002"
+    assert choose(doubted, BOTH, "lowest-relative-bias").id == "t0001"
+    with pytest.raises(StorageError, match="not clear of zero"):
+        choose([DENSE, replace(FOUND[2], bias=(math.nan, reason))], BOTH, "lowest-relative-bias")
+
+
+def over_seeds(number: int, found: dict[int, tuple[float, float]]) -> Option:
+    each = {seed: option(number, *values).metrics for seed, values in found.items()}
+    means = np.mean(list(found.values()), axis=0)
+    return replace(option(number, *means), seeds=len(found), by_seed=each)
+
+
+def test_what_is_compared_with_the_reference_shares_its_seeds() -> None:
+    """Seed 2 costs every model 10 OOD and 4 ID points; t0001 lacks it and is 5 OOD points off."""
+    dense = over_seeds(0, {0: (0.97, 0.85), 1: (0.97, 0.85), 2: (0.93, 0.75)})
+    model = over_seeds(1, {0: (0.95, 0.80), 1: (0.95, 0.80)})
+    assert worst_loss(model, dense) == pytest.approx(5.0)
+    near = check_wheres(["ood_dev/accuracy >= reference - 0.04"])
+    assert "has 80.0 %, by 0.01 too little" in sieve([dense, model], BOTH, near)[1]["t0001"]
+    wide = check_wheres(["ood_dev/accuracy >= reference - 0.06"])
+    assert not sieve([dense, model], BOTH, wide)[1]
+    bias = (1 - 0.80 / 0.95) / (1 - 0.85 / 0.97)
+    assert scores_bias(model, dense) == (pytest.approx(bias), None)
+    # A bound that is a number is on the mean over all its seeds.
+    other = over_seeds(2, {0: (0.95, 0.80), 9: (0.95, 0.70)})
+    assert (
+        "has 75.0 %"
+        in sieve([dense, other], BOTH, check_wheres(["ood_dev/accuracy >= 0.76"]))[1]["t0002"]
+    )
+    stranger = over_seeds(3, {7: (0.95, 0.80)})
+    size = check_wheres(["footprint/bytes <= reference"])
+    assert not sieve([dense, stranger], BOTH, size)[1]
+    assert "none" in sieve([dense, stranger], BOTH, wide)[1]["t0003"]
+    with pytest.raises(StorageError, match="none of its seeds"):
+        choose([dense, stranger], BOTH, "least-ood-loss")
+    assert choose([dense, stranger, model], BOTH, "least-ood-loss").id == "t0001"
 
 
 def test_weights_decide_where_they_are_asked() -> None:

@@ -17,6 +17,7 @@ from sweeps.search.race import proposals
 from sweeps.selection.confirm import FIRST_SEED, confirmation
 from sweeps.selection.confirmed import ID_KEY, OOD_KEY, confirmed, optimism
 from sweeps.selection.confirmed_text import confirmed_json, confirmed_table, power_text
+from sweeps.selection.options import options
 from sweeps.sweep import Sweep
 
 VALUES: dict[str, Any] = {
@@ -151,6 +152,42 @@ def test_means_are_of_new_seeds_and_luck_is_named(sweep: Sweep) -> None:
     assert found.df == 2 + 2 + 1
     squares = 2 * 0.01**2 + 2 * 0.01**2 + 2 * 0.01**2
     assert found.deviations[OOD_KEY] == pytest.approx((squares / 5) ** 0.5)
+
+
+def test_a_bias_needs_a_gap_that_so_few_samples_show(sweep: Sweep) -> None:
+    """By hand: 12 points, 100 samples of each role: standard error 4.7 points; 50: 6.6."""
+    config = confirmation(sweep, seeds=3)
+    folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
+    folder.write_config(config.as_dict())
+    trials = list(config.first_trials().items())
+
+    def bias(samples: int, seeds: int) -> tuple[float, str | None]:
+        data = {f"{role}_dev.x": {"samples": samples} for role in ("id", "ood")}
+        for row, values in ((0, (0.93, 0.81)), (1, (0.92, 0.74))):
+            for trial_id, point in trials[3 * row : 3 * row + seeds]:
+                write(folder, trial_id, config.trial(point), values, data=data)
+        found = confirmed(sweep)
+        assert found is not None
+        row = next(row for row in found.rows if row.id == "t0001")
+        assert {each.id: each.bias for each in options(sweep, found)}["t0001"] == (
+            pytest.approx(row.bias.mean, nan_ok=True),
+            row.bias_reason,
+        )
+        return row.bias.mean, row.bias_reason
+
+    for seeds in (1, 2):
+        assert bias(100, seeds) == (pytest.approx((0.18 / 0.92) / (0.12 / 0.93)), None)
+        value, reason = bias(50, seeds)
+        assert value != value and reason is not None and "standard error 6.6 points" in reason
+
+
+def test_before_a_confirmation_a_bias_is_the_record_s_own(sweep: Sweep) -> None:
+    config, key = SweepConfig(VALUES), "ood_dev/relative_bias"
+    metrics = {ID_KEY: 0.92, OOD_KEY: 0.70, key: float("nan")}
+    trial = config.trial({"compression.sparsity": 0.5})
+    write(sweep.folder, "t0002", trial, (0, 0), metrics=metrics, undefined={key: "few samples"})
+    found = {each.id: each.bias for each in options(sweep)}
+    assert found["t0002"] is not None and found["t0002"][1] == "few samples"
 
 
 def test_texts_say_what_the_seeds_show(sweep: Sweep) -> None:
