@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from rc_core.artifacts import Stored, damage
 from sweeps.remote.files import MANIFEST
 from sweeps.remote.objects import Objects
 from sweeps.remote.pulling import fetch
+
+_logger = logging.getLogger(__name__)
 
 
 class RemoteArtifacts:
@@ -29,16 +33,25 @@ class RemoteArtifacts:
             return False
         for each, stamp in found.items():
             fetch(self._objects, each, folder / each[len(start) + 1 :], stamp[0])
+        wrong = damage(Stored(kind, key, folder, size=0, created=0.0, seconds=0.0))
+        if wrong is not None:
+            # Two machines have uploaded their own at once. It is built here now: see `keep`.
+            _logger.warning("%s %s at %s: %s", kind, key, self._objects.address.uri, wrong)
+            self._mixed(kind, key).touch()
+            return False
+        self._mixed(kind, key).unlink(missing_ok=True)
         self._mark(kind, key).touch()
         return True
 
     def keep(self, kind: str, key: str, folder: Path) -> None:
         start = f"artifacts/{kind}/{key}"
-        # Who built it first is right: its files must not be mixed with another's.
-        if not self._objects.of([f"{start}/{MANIFEST}"]):
+        # Who built it first is right: its files must not be mixed with another's, unless they are.
+        mixed = self._mixed(kind, key)
+        if mixed.exists() or not self._objects.of([f"{start}/{MANIFEST}"]):
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             for path in sorted(files, key=lambda path: path.name == MANIFEST):
                 self._objects.upload(path, f"{start}/{path.relative_to(folder).as_posix()}")
+        mixed.unlink(missing_ok=True)
         self._mark(kind, key).touch()
 
     def keep_left(self) -> None:
@@ -52,4 +65,9 @@ class RemoteArtifacts:
         return [path for path in whole if not self._mark(path.parent.name, path.name).exists()]
 
     def _mark(self, kind: str, key: str) -> Path:
+        """Return the file that says: this is at the address too."""
         return self._root / kind / f".{key}.remote"
+
+    def _mixed(self, kind: str, key: str) -> Path:
+        """Return the file that says: what is at the address is not what its checksums say."""
+        return self._root / kind / f".{key}.mixed"

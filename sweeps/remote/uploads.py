@@ -1,7 +1,7 @@
 """What a driver does for a sweep at an address: upload behind it, keep its lease.
 
-One thread. A service that is down stops no trial: it is said once, tried again with growing pauses,
-and once more at the end.
+One thread uploads. A service that is down stops no trial: it is said once, tried again with growing
+pauses, and once more at the end. Another one renews the lease, however long an upload takes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _PAUSE, _LONGEST_PAUSE = 2.0, 60.0
 # Records go up as they come; the views, which hold all trials, less often.
 _VIEWS_SECONDS = 30.0
 _LEASE_SECONDS = 30.0
+# After a renewal that failed.
+_LEASE_PAUSE = 5.0
 _LAST_TRIES = 4
 
 
@@ -58,12 +60,16 @@ class Uploads:
         self._say = say
         self._seen: dict[str, tuple[int, int]] = {}
         self._closing = threading.Event()
+        self._released = threading.Event()
+        self._checking = threading.Lock()
         self.lost: str | None = None
         leave_token(sweep)
         take(mirror, sweep, attempt, over=take_over)
         mirror.share(sweep.name)
         self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
         self._thread.start()
+        self._keeper = threading.Thread(target=self._keep_lease, name="lease", daemon=True)
+        self._keeper.start()
 
     def gather(self) -> None:
         """Bring what other nodes have uploaded, for the report; nothing is uploaded meanwhile."""
@@ -76,8 +82,14 @@ class Uploads:
             self._say(f"warning: {error}")
 
     def close(self) -> None:
-        """Upload what is left; say what could not be."""
+        """Upload what is left and give the lease back; say what could not be uploaded."""
         self._stop()
+        try:
+            self._upload_rest()
+        finally:
+            self._stop_keeper()
+
+    def _upload_rest(self) -> None:
         pause = _PAUSE
         for last in (False,) * (_LAST_TRIES - 1) + (True,):
             try:
@@ -86,6 +98,8 @@ class Uploads:
                     return
                 self._mirror.share(self._sweep.name)
                 self._mirror.artifacts.keep_left()
+                # A renewal after the release would bring the lease back.
+                self._stop_keeper()
                 release(self._mirror, self._sweep.name)
                 return
             # As above: what was computed is here, and the sweep must close in order.
@@ -100,24 +114,43 @@ class Uploads:
         self._closing.set()
         self._thread.join()
 
+    def _stop_keeper(self) -> None:
+        self._released.set()
+        self._keeper.join()
+
+    def _keep_lease(self) -> None:
+        pause = _LEASE_SECONDS
+        while not self._released.wait(pause):
+            try:
+                if self._is_lost():
+                    return
+                renew(self._mirror, self._sweep.name, self._attempt)
+                pause = _LEASE_SECONDS
+            # The uploads say what is wrong with the service.
+            except Exception:
+                pause = min(_LEASE_PAUSE, _LEASE_SECONDS)
+
+    def _is_lost(self) -> bool:
+        """Tell whether another driver has the sweep now; then this one ends, if it still runs."""
+        with self._checking:
+            if self.lost is None:
+                self.lost = lost_to(self._mirror, self._sweep.name)
+                if self.lost is not None and not self._closing.is_set():
+                    self._end()
+            return self.lost is not None
+
     def _run(self) -> None:
         pause, warned = _PAUSE, False
-        next_views = next_lease = time.monotonic() + _LEASE_SECONDS
+        next_views = time.monotonic() + _VIEWS_SECONDS
         while not self._closing.wait(pause):
             try:
                 now = time.monotonic()
                 changed = self._changed()
-                if changed or now >= next_lease:
-                    # Asked before each upload: what another driver has written must stay.
-                    self.lost = lost_to(self._mirror, self._sweep.name)
-                if self.lost is not None:
-                    self._end()
-                    return
-                if now >= next_lease:
-                    renew(self._mirror, self._sweep.name, self._attempt)
-                    next_lease = now + _LEASE_SECONDS
                 views = now >= next_views
                 if changed or views:
+                    # Asked before each upload: what another driver has written must stay.
+                    if self._is_lost():
+                        return
                     self._mirror.share(self._sweep.name, views=views, trials=changed)
                 if views:
                     next_views = now + _VIEWS_SECONDS

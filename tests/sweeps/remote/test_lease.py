@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,46 @@ def test_uploads_wait_for_a_service_that_is_down_and_tell_it_once(
     assert "one/trials/t0000/record.json" in s3.listing()
     assert "one/lease.json" not in s3.listing()
     assert folder.unshared() == ""
+
+
+def test_a_lease_is_renewed_while_an_upload_takes_long_and_until_the_sweep_is_closed(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_PAUSE", 0.02)
+    monkeypatch.setattr(uploads, "_LEASE_SECONDS", 0.05)
+    folder = folder_on(tmp_path / "a", s3, monkeypatch)
+    mirror, trial = mirror_of(folder), folder.trials / "t0000"
+    began, go_on = threading.Event(), threading.Event()
+
+    def renewed() -> bool:
+        """Tell whether the lease is written anew from now on."""
+        renewals = [key for key in s3.puts if key == "one/lease.json"]
+        deadline = time.monotonic() + 30
+        while len([key for key in s3.puts if key == "one/lease.json"]) <= len(renewals):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def slow(*arguments: object, **options: object) -> None:
+        began.set()
+        assert go_on.wait(60)
+
+    with folder.driving() as attempt:
+        running = uploads.Uploads(mirror, folder.path, attempt, say=print, take_over=False)
+        with monkeypatch.context() as far:
+            far.setattr(mirror, "share", slow)
+            trial.mkdir(parents=True)
+            (trial / "record.json").write_text('{"status": "failed"}')
+            assert began.wait(30)
+            assert renewed(), "while an upload takes long"
+            go_on.set()
+            running.gather()
+            assert renewed(), "while the report is written"
+        running.close()
+    s3.log.clear()
+    time.sleep(0.2)
+    assert s3.puts == [] and "one/lease.json" not in s3.listing()
 
 
 def test_what_cannot_be_uploaded_is_said_at_the_end_and_left(

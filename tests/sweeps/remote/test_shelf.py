@@ -126,3 +126,34 @@ def test_prune_removes_nothing_while_another_machine_runs_a_sweep(
     with pytest.raises(StorageError, match="being run by another machine"):
         invoke(s3, "prune", "--yes")
     assert kinds_there(s3) == {"teacher", "unused"}
+
+
+def test_a_mixture_of_two_uploads_is_built_again_and_repaired(
+    s3: S3Server, stored: list[Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = stored[0]
+
+    def mirror_on(machine: str) -> Mirror:
+        monkeypatch.setenv("RC_STATE", str(tmp_path / machine))
+        found = Mirror.at(storage_root(s3.storage))
+        assert found is not None
+        return found
+
+    def built_on(machine: str, content: str) -> Artifact:
+        mirror = mirror_on(machine)
+        store = ArtifactStore(mirror.root / "artifacts", mirror.artifacts)
+        return store.build(artifact.key, lambda path: (path / "data").write_text(content) and None)
+
+    # The manifest is that of the first, the file another machine's.
+    place = f"artifacts/{artifact.key.kind}/{artifact.key.key}"
+    mirror_on("other").objects.write(f"{place}/data", b"y" * 1000)
+    s3.fails = lambda request: request == f"PUT some/where/{place}/artifact.json"
+    assert built_on("b", "z" * 1000).built, "what was brought is not what its checksum says"
+    s3.fails = lambda request: False
+    # Another process of this machine uploads what could not be.
+    mirror_on("b").artifacts.keep_left()
+    again = built_on("c", "not used")
+    assert not again.built and (again.path / "data").read_text() == "z" * 1000
+    s3.log.clear()
+    mirror_on("b").artifacts.keep("teacher", artifact.key.key, again.path)
+    assert s3.puts == [], "once it is whole the first upload stays"
