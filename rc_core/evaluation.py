@@ -161,7 +161,7 @@ def relative_metrics(
         name = f"ood_{stage}/relative_bias"
         error = None
         if sizes is not None:
-            error = gap_standard_error(reference[id_key], reference[ood_key], sizes)
+            error = gap_standard_error(reference[id_key], reference[ood_key], sizes=sizes)
         value, reason = guarded_relative_bias(
             metrics[id_key],
             metrics[ood_key],

@@ -100,8 +100,8 @@ def guarded_relative_bias(
 def gap_standard_error(
     id_accuracy: float,
     ood_accuracy: float,
-    sizes: tuple[int, int] | None,
     *,
+    sizes: tuple[int, int] | None,
     half_width: float = math.nan,
 ) -> float:
     """Return the standard error of an ID - OOD gap, a share: of the samples and of the seeds.

@@ -111,7 +111,7 @@ def relative_bias(
     gap = _known(gap_interval(inside, outside, model=1), seeds)
     # Where subcases are drawn the interval holds part of the samples' error: the stricter guard.
     sizes = (len(inside.clusters), len(outside.clusters))  # type: ignore[arg-type]
-    error = gap_standard_error(*accuracies[2:], sizes, half_width=gap.half_width)
+    error = gap_standard_error(*accuracies[2:], sizes=sizes, half_width=gap.half_width)
     value, reason = guarded_relative_bias(*accuracies, reference_gap_standard_error=error)
     if reason is not None:
         return Estimate(math.nan, math.nan, math.nan, seeds), reason

@@ -292,7 +292,7 @@ def _bias(
     gaps = [reference[s].metric(ID_KEY) - reference[s].metric(OOD_KEY) for s in shared]
     half_width = mean_interval(gaps).half_width
     sizes = counted_samples(next(iter(reference.values())).data, "dev")
-    error = gap_standard_error(*means[2:], sizes, half_width=half_width)
+    error = gap_standard_error(*means[2:], sizes=sizes, half_width=half_width)
     value, reason = guarded_relative_bias(*means, reference_gap_standard_error=error)
     return Estimate(value, math.nan, math.nan, len(shared)), reason
 

@@ -1,8 +1,9 @@
 """A fixed design in the paper's layout: a row per configuration, mean and interval over seeds.
 
-No torch, Ray or MLflow here. Relative bias of a row is that of its mean accuracies against the
-dense row's (our reading), with its guard; the paper's own row stands beside ours only where model
-and data are the same.
+No torch, Ray or MLflow here. Rows are compared with like rows only, over the seeds that both have:
+with vanilla of the same compression, start and training, with dense of the same training. Relative
+bias is that of mean accuracies (our reading), with its guard; the paper's own row stands beside
+ours only where model and data are the same.
 """
 
 from __future__ import annotations
@@ -11,56 +12,20 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from rc_core.config import fingerprint
 from rc_core.errors import InputError
 from rc_core.metrics._floors import NAMES
-from rc_core.metrics.robustness import guarded_relative_bias
-from rc_core.record import TrialRecord
+from rc_core.metrics.robustness import gap_standard_error, guarded_relative_bias
+from rc_core.record import TrialRecord, counted_samples
 from sweeps.views.paper_results import PaperRow
 from sweeps.views.paper_results import rows as paper_rows
+from sweeps.views.paper_rows import Row, dense_of, rows_of, vanilla_of
 
 _EASY, _HARD = "id_dev/difficulty.easy/accuracy", "id_dev/difficulty.hard/accuracy"
 _GAP = "id_dev/difficulty_gap"
 _PAPER_MODELS = ("bert-base-uncased", "google-bert/bert-base-uncased")
 _LIMITS = ("limit", "ood_dev_limit", "test_limit")
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One configuration over its seeds.
-
-    Attributes:
-        name: compression and loss.
-        dense: whether it is the dense, vanilla row.
-        compression, loss: labels.
-        metrics: one mapping per seed.
-        seeds: `training.seed` of each.
-        ids: one trial per seed.
-    """
-
-    name: str
-    dense: bool
-    compression: str
-    loss: str
-    metrics: tuple[Mapping[str, Any], ...]
-    seeds: tuple[int, ...]
-    ids: frozenset[str]
-
-    def by_seed(self, key: str) -> dict[int, float]:
-        """Return seed -> value, of the seeds that have one."""
-        pairs = zip(self.seeds, (m.get(key) for m in self.metrics), strict=True)
-        return {seed: float(v) for seed, v in pairs if v is not None and not math.isnan(v)}
-
-    def values(self, key: str) -> list[float]:
-        found = [m.get(key) for m in self.metrics]
-        return [float(v) for v in found if v is not None and not math.isnan(v)]
-
-    def mean(self, key: str) -> float:
-        values = self.values(key)
-        return sum(values) / len(values) if values else math.nan
 
 
 def paper_table(
@@ -97,7 +62,7 @@ def paper_table(
     stage = role or ("test" if tested else "dev")
     if stage == "test" and not tested:
         raise InputError("the test roles are sealed; open them with rc-sweep test, or --role dev")
-    found = _rows(records, tested if stage == "test" else None)
+    found = rows_of(records, tested if stage == "test" else None)
     if not found:
         raise InputError("no trial has finished yet; see rc-sweep status")
     header, body, notes = _cells(found, records, config, stage, tested)
@@ -121,32 +86,8 @@ def interval(values: Sequence[float]) -> float:
     return float(t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
 
 
-def _rows(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) -> list[_Row]:
-    """Return a row per configuration but for its seed, in order of appearance."""
-    grouped: dict[str, list[TrialRecord]] = {}
-    for record in records:
-        if record.status == "finished" and (tested is None or record.id in tested["trials"]):
-            values = {key: record.config[key] for key in ("compression", "loss", "difficulty")}
-            training = {k: v for k, v in record.config["training"].items() if k != "seed"}
-            grouped.setdefault(fingerprint([values, training]), []).append(record)
-    found = []
-    for group in grouped.values():
-        first = group[0]
-        # `magnitude-40 scope=layer rmc alpha=0.3`: the loss begins with its name.
-        head, name, rest = first.name.partition(f" {first.config['loss']['name']}")
-        compression, loss = head, f"{name}{rest}".strip()
-        metrics = [
-            {**r.metrics, **(tested["trials"][r.id]["metrics"] if tested else {})} for r in group
-        ]
-        dense = first.config["compression"]["name"] == "dense" and loss == "vanilla"
-        seeds = tuple(int(record.config["training"]["seed"]) for record in group)
-        ids = frozenset(record.id for record in group)
-        found.append(_Row(first.name, dense, compression, loss, tuple(metrics), seeds, ids))
-    return sorted(found, key=lambda row: not row.dense)
-
-
 def _cells(
-    found: Sequence[_Row],
+    found: Sequence[Row],
     records: Sequence[TrialRecord],
     config: Mapping[str, Any],
     stage: str,
@@ -159,24 +100,27 @@ def _cells(
     header += ["OOD %", "F_bias", "OOD vs dense", "OOD vs vanilla"]
     header += ["easy %", "hard %", "gap", "non-zero M"]
     header += ["paper: ID / OOD / F_bias"] if paper else []
-    dense = next((row for row in found if row.dense), None)
+    reference = next((record for record in records if record.reference), None)
+    data = (tested or {}).get("data", {}) if stage == "test" else reference and reference.data
+    sizes = counted_samples(data or {}, stage)
     notes: list[str] = []
     body = []
     for row in found:
-        opened = _opened(row, tested if stage == "test" else None)
-        bias, difference = _compared(row, dense, id_key, ood_key, opened, notes)
+        dense, vanilla = dense_of(row, found), vanilla_of(row, found)
+        # The opened test compared with the sweep's own reference.
+        known = stage == "test" and dense is not None and dense.reference
+        opened = _opened(row, tested if known else None)
+        bias, difference = _compared(row, dense, (id_key, ood_key), sizes, opened, notes)
+        for other in (dense, vanilla):
+            _say_unshared(row, other, ood_key, notes)
         cells = [row.name, str(len(row.metrics)), _share(row, id_key)]
         cells += [_share(row, f"ood_{stage}/{name}/accuracy") for name in suites]
-        vanilla = next(
-            (r for r in found if r.compression == row.compression and r.loss == "vanilla"), None
-        )
         cells += [_share(row, ood_key), bias, difference, _paired(row, vanilla, ood_key)]
         cells += [_share(row, _EASY), _share(row, _HARD), _plain(row.mean(_GAP), "{:.1f}")]
         cells += [_plain(row.mean("footprint/nonzero_parameters") / 1e6, "{:.1f}")]
         if paper:
             cells.append(_paper_cell(paper, row, config["task"]["name"]))
         body.append(cells)
-    reference = next((record for record in records if record.reference), None)
     lines = (
         (tested or {}).get("floors", {})
         if stage == "test"
@@ -194,30 +138,40 @@ def _cells(
     teachers = {record.artifacts.get("teacher") for record in ended}
     teacher = "one teacher" if len(teachers) < 2 else "a teacher for each seed"
     title = f"{which}; mean and 95 % t interval over training seeds, one task and {teacher}"
-    title += "; OOD vs vanilla: of the same compression, seed by seed"
+    title += "; OOD vs vanilla: of the same compression, start and training, seed by seed"
+    title += "; F_bias and OOD vs dense: of the same training, over shared seeds; -: no such row"
     title += "; of F_bias over seeds and subcases" if (tested or {}).get("rows") else ""
     return header, body, [title, *notes]
 
 
-def _opened(row: _Row, tested: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _opened(row: Row, tested: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Return what test.json says of a row over its seeds, empty where it says nothing."""
     rows = (tested or {}).get("rows", ())
     return next((each for each in rows if frozenset(each["trials"]) == row.ids), {})
 
 
 def _compared(
-    row: _Row,
-    dense: _Row | None,
-    id_key: str,
-    ood_key: str,
+    row: Row,
+    dense: Row | None,
+    keys: tuple[str, str],
+    sizes: tuple[int, int] | None,
     opened: Mapping[str, Any],
     notes: list[str],
 ) -> tuple[str, str]:
-    """Return relative bias, with its interval where there is one, and the OOD difference."""
+    """Return relative bias, with its interval where there is one, and the OOD difference.
+
+    Both of means over the seeds that the two rows share: a seed moves all rows by several points.
+    """
     if dense is None or row is dense:
-        return ("1" if row is dense else "-"), ""
-    means = [r.mean(key) for r in (row, dense) for key in (id_key, ood_key)]
-    bias, reason = guarded_relative_bias(*means)
+        return ("-", "-") if dense is None else ("1", "")
+    columns = [each.by_seed(key) for each in (row, dense) for key in keys]
+    shared = sorted(set.intersection(*map(set, columns)))
+    if not shared:
+        return "-", "-"
+    means = [sum(column[seed] for seed in shared) / len(shared) for column in columns]
+    half_width = interval([columns[2][seed] - columns[3][seed] for seed in shared])
+    error = gap_standard_error(*means[2:], sizes=sizes, half_width=half_width)
+    bias, reason = guarded_relative_bias(*means, reference_gap_standard_error=error)
     reason = reason or opened.get("bias_reason")
     interval_of = opened.get("relative_bias") or {}
     shown = f"{bias:.3f}"
@@ -233,7 +187,19 @@ def _compared(
     return shown, _plain(100 * (means[1] - means[3]), "{:+.1f}")
 
 
-def _paired(row: _Row, vanilla: _Row | None, key: str) -> str:
+def _say_unshared(row: Row, other: Row | None, key: str, notes: list[str]) -> None:
+    """Note where two rows are compared over fewer seeds than one of them has."""
+    if other is None or other is row:
+        return
+    ours, theirs = row.by_seed(key), other.by_seed(key)
+    shared = len(set(ours) & set(theirs))
+    note = f"compared over {shared} shared seeds: {row.name} ({len(ours)} seeds) with {other.name} "
+    note += f"({len(theirs)})"
+    if shared < max(len(ours), len(theirs)) and note not in notes:
+        notes.append(note)
+
+
+def _paired(row: Row, vanilla: Row | None, key: str) -> str:
     """Return the difference in points from the vanilla row, over the seeds that both have.
 
     Rows of one seed share initialisation, data order and teacher, so what these do to both is not
@@ -250,7 +216,7 @@ def _paired(row: _Row, vanilla: _Row | None, key: str) -> str:
     return f"{sum(differences) / len(differences):+.1f}{spread}"
 
 
-def _suites(found: Sequence[_Row], stage: str) -> list[str]:
+def _suites(found: Sequence[Row], stage: str) -> list[str]:
     keys = {key for row in found for metrics in row.metrics for key in metrics}
     parts = [key.split("/") for key in keys if key.startswith(f"ood_{stage}/")]
     names = {p[1] for p in parts if len(p) == 3 and p[2] == "accuracy" and "." not in p[1]}
@@ -267,7 +233,7 @@ def _paper(config: Mapping[str, Any]) -> list[PaperRow]:
     return paper_rows() if same and whole else []
 
 
-def _paper_cell(paper: Sequence[PaperRow], row: _Row, task: str) -> str:
+def _paper_cell(paper: Sequence[PaperRow], row: Row, task: str) -> str:
     loss = row.loss.partition(" ")[0]
     match = next((p for p in paper if p.compression == row.compression and p.loss == loss), None)
     accuracies = match.accuracies(task) if match else None
@@ -277,7 +243,7 @@ def _paper_cell(paper: Sequence[PaperRow], row: _Row, task: str) -> str:
     return f"{accuracies[0]:.1f} / {accuracies[1]:.1f} / {'-' if bias is None else bias}"
 
 
-def _share(row: _Row, key: str) -> str:
+def _share(row: Row, key: str) -> str:
     values = [100 * value for value in row.values(key)]
     if not values:
         return "-"

@@ -47,8 +47,8 @@ sweeps.doctor
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
-sweeps.views.paper_results sweeps.fixed_design
-sweeps.settings
+sweeps.views.paper_results sweeps.views.paper_rows sweeps.fixed_design
+sweeps.settings sweeps.sections
 sweeps.remote sweeps.remote.address sweeps.remote.files
 sweeps.remote.objects
 sweeps.remote.steps

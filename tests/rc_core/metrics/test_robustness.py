@@ -183,7 +183,9 @@ def test_the_error_of_a_gap_is_that_of_samples_and_of_seeds() -> None:
     shifts = rng.normal(0, by_seed, (20_000, 3)).mean(axis=1)
     gaps = of_samples[:, 0] - of_samples[:, 1] + shifts
     half_width = 1.96 * by_seed / math.sqrt(3)
-    found = gap_standard_error(*means, sizes, half_width=half_width)
+    found = gap_standard_error(*means, sizes=sizes, half_width=half_width)
     assert found == pytest.approx(gaps.std(), rel=0.02)
-    assert gap_standard_error(*means, sizes) == pytest.approx(np.diff(of_samples).std(), rel=0.02)
-    assert gap_standard_error(*means, None) == 0.0
+    assert gap_standard_error(*means, sizes=sizes) == pytest.approx(
+        np.diff(of_samples).std(), rel=0.02
+    )
+    assert gap_standard_error(*means, sizes=None) == 0.0

@@ -48,7 +48,7 @@ def test_every_table_is_there() -> None:
 
 
 def record(number: int, compression: str, loss: str, seed: int, **metrics: float) -> TrialRecord:
-    config = {
+    config: dict[str, Any] = {
         "compression": {"name": compression},
         "loss": {"name": loss},
         "difficulty": {"name": "loss_variance"},
@@ -117,6 +117,116 @@ def test_losses_are_compared_with_vanilla_seed_by_seed() -> None:
     assert found["magnitude-40 vanilla"]["OOD vs vanilla"] == ""
     alone = parsed(paper_table(RECORDS, CONFIG, None, form="csv"))
     assert alone["magnitude-40 rmc"]["OOD vs vanilla"] == "-"
+
+
+def changed(record: TrialRecord, section: str, **values: Any) -> TrialRecord:
+    """Return the record with other values in a section of its configuration."""
+    config = record.config | {section: record.config[section] | values}
+    name = f"{record.name} init=teacher" if "init" in values else record.name
+    return record.model_copy(update={"config": config, "name": name})
+
+
+def test_losses_are_compared_at_equal_start_only() -> None:
+    """The start alone gives 15 OOD points here; vanilla of the same start is as good as rmc."""
+    found = [
+        record(10, "magnitude-50", "vanilla", 0, **accuracies(0.90, 0.55)),
+        changed(
+            record(11, "magnitude-50", "rmc", 0, **accuracies(0.90, 0.70)),
+            "compression",
+            init="teacher",
+        ),
+    ]
+    like = changed(
+        record(12, "magnitude-50", "vanilla", 0, **accuracies(0.90, 0.70)),
+        "compression",
+        init="teacher",
+    )
+    name = "magnitude-50 rmc init=teacher"
+    alone = parsed(paper_table([*RECORDS, *found], CONFIG, None, form="csv"))
+    assert alone[name]["OOD vs vanilla"] == "-"
+    both = parsed(paper_table([*RECORDS, *found, like], CONFIG, None, form="csv"))
+    assert both[name]["OOD vs vanilla"] == "+0.0"
+    # The reference has no start of its own to share.
+    assert both[name]["OOD vs dense"] == "+0.0"
+
+
+def test_rows_of_other_training_have_names_and_references_of_their_own() -> None:
+    other = [
+        changed(each, "training", epochs=5)
+        for each in (
+            record(20, "magnitude-40", "rmc", 0, **accuracies(0.93, 0.80)),
+            record(21, "magnitude-40", "vanilla", 0, **accuracies(0.93, 0.79)),
+        )
+    ]
+    same = record(22, "magnitude-40", "vanilla", 0, **accuracies(0.89, 0.59))
+    found = parsed(paper_table([*RECORDS, *other, same], CONFIG, None, form="csv"))
+    ours = found["magnitude-40 rmc training.epochs=5"]
+    assert (ours["OOD vs vanilla"], ours["OOD vs dense"], ours["F_bias"]) == ("+1.0", "-", "-")
+    assert found["magnitude-40 rmc training.epochs=1"]["OOD vs vanilla"] == "+1.0"
+    dense = changed(
+        record(23, "dense", "vanilla", 0, **accuracies(0.94, 0.84)), "training", epochs=5
+    )
+    found = parsed(paper_table([*RECORDS, *other, same, dense], CONFIG, None, form="csv"))
+    ours = found["magnitude-40 rmc training.epochs=5"]
+    assert ours["OOD vs dense"] == "-4.0"
+    assert ours["F_bias"] == f"{(0.13 / 0.93) / (0.10 / 0.94):.3f}"
+    own = found["dense vanilla training.epochs=5"]
+    assert (own["F_bias"], own["OOD vs dense"]) == ("1", "")
+    assert list(found)[:2] == ["dense vanilla training.epochs=1", "dense vanilla training.epochs=5"]
+
+
+def test_a_reference_of_its_own_training_is_the_one_compared_with() -> None:
+    """`teacher: {epochs: 5}`: no dense row has the rows' training, the reference has that."""
+    found = [
+        r.model_copy(update={"config": r.config | {"teacher": {"epochs": 5}}}) for r in RECORDS
+    ]
+    found = [changed(r, "training", epochs=5) if r.name.startswith("dense") else r for r in found]
+    table = parsed(paper_table(found, CONFIG, None, form="csv"))
+    assert table["magnitude-40 rmc"]["OOD vs dense"] == "-9.0"
+
+
+def test_dense_is_compared_over_the_seeds_that_both_rows_have() -> None:
+    """A seed that dense lacks is worth 20 OOD points: the difference is that of the other two."""
+    more = record(30, "magnitude-40", "rmc", 2, **accuracies(0.85, 0.93))
+    text = paper_table([*RECORDS, more], CONFIG, None)
+    assert "compared over 2 shared seeds: magnitude-40 rmc (3 seeds) with dense vanilla (2)" in text
+    found = parsed(paper_table([*RECORDS, more], CONFIG, None, form="csv"))["magnitude-40 rmc"]
+    assert found["seeds"] == "3" and found["OOD vs dense"] == "-9.0"
+    assert found["F_bias"] == f"{(0.27 / 0.90) / (0.19 / 0.91):.3f}"
+    assert "2 shared seeds" not in paper_table(RECORDS, CONFIG, None)
+    apart = [r for r in RECORDS if (r.name, r.config["training"]["seed"]) != ("dense vanilla", 1)]
+    lonely = record(31, "magnitude-60", "rmc", 7, **accuracies(0.89, 0.60))
+    found = parsed(paper_table([*apart, lonely], CONFIG, None, form="csv"))["magnitude-60 rmc"]
+    assert (found["OOD vs dense"], found["F_bias"]) == ("-", "-")
+
+
+@pytest.mark.parametrize(("samples", "shown"), [(40, False), (400, True)])
+def test_a_gap_that_so_few_samples_cannot_show_has_no_bias(samples: int, shown: bool) -> None:
+    """Seeds that agree say nothing of the samples: 40 leave a gap of 15 points an error of 8.3."""
+    data = {f"{role}.x": {"samples": samples} for role in ("id_dev", "ood_dev")}
+    found = [
+        record(0, "dense", "vanilla", 0, **accuracies(0.90, 0.75)),
+        record(1, "dense", "vanilla", 1, **accuracies(0.90, 0.75)),
+        record(2, "magnitude-40", "rmc", 0, **accuracies(0.89, 0.60)),
+        record(3, "magnitude-40", "rmc", 1, **accuracies(0.89, 0.60)),
+    ]
+    found[0] = found[0].model_copy(update={"data": data})
+    text = paper_table(found, CONFIG, None)
+    cell = parsed(paper_table(found, CONFIG, None, form="csv"))["magnitude-40 rmc"]["F_bias"]
+    expected = (0.29 / 0.89) / (0.15 / 0.90)
+    assert cell == (f"{expected:.3f}" if shown else "-")
+    assert ("is not clear of zero" in text) is not shown
+    # One seed tells as much of the samples; of the opened test its own counts are taken.
+    counted = {
+        f"{role}.x": {"samples": 9_999, "counted": samples} for role in ("id_test", "ood_test")
+    }
+    trials = {
+        r.id: {"metrics": {k.replace("dev", "test"): v for k, v in r.metrics.items()}}
+        for r in found
+    }
+    opened = {"trials": trials, "data": counted}
+    rows = parsed(paper_table(found[::2], CONFIG, opened, form="csv"))
+    assert (rows["magnitude-40 rmc"]["F_bias"] != "-") is shown
 
 
 def test_a_compression_with_options_is_one_compression() -> None:
