@@ -65,18 +65,20 @@ def launch(
 
     sweep = load_sweep(config, overrides or [])
     if dry_run:
-        from sweeps.engine.dry_run import describe
+        from sweeps.engine import dry_run as dry
 
-        typer.echo(describe(sweep, config.stem, name, storage))
+        task = dry.check(sweep, stem=config.stem, name=name, storage=storage, address=address)
+        found = dry.plan(sweep, task, stem=config.stem, name=name, storage=storage)
+        typer.echo(json.dumps(found, indent=1) if as_json else dry.as_text(found))
         return
     from sweeps.engine import runner
     from sweeps.views.progress import Progress
 
     progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
-    found = runner.launch(
+    done = runner.launch(
         sweep, name=name, storage=storage, address=address, progress=progress, stem=config.stem
     )
-    _finish(found, as_json)
+    _finish(done, as_json)
 
 
 @app.command()

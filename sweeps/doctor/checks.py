@@ -6,7 +6,6 @@ torch, starting Ray, asking the network) runs in processes and threads side by s
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -26,7 +25,7 @@ from typing import Any, Literal
 from rc_core.errors import InputError, ModelError
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.doctor.services import Finding, check_hub, check_mlflow, check_ray, check_torch
-from sweeps.doctor.storage import with_address
+from sweeps.doctor.storage import check_folder, nearest_folder, with_address
 from sweeps.folder import storage_root
 
 _MAIN = ("torch", "transformers", "ray", "optuna", "mlflow", "numpy", "pydantic", "datasets")
@@ -85,7 +84,7 @@ def examine(
             ("cores", lambda: _cores(sweep)),
             ("memory", _memory),
             ("device", lambda: _device(torch.result(), sweep)),
-            ("storage", lambda: with_address(root, _storage(root))),
+            ("storage", lambda: with_address(root, check_folder(root))),
             ("disk", lambda: _disk(root, sweep)),
             ("clock", lambda: _clock(root)),
             ("limits", _limits),
@@ -242,49 +241,8 @@ def _device(facts: dict[str, Any], sweep: SweepConfig | None) -> Finding:
     return "ok", found, ""
 
 
-def _existing(root: Path) -> Path:
-    """Return the folder, or the nearest one above it that is there."""
-    return next(path for path in (root, *root.parents) if path.is_dir())
-
-
-def _storage(root: Path) -> Finding:
-    """Do on the storage what records, locks and models need, and clean up."""
-    place = _existing(root)
-    found = str(root) if place == root else f"{root} (will be made in {place})"
-    advice = "name a writable folder: --storage DIR, or RC_STORAGE"
-    try:
-        with tempfile.TemporaryDirectory(prefix=".rc-doctor-", dir=place) as folder:
-            first, second = Path(folder) / "a", Path(folder) / "b"
-            with first.open("w") as stream:
-                stream.write("x")
-                stream.flush()
-                os.fsync(stream.fileno())
-            second.write_text("y")
-            first.replace(second)
-            if second.read_text() != "x":
-                advice = "records need atomic renames; use another file system"
-                return "problem", f"{found}: a rename was not seen", advice
-            advice = "locks must work there: mount it with them, or use a local folder"
-            if not _locks(second):
-                return "problem", f"{found}: two processes could hold one lock", advice
-    except OSError as error:
-        return "problem", f"{found}: {error.strerror}", advice
-    return "ok", f"{found}: writes, renames and locks work", ""
-
-
-def _locks(path: Path) -> bool:
-    """Tell whether a second holder of a file's lock is refused."""
-    with path.open("a") as first, path.open("a") as second:
-        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 def _disk(root: Path, sweep: SweepConfig | None) -> Finding:
-    free = shutil.disk_usage(_existing(root)).free
+    free = shutil.disk_usage(nearest_folder(root)).free
     found, need = f"{free / 1e9:.0f} GB free", _LEAST_DISK
     if sweep is not None:
         from rc_core.model_facts import model_facts
@@ -302,7 +260,7 @@ def _disk(root: Path, sweep: SweepConfig | None) -> Finding:
 
 
 def _clock(root: Path) -> Finding:
-    with tempfile.NamedTemporaryFile(prefix=".rc-doctor-", dir=_existing(root)) as stream:
+    with tempfile.NamedTemporaryFile(prefix=".rc-doctor-", dir=nearest_folder(root)) as stream:
         skew = Path(stream.name).stat().st_mtime - time.time()
     newest = max(_stamps(root), default=0.0) - time.time()
     year = time.gmtime().tm_year

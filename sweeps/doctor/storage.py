@@ -1,7 +1,10 @@
-"""What `rc-sweep doctor` asks of a storage at a URI: that it lists, writes, reads and deletes."""
+"""What must hold of a storage: of its folder, and of its URI (it lists, writes, reads, deletes)."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -12,6 +15,72 @@ from sweeps.remote.mirror import Mirror
 
 # Drivers on two machines compare times that are minutes apart; see sweeps/remote/lease.py.
 _MOST_SKEW = 30.0
+_WRITABLE = "name a writable folder: --storage DIR, or RC_STORAGE"
+
+
+def nearest_folder(root: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    return next(path for path in (root, *root.parents) if path.is_dir())
+
+
+def check_place(root: Path) -> None:
+    """Check that a storage is a folder, or can become one, and that it can be written.
+
+    Raises:
+        StorageError: a file is in its place, or nothing can be made there.
+    """
+    problem = _unfit(root)
+    if problem is not None:
+        raise StorageError(f"{problem}; {_WRITABLE}")
+
+
+def _unfit(root: Path) -> str | None:
+    there = next(path for path in (root, *root.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        return f"the storage must be a folder, but {there} is a file"
+    try:
+        tempfile.TemporaryDirectory(prefix=".rc-doctor-", dir=there).cleanup()
+    except OSError as error:
+        return f"{root} must be writable: {error.strerror}"
+    return None
+
+
+def check_folder(root: Path) -> Finding:
+    """Do on the storage what records, locks and models need, and clean up."""
+    advice, problem = _WRITABLE, _unfit(root)
+    if problem is not None:
+        return "problem", problem, advice
+    place = nearest_folder(root)
+    found = str(root) if place == root else f"{root} (will be made in {place})"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".rc-doctor-", dir=place) as folder:
+            first, second = Path(folder) / "a", Path(folder) / "b"
+            with first.open("w") as stream:
+                stream.write("x")
+                stream.flush()
+                os.fsync(stream.fileno())
+            second.write_text("y")
+            first.replace(second)
+            if second.read_text() != "x":
+                advice = "records need atomic renames; use another file system"
+                return "problem", f"{found}: a rename was not seen", advice
+            advice = "locks must work there: mount it with them, or use a local folder"
+            if not _locks(second):
+                return "problem", f"{found}: two processes could hold one lock", advice
+    except OSError as error:
+        return "problem", f"{found}: {error.strerror}", advice
+    return "ok", f"{found}: writes, renames and locks work", ""
+
+
+def _locks(path: Path) -> bool:
+    """Tell whether a second holder of a file's lock is refused."""
+    with path.open("a") as first, path.open("a") as second:
+        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def with_address(root: Path, local: Finding) -> Finding:

@@ -1,23 +1,34 @@
-"""What a launch would do: configuration, artifacts, trials, disk and time. Starts nothing."""
+"""What a launch would do: configuration, artifacts, trials, disk and time. Starts nothing.
+
+What a launch refuses before it starts anything is refused here too.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import statistics
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
 from rc_core.config import TrialConfig
+from rc_core.data._task import Task
+from rc_core.errors import StorageError
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.record import TrialRecord, read_records
 from rc_core.throughput import stored_measurements
 from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
+from sweeps.doctor.storage import check_place
+from sweeps.engine.data_check import check_data
 from sweeps.engine.shares import numbers, packing_line
-from sweeps.folder import storage_root
+from sweeps.engine.warm_start import known_trials
+from sweeps.folder import check_name, storage_root
 from sweeps.remote.mirror import Mirror
 
 # Training costs about 6 FLOP per weight and token (2 forward, 4 backward); evaluation is left out.
@@ -27,9 +38,40 @@ _ROUGH_FLOPS_PER_CPU = 5e10
 _ROUGH_TOKENS = 32
 
 
-def describe(sweep: SweepConfig, stem: str, name: str | None, storage: str | None) -> str:
-    """Return the description as text."""
-    root = storage_root(storage or sweep.settings.storage)
+def check(
+    sweep: SweepConfig, *, stem: str, name: str | None, storage: str | None, address: str
+) -> Task:
+    """Check what a launch checks before it starts anything, and return the sweep's data.
+
+    Raises:
+        InputError: the name is none or taken; the storage, the data, the address or an earlier
+            sweep is not what it must be.
+    """
+    if address.startswith("ray://"):
+        from sweeps.engine.cluster import connected
+
+        with connected(address):
+            pass  # raises the error that says so
+    root = _root(sweep, storage)
+    check_place(root)
+    mirror = Mirror.at(root)
+    names = set(mirror.names()) if mirror is not None else set()
+    taken = check_name(name or _stem(stem))
+    if name is not None and (name in names or os.path.lexists(root / taken)):
+        raise StorageError(
+            f"sweep '{name}' exists in {root}; choose another --name, or go on with it: "
+            f"rc-sweep resume {name}"
+        )
+    task = check_data(sweep)
+    known_trials(sweep, root)
+    return task
+
+
+def plan(
+    sweep: SweepConfig, task: Task, *, stem: str, name: str | None, storage: str | None
+) -> dict[str, Any]:
+    """Return what would be done, as plain JSON values."""
+    root = _root(sweep, storage)
     mirror = Mirror.at(root)
     facts = model_facts(sweep.base["model"])
     search = sweep.settings.search
@@ -37,23 +79,52 @@ def describe(sweep: SweepConfig, stem: str, name: str | None, storage: str | Non
     if sweep.settings.design == "fixed":
         num_trials = search.trials
     weights = 4 * facts.num_parameters
-    resolved = OmegaConf.to_yaml(OmegaConf.create(sweep.as_dict()), sort_keys=False).rstrip()
+    seconds, source = _seconds(sweep, facts, root, len(task.of_role("train")[0]))
+    return {
+        "sweep": f"{root if mirror is None else mirror.uri}/{name or _stem(stem) + '-<n>'}",
+        "trials": num_trials,
+        "origin": _origin(sweep),
+        "stops_early": _stopping(sweep),
+        "each_holds": _held(sweep, root),
+        "artifacts": _artifacts(sweep, root),
+        "models_bytes": num_trials * weights,
+        # A checkpoint (weights and two moments) exists only while a trial runs.
+        "running_trial_bytes": 3 * weights,
+        "seconds_a_trial": round(seconds, 1),
+        "seconds_from": source,
+        "configuration": sweep.as_dict(),
+    }
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """Return a plan for people."""
+    resolved = OmegaConf.to_yaml(OmegaConf.create(found["configuration"]), sort_keys=False)
+    trials, seconds = found["trials"], found["seconds_a_trial"]
     lines = [
         "# resolved configuration",
-        resolved,
+        resolved.rstrip(),
         "",
         "# plan (dry run: nothing was started)",
-        f"sweep:      {root if mirror is None else mirror.uri}/{name or stem + '-<n>'}",
-        f"trials:     {num_trials}: {_origin(sweep)}",
-        f"stops early: {_stopping(sweep)}",
-        _holds_line(sweep, root),
-        *_artifact_lines(sweep, root),
-        # A checkpoint (weights and two moments) exists only while a trial runs.
-        f"disk:       about {num_trials * weights / 1e9:.1f} GB for {num_trials} models, and "
-        f"{3 * weights / 1e9:.1f} GB for each trial that is running",
-        _time_line(sweep, facts, root, num_trials),
+        f"sweep:      {found['sweep']}",
+        f"trials:     {trials}: {found['origin']}",
+        f"stops early: {found['stops_early']}",
+        f"each holds: {found['each_holds']}",
+        *(f"artifacts:  {line}" for line in found["artifacts"]),
+        f"disk:       about {found['models_bytes'] / 1e9:.1f} GB for {trials} models, and "
+        f"{found['running_trial_bytes'] / 1e9:.1f} GB for each trial that is running",
+        f"time:       about {seconds * trials / 60:.1f} minutes of one trial's resources "
+        f"({seconds:.0f} s a trial; {found['seconds_from']}), divided by how many run at once; "
+        "artifacts to be built (teacher, levels) come on top",
     ]
     return "\n".join(lines)
+
+
+def _root(sweep: SweepConfig, storage: str | None) -> Path:
+    return storage_root(storage or sweep.settings.storage)
+
+
+def _stem(stem: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", stem)
 
 
 def _origin(sweep: SweepConfig) -> str:
@@ -66,18 +137,18 @@ def _origin(sweep: SweepConfig) -> str:
     )
 
 
-def _holds_line(sweep: SweepConfig, root: Path) -> str:
+def _held(sweep: SweepConfig, root: Path) -> str:
     resources = sweep.settings.resources
     if not resources.auto:
-        return f"each holds: {resources.cpu:g} CPU, {resources.gpu:g} GPU"
+        return f"{resources.cpu:g} CPU, {resources.gpu:g} GPU"
     # Of this machine, whole; a cluster's nodes are asked only when it is launched there.
     cuda = resources.device == "auto" and torch.cuda.is_available()
     workspace = Workspace(root / "artifacts", device="cuda" if cuda else "cpu")
     gpus, cores = torch.cuda.device_count() if cuda else 0, os.cpu_count() or 1
     found = stored_measurements(sweep.reference(), workspace, cores)
     if found is None:
-        return "each holds: auto: to be measured at the start (about a minute)"
-    return f"each holds: auto: {packing_line(found, numbers(found, resources, cores, gpus))}"
+        return "auto: to be measured at the start (about a minute)"
+    return f"auto: {packing_line(found, numbers(found, resources, cores, gpus))}"
 
 
 def _stopping(sweep: SweepConfig) -> str:
@@ -90,39 +161,36 @@ def _stopping(sweep: SweepConfig) -> str:
     return trials + (f"; the sweep by {' or '.join(limits)}" if limits else "")
 
 
-def _artifact_lines(sweep: SweepConfig, root: Path) -> list[str]:
+def _artifacts(sweep: SweepConfig, root: Path) -> list[str]:
     from rc_core.preparation import steps
 
     device = sweep.settings.resources.torch_device
     if device == "cuda" and not torch.cuda.is_available():
-        return ["artifacts:  their keys name the GPU's results, and torch sees no GPU here"]
+        return ["their keys name the GPU's results, and torch sees no GPU here"]
     workspace = Workspace(root / "artifacts", device=device)
     seen: set[str] = set()
     lines: Counter[str] = Counter()
     for config in (sweep.reference(), *sweep.structures()):
         if not workspace.knows_precision(config):
-            return ["artifacts:  all to be built (this machine has not trained this model yet)"]
+            return ["all to be built (this machine has not trained this model yet)"]
         for step in steps(config, workspace):
             state = "stored, reused" if workspace.store.has(step.key) else "to be built"
             if step.key.key not in seen:
                 seen.add(step.key.key)
                 lines[f"{step.title}: {state}"] += 1
-    return [
-        f"artifacts:  {f'{count} x ' if count > 1 else ''}{line}" for line, count in lines.items()
-    ]
+    return [f"{f'{count} x ' if count > 1 else ''}{line}" for line, count in lines.items()]
 
 
-def _time_line(sweep: SweepConfig, facts: ModelFacts, root: Path, num_trials: int) -> str:
+def _seconds(sweep: SweepConfig, facts: ModelFacts, root: Path, samples: int) -> tuple[float, str]:
+    """Return what a trial takes, and how that is known."""
     earlier = [r for r in _earlier(root) if _comparable(r, sweep)]
     if earlier:
         seconds = statistics.median(record.seconds["total"] for record in earlier)
-        source = f"median of {len(earlier)} earlier trials"
-    else:
-        seconds = _rough_seconds(sweep.reference(), facts, sweep.settings.resources.cpu)
-        source = "rough: from the model's size, at about 50 GFLOP/s a core, no GPU assumed"
-    return (
-        f"time:       about {seconds * num_trials / 60:.1f} minutes of one trial's resources "
-        f"({seconds:.0f} s a trial; {source}), divided by how many run at once"
+        return seconds, f"median of {len(earlier)} earlier trials"
+    seconds = _rough_seconds(sweep.reference(), facts, samples, sweep.settings.resources.cpu)
+    return seconds, (
+        f"rough: from the model's size and {samples} training samples, at about 50 GFLOP/s a core, "
+        "no GPU assumed"
     )
 
 
@@ -143,8 +211,7 @@ def _comparable(record: TrialRecord, sweep: SweepConfig) -> bool:
     )
 
 
-def _rough_seconds(config: TrialConfig, facts: ModelFacts, cpus: float) -> float:
-    samples = int(getattr(config.task, "train_size", 10_000))
+def _rough_seconds(config: TrialConfig, facts: ModelFacts, samples: int, cpus: float) -> float:
     tokens = samples * config.training.epochs * min(_ROUGH_TOKENS, config.training.max_length)
     weights = facts.num_parameters - facts.num_embedding_parameters
     return _FLOP_PER_WEIGHT_AND_TOKEN * weights * tokens / (_ROUGH_FLOPS_PER_CPU * cpus)

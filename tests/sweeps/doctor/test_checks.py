@@ -17,6 +17,7 @@ from sweeps.doctor import checks as doctor
 from sweeps.doctor import services as doctor_services
 from sweeps.doctor.checks import Check
 from sweeps.doctor.services import check_hub, check_mlflow, check_ray
+from sweeps.doctor.storage import check_folder
 
 CONFIG = """
 model: tiny:bert
@@ -97,16 +98,23 @@ def test_a_check_that_breaks_is_told_and_the_others_go_on(
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_storage_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    state, found, advice = doctor._storage(tmp_path / "storage")
+    state, found, advice = check_folder(tmp_path / "storage")
     tmp_path.chmod(0o700)
     assert state == "problem" and "RC_STORAGE" in advice and str(tmp_path) in found
+
+
+@pytest.mark.parametrize("below", ["", "deep/down"])
+def test_a_file_in_the_storages_place_is_a_problem(tmp_path: Path, below: str) -> None:
+    (tmp_path / "some.yaml").write_text("")
+    state, found, advice = check_folder(tmp_path / "some.yaml" / below)
+    assert state == "problem" and "some.yaml is a file" in found and "RC_STORAGE" in advice
 
 
 def test_a_file_system_without_locks_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeps.doctor.checks.fcntl.flock", lambda stream, how: None)
-    state, found, _ = doctor._storage(tmp_path)
+    monkeypatch.setattr("sweeps.doctor.storage.fcntl.flock", lambda stream, how: None)
+    state, found, _ = check_folder(tmp_path)
     assert state == "problem" and "one lock" in found
 
 

@@ -1,0 +1,77 @@
+"""`launch --dry-run` refuses what a launch refuses, and counts the data that is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rc_core.errors import InputError
+from sweeps.cli import app
+
+CONFIG = """
+model: tiny:bert
+task:
+  name: files
+  text: text
+  label: label
+  labels: [good, bad]
+  roles: {train: train.csv, id_dev: dev.csv, ood_dev: {other: other.csv}}
+space: {loss.name: {choice: [vanilla, smooth]}}
+search: {name: random, trials: 4}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    for name, rows in (("train", 60), ("dev", 10), ("other", 10)):
+        lines = [f"{name} {i},{('good', 'bad')[i % 2]}" for i in range(rows)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    (tmp_path / "sweep.yaml").write_text(f"{CONFIG}resources: {{cpu: 1}}\n")
+    return tmp_path / "sweep.yaml"
+
+
+def dry_run(config: Path, *arguments: str) -> Any:
+    where = [] if "--storage" in arguments else ["--storage", str(config.parent / "storage")]
+    data = ["--set", f"task.data_dir={config.parent}"]
+    return CliRunner().invoke(app, ["launch", str(config), "--dry-run", *data, *where, *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--name", "a/b c"], "must be letters"),
+        (["--name", "artifacts"], "not one of artifacts"),
+        (["--name", "taken"], "choose another --name"),
+        (["--storage", "sweep.yaml"], "sweep.yaml is a file"),
+        (["--storage", "sweep.yaml/below"], "sweep.yaml is a file"),
+        (["--address", "ray://head:10001"], "ray job submit"),
+        (["--set", "search.warm_start=[nosuch]"], "no sweep 'nosuch'"),
+        (["--set", "task.roles.train=gone.csv"], "no such file"),
+    ],
+)
+def test_it_refuses_what_a_launch_refuses(
+    config: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(config.parent)
+    (config.parent / "storage" / "taken").mkdir(parents=True)
+    done = dry_run(config, *arguments)
+    assert isinstance(done.exception, InputError), done.output
+    assert told in str(done.exception)
+
+
+@pytest.mark.parametrize(("setting", "samples"), [("task.limit=null", 60), ("task.limit=20", 20)])
+def test_the_time_follows_from_the_data_that_is_there(
+    config: Path, setting: str, samples: int
+) -> None:
+    done = dry_run(config, "--json", "--set", setting)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["trials"] == 4 and found["configuration"]["model"] == "tiny:bert"
+    assert f"and {samples} training samples" in found["seconds_from"]
+    assert not (config.parent / "storage").exists(), "starts nothing"
+    text = dry_run(config, "--set", setting).output
+    assert "rough" in text and "on top" in text
