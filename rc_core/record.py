@@ -68,7 +68,8 @@ class TrialRecord(_Part):
         metrics: full evaluations only; keys as in docs: `ood_dev/hans/accuracy`. NaN: undefined.
         undefined: metric -> why it is NaN.
         rungs: quick evaluations during training.
-        seconds: per stage: prepare, train, evaluate, total.
+        seconds: per stage: prepare, train, evaluate, over all processes that worked on it; total:
+            their sum.
         steps: `own` optimizer steps, and `counted` ones (with the teacher's, if it starts there).
         data: sizes, digests, overlap removed, texts truncated.
         compression: what was asked and what was measured.
@@ -104,6 +105,16 @@ class TrialRecord(_Part):
     def metric(self, key: str) -> float:
         """Return a metric, NaN where it was not measured."""
         return self.metrics.get(key, math.nan)
+
+    @property
+    def taken(self) -> float:
+        """Return the seconds that the trial took; of one cut short, what is known of them."""
+        if "total" in self.seconds:
+            return self.seconds["total"]
+        if self.rungs:
+            # It may have been paused for hours before it was sealed.
+            return self.rungs[-1].seconds
+        return max(self.finished - self.started, 0.0) if self.finished is not None else 0.0
 
     def sealed(self, status: Status, error: str | None = None) -> TrialRecord:
         """Return the record in its final state."""

@@ -179,8 +179,10 @@ def _train(
         loss_report["alpha"] = chosen
     compression, model = prepare_model(resolved, workspace, loss, rows)
     resume = _load_checkpoint(folder, config, model)
-    prepare_seconds = time.perf_counter() - started
     precision = workspace.precision(config)
+    # Like the training's own, over all processes that worked on the trial.
+    before = resume["spent"] if resume is not None else {"prepare": 0.0, "evaluate": 0.0}
+    prepare_seconds = before["prepare"] + time.perf_counter() - started
     record = record.model_copy(
         update={
             "artifacts": artifacts,
@@ -188,7 +190,7 @@ def _train(
             "data": data.facts([data.task.train, *_open_splits(data)]),
         }
     )
-    evaluate_seconds, points = 0.0, []
+    evaluate_seconds, points = before["evaluate"], []
     for point in fit(
         model,
         data.encoded(data.task.train),
@@ -210,7 +212,10 @@ def _train(
             metrics={"rung/train_loss": point.train_loss}
             | rung_metrics(model, data, DEV_ROLES, precision),
         )
-        _save_checkpoint(folder, config, model, point)
+        evaluate_seconds += time.perf_counter() - clock
+        spent = {"prepare": prepare_seconds, "evaluate": evaluate_seconds}
+        clock = time.perf_counter()
+        _save_checkpoint(folder, config, model, point, spent)
         evaluate_seconds += time.perf_counter() - clock
         record = record.model_copy(update={"rungs": (*record.rungs, rung)})
         folder.commit(record)
@@ -231,6 +236,11 @@ def _train(
     report = compression.report(model)
     save_model(model.cpu(), data.tokenizer, folder.model)
     evaluate_seconds += time.perf_counter() - clock
+    seconds = {
+        "prepare": round(prepare_seconds, 3),
+        "train": round(points[-1].seconds, 3),
+        "evaluate": round(evaluate_seconds, 3),
+    }
     own = points[-1].step
     from_teacher = config.compression.init == "teacher"
     return record.model_copy(
@@ -240,12 +250,7 @@ def _train(
             "compression": report,
             "training": {**training_facts(points), "precision": precision},
             "steps": {"own": own, "counted": own + (reference["steps"] if from_teacher else 0)},
-            "seconds": {
-                "prepare": round(prepare_seconds, 3),
-                "train": round(points[-1].seconds, 3),
-                "evaluate": round(evaluate_seconds, 3),
-                "total": round(time.perf_counter() - started, 3),
-            },
+            "seconds": seconds | {"total": round(sum(seconds.values()), 3)},
         }
     ).sealed("finished")
 
@@ -277,14 +282,18 @@ def _open_splits(data: TaskData) -> list[Split]:
 
 
 def _save_checkpoint(
-    folder: TrialFolder, config: TrialConfig, model: nn.Module, point: FitPoint
+    folder: TrialFolder,
+    config: TrialConfig,
+    model: nn.Module,
+    point: FitPoint,
+    spent: Mapping[str, float],
 ) -> None:
     temporary = folder.path / ".checkpoint.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, temporary / "weights.safetensors")
-    torch.save(point.state(), temporary / "optimizer.pt")
+    torch.save({**point.state(), "spent": dict(spent)}, temporary / "optimizer.pt")
     (temporary / "checkpoint.json").write_text(json.dumps({"fingerprint": config.fingerprint()}))
     shutil.rmtree(folder.checkpoint, ignore_errors=True)
     temporary.replace(folder.checkpoint)
@@ -298,7 +307,8 @@ def _load_checkpoint(
         return None
     model.load_state_dict(load_file(folder.checkpoint / "weights.safetensors"))
     state: dict[str, Any] = torch.load(folder.checkpoint / "optimizer.pt", weights_only=True)
-    return state
+    # One of an earlier version does not say what else took time.
+    return {"spent": {"prepare": 0.0, "evaluate": 0.0}, **state}
 
 
 def _can_resume(folder: TrialFolder, config: TrialConfig) -> bool:

@@ -100,6 +100,10 @@ class SweepFolder:
         return self.path / "outbox.jsonl"
 
     @property
+    def usage(self) -> Path:
+        return self.path / "usage.json"
+
+    @property
     def front(self) -> Path:
         return self.path / "front.json"
 
@@ -271,9 +275,13 @@ class SweepFolder:
         """Hold the sweep's lock and a new attempt number while a driver runs.
 
         Raises:
-            StorageError: another driver runs it.
+            StorageError: another driver runs it, or its folder cannot be written or locked.
         """
-        with (self.path / ".lock").open("a+") as stream:
+        try:
+            lock = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with lock as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -281,9 +289,24 @@ class SweepFolder:
                     f"sweep '{self.name}' is being run by another process; watch it with: rc-sweep "
                     f"status {self.name}"
                 ) from None
-            attempt = self.attempt() + 1
-            write_json(self.path / "attempt.json", {"attempt": attempt, "pid": os.getpid()})
+            except OSError as error:
+                raise StorageError(
+                    f"{self.path} must lie on a file system with locks (flock), which keep two "
+                    f"drivers from running one sweep at once: {error.strerror}; copy the storage "
+                    "to a local disk, or mount its file system with locks"
+                ) from error
+            try:
+                attempt = self.attempt() + 1
+                write_json(self.path / "attempt.json", {"attempt": attempt, "pid": os.getpid()})
+            except OSError as error:
+                raise self._unwritable(error) from error
             yield attempt
+
+    def _unwritable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"{self.path} must be writable to go on with its sweep: {error.strerror}; do it as the "
+            "user who launched it, or with a copy of the storage"
+        )
 
     def is_running(self) -> bool:
         """Tell whether a driver holds the lock now, or another machine said so lately."""

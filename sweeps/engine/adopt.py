@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rc_core import plugins
 from rc_core.config import decode
 from rc_core.errors import ConfigError, Problem, StorageError
 from rc_core.record import TrialFolder, TrialRecord, read_records
@@ -46,7 +47,7 @@ def adopt_trials(sweep: Sweep, source: Path) -> list[tuple[str, str]]:
         problems = [p for record in records for p in _problems(record, sweep, records)]
         if problems:
             raise StorageError(problems)
-        taken = {record.id for record in sweep.records}
+        taken = _taken(sweep)
         number = max([int(i[1:]) for i in taken if i[1:].isdigit()], default=0)
         adopted = []
         for record in records:
@@ -63,6 +64,16 @@ def adopt_trials(sweep: Sweep, source: Path) -> list[tuple[str, str]]:
             )
             adopted.append((record.id, new))
     return adopted
+
+
+def _taken(sweep: Sweep) -> set[str]:
+    """Return the ids of the trials that the sweep has, has handed out, or will begin with."""
+    config, study = SweepConfig(sweep.config), sweep.folder.study
+    taken = {record.id for record in sweep.records} | set(config.first_trials())
+    if study.is_file():
+        search = plugins.load("sweeps.search", config.settings.search.name)
+        taken |= set(search.proposals(config, study).unfinished())
+    return taken
 
 
 def _problems(record: TrialRecord, sweep: Sweep, records: list[TrialRecord]) -> list[Problem]:

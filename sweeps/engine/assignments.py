@@ -20,7 +20,7 @@ from rc_core.config import TrialConfig, decode
 from rc_core.errors import ConfigError, StaleAttemptError, StorageError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.engine.budget import Budget, Usage
+from sweeps.engine.budget import SAVE_SECONDS, Budget, Usage
 from sweeps.engine.live_front import LiveFront
 from sweeps.engine.rungs import RungRule, restore
 from sweeps.engine.warm_start import point_of
@@ -32,8 +32,6 @@ REFERENCE_ID = "t0000"
 # counts as exhausted.
 _MAX_DUPLICATES = 10
 _MAX_RANDOM = 100
-# What a killed driver may forget of the time it used, in seconds; each writing waits for the disk.
-_SAVE_USAGE = 5.0
 _logger = logging.getLogger(__name__)
 
 
@@ -56,6 +54,7 @@ class Assignments:
         attempt: int,
         *,
         rule: RungRule | None = None,
+        usage: Usage | None = None,
         on_record: Callable[[TrialRecord], None] = lambda record: None,
     ) -> None:
         """Store what is given.
@@ -66,6 +65,7 @@ class Assignments:
             proposals: the search.
             attempt: this driver's number, for records it seals itself.
             rule: of the scheduler, told of the rungs in the records; None: nothing stops early.
+            usage: of the sweep, where this driver has begun to count before.
             on_record: called once for every trial that ends.
         """
         self._sweep = sweep
@@ -79,7 +79,7 @@ class Assignments:
         self.front = LiveFront(
             settings.objectives, settings.constraints, window=stall.trials if stall else 0
         )
-        self.usage = Usage(folder.path / "usage.json", gpu=settings.resources.gpu)
+        self.usage = usage or Usage(folder.usage, gpu=settings.resources.gpu)
         self._budget = Budget(settings.budget, self.usage, self.front)
         self._rule = rule
         self._ending = ""
@@ -222,7 +222,7 @@ class Assignments:
             self._tell(record)
             # Of a stopped trial the record is kept; its checkpoint is three times a model.
             shutil.rmtree(self._folder.trial(trial_id).checkpoint, ignore_errors=True)
-            self.usage.save(every=_SAVE_USAGE)
+            self.usage.save(every=SAVE_SECONDS)
         self._on_record(record)
         return record
 

@@ -15,6 +15,9 @@ from rc_core.record import write_json
 from sweeps.engine.live_front import LiveFront
 from sweeps.settings import BudgetConfig
 
+# What a killed driver may forget of the time it used, in seconds; each writing waits for the disk.
+SAVE_SECONDS = 5.0
+
 
 class Usage:
     """How long a sweep ran, and what its trials held of a GPU meanwhile."""

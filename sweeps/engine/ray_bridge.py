@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from sweeps.engine.assignments import Assignments
+from sweeps.engine.budget import SAVE_SECONDS
 from sweeps.tracking.events import SweepEvents
 from sweeps.views.progress import Progress
 
@@ -96,6 +97,8 @@ class DriverCallback(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         del iteration, trials, info
+        # A driver that is killed during a long trial must not forget the time since it began.
+        self._assignments.usage.save(every=SAVE_SECONDS)
         if not result.get("done"):
             self._events.rung(trial.config["trial_id"], result)
             self._progress.trial_advanced(trial.config["trial_id"], result)

@@ -19,6 +19,7 @@ from rc_core import plugins
 from rc_core.errors import InputError, RobustCompressionError, StorageError
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.engine.assignments import Assignments
+from sweeps.engine.budget import Usage
 from sweeps.engine.cluster import alive_nodes, check_room, check_storage, connected, usage
 from sweeps.engine.data_check import check_data
 from sweeps.engine.packing import resolve
@@ -176,17 +177,19 @@ def _drive(
         folder.driving() as attempt,
         uploading(folder.mirror, folder.path, attempt, say=say, take_over=take_over) as uploads,
     ):
+        # From here on: preparation is a driver's time too.
+        time_used = Usage(folder.usage, gpu=sweep.settings.resources.gpu)
         again = reopen_failed(folder, attempt) if retry_failed else []
         events = SweepEvents(sweep, folder)
         events.sweep_started(attempt)
         status = "failed"
-        assignments: Assignments | None = None
         try:
             kept = "" if folder.mirror is None else f", kept at {folder.mirror.uri}"
             progress.say(f"sweep {folder.name} in {folder.path}{kept}")
             if again:
                 progress.say(f"failed before, run again: {', '.join(again)}")
             reference = prepare(sweep, folder, attempt, say=progress.say)
+            time_used.save()
             prepared = time.monotonic() - started
             proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(
                 sweep, folder.study
@@ -197,7 +200,13 @@ def _drive(
                 scheduler, sweep.settings.objectives
             )
             assignments = Assignments(
-                sweep, folder, proposals, attempt, rule=rule, on_record=events.trial_ended
+                sweep,
+                folder,
+                proposals,
+                attempt,
+                rule=rule,
+                usage=time_used,
+                on_record=events.trial_ended,
             )
             events.trial_started(reference)
             assignments.add(reference)
@@ -233,8 +242,7 @@ def _drive(
                 f"interrupted; nothing is lost. Go on with: rc-sweep resume {folder.name}"
             ) from None
         finally:
-            if assignments is not None:
-                assignments.usage.save()
+            time_used.save()
             if uploads is not None:
                 uploads.gather()
             page = try_report(Sweep(folder)) if status == "finished" else None

@@ -63,16 +63,6 @@ class Step:
     volume: float
 
 
-def seconds_of(record: TrialRecord) -> float:
-    """Return a trial's own time; for one cut short, what it is known to have taken."""
-    total = record.seconds.get("total")
-    if total is not None:
-        return float(total)
-    if record.finished is not None:
-        return max(record.finished - record.started, 0.0)
-    return record.rungs[-1].seconds if record.rungs else 0.0
-
-
 def device_of(config: Mapping[str, Any]) -> tuple[str, float]:
     """Return the unit in which a trial's use is counted, and how many of it a trial holds."""
     resources = config.get("resources", {})
@@ -85,10 +75,12 @@ def cost(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> Cost:
     stages = dict.fromkeys((*STAGES, "other"), 0.0)
     for record in records:
         known = {stage: float(record.seconds.get(stage, 0.0)) for stage in STAGES}
+        if not record.seconds and record.rungs:
+            known["train"] = record.rungs[-1].seconds
         for stage, value in known.items():
             stages[stage] += value
-        stages["other"] += max(seconds_of(record) - sum(known.values()), 0.0)
-    total = sum(map(seconds_of, records))
+        stages["other"] += max(record.taken - sum(known.values()), 0.0)
+    total = sum(record.taken for record in records)
     clock = _Clock(_spans(records))
     unit, held = device_of(config)
     stopped = [record for record in records if record.status == "stopped"]
@@ -100,7 +92,7 @@ def cost(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> Cost:
         most=clock.most,
         device_seconds=held * total,
         unit=unit,
-        failed_seconds=sum(seconds_of(r) for r in records if r.status == "failed"),
+        failed_seconds=sum(r.taken for r in records if r.status == "failed"),
         stopped=len(stopped),
         saved_seconds=_saved(stopped) if stopped else 0.0,
     )
@@ -132,7 +124,7 @@ def timeline(
     volume, spent = 0.0, 0.0
     steps = []
     for number, record in enumerate(ended, start=1):
-        spent += held * seconds_of(record)
+        spent += held * record.taken
         point = points.get(record.id)
         if point is not None and not any(math.isnan(value) for value in point):
             joined = [*front, list(point)]
@@ -159,7 +151,7 @@ def _spans(records: Sequence[TrialRecord]) -> list[tuple[float, float]]:
     """Return when each trial ran; a trial that went on after a kill counts its own time only."""
     spans = []
     for record in records:
-        own = seconds_of(record)
+        own = record.taken
         end = record.finished if record.finished is not None else record.started + own
         # The reference's record is written after its training, a resumed trial paused in between.
         spans.append((end - own, end))
@@ -196,5 +188,5 @@ class _Clock:
 
 def typical_seconds(records: Sequence[TrialRecord]) -> float:
     """Return the median time of a finished trial, NaN without one."""
-    found = [seconds_of(record) for record in records if record.status == "finished"]
+    found = [record.taken for record in records if record.status == "finished"]
     return statistics.median(found) if found else math.nan

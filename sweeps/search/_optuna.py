@@ -81,7 +81,9 @@ class StudyProposals:
                 if _ID in trial.user_attrs:
                     self._open[trial.user_attrs[_ID]] = Trial(self._study, trial._trial_id)
                 else:
-                    self._study.tell(trial.number, state=TrialState.FAIL)
+                    # Not told of: one that was entered, and not asked for yet, cannot be.
+                    storage = self._study._storage
+                    storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
     def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
         """Ask the sampler, or enter the given point; one outside the space is not entered."""

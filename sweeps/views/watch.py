@@ -144,7 +144,7 @@ def running_trial(record: TrialRecord, now: float | None) -> RunningTrial:
 def mean_seconds(records: Iterable[TrialRecord]) -> float | None:
     """Return what an ended trial took on average, None before the first one."""
     taken = [
-        record.seconds.get("total", record.finished - record.started)
+        record.taken
         for record in records
         if record.finished is not None and not record.reference and record.status != "failed"
     ]

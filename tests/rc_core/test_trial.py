@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rc_core import trial
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import StaleAttemptError, StorageError, TrialError
 from rc_core.estimates import difficulty_artifact
@@ -118,6 +120,30 @@ def test_a_trial_goes_on_from_its_last_rung(
         for name in ("whole", "killed")
     )
     assert (first == second).mean() > 0.99
+
+
+def test_what_a_trial_took_adds_up_over_its_processes(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, slow = TrialFolder(tmp_path / "t"), 0.5
+    with monkeypatch.context() as first:
+        for name in ("prepare_loss", "rung_metrics"):
+            first.setattr(trial, name, slowed(getattr(trial, name), slow))
+        generator = trial_steps(config(), workspace, folder, trial_id="t")
+        next(generator)
+        generator.close()
+    seconds = run_trial(config(), workspace, folder, trial_id="t").seconds
+    assert seconds["prepare"] > slow and seconds["evaluate"] > slow
+    parts = seconds["prepare"] + seconds["train"] + seconds["evaluate"]
+    assert seconds["total"] == pytest.approx(parts, abs=0.002)
+
+
+def slowed(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    def called(*arguments: Any, **options: Any) -> Any:
+        time.sleep(seconds)
+        return function(*arguments, **options)
+
+    return called
 
 
 def test_a_checkpoint_of_another_configuration_is_not_used(

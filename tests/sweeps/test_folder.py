@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -51,6 +53,26 @@ def test_one_driver_at_a_time_and_attempts_count(tmp_path: Path) -> None:
     assert not folder.is_running()
     with folder.driving() as second:
         assert second == 2
+
+
+@pytest.mark.parametrize("file", [".lock", "attempt.json"])
+def test_a_folder_that_cannot_be_written_is_the_users_problem(tmp_path: Path, file: str) -> None:
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    # Who runs the tests may write everything: a folder in the file's place stands for the rest.
+    (folder.path / file).mkdir()
+    with pytest.raises(StorageError, match=r"writable.*user who launched it"), folder.driving():
+        pass
+
+
+def test_a_file_system_without_locks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    refuses = Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
+    monkeypatch.setattr("sweeps.folder.fcntl.flock", refuses)
+    told = pytest.raises(StorageError, match=r"flock.*No locks available; copy the storage")
+    with told, folder.driving():
+        pass
 
 
 def test_a_worker_of_an_earlier_attempt_cannot_commit(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from rc_core.errors import TrialError
 from rc_core.record import RungRecord, TrialRecord
+from sweeps.engine.budget import SAVE_SECONDS
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback
 from sweeps.engine.trainable import TrialTrainable
 from sweeps.remote.worker import NotSharedError
@@ -60,3 +61,11 @@ def test_a_trial_that_a_scheduler_stops_has_not_come_to_its_end() -> None:
     searcher._ours["ray"] = "t0001"
     searcher.on_trial_complete("ray", {"rung/id_dev/accuracy": 0.5, "progress": 0.5, "done": True})
     assignments.close.assert_called_once_with("t0001", error=None, ended=False)
+
+
+def test_what_was_used_is_written_while_trials_run() -> None:
+    assignments, trial = Mock(), Mock(config={"trial_id": "t0001"})
+    callback = DriverCallback(assignments, Mock(), Mock())
+    callback.on_trial_result(1, [trial], trial, {"progress": 0.5})
+    assignments.usage.save.assert_called_once_with(every=SAVE_SECONDS)
+    assert not assignments.close.called

@@ -15,6 +15,7 @@ from sweeps.reporting.cost import cost, timeline
 from sweeps.reporting.facts import Facts, export_command, most_common_reason, varied
 from sweeps.reporting.importance import LEAST_TRIALS, importance
 from sweeps.selection.options import pick
+from sweeps.views.watch import mean_seconds
 from tests.sweeps.reporting._made import confirm_made, made_sweep
 
 
@@ -48,6 +49,18 @@ def test_what_early_stopping_saved_is_the_rest_at_the_trials_own_pace() -> None:
     assert cost([stopped, unknown], {}).saved_seconds == pytest.approx(90.0)
     assert math.isnan(cost([unknown], {}).saved_seconds)
     assert cost([record(3, 0.0, 9.0)], {}).saved_seconds == 0.0
+
+
+def test_a_trial_that_was_paused_before_it_was_sealed_costs_what_it_trained() -> None:
+    rung = RungRecord(step=10, progress=0.25, seconds=30.0, metrics={})
+    parked = record(1, 0.0, 9_000.0, status="stopped", rungs=(rung,))
+    parked = parked.model_copy(update={"seconds": {}})
+    found = cost([parked], {})
+    assert (found.trial_seconds, found.busy_seconds) == (30.0, 30.0)
+    assert (found.stages["train"], found.stages["other"]) == (30.0, 0.0)
+    assert mean_seconds([parked]) == 30.0
+    lost = record(2, 0.0, 40.0, status="failed").model_copy(update={"seconds": {}})
+    assert cost([lost], {}).trial_seconds == 40.0, "nothing else is known of it"
 
 
 def test_nothing_recorded_costs_nothing() -> None:

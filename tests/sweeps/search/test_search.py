@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import optuna
@@ -180,3 +181,24 @@ def test_earlier_trials_are_parents_of_the_genetic_search_from_the_start() -> No
     drawn = [found.propose(f"t{i:04d}") or {} for i in range(10)]
     near = [0.5 <= point.get("compression.sparsity", 0.0) <= 0.7 for point in drawn]
     assert sum(near) >= 5, "children of the known trials, not random first ones"
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_a_point_that_was_entered_but_not_asked_for_does_not_end_the_search(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = {"compression.name": "student", "compression.num_layers": 2, "loss.name": "distil"}
+
+    class Killed(Exception):
+        pass
+
+    found = proposals(name, tmp_path / "study")
+    monkeypatch.setattr(found._study, "ask", Mock(side_effect=Killed))
+    with pytest.raises(Killed):
+        found.propose("t0001", point)
+    assert found.states() == ["WAITING"]
+    again = proposals(name, tmp_path / "study")
+    assert again.states() == ["FAIL"] and again.unfinished() == {}
+    assert again.propose("t0001", point) == point
+    again.tell("t0001", finished(0.5, 0.5))
+    assert again.states() == ["FAIL", "COMPLETE"]
