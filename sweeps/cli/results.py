@@ -25,7 +25,7 @@ def status(
     sweep: SweepArgument,
     storage: StorageOption = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Follow it until it ends, wherever it runs.")
+        bool, flag("--watch", "Follow it until it ends, wherever it runs.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,7 +50,7 @@ def pareto(
         typer.Option("--why", metavar="TRIAL", help="Say what beats this trial, or excluded it."),
     ] = None,
     budgets: Annotated[
-        bool, typer.Option("--budgets", help="The best trade-off within 10, 25, 50, 100 % size.")
+        bool, flag("--budgets", "The best trade-off within 10, 25, 50, 100 % size.")
     ] = False,
     where: WhereOption = None,
     storage: StorageOption = None,
@@ -141,7 +141,7 @@ def confirm(
         typer.Option("--also", metavar="TRIAL", help="Give this trial all its seeds. Repeatable."),
     ] = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="New seeds for teacher and difficulty too.")
+        bool, flag("--whole", "New seeds for teacher and difficulty too.")
     ] = False,
     hours: Annotated[
         float | None,
@@ -229,11 +229,11 @@ def export(
     folder = found.export(record.id, out)
     typer.echo(f"exported {record.id} ({record.name}) to {folder}; its logits were checked")
     from rc_core.config import decode
-    from sweeps.deploy.export import stock_note
+    from sweeps.deploy.export import seal_note, stock_note
 
-    note = stock_note(decode(record.config))
-    if note:
-        typer.echo(f"note: {note}")
+    for note in (stock_note(decode(record.config)), seal_note(found, record)):
+        if note:
+            typer.echo(f"note: {note}")
 
 
 def _explained(sweep: Any, trial: str, wheres: list[str]) -> str:

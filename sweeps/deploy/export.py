@@ -29,7 +29,7 @@ from rc_core.evaluation import read_predictions
 from rc_core.models import load_model, load_tokenizer, save_model
 from rc_core.record import TrialRecord
 from rc_core.workspace import TaskData, Workspace
-from sweeps.deploy.model_card import model_card
+from sweeps.deploy import model_card
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import confirmed_json
 from sweeps.selection.stamp import read_test, stamp, stamp_lines
@@ -87,6 +87,11 @@ def stock_note(config: TrialConfig) -> str:
     return note
 
 
+def seal_note(sweep: Sweep, record: TrialRecord) -> str:
+    """Return why test figures may be no test of a trial, empty where they are or none were seen."""
+    return model_card.seal_note(record.id, read_test(sweep) or {})
+
+
 def _check(original: nn.Module, exported: Path, data: TaskData, predictions: Path) -> None:
     """Reload the folder as a user would and compare its logits with the trial's."""
     model = AutoModelForSequenceClassification.from_pretrained(exported)
@@ -135,7 +140,7 @@ def _write_texts(sweep: Sweep, record: TrialRecord, config: TrialConfig, folder:
     found = confirmed(sweep)
     rows = confirmed_json(found)["rows"] if found is not None else []
     reference = next((r for r in sweep.records if r.reference), None)
-    card = model_card(
+    card = model_card.model_card(
         sweep.name,
         record,
         reference,

@@ -126,14 +126,39 @@ def _test_rows(
 
 
 def _selection_note(record: TrialRecord, tested: Mapping[str, Any]) -> str:
-    if record.id not in tested.get("trials", {}):
+    if not tested:
         return (
             "The dev splits chose this model among the sweep's trials, so its dev figures flatter "
             "it. The sealed test splits were not opened."
         )
-    return (
+    return seal_note(record.id, tested) or (
         "The dev splits chose this model, so its dev figures flatter it; the test splits were "
         "opened after selection."
+    )
+
+
+def seal_note(trial_id: str, tested: Mapping[str, Any]) -> str:
+    """Return why test figures may be no test of a model, empty where they are or none were seen.
+
+    Beside what was selected the rows it is compared with are opened (dense, vanilla; in a fixed
+    design all): whoever takes one of these has seen its test figures, or could have.
+
+    Args:
+        trial_id: of the model that is taken.
+        tested: content of test.json, empty where the test roles were not opened.
+    """
+    if not tested:
+        return ""
+    first = (tested.get("openings") or [tested])[0]["selection"]
+    if tested["design"] == "fixed":
+        why = "Nothing was selected when the sealed test was opened for every row"
+    elif trial_id not in first:
+        why = "This model was not among those that the sealed test was opened for"
+    else:
+        return ""
+    return (
+        f"{why}: it is taken with the test in sight. If test figures influenced this choice, its "
+        "own are no test of it."
     )
 
 

@@ -99,6 +99,11 @@ def _notes(
             "* chosen: on the search's front, with or without the dense reference; one training "
             "seed each"
         ]
+    if any(not (_mark(row["id"], document) or row["reference"]) for row in rows):
+        lines.append(
+            "what was not chosen stands beside it for comparison: taken for these figures, it has "
+            "no sealed test"
+        )
     lines += stamp_lines(test_stamp(document))
     if several:
         lines.append(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES
@@ -20,6 +21,7 @@ from rc_core.models import load_encoder, load_tokenizer, save_model
 from rc_core.record import TrialRecord
 from rc_core.trial import evaluate_saved
 from rc_core.workspace import Workspace
+from sweeps.cli import app
 from sweeps.config import SweepConfig
 from sweeps.deploy.model_card import model_card
 from sweeps.folder import SweepFolder
@@ -194,6 +196,7 @@ def test_the_table_reads_seeds_intervals_and_the_drop(opened: Sweep) -> None:
     for part in ("seeds", "\u00b1", "* chosen: confirmed with new seeds", "from dev to test",
                  "seen OOD test %", "optimism of choosing on dev", "bag of words"):  # fmt: skip
         assert part in text, part
+    assert "what was not chosen stands beside it for comparison" in text
     assert "significant" not in text and "p-value" not in text
 
 
@@ -234,6 +237,33 @@ def test_a_selection_that_changes_later_is_marked_everywhere(
     assert again["changed_after_opening"] == ["t0004"] and len(again["openings"]) == 2
 
 
+def exported(sweep: Sweep, trial_id: str, out: Path) -> tuple[str, str]:
+    """Return what `rc-sweep export` says and the card it writes."""
+    done = CliRunner().invoke(
+        app, ["export", str(sweep.path), "--pick", trial_id, "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split()), (out / "README.md").read_text()
+
+
+def test_a_model_that_the_test_was_not_opened_for_is_marked(opened: Sweep, tmp_path: Path) -> None:
+    """t0001 was chosen; t0003 stands beside it for comparison; t0002 was not evaluated at all."""
+    mark = "not among those that the sealed test was opened for"
+    said, card = exported(opened, "t0001", tmp_path / "chosen")
+    assert mark not in said + card and "opened after selection" in card
+    for trial_id in ("t0003", "t0002"):
+        said, card = exported(opened, trial_id, tmp_path / trial_id)
+        for text in (said, card):
+            assert mark in text and "its own are no test of it" in text
+        assert "opened after selection" not in card and "were not opened" not in card
+        assert "sealed test opened" in card
+
+
+def test_nothing_is_said_before_the_test_is_opened(tmp_path: Path, workspace: Workspace) -> None:
+    said, card = exported(search(tmp_path, workspace), "t0002", tmp_path / "out")
+    assert "sealed test" not in said and "The sealed test splits were not opened" in card
+
+
 def test_half_a_confirmation_is_not_opened(tmp_path: Path, workspace: Workspace) -> None:
     sweep = search(tmp_path, workspace)
     confirm(sweep, workspace, {0: (0.93, 0.81)})
@@ -268,6 +298,11 @@ def test_a_fixed_design_is_opened_whole_and_rows_added_later_are_marked(
     assert [len(row["seeds"]) for row in document["rows"]] == [2, 1]
     assert "no selection was made" in sealed_table(document)
     assert not stamp(sweep).changed  # type: ignore[union-attr]
+    # Whoever takes a row now has seen its test: nothing was selected before.
+    row = next(record for record in sweep.records if not record.reference)
+    card = model_card(sweep.name, row, sweep.records[0], document, stamp=stamp_lines(stamp(sweep)))
+    assert "Nothing was selected when the sealed test was opened" in card
+    assert "no test of it" in card and "opened after selection" not in card
     write(folder, late, config.trial(other), workspace, SEARCHED[2])
     lines = stamp_lines(stamp(sweep))
     assert f"ROWS CHANGED AFTER OPENING: {late} joined" in lines[1]
