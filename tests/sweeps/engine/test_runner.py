@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from rc_core.errors import TrialError
+from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine import runner
+from sweeps.engine.assignments import Assignments
 from sweeps.folder import SweepFolder
 from sweeps.views.progress import Progress
 from tests.sweeps.test_config import RAW
 
 
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Return what stands for tracking."""
+    found = Mock(sweep_ended=Mock(return_value=0))
+    monkeypatch.setattr(runner, "SweepEvents", Mock(return_value=found))
+    return found
+
+
+@pytest.mark.usefixtures("events")
 def test_preparation_counts_as_a_drivers_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -25,11 +37,38 @@ def test_preparation_counts_as_a_drivers_time(
         raise TrialError("health gate")
 
     monkeypatch.setattr(runner, "prepare", slow)
-    events = Mock(sweep_ended=Mock(return_value=0))
-    monkeypatch.setattr(runner, "SweepEvents", Mock(return_value=events))
     folder = SweepFolder.create(tmp_path, "one", "x")
     for attempt in (1, 2):
         with pytest.raises(TrialError):
             runner._drive(SweepConfig(RAW), folder, Progress(), time.monotonic())
         hours = json.loads(folder.usage.read_text())["hours"]
         assert hours * 3600 >= 0.3 * attempt
+
+
+def test_a_trial_whose_record_never_came_is_said_and_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Mock
+) -> None:
+    sweep = SweepConfig(RAW)
+    reference = sweep.reference()
+    record = TrialRecord(
+        id="t0000",
+        status="finished",
+        config=reference.as_dict(),
+        fingerprint=reference.fingerprint(),
+        started=0.0,
+    )
+
+    def search(sweep: SweepConfig, folder: SweepFolder, assignments: Assignments, *_: Any) -> None:
+        given = assignments.next()
+        assert given is not None
+        assert assignments.close(given.trial_id, ended=True) is None
+
+    monkeypatch.setattr("sweeps.folder._PAUSES", ())
+    monkeypatch.setattr(runner, "prepare", lambda *_, **__: record)
+    monkeypatch.setattr(runner, "_search", search)
+    folder = SweepFolder.create(tmp_path, "one", "x")
+    with pytest.raises(runner.SweepIncomplete, match=r"t0001 .*rc-sweep resume one") as caught:
+        runner._drive(sweep, folder, Progress(), time.monotonic())
+    assert caught.value.exit_code == 1
+    assert events.sweep_ended.call_args.args[0] == "interrupted"
+    assert not (folder.trials / "t0001").exists(), "nothing is said to have become of it"
