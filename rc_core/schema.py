@@ -33,6 +33,12 @@ class Section(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
+# What pydantic says of these names its own classes.
+_SHAPES = {
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "tuple_type": "a list",
+}
 SectionT = TypeVar("SectionT", bound=Section)
 
 
@@ -68,11 +74,18 @@ def _problems(model: type[BaseModel], error: ValidationError, where: str) -> lis
             message = f"unknown key '{path[-1]}': {did_you_mean(path[-1], names)}"
         elif detail["type"] == "missing":
             message = "is required, but was not given"
+        elif detail["type"] in _SHAPES:
+            message = f"must be {_SHAPES[detail['type']]}, but is {_short(_plain(detail['input']))}"
         else:
             text = detail["msg"].removeprefix("Value error, ")
-            message = f"{text[:1].lower()}{text[1:]}, but got {_short(detail['input'])}"
+            message = f"{text[:1].lower()}{text[1:]}, but got {_short(_plain(detail['input']))}"
         problems.append(Problem(place, message))
     return problems
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as the user wrote it: lists, where they stand for tuples here."""
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _field_names(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -85,6 +85,9 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         parsed = OmegaConf.create(text)
         content = OmegaConf.to_container(parsed, resolve=False)
+    except AssertionError:
+        # What OmegaConf says of a lone number.
+        content = None
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
         raise problem(f"is not valid YAML: {' '.join(str(error).split())}") from error
     # OmegaConf turns a lone scalar into {scalar: None}.

@@ -9,7 +9,6 @@ from typing import Any
 
 from rc_core import plugins
 from rc_core.config import (
-    DEFAULTS,
     PLUGIN_PACKAGES,
     TrainingConfig,
     TrialConfig,
@@ -22,10 +21,18 @@ from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.schema import validate_section
 from rc_core.yaml_files import merge, read_yaml
 from sweeps.fixed_design import fixed_rows, teacher_problems
+from sweeps.sections import (
+    SWEPT,
+    TRIAL_KEYS,
+    base_values,
+    known_only,
+    nested,
+    not_mappings,
+    stray_keys,
+    without_effect,
+)
 from sweeps.settings import SweepSettings, check_settings, decode_settings
 from sweeps.space import Point, Space, parse_space
-
-_TRIAL_KEYS = ("model", *DEFAULTS)
 
 
 class SweepConfig:
@@ -44,7 +51,7 @@ class SweepConfig:
             ConfigError: all problems that can be found at once.
         """
         raw = _absolute_models(raw)
-        known = [*_TRIAL_KEYS, "space", *SweepSettings.model_fields]
+        known = [*TRIAL_KEYS, "space", *SweepSettings.model_fields]
         problems = [
             Problem(str(key), f"unknown key: {did_you_mean(str(key), known)}")
             for key in raw
@@ -53,10 +60,12 @@ class SweepConfig:
         self.raw = {key: value for key, value in raw.items() if key in known}
         self.space = Space((), lambda key: None)
         self.base: dict[str, Any] = {}
+        problems += not_mappings(raw)
+        raw = {k: v for k, v in raw.items() if not any(p.where == k for p in problems)}
         given = {k: v for k, v in raw.items() if k in SweepSettings.model_fields}
         self.settings, found = decode_settings(given)
         problems.extend(found)
-        self.base = _base_values({k: raw[k] for k in _TRIAL_KEYS if k in raw})
+        self.base = base_values({k: raw[k] for k in TRIAL_KEYS if k in raw})
         space_problems: list[Problem] = []
         try:
             self.space = parse_space(raw.get("space", {}), self._base_value)
@@ -68,10 +77,11 @@ class SweepConfig:
         space_problems += teacher_problems(self.settings.design, self.space.parameters)
         problems.extend(space_problems)
         if not space_problems:
-            problems.extend(self._check_trials())
+            strays = [*stray_keys(self.base, {s: self._names(s) for s in SWEPT})]
+            problems.extend(strays or self._check_trials())
         if problems:
             raise ConfigError(_distinct(problems))
-        if self.settings.design == "fixed":
+        if self.settings.design == "fixed" or not len(self.space):
             self._fit_trials(trials_given)
         # Written out, so that a later version's defaults cannot change a sweep that is resumed.
         training = validate_section(TrainingConfig, self.base["training"], "training")
@@ -104,9 +114,9 @@ class SweepConfig:
         values = {key: dict(v) if isinstance(v, Mapping) else v for key, v in self.base.items()}
         for key, value in point.items():
             section, _, field = key.partition(".")
-            values[section] = merge(values[section], _nested(field.split("."), value))
-        for section in ("compression", "loss", "difficulty"):
-            values[section] = _known_only(
+            values[section] = merge(values[section], nested(field.split("."), value))
+        for section in SWEPT:
+            values[section] = known_only(
                 section,
                 values[section],
                 {k.partition(".")[2] for k in point if k.startswith(section)},
@@ -129,7 +139,9 @@ class SweepConfig:
         return self.trial({}).reference() if not len(self.space) else next(self._any()).reference()
 
     def _fit_trials(self, given: bool) -> None:
-        """Give a fixed design as many trials as it has distinct rows, or check the number given.
+        """Give a sweep that searches nothing as many trials as it has distinct rows.
+
+        A number that is given is checked in a fixed design.
 
         Raises:
             ConfigError: fewer trials than rows: some would be left out silently.
@@ -139,7 +151,7 @@ class SweepConfig:
             points += [*self.space.grid()]
         distinct = {self.trial(point).fingerprint() for point in points}
         needed = len(distinct | {self.reference().fingerprint()})
-        if not given:
+        if not given or self.settings.design == "search":
             search = self.settings.search.model_copy(update={"trials": needed})
             self.settings = self.settings.model_copy(update={"search": search})
         elif self.settings.search.trials < needed:
@@ -215,12 +227,18 @@ class SweepConfig:
             for key, value in point.items():
                 section, _, field = key.partition(".")
                 if section == "compression":
-                    values = merge(values, _nested(field.split("."), value))
+                    values = merge(values, nested(field.split("."), value))
             name = values["name"]
-            known = _known_only("compression", values, {"name"})
+            known = known_only("compression", values, {"name"})
             layers = known.get("num_layers") or len(known.get("keep") or ()) or math.inf
             found.append((name == "dense", float(layers), known))
         return min(found, key=lambda each: each[:2])[2]
+
+    def _names(self, section: str) -> list[Any]:
+        """Return the plugins of a section that the space or the points name."""
+        key = f"{section}.name"
+        points = self.settings.search.points
+        return [*self._choices(key), *(point[key] for point in points if key in point)]
 
     def _choices(self, key: str) -> list[Any]:
         for parameter in self.space.parameters:
@@ -269,7 +287,11 @@ class SweepConfig:
 
 def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
     """Read and validate a sweep's YAML. Raises ConfigError with every problem found."""
-    return SweepConfig(read_yaml(path, overrides))
+    sweep = SweepConfig(read_yaml(path, overrides))
+    problems = without_effect(overrides, (parameter.key for parameter in sweep.space.parameters))
+    if problems:
+        raise ConfigError(problems)
+    return sweep
 
 
 def _find_facts(model: str, where: str, facts: dict[str, ModelFacts | None]) -> Iterator[Problem]:
@@ -296,36 +318,12 @@ def _absolute_models(raw: Any, *, named: bool = False) -> Any:
     return absolute_model(raw) if named and isinstance(raw, str) else raw
 
 
-def _base_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the base with defaults for what is not given, as plain values."""
-    values = {key: given.get(key, default) for key, default in DEFAULTS.items()}
-    return {"model": given.get("model"), **values}
-
-
-def _known_only(section: str, values: Mapping[str, Any], searched: set[str]) -> dict[str, Any]:
-    """Leave out what the named plugin does not know, unless the point itself asks for it."""
-    name = values.get("name")
-    names = plugins.available(PLUGIN_PACKAGES[section])
-    if "name" not in searched or name not in names:
-        return dict(values)
-    fields = plugins.load(PLUGIN_PACKAGES[section], str(name)).Config.model_fields
-    known = {field.alias or key for key, field in fields.items()}
-    return {k: v for k, v in values.items() if k in known or k in searched}
-
-
 def _check_point(point: Mapping[str, Any], space: Space) -> Iterator[Problem]:
     sections = ("training", "teacher", "compression", "loss", "difficulty")
     for key in point:
         if key.partition(".")[0] not in sections or "." not in key:
             names = [parameter.key for parameter in space.parameters]
             yield Problem(f"search.points.{key}", f"unknown key: {did_you_mean(key, names)}")
-
-
-def _nested(path: list[str], value: Any) -> dict[str, Any]:
-    for part in reversed(path):
-        value = {part: value}
-    assert isinstance(value, dict)
-    return value
 
 
 def _shown(point: Mapping[str, Any]) -> str:

@@ -267,7 +267,8 @@ def _parse_parameter(key: str, spec: Any) -> Parameter:
 
 def _parse_values(where: str, key: str, kind: Kind, given: Any) -> tuple[Any, ...]:
     if not isinstance(given, list | tuple) or not given:
-        raise ConfigError(Problem(where, f"{kind} must be a list, but got {given!r}"))
+        what = "a list" if not isinstance(given, list | tuple) else "a list of at least one value"
+        raise ConfigError(Problem(where, f"{kind} must be {what}, but got {given!r}"))
     if kind == "choice":
         if len({repr(value) for value in given}) != len(given):
             raise ConfigError(Problem(where, f"choices must differ, but got {given!r}"))

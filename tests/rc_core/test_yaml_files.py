@@ -48,6 +48,7 @@ def test_merge_does_not_change_its_arguments() -> None:
         (b"   \n", "is empty"),
         (b"- 1\n- 2\n", "must be a mapping"),
         (b"just words\n", "must be a mapping"),
+        (b"42\n", "must be a mapping"),
         (b"\x89PNG\r\n\x1a\n\x00\xff", "is binary"),
         (b"a: 1\x00", "is binary"),
         (b"a: [1\n", "not valid YAML"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import AutoConfig
 
 from rc_core.errors import ConfigError
 from rc_core.yaml_files import merge
-from sweeps.config import SweepConfig
+from sweeps.config import SweepConfig, load_sweep
 
 RAW: dict[str, Any] = {
     "model": "tiny:bert",
@@ -111,6 +112,17 @@ def test_points_of_the_yaml_follow_without_repeats() -> None:
         ({"search": {"points": [{"compresion.name": "student"}]}},
          "search.points.compresion.name", "did you mean"),
         ({"search": {"points": [{"compression.sparsity": 1.5}]}}, "compression.sparsity", "less"),
+        # No plugin that the space names knows these.
+        ({"loss": {"normalization": "rank"}}, "loss.normalization", "'normalisation'"),
+        ({"compression": {"schedul": "linear"}}, "compression.schedul", "did you mean 'schedule'"),
+        ({"compression": {"name": "magnitud"}}, "compression.name", "did you mean 'magnitude'"),
+        ({"training": 3}, "training", "must be a mapping of keys to values, but is 3"),
+        ({"compression": "abc"}, "compression", "must be a mapping"),
+        ({"loss": None}, "loss", "must be a mapping"),
+        ({"teacher": True}, "teacher", "must be a mapping"),
+        ({"search": 3}, "search", "must be a mapping"),
+        ({"constraints": "footprint/bytes <= 1"}, "constraints", "must be a list"),
+        ({"space": {"loss.alpha": {"choice": []}}}, "space.loss.alpha", "at least one value"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(changes: dict[str, Any], where: str, expected: str) -> None:
@@ -154,6 +166,15 @@ def test_a_fixed_base_without_a_space_is_one_trial() -> None:
     sweep = SweepConfig(raw)
     assert len(sweep.structures()) == 2
     assert sweep.reference().is_reference()
+    assert sweep.settings.search.trials == 2, "the dense reference, and the base with vanilla"
+
+
+def test_an_override_without_effect_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(json.dumps(RAW))
+    assert load_sweep(path, ["training.epochs=2"]).base["training"]["epochs"] == 2
+    with pytest.raises(ConfigError, match="compression.sparsity is searched"):
+        load_sweep(path, ["compression.sparsity=0.3"])
 
 
 def test_alpha_auto_is_judged_on_the_cheapest_compression() -> None:

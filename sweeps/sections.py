@@ -1,0 +1,104 @@
+"""The sections of a sweep's base: what one trial's configuration is made of, before it is checked.
+
+A section may hold keys of several plugins, one of which a point of the space picks by name: those
+that the picked one does not know are left out of its trial. A key that none of them knows is a
+mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rc_core import plugins
+from rc_core.config import DEFAULTS, PLUGIN_PACKAGES
+from rc_core.errors import Problem, did_you_mean
+
+TRIAL_KEYS = ("model", *DEFAULTS)
+# What a trial holds of these depends on the plugin that a point names.
+SWEPT = ("compression", "loss", "difficulty")
+# The dense reference's own plugins.
+_ALWAYS = {"compression": "dense", "loss": "vanilla"}
+
+
+def base_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the base with defaults for what is not given, as plain values."""
+    values = {key: given.get(key, default) for key, default in DEFAULTS.items()}
+    return {"model": given.get("model"), **values}
+
+
+def not_mappings(given: Mapping[str, Any]) -> list[Problem]:
+    """Return a problem for each section that holds something else than keys."""
+    return [
+        Problem(key, f"must be a mapping of keys to values, but is {given[key]!r}")
+        for key in DEFAULTS
+        if key in given and not isinstance(given[key], Mapping)
+    ]
+
+
+def known_only(section: str, values: Mapping[str, Any], searched: set[str]) -> dict[str, Any]:
+    """Leave out what the named plugin does not know, unless the point itself asks for it.
+
+    Args:
+        section: one of `SWEPT`.
+        values: of the section, its plugin's name among them.
+        searched: fields of it that the point sets.
+    """
+    name = values.get("name")
+    names = plugins.available(PLUGIN_PACKAGES[section])
+    if "name" not in searched or name not in names:
+        return dict(values)
+    known = _fields(section, str(name))
+    return {k: v for k, v in values.items() if k in known or k in searched}
+
+
+def stray_keys(base: Mapping[str, Any], names: Mapping[str, Iterable[Any]]) -> Iterator[Problem]:
+    """Yield a problem for each key of a section that no plugin of the sweep knows.
+
+    Args:
+        base: the base's plain values.
+        names: for each of `SWEPT`, the plugins that points of the sweep name.
+    """
+    for section in SWEPT:
+        available = plugins.available(PLUGIN_PACKAGES[section])
+        own = base[section].get("name")
+        if own is not None and own not in available:
+            hint = did_you_mean(str(own), available)
+            yield Problem(f"{section}.name", f"unknown {section} '{own}': {hint}")
+            continue
+        reached = {str(name) for name in (own, _ALWAYS.get(section), *names[section])}
+        known = {key for name in reached & set(available) for key in _fields(section, name)}
+        for key in base[section]:
+            if key not in known:
+                hint = did_you_mean(str(key), sorted(known))
+                yield Problem(f"{section}.{key}", f"unknown key '{key}': {hint}")
+
+
+def nested(path: list[str], value: Any) -> dict[str, Any]:
+    """Return `value` below the keys of a path, which is not empty."""
+    for part in reversed(path):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def without_effect(overrides: Sequence[str], searched: Iterable[str]) -> list[Problem]:
+    """Return a problem for each override of a value that the space replaces in every trial."""
+    keys = set(searched)
+    found = []
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in keys and key.partition(".")[0] in SWEPT:
+            found.append(
+                Problem(
+                    "--set",
+                    f"{key} is searched, so a value of the base has no effect; say what is "
+                    f"searched with --set 'space.{key}={{choice: [...]}}'",
+                )
+            )
+    return found
+
+
+def _fields(section: str, name: str) -> set[str]:
+    fields = plugins.load(PLUGIN_PACKAGES[section], name).Config.model_fields
+    return {field.alias or key for key, field in fields.items()}
