@@ -173,7 +173,7 @@ def test_an_override_without_effect_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(json.dumps(RAW))
     assert load_sweep(path, ["training.epochs=2"]).base["training"]["epochs"] == 2
-    with pytest.raises(ConfigError, match="compression.sparsity is searched"):
+    with pytest.raises(ConfigError, match=r"compression\.sparsity is searched"):
         load_sweep(path, ["compression.sparsity=0.3"])
 
 
