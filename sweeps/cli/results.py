@@ -25,7 +25,7 @@ def status(
     sweep: SweepArgument,
     storage: StorageOption = None,
     watch: Annotated[
-        bool, flag("--watch", "Follow it until it ends, wherever it runs.")
+        bool, typer.Option("--watch", help="Follow it until it ends, wherever it runs.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,7 +50,7 @@ def pareto(
         typer.Option("--why", metavar="TRIAL", help="Say what beats this trial, or excluded it."),
     ] = None,
     budgets: Annotated[
-        bool, flag("--budgets", "The best trade-off within 10, 25, 50, 100 % size.")
+        bool, typer.Option("--budgets", help="The best trade-off within 10, 25, 50, 100 % size.")
     ] = False,
     where: WhereOption = None,
     storage: StorageOption = None,
@@ -141,7 +141,7 @@ def confirm(
         typer.Option("--also", metavar="TRIAL", help="Give this trial all its seeds. Repeatable."),
     ] = None,
     whole: Annotated[
-        bool, flag("--whole", "New seeds for teacher and difficulty too.")
+        bool, typer.Option("--whole", help="New seeds for teacher and difficulty too.")
     ] = False,
     hours: Annotated[
         float | None,
