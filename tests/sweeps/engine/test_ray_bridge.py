@@ -63,6 +63,22 @@ def test_a_trial_that_a_scheduler_stops_has_not_come_to_its_end() -> None:
     assignments.close.assert_called_once_with("t0001", error=None, ended=False)
 
 
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ({"progress": 0.5, "rung/id_dev/accuracy": 0.6}, True),
+        ({"progress": 0.5, "rung/id_dev/accuracy": 0.6, "done": True}, True),
+        ({"id_dev/accuracy": 0.6, "done": True}, False),
+        ({"error": "TrialError: diverged", "done": True}, False),
+    ],
+    ids=["rung", "rung that stops it", "end", "failure"],
+)
+def test_every_rung_is_told(result: dict[str, Any], told: bool) -> None:
+    events, trial = Mock(), Mock(config={"trial_id": "t0001"})
+    DriverCallback(Mock(), events, Mock()).on_trial_result(1, [trial], trial, result)
+    assert events.rung.called == told
+
+
 def test_what_was_used_is_written_while_trials_run() -> None:
     assignments, trial = Mock(), Mock(config={"trial_id": "t0001"})
     callback = DriverCallback(assignments, Mock(), Mock())
