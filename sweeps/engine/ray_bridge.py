@@ -99,7 +99,7 @@ class DriverCallback(Callback):
         del iteration, trials, info
         # A driver that is killed during a long trial must not forget the time since it began.
         self._assignments.usage.save(every=SAVE_SECONDS)
-        # A rung at which the scheduler stops the trial is "done" to Ray; it is told of all the same.
+        # The rung at which a scheduler stops a trial is "done" to Ray; it is told of all the same.
         if "progress" in result:
             self._events.rung(trial.config["trial_id"], result)
             self._progress.trial_advanced(trial.config["trial_id"], result)
