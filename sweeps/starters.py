@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from rc_core import plugins
 from rc_core.errors import StorageError, did_you_mean
+from rc_core.yaml_files import read_yaml
 
 
 def starters_folder() -> Path:
@@ -15,17 +21,18 @@ def starters_folder() -> Path:
 
 
 def copy_starters(name: str | None, out: Path) -> list[Path]:
-    """Copy one starter with the fragments it may include, or all of them.
+    """Copy one starter with all that it includes and the fragments it may include, or all of them.
 
     Args:
         name: stem of one YAML; None for all.
         out: target folder, made where there is none.
 
     Returns:
-        The files written.
+        The files written; what is there already, the same, is left alone.
 
     Raises:
-        StorageError: no such starter, or a file is there already (nothing is overwritten).
+        StorageError: no such starter, or another file is in a target's place (nothing is
+            overwritten).
     """
     source = starters_folder()
     files = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
@@ -33,11 +40,14 @@ def copy_starters(name: str | None, out: Path) -> list[Path]:
     if name is not None:
         if name not in stems:
             raise StorageError(f"unknown starter '{name}': {did_you_mean(name, stems)}")
-        files = [f for f in files if f.stem == name or f.parts[0] == "parts"]
-    taken = [str(out / path) for path in files if (out / path).exists()]
-    if taken:
+        wanted = _with_includes(source / f"{name}.yaml")
+        files = [f for f in files if source / f in wanted or f.parts[0] == "parts"]
+    taken = [path for path in files if (out / path).exists()]
+    files = [path for path in files if path not in taken]
+    other = [str(out / path) for path in taken if not _same(source / path, out / path)]
+    if other:
         raise StorageError(
-            f"nothing is overwritten, but {', '.join(taken)} exist; give another --out"
+            f"nothing is overwritten, but {', '.join(other)} exist and differ; give another --out"
         )
     written = []
     for path in files:
@@ -49,3 +59,23 @@ def copy_starters(name: str | None, out: Path) -> list[Path]:
             raise StorageError(f"{target} must be writable: {error.strerror}") from error
         written.append(target)
     return written
+
+
+def launch_command(name: str, out: Path) -> str:
+    """Return the command that runs a starter, and what must be filled in."""
+    command = f"rc-sweep launch {out / name}.yaml"
+    task: dict[str, Any] = read_yaml(starters_folder() / f"{name}.yaml")["task"]
+    if "data_dir" not in plugins.load("rc_core.data", task["name"]).Config.model_fields:
+        return command
+    train = task.get("roles", {}).get("train", "the data")
+    return f"{command} --set task.data_dir=FOLDER   (your folder that holds {train})"
+
+
+def _with_includes(path: Path) -> set[Path]:
+    """Return a YAML and what it includes, includes of includes too."""
+    names = yaml.safe_load(path.read_text(encoding="utf-8")).get("include", [])
+    return {path}.union(*(_with_includes((path.parent / name).resolve()) for name in names))
+
+
+def _same(first: Path, second: Path) -> bool:
+    return second.is_file() and filecmp.cmp(first, second, shallow=False)

@@ -1,0 +1,37 @@
+"""`rc-sweep init`: what it copies can be launched, one starter after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rc_core.errors import StorageError
+from rc_core.yaml_files import read_yaml
+from sweeps.cli import app
+from sweeps.starters import copy_starters, starters_folder
+
+NAMES = sorted(path.stem for path in starters_folder().glob("*.yaml"))
+
+
+def test_every_starter_comes_with_what_it_includes_and_into_one_folder(tmp_path: Path) -> None:
+    for name in NAMES:
+        copy_starters(name, tmp_path / name)
+        assert read_yaml(tmp_path / name / f"{name}.yaml")["model"]
+        copy_starters(name, tmp_path / "all")
+    assert copy_starters(NAMES[0], tmp_path / "all") == [], "what is the same is left alone"
+    changed = tmp_path / "all" / "parts" / "minilm.yaml"
+    changed.write_text("model: mine\n")
+    with pytest.raises(StorageError, match="nothing is overwritten, but .*minilm.yaml exist"):
+        copy_starters(NAMES[0], tmp_path / "all")
+    assert changed.read_text() == "model: mine\n"
+
+
+@pytest.mark.parametrize(("name", "asked"), [("fever", True), ("quickstart", False)])
+def test_the_command_it_prints_asks_for_the_data(tmp_path: Path, name: str, asked: bool) -> None:
+    done = CliRunner().invoke(app, ["init", name, "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    last = done.output.splitlines()[-1]
+    assert f"rc-sweep launch {tmp_path}/{name}.yaml" in last
+    assert ("--set task.data_dir=FOLDER" in last) is asked
