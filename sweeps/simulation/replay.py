@@ -1,11 +1,12 @@
 """A finished sweep as a table that can be replayed: rung values, times and final values.
 
-    {"schema_version": 1, "config": {...}, "reference": {...}, "trials": [
+    {"schema_version": 1, "config": {...}, "stopped": 0, "trials": [
         {"id": "t0004", "name": "student-3 rmc", "compression": "student", "settled": 0.0,
          "point": {...}, "rungs": [{"rung": 1, "seconds": 61.2, "values": {...}}, ...],
          "seconds": 251.0, "values": {"id_dev/accuracy": 0.958, ...}}]}
 
-Only trials that ran to their end are in it: of a stopped one the rest is unknown.
+Only trials that ran to their end are in it: of a stopped one the rest is unknown. How many were
+stopped is: what is left of such a sweep is what its scheduler thought good.
 """
 
 from __future__ import annotations
@@ -70,10 +71,11 @@ class ReplayTrial:
 
 @dataclass(frozen=True)
 class Table:
-    """A sweep's trials, and its configuration (plain values)."""
+    """A sweep's trials, its configuration (plain values), and how many more it stopped early."""
 
     config: Mapping[str, Any]
     trials: tuple[ReplayTrial, ...]
+    stopped: int = 0
 
     @property
     def objectives(self) -> dict[str, str]:
@@ -106,14 +108,21 @@ def table_of(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> Table
             "a table needs finished trials with rungs besides the dense reference, but there is "
             "none (training.rungs must be at least 2)"
         )
-    return Table(sweep.as_dict(), tuple(trials))
+    stopped = sum(record.status == "stopped" for record in records)
+    return Table(sweep.as_dict(), tuple(trials), stopped)
 
 
 def write_table(table: Table, path: Path) -> None:
-    """Write a table as JSON, a line per trial."""
-    head = json.dumps({"schema_version": SCHEMA_VERSION, "config": table.config})
+    """Write a table as JSON, a line per trial. Raises StorageError."""
+    values = {"config": table.config, "stopped": table.stopped}
+    head = json.dumps({"schema_version": SCHEMA_VERSION, **values})
     rows = ",\n".join(json.dumps(_plain(trial)) for trial in table.trials)
-    path.write_text(f'{head[:-1]}, "trials": [\n{rows}\n]}}\n', encoding="utf-8")
+    try:
+        path.write_text(f'{head[:-1]}, "trials": [\n{rows}\n]}}\n', encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"{path} must be a file that can be written: {error.strerror}; name another"
+        ) from error
 
 
 def read_table(path: Path) -> Table:
@@ -130,7 +139,7 @@ def read_table(path: Path) -> Table:
                 f"{raw['schema_version']}; read it with the version that wrote it"
             )
         trials = tuple(_read(row) for row in raw["trials"])
-        return Table(raw["config"], trials)
+        return Table(raw["config"], trials, raw.get("stopped", 0))
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path} must be a table of a sweep, but is not: {error!r}") from error
 

@@ -154,13 +154,28 @@ def as_text(found: Sequence[Simulated], table: Table, *, search: str, workers: i
     for compression in found[0].savings:
         cells = [_cell(mean_interval(each.savings[compression]), 100.0) for each in found]
         rich.add_row(f"saved of {compression} %", *cells)
-    return render(rich)
+    note = stopped_note(table)
+    return render(rich) + (f"\n{note}" if note else "")
+
+
+def stopped_note(table: Table) -> str | None:
+    """Say what is not in the table and what that does to a replay; None where all is in it."""
+    if not table.stopped:
+        return None
+    everything = len(table.trials) + table.stopped
+    return (
+        f"note: {table.stopped} of {everything} trials were stopped early and are left out, as "
+        "their ends are unknown. Those left are what the sweep's own scheduler kept: what others "
+        "save comes out too small, and what was lost by stopping is not seen. Better replay a "
+        "sweep with scheduler.name: none"
+    )
 
 
 def as_json(found: Sequence[Simulated], table: Table, *, search: str, workers: int) -> Any:
     """Return the same as plain JSON values."""
     return {
         "trials": len(table.trials),
+        "stopped_and_left_out": table.stopped,
         "search": search,
         "workers": workers,
         "seeds": len(found[0].measures["finished"]),

@@ -207,6 +207,14 @@ def test_a_sweep_becomes_a_table_and_reads_back_the_same(tmp_path: Path) -> None
     assert SweepConfig(config).space.contains(first.point or {})
     write_table(found, tmp_path / "table.json")
     assert read_table(tmp_path / "table.json") == found
+    # That one trial was stopped, and so is missing, is said wherever the table is replayed.
+    assert found.stopped == 1
+    arguments = ["simulate", str(tmp_path / "table.json"), "--seeds", "1"]
+    assert "1 of 4 trials were stopped" in CliRunner().invoke(cli.app, arguments).output
+    document = json.loads(CliRunner().invoke(cli.app, [*arguments, "--json"]).output)
+    assert document["stopped_and_left_out"] == 1
+    with pytest.raises(StorageError, match="can be written"):
+        write_table(found, tmp_path)
 
 
 def test_what_is_no_table_is_said_so(tmp_path: Path) -> None:
