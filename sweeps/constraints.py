@@ -54,7 +54,8 @@ def parse(text: str) -> Constraint:
     """Read a constraint.
 
     Raises:
-        ConfigError: not `METRIC >= NUMBER`, `... reference - NUMBER` or `... NUMBER * reference`.
+        ConfigError: not `METRIC >= NUMBER`, `... reference - NUMBER` or `... NUMBER * reference`,
+            or an accuracy's bound in percent.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
@@ -72,4 +73,11 @@ def parse(text: str) -> Constraint:
         factor, offset = 1.0, sign * float(part["offset"] or 0)
     if not (math.isfinite(factor) and math.isfinite(offset)):
         raise ConfigError(f"the numbers of a constraint must be finite, but got {text!r}")
+    if part["metric"].endswith("accuracy") and abs(offset) > 1:
+        given = part["number"] or part["offset"]
+        digits = 2 if offset.is_integer() else 4
+        raise ConfigError(
+            f"accuracies are shares of 1, also where tables show percent, but got {text!r}; write "
+            f"{abs(offset) / 100:.{digits}f} for {given}"
+        )
     return Constraint(text.strip(), part["metric"], part["sign"] == ">=", factor, offset)

@@ -50,6 +50,19 @@ def test_anything_else_is_an_error(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("id_dev/accuracy >= 80", "write 0.80 for 80"),
+        ("ood_dev/x/accuracy <= 97.5", "write 0.9750 for 97.5"),
+        ("id_dev/accuracy >= reference - 2", "write 0.02 for 2"),
+    ],
+)
+def test_an_accuracy_in_percent_is_an_error(text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        parse(text)
+
+
+@pytest.mark.parametrize(
     "text", ["a/b >= 1e999", "a/b <= reference + 1e999", "a/b >= 1e999 * reference"]
 )
 def test_numbers_must_be_finite(text: str) -> None:
