@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rc_core.errors import InputError
-from sweeps.cli.options import JsonOption, StorageOption
+from sweeps.cli.options import JsonOption, StorageOption, flag
 
 if TYPE_CHECKING:
     from sweeps.artifact_uses import Shelf
@@ -77,8 +77,8 @@ def verify(storage: StorageOption = None) -> None:
 @app.command()
 def prune(
     storage: StorageOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Say what would go.")] = False,
+    yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
 ) -> None:
     """Remove the artifacts that no sweep's records name, and what killed builders left behind."""
     from sweeps.artifact_uses import size, uses

@@ -35,7 +35,7 @@ def simulate(
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay a finished sweep under schedulers and searches; nothing is trained."""
+    """Replay a sweep that stopped nothing under schedulers and searches; nothing is trained."""
     from sweeps.simulation import simulated
     from sweeps.simulation.replay import read_table, table_of, write_table
 
@@ -47,6 +47,9 @@ def simulate(
     if export_table is not None:
         write_table(table, export_table)
         typer.echo(f"{len(table.trials)} trials written to {export_table}")
+        note = simulated.stopped_note(table)
+        if note is not None:
+            typer.echo(note, err=True)
         return
     sections = [_section(text) for text in scheduler or ("none", "pareto_asha")]
     results = [

@@ -14,16 +14,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from rc_core.errors import InputError, RobustCompressionError, did_you_mean
+from rc_core.errors import InputError, RobustCompressionError, StorageError
 from sweeps.cli import artifacts, engine, report, results
 from sweeps.cli import latency as timing
 from sweeps.cli.doctor import doctor
+from sweeps.cli.listing import list_plugins
 from sweeps.cli.options import (
     AddressOption,
     JsonOption,
     SetOption,
     StorageOption,
     SweepArgument,
+    flag,
     load,
 )
 from sweeps.cli.storage import sync
@@ -38,15 +40,6 @@ app = typer.Typer(
     "distribution.",
 )
 
-PLUGIN_KINDS = {
-    "compression": "rc_core.compression",
-    "losses": "rc_core.losses",
-    "tasks": "rc_core.data",
-    "difficulty": "rc_core.difficulty",
-    "search": "sweeps.search",
-    "schedulers": "sweeps.schedulers",
-}
-
 
 @app.command()
 def launch(
@@ -55,9 +48,7 @@ def launch(
     overrides: SetOption = None,
     storage: StorageOption = None,
     address: AddressOption = "local",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done; start nothing.")
-    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Show what would be done; start nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a sweep and print its Pareto front."""
@@ -87,10 +78,10 @@ def resume(
     storage: StorageOption = None,
     address: AddressOption = "local",
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run failed trials again, from their start.")
+        bool, flag("--retry-failed", "Run failed trials again, from their start.")
     ] = False,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="Also where another machine seems to run it.")
+        bool, flag("--take-over", "Also where another machine seems to run it.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -131,31 +122,7 @@ def validate(
         raise typer.Exit(2)
 
 
-@app.command("list")
-def list_plugins(
-    kind: Annotated[
-        str, typer.Argument(metavar="KIND", help=" | ".join([*PLUGIN_KINDS, "metrics"]))
-    ],
-    as_json: JsonOption = False,
-) -> None:
-    """List what a configuration may name: compression, losses, tasks, ..."""
-    from rc_core import plugins
-
-    if kind == "metrics":
-        rows = _metrics()
-    elif kind in PLUGIN_KINDS:
-        package = PLUGIN_KINDS[kind]
-        rows = {name: plugins.summary(package, name) for name in plugins.available(package)}
-    else:
-        raise InputError(f"unknown kind '{kind}': {did_you_mean(kind, [*PLUGIN_KINDS, 'metrics'])}")
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    width = max(map(len, rows), default=0)
-    for name, text in rows.items():
-        typer.echo(f"{name:<{width}}  {text}")
-
-
+app.command("list")(list_plugins)
 for _command in (
     results.status,
     results.pareto,
@@ -196,11 +163,14 @@ def init(
     out: Annotated[Path, typer.Option("--out", help="Where to copy.")] = Path("tune_configs"),
 ) -> None:
     """Copy the starter configurations here, to edit them."""
-    from sweeps.starters import copy_starters
+    from sweeps.starters import copy_starters, launch_command
 
-    for path in copy_starters(name, out):
+    written = copy_starters(name, out)
+    for path in written:
         typer.echo(f"wrote {path}")
-    typer.echo(f"run one with: rc-sweep launch {out}/{name or 'quickstart'}.yaml")
+    if not written:
+        typer.echo(f"all of it is in {out} already")
+    typer.echo(f"run one with: {launch_command(name or 'quickstart', out)}")
 
 
 @app.command()
@@ -209,10 +179,16 @@ def adopt(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="--out of rc_core.trial.")],
     storage: StorageOption = None,
 ) -> None:
-    """Take trial folders made by `python -m rc_core.trial` into a sweep."""
+    """Take trial folders made by `python -m rc_core.trial` into a sweep that was launched."""
     from sweeps.engine.adopt import adopt_trials
 
-    found = load(sweep, storage)
+    try:
+        found = load(sweep, storage)
+    except StorageError as error:
+        raise StorageError(
+            f"{error}. Trials are taken into a sweep that was launched with their model, task and "
+            f"training: rc-sweep launch CONFIG --name {Path(sweep).name}"
+        ) from error
     adopted = adopt_trials(found, folder)
     found.folder.share()
     for old, new in adopted:
@@ -262,15 +238,6 @@ def _finish(sweep: Any, as_json: bool) -> None:
         raise typer.Exit(1)
     if failed:
         raise typer.Exit(3)
-
-
-def _metrics() -> dict[str, str]:
-    from rc_core import plugins
-
-    package = "rc_core.metrics"
-    modules = [plugins.load(package, name) for name in plugins.available(package)]
-    metrics = [metric for module in modules for metric in module.METRICS.values()]
-    return {m.name: f"({m.direction}) {m.description}" for m in metrics}
 
 
 def _listed(error: InputError) -> str:

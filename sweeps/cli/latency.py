@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, load
+from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, flag, load
 
 
 def latency(
@@ -24,7 +24,7 @@ def latency(
             help="Default: what may be chosen, and confirmed rows. Repeatable.",
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every finished trial.")] = False,
+    every: Annotated[bool, flag("--all", "Every finished trial.")] = False,
     device: Annotated[
         str | None, typer.Option("--device", help="cpu or cuda (default: cuda where there is one).")
     ] = None,

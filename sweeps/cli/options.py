@@ -1,11 +1,23 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and what each does with its input."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
+
+# What of a sweep's configuration the commands read, each a section.
+_SECTIONS = ("task", "objectives", "search", "resources", "tracking")
+
+
+def flag(name: str, help: str) -> Any:
+    """Return an option that takes no value; without this its help would show one, `<bool>`."""
+    return typer.Option(name, help=help, metavar="")
+
 
 SetOption = Annotated[
     list[str] | None,
@@ -30,14 +42,67 @@ WhereOption = Annotated[
         "--where",
         metavar="CONSTRAINT",
         help="E.g. 'footprint/parameters <= 20e6', 'id_dev/accuracy >= reference - 0.02', "
-        "'latency/relative <= 0.7' (after rc-sweep latency). Repeatable.",
+        "'latency/relative <= 0.7' (after rc-sweep latency). Accuracies are shares: 0.80, not 80. "
+        "Repeatable.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+JsonOption = Annotated[bool, flag("--json", "One JSON document on stdout.")]
 
 
 def load(sweep: str, storage: str | Path | None) -> Any:
-    """Return a sweep by name or path. Raises StorageError."""
+    """Return a sweep by name or path.
+
+    Raises:
+        StorageError: no such storage or sweep, or its sweep.yaml is not that of a sweep.
+    """
+    from sweeps.folder import storage_root
     from sweeps.sweep import Sweep
 
-    return Sweep.load(sweep, storage=storage)
+    root = storage_root(storage)
+    if not root.is_dir() and not (Path(sweep).expanduser() / "sweep.yaml").is_file():
+        raise StorageError(
+            f"the storage must be a folder, but there is none at {root}; name the one that holds "
+            f"'{sweep}': --storage DIR, or RC_STORAGE"
+        )
+    found = Sweep.load(sweep, storage=storage)
+    missing = [key for key in _SECTIONS if not isinstance(found.config.get(key), Mapping)]
+    if missing:
+        raise StorageError(
+            f"{found.path / 'sweep.yaml'} must be the configuration of a launched sweep, but has "
+            f"no section {', '.join(missing)}; name a sweep's folder (rc-sweep launch CONFIG makes "
+            "one)"
+        )
+    return found
+
+
+def checked_wheres(sweep: Any, wheres: Sequence[str] | None) -> list[str]:
+    """Return what --where asks, held against the metrics that the sweep's trials have.
+
+    Raises:
+        ConfigError: a constraint cannot be read, or no trial has its metric.
+    """
+    from rc_core.metrics import latency
+    from sweeps.selection.choose import check_wheres
+
+    asked = [constraint.metric for constraint in check_wheres(wheres or [])]
+    known = {key for record in sweep.records for key in (*record.metrics, *record.undefined)}
+    # Of a sweep without a finished trial nothing is known; latency is measured afterwards.
+    unknown = [name for name in asked if known and name not in known | set(latency.METRICS)]
+    # A suite has dozens of slices: only whole ones are listed.
+    whole = sorted(key for key in known if "." not in key and not key.startswith("rung/"))
+    if unknown:
+        raise ConfigError(
+            Problem("--where", f"no trial has a metric '{name}': {did_you_mean(name, whole)}")
+            for name in unknown
+        )
+    return list(wheres or [])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the user named. Raises StorageError."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"{path} must be a file that can be written: {error.strerror}; name another"
+        ) from error

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rc_core.errors import InputError
 from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, load
 
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write.")]
@@ -28,7 +29,9 @@ def report(
 
 
 def compare(
-    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP...", help="Two names or paths.")],
+    sweeps: Annotated[
+        list[str], typer.Argument(metavar="SWEEP...", help="Two or more names or paths.")
+    ],
     out: OutOption = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
@@ -38,7 +41,14 @@ def compare(
     from sweeps.reporting.compare import comparison_json, comparison_text
     from sweeps.reporting.facts import Facts
 
-    found = comparison([Facts.read(load(sweep, storage)) for sweep in sweeps])
+    loaded = [load(sweep, storage) for sweep in sweeps]
+    paths = [each.path for each in loaded]
+    twice = [name for i, name in enumerate(sweeps) if paths[i] in paths[:i]]
+    if twice:
+        raise InputError(
+            f"a comparison needs sweeps that differ, but '{twice[0]}' is given twice; name another"
+        )
+    found = comparison([Facts.read(each) for each in loaded])
     typer.echo(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))
     if out is not None:
         from sweeps.reporting.compare_page import write_comparison

@@ -10,23 +10,24 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from rc_core.errors import ConfigError, InputError, Problem
+from rc_core.errors import ConfigError, InputError, Problem, StorageError
 from sweeps.cli.options import (
     AddressOption,
     JsonOption,
     StorageOption,
     SweepArgument,
     WhereOption,
+    checked_wheres,
+    flag,
     load,
+    write_text,
 )
 
 
 def status(
     sweep: SweepArgument,
     storage: StorageOption = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Follow it until it ends, wherever it runs.")
-    ] = False,
+    watch: Annotated[bool, flag("--watch", "Follow it until it ends, wherever it runs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show how far a sweep is: trials by state, what runs, what failed."""
@@ -50,16 +51,21 @@ def pareto(
         typer.Option("--why", metavar="TRIAL", help="Say what beats this trial, or excluded it."),
     ] = None,
     budgets: Annotated[
-        bool, typer.Option("--budgets", help="The best trade-off within 10, 25, 50, 100 % size.")
+        bool,
+        flag(
+            "--budgets",
+            "The best trade-off within 10, 25, 50, 100 % size; also drawn, as budgets.png in the "
+            "sweep's folder.",
+        ),
     ] = False,
     where: WhereOption = None,
     storage: StorageOption = None,
     as_json: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--json",
-            help="One JSON document on stdout, of what meets every --where; a confirmation's means "
-            "are under 'confirmation'.",
+            "One JSON document on stdout, of what meets every --where; a confirmation's means are "
+            "under 'confirmation', what a driver that is gone left open under 'interrupted'.",
         ),
     ] = False,
 ) -> None:
@@ -67,13 +73,19 @@ def pareto(
     from sweeps.selection.confirmed import confirmed
     from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
     from sweeps.selection.stamp import stamp, stamp_lines
+    from sweeps.views.status import interrupted, interrupted_line
 
     found = load(sweep, storage)
-    wheres = where or []
+    wheres = checked_wheres(found, where)
     if why is not None or budgets:
         if as_json or (why is not None and budgets):
             raise InputError("--why, --budgets and --json must be asked for one at a time")
-        typer.echo(_explained(found, why, wheres) if why else _budgets(found, wheres))
+        if why is None:
+            _budgets(found, wheres)
+            return
+        typer.echo(_explained(found, why, wheres))
+        if why in interrupted(found):
+            typer.echo(interrupted_line(found))
         return
     result = confirmed(found)
     if result is not None and not result.rows:
@@ -82,9 +94,13 @@ def pareto(
     if as_json:
         means = confirmed_json(result) | {"misses": missed} if result is not None else None
         document = found.document(wheres=wheres) | {"confirmation": means}
+        document["interrupted"] = interrupted(found)
         typer.echo(json.dumps(document, indent=1))
         return
     typer.echo(found.table(wheres=wheres))
+    line = interrupted_line(found)
+    if line is not None:
+        typer.echo(line)
     if result is not None:
         lines = _meeting(result, missed) if wheres else []
         lines += stamp_lines(stamp(found, result))
@@ -119,7 +135,7 @@ def table(
     if out is None:
         typer.echo(text)
     else:
-        out.write_text(text + "\n", encoding="utf-8")
+        write_text(out, text + "\n")
         typer.echo(f"written to {out}")
 
 
@@ -140,9 +156,7 @@ def confirm(
         list[str] | None,
         typer.Option("--also", metavar="TRIAL", help="Give this trial all its seeds. Repeatable."),
     ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="New seeds for teacher and difficulty too.")
-    ] = False,
+    whole: Annotated[bool, flag("--whole", "New seeds for teacher and difficulty too.")] = False,
     hours: Annotated[
         float | None,
         typer.Option("--hours", min=0.001, help="Start no training after so many hours in all."),
@@ -224,8 +238,21 @@ def export(
     storage: StorageOption = None,
 ) -> None:
     """Write one model as a folder that plain transformers loads."""
+    from sweeps.views.status import interrupted_line
+
+    if weight and pick != "weighted":
+        raise InputError(
+            f"--weight is of --pick weighted, but the pick is {pick}; leave it out, or ask for "
+            "--pick weighted"
+        )
     found = load(sweep, storage)
-    record = found.pick(pick, wheres=where or [], weights=weight or [])
+    try:
+        record = found.pick(pick, wheres=checked_wheres(found, where), weights=weight or [])
+    except StorageError as error:
+        line = interrupted_line(found)
+        if line is None:
+            raise
+        raise StorageError(f"{error}. {line}") from error
     folder = found.export(record.id, out)
     typer.echo(f"exported {record.id} ({record.name}) to {folder}; its logits were checked")
     from rc_core.config import decode
@@ -273,8 +300,8 @@ def _meeting(found: Any, missed: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _budgets(sweep: Any, wheres: list[str]) -> str:
-    """Return the table of size budgets, and draw it beside the front's picture."""
+def _budgets(sweep: Any, wheres: list[str]) -> None:
+    """Print the table of size budgets, and draw it beside the front's picture."""
     from sweeps.selection.budgets import budget_table, budgets
     from sweeps.selection.confirmed import confirmed
     from sweeps.selection.options import constraints, options
@@ -283,7 +310,13 @@ def _budgets(sweep: Any, wheres: list[str]) -> str:
 
     available = options(sweep, confirmed(sweep))
     found = budgets(available, sweep.objectives, wheres=constraints(sweep, wheres))
+    typer.echo("\n".join([budget_table(found, available), *stamp_lines(stamp(sweep))]))
     path = sweep.path / "budgets.png"
-    budget_picture(found, available, path, title=sweep.name)
-    lines = [budget_table(found, available), *stamp_lines(stamp(sweep)), f"picture: {path}"]
-    return "\n".join(lines)
+    try:
+        budget_picture(found, available, path, title=sweep.name)
+    except OSError as error:
+        raise StorageError(
+            f"{path} must be a file that can be written: {error.strerror}; the table above needs "
+            "no picture"
+        ) from error
+    typer.echo(f"picture: {path}")

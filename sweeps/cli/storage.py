@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from rc_core.errors import InputError
-from sweeps.cli.options import StorageOption, SweepArgument, load
+from sweeps.cli.options import StorageOption, SweepArgument, flag, load
 
 
 def sync(
     sweep: SweepArgument,
     models: Annotated[
-        bool, typer.Option("--models", help="Bring every trial's model and predictions too.")
+        bool, flag("--models", "Bring every trial's model and predictions too.")
     ] = False,
     storage: StorageOption = None,
 ) -> None:

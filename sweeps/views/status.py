@@ -10,11 +10,13 @@ from sweeps.sweep import Sweep
 
 def status_document(sweep: Sweep) -> dict[str, Any]:
     """Return the state as plain JSON values."""
+    running = sweep.folder.is_running()
     records = sweep.records
     states: dict[str, int] = {}
     for record in records:
-        states[record.status] = states.get(record.status, 0) + 1
-    running = sweep.folder.is_running()
+        # What a driver that is gone has left open runs no more.
+        state = "interrupted" if record.status == "running" and not running else record.status
+        states[state] = states.get(state, 0) + 1
     return {
         "sweep": sweep.name,
         "path": str(sweep.path),
@@ -57,7 +59,22 @@ def status_text(sweep: Sweep) -> str:
         lines.append(f"  {trial['id']} {trial['name']}: {100 * trial['progress']:.0f} % done")
     for trial in document["failed"]:
         lines.append(f"  {trial['id']} {trial['name']}: failed: {trial['error']}")
-    finished = sum(n for state, n in document["trials"].items() if state != "running")
-    if document["driver"] != "running" and finished < document["planned"]:
-        lines.append(f"go on with: rc-sweep resume {sweep.name}")
+    ended = sum(document["trials"].values()) - len(document["unfinished"])
+    if document["driver"] != "running" and ended < document["planned"]:
+        lines.append(interrupted_line(sweep) or f"go on with: rc-sweep resume {sweep.name}")
     return "\n".join(lines)
+
+
+def interrupted(sweep: Sweep) -> list[str]:
+    """Return the trials that a driver has left open which is gone."""
+    if sweep.folder.is_running():
+        return []
+    return [record.id for record in sweep.records if record.status == "running"]
+
+
+def interrupted_line(sweep: Sweep) -> str | None:
+    """Say which trials were interrupted, and what to do about it; None where none was."""
+    ids = interrupted(sweep)
+    if not ids:
+        return None
+    return f"{', '.join(ids)}: interrupted; go on with: rc-sweep resume {sweep.name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -312,7 +313,8 @@ def test_the_doctor_starts_ray_elsewhere(config: Path, storage: Path, tmp_path: 
 def test_looking_at_sweeps_needs_no_heavy_library(storage: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     where = ["--storage", str(storage), "--out", str(out)]
-    for command, page in ((["report", "one"], "report"), (["compare", "one", "one"], "comparison")):
+    shutil.copytree(storage / "one", storage / "two")
+    for command, page in ((["report", "one"], "report"), (["compare", "one", "two"], "comparison")):
         run = run_command([*command, *where], HEAVY, tmp_path)
         assert (run.code, run.loaded) == (0, []), run.err
         assert (out / f"{page}.html").stat().st_size > 1_000_000

@@ -98,7 +98,7 @@ sweeps.selection.confirm sweeps.deploy.latency
 sweeps
 sweeps.cli.options
 sweeps.cli.results sweeps.cli.artifacts sweeps.cli.engine sweeps.cli.doctor sweeps.cli.report
-sweeps.cli.latency sweeps.cli.storage
+sweeps.cli.latency sweeps.cli.storage sweeps.cli.listing
 sweeps.cli.entry
 sweeps.cli
 sweeps.cli.__main__

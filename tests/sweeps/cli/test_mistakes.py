@@ -1,0 +1,119 @@
+"""What a user may get wrong at the command line: told in a message, never by a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from rc_core import plugins
+from rc_core.errors import InputError
+from sweeps.cli import app
+from sweeps.cli.listing import PLUGIN_KINDS, keys_of
+from sweeps.sweep import Sweep
+from tests.sweeps._made_sweep import make_sweep
+from tests.sweeps.reporting._made import made_sweep
+
+
+def rc_sweep(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a storage with the sweep `made`, one of a fixed design, and what is no sweep."""
+    storage = tmp_path_factory.mktemp("storage")
+    made_sweep(storage, trials=4)
+    rows = {"space": {"loss.name": {"choice": ["vanilla", "distil"]}}, "search": {"name": "grid"}}
+    made_sweep(storage, trials=3, name="fixed", design="fixed", **rows)
+    made_sweep(storage, trials=2, name="bare", failed=1)
+    (storage / "other").mkdir()
+    (storage / "other" / "sweep.yaml").write_text("model: tiny:bert\n")
+    (storage / "undrawn" / "budgets.png").mkdir(parents=True)
+    text = (storage / "made" / "sweep.yaml").read_text()
+    (storage / "undrawn" / "sweep.yaml").write_text(text)
+    (storage / "undrawn" / "trials").symlink_to(storage / "made" / "trials")
+    return storage
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("table fixed --out {storage}/nope/x.md", "can be written"),
+        ("table fixed --out {storage}", "can be written"),
+        ("pareto undrawn --budgets", "budgets.png must be a file that can be written"),
+        ("pareto bare --budgets", "budgets need a finished compressed model"),
+        ("status other", "must be the configuration of a launched sweep"),
+        ("pareto other", "must be the configuration of a launched sweep"),
+        ("pareto made --where ood_dev/nosuite/accuracy>=0.5", "no trial has a metric 'ood_dev/no"),
+        ("pareto made --where id_dev/acuracy>=0.5", "did you mean 'accuracy'"),
+        ("pareto made --where id_dev/accuracy>=80", "write 0.80"),
+        ("export made --out x --where id_dev/acuracy>=0.5", "did you mean 'accuracy'"),
+        ("export made --out x --pick knee --weight id_dev/accuracy=2", "--pick weighted"),
+        ("adopt newsweep {storage}", "rc-sweep launch CONFIG --name newsweep"),
+        ("compare made made", "given twice"),
+        ("compare made {storage}/made", "given twice"),
+    ],
+)
+def test_it_is_told_what_must_hold(storage: Path, command: str, told: str) -> None:
+    arguments = [part.format(storage=storage) for part in command.split()]
+    done = rc_sweep(*arguments, "--storage", str(storage))
+    assert isinstance(done.exception, InputError), done.output
+    assert told in str(done.exception)
+
+
+def test_a_storage_that_is_not_there_is_told(tmp_path: Path) -> None:
+    done = rc_sweep("status", "made", "--storage", str(tmp_path / "nope"))
+    assert isinstance(done.exception, InputError)
+    assert f"there is none at {tmp_path / 'nope'}" in str(done.exception)
+
+
+def test_what_a_dead_driver_left_open_is_interrupted(tmp_path: Path) -> None:
+    sweep = Sweep(make_sweep(tmp_path, "made", trials=3, running=2, track=False))
+    line = "t0001, t0002: interrupted; go on with: rc-sweep resume made"
+    status = rc_sweep("status", str(sweep.path)).output
+    assert "1 finished, 2 interrupted" in status and line in status
+    assert line in rc_sweep("pareto", str(sweep.path)).output
+    export = rc_sweep("export", str(sweep.path), "--out", str(tmp_path / "out"))
+    assert line in str(export.exception)
+    with sweep.folder.driving():
+        assert "1 finished, 2 running" in rc_sweep("status", str(sweep.path)).output
+        assert "interrupted" not in rc_sweep("pareto", str(sweep.path)).output
+
+
+@pytest.mark.parametrize("kind", PLUGIN_KINDS)
+def test_every_key_of_every_plugin_says_what_it_means(kind: str) -> None:
+    names = plugins.available(PLUGIN_KINDS[kind])
+    keys = [(name, key) for name in names for key in keys_of(kind, name)]
+    assert keys or kind == "schedulers"
+    json.dumps(keys)
+    assert [
+        (name, k["key"]) for name, k in keys if not k["meaning"] or k["type"] == "anything"
+    ] == []
+
+
+def test_the_keys_of_a_plugin_are_listed() -> None:
+    text = rc_sweep("list", "losses", "rmc").output
+    assert "alpha: number > 0, <= 1 | auto; default 0.5\n    degree of the easiest" in text
+    assert "lambda: number >= 0, <= 1; default 0.9\n    weight of the teacher" in text
+    document = json.loads(rc_sweep("list", "tasks", "files", "--json").stdout)
+    (text_key,) = [key for key in document["keys"] if key["key"] == "text"]
+    assert text_key["required"] and text_key["meaning"].startswith("one column, or two")
+    assert "did you mean 'rmc'" in str(rc_sweep("list", "losses", "rcm").exception)
+
+
+def test_flags_are_shown_without_a_type() -> None:
+    group = typer.main.get_command(app)
+    commands = [*group.commands.values(), *group.commands["artifacts"].commands.values()]
+    options = [
+        option
+        for command in commands
+        for option in command.params
+        if getattr(option, "is_flag", False)
+    ]
+    assert len(options) > 20
+    assert {option.name for option in options if option.metavar != ""} == set()
