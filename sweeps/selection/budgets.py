@@ -52,13 +52,18 @@ def budgets(
     """Return the best trade-off of each size budget, for each measure of size.
 
     Raises:
-        StorageError: the dense reference has not finished.
+        StorageError: the dense reference has not finished, or there is no compressed model.
     """
     reference = next((o for o in options if o.reference and o.excluded is None), None)
     if reference is None:
         raise StorageError("budgets are shares of the dense reference, which has not finished")
     kept, _ = sieve(options, objectives, wheres)
     compressed = [option for option in kept if not option.reference]
+    if not compressed:
+        raise StorageError(
+            "budgets need a finished compressed model that meets every constraint, but there is "
+            "none; --why TRIAL says what excluded one"
+        )
     found = []
     for measure in SIZES:
         sizes = [o.metric(measure) for o in compressed if not math.isnan(o.metric(measure))]
@@ -91,6 +96,8 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
         limit = _size(budget.limit, budget.measure)
         if budget.best is None:
             smallest = f"nothing fits; smallest: {_size(budget.smallest, budget.measure)}"
+            if math.isnan(budget.smallest):
+                smallest = "not measured"
             table.add_row(share, limit, "0", "0", smallest)
             continue
         best = budget.best
@@ -112,9 +119,10 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
         "zeroed weights count as removed in non-zero parameters, in full in bytes: ordinary "
         "runtimes store and compute them",
     ]
-    if any(budget.best is not None and not budget.best.seeds for budget in found):
+    chosen = [budget.best for budget in found if budget.best is not None]
+    if any(not each.seeds for each in chosen):
         notes.append("one training seed each: differences of a few points may be luck")
-    else:
+    elif chosen:
         notes.append("means over new seeds")
     table.caption, table.caption_justify = Text("\n".join(notes)), "left"
     return render(table)

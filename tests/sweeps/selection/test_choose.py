@@ -268,8 +268,11 @@ def test_budgets_take_the_knee_of_what_fits(tmp_path: Path) -> None:
     path = tmp_path / "budgets.png"
     budget_picture(found, FOUND, path, title="x")
     assert path.stat().st_size > 10_000
+    assert "new seeds" not in budget_table(budgets(FOUND, BOTH, shares=(0.01,)), FOUND)
     with pytest.raises(StorageError, match="dense reference"):
         budgets(FOUND[1:], BOTH)
+    with pytest.raises(StorageError, match="finished compressed model"):
+        budgets(FOUND[:1], BOTH)
 
 
 def test_a_metric_that_was_not_measured_excludes() -> None:
