@@ -30,6 +30,12 @@ from rc_core.record import TrialFolder
 from rc_core.trial import run_trial
 from rc_core.workspace import Workspace
 
+# Checked by a test; in the help, as nothing else says what a line of the list looks like.
+EXAMPLE = (
+    '{"id": "half-rmc", "config": {"model": "packaged:all-MiniLM-L6-v2", '
+    '"task": {"name": "shortcut_nli"}, "training": {"epochs": 2}, '
+    '"compression": {"name": "magnitude", "sparsity": 0.5}, "loss": {"name": "rmc"}}}'
+)
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 
 
@@ -45,7 +51,8 @@ def read_list(path: Path) -> list[Job]:
     """Read and validate every line.
 
     Raises:
-        ConfigError: all problems of all lines, each with its line number.
+        ConfigError: all problems of all lines, each with its line number; one problem where no line
+            is a JSON object at all.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -53,6 +60,7 @@ def read_list(path: Path) -> list[Job]:
         raise ConfigError(Problem(str(path), f"must be a JSON Lines file: {error}")) from error
     jobs: list[Job] = []
     problems: list[Problem] = []
+    objects = 0
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -61,6 +69,7 @@ def read_list(path: Path) -> list[Job]:
             content = json.loads(line)
             if not isinstance(content, dict):
                 raise ConfigError(Problem(where, "must be a JSON object"))
+            objects += 1
             wrapped = set(content) <= {"id", "config"} and isinstance(content.get("config"), dict)
             trial_id = (
                 str(content.get("id", f"t{len(jobs):04d}")) if wrapped else f"t{len(jobs):04d}"
@@ -74,6 +83,14 @@ def read_list(path: Path) -> list[Job]:
             problems.append(Problem(where, f"is not valid JSON: {error}"))
         except ConfigError as error:
             problems.extend(error.problems)
+    if problems and not objects:
+        raise ConfigError(
+            Problem(
+                str(path),
+                "must be JSON Lines, one trial's configuration a line, but no line is a JSON "
+                f"object; a line looks like {EXAMPLE} (a sweep's YAML is for rc-sweep launch)",
+            )
+        )
     ids = [job.trial_id for job in jobs]
     problems += [
         Problem(str(path), f"ids must differ, but '{name}' is used {ids.count(name)} times")
@@ -156,6 +173,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m rc_core.trial",
         description="Run a list of trial configurations without Ray, MLflow or Optuna.",
+        epilog="A line of the list, with any keys of a trial's YAML (the id may be left out, and "
+        f"the configuration be the line itself):\n\n  {EXAMPLE}\n\nAn uncompressed vanilla "
+        "reference is trained where none is stored. Into a sweep that was launched with the same\n"
+        "model, task and training the trials are taken by: rc-sweep adopt SWEEP DIR",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("list", type=Path, help="JSON Lines: one trial configuration a line")
     parser.add_argument("--out", type=Path, required=True, help="folder for artifacts and trials")

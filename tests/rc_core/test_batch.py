@@ -51,6 +51,25 @@ def test_two_processes_write_the_folders_of_a_sweep(tmp_path: Path) -> None:
     assert "3 of 3 trials are finished already" in again.stdout
 
 
+def test_the_example_of_the_help_is_a_line_that_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    (line,) = [line.strip() for line in capsys.readouterr().out.splitlines() if "{" in line]
+    (tmp_path / "list.jsonl").write_text(line + "\n")
+    (job,) = read_list(tmp_path / "list.jsonl")
+    assert (job.trial_id, job.config.loss.name) == ("half-rmc", "rmc")
+
+
+def test_a_yaml_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("model: tiny:bert\ntask: {name: shortcut_nli}\nsearch: {trials: 3}\n3\n")
+    with pytest.raises(ConfigError, match="must be JSON Lines") as caught:
+        read_list(path)
+    assert len(caught.value.problems) == 1 and "rc-sweep launch" in str(caught.value)
+
+
 def test_every_bad_line_is_named_and_nothing_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
