@@ -16,7 +16,9 @@ from yaml import YAMLError
 
 from rc_core.errors import ConfigError, Problem
 
-_MAX_BYTES = 1_000_000
+_MAX_BYTES = 10_000_000
+# OmegaConf's own limit, against aliases that grow; one node takes at least a byte of text.
+_MIN_NODES = 10_000
 
 
 def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def _parse(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise problem("must be a YAML file, but is a folder")
     if path.stat().st_size > _MAX_BYTES:
-        raise problem("must be a YAML configuration, but is larger than 1 MB")
+        raise problem("must be a YAML configuration, but is larger than 10 MB")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -83,7 +85,8 @@ def _parse(path: Path) -> dict[str, Any]:
     if not text.strip():
         raise problem("must hold a configuration, but is empty")
     try:
-        parsed = OmegaConf.create(text)
+        # A confirmation of forty configurations has more nodes than its limit, and no alias.
+        parsed = OmegaConf.create(text, max_yaml_expanded_nodes=max(_MIN_NODES, len(text)))
         content = OmegaConf.to_container(parsed, resolve=False)
     except AssertionError:
         # What OmegaConf says of a lone number.

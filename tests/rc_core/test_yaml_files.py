@@ -77,3 +77,14 @@ def test_a_bad_override_is_a_config_error(tmp_path: Path, override: str) -> None
     (tmp_path / "a.yaml").write_text("a: 1\n")
     with pytest.raises(ConfigError, match="--set"):
         read_yaml(tmp_path / "a.yaml", [override])
+
+
+def test_a_long_file_is_read_and_aliases_that_grow_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "long.yaml"
+    path.write_text("points:\n" + "- {a: 1, b: 2, c: 3}\n" * 2_000)
+    assert len(read_yaml(path)["points"]) == 2_000
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 6)]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="expansion"):
+        read_yaml(path)
