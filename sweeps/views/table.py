@@ -282,6 +282,9 @@ def _exclusion(
     constraints: Sequence[str],
     base: Mapping[str, float],
 ) -> str | None:
+    if record.status == "running":
+        # Whether somebody runs it now, the records do not say.
+        return "not finished"
     if record.status != "finished":
         return record.status if record.error is None else f"{record.status}: {record.error}"
     for name in objectives:
