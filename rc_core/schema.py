@@ -77,7 +77,7 @@ def _problems(model: type[BaseModel], error: ValidationError, where: str) -> lis
         elif detail["type"] in _SHAPES:
             message = f"must be {_SHAPES[detail['type']]}, but is {_short(_plain(detail['input']))}"
         else:
-            text = detail["msg"].removeprefix("Value error, ")
+            text = detail["msg"].removeprefix("Value error, ").replace("Tuple ", "List ")
             message = f"{text[:1].lower()}{text[1:]}, but got {_short(_plain(detail['input']))}"
         problems.append(Problem(place, message))
     return problems

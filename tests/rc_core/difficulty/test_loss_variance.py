@@ -143,7 +143,7 @@ def test_defaults_are_the_paper_s_five_levels() -> None:
         ({"levels": [0.2, 0.2]}, "at least two strictly increasing"),
         ({"levels": [0.2, 1.0]}, "less than 1"),
         ({"levels": [-0.1, 0.5]}, "greater than or equal to 0"),
-        ({"levels": 0.5}, "tuple"),
+        ({"levels": 0.5}, "must be a list"),
         ({"mode": "joint"}, "mode"),
         ({"epochs": 0}, "greater than 0"),
         ({"learning_rate": 0.0}, "greater than 0"),
