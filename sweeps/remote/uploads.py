@@ -16,7 +16,7 @@ from pathlib import Path
 from rc_core.errors import StorageError
 from rc_core.record import write_json
 from sweeps.remote.files import attempt_in
-from sweeps.remote.lease import lost_to, release, renew, take
+from sweeps.remote.lease import LEASE_SECONDS, lost_to, release, renew, take
 from sweeps.remote.mirror import Mirror
 from sweeps.remote.steps import stamp_of
 from sweeps.remote.worker import leave_token
@@ -119,16 +119,23 @@ class Uploads:
         self._keeper.join()
 
     def _keep_lease(self) -> None:
-        pause = _LEASE_SECONDS
+        pause, warned = _LEASE_SECONDS, False
         while not self._released.wait(pause):
             try:
                 if self._is_lost():
                     return
                 renew(self._mirror, self._sweep.name, self._attempt)
-                pause = _LEASE_SECONDS
-            # The uploads say what is wrong with the service.
-            except Exception:
+                pause, warned = _LEASE_SECONDS, False
+            # As for the uploads, which may have nothing to write, and so nothing to say, meanwhile.
+            except Exception as error:
                 pause = min(_LEASE_PAUSE, _LEASE_SECONDS)
+                if not warned:
+                    self._say(
+                        "warning: the sweep's lease cannot be renewed, the sweep goes on; another "
+                        f"machine may take it over {LEASE_SECONDS:.0f} s after the last renewal: "
+                        f"{type(error).__name__}: {error}"
+                    )
+                    warned = True
 
     def _is_lost(self) -> bool:
         """Tell whether another driver has the sweep now; then this one ends, if it still runs."""

@@ -134,6 +134,39 @@ def test_uploads_wait_for_a_service_that_is_down_and_tell_it_once(
     assert folder.unshared() == ""
 
 
+def test_a_lease_that_cannot_be_renewed_is_told_once_an_outage(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_LEASE_SECONDS", 0.02)
+    folder = folder_on(tmp_path / "a", s3, monkeypatch)
+    said: list[str] = []
+    tries = threading.Semaphore(0)
+    answer: list[Exception | None] = [None]
+
+    def renew(*arguments: object) -> None:
+        tries.release()
+        if answer[0] is not None:
+            raise answer[0]
+
+    def tried(times: int) -> bool:
+        return all(tries.acquire(timeout=30) for _ in range(times))
+
+    monkeypatch.setattr(uploads, "renew", renew)
+    with folder.driving() as attempt:
+        running = uploads.Uploads(
+            mirror_of(folder), folder.path, attempt, say=said.append, take_over=False
+        )
+        # Not only what a service says: a mistake of ours must not end the thread unheard either.
+        for error in (StorageError("no answer"), KeyError("heard")):
+            answer[0] = error
+            assert tried(4)
+            answer[0] = None
+            assert tried(4)
+        running.close()
+    assert len(said) == 2, said
+    assert "StorageError: no answer" in said[0] and "KeyError: 'heard'" in said[1]
+
+
 def test_a_lease_is_renewed_while_an_upload_takes_long_and_until_the_sweep_is_closed(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
