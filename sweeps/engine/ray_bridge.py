@@ -6,6 +6,7 @@ stores of them is empty, because resume is ours (sweeps/engine/assignments.py).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from sweeps.engine.budget import SAVE_SECONDS
 from sweeps.tracking.events import SweepEvents
 from sweeps.views.progress import Progress
 
+_logger = logging.getLogger(__name__)
 _LOST = "its worker process died, and so did those that went on with it (killed, or out of memory)"
 
 
@@ -61,6 +63,11 @@ class AssignmentSearcher(Searcher):
         # A worker that raised has written its reason, if it could; one that was killed could not.
         found = result or {}
         reason = _LOST if error else found.get("error")
+        if "unshared" in found:
+            ours = self._ours[trial_id]
+            _logger.warning(
+                "trial %s has ended, but is on its node only: %s", ours, found["unshared"]
+            )
         self._assignments.usage.ended(self._ours[trial_id])
         self._assignments.close(self._ours[trial_id], error=reason, ended=_ended(found))
 

@@ -76,9 +76,10 @@ class TrialTrainable(tune.Trainable):
         except StopIteration as end:
             record: TrialRecord = end.value
             return {**record.metrics, "trial": record.id, "ended": True, "done": True}
-        except NotSharedError:
+        except NotSharedError as error:
             # Its record says how it ended, but only on this node: the driver leaves it open.
-            return {"trial": self._trial_id, "ended": True, "done": True}
+            why = str(error)
+            return {"trial": self._trial_id, "ended": True, "unshared": why, "done": True}
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             return {"trial": self._trial_id, "error": reason, "done": True}

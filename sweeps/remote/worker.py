@@ -49,11 +49,11 @@ class AwayTrial(TrialFolder):
                 self._mirror.share(self._sweep, views=False, trials=[self.path.name])
                 return
             except StorageError as error:
-                if record.status == "running":
-                    _logger.warning("trial %s: %s", record.id, error)
-                elif number == tries:
+                ended = record.status != "running"
+                if ended and number == tries:
                     raise NotSharedError(error.problems) from error
-                else:
+                _logger.warning("trial %s: %s", record.id, error)
+                if ended:
                     time.sleep(min(_PAUSE * 2 ** (number - 1), _LONGEST_PAUSE))
 
     def _newest_attempt(self) -> int:

@@ -96,7 +96,7 @@ def rows_of(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) ->
             ids=frozenset(record.id for record in group),
         )
         found.append(row)
-    return sorted(map(_named, found, [found] * len(found)), key=lambda row: not row.dense)
+    return sorted((_named(row, found) for row in found), key=lambda row: not row.dense)
 
 
 def _named(row: Row, found: Sequence[Row]) -> Row:

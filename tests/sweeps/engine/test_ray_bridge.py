@@ -42,7 +42,7 @@ def result_of(error: Exception | None) -> dict[str, Any]:
     ids=["finished", "finished, not uploaded", "failed"],
 )
 def test_the_driver_hears_whether_a_worker_came_to_its_end(
-    raised: Exception | None, error: str | None, ended: bool
+    raised: Exception | None, error: str | None, ended: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     result = result_of(raised)
     assignments = Mock()
@@ -50,6 +50,8 @@ def test_the_driver_hears_whether_a_worker_came_to_its_end(
     searcher._ours["ray"] = "t0001"
     searcher.on_trial_complete("ray", result)
     assignments.close.assert_called_once_with("t0001", error=error, ended=ended)
+    # Why it is on its node only is nowhere else.
+    assert ("the bucket must answer" in caplog.text) == isinstance(raised, NotSharedError)
     trial = Mock(config={"trial_id": "t0001"}, last_result=result)
     DriverCallback(assignments, Mock(), Mock()).on_trial_complete(1, [trial], trial)
     assert assignments.close.call_args.kwargs == {"error": error, "ended": ended}
