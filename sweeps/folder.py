@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from omegaconf import OmegaConf
 from rc_core.errors import StorageError, did_you_mean
 from rc_core.record import TrialFolder, TrialRecord, read_records, write_json
 from rc_core.yaml_files import read_yaml
+from sweeps.names import NAME, RESERVED, as_stem, check_new, elsewhere, taken
 from sweeps.remote.address import local_path, parse
 from sweeps.remote.artifacts import RemoteArtifacts
 from sweeps.remote.files import attempt_in, is_locked
@@ -37,9 +37,6 @@ from sweeps.remote.worker import AwayTrial, token_in
 DEFAULT_STORAGE = "rc_storage"
 # Before a record that did not come from a URI is asked for again.
 _PAUSES = (1.0, 2.0)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# Names that would collide with what the storage keeps beside the sweeps.
-_RESERVED = ("artifacts", "mlflow_artifacts", "mlruns")
 
 
 def storage_root(given: str | Path | None) -> Path:
@@ -50,16 +47,6 @@ def storage_root(given: str | Path | None) -> Path:
     asked = str(given or os.environ.get("RC_STORAGE") or DEFAULT_STORAGE)
     path = local_path(asked)
     return Mirror.of(parse(asked)).root if path is None else path.expanduser().resolve()
-
-
-def check_name(name: str) -> str:
-    """Return a sweep's name if it is one. Raises StorageError."""
-    if not _NAME.fullmatch(name) or name in _RESERVED:
-        raise StorageError(
-            "a sweep's name must be letters, digits, '.', '_' or '-' (it is a folder in the "
-            f"storage, and not one of {', '.join(_RESERVED)}), but got '{name}'"
-        )
-    return name
 
 
 class SweepFolder:
@@ -132,28 +119,21 @@ class SweepFolder:
         Raises:
             StorageError: the name is taken, is no name, or the storage cannot be written.
         """
-        mirror = Mirror.at(storage)
-        elsewhere = set(mirror.names()) if mirror is not None else set()
         if name is not None:
-            folder = cls(storage / check_name(name))
+            check_new(storage, name)
+            folder = cls(storage / name)
             try:
-                if name in elsewhere:
-                    raise FileExistsError
                 folder.path.mkdir(parents=True)
             except FileExistsError:
-                raise StorageError(
-                    f"sweep '{name}' exists in {storage}; choose another --name, or go on with it: "
-                    f"rc-sweep resume {name}"
-                ) from None
+                raise taken(storage, name) from None
             except OSError as error:
                 raise StorageError(f"{storage} must be writable: {error.strerror}") from error
             return folder
-        stem = check_name(re.sub(r"[^A-Za-z0-9._-]", "-", stem))
-        number = 1
+        others, stem, number = elsewhere(storage), as_stem(stem), 1
         while True:
             folder = cls(storage / f"{stem}-{number}")
             try:
-                if folder.name in elsewhere:
+                if folder.name in others:
                     raise FileExistsError
                 folder.path.mkdir(parents=True)
                 return folder
@@ -172,7 +152,7 @@ class SweepFolder:
             StorageError: there is none, or the URI's service cannot be reached.
         """
         mirror = Mirror.at(storage)
-        if mirror is not None and _NAME.fullmatch(sweep):
+        if mirror is not None and NAME.fullmatch(sweep):
             try:
                 mirror.pull(sweep)
             except StorageError as error:
@@ -187,7 +167,7 @@ class SweepFolder:
                 return cls(path)
         names = {path.parent.name for path in storage.glob("*/sweep.yaml")}
         if mirror is not None:
-            names |= set(mirror.names()) - set(_RESERVED)
+            names |= set(mirror.names()) - set(RESERVED)
         where = storage if mirror is None else mirror.uri
         raise StorageError(f"no sweep '{sweep}' in {where}: {did_you_mean(sweep, sorted(names))}")
 

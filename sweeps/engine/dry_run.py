@@ -6,7 +6,6 @@ What a launch refuses before it starts anything is refused here too.
 from __future__ import annotations
 
 import os
-import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ from omegaconf import OmegaConf
 
 from rc_core.config import TrialConfig
 from rc_core.data._task import Task
-from rc_core.errors import StorageError
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.record import TrialRecord, read_records
 from rc_core.throughput import stored_measurements
@@ -28,7 +26,8 @@ from sweeps.doctor.storage import check_place
 from sweeps.engine.data_check import check_data
 from sweeps.engine.shares import numbers, packing_line
 from sweeps.engine.warm_start import known_trials
-from sweeps.folder import check_name, storage_root
+from sweeps.folder import storage_root
+from sweeps.names import as_stem, check_new
 from sweeps.remote.mirror import Mirror
 
 # Training costs about 6 FLOP per weight and token (2 forward, 4 backward); evaluation is left out.
@@ -54,14 +53,10 @@ def check(
             pass  # raises the error that says so
     root = _root(sweep, storage)
     check_place(root)
-    mirror = Mirror.at(root)
-    names = set(mirror.names()) if mirror is not None else set()
-    taken = check_name(name or _stem(stem))
-    if name is not None and (name in names or os.path.lexists(root / taken)):
-        raise StorageError(
-            f"sweep '{name}' exists in {root}; choose another --name, or go on with it: "
-            f"rc-sweep resume {name}"
-        )
+    if name is None:
+        as_stem(stem)
+    else:
+        check_new(root, name)
     task = check_data(sweep)
     known_trials(sweep, root)
     return task
@@ -81,7 +76,7 @@ def plan(
     weights = 4 * facts.num_parameters
     seconds, source = _seconds(sweep, facts, root, len(task.of_role("train")[0]))
     return {
-        "sweep": f"{root if mirror is None else mirror.uri}/{name or _stem(stem) + '-<n>'}",
+        "sweep": f"{root if mirror is None else mirror.uri}/{name or as_stem(stem) + '-<n>'}",
         "trials": num_trials,
         "origin": _origin(sweep),
         "stops_early": _stopping(sweep),
@@ -121,10 +116,6 @@ def as_text(found: Mapping[str, Any]) -> str:
 
 def _root(sweep: SweepConfig, storage: str | None) -> Path:
     return storage_root(storage or sweep.settings.storage)
-
-
-def _stem(stem: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "-", stem)
 
 
 def _origin(sweep: SweepConfig) -> str:

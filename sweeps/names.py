@@ -1,0 +1,49 @@
+"""Names of sweeps: what one may be, and which are taken in a storage."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from rc_core.errors import StorageError
+from sweeps.remote.mirror import Mirror
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# Names that would collide with what the storage keeps beside the sweeps.
+RESERVED = ("artifacts", "mlflow_artifacts", "mlruns")
+
+
+def check_name(name: str) -> str:
+    """Return a sweep's name if it is one. Raises StorageError."""
+    if not NAME.fullmatch(name) or name in RESERVED:
+        raise StorageError(
+            "a sweep's name must be letters, digits, '.', '_' or '-' (it is a folder in the "
+            f"storage, and not one of {', '.join(RESERVED)}), but got '{name}'"
+        )
+    return name
+
+
+def check_new(storage: Path, name: str) -> None:
+    """Check that a new sweep may have this name in a storage. Raises StorageError."""
+    if os.path.lexists(storage / check_name(name)) or name in elsewhere(storage):
+        raise taken(storage, name)
+
+
+def as_stem(text: str) -> str:
+    """Return a text (the stem of a YAML's name) as the beginning of names. Raises StorageError."""
+    return check_name(re.sub(r"[^A-Za-z0-9._-]", "-", text))
+
+
+def elsewhere(storage: Path) -> set[str]:
+    """Return the names of the sweeps at a storage's URI, none where it is a plain folder."""
+    mirror = Mirror.at(storage)
+    return set(mirror.names()) if mirror is not None else set()
+
+
+def taken(storage: Path, name: str) -> StorageError:
+    """Return the error that says a sweep of that name exists."""
+    return StorageError(
+        f"sweep '{name}' exists in {storage}; choose another --name, or go on with it: "
+        f"rc-sweep resume {name}"
+    )
