@@ -89,6 +89,18 @@ def model_kind(spec: str) -> tuple[Kind, str]:
     )
 
 
+def may_be_elsewhere(spec: str) -> bool:
+    """Tell whether a model that is not here may be on another machine, named as it is.
+
+    A folder, a hub id and a package may; nothing that this version cannot know by its name.
+    """
+    try:
+        kind, _ = model_kind(spec)
+    except ModelError:
+        return spec.startswith((".", "/", "~"))
+    return kind in ("hub", "packaged")
+
+
 def locate(spec: str) -> Path:
     """Return the local folder of a packaged, folder or hub model, downloading a hub one.
 

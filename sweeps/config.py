@@ -17,7 +17,7 @@ from rc_core.config import (
     fingerprint,
 )
 from rc_core.errors import ConfigError, ModelError, Problem, did_you_mean
-from rc_core.model_facts import ModelFacts, model_facts
+from rc_core.model_facts import ModelFacts, may_be_elsewhere, model_facts
 from rc_core.schema import validate_section
 from rc_core.yaml_files import merge, read_yaml
 from sweeps.fixed_design import fixed_rows, teacher_problems
@@ -42,10 +42,15 @@ class SweepConfig:
         base: the base trial's plain values, defaults filled in.
         settings: everything else.
         space: what is searched.
+        unknown_models: encoders that are not here, so that layers and heads are not checked.
     """
 
-    def __init__(self, raw: Mapping[str, Any]) -> None:
+    def __init__(self, raw: Mapping[str, Any], *, elsewhere: bool = False) -> None:
         """Validate plain values.
+
+        Args:
+            raw: of a YAML.
+            elsewhere: its trials run on another machine: encoders need not be here.
 
         Raises:
             ConfigError: all problems that can be found at once.
@@ -58,6 +63,7 @@ class SweepConfig:
             if key not in known
         ]
         self.raw = {key: value for key, value in raw.items() if key in known}
+        self.unknown_models: list[str] = []
         self.space = Space((), lambda key: None)
         self.base: dict[str, Any] = {}
         problems += not_mappings(raw)
@@ -78,7 +84,7 @@ class SweepConfig:
         problems.extend(space_problems)
         if not space_problems:
             strays = [*stray_keys(self.base, {s: self._names(s) for s in SWEPT})]
-            problems.extend(strays or self._check_trials())
+            problems.extend(strays or self._check_trials(elsewhere))
         if problems:
             raise ConfigError(_distinct(problems))
         if self.settings.design == "fixed" or not len(self.space):
@@ -246,12 +252,12 @@ class SweepConfig:
                 return list(parameter.values)
         return [self._base_value(key)]
 
-    def _check_trials(self) -> list[Problem]:
+    def _check_trials(self, elsewhere: bool) -> list[Problem]:
         """Decode the reference points and every corner of the space."""
         problems: list[Problem] = []
         facts: dict[str, ModelFacts | None] = {}
         if isinstance(self.base.get("model"), str):
-            problems.extend(_find_facts(self.base["model"], "model", facts))
+            problems.extend(_find_facts(self.base["model"], "model", facts, elsewhere))
         for point in self.settings.search.points:
             problems.extend(_check_point(point, self.space))
         problems += [
@@ -269,7 +275,7 @@ class SweepConfig:
                 config = self.trial(point)
                 module = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
                 encoder = config.compression.encoder(config.model)
-                found = list(_find_facts(encoder, "compression.model", facts))
+                found = list(_find_facts(encoder, "compression.model", facts, elsewhere))
                 known = facts[encoder]
                 found += module.problems(config.compression, known) if known else []
             except ConfigError as error:
@@ -277,6 +283,7 @@ class SweepConfig:
             for problem in found:
                 at = f" (at {_shown(point)})" if point else ""
                 problems.append(Problem(problem.where, f"{problem.message}{at}"))
+        self.unknown_models = [encoder for encoder, known in facts.items() if known is None]
         if self.settings.search.name == "grid":
             try:
                 next(self.space.grid(), None)
@@ -285,16 +292,20 @@ class SweepConfig:
         return problems
 
 
-def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
+def load_sweep(
+    path: str | Path, overrides: Sequence[str] = (), *, elsewhere: bool = False
+) -> SweepConfig:
     """Read and validate a sweep's YAML. Raises ConfigError with every problem found."""
-    sweep = SweepConfig(read_yaml(path, overrides))
+    sweep = SweepConfig(read_yaml(path, overrides), elsewhere=elsewhere)
     problems = without_effect(overrides, (parameter.key for parameter in sweep.space.parameters))
     if problems:
         raise ConfigError(problems)
     return sweep
 
 
-def _find_facts(model: str, where: str, facts: dict[str, ModelFacts | None]) -> Iterator[Problem]:
+def _find_facts(
+    model: str, where: str, facts: dict[str, ModelFacts | None], elsewhere: bool
+) -> Iterator[Problem]:
     """Look an encoder up, once; yield why it cannot be."""
     if model in facts:
         return
@@ -302,7 +313,8 @@ def _find_facts(model: str, where: str, facts: dict[str, ModelFacts | None]) -> 
     try:
         facts[model] = model_facts(model)
     except ModelError as error:
-        yield from (Problem(where, problem.message) for problem in error.problems)
+        if not (elsewhere and may_be_elsewhere(model)):
+            yield from (Problem(where, problem.message) for problem in error.problems)
 
 
 def _absolute_models(raw: Any, *, named: bool = False) -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -293,6 +293,29 @@ class SweepFolder:
         if is_locked(self.path):
             return True
         return self.mirror is not None and other_driver(self.mirror, self.path) is not None
+
+
+def check_weights(trials: Mapping[str, TrialFolder], what: str) -> None:
+    """Check that trials have their weights here: adopted ones may have left them elsewhere.
+
+    Args:
+        trials: by what they are called.
+        what: is to be done with them: `exported`.
+
+    Raises:
+        StorageError: says which have none, and what to do.
+    """
+    missing = {name: trial for name, trial in trials.items() if not trial.model.is_dir()}
+    if not missing:
+        return
+    more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
+    folder = next(iter(missing.values())).path
+    raise StorageError(
+        f"to be {what}, trials must have weights here, but these have none: "
+        f"{', '.join(list(missing)[:8])}{more}. Where they were trained elsewhere, copy "
+        "trials/<id>/model from there into the DIR that they were adopted from, then: rc-sweep "
+        f"adopt {folder.parents[1].name} DIR (or put it at {folder / 'model'})"
+    )
 
 
 def trial_at(address: str, trial_id: str) -> TrialFolder:

@@ -10,7 +10,7 @@ from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint
 from sweeps.deploy.measured import check_measured, latency_notes, with_latency
-from sweeps.folder import SweepFolder, storage_root
+from sweeps.folder import SweepFolder, check_weights, storage_root
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.views.table import Row, front_json, front_table, reference_lines, render, rows
 
@@ -202,8 +202,9 @@ class Sweep:
         return sorted(chosen, key=lambda r: r.metric(first), reverse=direction == "max")
 
     def _with_model(self, record: TrialRecord) -> TrialRecord:
-        if record.status != "finished" or not self.folder.trial(record.id).model.is_dir():
+        if record.status != "finished":
             raise StorageError(
                 f"trial {record.id} must be finished to be exported, but is {record.status}"
             )
+        check_weights({record.id: self.folder.trial(record.id)}, "exported")
         return record

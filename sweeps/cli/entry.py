@@ -14,8 +14,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from rc_core.errors import InputError, RobustCompressionError, StorageError
-from sweeps.cli import artifacts, engine, report, results
+from rc_core.errors import InputError, RobustCompressionError
+from sweeps.cli import artifacts, elsewhere, engine, report, results
 from sweeps.cli import latency as timing
 from sweeps.cli.doctor import doctor
 from sweeps.cli.listing import list_plugins
@@ -135,6 +135,8 @@ for _command in (
     timing.latency,
     results.export,
     engine.simulate,
+    elsewhere.trials,
+    elsewhere.adopt,
     sync,
     doctor,
 ):
@@ -171,29 +173,6 @@ def init(
     if not written:
         typer.echo(f"all of it is in {out} already")
     typer.echo(f"run one with: {launch_command(name or 'quickstart', out)}")
-
-
-@app.command()
-def adopt(
-    sweep: SweepArgument,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="--out of rc_core.trial.")],
-    storage: StorageOption = None,
-) -> None:
-    """Take trial folders made by `python -m rc_core.trial` into a sweep that was launched."""
-    from sweeps.engine.adopt import adopt_trials
-
-    try:
-        found = load(sweep, storage)
-    except StorageError as error:
-        raise StorageError(
-            f"{error}. Trials are taken into a sweep that was launched with their model, task and "
-            f"training: rc-sweep launch CONFIG --name {Path(sweep).name}"
-        ) from error
-    adopted = adopt_trials(found, folder)
-    found.folder.share()
-    for old, new in adopted:
-        typer.echo(f"{old} -> {new}")
-    typer.echo(f"{len(adopted)} trials adopted")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

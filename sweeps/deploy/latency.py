@@ -31,6 +31,7 @@ from rc_core.record import TrialRecord, write_json
 from rc_core.workspace import Workspace
 from sweeps.deploy.export import stock_note
 from sweeps.deploy.measured import SCHEMA_VERSION, conditions_text, read_latency
+from sweeps.folder import check_weights
 from sweeps.selection.confirmed import confirmed
 from sweeps.sweep import Sweep
 from sweeps.views.table import render
@@ -187,12 +188,7 @@ def _chosen(sweep: Sweep, trials: Sequence[str], every: bool) -> list[TrialRecor
         seeded = [row.id for row in found.rows] if found is not None else []
         wanted = [*(r.id for r in [*sweep.front, *sweep.candidates]), *seeded]
     chosen = [reference, *(finished[i] for i in dict.fromkeys(wanted) if i != reference.id)]
-    for record in chosen:
-        if not sweep.folder.trial(record.id).model.is_dir():
-            raise StorageError(
-                f"trial {record.id} must have its model to be timed, but "
-                f"{sweep.folder.trial(record.id).model} is not there"
-            )
+    check_weights({record.id: sweep.folder.trial(record.id) for record in chosen}, "timed")
     return chosen
 
 

@@ -3,38 +3,83 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rc_core import plugins
-from rc_core.config import decode
+from rc_core.config import TrialConfig, decode
 from rc_core.errors import ConfigError, Problem, StorageError
 from rc_core.record import TrialFolder, TrialRecord, read_records
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
+from sweeps.engine.listed import listed, why_not_listed
+from sweeps.folder import SweepFolder
 from sweeps.sweep import Sweep
 
 # What must be equal for two trials to be compared at all.
 _COMPARED = ("model", "task")
+_PARTS = ("model", "predictions")
 
 
-def adopt_trials(sweep: Sweep, source: Path) -> list[tuple[str, str]]:
-    """Copy finished trials into a sweep under ids of its own.
+@dataclass(frozen=True)
+class Adopted:
+    """What was taken in.
 
-    Trials that the sweep has already (same fingerprint) are passed over. A reference takes the
-    sweep's t0000 where it has none.
+    Attributes:
+        trials: (id there, id here) of each trial.
+        weights: ids here of trials that were here already, whose weights came now.
+        missing: ids of the sweep's trials that have not ended here, as far as they are known.
+        bare: ids here of those of them that came without weights.
+    """
+
+    trials: list[tuple[str, str]]
+    weights: list[str]
+    missing: list[str]
+    bare: list[str]
+
+
+def adopt_new(config: SweepConfig, name: str, storage: Path, source: Path) -> tuple[Sweep, Adopted]:
+    """Make a sweep's folder as a launch does, without running anything, and take trials in.
+
+    Args:
+        config: of the sweep; encoders and data need not be here.
+        name: of the sweep.
+        storage: folder of all sweeps.
+        source: as for `adopt_trials`.
+
+    Raises:
+        StorageError: the name is taken or is none; as `adopt_trials`. No folder is left then.
+    """
+    folder = SweepFolder.create(storage, name, name)
+    try:
+        folder.write_config(config.as_dict())
+        if why_not_listed(config) is None:
+            # What a grid proposes has the ids of a launch, in a resumed sweep too.
+            listed(config, folder.study)
+        sweep = Sweep(folder)
+        return sweep, adopt_trials(sweep, source)
+    except BaseException:
+        shutil.rmtree(folder.path)
+        raise
+
+
+def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
+    """Copy finished trials into a sweep: under the id that a launch gives them, else a new one.
+
+    Trials that the sweep has already (same fingerprint) are passed over, but for their weights
+    where these have come only now. Where the data lay on the other machine is replaced by where the
+    sweep has it.
 
     Args:
         sweep: the sweep; not running.
-        source: a folder with `trials/<id>/record.json`.
-
-    Returns:
-        (id there, id here) of each adopted trial.
+        source: a folder with `trials/<id>/record.json`; `model/` may have stayed elsewhere.
 
     Raises:
         StorageError: no finished trial there; a record's fingerprint is not that of its
-            configuration; another model, task, data or reference; the sweep is running.
+            configuration; another model, task or data; a reference that the sweep does not have;
+            the sweep is running.
     """
     folder = sweep.folder
     records = [r for r in read_records(source / "trials") if r.status == "finished"]
@@ -43,73 +88,125 @@ def adopt_trials(sweep: Sweep, source: Path) -> list[tuple[str, str]]:
             f"{source} must hold finished trials (trials/<id>/record.json), but has none"
         )
     with folder.driving() as attempt:
-        existing = {record.fingerprint: record for record in sweep.records}
-        problems = [p for record in records for p in _problems(record, sweep, records)]
+        here = sweep.records
+        config = SweepConfig(sweep.config, elsewhere=True)
+        coming = _coming(config, folder)
+        problems = _all_problems(records, here, config, coming)
         if problems:
             raise StorageError(problems)
-        taken = _taken(sweep)
-        number = max([int(i[1:]) for i in taken if i[1:].isdigit()], default=0)
-        adopted = []
-        for record in records:
-            if record.fingerprint in existing:
+        existing = {record.fingerprint: record for record in here}
+        own: dict[str, str] = {}
+        for trial_id, trial in coming.items():
+            own.setdefault(trial.fingerprint(), trial_id)
+        taken = {record.id for record in here}
+        number = max([int(i[1:]) for i in {*taken, *coming} if i[1:].isdigit()], default=0)
+        adopted, completed = [], []
+        for old in records:
+            record = _moved(old, config)
+            place = TrialFolder(source / "trials" / old.id)
+            known = existing.get(record.fingerprint)
+            if known is not None:
+                if _complete(place, folder.trial(known.id), record, known):
+                    completed.append(known.id)
                 continue
-            if record.reference and REFERENCE_ID not in taken:
+            new = own.get(record.fingerprint)
+            if new is None and record.reference and _same_training(record, config):
+                # The reference, told apart by what only other trials read (difficulty).
                 new = REFERENCE_ID
-            else:
+            if new is None or new in taken:
                 number += 1
                 new = f"t{number:04d}"
             taken.add(new)
-            _copy(
-                TrialFolder(source / "trials" / record.id), folder.trial(new), record, new, attempt
-            )
-            adopted.append((record.id, new))
-    return adopted
+            record = record.model_copy(update={"id": new, "attempt": attempt})
+            existing[record.fingerprint] = record
+            _copy(place, folder.trial(new))
+            # Last: only a trial with a record counts.
+            folder.trial(new).commit(record)
+            adopted.append((old.id, new))
+        return _summary(sweep, adopted, completed, own)
 
 
-def _taken(sweep: Sweep) -> set[str]:
-    """Return the ids of the trials that the sweep has, has handed out, or will begin with."""
-    config, study = SweepConfig(sweep.config), sweep.folder.study
-    taken = {record.id for record in sweep.records} | set(config.first_trials())
-    if study.is_file():
+def _coming(config: SweepConfig, folder: SweepFolder) -> dict[str, TrialConfig]:
+    """Return the trials that the sweep begins with, and those that it has handed out."""
+    found = {REFERENCE_ID: config.reference()}
+    found |= {i: config.trial(point) for i, point in config.first_trials().items()}
+    if folder.study.is_file():
         search = plugins.load("sweeps.search", config.settings.search.name)
-        taken |= set(search.proposals(config, study).unfinished())
-    return taken
+        proposed = search.proposals(config, folder.study).unfinished()
+        found |= {i: config.trial(p) for i, p in proposed.items() if i not in found}
+    return found
 
 
-def _problems(record: TrialRecord, sweep: Sweep, records: list[TrialRecord]) -> list[Problem]:
-    where = f"{record.id}"
-    try:
-        config = decode(record.config)
-    except ConfigError as error:
-        return [Problem(f"{where}.{p.where}", p.message) for p in error.problems]
-    if config.fingerprint() != record.fingerprint:
-        return [
-            Problem(
-                where,
-                f"fingerprint must be that of its configuration, {config.fingerprint()}, but is "
-                f"{record.fingerprint}; the record was changed",
+def _summary(
+    sweep: Sweep,
+    adopted: list[tuple[str, str]],
+    completed: list[str],
+    own: Mapping[str, str],
+) -> Adopted:
+    ended = {record.fingerprint for record in sweep.records if record.status != "running"}
+    return Adopted(
+        trials=adopted,
+        weights=completed,
+        missing=[trial_id for key, trial_id in own.items() if key not in ended],
+        bare=[i for _, i in adopted if not sweep.folder.trial(i).model.is_dir()],
+    )
+
+
+def _all_problems(
+    records: Sequence[TrialRecord],
+    here: Sequence[TrialRecord],
+    config: SweepConfig,
+    coming: Mapping[str, TrialConfig],
+) -> list[Problem]:
+    base = config.reference()
+    # The seeds of a fixed design may have a teacher each.
+    references = [trial.reference().training for trial in coming.values()]
+    digest = next((r.data.get("digest") for r in [*here, *records] if r.data), None)
+    found = []
+    for record in records:
+        try:
+            own = decode(record.config)
+        except ConfigError as error:
+            found += [Problem(f"{record.id}.{p.where}", p.message) for p in error.problems]
+            continue
+        if own.fingerprint() != record.fingerprint:
+            found.append(
+                Problem(
+                    record.id,
+                    f"fingerprint must be that of its configuration, {own.fingerprint()}, but is "
+                    f"{record.fingerprint}; the record was changed",
+                )
             )
-        ]
-    base = SweepConfig(sweep.config).reference().as_dict()
-    found = [
+            continue
+        differing = _differing(record, base)
+        if own.reference().training not in references:
+            differing.append(
+                Problem(
+                    record.id, "must be compared with a dense reference of the sweep, but is not"
+                )
+            )
+        if not differing and record.data.get("digest") != digest:
+            differing.append(
+                Problem(
+                    record.id,
+                    f"must have the sweep's data ({digest}), but has {record.data.get('digest')}",
+                )
+            )
+        found += differing
+    return found
+
+
+def _differing(record: TrialRecord, base: TrialConfig) -> list[Problem]:
+    """Return a problem for each section that must be the sweep's, but is not."""
+    wanted = base.as_dict()
+    return [
         Problem(
-            f"{where}.{key}", f"must be the sweep's {base[key]!r}, but is {record.config[key]!r}"
+            f"{record.id}.{key}",
+            f"must be the sweep's {wanted[key]!r}, but is {record.config[key]!r}",
         )
         for key in _COMPARED
-        if _without_place(record.config[key]) != _without_place(base[key])
+        if _without_place(record.config[key]) != _without_place(wanted[key])
     ]
-    if config.reference().as_dict()["training"] != base["training"]:
-        found.append(
-            Problem(where, "must be compared with the sweep's dense reference, but is not")
-        )
-    mine = next((r.data.get("digest") for r in [*sweep.records, *records] if r.data), None)
-    if not found and record.data.get("digest") != mine:
-        found.append(
-            Problem(
-                where, f"must have the sweep's data ({mine}), but has {record.data.get('digest')}"
-            )
-        )
-    return found
 
 
 def _without_place(section: Any) -> Any:
@@ -119,11 +216,26 @@ def _without_place(section: Any) -> Any:
     return section
 
 
-def _copy(
-    old: TrialFolder, new: TrialFolder, record: TrialRecord, trial_id: str, attempt: int
-) -> None:
-    for part in ("model", "predictions"):
-        if (old.path / part).is_dir():
-            shutil.copytree(old.path / part, new.path / part, dirs_exist_ok=True)
-    # Last: only a trial with a record counts.
-    new.commit(record.model_copy(update={"id": trial_id, "attempt": attempt}))
+def _moved(record: TrialRecord, config: SweepConfig) -> TrialRecord:
+    """Return the record with the sweep's own place of the data, so that it counts as its trial."""
+    moved = decode({**record.config, "task": config.base["task"]})
+    return record.model_copy(update={"config": moved.as_dict(), "fingerprint": moved.fingerprint()})
+
+
+def _same_training(record: TrialRecord, config: SweepConfig) -> bool:
+    return decode(record.config).training == config.reference().training
+
+
+def _complete(there: TrialFolder, here: TrialFolder, other: TrialRecord, own: TrialRecord) -> bool:
+    """Bring the weights of a trial that was adopted without them; tell whether that was done."""
+    same = (other.started, other.finished) == (own.started, own.finished)
+    if not same or not there.model.is_dir() or here.model.is_dir():
+        return False
+    _copy(there, here)
+    return True
+
+
+def _copy(there: TrialFolder, here: TrialFolder) -> None:
+    for part in _PARTS:
+        if (there.path / part).is_dir():
+            shutil.copytree(there.path / part, here.path / part, dirs_exist_ok=True)

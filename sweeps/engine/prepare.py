@@ -21,6 +21,7 @@ from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.cluster import alive_nodes
+from sweeps.engine.listed import listed, why_not_listed
 from sweeps.folder import SweepFolder, trial_at
 from sweeps.settings import ResourcesConfig
 
@@ -87,25 +88,41 @@ def prepare(
         TrialError: the health gate is `stop` and the reference does not beat the majority class, or
             workers were lost more often than `resources.retries`.
     """
-    configs = [sweep.reference(), *sweep.structures()]
+    configs = _open(sweep, folder)
     resources = sweep.settings.resources
     nodes = _nodes(resources)
     whole = Held(max(nodes), 1.0 if resources.gpu else 0.0)
     arguments = {"artifacts": folder.artifacts_address, "device": resources.torch_device}
     submit = _Submitter(resources.retries, arguments)
     values = [config.as_dict() for config in configs]
-    planned = _result(submit(_plan, whole, values))
+    planned = _result(submit(_plan, whole, values)) if values else []
     missing = Counter(step.title for step in planned if not step.stored)
     if missing:
         titles = (f"{count} x {title}" if count > 1 else title for title, count in missing.items())
         say(f"prepare: to build: {', '.join(titles)}")
     _build_all(planned, values, shares(planned, nodes, resources), submit, say)
+    reference = sweep.reference().as_dict()
     record, majority, warnings = _result(
-        submit(_reference, whole, values[0], folder.address, attempt)
+        submit(_reference, whole, reference, folder.address, attempt)
     )
     assert isinstance(record, TrialRecord)
     _report_health(sweep, record, majority, warnings, say)
     return record
+
+
+def _open(sweep: SweepConfig, folder: SweepFolder) -> list[TrialConfig]:
+    """Return what artifacts follow from: of a fixed design its trials that have not ended.
+
+    They may all have ended elsewhere (`rc-sweep adopt`): then nothing is built here.
+    """
+    if sweep.settings.design != "fixed" or why_not_listed(sweep) is not None:
+        return [sweep.reference(), *sweep.structures()]
+    ended = {
+        record.fingerprint
+        for record in folder.records()
+        if record.status != "running" and (record.status == "finished" or not record.reference)
+    }
+    return [each for each in listed(sweep).values() if each.fingerprint() not in ended]
 
 
 def _build_all(

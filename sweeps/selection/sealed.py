@@ -21,6 +21,7 @@ from rc_core.errors import StorageError
 from rc_core.record import TrialFolder, TrialRecord, write_json
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
+from sweeps.folder import check_weights
 from sweeps.selection.answers import clusters_of, write_clusters
 from sweeps.selection.compared import Reader
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
@@ -54,8 +55,8 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
         key is a trial's id, after `confirm/` for one of the confirmation's.
 
     Raises:
-        StorageError: the task has no test split, nothing finished, the sweep or its confirmation is
-            running or was interrupted.
+        StorageError: the task has no test split, nothing finished, a trial's weights are elsewhere,
+            the sweep or its confirmation is running or was interrupted.
     """
     if sweep.folder.is_running():
         raise StorageError(f"sweep {sweep.name} is running; test it when it has ended")
@@ -79,6 +80,7 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
         # Of a version that kept the first opening only.
         document["openings"] = [{"when": document["opened"], "selection": document["selection"]}]
     missing = [trial for trial in trials if trial.key not in document["trials"]]
+    check_weights({trial.key: trial.folder for trial in missing}, "tested")
     openings = document["openings"]
     if missing or "rows" not in document:
         # An opening that was interrupted (no rows yet) goes on; it is not another one.

@@ -71,7 +71,7 @@ sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget sweeps.engine
 sweeps.tracking.shown
 sweeps.engine.assignments sweeps.engine.ray_scheduler
 sweeps.tracking.tracked
-sweeps.tracking.mlflow_store sweeps.engine.retry
+sweeps.tracking.mlflow_store sweeps.engine.retry sweeps.engine.listed
 sweeps.tracking.mlflow_models sweeps.tracking.mlflow_view
 sweeps.tracking.mlflow_writer
 sweeps.views.paper_table sweeps.simulation.replay
@@ -99,7 +99,7 @@ sweeps.selection.confirm sweeps.deploy.latency
 sweeps
 sweeps.cli.options
 sweeps.cli.results sweeps.cli.artifacts sweeps.cli.engine sweeps.cli.doctor sweeps.cli.report
-sweeps.cli.latency sweeps.cli.storage sweeps.cli.listing
+sweeps.cli.latency sweeps.cli.storage sweeps.cli.listing sweeps.cli.elsewhere
 sweeps.cli.entry
 sweeps.cli
 sweeps.cli.__main__

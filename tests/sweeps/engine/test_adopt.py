@@ -42,11 +42,11 @@ def test_an_adopted_trial_gets_no_id_that_another_has_or_will_have(tmp_path: Pat
     folder.write_config(sweep.as_dict())
     assert len(sweep.first_trials()) == 4
     adopted = adopt_trials(Sweep(folder), source)
-    assert adopted == [("t0001", "t0005")], "the first points have not run yet"
+    assert adopted.trials == [("t0001", "t0005")], "the first points have not run yet"
 
     other = SweepFolder.create(tmp_path, "handed", "x")
     other.write_config(sweep.as_dict())
     assignments = Assignments(sweep, other, random.proposals(sweep, other.study), 1)
     handed = [given.trial_id for _ in range(6) if (given := assignments.next()) is not None]
     assert handed[-1] == "t0006", "handed out by a driver that was killed before any record"
-    assert adopt_trials(Sweep(other), source) == [("t0001", "t0007")]
+    assert adopt_trials(Sweep(other), source).trials == [("t0001", "t0007")]

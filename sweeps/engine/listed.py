@@ -1,0 +1,73 @@
+"""Every trial of a sweep that is known beforehand: a fixed design's, a grid's. Nothing is run.
+
+So that such a sweep may run elsewhere, without Ray (`rc-sweep trials`, `python -m rc_core.trial`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rc_core import plugins
+from rc_core.config import TrialConfig
+from rc_core.errors import ConfigError, Problem
+from rc_core.record import TrialRecord
+from sweeps.config import SweepConfig
+from sweeps.engine.assignments import REFERENCE_ID, Assignments
+from sweeps.folder import SweepFolder
+
+
+def why_not_listed(sweep: SweepConfig) -> Problem | None:
+    """Return why a sweep's trials are not known before results come in, None where they are."""
+    search = sweep.settings.search
+    if sweep.settings.confirm.sweep is not None:
+        return Problem("confirm.sweep", "chooses its trials by results; use rc-sweep confirm SWEEP")
+    asked = len(sweep.space) and search.trials > 1 + len(sweep.first_trials())
+    if search.name == "grid" or not asked:
+        return None
+    if sweep.settings.design == "fixed":
+        return Problem(
+            "search.trials",
+            f"must be at most {1 + len(sweep.first_trials())}, the rows of this fixed design, for "
+            f"its trials to be listed, but is {search.trials}; leave it out",
+        )
+    return Problem(
+        "design",
+        "must be fixed, or search.name grid, for its trials to be listed, but this is a search: "
+        f"{search.name} chooses trials by the results of those before; run it with rc-sweep launch",
+    )
+
+
+def listed(sweep: SweepConfig, study: Path | None = None) -> dict[str, TrialConfig]:
+    """Return each trial by its id, in the order in which a launch hands them out.
+
+    Args:
+        sweep: a fixed design, or a grid; t0000 is its dense reference.
+        study: the journal of a new sweep, where a grid's points are entered as a launch enters
+            them, so that a resumed sweep knows them by the same ids. None: nothing is written.
+
+    Raises:
+        ConfigError: which trials it has depends on results.
+    """
+    problem = why_not_listed(sweep)
+    if problem is not None:
+        raise ConfigError(problem)
+    search = plugins.load("sweeps.search", sweep.settings.search.name)
+    reference = sweep.reference()
+    found = {REFERENCE_ID: reference}
+    with TemporaryDirectory() as empty:
+        proposals = search.proposals(sweep, study)
+        assignments = Assignments(sweep, SweepFolder(empty), proposals, attempt=0)
+        assignments.add(
+            TrialRecord(
+                id=REFERENCE_ID,
+                status="running",
+                config=reference.as_dict(),
+                fingerprint=reference.fingerprint(),
+                reference=True,
+                started=0.0,
+            )
+        )
+        while (given := assignments.next()) is not None:
+            found[given.trial_id] = given.config
+    return found
