@@ -1,0 +1,196 @@
+"""A fixed design without Ray: listed here, run by `rc_core.batch` elsewhere, taken in here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from typer.testing import CliRunner
+
+from rc_core.batch import read_list, run_batch
+from rc_core.errors import InputError
+from rc_core.record import read_records
+from sweeps.cli import app
+from sweeps.config import load_sweep
+from sweeps.engine.assignments import Assignments
+from sweeps.engine.listed import listed
+from sweeps.folder import SweepFolder
+from sweeps.search import tpe
+from tests.sweeps.engine.test_listed import DESIGN
+
+FILES = {
+    "name": "files",
+    "text": "text",
+    "label": "label",
+    "labels": ["good", "bad"],
+    "roles": {"train": "train.csv", "id_dev": "dev.csv", "ood_dev": {"other": "other.csv"}},
+}
+IDS = ["t0000", "t0002", "t0003", "t0004", "t0005", "t0006"]
+
+
+def rc_sweep(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def write(path: Path, task: dict[str, Any] | None = None, **changes: Any) -> Path:
+    values = DESIGN | ({} if task is None else {"task": task}) | changes
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
+    return path
+
+
+def listing(*arguments: Any) -> Any:
+    done = rc_sweep("trials", *arguments)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `data`, `design.yaml`, and `out`: all trials, as another machine made
+    them, whose data lay where there is nothing any more.
+    """
+    root = tmp_path_factory.mktemp("gpu")
+    there = root / "there"
+    there.mkdir()
+    for name, rows in (("train", 60), ("dev", 20), ("other", 20)):
+        lines = [f"{name} {i},{('good', 'bad')[i % 2]}" for i in range(rows)]
+        (there / f"{name}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    config = write(root / "design.yaml", FILES)
+    listing(config, "--set", f"task.data_dir={there}", "--out", root / "list.jsonl")
+    assert run_batch(read_list(root / "list.jsonl"), root / "out") == 0
+    there.rename(root / "data")
+    return root
+
+
+@pytest.fixture
+def out(gpu: Path, tmp_path: Path) -> Path:
+    """Return a copy of the other machine's trials; its artifacts and weights were left there."""
+    leave = shutil.ignore_patterns("model", "artifacts")
+    return Path(shutil.copytree(gpu / "out", tmp_path / "out", ignore=leave))
+
+
+def adopt(gpu: Path, out: Path, *arguments: Any) -> Any:
+    where = ("--config", gpu / "design.yaml", "--set", f"task.data_dir={gpu / 'data'}")
+    return rc_sweep("adopt", "new", out, *where, "--storage", gpu / out.parent.name, *arguments)
+
+
+def test_a_list_is_read_back_as_the_launch_would_run_it(tmp_path: Path) -> None:
+    config = write(tmp_path / "design.yaml")
+    done = listing(config, "--set", "training.epochs=2", "--out", tmp_path / "list.jsonl")
+    assert "6 trials written" in done.stdout and "rc_core.trial" in done.stdout
+    jobs = read_list(tmp_path / "list.jsonl")
+    expected = listed(load_sweep(config, ["training.epochs=2"]))
+    assert {job.trial_id: job.config for job in jobs} == expected
+    assert expected["t0004"].training.epochs == 2
+    lines = listing(config, "--set", "training.epochs=2").stdout
+    assert lines == (tmp_path / "list.jsonl").read_text(), "nothing else on stdout"
+
+
+def test_data_and_model_need_not_be_here(tmp_path: Path) -> None:
+    config = write(tmp_path / "design.yaml", FILES)
+    for model in ("/models/bert", "owner/no-such-model"):
+        done = listing(config, "--set", "task.data_dir=/data/x", "--set", f"model={model}")
+        first = json.loads(done.stdout.splitlines()[0])["config"]
+        assert (first["model"], first["task"]["data_dir"]) == (model, "/data/x")
+        assert f"{model} is not here" in done.stderr and "/data/x" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("model=tiny:bart", "did you mean 'bert'"),
+        ("compression.sparsty=0.3", "unknown key"),
+        ("design=search", "must be fixed"),
+        ("space.teacher.seed={choice: [0, 1, 2]}", "go together"),
+    ],
+)
+def test_a_mistake_is_told_as_of_a_launch(tmp_path: Path, setting: str, told: str) -> None:
+    # Only a search with one teacher is one.
+    space = {"training.seed": {"choice": [0, 1]}}
+    changes = {"space": space, "search": {"trials": 9}} if setting == "design=search" else {}
+    config = write(tmp_path / "design.yaml", **changes)
+    done = rc_sweep("trials", config, "--set", setting)
+    assert isinstance(done.exception, InputError), done.output
+    assert told in str(done.exception) and done.stdout == ""
+
+
+def test_adopted_trials_make_a_sweep(gpu: Path, out: Path) -> None:
+    done = adopt(gpu, out)
+    assert done.exit_code == 0, done.exception
+    assert "6 trials adopted" in done.stdout and "without weights: 6" in done.stdout
+    assert "still to be run" not in done.stdout
+    storage = gpu / out.parent.name
+    folder = SweepFolder(storage / "new")
+    expected = listed(load_sweep(gpu / "design.yaml", [f"task.data_dir={gpu / 'data'}"]))
+    records = {record.id: record for record in folder.records()}
+    # The place of the data is this sweep's, so that a driver knows its own trials.
+    assert {i: r.fingerprint for i, r in records.items()} == {
+        i: config.fingerprint() for i, config in expected.items()
+    }
+    assert [i for i, record in records.items() if record.reference] == ["t0000", "t0004"]
+
+    for command in ("table", "pareto", "report", "status"):
+        shown = rc_sweep(command, "new", "--storage", storage)
+        assert shown.exit_code == 0, (command, shown.exception)
+        if command == "table":
+            assert "| magnitude-50 distil | 2 |" in shown.stdout
+            assert "a teacher for each seed" in shown.stdout
+        if command == "status":
+            assert "6 finished; 6 planned" in shown.stdout
+            assert "rc-sweep resume" not in shown.stdout, "nothing is left to do"
+    for arguments in (
+        ("export", "new", "--out", out.parent / "model"),
+        ("export", "new", "--pick", "t0003", "--out", out.parent / "model"),
+        ("test", "new"),
+        ("latency", "new"),
+    ):
+        refused = rc_sweep(*arguments, "--storage", storage)
+        assert isinstance(refused.exception, InputError), arguments
+        assert "must have weights here" in str(refused.exception)
+        assert "rc-sweep adopt new DIR" in str(refused.exception)
+
+    # What the message advises: the weights come after all.
+    again = rc_sweep("adopt", "new", gpu / "out", "--storage", storage)
+    assert "0 trials adopted" in again.stdout
+    assert f"weights have come for: {', '.join(IDS)}" in again.stdout
+    exported = rc_sweep(*("export", "new", "--pick", "t0003", "--storage", storage),
+                        "--out", out.parent / "model")  # fmt: skip
+    assert exported.exit_code == 0, exported.exception
+
+
+def test_what_did_not_run_elsewhere_is_all_that_is_left(gpu: Path, out: Path) -> None:
+    shutil.rmtree(out / "trials" / "t0002")
+    shutil.rmtree(out / "trials" / "t0004")
+    done = adopt(gpu, out)
+    assert "4 trials adopted" in done.stdout
+    assert "still to be run: t0002, t0004; with: rc-sweep resume new" in done.stdout
+    folder = SweepFolder(gpu / out.parent.name / "new")
+    sweep = load_sweep(folder.path / "sweep.yaml")
+    driver = Assignments(sweep, folder, tpe.proposals(sweep, folder.study), 2)
+    given = [each for _ in range(4) if (each := driver.next()) is not None]
+    assert {each.trial_id: each.config for each in given} == {
+        trial_id: listed(sweep)[trial_id] for trial_id in ("t0002", "t0004")
+    }
+
+
+def test_a_sweep_is_made_once_and_only_of_its_own_trials(gpu: Path, out: Path) -> None:
+    storage = gpu / out.parent.name
+    refused = adopt(gpu, out, "--set", "space.teacher.seed={choice: [0, 9]}")
+    assert isinstance(refused.exception, InputError)
+    assert len(refused.exception.problems) == 3, "all of teacher 1"
+    assert "t0005: must be compared with a dense reference of the sweep" in str(refused.exception)
+    refused = adopt(gpu, out, "--set", "task.text=other")
+    assert "t0000.task: must be the sweep's" in str(refused.exception)
+    assert not (storage / "new").exists(), "nothing is left of it"
+
+    alone = rc_sweep("adopt", "new", out, "--set", "training.epochs=2", "--storage", storage)
+    assert "--set changes the YAML of --config" in str(alone.exception)
+    assert adopt(gpu, out).exit_code == 0
+    twice = adopt(gpu, out)
+    assert isinstance(twice.exception, InputError)
+    assert "does not exist yet, but 'new' does" in str(twice.exception)
+    assert len(read_records(storage / "new" / "trials")) == 6
