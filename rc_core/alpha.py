@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rc_core.artifacts import Artifact, ArtifactKey
-from rc_core.assembly import compressed_data, prepare_loss, prepare_model
+from rc_core.assembly import compressed_data, prepare_loss, prepare_model, recordable
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import DifficultyError
 from rc_core.estimates import difficulty, difficulty_key
@@ -135,6 +135,7 @@ def _judge(config: TrialConfig, workspace: Workspace, hard: NDArray[np.bool_]) -
         precision=workspace.precision(config),
         rows=rows,
         after_step=partial(compression.after_step, model),
+        recordable=recordable(loss, compression),
     ):
         pass
     id_dev = data.task.id_dev

@@ -56,6 +56,11 @@ def prepare_loss(
     return loss, rows, context.report
 
 
+def recordable(loss: Loss, compression: Compression) -> bool:
+    """Tell whether a GPU may replay a trial's steps: both plugins must say so of themselves."""
+    return all(getattr(each, "recordable", False) for each in (loss, compression))
+
+
 def prepare_model(
     config: TrialConfig,
     workspace: Workspace,

@@ -4,7 +4,9 @@
 
 Each line of LIST is a trial's configuration as JSON, or {"id": "t0003", "config": {...}}. DIR gets
 the same folders as a sweep: `artifacts/` and `trials/<id>/`; `rc-sweep adopt` takes them in.
-Finished trials are not run again, unfinished ones go on from their last rung.
+Finished trials are not run again, unfinished ones go on from their last rung. With N above 1 what
+trials share is built in the worker processes too, each thing once, and a trial starts as soon as
+all that it reads is there.
 """
 
 from __future__ import annotations
@@ -16,16 +18,18 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import ConfigError, InputError, Problem, RobustCompressionError
-from rc_core.preparation import steps
+from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
 from rc_core.trial import run_trial
 from rc_core.workspace import Workspace
@@ -105,54 +109,122 @@ def read_list(path: Path) -> list[Job]:
 
 def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1) -> int:
     """Run every job and print a line for each; return the number that failed."""
-    workspace = Workspace(out / "artifacts")
     open_jobs = [job for job in jobs if not _is_finished(job, out)]
     if len(open_jobs) < len(jobs):
         print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} trials are finished already")
-    seen: set[str] = set()
-    for job in open_jobs:
-        for step in steps(job.config, workspace):
-            if step.key.key not in seen:
-                seen.add(step.key.key)
-                artifact = step.build()
-                how = "built" if artifact.built else "reused"
-                print(f"{step.title}: {how} ({artifact.seconds:.0f} s)", flush=True)
     started = time.monotonic()
     failed = 0
-    if num_jobs == 1:
-        results = (_run(job, out, None, workspace) for job in open_jobs)
-        for line, ok in results:
-            print(line, flush=True)
-            failed += not ok
-    else:
-        threads = max(1, (os.cpu_count() or 1) // num_jobs)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(num_jobs, mp_context=context) as pool:
-            futures = [pool.submit(_run, job, out, threads, None) for job in open_jobs]
-            for future in as_completed(futures):
-                line, ok = future.result()
-                print(line, flush=True)
-                failed += not ok
+    run = _one_by_one(open_jobs, out) if num_jobs == 1 else _in_parallel(open_jobs, out, num_jobs)
+    for line, ok in run:
+        print(line, flush=True)
+        failed += not ok
     print(
         f"{len(open_jobs) - failed} finished, {failed} failed, {time.monotonic() - started:.0f} s"
     )
     return failed
 
 
+# What is printed, and whether it counts as a trial that went well (an artifact always does).
+_Line = tuple[str, bool]
+
+
+def _one_by_one(jobs: Sequence[Job], out: Path) -> Iterator[_Line]:
+    workspace = Workspace(out / "artifacts")
+    needed = [{step.key.key: step for step in steps(job.config, workspace)} for job in jobs]
+    lost: dict[str, str] = {}
+    for key, step in {key: step for found in needed for key, step in found.items()}.items():
+        try:
+            yield _built(step), True
+        except _FAILURES as error:
+            lost[key] = str(error)
+    for job, found in zip(jobs, needed, strict=True):
+        yield _without(job, found, lost) or _run(job, out, workspace)
+
+
+def _without(job: Job, keys: Iterable[str], lost: Mapping[str, str]) -> _Line | None:
+    """Return what is said of a trial that something it reads could not be built for, else None."""
+    why = next((lost[key] for key in keys if key in lost), None)
+    return None if why is None else (f"{job.trial_id} {job.config.label()}: failed: {why}", False)
+
+
+def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int) -> Iterator[_Line]:
+    """Build what is needed and run the trials, everything as soon as what it reads is there."""
+    workspace = Workspace(out / "artifacts")
+    needed = [{step.key.key: step for step in steps(job.config, workspace)} for job in jobs]
+    # An artifact is asked for with the first job that needs it: its steps cannot be sent to a
+    # worker, its configuration can.
+    missing: dict[str, tuple[Step, Job]] = {}
+    for job, found in zip(jobs, needed, strict=True):
+        for key, step in found.items():
+            missing.setdefault(key, (step, job))
+    waiting = list(zip(jobs, [set(found) for found in needed], strict=True))
+    lost: dict[str, str] = {}
+    building: dict[Future[str], str] = {}
+    running: set[Future[_Line]] = set()
+    threads = max(1, (os.cpu_count() or 1) // num_jobs)
+    context = multiprocessing.get_context("spawn")
+    unbuilt = set(missing)
+    with ProcessPoolExecutor(
+        num_jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        while True:
+            for key, (step, job) in list(missing.items()):
+                if not unbuilt & set(step.needs):
+                    building[pool.submit(_build, job.config, key, out)] = key
+                    del missing[key]
+            ready = [entry for entry in waiting if not unbuilt & entry[1]]
+            waiting = [entry for entry in waiting if unbuilt & entry[1]]
+            for job, keys in ready:
+                line = _without(job, keys, lost)
+                if line is None:
+                    running.add(pool.submit(_run, job, out))
+                else:
+                    yield line
+            if not building and not running:
+                return
+            futures: list[Future[Any]] = [*building, *running]
+            done, _ = wait(futures, return_when=FIRST_COMPLETED)
+            for future in done:
+                if future in building:
+                    key = building.pop(future)
+                    unbuilt.discard(key)
+                    try:
+                        yield future.result(), True
+                    except _FAILURES as error:
+                        lost[key] = str(error)
+                else:
+                    running.discard(future)
+                    yield future.result()
+
+
+_FAILURES = (RobustCompressionError, RuntimeError, OSError)
 _WORKSPACES: dict[str, Workspace] = {}
 
 
-def _run(job: Job, out: Path, threads: int | None, workspace: Workspace | None) -> tuple[str, bool]:
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if workspace is None:
-        # A worker process keeps its workspace, and with it the tokenised data, between jobs.
-        workspace = _WORKSPACES.setdefault(str(out), Workspace(out / "artifacts"))
+def _workspace(out: Path) -> Workspace:
+    """Return this worker's workspace: with it the tokenised data is kept between jobs."""
+    return _WORKSPACES.setdefault(str(out), Workspace(out / "artifacts"))
+
+
+def _build(config: TrialConfig, key: str, out: Path) -> str:
+    """Build one of the artifacts of a configuration, in a worker."""
+    found = {step.key.key: step for step in steps(config, _workspace(out))}
+    return _built(found[key])
+
+
+def _built(step: Step) -> str:
+    artifact = step.build()
+    how = "built" if artifact.built else "reused"
+    return f"{step.title}: {how} ({artifact.seconds:.0f} s)"
+
+
+def _run(job: Job, out: Path, workspace: Workspace | None = None) -> _Line:
+    workspace = workspace or _workspace(out)
     folder = TrialFolder(out / "trials" / job.trial_id)
     name = f"{job.trial_id} {job.config.label()}"
     try:
         record = run_trial(job.config, workspace, folder, trial_id=job.trial_id)
-    except (RobustCompressionError, RuntimeError, OSError) as error:
+    except _FAILURES as error:
         return f"{name}: failed: {error}", False
     id_accuracy, ood_accuracy = (100 * record.metric(f"{r}_dev/accuracy") for r in ("id", "ood"))
     seconds = record.seconds.get("total", 0.0)
@@ -187,6 +259,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.jobs < 1:
             raise InputError(f"--jobs must be at least 1, but got {options.jobs}")
         failed = run_batch(read_list(options.list), options.out, num_jobs=options.jobs)
+    except BrokenProcessPool:
+        print(
+            "error: a worker process was ended from outside (out of memory?); what was finished is "
+            f"kept: run the same command again, with fewer --jobs than {options.jobs}",
+            file=sys.stderr,
+        )
+        return 1
     except RobustCompressionError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

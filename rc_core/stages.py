@@ -189,6 +189,7 @@ def _prune(
         training,
         precision=workspace.precision(config.reference()),
         after_step=lambda progress: compression.after_step(model, progress),
+        recordable=True,
     )
     return model, points
 
@@ -211,7 +212,8 @@ def fit_dense(
     model.to(workspace.device)
     train = data.encoded(data.task.train.take(rows))
     loss = vanilla.Loss(vanilla.Config(name="vanilla"))
-    for _ in fit(model, train, loss, training, precision=workspace.precision(reference)):
+    precision = workspace.precision(reference)
+    for _ in fit(model, train, loss, training, precision=precision, recordable=True):
         pass
     return predictor(model, config, workspace)
 

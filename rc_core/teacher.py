@@ -53,7 +53,7 @@ def teacher(config: TrialConfig, workspace: Workspace) -> Artifact:
         train = data.encoded(data.task.train)
         loss = vanilla.Loss(vanilla.Config(name="vanilla"))
         precision = workspace.precision(reference)
-        points = list(fit(model, train, loss, training, precision=precision))
+        points = list(fit(model, train, loss, training, precision=precision, recordable=True))
         started = time.perf_counter()
         open_splits = [split for role in DEV_ROLES for split in data.task.of_role(role)]
         predictions = predict_splits(model, data, open_splits)

@@ -25,8 +25,10 @@ from torch import Tensor, nn
 from rc_core.compression._base import Batch
 from rc_core.config import TrainingConfig
 from rc_core.cpu_steps import fast_steps
+from rc_core.cuda_steps import RecordedSteps, own_stream, rates_on_device
 from rc_core.data._encoding import Encoded, length_bucketed_batches, length_sorted_batches
 from rc_core.errors import TrialError
+from rc_core.feeds import DeviceFeed, Feed, feed_of
 from rc_core.first_token import first_token_only
 from rc_core.losses._base import Loss
 
@@ -79,13 +81,19 @@ def batches(
         encoded: the training set.
         first_step: optimizer step to start from, after a resume.
     """
+    feed = feed_of(encoded, device)
+    return (feed.batch(rows) for rows in _batch_rows(encoded, training, first_step))
+
+
+def _batch_rows(
+    encoded: Encoded, training: TrainingConfig, first_step: int
+) -> Iterator[NDArray[np.int64]]:
     per_epoch = math.ceil(len(encoded.labels) / training.batch_size)
     epoch, skip = divmod(first_step, per_epoch)
     while True:
         generator = np.random.default_rng([training.seed, epoch])
         order = length_bucketed_batches(encoded.lengths, training.batch_size, generator)
-        for rows in order[skip:]:
-            yield _batch(encoded, rows, device)
+        yield from order[skip:]
         epoch, skip = epoch + 1, 0
 
 
@@ -99,6 +107,7 @@ def fit(
     rows: Mapping[str, Tensor] | None = None,
     after_step: Callable[[float], None] | None = None,
     resume: dict[str, Any] | None = None,
+    recordable: bool = False,
 ) -> Iterator[FitPoint]:
     """Train `model` in place, yielding at the end of each rung.
 
@@ -113,6 +122,8 @@ def fit(
         rows: tensors of N rows that the loss wants (see `Loss.rows`).
         after_step: called with the progress after every optimizer step.
         resume: what `FitPoint.state` returned; the weights must be loaded already.
+        recordable: that steps differ in nothing but tensors (`rc_core.cuda_steps`), so that a GPU
+            may replay them; without effect on a CPU.
 
     Raises:
         TrialError: the training loss is no longer finite.
@@ -128,31 +139,38 @@ def fit(
         step, seconds, samples = resume["step"], resume["seconds"], resume["samples"]
         optimizer.load_state_dict(resume["optimizer"])
         _set_random_state(resume["random"], device)
-    source = batches(encoded, training, device, first_step=step)
+    set_rate = _rate_setter(optimizer, device)
+    source = _batch_rows(encoded, training, step)
     trainable = [p for p in model.parameters() if p.requires_grad]
+    # Summed on the device: reading every loss would stall a GPU on every step.
+    loss_sum = torch.zeros((), device=device)
+
+    def train_on(batch: Batch) -> None:
+        with autocast(device, precision):
+            logits = model(**batch.inputs).logits
+        picked = {name: table[batch.rows] for name, table in tables.items()}
+        value = loss(logits.float(), batch.labels, picked)
+        value.backward()
+        if training.max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_(trainable, training.max_grad_norm, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss_sum.add_(value.detach())
+
+    feed = feed_of(encoded, device)
+    take = _taker(train_on, feed, model, training.batch_size, record=recordable)
     for rung, end in enumerate(ends, start=1):
         if end <= step:
             continue
         model.train()
-        started = time.perf_counter()
-        # Summed on the device: reading every loss would stall a GPU on every step.
-        loss_sum, first = torch.zeros((), device=device), step
-        with fast_steps(model), first_token_only(model):
-            for batch in source:
-                for group in optimizer.param_groups:
-                    group["lr"] = training.learning_rate * schedule(step, total, training.warmup)
-                with autocast(device, precision):
-                    logits = model(**batch.inputs).logits
-                picked = {name: table[batch.rows] for name, table in tables.items()}
-                value = loss(logits.float(), batch.labels, picked)
-                value.backward()
-                if training.max_grad_norm > 0:
-                    torch.nn.utils.clip_grad_norm_(trainable, training.max_grad_norm, foreach=True)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+        started, first = time.perf_counter(), step
+        loss_sum.zero_()
+        with fast_steps(model), first_token_only(model), own_stream(device):
+            for chosen in source:
+                set_rate(training.learning_rate * schedule(step, total, training.warmup))
+                take(chosen)
                 step += 1
-                samples += len(batch.rows)
-                loss_sum += value.detach()
+                samples += len(chosen)
                 if after_step is not None:
                     after_step(step / total)
                 if step == end:
@@ -193,9 +211,10 @@ def predict(
     was_training = model.training
     model.eval()
     parts, order = [], length_sorted_batches(encoded.lengths, budget)
+    feed = feed_of(encoded, device)
     with first_token_only(model):
         for rows in order:
-            batch = _batch(encoded, rows, device)
+            batch = feed.batch(rows)
             with autocast(device, precision):
                 logits = model(**batch.inputs).logits
             parts.append(F.log_softmax(logits.float(), dim=-1))
@@ -233,7 +252,7 @@ def choose_precision(model: nn.Module, encoded: Encoded, *, repeats: int = 3) ->
 
     def seconds(precision: Precision, size: int, count: int) -> float:
         rows = np.arange(min(size, len(encoded.labels)))
-        batch = _batch(encoded, rows, device)
+        batch = feed_of(encoded, device).batch(rows)
         times = []
         for _ in range(count + 1):
             start = time.perf_counter()
@@ -251,21 +270,18 @@ def choose_precision(model: nn.Module, encoded: Encoded, *, repeats: int = 3) ->
     return "bf16" if seconds("bf16", 32, repeats) < 0.9 * seconds("fp32", 32, repeats) else "fp32"
 
 
-def _batch(encoded: Encoded, rows: NDArray[np.int64], device: torch.device) -> Batch:
-    inputs = encoded.collate(rows)
-    labels = torch.from_numpy(encoded.labels[rows])
-    index = torch.from_numpy(rows)
-    if device.type == "cuda":
-        return Batch(
-            {name: _to_cuda(tensor, device) for name, tensor in inputs.items()},
-            _to_cuda(labels, device),
-            _to_cuda(index, device),
-        )
-    return Batch(inputs, labels, index)
-
-
-def _to_cuda(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor.pin_memory().to(device, non_blocking=True)
+def _taker(
+    train_on: Callable[[Batch], None],
+    feed: Feed,
+    model: nn.Module,
+    batch_size: int,
+    *,
+    record: bool,
+) -> Callable[[NDArray[np.int64]], None]:
+    """Return what trains on some rows: a GPU may replay what it has done before."""
+    if record and isinstance(feed, DeviceFeed):
+        return RecordedSteps(train_on, feed, model, batch_size)
+    return lambda rows: train_on(feed.batch(rows))
 
 
 def _optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
@@ -276,6 +292,21 @@ def _optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
+
+
+def _rate_setter(
+    optimizer: torch.optim.Optimizer, device: torch.device
+) -> Callable[[float], object]:
+    """Return what sets the learning rate of the next step, now that the optimizer has its state."""
+    if device.type == "cuda":
+        return rates_on_device(optimizer, device).fill_
+
+    def set_rate(rate: float) -> None:
+        for group in optimizer.param_groups:
+            # A checkpoint written on a GPU says otherwise of the second.
+            group["lr"], group["capturable"] = rate, False
+
+    return set_rate
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

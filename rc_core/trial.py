@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rc_core.alpha import resolve
-from rc_core.assembly import compressed_data, prepare_loss, prepare_model
+from rc_core.assembly import compressed_data, prepare_loss, prepare_model, recordable
 from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES, TEST_ROLES, Role, Split
 from rc_core.errors import RobustCompressionError, StaleAttemptError
@@ -200,6 +200,7 @@ def _train(
         rows=rows,
         after_step=lambda progress: compression.after_step(model, progress),
         resume=resume,
+        recordable=recordable(loss, compression),
     ):
         points.append(point)
         if point.progress == 1.0:
@@ -306,7 +307,9 @@ def _load_checkpoint(
     if not _can_resume(folder, config):
         return None
     model.load_state_dict(load_file(folder.checkpoint / "weights.safetensors"))
-    state: dict[str, Any] = torch.load(folder.checkpoint / "optimizer.pt", weights_only=True)
+    state: dict[str, Any] = torch.load(
+        folder.checkpoint / "optimizer.pt", weights_only=True, map_location="cpu"
+    )
     # One of an earlier version does not say what else took time.
     return {"spent": {"prepare": 0.0, "evaluate": 0.0}, **state}
 

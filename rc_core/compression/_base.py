@@ -75,6 +75,9 @@ class Compression(Protocol):
         """Return a model that plain transformers saves and reloads with the same logits."""
         ...
 
+    # Optional: `recordable = True`, that the prepared model's forward differs between steps in
+    # nothing but what its tensors hold; `after_step`, which is never recorded, may change them in
+    # place. A GPU then replays a step that it has done before (rc_core.cuda_steps).
     # Optional: `stock_note() -> str`, what the model card says of the stock form.
 
     def report(self, model: nn.Module) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -25,6 +25,8 @@ def problems(config: Config, facts: ModelFacts) -> list[Problem]:
 
 class Compression:
     """Leaves the model as it is."""
+
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -8,7 +8,7 @@ reference. Not in Du et al. 2023.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -60,6 +60,8 @@ def importance(
 
 class Compression:
     """Cuts neurons out before training; nothing happens during it."""
+
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -9,7 +9,7 @@ losses are to be compared on the same structure. Du et al. 2023 (table 3) remove
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import nn
@@ -71,6 +71,8 @@ def importance(
 
 class Compression:
     """Cuts heads out before training; nothing happens during it."""
+
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -10,7 +10,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -135,6 +135,8 @@ class Compression:
     into the prepared model reads the mask back from it.
     """
 
+    recordable: ClassVar[bool] = True
+
     def __init__(self, config: Config, *, target: Callable[[float], float] | None = None) -> None:
         """Make the compression; `target` replaces the schedule of `config`.
 
@@ -230,8 +232,8 @@ class Compression:
         if self._masks is None:
             return
         # Multiplying by a float mask is three times as fast as filling by a boolean one.
-        for weight, mask in zip(weights, self._masks, strict=True):
-            weight.mul_(mask.to(weight.device))
+        masks = [m.to(w.device) for w, m in zip(weights, self._masks, strict=True)]
+        torch._foreach_mul_(list(weights), masks)
 
     def _read_masks(self, model: nn.Module, incompatible_keys: object) -> None:
         """Take what is zero in freshly loaded weights as pruned."""

@@ -7,7 +7,7 @@ section 3). Every parameter is trained, embeddings included.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 from torch import nn
@@ -118,6 +118,8 @@ def kept_layers(config: Config, num_layers: int) -> tuple[int, ...]:
 
 class Compression:
     """Drops blocks before training; nothing else changes."""
+
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

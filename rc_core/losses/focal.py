@@ -66,6 +66,7 @@ class Loss:
     """Focal loss; needs nothing but the labels."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -67,6 +67,7 @@ class Loss:
     """Cross-entropy weighted by the first stage's errors."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"first_stage_log_probs"})
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

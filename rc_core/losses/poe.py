@@ -98,6 +98,7 @@ class Loss:
     """Product of experts, with distillation from the dense reference."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs", "expert_log_probs"})
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

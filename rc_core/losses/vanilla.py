@@ -33,6 +33,7 @@ class Loss:
     """Cross-entropy; needs nothing but the labels."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

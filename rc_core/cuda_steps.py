@@ -1,0 +1,133 @@
+"""Training steps on a GPU without the cost of launching them.
+
+A step of a small encoder is some hundred kernels of microseconds; launching them one by one from
+Python takes several times as long as running them. Here a step is recorded once for each padded
+length (a CUDA graph: forward, loss, backward, clipping and optimizer) and replayed with other rows.
+Replays draw the random numbers that the same steps would draw one by one.
+
+What Python decides in a step is decided while recording. So only what says of itself that its steps
+differ in nothing but tensors is recorded: losses and compressions with `recordable = True`.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rc_core.compression._base import Batch
+from rc_core.feeds import DeviceFeed
+
+_logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Work on a stream of one's own inside, which recording needs; on a CPU do nothing."""
+    if device.type != "cuda":
+        yield
+        return
+    outer = torch.cuda.current_stream(device)
+    inner = torch.cuda.Stream(device)
+    inner.wait_stream(outer)
+    try:
+        with torch.cuda.stream(inner):
+            yield
+    finally:
+        outer.wait_stream(inner)
+
+
+class RecordedSteps:
+    """Runs training steps, replaying those whose shape has been seen before.
+
+    The first step of a shape runs as it is, the second is recorded and replayed. Steps with fewer
+    samples than `batch_size` (the last of an epoch) always run as they are. Where recording fails,
+    all steps do from then on, and a warning says why.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[Batch], None],
+        feed: DeviceFeed,
+        model: nn.Module,
+        batch_size: int,
+    ) -> None:
+        """Take what is to be run.
+
+        Args:
+            step: one whole training step; reads the batch and tensors that stay where they are.
+            feed: makes the batches.
+            model: whose parameters must stay where they are while recordings are used; recordings
+                are made anew where they do not.
+            batch_size: samples of an ordinary step.
+        """
+        self._step, self._feed, self._parameters = step, feed, list(model.parameters())
+        self._rows = torch.zeros(batch_size, dtype=torch.int64, device=self._parameters[0].device)
+        self._seen: set[int] = set()
+        self._recordings: dict[int, torch.cuda.CUDAGraph] = {}
+        self._recorded_with: Sequence[tuple[int, bool]] = ()
+        self._pool: Any = None
+        self._failed = False
+
+    def __call__(self, rows: NDArray[np.int64]) -> None:
+        """Run the step of some samples."""
+        width = self._feed.width(rows)
+        if self._failed or len(rows) != len(self._rows) or width not in self._seen:
+            if len(rows) == len(self._rows):
+                self._seen.add(width)
+            self._step(self._feed.batch(rows))
+            return
+        self._rows.copy_(torch.from_numpy(rows).pin_memory(), non_blocking=True)
+        found = [(each.data_ptr(), each.requires_grad) for each in self._parameters]
+        if found != self._recorded_with:
+            self._recordings.clear()
+            self._recorded_with = found
+        if width not in self._recordings:
+            recording = self._record(width)
+            if recording is None:
+                self._step(self._feed.batch(rows))
+                return
+            self._recordings[width] = recording
+        self._recordings[width].replay()
+
+    def _record(self, width: int) -> torch.cuda.CUDAGraph | None:
+        """Record a step of one padded length; nothing is computed. None where that fails."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        recording = torch.cuda.CUDAGraph()
+        # A collection in the midst of it could free what another recording uses.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            recording.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                self._step(self._feed.cut(self._rows, width))
+            finally:
+                recording.capture_end()
+        except RuntimeError as error:
+            self._failed = True
+            reason = str(error).splitlines()[0]
+            _logger.warning("training steps are not recorded, which is slower: %s", reason)
+            for parameter in self._parameters:
+                parameter.grad = None
+            return None
+        finally:
+            if collecting:
+                gc.enable()
+        return recording
+
+
+def rates_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor:
+    """Put the learning rate of all groups into one tensor, which recorded steps read; return it."""
+    rate = torch.zeros((), device=device)
+    for group in optimizer.param_groups:
+        # A checkpoint written on a CPU says otherwise of the second.
+        group["lr"], group["capturable"] = rate, True
+    return rate

@@ -1,0 +1,256 @@
+"""Recorded steps on a GPU: the same training as step by step, and what happens where they fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rc_core import cuda_steps, plugins
+from rc_core.config import PLUGIN_PACKAGES, TrainingConfig, TrialConfig, decode
+from rc_core.losses.vanilla import Config, Loss
+from rc_core.models import load_encoder, load_model
+from rc_core.record import TrialFolder
+from rc_core.schema import validate_section
+from rc_core.training import fit, predict
+from rc_core.trial import run_trial, trial_steps
+from rc_core.workspace import Workspace
+from tests.contracts._tiny import tiny_context
+from tests.rc_core._data import LABELS, encoded
+
+pytestmark = pytest.mark.gpu
+GPU = torch.device("cuda")
+ENCODERS = ("tiny:bert", "tiny:roberta", "tiny:distilbert", "tiny:electra")
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Return a list that grows with every replayed step; a failed recording fails the test."""
+    found: list[int] = []
+    whole = cuda_steps.RecordedSteps.__call__
+
+    def counting(self: Any, rows: Any) -> None:
+        whole(self, rows)
+        assert not self._failed
+        if self._recordings:
+            found.append(len(self._recordings))
+
+    monkeypatch.setattr(cuda_steps.RecordedSteps, "__call__", counting)
+    yield found
+
+
+def vanilla() -> Loss:
+    return Loss(Config(name="vanilla"))
+
+
+def settings(**changes: Any) -> TrainingConfig:
+    values: dict[str, Any] = {"epochs": 6, "batch_size": 16, "learning_rate": 3e-3, "rungs": 2}
+    return TrainingConfig(**(values | changes))
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten().cpu() for p in model.parameters()])
+
+
+def trained(encoder: str = "tiny:bert", *, precision: str = "fp32", **options: Any) -> nn.Module:
+    model = load_encoder(encoder, label_names=LABELS, seed=0).to(GPU)
+    data = encoded(84, 0, encoder)
+    list(
+        fit(model, data, options.pop("loss", vanilla()), settings(), precision=precision, **options)
+    )
+    return model
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_replayed_steps_train_the_same_model(
+    encoder: str, precision: str, replays: list[int]
+) -> None:
+    """Dropout included: a replay draws what the step would have drawn."""
+    plain = weights(trained(encoder, precision=precision))
+    assert not replays
+    recorded = weights(trained(encoder, precision=precision, recordable=True))
+    assert len(replays) > 20
+    start = weights(load_encoder(encoder, label_names=LABELS, seed=0))
+    moved = float((plain - start).norm())
+    assert float((recorded - plain).norm()) < 0.05 * moved, moved
+    assert not torch.equal(plain, start)
+
+
+def test_every_loss_that_says_so_can_be_recorded(replays: list[int]) -> None:
+    from tests.contracts.test_losses import NAMES, build, context
+
+    for name in NAMES:
+        loss = build(name)
+        given = dataclasses.replace(
+            context(), labels=torch.from_numpy(encoded(84, 0).labels), **_for_84()
+        )
+        rows = loss.rows(given)
+        assert loss.recordable, name
+        before = len(replays)
+        recorded = trained(loss=loss, rows=rows, recordable=True)
+        assert len(replays) > before, name
+        plain = trained(loss=loss, rows=rows)
+        moved = float((weights(plain) - weights(trained())).norm())
+        assert float((weights(recorded) - weights(plain)).norm()) < 0.05 * max(moved, 1.0), name
+
+
+def _for_84() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    log_probs = [torch.randn(84, 2, generator=generator).log_softmax(-1) for _ in range(3)]
+    names = ("teacher_log_probs", "expert_log_probs", "first_stage_log_probs")
+    return {
+        **dict(zip(names, log_probs, strict=True)),
+        "difficulty": torch.rand(84, generator=generator).double(),
+    }
+
+
+@pytest.mark.parametrize("name", ["dense", "magnitude", "student", "heads", "ffn"])
+def test_every_compression_is_finished_by_recorded_steps(name: str, replays: list[int]) -> None:
+    sections: dict[str, Any] = {
+        "magnitude": {"sparsity": 0.6},
+        "student": {"num_layers": 2},
+        "heads": {"remove": 0.25},
+        "ffn": {"remove": 0.25},
+    }
+    module = plugins.load(PLUGIN_PACKAGES["compression"], name)
+    config = validate_section(module.Config, {"name": name, **sections.get(name, {})})
+    compression = module.Compression(config)
+    assert compression.recordable
+    model = load_encoder("tiny:bert", label_names=LABELS, seed=0).to(GPU)
+    data = encoded(84, 0)
+    from rc_core.training import batches
+
+    context = dataclasses.replace(
+        tiny_context(),
+        device=GPU,
+        batches=lambda: batches(data, settings(), GPU),
+        teacher=lambda: load_encoder("tiny:bert", label_names=LABELS, seed=0),
+    )
+    model = compression.prepare(model, context)
+    for _ in fit(
+        model,
+        data,
+        vanilla(),
+        settings(),
+        precision="fp32",
+        after_step=lambda progress: compression.after_step(model, progress),
+        recordable=True,
+    ):
+        pass
+    assert replays
+    finished = compression.finalize(model)
+    if name == "magnitude":
+        assert compression.report(finished)["measured"]["sparsity"] == pytest.approx(0.6, abs=1e-3)
+    assert np.isfinite(predict(finished, data)).all()
+
+
+class Counting:
+    """A loss that reads a value in Python, which nothing can record."""
+
+    needs: frozenset[Any] = frozenset()
+    recordable = True
+
+    def rows(self, context: object) -> dict[str, Tensor]:
+        return {}
+
+    def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+        value = nn.functional.cross_entropy(logits, labels)
+        return value * (1.0 if float(value.detach()) > 0 else 2.0)
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = trained(loss=Counting(), recordable=True)
+    assert [r.message for r in caplog.records if "not recorded" in r.message]
+    expected = trained()
+    assert float((weights(found) - weights(expected)).norm()) < 0.5
+    # What the failed recording left behind must not keep later ones from working.
+    assert np.isfinite(predict(trained(recordable=True), encoded(84, 0))).all()
+
+
+def test_without_dropout_the_gpu_trains_what_the_cpu_trains() -> None:
+    def without_dropout() -> nn.Module:
+        model = load_encoder("tiny:bert", label_names=LABELS, seed=0)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        return model
+
+    data, found = encoded(84, 0), {}
+    for device in ("cpu", "cuda"):
+        model = without_dropout().to(device)
+        list(fit(model, data, vanilla(), settings(epochs=2), precision="fp32", recordable=True))
+        found[device] = weights(model)
+    start = weights(without_dropout())
+    moved = float((found["cpu"] - start).norm())
+    assert float((found["cuda"] - found["cpu"]).norm()) < 0.05 * moved
+
+
+CONFIG: dict[str, Any] = {
+    "model": "tiny:bert",
+    "task": {"name": "shortcut_nli", "train_size": 240, "dev_size": 120, "test_size": 120},
+    "training": {"epochs": 2, "batch_size": 16, "precision": "bf16", "rungs": 3},
+    "compression": {"name": "magnitude", "sparsity": 0.5},
+    "loss": {"name": "rmc"},
+}
+
+
+def config(**changes: Any) -> TrialConfig:
+    return decode(CONFIG | changes)
+
+
+def test_a_trial_stopped_at_a_rung_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "artifacts")
+    assert workspace.device.type == "cuda"
+    whole = run_trial(config(), workspace, TrialFolder(tmp_path / "whole"), trial_id="t0001")
+    cut = TrialFolder(tmp_path / "cut")
+    steps = trial_steps(config(), workspace, cut, trial_id="t0001")
+    next(steps)
+    steps.close()
+    assert (cut.checkpoint / "optimizer.pt").is_file()
+    resumed = run_trial(config(), workspace, cut, trial_id="t0001")
+    assert len(resumed.rungs) == len(whole.rungs) == 2
+    assert resumed.metrics["id_dev/accuracy"] == pytest.approx(
+        whole.metrics["id_dev/accuracy"], abs=0.05
+    )
+    a, b = (weights(load_model(tmp_path / name / "model")) for name in ("whole", "cut"))
+    assert float((a - b).norm()) < 0.05 * float(a.norm())
+
+
+def test_a_checkpoint_of_a_gpu_goes_on_on_a_cpu_and_back(tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "trial")
+    for device in ("cuda", "cpu", "cuda"):
+        workspace = Workspace(tmp_path / "artifacts", device=device)
+        steps = trial_steps(config(), workspace, folder, trial_id="t0001")
+        try:
+            next(steps)
+        except StopIteration as end:
+            assert end.value.status == "finished" and device == "cuda"
+            return
+        steps.close()
+    pytest.fail("three rungs must end a trial")
+
+
+def test_a_trial_over_its_share_of_memory_fails_alone(tmp_path: Path) -> None:
+    """The cap that a sweep sets on each of several trials on one GPU."""
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(0.02)
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(int(0.03 * total), dtype=torch.uint8, device=GPU)
+        workspace = Workspace(tmp_path / "artifacts")
+        folder = TrialFolder(tmp_path / "trial")
+        assert run_trial(config(), workspace, folder, trial_id="t0001").status == "finished"
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
