@@ -247,8 +247,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Run a list of trial configurations without Ray, MLflow or Optuna.",
         epilog="A line of the list, with any keys of a trial's YAML (the id may be left out, and "
         f"the configuration be the line itself):\n\n  {EXAMPLE}\n\nAn uncompressed vanilla "
-        "reference is trained where none is stored. Into a sweep that was launched with the same\n"
-        "model, task and training the trials are taken by: rc-sweep adopt SWEEP DIR",
+        "reference is trained where none is stored. rc-sweep trials CONFIG writes the list of a "
+        "fixed\ndesign; rc-sweep adopt SWEEP DIR --config CONFIG makes a sweep of its trials, and "
+        "without\n--config takes it into a sweep that was launched with the same model, task and "
+        "training.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("list", type=Path, help="JSON Lines: one trial configuration a line")

@@ -11,6 +11,7 @@ differ in nothing but tensors is recorded: losses and compressions with `recorda
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -34,14 +35,19 @@ def own_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    outer = torch.cuda.current_stream(device)
-    inner = torch.cuda.Stream(device)
+    outer, inner = torch.cuda.current_stream(device), _stream(device)
     inner.wait_stream(outer)
     try:
         with torch.cuda.stream(inner):
             yield
     finally:
         outer.wait_stream(inner)
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all trainings of a process: memory that one stream has freed no other may use."""
+    return torch.cuda.Stream(device)
 
 
 class RecordedSteps:

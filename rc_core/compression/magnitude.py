@@ -155,6 +155,7 @@ class Compression:
         )
         self._level = 0.0
         self._masks: list[Tensor] | None = None
+        self._known: tuple[nn.Module, list[nn.Parameter]] | None = None
         self._hook: RemovableHandle | None = None
 
     def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
@@ -186,7 +187,7 @@ class Compression:
         Raises:
             TrialError: a weight is NaN or infinite when a pruning is due.
         """
-        weights = list(prunable_weights(model).values())
+        weights = self._weights_of(model)
         self._apply(weights)
         due = self._target(progress)
         if not 0.0 <= due < 1.0:
@@ -224,6 +225,12 @@ class Compression:
     def report(self, model: nn.Module) -> dict[str, Any]:
         """Return the sparsity asked and what was measured."""
         return {"asked": {"sparsity": self._target(1.0)}, "measured": measure(model)}
+
+    def _weights_of(self, model: nn.Module) -> list[nn.Parameter]:
+        """Return the model's prunable weights, looked up once: a step may take 2 ms in all."""
+        if self._known is None or self._known[0] is not model:
+            self._known = model, list(prunable_weights(model).values())
+        return self._known[1]
 
     def _asked_zeros(self, weights: Sequence[Tensor]) -> int:
         return sum(target_zeros(weights, self._target(1.0), scope=self.config.scope))

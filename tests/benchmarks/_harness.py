@@ -8,6 +8,7 @@ on one thread, its processor time is measured as well: others on the machine har
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -186,12 +187,16 @@ def machine() -> str:
             if line.startswith("model name"):
                 name = line.split(":")[1].strip()
                 break
-    packages = ("torch", "transformers", "ray", "optuna", "mlflow")
-    versions = ", ".join(f"{each} {importlib.metadata.version(each)}" for each in packages)
+    found = []
+    for package in ("torch", "transformers", "ray", "optuna", "mlflow"):
+        # What needs rc_core alone runs on machines that have no more.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{package} {importlib.metadata.version(package)}")
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
         f"{datetime.date.today()}; {os.cpu_count()} cores of {name} "
-        f"({torch.backends.cpu.get_cpu_capability()}); Python {platform.python_version()}, "
-        f"{versions}"
+        f"({torch.backends.cpu.get_cpu_capability()}){gpu}; Python {platform.python_version()}, "
+        f"{', '.join(found)}"
     )
 
 

@@ -42,11 +42,13 @@ class Result:
 
     Attributes:
         train_cpu: processor seconds in training steps, evaluations not counted.
+        train_seconds: the same by the clock.
         seconds: everything, from loading the encoder to its saved weights.
         accuracy: `id_dev` and `ood_dev`, in [0, 1].
     """
 
     train_cpu: float
+    train_seconds: float
     seconds: float
     accuracy: dict[str, float]
 
@@ -108,7 +110,7 @@ class _Timed(Trainer):
     def __init__(self, *args: Any, loss: LossFunction | None = None, **rest: Any) -> None:
         super().__init__(*args, **rest)
         self._own_loss = loss
-        self.evaluation_cpu = 0.0
+        self.evaluation_cpu = self.evaluation_seconds = 0.0
         self._evaluating = False
 
     def compute_loss(
@@ -124,10 +126,11 @@ class _Timed(Trainer):
     def evaluate(self, *args: Any, **rest: Any) -> Any:
         # Of several sets Trainer's own calls this one again for each: counted once.
         outer, self._evaluating = not self._evaluating, True
-        started = time.process_time()
+        started, cpu = time.perf_counter(), time.process_time()
         found = super().evaluate(*args, **rest)
         if outer:
-            self.evaluation_cpu += time.process_time() - started
+            self.evaluation_cpu += time.process_time() - cpu
+            self.evaluation_seconds += time.perf_counter() - started
             self._evaluating = False
         return found
 
@@ -256,15 +259,18 @@ def run(
     trainer = make_trainer(
         model, data, config.training, train, folder, loss=loss, target=target, quick=quick
     )
-    clock = time.process_time()
+    clock, cpu = time.perf_counter(), time.process_time()
     trainer.train()
-    train_cpu = time.process_time() - clock - trainer.evaluation_cpu
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    train_cpu = time.process_time() - cpu - trainer.evaluation_cpu
+    train_seconds = time.perf_counter() - clock - trainer.evaluation_seconds
     accuracy = {}
     for split in open_splits:
         found = trainer.predict(samples(data, split))
         accuracy[split.role] = float((found.predictions.argmax(-1) == found.label_ids).mean())
     trainer.save_model(str(folder / "model"))
-    return Result(train_cpu, time.perf_counter() - started, accuracy)
+    return Result(train_cpu, train_seconds, time.perf_counter() - started, accuracy)
 
 
 def prune_through(

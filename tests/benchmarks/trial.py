@@ -64,7 +64,7 @@ def ours(config: TrialConfig, workspace: Workspace, folder: Path) -> rival.Resul
     with mock.patch("rc_core.trial.fit", timed):
         record = run_trial(config, workspace, TrialFolder(folder), trial_id="t0001")
     accuracy = {role: record.metrics[f"{role}/accuracy"] for role in ("id_dev", "ood_dev")}
-    return rival.Result(cpu, record.seconds["total"], accuracy)
+    return rival.Result(cpu, record.seconds["train"], record.seconds["total"], accuracy)
 
 
 def theirs(config: TrialConfig, workspace: Workspace, folder: Path) -> rival.Result:
@@ -103,6 +103,7 @@ def measure(
             "whole trial": {name: each.result.seconds for name, each in found.items()},
             "whole trial, processor": {name: each.cpu for name, each in found.items()},
             "training steps, processor": {k: each.result.train_cpu for k, each in found.items()},
+            "training steps": {k: each.result.train_seconds for k, each in found.items()},
         }
         for part, values in parts.items():
             figures.add(f"{case}: {part}", **values)
@@ -142,7 +143,7 @@ def per_token(figures: harness.Figures, shares: dict[str, float]) -> str:
     ]
     scale = (1 - shares["Trainer"]) / (1 - shares["ours"])
     for row in figures.rows:
-        if row.endswith("training steps, processor"):
+        if row.endswith(("training steps, processor", "training steps")):
             ratios = [scale * ratio for ratio in figures.ratios(row, "Trainer", "ours")]
             lines.append(f"- {row}: Trainer / ours {harness.spread(ratios)}")
     return "\n".join(lines)

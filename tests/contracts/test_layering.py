@@ -29,7 +29,8 @@ rc_core.models
 rc_core.data.*
 rc_core.difficulty.*
 rc_core.losses.* rc_core.compression.*
-rc_core.metrics.* rc_core.cpu_steps rc_core.first_token
+rc_core.metrics.* rc_core.cpu_steps rc_core.first_token rc_core.feeds
+rc_core.cuda_steps
 rc_core.training
 rc_core.workspace
 rc_core.evaluation
