@@ -7,11 +7,15 @@ the same folders as a sweep: `artifacts/` and `trials/<id>/`; `rc-sweep adopt` t
 Finished trials are not run again, unfinished ones go on from their last rung. With N above 1 what
 trials share is built in the worker processes too, each thing once, and a trial starts as soon as
 all that it reads is there.
+
+With --test every trial's test roles are evaluated at its end: for fixed designs only, where nothing
+is selected by results. `rc-sweep test` of the adopted sweep then needs no weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -31,7 +35,7 @@ from rc_core.config import TrialConfig, decode
 from rc_core.errors import ConfigError, InputError, Problem, RobustCompressionError
 from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
-from rc_core.trial import run_trial
+from rc_core.trial import evaluate_saved, run_trial
 from rc_core.workspace import Workspace
 
 # Checked by a test; in the help, as nothing else says what a line of the list looks like.
@@ -107,14 +111,24 @@ def read_list(path: Path) -> list[Job]:
     return jobs
 
 
-def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1) -> int:
-    """Run every job and print a line for each; return the number that failed."""
-    open_jobs = [job for job in jobs if not _is_finished(job, out)]
+def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool = False) -> int:
+    """Run every job and print a line for each; return the number that failed.
+
+    Args:
+        jobs: what to run; those finished in `out` are passed over.
+        out: gets `artifacts/` and `trials/`.
+        num_jobs: worker processes.
+        test: predict the test roles too.
+    """
+    open_jobs = [job for job in jobs if not _is_finished(job, out, test=test)]
     if len(open_jobs) < len(jobs):
         print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} trials are finished already")
     started = time.monotonic()
     failed = 0
-    run = _one_by_one(open_jobs, out) if num_jobs == 1 else _in_parallel(open_jobs, out, num_jobs)
+    if num_jobs == 1:
+        run = _one_by_one(open_jobs, out, test=test)
+    else:
+        run = _in_parallel(open_jobs, out, num_jobs, test=test)
     for line, ok in run:
         print(line, flush=True)
         failed += not ok
@@ -128,7 +142,7 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1) -> int:
 _Line = tuple[str, bool]
 
 
-def _one_by_one(jobs: Sequence[Job], out: Path) -> Iterator[_Line]:
+def _one_by_one(jobs: Sequence[Job], out: Path, *, test: bool) -> Iterator[_Line]:
     workspace = Workspace(out / "artifacts")
     needed = [{step.key.key: step for step in steps(job.config, workspace)} for job in jobs]
     lost: dict[str, str] = {}
@@ -138,7 +152,7 @@ def _one_by_one(jobs: Sequence[Job], out: Path) -> Iterator[_Line]:
         except _FAILURES as error:
             lost[key] = str(error)
     for job, found in zip(jobs, needed, strict=True):
-        yield _without(job, found, lost) or _run(job, out, workspace)
+        yield _without(job, found, lost) or _run(job, out, test, workspace)
 
 
 def _without(job: Job, keys: Iterable[str], lost: Mapping[str, str]) -> _Line | None:
@@ -147,7 +161,7 @@ def _without(job: Job, keys: Iterable[str], lost: Mapping[str, str]) -> _Line | 
     return None if why is None else (f"{job.trial_id} {job.config.label()}: failed: {why}", False)
 
 
-def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int) -> Iterator[_Line]:
+def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iterator[_Line]:
     """Build what is needed and run the trials, everything as soon as what it reads is there."""
     workspace = Workspace(out / "artifacts")
     needed = [{step.key.key: step for step in steps(job.config, workspace)} for job in jobs]
@@ -177,7 +191,7 @@ def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int) -> Iterator[_Lin
             for job, keys in ready:
                 line = _without(job, keys, lost)
                 if line is None:
-                    running.add(pool.submit(_run, job, out))
+                    running.add(pool.submit(_run, job, out, test))
                 else:
                     yield line
             if not building and not running:
@@ -198,12 +212,12 @@ def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int) -> Iterator[_Lin
 
 
 _FAILURES = (RobustCompressionError, RuntimeError, OSError)
-_WORKSPACES: dict[str, Workspace] = {}
 
 
-def _workspace(out: Path) -> Workspace:
+@functools.cache
+def _workspace(out: Path, *, sealed: bool = True) -> Workspace:
     """Return this worker's workspace: with it the tokenised data is kept between jobs."""
-    return _WORKSPACES.setdefault(str(out), Workspace(out / "artifacts"))
+    return Workspace(out / "artifacts", sealed=sealed)
 
 
 def _build(config: TrialConfig, key: str, out: Path) -> str:
@@ -218,12 +232,17 @@ def _built(step: Step) -> str:
     return f"{step.title}: {how} ({artifact.seconds:.0f} s)"
 
 
-def _run(job: Job, out: Path, workspace: Workspace | None = None) -> _Line:
+def _run(job: Job, out: Path, test: bool, workspace: Workspace | None = None) -> _Line:
     workspace = workspace or _workspace(out)
     folder = TrialFolder(out / "trials" / job.trial_id)
     name = f"{job.trial_id} {job.config.label()}"
     try:
-        record = run_trial(job.config, workspace, folder, trial_id=job.trial_id)
+        record = folder.read() if _is_finished(job, out) else None
+        if record is None:
+            record = run_trial(job.config, workspace, folder, trial_id=job.trial_id)
+        if test:
+            unsealed = _workspace(out, sealed=False)
+            evaluate_saved(job.config, unsealed, folder)
     except _FAILURES as error:
         return f"{name}: failed: {error}", False
     id_accuracy, ood_accuracy = (100 * record.metric(f"{r}_dev/accuracy") for r in ("id", "ood"))
@@ -231,12 +250,15 @@ def _run(job: Job, out: Path, workspace: Workspace | None = None) -> _Line:
     return f"{name}: ID {id_accuracy:.1f} OOD {ood_accuracy:.1f} ({seconds:.0f} s)", True
 
 
-def _is_finished(job: Job, out: Path) -> bool:
-    record = TrialFolder(out / "trials" / job.trial_id).read()
+def _is_finished(job: Job, out: Path, *, test: bool = False) -> bool:
+    """Tell whether a job's trial is finished, its predictions of the test roles included."""
+    folder = TrialFolder(out / "trials" / job.trial_id)
+    record = folder.read()
     return (
         record is not None
         and record.status == "finished"
         and record.fingerprint == job.config.fingerprint()
+        and (not test or folder.has_test_predictions())
     )
 
 
@@ -256,11 +278,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("list", type=Path, help="JSON Lines: one trial configuration a line")
     parser.add_argument("--out", type=Path, required=True, help="folder for artifacts and trials")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes (default 1)")
+    parser.add_argument(
+        "--test",
+        action="store_true",
+        help="predict the test roles too: for a fixed design, where nothing is selected by results",
+    )
     options = parser.parse_args(arguments)
     try:
         if options.jobs < 1:
             raise InputError(f"--jobs must be at least 1, but got {options.jobs}")
-        failed = run_batch(read_list(options.list), options.out, num_jobs=options.jobs)
+        jobs = read_list(options.list)
+        failed = run_batch(jobs, options.out, num_jobs=options.jobs, test=options.test)
     except BrokenProcessPool:
         print(
             "error: a worker process was ended from outside (out of memory?); what was finished is "

@@ -24,6 +24,7 @@ from rc_core.metrics.robustness import (
     gap_standard_error,
     guarded_relative_bias,
 )
+from rc_core.record import TrialFolder
 from rc_core.training import predict
 from rc_core.workspace import TaskData
 
@@ -196,6 +197,25 @@ def write_predictions(
     temporary = path.with_name(f".{path.name}.tmp")
     pq.write_table(pa.table(columns), temporary, compression="zstd")
     temporary.replace(path)
+
+
+def stored_metrics(
+    data: TaskData, roles: Sequence[Role], folder: TrialFolder
+) -> dict[str, float] | None:
+    """Return every metric of the given roles from a trial's predictions, without its weights.
+
+    None where predictions of a split are missing, or not of its samples.
+    """
+    predictions = {}
+    for split in (split for role in roles for split in data.task.of_role(role)):
+        path = folder.predictions(split.role, split.suite)
+        if not path.is_file():
+            return None
+        labels = pq.read_table(path, columns=["label"])["label"].to_pylist()
+        if labels != [split.label_names[label] for label in split.labels]:
+            return None
+        predictions[split.name] = read_predictions(path)
+    return split_metrics(data, roles, predictions)
 
 
 def read_predictions(path: Path) -> LogProbs:

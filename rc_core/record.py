@@ -167,6 +167,10 @@ class TrialFolder:
     def predictions(self, role: str, suite: str) -> Path:
         return self.path / "predictions" / f"{role}.{suite}.parquet"
 
+    def has_test_predictions(self) -> bool:
+        """Tell whether some test role was predicted: by a run elsewhere that opened it."""
+        return any((self.path / "predictions").glob("*_test.*.parquet"))
+
     def read(self) -> TrialRecord | None:
         """Return the record, or None where there is none yet."""
         return read_record(self.record_file) if self.record_file.exists() else None

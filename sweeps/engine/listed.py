@@ -1,4 +1,4 @@
-"""Every trial of a sweep that is known beforehand: a fixed design's, a grid's. Nothing is run.
+"""Every trial of a sweep that is known beforehand: a fixed design's, a grid's, a random search's.
 
 So that such a sweep may run elsewhere, without Ray (`rc-sweep trials`, `python -m rc_core.trial`).
 """
@@ -17,13 +17,17 @@ from sweeps.engine.assignments import REFERENCE_ID, Assignments
 from sweeps.folder import SweepFolder
 
 
+# Searches whose next point does not depend on what came of those before.
+_NO_RESULTS = ("grid", "random")
+
+
 def why_not_listed(sweep: SweepConfig) -> Problem | None:
     """Return why a sweep's trials are not known before results come in, None where they are."""
     search = sweep.settings.search
     if sweep.settings.confirm.sweep is not None:
         return Problem("confirm.sweep", "chooses its trials by results; use rc-sweep confirm SWEEP")
     asked = len(sweep.space) and search.trials > 1 + len(sweep.first_trials())
-    if search.name == "grid" or not asked:
+    if search.name in _NO_RESULTS or not asked:
         return None
     if sweep.settings.design == "fixed":
         return Problem(
@@ -33,7 +37,7 @@ def why_not_listed(sweep: SweepConfig) -> Problem | None:
         )
     return Problem(
         "design",
-        "must be fixed, or search.name grid, for its trials to be listed, but this is a search: "
+        "must be fixed, or search.name grid or random, for its trials to be listed, but here "
         f"{search.name} chooses trials by the results of those before; run it with rc-sweep launch",
     )
 
@@ -42,8 +46,8 @@ def listed(sweep: SweepConfig, study: Path | None = None) -> dict[str, TrialConf
     """Return each trial by its id, in the order in which a launch hands them out.
 
     Args:
-        sweep: a fixed design, or a grid; t0000 is its dense reference.
-        study: the journal of a new sweep, where a grid's points are entered as a launch enters
+        sweep: a fixed design, a grid or a random search; t0000 is its dense reference.
+        study: the journal of a new sweep, where a search's points are entered as a launch enters
             them, so that a resumed sweep knows them by the same ids. None: nothing is written.
 
     Raises:

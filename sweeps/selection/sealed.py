@@ -80,7 +80,9 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
         # Of a version that kept the first opening only.
         document["openings"] = [{"when": document["opened"], "selection": document["selection"]}]
     missing = [trial for trial in trials if trial.key not in document["trials"]]
-    check_weights({trial.key: trial.folder for trial in missing}, "tested")
+    # Where it was trained a trial may have been tested already (`rc_core.trial --test`).
+    untested = [trial for trial in missing if not trial.folder.has_test_predictions()]
+    check_weights({trial.key: trial.folder for trial in untested}, "tested")
     openings = document["openings"]
     if missing or "rows" not in document:
         # An opening that was interrupted (no rows yet) goes on; it is not another one.
@@ -171,7 +173,7 @@ def _evaluate(
     when: float,
     say: Callable[[str], None],
 ) -> None:
-    from rc_core.evaluation import counted_sizes, relative_metrics
+    from rc_core.evaluation import counted_sizes, relative_metrics, stored_metrics
     from rc_core.metrics._floors import floors
     from rc_core.trial import evaluate_saved
     from rc_core.workspace import Workspace
@@ -195,7 +197,13 @@ def _evaluate(
     sizes = counted_sizes(data.task, "test")
     # The reference first: the others are compared with it.
     for trial in sorted(missing, key=lambda each: each.key != REFERENCE_ID):
-        metrics = evaluate_saved(decode(trial.record.config), workspace, trial.folder)
+        metrics = None
+        if not trial.folder.model.is_dir():
+            metrics = stored_metrics(data, TEST_ROLES, trial.folder)
+            if metrics is None:
+                check_weights({trial.key: trial.folder}, "tested")
+        if metrics is None:
+            metrics = evaluate_saved(decode(trial.record.config), workspace, trial.folder)
         reference = document["trials"].get(REFERENCE_ID, {}).get("metrics", metrics)
         relative, undefined = relative_metrics(metrics, reference, "test", sizes=sizes)
         values = {k: None if math.isnan(v) else v for k, v in (metrics | relative).items()}
