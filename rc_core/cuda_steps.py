@@ -108,6 +108,9 @@ class RecordedSteps:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         recording = torch.cuda.CUDAGraph()
+        device = self._rows.device
+        random = torch.cuda.default_generators[device.index or 0]
+        spare = random.clone_state()
         # A collection in the midst of it could free what another recording uses.
         collecting = gc.isenabled()
         gc.disable()
@@ -121,6 +124,8 @@ class RecordedSteps:
             self._failed = True
             reason = str(error).splitlines()[0]
             _logger.warning("training steps are not recorded, which is slower: %s", reason)
+            # A recording that broke off leaves the generator waiting for its end.
+            random.graphsafe_set_state(spare)
             for parameter in self._parameters:
                 parameter.grad = None
             return None

@@ -78,11 +78,14 @@ def _heuristic(task: Task, split: Split) -> IntArray:
 def _bag_of_words(train: Split) -> tuple[Any, Any]:
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     vectorizer = CountVectorizer(analyzer=_features, binary=True, min_df=2)
     counts = vectorizer.fit_transform(_pairs(train))
     classifier = LogisticRegression(C=0.3, max_iter=200)
-    classifier.fit(counts, train.labels)
+    # More threads only wait for each other; see rc_core/difficulty/_text.py.
+    with threadpool_limits(1):
+        classifier.fit(counts, train.labels)
     return vectorizer, classifier
 
 

