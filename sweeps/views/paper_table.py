@@ -104,18 +104,20 @@ def _cells(
     data = (tested or {}).get("data", {}) if stage == "test" else reference and reference.data
     sizes = counted_samples(data or {}, stage)
     notes: list[str] = []
+    unshared: dict[str, list[str]] = {}
     body = []
     for row in found:
         dense, vanilla = dense_of(row, found), vanilla_of(row, found)
         # The opened test compared with the sweep's own reference.
         known = stage == "test" and dense is not None and dense.reference
         opened = _opened(row, tested if known else None)
-        bias, difference = _compared(row, dense, (id_key, ood_key), sizes, opened, notes)
+        bias = _bias(row, dense, (id_key, ood_key), sizes, opened, notes)
         for other in (dense, vanilla):
-            _say_unshared(row, other, ood_key, notes)
+            _collect_unshared(row, other, ood_key, unshared)
         cells = [row.name, str(len(row.metrics)), _share(row, id_key)]
         cells += [_share(row, f"ood_{stage}/{name}/accuracy") for name in suites]
-        cells += [_share(row, ood_key), bias, difference, _paired(row, vanilla, ood_key)]
+        cells += [_share(row, ood_key), bias]
+        cells += [_paired(row, other, ood_key) for other in (dense, vanilla)]
         cells += [_share(row, _EASY), _share(row, _HARD), _plain(row.mean(_GAP), "{:.1f}")]
         cells += [_plain(row.mean("footprint/nonzero_parameters") / 1e6, "{:.1f}")]
         if paper:
@@ -139,8 +141,11 @@ def _cells(
     teacher = "one teacher" if len(teachers) < 2 else "a teacher for each seed"
     title = f"{which}; mean and 95 % t interval over training seeds, one task and {teacher}"
     title += "; OOD vs vanilla: of the same compression, start and training, seed by seed"
-    title += "; F_bias and OOD vs dense: of the same training, over shared seeds; -: no such row"
-    title += "; of F_bias over seeds and subcases" if (tested or {}).get("rows") else ""
+    title += "; F_bias and OOD vs dense: of the same training, over shared seeds; +-: half of a "
+    title += "95 % t interval; -: no such row"
+    if stage == "test" and (tested or {}).get("rows"):
+        title += "; of F_bias over seeds and subcases"
+    notes += [f"{head}: {', '.join(names)}" for head, names in unshared.items()]
     return header, body, [title, *notes]
 
 
@@ -150,24 +155,24 @@ def _opened(row: Row, tested: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return next((each for each in rows if frozenset(each["trials"]) == row.ids), {})
 
 
-def _compared(
+def _bias(
     row: Row,
     dense: Row | None,
     keys: tuple[str, str],
     sizes: tuple[int, int] | None,
     opened: Mapping[str, Any],
     notes: list[str],
-) -> tuple[str, str]:
-    """Return relative bias, with its interval where there is one, and the OOD difference.
+) -> str:
+    """Return relative bias, with its interval where there is one.
 
-    Both of means over the seeds that the two rows share: a seed moves all rows by several points.
+    Of means over the seeds that the two rows share: a seed moves all rows by several points.
     """
     if dense is None or row is dense:
-        return ("-", "-") if dense is None else ("1", "")
+        return "-" if dense is None else "1"
     columns = [each.by_seed(key) for each in (row, dense) for key in keys]
     shared = sorted(set.intersection(*map(set, columns)))
     if not shared:
-        return "-", "-"
+        return "-"
     means = [sum(column[seed] for seed in shared) / len(shared) for column in columns]
     half_width = interval([columns[2][seed] - columns[3][seed] for seed in shared])
     error = gap_standard_error(*means[2:], sizes=sizes, half_width=half_width)
@@ -184,31 +189,30 @@ def _compared(
         if note not in notes:
             notes.append(note)
         shown = "-"
-    return shown, _plain(100 * (means[1] - means[3]), "{:+.1f}")
+    return shown
 
 
-def _say_unshared(row: Row, other: Row | None, key: str, notes: list[str]) -> None:
+def _collect_unshared(row: Row, other: Row | None, key: str, found: dict[str, list[str]]) -> None:
     """Note where two rows are compared over fewer seeds than one of them has."""
     if other is None or other is row:
         return
     ours, theirs = row.by_seed(key), other.by_seed(key)
     shared = len(set(ours) & set(theirs))
-    note = f"compared over {shared} shared seeds: {row.name} ({len(ours)} seeds) with {other.name} "
-    note += f"({len(theirs)})"
-    if shared < max(len(ours), len(theirs)) and note not in notes:
-        notes.append(note)
+    if shared < max(len(ours), len(theirs)):
+        head = f"compared over shared seeds ({shared}) with {other.name} ({len(theirs)} seeds)"
+        found.setdefault(head, []).append(f"{row.name} ({len(ours)})")
 
 
-def _paired(row: Row, vanilla: Row | None, key: str) -> str:
-    """Return the difference in points from the vanilla row, over the seeds that both have.
+def _paired(row: Row, other: Row | None, key: str) -> str:
+    """Return the difference in points from another row, over the seeds that both have.
 
     Rows of one seed share initialisation, data order and teacher, so what these do to both is not
     in the interval.
     """
-    if row is vanilla:
+    if row is other:
         return ""
-    own, other = row.by_seed(key), vanilla.by_seed(key) if vanilla is not None else {}
-    differences = [100 * (own[seed] - other[seed]) for seed in own if seed in other]
+    own, theirs = row.by_seed(key), other.by_seed(key) if other is not None else {}
+    differences = [100 * (own[seed] - theirs[seed]) for seed in own if seed in theirs]
     if not differences:
         return "-"
     half = interval(differences)
