@@ -27,12 +27,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from rc_core.config import TrialConfig, decode
-from rc_core.errors import ConfigError, InputError, Problem, RobustCompressionError
+from rc_core.errors import (
+    ConfigError,
+    DifficultyError,
+    InputError,
+    Problem,
+    RobustCompressionError,
+)
 from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
 from rc_core.trial import evaluate_saved, run_trial
@@ -144,7 +149,7 @@ _Line = tuple[str, bool]
 
 def _one_by_one(jobs: Sequence[Job], out: Path, *, test: bool) -> Iterator[_Line]:
     workspace = Workspace(out / "artifacts")
-    needed = [{step.key.key: step for step in steps(job.config, workspace)} for job in jobs]
+    needed = _needed(jobs, workspace)
     lost: dict[str, str] = {}
     for key, step in {key: step for found in needed for key, step in found.items()}.items():
         try:
@@ -155,6 +160,19 @@ def _one_by_one(jobs: Sequence[Job], out: Path, *, test: bool) -> Iterator[_Line
         yield _without(job, found, lost) or _run(job, out, test, workspace)
 
 
+def _needed(jobs: Sequence[Job], workspace: Workspace) -> list[dict[str, Step]]:
+    """Return what each job reads, by its key. Raises ConfigError: some cannot work, all named."""
+    found, problems = [], []
+    for job in jobs:
+        try:
+            found.append({step.key.key: step for step in steps(job.config, workspace)})
+        except DifficultyError as error:
+            problems.append(Problem(job.trial_id, str(error)))
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
 def _without(job: Job, keys: Iterable[str], lost: Mapping[str, str]) -> _Line | None:
     """Return what is said of a trial that something it reads could not be built for, else None."""
     why = next((lost[key] for key in keys if key in lost), None)
@@ -162,53 +180,51 @@ def _without(job: Job, keys: Iterable[str], lost: Mapping[str, str]) -> _Line | 
 
 
 def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iterator[_Line]:
-    """Build what is needed and run the trials, everything as soon as what it reads is there."""
+    """Build what is needed and run the trials, everything as soon as what it reads is there.
+
+    What is ready goes in the order of the list, an artifact with the first job that needs it: a
+    list cut short has its first trials whole, not a little of everything.
+    """
     workspace = Workspace(out / "artifacts")
-    needed = [{step.key.key: step for step in steps(job.config, workspace)} for job in jobs]
-    # An artifact is asked for with the first job that needs it: its steps cannot be sent to a
-    # worker, its configuration can.
-    missing: dict[str, tuple[Step, Job]] = {}
+    needed = _needed(jobs, workspace)
+    tasks: list[tuple[set[str], Job, str | None]] = []
+    unbuilt: set[str] = set()
     for job, found in zip(jobs, needed, strict=True):
-        for key, step in found.items():
-            missing.setdefault(key, (step, job))
-    waiting = list(zip(jobs, [set(found) for found in needed], strict=True))
+        # Steps cannot be sent to a worker; their key and a configuration that needs them can.
+        tasks += [(set(step.needs), job, key) for key, step in found.items() if key not in unbuilt]
+        unbuilt |= set(found)
+        tasks.append((set(found), job, None))
     lost: dict[str, str] = {}
-    building: dict[Future[str], str] = {}
-    running: set[Future[_Line]] = set()
+    flying: dict[Future[_Line], str | None] = {}
     threads = max(1, (os.cpu_count() or 1) // num_jobs)
     context = multiprocessing.get_context("spawn")
-    unbuilt = set(missing)
     with ProcessPoolExecutor(
         num_jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)
     ) as pool:
-        while True:
-            for key, (step, job) in list(missing.items()):
-                if not unbuilt & set(step.needs):
-                    building[pool.submit(_build, job.config, key, out)] = key
-                    del missing[key]
-            ready = [entry for entry in waiting if not unbuilt & entry[1]]
-            waiting = [entry for entry in waiting if unbuilt & entry[1]]
-            for job, keys in ready:
-                line = _without(job, keys, lost)
-                if line is None:
-                    running.add(pool.submit(_run, job, out, test))
-                else:
+        while tasks or flying:
+            for task in [each for each in tasks if not unbuilt & each[0]]:
+                if len(flying) == num_jobs:
+                    break
+                tasks.remove(task)
+                needs, job, key = task
+                line = _without(job, needs, lost) if key is None else None
+                if line is not None:
                     yield line
-            if not building and not running:
-                return
-            futures: list[Future[Any]] = [*building, *running]
-            done, _ = wait(futures, return_when=FIRST_COMPLETED)
-            for future in done:
-                if future in building:
-                    key = building.pop(future)
-                    unbuilt.discard(key)
-                    try:
-                        yield future.result(), True
-                    except _FAILURES as error:
-                        lost[key] = str(error)
+                elif key is None:
+                    flying[pool.submit(_run, job, out, test)] = None
                 else:
-                    running.discard(future)
+                    flying[pool.submit(_build, job.config, key, out)] = key
+            # With nothing in flight every artifact is built or lost: what is left was just told.
+            for future in wait(flying, return_when=FIRST_COMPLETED).done if flying else ():
+                key = flying.pop(future)
+                if key is not None:
+                    unbuilt.discard(key)
+                try:
                     yield future.result()
+                except _FAILURES as error:
+                    if key is None:
+                        raise
+                    lost[key] = str(error)
 
 
 _FAILURES = (RobustCompressionError, RuntimeError, OSError)
@@ -220,10 +236,10 @@ def _workspace(out: Path, *, sealed: bool = True) -> Workspace:
     return Workspace(out / "artifacts", sealed=sealed)
 
 
-def _build(config: TrialConfig, key: str, out: Path) -> str:
+def _build(config: TrialConfig, key: str, out: Path) -> _Line:
     """Build one of the artifacts of a configuration, in a worker."""
     found = {step.key.key: step for step in steps(config, _workspace(out))}
-    return _built(found[key])
+    return _built(found[key]), True
 
 
 def _built(step: Step) -> str:
