@@ -19,7 +19,7 @@ def trials(
         Path | None, typer.Option("--out", metavar="LIST.jsonl", help="Default: stdout.")
     ] = None,
 ) -> None:
-    """List every trial of a fixed design (or a grid), for python -m rc_core.trial; runs nothing.
+    """List every trial of a fixed design, a grid or a random search, for python -m rc_core.trial; runs nothing.
 
     Ids and configurations are those of a launch, the dense reference among them. Not checked, as
     the list may be for another machine: that its data is there (--set task.data_dir=FOLDER says

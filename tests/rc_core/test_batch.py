@@ -51,6 +51,41 @@ def test_two_processes_write_the_folders_of_a_sweep(tmp_path: Path) -> None:
     assert "3 of 3 trials are finished already" in again.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("num_jobs", [1, 2])
+def test_what_cannot_be_built_fails_the_trials_that_read_it_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], num_jobs: int
+) -> None:
+    broken = {"name": "loss_variance", "epochs": 2, "learning_rate": 1e30}
+    lines = [
+        {"id": "diverges", "config": {**PRUNED, "loss": {"name": "rmc"}, "difficulty": broken}},
+        {"id": "works", "config": PRUNED},
+    ]
+    listed = write(tmp_path / "list.jsonl", *lines)
+    command = [str(listed), "--out", str(tmp_path / "out"), "--jobs", str(num_jobs), "--test"]
+    assert main(command) == 3
+    printed = capsys.readouterr().out
+    assert "diverges magnitude-50 rmc: failed: difficulty level 0.2 diverged" in printed
+    assert "1 finished, 1 failed" in printed
+    folder = tmp_path / "out" / "trials" / "works"
+    predicted = sorted(path.name.split(".")[0] for path in (folder / "predictions").iterdir())
+    assert predicted == ["id_dev", "id_test", "ood_dev", "ood_test"]
+
+
+def test_estimates_that_cannot_work_are_all_named_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = {"name": "loss_variance", "epochs": 0.01}
+    config = {**PRUNED, "loss": {"name": "rmc"}, "difficulty": short}
+    lines = [{"id": name, "config": config} for name in ("a", "b")]
+    lines.insert(1, {"id": "fine", "config": PRUNED})
+    listed = write(tmp_path / "list.jsonl", *lines)
+    assert main([str(listed), "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr().err
+    assert "a: difficulty needs" in printed and "b: difficulty needs" in printed
+    assert not (tmp_path / "out" / "trials").exists()
+
+
 def test_the_example_of_the_help_is_a_line_that_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

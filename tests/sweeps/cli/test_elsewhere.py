@@ -194,3 +194,34 @@ def test_a_sweep_is_made_once_and_only_of_its_own_trials(gpu: Path, out: Path) -
     assert isinstance(twice.exception, InputError)
     assert "does not exist yet, but 'new' does" in str(twice.exception)
     assert len(read_records(storage / "new" / "trials")) == 6
+
+
+def test_what_was_tested_elsewhere_needs_no_weights_here(tmp_path: Path) -> None:
+    config = write(tmp_path / "design.yaml")
+    listing(config, "--out", tmp_path / "list.jsonl")
+    out = tmp_path / "out"
+    jobs = read_list(tmp_path / "list.jsonl")
+    assert run_batch(jobs, out, test=True) == 0
+    opened = {}
+    for name in ("with", "without"):
+        if name == "without":
+            for model in out.glob("trials/*/model"):
+                shutil.rmtree(model)
+        where = ("--config", config, "--storage", tmp_path / "storage")
+        assert rc_sweep("adopt", name, out, *where).exit_code == 0
+        done = rc_sweep("test", name, "--storage", tmp_path / "storage")
+        assert done.exit_code == 0, done.exception
+        opened[name] = json.loads((tmp_path / "storage" / name / "test.json").read_text())
+    for part in ("rows", "floors", "data"):
+        assert opened["with"][part] == opened["without"][part]
+    for key, expected in opened["with"]["trials"].items():
+        assert opened["without"]["trials"][key]["metrics"] == pytest.approx(
+            expected["metrics"], nan_ok=True
+        )
+
+    # Predictions of another test are not taken for this one's.
+    other = next(iter(out.glob("trials/t0003/predictions/ood_test.*.parquet")))
+    shutil.copy(next(iter(out.glob("trials/t0003/predictions/ood_dev.*.parquet"))), other)
+    assert rc_sweep("adopt", "mixed", out, *where).exit_code == 0
+    refused = rc_sweep("test", "mixed", "--storage", tmp_path / "storage")
+    assert "must have weights here" in str(refused.exception) and "t0003" in str(refused.exception)

@@ -15,7 +15,7 @@ from sweeps.engine.assignments import Assignments
 from sweeps.engine.listed import listed
 from sweeps.engine.prepare import _open
 from sweeps.folder import SweepFolder
-from sweeps.search import grid
+from sweeps.search import grid, random
 from tests.sweeps.test_config import RAW
 
 # Two seeds with a teacher each, three rows, one of which is the dense reference.
@@ -60,6 +60,18 @@ def finish(folder: SweepFolder, sweep: SweepConfig, *left_out: str) -> None:
             folder.trial(trial_id).commit(record)
 
 
+def _reference(sweep: SweepConfig) -> TrialRecord:
+    config = sweep.reference()
+    return TrialRecord(
+        id="t0000",
+        status="finished",
+        config=config.as_dict(),
+        fingerprint=config.fingerprint(),
+        reference=True,
+        started=0.0,
+    )
+
+
 def test_a_fixed_design_with_a_teacher_for_each_seed() -> None:
     sweep = SweepConfig(DESIGN)
     found = listed(sweep)
@@ -94,6 +106,19 @@ def test_a_grid_and_the_study_that_a_launch_would_have(tmp_path: Path) -> None:
     given = [each for _ in range(3) if (each := driver.next()) is not None]
     assert {each.trial_id: each.config for each in given} == {
         trial_id: found[trial_id] for trial_id in ("t0003", "t0005")
+    }
+
+
+def test_a_random_search_is_known_beforehand(tmp_path: Path) -> None:
+    sweep = SweepConfig(merge(RAW, {"search": {"name": "random", "trials": 12}}))
+    found = listed(sweep)
+    assert list(found) == [f"t{i:04d}" for i in range(12)]
+    folder = SweepFolder(tmp_path)
+    driver = Assignments(sweep, folder, random.proposals(sweep, folder.study), 1)
+    driver.add(_reference(sweep))
+    given = [each for _ in range(12) if (each := driver.next()) is not None]
+    assert {each.trial_id: each.config for each in given} == {
+        trial_id: config for trial_id, config in found.items() if trial_id != "t0000"
     }
 
 
