@@ -57,8 +57,11 @@ def prepare_loss(
 
 
 def recordable(loss: Loss, compression: Compression) -> bool:
-    """Tell whether a GPU may replay a trial's steps: both plugins must say so of themselves."""
-    return all(getattr(each, "recordable", False) for each in (loss, compression))
+    """Tell whether a GPU may replay a trial's steps: both plugins must say so of themselves.
+
+    A class derived from one of ours does not inherit it: what it adds may be of another kind.
+    """
+    return all(vars(type(each)).get("recordable", False) for each in (loss, compression))
 
 
 def prepare_model(

@@ -152,12 +152,17 @@ def _one_by_one(jobs: Sequence[Job], out: Path, *, test: bool) -> Iterator[_Line
     needed = _needed(jobs, workspace)
     lost: dict[str, str] = {}
     for key, step in {key: step for found in needed for key, step in found.items()}.items():
+        why = _why_lost(step.needs, lost)
+        if why is not None:
+            lost[key] = why
+            continue
         try:
             yield _built(step), True
         except _FAILURES as error:
             lost[key] = str(error)
     for job, found in zip(jobs, needed, strict=True):
-        yield _without(job, found, lost) or _run(job, out, test, workspace)
+        why = _why_lost(found, lost)
+        yield _run(job, out, test, workspace) if why is None else _not_run(job, why)
 
 
 def _needed(jobs: Sequence[Job], workspace: Workspace) -> list[dict[str, Step]]:
@@ -173,10 +178,13 @@ def _needed(jobs: Sequence[Job], workspace: Workspace) -> list[dict[str, Step]]:
     return found
 
 
-def _without(job: Job, keys: Iterable[str], lost: Mapping[str, str]) -> _Line | None:
-    """Return what is said of a trial that something it reads could not be built for, else None."""
-    why = next((lost[key] for key in keys if key in lost), None)
-    return None if why is None else (f"{job.trial_id} {job.config.label()}: failed: {why}", False)
+def _why_lost(keys: Iterable[str], lost: Mapping[str, str]) -> str | None:
+    """Return why one of some artifacts could not be built, None where all could."""
+    return next((lost[key] for key in keys if key in lost), None)
+
+
+def _not_run(job: Job, why: str) -> _Line:
+    return f"{job.trial_id} {job.config.label()}: failed: {why}", False
 
 
 def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iterator[_Line]:
@@ -207,20 +215,24 @@ def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -
                     break
                 tasks.remove(task)
                 needs, job, key = task
-                line = _without(job, needs, lost) if key is None else None
-                if line is not None:
-                    yield line
+                why = _why_lost(needs, lost)
+                if why is not None and key is not None:
+                    lost[key] = why
+                    unbuilt.discard(key)
+                elif why is not None:
+                    yield _not_run(job, why)
                 elif key is None:
                     flying[pool.submit(_run, job, out, test)] = None
                 else:
                     flying[pool.submit(_build, job.config, key, out)] = key
-            # With nothing in flight every artifact is built or lost: what is left was just told.
             for future in wait(flying, return_when=FIRST_COMPLETED).done if flying else ():
                 key = flying.pop(future)
                 if key is not None:
                     unbuilt.discard(key)
                 try:
                     yield future.result()
+                except BrokenProcessPool:
+                    raise
                 except _FAILURES as error:
                     if key is None:
                         raise
@@ -274,7 +286,7 @@ def _is_finished(job: Job, out: Path, *, test: bool = False) -> bool:
         record is not None
         and record.status == "finished"
         and record.fingerprint == job.config.fingerprint()
-        and (not test or folder.has_test_predictions())
+        and (not test or folder.tested_splits() is not None)
     )
 
 

@@ -3,7 +3,8 @@
 A step of a small encoder is some hundred kernels of microseconds; launching them one by one from
 Python takes several times as long as running them. Here a step is recorded once for each padded
 length (a CUDA graph: forward, loss, backward, clipping and optimizer) and replayed with other rows.
-Replays draw the random numbers that the same steps would draw one by one.
+Replays draw the random numbers that the same steps would draw one by one, but for bf16 batches in
+which nothing is padded: these take another attention kernel there, which draws others.
 
 What Python decides in a step is decided while recording. So only what says of itself that its steps
 differ in nothing but tensors is recorded: losses and compressions with `recordable = True`.
@@ -94,6 +95,7 @@ class RecordedSteps:
         found = [(each.data_ptr(), each.requires_grad) for each in self._parameters]
         if found != self._recorded_with:
             self._recordings.clear()
+            self._pool = None  # gone with its last user
             self._recorded_with = found
         if width not in self._recordings:
             recording = self._record(width)

@@ -202,19 +202,23 @@ def write_predictions(
 def stored_metrics(
     data: TaskData, roles: Sequence[Role], folder: TrialFolder
 ) -> dict[str, float] | None:
-    """Return every metric of the given roles from a trial's predictions, without its weights.
+    """Return every metric of the given roles from a trial's test predictions, without its weights.
 
-    None where predictions of a split are missing, or not of its samples.
+    None where a split was not predicted by the recorded run, or had other samples, or its file
+    cannot be read.
     """
+    stamp = folder.tested_splits() or {}
     predictions = {}
     for split in (split for role in roles for split in data.task.of_role(role)):
-        path = folder.predictions(split.role, split.suite)
-        if not path.is_file():
+        if stamp.get(split.name) != data.digest(split):
             return None
-        labels = pq.read_table(path, columns=["label"])["label"].to_pylist()
-        if labels != [split.label_names[label] for label in split.labels]:
+        try:
+            found = read_predictions(folder.predictions(split.role, split.suite))
+        except (OSError, pa.ArrowException):
             return None
-        predictions[split.name] = read_predictions(path)
+        if len(found) != len(split):
+            return None
+        predictions[split.name] = found
     return split_metrics(data, roles, predictions)
 
 

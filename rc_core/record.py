@@ -167,9 +167,39 @@ class TrialFolder:
     def predictions(self, role: str, suite: str) -> Path:
         return self.path / "predictions" / f"{role}.{suite}.parquet"
 
-    def has_test_predictions(self) -> bool:
-        """Tell whether some test role was predicted: by a run elsewhere that opened it."""
-        return any((self.path / "predictions").glob("*_test.*.parquet"))
+    @property
+    def _test_stamp(self) -> Path:
+        return self.path / "predictions" / "tested.json"
+
+    def stamp_test(self, splits: Mapping[str, str]) -> None:
+        """Say that the recorded trial predicted test splits, name -> digest of each; written last.
+
+        Without a record nothing is said: nobody could tell whose predictions they are.
+        """
+        record = self.read()
+        if record is not None:
+            self._test_stamp.parent.mkdir(parents=True, exist_ok=True)
+            run = {"started": record.started, "finished": record.finished}
+            write_json(self._test_stamp, {**run, "splits": dict(splits)})
+
+    def tested_splits(self) -> dict[str, str] | None:
+        """Return the test splits that this very run predicted, name -> digest; None: not tested."""
+        record = self.read()
+        try:
+            stamp = json.loads(self._test_stamp.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        run = None if record is None else (record.started, record.finished)
+        if (stamp.get("started"), stamp.get("finished")) != run:
+            return None
+        splits: dict[str, str] = stamp["splits"]
+        return splits
+
+    def forget_test(self) -> None:
+        """Remove what an earlier run of the trial predicted of the test roles."""
+        self._test_stamp.unlink(missing_ok=True)
+        for path in (self.path / "predictions").glob("*_test.*.parquet"):
+            path.unlink()
 
     def read(self) -> TrialRecord | None:
         """Return the record, or None where there is none yet."""

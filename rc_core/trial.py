@@ -92,6 +92,7 @@ def trial_steps(
     if previous is not None and _can_resume(folder, config):
         # The first commit below must not lose what the interrupted run had reported.
         record = record.model_copy(update={"rungs": previous.rungs, "started": previous.started})
+    folder.forget_test()
     try:
         folder.commit(record)
         if record.reference:
@@ -119,8 +120,8 @@ def evaluate_saved(
 ) -> dict[str, float]:
     """Evaluate a finished trial's saved weights on roles that were closed while it ran.
 
-    Predictions are written beside the others; the record is not changed. The test roles need a
-    workspace that is not sealed.
+    Predictions are written beside the others, and last a stamp that says whose they are; the record
+    is not changed. The test roles need a workspace that is not sealed.
     """
     data = compressed_data(config, workspace)
     model = load_model(folder.model).to(workspace.device)
@@ -129,6 +130,8 @@ def evaluate_saved(
     for split in splits:
         path = folder.predictions(split.role, split.suite)
         write_predictions(path, split, predictions[split.name], data.task.label_names)
+    if set(TEST_ROLES) <= set(roles):
+        folder.stamp_test({split.name: data.digest(split) for split in splits})
     return split_metrics(data, roles, predictions)
 
 

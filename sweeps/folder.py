@@ -315,6 +315,7 @@ def check_weights(trials: Mapping[str, TrialFolder], what: str) -> None:
         f"{', '.join(list(missing)[:8])}{more}. Where they were trained elsewhere, copy "
         "trials/<id>/model from there into the DIR that they were adopted from, then: rc-sweep "
         f"adopt {folder.parents[1].name} DIR (or put it at {folder / 'model'})"
+        + ("; or test them there: python -m rc_core.trial ... --test" if what == "tested" else "")
     )
 
 

@@ -49,7 +49,7 @@ class Loss(Protocol):
     needs: ClassVar[frozenset[Need]]
     # Optional: `recordable: ClassVar[bool] = True`, that calls differ in nothing but what the
     # tensors hold (no `float(tensor)`, no branch on one, no count of calls). A GPU then replays a
-    # step that it has done before, several times as fast (rc_core.cuda_steps).
+    # step that it has done before, several times as fast (rc_core.cuda_steps). It is not inherited.
 
     def rows(self, context: LossContext) -> dict[str, Tensor]:
         """Return tensors with one row per training sample, gathered per batch by the loop."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -94,8 +94,6 @@ def soft_target_loss(
 
 class SoftLoss:
     """What losses whose `rows` give `soft_targets` share: the mix of labels and targets."""
-
-    recordable: ClassVar[bool] = True
 
     def __init__(self, config: SoftConfig) -> None:
         self._weight, self._temperature = config.lambda_, config.temperature

@@ -56,6 +56,7 @@ class Loss(SoftLoss):
     """Distillation from the dense reference's probabilities, smoothed by the expert's certainty."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs", "expert_log_probs"})
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

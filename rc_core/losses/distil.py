@@ -21,6 +21,7 @@ class Loss(SoftLoss):
     """Distillation from the dense reference."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs"})
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

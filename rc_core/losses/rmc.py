@@ -135,6 +135,7 @@ class Loss(SoftLoss):
     """Distillation from the dense reference's probabilities, smoothed by difficulty."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs", "difficulty"})
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

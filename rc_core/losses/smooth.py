@@ -31,6 +31,7 @@ class Loss(SoftLoss):
     """Distillation from the dense reference's probabilities, all smoothed by one degree."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher_log_probs"})
+    recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -19,7 +19,7 @@ def trials(
         Path | None, typer.Option("--out", metavar="LIST.jsonl", help="Default: stdout.")
     ] = None,
 ) -> None:
-    """List every trial of a fixed design, a grid or a random search, for python -m rc_core.trial; runs nothing.
+    """List the trials of a fixed design, a grid or a random search for python -m rc_core.trial.
 
     Ids and configurations are those of a launch, the dense reference among them. Not checked, as
     the list may be for another machine: that its data is there (--set task.data_dir=FOLDER says
@@ -61,8 +61,8 @@ def adopt(
 ) -> None:
     """Take trial folders made by python -m rc_core.trial into a sweep: one there is, or a new one.
 
-    Weights may have stayed on the other machine: tables, front and report need none; export, test
-    and latency do.
+    Weights may have stayed on the other machine: tables, front and report need none, and test none
+    where trials ran with --test; export and latency do.
     """
     from sweeps.engine.adopt import adopt_new, adopt_trials
 
@@ -84,11 +84,11 @@ def adopt(
         typer.echo(f"{old} -> {new}")
     typer.echo(f"{len(adopted.trials)} trials adopted")
     if adopted.weights:
-        typer.echo(f"weights have come for: {', '.join(adopted.weights)}")
+        typer.echo(f"weights or a test have come for: {', '.join(adopted.weights)}")
     if adopted.bare:
         typer.echo(
-            f"without weights: {len(adopted.bare)} trials (tables, front and report need none; "
-            "export, test and latency do)"
+            f"without weights: {len(adopted.bare)} trials (export and latency need them, and test "
+            "where they did not run with --test)"
         )
     if adopted.missing:
         typer.echo(

@@ -68,9 +68,9 @@ def adopt_new(config: SweepConfig, name: str, storage: Path, source: Path) -> tu
 def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
     """Copy finished trials into a sweep: under the id that a launch gives them, else a new one.
 
-    Trials that the sweep has already (same fingerprint) are passed over, but for their weights
-    where these have come only now. Where the data lay on the other machine is replaced by where the
-    sweep has it.
+    Trials that the sweep has already (same fingerprint) are passed over, but for their weights, or
+    their predictions of the test roles, where these have come only now. Where the data lay on the
+    other machine is replaced by where the sweep has it.
 
     Args:
         sweep: the sweep; not running.
@@ -227,12 +227,14 @@ def _same_training(record: TrialRecord, config: SweepConfig) -> bool:
 
 
 def _complete(there: TrialFolder, here: TrialFolder, other: TrialRecord, own: TrialRecord) -> bool:
-    """Bring the weights of a trial that was adopted without them; tell whether that was done."""
-    same = (other.started, other.finished) == (own.started, own.finished)
-    if not same or not there.model.is_dir() or here.model.is_dir():
+    """Bring what a trial was adopted without, its weights or its test; tell whether it was."""
+    if (other.started, other.finished) != (own.started, own.finished):
         return False
-    _copy(there, here)
-    return True
+    weights = there.model.is_dir() and not here.model.is_dir()
+    test = there.tested_splits() is not None and here.tested_splits() is None
+    if weights or test:
+        _copy(there, here)
+    return weights or test
 
 
 def _copy(there: TrialFolder, here: TrialFolder) -> None:

@@ -111,11 +111,11 @@ def prepare(
 
 
 def _open(sweep: SweepConfig, folder: SweepFolder) -> list[TrialConfig]:
-    """Return what artifacts follow from: of a fixed design its trials that have not ended.
+    """Return what artifacts follow from: of trials known beforehand those that have not ended.
 
     They may all have ended elsewhere (`rc-sweep adopt`): then nothing is built here.
     """
-    if sweep.settings.design != "fixed" or why_not_listed(sweep) is not None:
+    if why_not_listed(sweep) is not None:
         return [sweep.reference(), *sweep.structures()]
     ended = {
         record.fingerprint

@@ -31,6 +31,11 @@ class MirroredTrial(TrialFolder):
             self._mirror.bring(self._sweep, "predictions")
         return path
 
+    def tested_splits(self) -> dict[str, str] | None:
+        if not self._test_stamp.is_file():
+            self._mirror.bring(self._sweep, "predictions")
+        return super().tested_splits()
+
 
 def begin_anew(sweep: Path) -> list[TrialRecord]:
     """Take their rungs from unfinished trials whose checkpoint is on another machine.

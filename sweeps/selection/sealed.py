@@ -1,9 +1,10 @@
 """Opening the test roles: after selection, once, with a stamp of when and for which configurations.
 
-`id_test` and `ood_test` are evaluated nowhere else. In `design: search` only the chosen
-configurations and the rows they are compared with are opened: after a confirmation the confirmed
-ones with all their new seeds, the dense row and the vanilla ones beside them; without one the front
-of the search. In `design: fixed` nothing was chosen and every trial is.
+`id_test` and `ood_test` are evaluated nowhere else, but for a fixed design's by `rc_core.trial
+--test`, where its trials were trained: those predictions are read here. In `design: search` only
+the chosen configurations and the rows they are compared with are opened: after a confirmation the
+confirmed ones with all their new seeds, the dense row and the vanilla ones beside them; without one
+the front of the search. In `design: fixed` nothing was chosen and every trial is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rc_core.config import decode, seedless
 from rc_core.data._task import DEV_ROLES, TEST_ROLES
@@ -28,6 +29,9 @@ from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.stamp import read_test, selection, stamp_of
 from sweeps.selection.tested import Group, summary
 from sweeps.sweep import Sweep
+
+if TYPE_CHECKING:
+    from rc_core.workspace import TaskData, Workspace
 from sweeps.tracking.events import tell_test
 
 # Keys of test.json's trials that belong to the confirmation.
@@ -80,15 +84,14 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
         # Of a version that kept the first opening only.
         document["openings"] = [{"when": document["opened"], "selection": document["selection"]}]
     missing = [trial for trial in trials if trial.key not in document["trials"]]
-    # Where it was trained a trial may have been tested already (`rc_core.trial --test`).
-    untested = [trial for trial in missing if not trial.folder.has_test_predictions()]
-    check_weights({trial.key: trial.folder for trial in untested}, "tested")
+    workspace, data = _data(sweep, groups)
+    stored = _stored(missing, data)
     openings = document["openings"]
     if missing or "rows" not in document:
         # An opening that was interrupted (no rows yet) goes on; it is not another one.
         if not openings or "rows" in document or openings[-1]["selection"] != now:
             openings.append({"when": when, "selection": now})
-        _evaluate(sweep, missing, groups, now, document, when, say)
+        _evaluate(sweep, missing, stored, workspace, groups, now, document, when, say)
     state = stamp_of(document, now, {r.id for r in sweep.records if r.reference})
     document["changed_after_opening"] = list(state.joined)
     document["left_after_opening"] = list(state.left)
@@ -164,18 +167,8 @@ def _vanilla(row: ConfirmedRow) -> bool:
     return all(record.config["loss"]["name"] == "vanilla" for record in row.trials.values())
 
 
-def _evaluate(
-    sweep: Sweep,
-    missing: Sequence[_Trial],
-    groups: Sequence[Mapping[int, _Trial]],
-    chosen: Sequence[str],
-    document: dict[str, Any],
-    when: float,
-    say: Callable[[str], None],
-) -> None:
-    from rc_core.evaluation import counted_sizes, relative_metrics, stored_metrics
-    from rc_core.metrics._floors import floors
-    from rc_core.trial import evaluate_saved
+def _data(sweep: Sweep, groups: Sequence[Mapping[int, _Trial]]) -> tuple[Workspace, TaskData]:
+    """Return a workspace that opens the test roles, and the task. Raises StorageError: none."""
     from rc_core.workspace import Workspace
 
     workspace = Workspace(sweep.folder.artifacts, sealed=False)
@@ -183,6 +176,47 @@ def _evaluate(
     data = workspace.data(decode(first.config))
     if not any(data.task.of_role(role) for role in TEST_ROLES):
         raise StorageError(f"the task of sweep {sweep.name} has no id_test or ood_test split")
+    return workspace, data
+
+
+def _stored(trials: Sequence[_Trial], data: TaskData) -> dict[str, dict[str, float]]:
+    """Return the test metrics of trials without weights that were tested where they were trained.
+
+    Raises:
+        StorageError: some have neither; before anything is opened.
+    """
+    from rc_core.evaluation import stored_metrics
+
+    found, bare = {}, {}
+    for trial in trials:
+        if trial.folder.model.is_dir():
+            continue
+        metrics = stored_metrics(data, TEST_ROLES, trial.folder)
+        if metrics is None:
+            bare[trial.key] = trial.folder
+        else:
+            found[trial.key] = metrics
+    check_weights(bare, "tested")
+    return found
+
+
+def _evaluate(
+    sweep: Sweep,
+    missing: Sequence[_Trial],
+    stored: Mapping[str, dict[str, float]],
+    workspace: Workspace,
+    groups: Sequence[Mapping[int, _Trial]],
+    chosen: Sequence[str],
+    document: dict[str, Any],
+    when: float,
+    say: Callable[[str], None],
+) -> None:
+    from rc_core.evaluation import counted_sizes, relative_metrics
+    from rc_core.metrics._floors import floors
+    from rc_core.trial import evaluate_saved
+
+    first = next(iter(groups[0].values())).record
+    data = workspace.data(decode(first.config))
     if "floors" not in document:
         document["floors"] = floors(data.task, TEST_ROLES)
     tested = [split for role in TEST_ROLES for split in data.task.of_role(role)]
@@ -197,11 +231,7 @@ def _evaluate(
     sizes = counted_sizes(data.task, "test")
     # The reference first: the others are compared with it.
     for trial in sorted(missing, key=lambda each: each.key != REFERENCE_ID):
-        metrics = None
-        if not trial.folder.model.is_dir():
-            metrics = stored_metrics(data, TEST_ROLES, trial.folder)
-            if metrics is None:
-                check_weights({trial.key: trial.folder}, "tested")
+        metrics = stored.get(trial.key)
         if metrics is None:
             metrics = evaluate_saved(decode(trial.record.config), workspace, trial.folder)
         reference = document["trials"].get(REFERENCE_ID, {}).get("metrics", metrics)

@@ -66,10 +66,31 @@ def test_what_cannot_be_built_fails_the_trials_that_read_it_only(
     assert main(command) == 3
     printed = capsys.readouterr().out
     assert "diverges magnitude-50 rmc: failed: difficulty level 0.2 diverged" in printed
+    assert printed.count("teacher: built") == 1
     assert "1 finished, 1 failed" in printed
     folder = tmp_path / "out" / "trials" / "works"
-    predicted = sorted(path.name.split(".")[0] for path in (folder / "predictions").iterdir())
+    files = (folder / "predictions").glob("*.parquet")
+    predicted = sorted(path.name.split(".")[0] for path in files)
     assert predicted == ["id_dev", "id_test", "ood_dev", "ood_test"]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.slow
+def test_what_needs_a_lost_artifact_is_not_tried(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: str
+) -> None:
+    """The teacher diverges: it is trained once, not again for everything that is built on it."""
+    wild = {"teacher": {"learning_rate": 1e30}, "loss": {"name": "rmc"}}
+    wild["difficulty"] = {"name": "loss_variance", "epochs": 2}
+    listed = write(tmp_path / "list.jsonl", {**PRUNED, **wild}, {**STUDENT, **wild})
+    out = tmp_path / "out"
+    assert main([str(listed), "--out", str(out), "--jobs", jobs]) == 3
+    printed = capfd.readouterr().out
+    assert printed.count("failed: training loss must stay finite") == 2
+    assert "0 finished, 2 failed" in printed
+    # What was tried leaves its lock behind: nothing but the teacher and what needs none.
+    kinds = sorted(path.name for path in (out / "artifacts").iterdir())
+    assert kinds in (["difficulty", "teacher"], ["teacher"])
 
 
 def test_estimates_that_cannot_work_are_all_named_before_anything_is_trained(

@@ -11,9 +11,10 @@ import pytest
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
-from rc_core.batch import read_list, run_batch
+from rc_core.batch import Job, read_list, run_batch
+from rc_core.config import decode
 from rc_core.errors import InputError
-from rc_core.record import read_records
+from rc_core.record import TrialFolder, read_records
 from sweeps.cli import app
 from sweeps.config import load_sweep
 from sweeps.engine.assignments import Assignments
@@ -145,7 +146,6 @@ def test_adopted_trials_make_a_sweep(gpu: Path, out: Path) -> None:
     for arguments in (
         ("export", "new", "--out", out.parent / "model"),
         ("export", "new", "--pick", "t0003", "--out", out.parent / "model"),
-        ("test", "new"),
         ("latency", "new"),
     ):
         refused = rc_sweep(*arguments, "--storage", storage)
@@ -153,10 +153,13 @@ def test_adopted_trials_make_a_sweep(gpu: Path, out: Path) -> None:
         assert "must have weights here" in str(refused.exception)
         assert "rc-sweep adopt new DIR" in str(refused.exception)
 
+    refused = rc_sweep("test", "new", "--storage", storage)
+    assert "has no id_test or ood_test split" in str(refused.exception)
+
     # What the message advises: the weights come after all.
     again = rc_sweep("adopt", "new", gpu / "out", "--storage", storage)
     assert "0 trials adopted" in again.stdout
-    assert f"weights have come for: {', '.join(IDS)}" in again.stdout
+    assert f"weights or a test have come for: {', '.join(IDS)}" in again.stdout
     exported = rc_sweep(*("export", "new", "--pick", "t0003", "--storage", storage),
                         "--out", out.parent / "model")  # fmt: skip
     assert exported.exit_code == 0, exported.exception
@@ -196,32 +199,89 @@ def test_a_sweep_is_made_once_and_only_of_its_own_trials(gpu: Path, out: Path) -
     assert len(read_records(storage / "new" / "trials")) == 6
 
 
-def test_what_was_tested_elsewhere_needs_no_weights_here(tmp_path: Path) -> None:
-    config = write(tmp_path / "design.yaml")
-    listing(config, "--out", tmp_path / "list.jsonl")
-    out = tmp_path / "out"
-    jobs = read_list(tmp_path / "list.jsonl")
-    assert run_batch(jobs, out, test=True) == 0
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `design.yaml`, `list.jsonl`, and `out`: all trials, tested."""
+    root = tmp_path_factory.mktemp("tested")
+    listing(write(root / "design.yaml"), "--out", root / "list.jsonl")
+    assert run_batch(read_list(root / "list.jsonl"), root / "out", test=True) == 0
+    return root
+
+
+def open_test(name: str, folder: Path, tested: Path) -> Any:
+    """Adopt the trials of a folder and open their test; return what the command said."""
+    storage = ("--storage", folder.parent / "storage")
+    done = rc_sweep("adopt", name, folder, "--config", tested / "design.yaml", *storage)
+    assert done.exit_code == 0, done.exception
+    return rc_sweep("test", name, *storage)
+
+
+def test_what_was_tested_elsewhere_needs_no_weights_here(tested: Path, tmp_path: Path) -> None:
     opened = {}
-    for name in ("with", "without"):
-        if name == "without":
-            for model in out.glob("trials/*/model"):
-                shutil.rmtree(model)
-        where = ("--config", config, "--storage", tmp_path / "storage")
-        assert rc_sweep("adopt", name, out, *where).exit_code == 0
-        done = rc_sweep("test", name, "--storage", tmp_path / "storage")
+    for name, ignored in (("with", "artifacts"), ("without", "model")):
+        out = shutil.copytree(
+            tested / "out", tmp_path / name, ignore=shutil.ignore_patterns(ignored)
+        )
+        done = open_test(name, out, tested)
         assert done.exit_code == 0, done.exception
         opened[name] = json.loads((tmp_path / "storage" / name / "test.json").read_text())
     for part in ("rows", "floors", "data"):
         assert opened["with"][part] == opened["without"][part]
     for key, expected in opened["with"]["trials"].items():
-        assert opened["without"]["trials"][key]["metrics"] == pytest.approx(
-            expected["metrics"], nan_ok=True
-        )
+        found = opened["without"]["trials"][key]["metrics"]
+        assert found == pytest.approx(expected["metrics"], nan_ok=True)
 
-    # Predictions of another test are not taken for this one's.
-    other = next(iter(out.glob("trials/t0003/predictions/ood_test.*.parquet")))
-    shutil.copy(next(iter(out.glob("trials/t0003/predictions/ood_dev.*.parquet"))), other)
-    assert rc_sweep("adopt", "mixed", out, *where).exit_code == 0
-    refused = rc_sweep("test", "mixed", "--storage", tmp_path / "storage")
-    assert "must have weights here" in str(refused.exception) and "t0003" in str(refused.exception)
+
+@pytest.mark.parametrize("what", ["another run", "another test", "a part", "a broken file"])
+def test_only_a_trials_own_whole_test_is_taken(tested: Path, tmp_path: Path, what: str) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(tested / "out", out, ignore=shutil.ignore_patterns("model"))
+    folder = TrialFolder(out / "trials" / "t0003")
+    predictions = next((folder.path / "predictions").glob("ood_test.*.parquet"))
+    stamp = folder.path / "predictions" / "tested.json"
+    if what == "another run":
+        record = folder.read()
+        assert record is not None
+        folder.commit(record.model_copy(update={"started": record.started + 1}))
+    elif what == "another test":
+        stamp.write_text(stamp.read_text().replace('"ood_test', '"odd_test'))
+    elif what == "a part":
+        predictions.unlink()
+    else:
+        predictions.write_bytes(predictions.read_bytes()[:100])
+    refused = open_test("mixed", out, tested)
+    assert isinstance(refused.exception, InputError), refused.exception
+    for part in ("must have weights here", "t0003", "rc_core.trial ... --test"):
+        assert part in str(refused.exception)
+    assert "t0002" not in str(refused.exception)
+    assert not (tmp_path / "storage" / "mixed" / "test.json").exists(), "nothing was opened"
+
+
+def test_a_test_may_come_after_the_trials(tested: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(
+        tested / "out", out, ignore=shutil.ignore_patterns("model", "*_test.*", "tested.json")
+    )
+    refused = open_test("late", out, tested)
+    assert "must have weights here" in str(refused.exception)
+    shutil.copytree(tested / "out", out, ignore=shutil.ignore_patterns("model"), dirs_exist_ok=True)
+    storage = ("--storage", tmp_path / "storage")
+    again = rc_sweep("adopt", "late", out, *storage)
+    assert f"a test have come for: {', '.join(IDS)}" in again.stdout
+    done = rc_sweep("test", "late", *storage)
+    assert done.exit_code == 0, done.exception
+
+
+def test_another_configuration_is_tested_anew(tested: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(tested / "out", tmp_path / "out"))
+    (job,) = [each for each in read_list(tested / "list.jsonl") if each.trial_id == "t0003"]
+    values = job.config.as_dict()
+    values["training"]["learning_rate"] *= 10
+    changed = [Job("t0003", decode(values))]
+    assert run_batch(changed, out) == 0
+    folder = TrialFolder(out / "trials" / "t0003")
+    assert folder.tested_splits() is None
+    assert not list((folder.path / "predictions").glob("*_test.*"))
+    assert run_batch(changed, out, test=True) == 0
+    splits = folder.tested_splits()
+    assert splits is not None and sorted(splits)[0].startswith("id_test.")
