@@ -16,21 +16,18 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import multiprocessing
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from rc_core.config import TrialConfig, decode
+from rc_core.config import TrialConfig
 from rc_core.errors import (
     ConfigError,
     DifficultyError,
@@ -38,82 +35,11 @@ from rc_core.errors import (
     Problem,
     RobustCompressionError,
 )
+from rc_core.job_list import EXAMPLE, Job, read_list
 from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
 from rc_core.trial import evaluate_saved, run_trial
 from rc_core.workspace import Workspace
-
-# Checked by a test; in the help, as nothing else says what a line of the list looks like.
-EXAMPLE = (
-    '{"id": "half-rmc", "config": {"model": "packaged:all-MiniLM-L6-v2", '
-    '"task": {"name": "shortcut_nli"}, "training": {"epochs": 2}, '
-    '"compression": {"name": "magnitude", "sparsity": 0.5}, "loss": {"name": "rmc"}}}'
-)
-_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One line of the list."""
-
-    trial_id: str
-    config: TrialConfig
-
-
-def read_list(path: Path) -> list[Job]:
-    """Read and validate every line.
-
-    Raises:
-        ConfigError: all problems of all lines, each with its line number; one problem where no line
-            is a JSON object at all.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(Problem(str(path), f"must be a JSON Lines file: {error}")) from error
-    jobs: list[Job] = []
-    problems: list[Problem] = []
-    objects = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            content = json.loads(line)
-            if not isinstance(content, dict):
-                raise ConfigError(Problem(where, "must be a JSON object"))
-            objects += 1
-            wrapped = set(content) <= {"id", "config"} and isinstance(content.get("config"), dict)
-            trial_id = (
-                str(content.get("id", f"t{len(jobs):04d}")) if wrapped else f"t{len(jobs):04d}"
-            )
-            if not _ID.fullmatch(trial_id):
-                raise ConfigError(
-                    Problem(where, f"id must be letters, digits, . _ -, got {trial_id!r}")
-                )
-            jobs.append(Job(trial_id, decode(content["config"] if wrapped else content, where)))
-        except json.JSONDecodeError as error:
-            problems.append(Problem(where, f"is not valid JSON: {error}"))
-        except ConfigError as error:
-            problems.extend(error.problems)
-    if problems and not objects:
-        raise ConfigError(
-            Problem(
-                str(path),
-                "must be JSON Lines, one trial's configuration a line, but no line is a JSON "
-                f"object; a line looks like {EXAMPLE} (a sweep's YAML is for rc-sweep launch)",
-            )
-        )
-    ids = [job.trial_id for job in jobs]
-    problems += [
-        Problem(str(path), f"ids must differ, but '{name}' is used {ids.count(name)} times")
-        for name in sorted({name for name in ids if ids.count(name) > 1})
-    ]
-    if not jobs and not problems:
-        problems.append(Problem(str(path), "must hold at least one configuration, but is empty"))
-    if problems:
-        raise ConfigError(problems)
-    return jobs
 
 
 def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool = False) -> int:

@@ -9,7 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
-from rc_core.batch import read_list, run_batch
+from rc_core.batch import run_batch
+from rc_core.job_list import read_list
 from sweeps.cli import app
 from tests.e2e._sweeps import call, records
 from tests.sweeps.engine.test_listed import DESIGN

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from rc_core.batch import main, read_list
+from rc_core.batch import main
 from rc_core.errors import ConfigError
+from rc_core.job_list import read_list
 from rc_core.record import read_records
 
 BASE: dict[str, Any] = {

@@ -11,9 +11,10 @@ import pytest
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
-from rc_core.batch import Job, read_list, run_batch
+from rc_core.batch import run_batch
 from rc_core.config import decode
 from rc_core.errors import InputError
+from rc_core.job_list import Job, read_list
 from rc_core.record import TrialFolder, read_records
 from sweeps.cli import app
 from sweeps.config import load_sweep
