@@ -27,7 +27,7 @@ from rc_core.evaluation import predict_splits
 from rc_core.metrics.easy_hard import relative_robustness
 from rc_core.teacher import teacher_key
 from rc_core.training import fit
-from rc_core.workspace import Workspace
+from rc_core.workspace import Workspace, model_digest
 
 # 2: nothing is chosen where id_dev lacks one half, nor by an undefined robustness.
 ALPHA_VERSION = 2
@@ -49,7 +49,8 @@ def alpha_title(config: TrialConfig) -> str:
 
 def alpha_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
     """Return the key of the choice."""
-    values = _with_alpha(config, ALPHAS[0]).as_dict()
+    judged = _with_alpha(config, ALPHAS[0])
+    values = judged.as_dict()
     loss = {key: value for key, value in values["loss"].items() if key != "alpha"}
     training = {key: value for key, value in values["training"].items() if key != "rungs"}
     inputs = {
@@ -59,6 +60,10 @@ def alpha_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
         "loss": loss,
         "training": training,
     }
+    encoder = judged.compression.encoder(judged.model)
+    if encoder != judged.model:
+        # A student of its own: the section names its folder, not what is in it.
+        inputs["encoder"] = model_digest(encoder)
     return ArtifactKey("alpha", ALPHA_VERSION, inputs)
 
 

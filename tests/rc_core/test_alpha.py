@@ -14,6 +14,7 @@ from rc_core import alpha
 from rc_core.alpha import ALPHAS, alpha_key, alpha_title, best_alpha, resolve
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import DifficultyError
+from rc_core.models import load_encoder, load_tokenizer, save_model
 from rc_core.record import TrialFolder
 from rc_core.trial import run_trial
 from rc_core.workspace import Workspace
@@ -99,3 +100,16 @@ def test_another_compression_may_be_named_for_the_choice(tmp_path: Path) -> None
     assert "9 trainings of student-2" in alpha_title(wanted)
     smaller = config(loss=BASE["loss"] | {"alpha_on": on}, compression={"name": "dense"})
     assert alpha_key(wanted, workspace).key == alpha_key(smaller, workspace).key
+
+
+def test_a_student_whose_folder_has_changed_gets_a_choice_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    student = {"name": "student", "model": str(folder)}
+    keys = set()
+    for seed in (0, 1):
+        model = load_encoder("tiny:bert", label_names=("a", "b"), seed=seed)
+        save_model(model, load_tokenizer("tiny:bert"), folder)
+        keys.add(alpha_key(config(compression=student), Workspace(tmp_path / "artifacts")).key)
+    assert len(keys) == 2
+    plain = alpha_key(config(), Workspace(tmp_path / "artifacts"))
+    assert "encoder" not in plain.inputs
