@@ -19,10 +19,12 @@ import functools
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 from pathlib import Path
 
 import torch
@@ -133,7 +135,7 @@ def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -
     threads = max(1, (os.cpu_count() or 1) // num_jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        num_jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)
+        num_jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)
     ) as pool:
         while tasks or flying:
             for task in [each for each in tasks if not unbuilt & each[0]]:
@@ -166,6 +168,23 @@ def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -
 
 
 _FAILURES = (RobustCompressionError, RuntimeError, OSError)
+
+
+def _begin_worker(threads: int) -> None:
+    """Limit a worker's threads, and let it end with the process that started it, however it ends.
+
+    Whoever kills that one wants the trials to stop; a worker left alone would wait for ever, and
+    hold its memory on the GPU.
+    """
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 @functools.cache
@@ -243,6 +262,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(f"--jobs must be at least 1, but got {options.jobs}")
         jobs = read_list(options.list)
         failed = run_batch(jobs, options.out, num_jobs=options.jobs, test=options.test)
+    except KeyboardInterrupt:
+        print(
+            "error: interrupted; what was finished is kept: run the same command again",
+            file=sys.stderr,
+        )
+        return 1
     except BrokenProcessPool:
         print(
             "error: a worker process was ended from outside (out of memory?); what was finished is "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from rc_core.batch import main
@@ -53,9 +55,8 @@ def test_two_processes_write_the_folders_of_a_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_jobs", [1, 2])
 def test_what_cannot_be_built_fails_the_trials_that_read_it_only(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], num_jobs: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = {"name": "loss_variance", "epochs": 2, "learning_rate": 1e30}
     lines = [
@@ -63,7 +64,7 @@ def test_what_cannot_be_built_fails_the_trials_that_read_it_only(
         {"id": "works", "config": PRUNED},
     ]
     listed = write(tmp_path / "list.jsonl", *lines)
-    command = [str(listed), "--out", str(tmp_path / "out"), "--jobs", str(num_jobs), "--test"]
+    command = [str(listed), "--out", str(tmp_path / "out"), "--jobs", "2", "--test"]
     assert main(command) == 3
     printed = capsys.readouterr().out
     assert "diverges magnitude-50 rmc: failed: difficulty level 0.2 diverged" in printed
@@ -75,18 +76,37 @@ def test_what_cannot_be_built_fails_the_trials_that_read_it_only(
     assert predicted == ["id_dev", "id_test", "ood_dev", "ood_test"]
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    endless = {**PRUNED, "training": {**BASE["training"], "epochs": 5000}, "teacher": {"epochs": 1}}
+    lines = [{"id": name, "config": endless} for name in ("a", "b")]
+    listed = write(tmp_path / "list.jsonl", *lines)
+    command = [sys.executable, "-m", "rc_core.trial", str(listed), "--out", str(tmp_path / "out")]
+    with subprocess.Popen([*command, "--jobs", "2"]) as main_process:
+        workers: list[psutil.Process] = []
+        deadline = time.monotonic() + 120
+        while len(workers) < 3 and time.monotonic() < deadline:
+            # Two workers, and multiprocessing's own tracker of resources.
+            workers = psutil.Process(main_process.pid).children(recursive=True)
+            time.sleep(0.2)
+        main_process.kill()
+    assert len(workers) == 3
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    for process in alive:
+        process.kill()
+    assert not alive
+
+
 def test_what_needs_a_lost_artifact_is_not_tried(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The teacher diverges: it is trained once, not again for everything that is built on it."""
     wild = {"teacher": {"learning_rate": 1e30}, "loss": {"name": "rmc"}}
     wild["difficulty"] = {"name": "loss_variance", "epochs": 2}
     listed = write(tmp_path / "list.jsonl", {**PRUNED, **wild}, {**STUDENT, **wild})
     out = tmp_path / "out"
-    assert main([str(listed), "--out", str(out), "--jobs", jobs]) == 3
-    printed = capfd.readouterr().out
+    assert main([str(listed), "--out", str(out)]) == 3
+    printed = capsys.readouterr().out
     assert printed.count("failed: training loss must stay finite") == 2
     assert "0 finished, 2 failed" in printed
     # What was tried leaves its lock behind: nothing but the teacher and what needs none.
