@@ -111,9 +111,11 @@ def prepare(
 
 
 def _open(sweep: SweepConfig, folder: SweepFolder) -> list[TrialConfig]:
-    """Return what artifacts follow from: of trials known beforehand those that have not ended.
+    """Return what artifacts follow from: of a fixed design its trials that have not ended.
 
-    They may all have ended elsewhere (`rc-sweep adopt`): then nothing is built here.
+    They may all have ended elsewhere (`rc-sweep adopt`): then nothing is built here, nor for a
+    search whose trials are known beforehand. Where some of its trials are left, what any of them
+    may read is built.
     """
     if why_not_listed(sweep) is not None:
         return [sweep.reference(), *sweep.structures()]
@@ -122,7 +124,10 @@ def _open(sweep: SweepConfig, folder: SweepFolder) -> list[TrialConfig]:
         for record in folder.records()
         if record.status != "running" and (record.status == "finished" or not record.reference)
     }
-    return [each for each in listed(sweep).values() if each.fingerprint() not in ended]
+    left = [each for each in listed(sweep).values() if each.fingerprint() not in ended]
+    if left and sweep.settings.design != "fixed":
+        return [sweep.reference(), *sweep.structures()]
+    return left
 
 
 def _build_all(
