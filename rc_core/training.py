@@ -158,7 +158,7 @@ def fit(
         loss_sum.add_(value.detach())
 
     feed = feed_of(encoded, device)
-    take = _taker(train_on, feed, model, training.batch_size, record=recordable)
+    train_rows = _rows_trainer(train_on, feed, model, training.batch_size, record=recordable)
     for rung, end in enumerate(ends, start=1):
         if end <= step:
             continue
@@ -168,7 +168,7 @@ def fit(
         with fast_steps(model), first_token_only(model), own_stream(device):
             for chosen in source:
                 set_rate(training.learning_rate * schedule(step, total, training.warmup))
-                take(chosen)
+                train_rows(chosen)
                 step += 1
                 samples += len(chosen)
                 if after_step is not None:
@@ -270,7 +270,7 @@ def choose_precision(model: nn.Module, encoded: Encoded, *, repeats: int = 3) ->
     return "bf16" if seconds("bf16", 32, repeats) < 0.9 * seconds("fp32", 32, repeats) else "fp32"
 
 
-def _taker(
+def _rows_trainer(
     train_on: Callable[[Batch], None],
     feed: Feed,
     model: nn.Module,

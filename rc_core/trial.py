@@ -92,9 +92,9 @@ def trial_steps(
     if previous is not None and _can_resume(folder, config):
         # The first commit below must not lose what the interrupted run had reported.
         record = record.model_copy(update={"rungs": previous.rungs, "started": previous.started})
-    folder.forget_test()
     try:
         folder.commit(record)
+        folder.forget_test()
         if record.reference:
             record = _adopt_teacher(config, workspace, folder, record)
         else:

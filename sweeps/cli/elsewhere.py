@@ -83,8 +83,8 @@ def adopt(
     for old, new in adopted.trials:
         typer.echo(f"{old} -> {new}")
     typer.echo(f"{len(adopted.trials)} trials adopted")
-    if adopted.weights:
-        typer.echo(f"weights or a test have come for: {', '.join(adopted.weights)}")
+    if adopted.completed:
+        typer.echo(f"weights or a test have come for: {', '.join(adopted.completed)}")
     if adopted.bare:
         typer.echo(
             f"without weights: {len(adopted.bare)} trials (export and latency need them, and test "

@@ -29,13 +29,13 @@ class Adopted:
 
     Attributes:
         trials: (id there, id here) of each trial.
-        weights: ids here of trials that were here already, whose weights came now.
+        completed: ids here of trials that were here already, whose weights or test came now.
         missing: ids of the sweep's trials that have not ended here, as far as they are known.
         bare: ids here of those of them that came without weights.
     """
 
     trials: list[tuple[str, str]]
-    weights: list[str]
+    completed: list[str]
     missing: list[str]
     bare: list[str]
 
@@ -146,7 +146,7 @@ def _summary(
     ended = {record.fingerprint for record in sweep.records if record.status != "running"}
     return Adopted(
         trials=adopted,
-        weights=completed,
+        completed=completed,
         missing=[trial_id for key, trial_id in own.items() if key not in ended],
         bare=[i for _, i in adopted if not sweep.folder.trial(i).model.is_dir()],
     )

@@ -29,10 +29,10 @@ from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.stamp import read_test, selection, stamp_of
 from sweeps.selection.tested import Group, summary
 from sweeps.sweep import Sweep
+from sweeps.tracking.events import tell_test
 
 if TYPE_CHECKING:
-    from rc_core.workspace import TaskData, Workspace
-from sweeps.tracking.events import tell_test
+    from rc_core.workspace import TaskData
 
 # Keys of test.json's trials that belong to the confirmation.
 _CONFIRM = "confirm/"
@@ -84,14 +84,13 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
         # Of a version that kept the first opening only.
         document["openings"] = [{"when": document["opened"], "selection": document["selection"]}]
     missing = [trial for trial in trials if trial.key not in document["trials"]]
-    workspace, data = _data(sweep, groups)
-    stored = _stored(missing, data)
     openings = document["openings"]
     if missing or "rows" not in document:
+        data, measure = _measuring(sweep, missing, groups)
         # An opening that was interrupted (no rows yet) goes on; it is not another one.
         if not openings or "rows" in document or openings[-1]["selection"] != now:
             openings.append({"when": when, "selection": now})
-        _evaluate(sweep, missing, stored, workspace, groups, now, document, when, say)
+        _evaluate(sweep, missing, data, measure, groups, now, document, when, say)
     state = stamp_of(document, now, {r.id for r in sweep.records if r.reference})
     document["changed_after_opening"] = list(state.joined)
     document["left_after_opening"] = list(state.left)
@@ -167,8 +166,16 @@ def _vanilla(row: ConfirmedRow) -> bool:
     return all(record.config["loss"]["name"] == "vanilla" for record in row.trials.values())
 
 
-def _data(sweep: Sweep, groups: Sequence[Mapping[int, _Trial]]) -> tuple[Workspace, TaskData]:
-    """Return a workspace that opens the test roles, and the task. Raises StorageError: none."""
+def _measuring(
+    sweep: Sweep, trials: Sequence[_Trial], groups: Sequence[Mapping[int, _Trial]]
+) -> tuple[TaskData, Callable[[_Trial], dict[str, float]]]:
+    """Return the task with its test roles, and what gives a trial's metrics on them.
+
+    Raises:
+        StorageError: there is no test role, or some trials have neither weights here nor a test
+            from where they were trained; before anything is opened.
+    """
+    from rc_core.trial import evaluate_saved
     from rc_core.workspace import Workspace
 
     workspace = Workspace(sweep.folder.artifacts, sealed=False)
@@ -176,15 +183,18 @@ def _data(sweep: Sweep, groups: Sequence[Mapping[int, _Trial]]) -> tuple[Workspa
     data = workspace.data(decode(first.config))
     if not any(data.task.of_role(role) for role in TEST_ROLES):
         raise StorageError(f"the task of sweep {sweep.name} has no id_test or ood_test split")
-    return workspace, data
+    stored = _stored(trials, data)
+
+    def measure(trial: _Trial) -> dict[str, float]:
+        if trial.key in stored:
+            return stored[trial.key]
+        return evaluate_saved(decode(trial.record.config), workspace, trial.folder)
+
+    return data, measure
 
 
 def _stored(trials: Sequence[_Trial], data: TaskData) -> dict[str, dict[str, float]]:
-    """Return the test metrics of trials without weights that were tested where they were trained.
-
-    Raises:
-        StorageError: some have neither; before anything is opened.
-    """
+    """Return the test metrics of trials without weights. Raises StorageError: some have none."""
     from rc_core.evaluation import stored_metrics
 
     found, bare = {}, {}
@@ -203,8 +213,8 @@ def _stored(trials: Sequence[_Trial], data: TaskData) -> dict[str, dict[str, flo
 def _evaluate(
     sweep: Sweep,
     missing: Sequence[_Trial],
-    stored: Mapping[str, dict[str, float]],
-    workspace: Workspace,
+    data: TaskData,
+    measure: Callable[[_Trial], dict[str, float]],
     groups: Sequence[Mapping[int, _Trial]],
     chosen: Sequence[str],
     document: dict[str, Any],
@@ -213,10 +223,7 @@ def _evaluate(
 ) -> None:
     from rc_core.evaluation import counted_sizes, relative_metrics
     from rc_core.metrics._floors import floors
-    from rc_core.trial import evaluate_saved
 
-    first = next(iter(groups[0].values())).record
-    data = workspace.data(decode(first.config))
     if "floors" not in document:
         document["floors"] = floors(data.task, TEST_ROLES)
     tested = [split for role in TEST_ROLES for split in data.task.of_role(role)]
@@ -231,9 +238,7 @@ def _evaluate(
     sizes = counted_sizes(data.task, "test")
     # The reference first: the others are compared with it.
     for trial in sorted(missing, key=lambda each: each.key != REFERENCE_ID):
-        metrics = stored.get(trial.key)
-        if metrics is None:
-            metrics = evaluate_saved(decode(trial.record.config), workspace, trial.folder)
+        metrics = measure(trial)
         reference = document["trials"].get(REFERENCE_ID, {}).get("metrics", metrics)
         relative, undefined = relative_metrics(metrics, reference, "test", sizes=sizes)
         values = {k: None if math.isnan(v) else v for k, v in (metrics | relative).items()}

@@ -16,6 +16,7 @@ from rc_core.config import decode
 from rc_core.errors import InputError
 from rc_core.job_list import Job, read_list
 from rc_core.record import TrialFolder, read_records
+from rc_core.workspace import Workspace
 from sweeps.cli import app
 from sweeps.config import load_sweep
 from sweeps.engine.assignments import Assignments
@@ -215,6 +216,17 @@ def open_test(name: str, folder: Path, tested: Path) -> Any:
     done = rc_sweep("adopt", name, folder, "--config", tested / "design.yaml", *storage)
     assert done.exit_code == 0, done.exception
     return rc_sweep("test", name, *storage)
+
+
+def test_an_opened_test_is_shown_again_without_its_data(
+    tested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(tested / "out", tmp_path / "out"))
+    first = open_test("again", out, tested)
+    monkeypatch.setattr(Workspace, "data", lambda *given, **more: pytest.fail("data was read"))
+    second = rc_sweep("test", "again", "--storage", tmp_path / "storage")
+    assert second.exit_code == 0, second.exception
+    assert "magnitude-50 distil" in second.stdout and "magnitude-50 distil" in first.stdout
 
 
 def test_what_was_tested_elsewhere_needs_no_weights_here(tested: Path, tmp_path: Path) -> None:

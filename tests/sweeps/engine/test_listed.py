@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rc_core.config import TrialConfig
 from rc_core.errors import ConfigError
 from rc_core.record import TrialRecord
 from rc_core.yaml_files import merge
@@ -45,31 +46,22 @@ GRID: dict[str, Any] = {
 }
 
 
+def finished(trial_id: str, config: TrialConfig) -> TrialRecord:
+    return TrialRecord(
+        id=trial_id,
+        status="finished",
+        config=config.as_dict(),
+        fingerprint=config.fingerprint(),
+        reference=config.is_reference(),
+        started=0.0,
+    )
+
+
 def finish(folder: SweepFolder, sweep: SweepConfig, *left_out: str) -> None:
     """Leave finished records of a sweep's trials, but for some."""
     for trial_id, config in listed(sweep).items():
         if trial_id not in left_out:
-            record = TrialRecord(
-                id=trial_id,
-                status="finished",
-                config=config.as_dict(),
-                fingerprint=config.fingerprint(),
-                reference=config.is_reference(),
-                started=0.0,
-            )
-            folder.trial(trial_id).commit(record)
-
-
-def _reference(sweep: SweepConfig) -> TrialRecord:
-    config = sweep.reference()
-    return TrialRecord(
-        id="t0000",
-        status="finished",
-        config=config.as_dict(),
-        fingerprint=config.fingerprint(),
-        reference=True,
-        started=0.0,
-    )
+            folder.trial(trial_id).commit(finished(trial_id, config))
 
 
 def test_a_fixed_design_with_a_teacher_for_each_seed() -> None:
@@ -115,7 +107,7 @@ def test_a_random_search_is_known_beforehand(tmp_path: Path) -> None:
     assert list(found) == [f"t{i:04d}" for i in range(12)]
     folder = SweepFolder(tmp_path)
     driver = Assignments(sweep, folder, random.proposals(sweep, folder.study), 1)
-    driver.add(_reference(sweep))
+    driver.add(finished("t0000", sweep.reference()))
     given = [each for _ in range(12) if (each := driver.next()) is not None]
     assert {each.trial_id: each.config for each in given} == {
         trial_id: config for trial_id, config in found.items() if trial_id != "t0000"
