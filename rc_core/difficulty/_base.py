@@ -95,7 +95,8 @@ class DifficultyModule(Protocol):
     """What a file in rc_core/difficulty has to define besides its `Config`.
 
     It may also say `USES_TEACHER = False` (it prunes no levels) and `LIGHT = True` (it takes
-    seconds on one core), so that it is built beside others.
+    seconds on one core), so that it is built beside others; and `OUTPUTS_OF = "name"`, where its
+    `outputs` are those of another plugin with the same settings, so that they are made once.
     """
 
     def outputs(self, config: object, context: DifficultyContext) -> Outputs:

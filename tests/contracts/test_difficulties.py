@@ -73,7 +73,7 @@ def context() -> tuple[DifficultyContext, list[NDArray[np.int64]]]:
 
 
 def test_plugins_are_found() -> None:
-    assert {"loss_variance", "hypothesis_only", "teacher_errors"} <= set(NAMES)
+    assert {"loss_variance", "level_errors", "hypothesis_only", "teacher_errors"} <= set(NAMES)
 
 
 @over_difficulties
@@ -152,3 +152,21 @@ def test_hypothesis_only_reads_nothing_but_the_second_text() -> None:
     # The second word decides six of seven labels.
     hard = module.hard(found, torch.from_numpy(given.task.train.labels))
     assert float(hard.double().mean()) < 0.25
+
+
+def test_level_errors_call_hard_what_every_level_gets_wrong() -> None:
+    """Loss variance does not: such losses are large and alike."""
+    right, wrong = [[-0.1, -2.4]], [[-2.4, -0.1]]
+    # Three samples of label 0: right everywhere, wrong everywhere, wrong at the last level only.
+    levels = torch.tensor([[*right, *wrong, *right], [*right, *wrong, *wrong]])
+    labels = torch.zeros(3, dtype=torch.int64)
+    errors, variance = (
+        plugins.load(PACKAGE, name).scores(levels, labels).tolist()
+        for name in ("level_errors", "loss_variance")
+    )
+    assert errors[0] < errors[2] < errors[1]
+    assert variance[0] == variance[1] < variance[2]
+    report = plugins.load(PACKAGE, "level_errors").summary(
+        levels, labels, config_of("level_errors")
+    )
+    assert report == {"wrong_at_every_level": pytest.approx(1 / 3)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from rc_core import stages
+from rc_core.alpha import alpha_key
 from rc_core.compression._masks import sparsity
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import DifficultyError
@@ -19,6 +21,7 @@ from rc_core.estimates import (
     build_expert,
     difficulty,
     difficulty_artifact,
+    difficulty_key,
     expert_log_probs,
     expert_of,
     first_stage_artifact,
@@ -187,6 +190,33 @@ def test_teacher_errors_drive_rmc_as_well(workspace: Workspace) -> None:
     found = difficulty(wanted, workspace)
     assert found.report["name"] == "teacher_errors" and "train_accuracy" in found.report
     assert float(found.scores.min()) >= 0 and float(found.scores.max()) <= 1
+
+
+def test_level_errors_score_the_outputs_of_loss_variance(workspace: Workspace) -> None:
+    wanted = config(difficulty=BASE["difficulty"] | {"name": "level_errors"})
+    stored = difficulty_artifact(config(), workspace)
+    found = difficulty_artifact(wanted, workspace)
+    assert found.path == stored.path and not found.built
+    other = config(difficulty=BASE["difficulty"] | {"name": "level_errors", "levels": [0.3, 0.7]})
+    assert difficulty_key(other, workspace) != difficulty_key(wanted, workspace)
+    labels = workspace.data(wanted).task.train.labels
+    outputs = load_outputs(found).log_probs["train"].double().numpy()
+    expected = [
+        sum(1 - math.exp(level[i, y]) for level in outputs) / len(outputs)
+        for i, y in enumerate(labels)
+    ]
+    estimate = difficulty(wanted, workspace)
+    assert estimate.scores.numpy() == pytest.approx(expected, abs=1e-12)
+    assert estimate.report["name"] == "level_errors"
+    # What is chosen by these scores is not what is chosen by the variance.
+    auto = [
+        alpha_key(
+            config(difficulty=one.difficulty.as_dict(), loss={"name": "rmc", "alpha": "auto"}),
+            workspace,
+        )
+        for one in (config(), wanted)
+    ]
+    assert auto[0] != auto[1]
 
 
 @pytest.mark.parametrize("mode", ["gradual", "independent"])
