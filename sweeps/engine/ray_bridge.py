@@ -7,7 +7,7 @@ stores of them is empty, because resume is ours (sweeps/engine/assignments.py).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune import Callback
@@ -26,14 +26,22 @@ _LOST = "its worker process died, and so did those that went on with it (killed,
 class AssignmentSearcher(Searcher):
     """Hands `Assignments` to Ray as trial configs, and closes each trial when it ends."""
 
-    def __init__(self, assignments: Assignments, common: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        assignments: Assignments,
+        common: Mapping[str, Any],
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Store what is given.
 
         Args:
             assignments: what runs next.
             common: part of every trial's config (sweep folder, attempt, threads).
+            has_room: tells whether Ray should be given another trial. Later ones are proposed
+                knowing more.
         """
         super().__init__(metric=None, mode=None)
+        self._has_room = has_room
         self._assignments = assignments
         self._common = dict(common)
         self._ours: dict[str, str] = {}
@@ -46,6 +54,8 @@ class AssignmentSearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
+        if not self._has_room():
+            return None
         assignment = self._assignments.next()
         if assignment is None:
             self.exhausted = True

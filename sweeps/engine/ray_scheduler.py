@@ -1,4 +1,4 @@
-"""Our early stopping as a Ray `TrialScheduler`: the rule decides, this carries it out.
+"""What Ray Tune runs next, and our early stopping, as Ray `TrialScheduler`s.
 
 Ray's own schedulers know one metric, and it does not save their rungs: what was decided is rebuilt
 from the records (see assignments.py), and nothing of this is pickled with Ray's state.
@@ -22,8 +22,69 @@ _DECISIONS = {
 }
 
 
-class RungScheduler(FIFOScheduler):
-    """Stops, pauses and goes on with trials as a rule says; else first in, first out.
+class InOrderScheduler(FIFOScheduler):
+    """First in, first out; no worker process is dropped while it starts.
+
+    To Ray a trial whose process is starting is one that waits, and a process that has become free
+    goes to whatever waits and is chosen here: the starting one would be ended, and a slot whose
+    process takes longer to start than a trial takes to run would never be used.
+    """
+
+    def __init__(self, slots: Callable[[int], int]) -> None:
+        """Store what is given.
+
+        Args:
+            slots: how many trials there is room for, told how many run (see slots.py).
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._slots = slots
+        self._live: dict[str, Trial] = {}
+
+    def has_room(self) -> bool:
+        """Tell whether Ray should be given another trial: one more than there are slots.
+
+        The one more asks a cluster that grows by itself for the next node.
+        """
+        running, waiting = self._counted()
+        return running + len(waiting) <= self._slots(running)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._live[_id(trial)] = trial
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._forget(trial)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._forget(trial)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        self._forget(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return the oldest trial that waits and has no process starting; None: there is none.
+
+        Processes start for the oldest, in as many slots as are not in use. One of these is the
+        process that has just become free, if one has; without it nothing comes of the choice.
+        """
+        running, waiting = self._counted()
+        starting = max(0, self._slots(running) - running - 1)
+        return waiting[starting] if starting < len(waiting) else None
+
+    def _counted(self) -> tuple[int, list[Trial]]:
+        """Return how many trials run, and those that wait for their start, the oldest first."""
+        live = self._live.values()
+        running = sum(trial.status == Trial.RUNNING for trial in live)
+        return running, [trial for trial in live if trial.status == Trial.PENDING]
+
+    def _forget(self, trial: Trial) -> None:
+        self._live.pop(_id(trial), None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class RungScheduler(InOrderScheduler):
+    """Stops, pauses and goes on with trials as a rule says; else in order.
 
     A paused trial leaves its actor to others. Its folder holds a checkpoint, so going on is an
     ordinary start of the same trial, on whatever actor is free.
@@ -35,6 +96,7 @@ class RungScheduler(FIFOScheduler):
     def __init__(
         self,
         rule: RungRule,
+        slots: Callable[[int], int],
         *,
         exhausted: Callable[[], bool],
         over: Callable[[], bool],
@@ -45,23 +107,19 @@ class RungScheduler(FIFOScheduler):
 
         Args:
             rule: decides; shared with whoever restores it.
+            slots: as for `InOrderScheduler`.
             exhausted: tells whether no new trial will come.
             over: tells whether a limit of the sweep is reached: nothing is gone on with then.
             on_pause: called with our id of a trial that pauses.
             on_leave: called with that of a trial that Ray stops while it is paused.
         """
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(slots)
         self._rule = rule
         self._exhausted = exhausted
         self._over = over
         self._on_pause = on_pause
         self._on_leave = on_leave
-        self._live: dict[str, Trial] = {}
-        self._waiting: dict[str, Trial] = {}
         self._chosen: str | None = None
-
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        self._live[_id(trial)] = self._waiting[_id(trial)] = trial
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         config = decode(trial.config["config"])
@@ -76,17 +134,8 @@ class RungScheduler(FIFOScheduler):
             tune_controller.pause_trial(trial, should_checkpoint=False)
         return _DECISIONS[decision]
 
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        self._forget(trial)
-
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        self._forget(trial)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        self._forget(trial)
-
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return a paused trial that is promoted, else the oldest one that waits for its start.
+        """Return a paused trial that is promoted, else one that waits for its start.
 
         Once nothing is left but paused trials, none of which is promoted, Ray stops them: it would
         wait for them for ever. To the rule they stay paused: a trial that an earlier driver paused
@@ -95,10 +144,9 @@ class RungScheduler(FIFOScheduler):
         promoted = self._promoted()
         if promoted is not None:
             return promoted
-        for key, trial in list(self._waiting.items()):
-            if trial.status == Trial.PENDING:
-                return trial
-            del self._waiting[key]
+        waiting = super().choose_trial_to_run(tune_controller)
+        if waiting is not None:
+            return waiting
         if self._exhausted() or self._over():
             left = dict(self._live)
             if left and all(trial.status == Trial.PAUSED for trial in left.values()):
@@ -119,8 +167,6 @@ class RungScheduler(FIFOScheduler):
                 return trial
             # Ray has taken it.
             self._rule.resumed(self._chosen)
-            if trial is not None:
-                self._waiting[self._chosen] = trial
             self._chosen = None
         if self._over():
             return None
@@ -134,12 +180,8 @@ class RungScheduler(FIFOScheduler):
 
     def _forget(self, trial: Trial) -> None:
         key = _id(trial)
-        self._waiting.pop(key, None)
         if self._live.pop(key, None) is not None:
             self._rule.resumed(key)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
 
 
 def _id(trial: Trial) -> str:

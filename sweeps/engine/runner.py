@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from rc_core import plugins
 from rc_core.errors import InputError, RobustCompressionError, StorageError
@@ -25,9 +24,10 @@ from sweeps.engine.data_check import check_data
 from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback
-from sweeps.engine.ray_scheduler import RungScheduler
+from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
 from sweeps.engine.retry import reopen_failed
 from sweeps.engine.rungs import RungRule
+from sweeps.engine.slots import Slots
 from sweeps.engine.trainable import TrialTrainable
 from sweeps.engine.warm_start import known_trials
 from sweeps.folder import SweepFolder, storage_root
@@ -299,12 +299,15 @@ def _search(
             "gpu": resources.gpu,
             "device": resources.torch_device,
         },
+        has_room=lambda: scheduler.has_room(),
     )
     callback = DriverCallback(assignments, events, progress)
-    scheduler: TrialScheduler = FIFOScheduler()
+    slots = Slots(resources)
+    scheduler = InOrderScheduler(slots)
     if rule is not None:
         scheduler = RungScheduler(
             rule,
+            slots,
             exhausted=lambda: searcher.exhausted,
             over=assignments.over,
             on_pause=callback.paused,

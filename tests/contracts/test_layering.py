@@ -70,7 +70,7 @@ sweeps.engine.shares
 sweeps.search.* sweeps.schedulers.* sweeps.tracking.outbox
 sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget sweeps.engine.warm_start
 sweeps.tracking.shown
-sweeps.engine.assignments sweeps.engine.ray_scheduler
+sweeps.engine.assignments sweeps.engine.ray_scheduler sweeps.engine.slots
 sweeps.tracking.tracked
 sweeps.tracking.mlflow_store sweeps.engine.retry sweeps.engine.listed
 sweeps.tracking.mlflow_models sweeps.tracking.mlflow_view

@@ -1,4 +1,4 @@
-"""The rule behind Ray's interface, with trials and a controller that only hold their state."""
+"""What Ray runs next, with trials and a controller that only hold their state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from rc_core.config import decode
-from sweeps.engine.ray_scheduler import RungScheduler
+from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
 from tests.sweeps.engine.test_rungs import ID, one_metric
 
 CONFIG = decode({"model": "tiny:bert", "training": {"rungs": 4}}).as_dict()
@@ -42,6 +42,7 @@ class Sweep:
         self.rule = one_metric(self.variant)
         self.scheduler: Any = RungScheduler(
             self.rule,
+            lambda running: 1,
             exhausted=lambda: self.exhausted,
             over=lambda: self.over,
             on_pause=self.paused.append,
@@ -160,3 +161,82 @@ def test_stopping_stops_and_goes_on() -> None:
 @pytest.mark.parametrize("variant", ["stopping", "promotion"])
 def test_nothing_of_it_is_pickled(variant: Any) -> None:
     assert Sweep(variant).scheduler.__getstate__() == {}
+
+
+@dataclass
+class Start:
+    """Four slots whose processes start slowly."""
+
+    slots: int = 4
+    trials: list[FakeTrial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scheduler: Any = InOrderScheduler(lambda running: self.slots)
+
+    def fill(self) -> None:
+        while self.scheduler.has_room():
+            self.trials.append(FakeTrial(f"t{len(self.trials)}"))
+            self.scheduler.on_trial_add(self, self.trials[-1])
+
+    def end(self, number: int) -> None:
+        self.trials[number].status = Trial.TERMINATED
+        self.scheduler.on_trial_complete(self, self.trials[number], {})
+
+    def chosen(self) -> str | None:
+        trial = self.scheduler.choose_trial_to_run(self)
+        return None if trial is None else str(trial.name)
+
+
+def test_ray_is_given_one_trial_more_than_there_are_slots() -> None:
+    sweep = Start()
+    sweep.fill()
+    assert len(sweep.trials) == 5
+    sweep.trials[0].status = Trial.RUNNING
+    assert not sweep.scheduler.has_room()
+    sweep.end(0)
+    assert sweep.scheduler.has_room()
+    sweep.fill()
+    # A paused trial holds no slot, and a node that joins brings some.
+    sweep.trials[1].status = Trial.PAUSED
+    assert sweep.scheduler.has_room()
+    sweep.fill()
+    sweep.slots = 6
+    sweep.fill()
+    assert len(sweep.trials) == 9
+
+
+def test_a_process_that_becomes_free_goes_to_a_trial_that_has_none() -> None:
+    sweep = Start()
+    sweep.fill()
+    sweep.trials[0].status = Trial.RUNNING
+    assert sweep.chosen() in ("t2", "t3"), "no process is free: whatever is chosen stays as it is"
+    # Its process is free, those of t1 to t3 are starting still.
+    sweep.end(0)
+    assert sweep.chosen() == "t4"
+    sweep.trials[4].status = Trial.RUNNING
+    sweep.end(4)
+    sweep.fill()
+    assert sweep.chosen() == "t5"
+
+
+def test_in_a_full_house_the_oldest_goes_first() -> None:
+    sweep = Start()
+    sweep.fill()
+    for trial in sweep.trials[:4]:
+        trial.status = Trial.RUNNING
+    sweep.end(2)
+    sweep.fill()
+    assert [trial.name for trial in sweep.trials if trial.status == Trial.PENDING] == ["t4", "t5"]
+    assert sweep.chosen() == "t4"
+
+
+def test_where_no_more_trials_come_any_process_will_do() -> None:
+    """None: Ray itself gives the free process to a trial whose own is starting."""
+    sweep = Start()
+    for name in "abcd":
+        trial = FakeTrial(name)
+        sweep.trials.append(trial)
+        sweep.scheduler.on_trial_add(sweep, trial)
+    sweep.trials[0].status = Trial.RUNNING
+    sweep.end(0)
+    assert sweep.chosen() is None

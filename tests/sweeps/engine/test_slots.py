@@ -1,0 +1,128 @@
+"""How many trials fit, on nodes that are made up; and that slow starts leave no slot unused."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+
+from sweeps.engine import slots
+from sweeps.engine.cluster import connected
+from sweeps.engine.ray_bridge import AssignmentSearcher
+from sweeps.engine.ray_scheduler import InOrderScheduler
+from sweeps.engine.slots import Slots, slots_on
+from sweeps.settings import ResourcesConfig
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpu", "gpu", "expected"),
+    [
+        ([{"CPU": 2.0}], 1, 0, 2),
+        ([{"CPU": 2.0}], 0.125, 0, 16),
+        ([{"CPU": 1.0}], 0.1, 0, 10),
+        ([{"CPU": 2.0}], 0.3, 0, 6),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], 2, 0, 2),
+        ([{"CPU": 16.0, "GPU": 4.0}], 2, 1, 4),
+        ([{"CPU": 3.0, "GPU": 4.0}, {"CPU": 8.0}], 1, 1, 3),
+        # Three to a GPU: a trial is not spread over two.
+        ([{"CPU": 64.0, "GPU": 2.0}], 1, 0.3, 6),
+        # What is free on a GPU in use.
+        ([{"CPU": 64.0, "GPU": 1.5}], 1, 0.5, 3),
+        ([], 1, 0, 0),
+    ],
+)
+def test_slots_on_nodes(
+    nodes: list[dict[str, float]], cpu: float, gpu: float, expected: int
+) -> None:
+    assert slots_on(nodes, {"CPU": cpu, "GPU": gpu}) == expected
+
+
+def test_slots_of_others_count_once_they_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, free = [{"CPU": 8.0}], {"CPU": 3.0}
+    monkeypatch.setattr(slots, "_REFRESH_SECONDS", -1.0)
+    monkeypatch.setattr(slots, "alive_nodes", lambda: [{"Resources": node} for node in nodes])
+    monkeypatch.setattr(slots, "free_resources", lambda: free)
+    count = Slots(ResourcesConfig(cpu=1))
+    assert count(0) == 3
+    # Three processes are starting, of which Ray says nothing.
+    free["CPU"] = 0.0
+    assert count(0) == 3 and count(3) == 3
+    free["CPU"] = 2.0
+    assert count(3) == 5
+    nodes.append({"CPU": 8.0})
+    free["CPU"] = 8.0
+    assert count(5) == 13
+    del nodes[0]
+    assert count(5) == 8
+    nodes.clear()
+    assert count(0) == 1, "there may be none for a moment"
+
+
+class SlowToStart(tune.Trainable):
+    """Takes longer to start than to run."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        time.sleep(2.0)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+    def step(self) -> dict[str, Any]:
+        time.sleep(0.2)
+        return {"process": os.getpid(), "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        pass
+
+
+class Trials:
+    """Hands out so many, in the place of `Assignments`."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def next(self) -> Any:
+        if not self.left:
+            return None
+        self.left -= 1
+        return self
+
+    trial_id = property(lambda self: f"t{self.left}")
+    config = property(lambda self: self)
+    usage = property(lambda self: self)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {}
+
+    def ended(self, trial_id: str) -> None:
+        pass
+
+    def close(self, trial_id: str, **how: Any) -> None:
+        pass
+
+
+@pytest.mark.xdist_group("e2e-2")
+def test_every_slot_is_used_where_processes_start_slowly(tmp_path: Path) -> None:
+    """With Ray's own order a free process takes the trial, and the starting one is ended."""
+    with connected("local"):
+        share = ray.cluster_resources()["CPU"] / 4
+        slots = Slots(ResourcesConfig(cpu=share))
+        scheduler = InOrderScheduler(slots)
+        searcher = AssignmentSearcher(Trials(60), {}, scheduler.has_room)  # type: ignore[arg-type]
+        results = tune.Tuner(
+            tune.with_resources(SlowToStart, {"cpu": share}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+        ).fit()
+    processes = [result.metrics["process"] for result in results]  # type: ignore[index]
+    assert len(processes) == 60 and len(set(processes)) == 4
