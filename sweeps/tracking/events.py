@@ -9,7 +9,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,10 @@ from sweeps.views.table import front_json, reference_lines, rows
 # front.json holds every trial, so writing it takes longer as trials come in: it is written anew
 # only after this many times as long as the last writing took, and when the sweep ends.
 _PAUSE_PER_WRITE = 20.0
-# A last drain waits this long for a slow tracking server before it gives up (events are kept).
+# A last drain gives up after so long without a delivery (events are kept).
 _CLOSE_SECONDS = 60.0
+# Ranks are told so many trials at a time: one event of all would be long without a delivery.
+_RANKS_AT_ONCE = 200
 
 
 class SweepEvents:
@@ -148,19 +150,30 @@ class SweepEvents:
                 lines=reference_lines(records),
             )
         artifacts += [self._folder.picture, *([report] if report is not None else [])]
+        front = [entry["id"] for entry in document["front"]]
+        self._tell_ranks(front, {row.id: row.rank for row in found if row.rank is not None})
         self._outbox.append(
             "sweep_ended",
             attempt=self._folder.attempt(),
             status=status,
             seconds=seconds,
-            front=[entry["id"] for entry in document["front"]],
-            ranks={row.id: row.rank for row in found if row.rank is not None and row.rank >= 0},
+            front=front,
             hypervolume=document["hypervolume"],
             summary=summary(found, settings.objectives),
             models=front_models(found, self._records, self._folder, shown_keys(self._sweep)),
             artifacts=[str(path) for path in artifacts if path.is_file()],
         )
         return self._drain.close(_CLOSE_SECONDS)
+
+    def _tell_ranks(self, front: Sequence[str], ranks: Mapping[str, int]) -> None:
+        """Tell where each trial lies among all, now that all are known."""
+        everyone = sorted({*self._announced, *self._records})
+        for start in range(0, len(everyone), _RANKS_AT_ONCE):
+            some = everyone[start : start + _RANKS_AT_ONCE]
+            known = {each: ranks[each] for each in some if ranks.get(each, -1) >= 0}
+            self._outbox.append(
+                "ranked", trials=some, front=sorted({*some} & {*front}), ranks=known
+            )
 
     def _start(
         self, trial_id: str, name: str, config: Mapping[str, Any], *, reference: bool

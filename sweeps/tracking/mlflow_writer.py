@@ -97,6 +97,7 @@ class MlflowWriter:
             "trial_started": self._trial_started,
             "rung": self._rung,
             "trial_ended": self._trial_ended,
+            "ranked": self._ranked,
             "sweep_ended": self._sweep_ended,
             "tested": self._tested,
         }
@@ -184,20 +185,24 @@ class MlflowWriter:
         end = event["time"] if record["reference"] else ended
         self._client.set_terminated(run_id, _STATUSES[event["status"]], end_time=int(1000 * end))
 
-    def _sweep_ended(self, event: Event) -> None:
-        front, ranks = set(event["front"]), event["ranks"]
-        for trial_id, run_id in self._children.items():
-            tags = {"pareto": str(trial_id in front).lower()}
-            if trial_id in ranks:
-                tags["rank"] = str(ranks[trial_id])
+    def _ranked(self, event: Event) -> None:
+        """Tag where trials lie. One whose start was never told has a record, but no run."""
+        for trial_id in event["trials"]:
+            if (run_id := self._children.get(trial_id)) is None:
+                continue
+            tags = {"pareto": str(trial_id in event["front"]).lower()}
+            if trial_id in event["ranks"]:
+                tags["rank"] = str(event["ranks"][trial_id])
             else:
                 self._untag(run_id, "rank")
             self._tag(run_id, tags)
+
+    def _sweep_ended(self, event: Event) -> None:
         self._models.update(event.get("models", []), self._children)
         metrics = {
             "hypervolume": event["hypervolume"],
             "trials": len(self._children),
-            "front/trials": len(front),
+            "front/trials": len(event["front"]),
             "seconds": event["seconds"],
         }
         # A resumed sweep ends again: the later figures are the ones MLflow shows.

@@ -145,10 +145,17 @@ class Drain:
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
         self._thread.start()
 
-    def close(self, timeout: float) -> int:
-        """Deliver what is left, for at most `timeout` seconds; return how many events remain."""
+    def close(self, patience: float) -> int:
+        """Deliver what is left; return how many events remain.
+
+        Args:
+            patience: seconds without one event delivered after which it gives up.
+        """
         self._closing.set()
-        self._thread.join(timeout)
+        before = -1
+        while self._thread.is_alive() and before < (now := self._outbox.delivered):
+            before = now
+            self._thread.join(patience)
         return self._outbox.pending()
 
     def _run(self) -> None:

@@ -27,6 +27,9 @@ class NoDrain:
     def __init__(self, outbox: Outbox, connect: Any) -> None:
         pass
 
+    def close(self, patience: float) -> int:
+        return 0
+
 
 def test_trials_that_ended_unseen_are_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -56,4 +59,32 @@ def test_trials_that_ended_unseen_are_told_once(
         ("trial_ended", "t0001"),
         ("trial_started", "t0003"),
         ("trial_ended", "t0003"),
+    ]
+
+
+def test_ranks_are_told_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of earlier drivers' trials too, and of failed ones that they have none."""
+    monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
+    monkeypatch.setattr("sweeps.tracking.events._RANKS_AT_ONCE", 2)
+    sweep = SweepConfig(RAW)
+    folder = SweepFolder.create(tmp_path, "many", "many")
+    folder.write_config(sweep.as_dict())
+    config = sweep.trial({"loss.name": "distil"})
+    values = {"t0001": (0.9, 0.5), "t0002": (0.8, 0.4), "t0003": None, "t0004": (0.7, 0.6)}
+    for trial_id, found in values.items():
+        metrics = dict(zip(("id_dev/accuracy", "ood_dev/accuracy"), found or (), strict=False))
+        record = TrialRecord(
+            id=trial_id,
+            status="running",
+            config=config.as_dict(),
+            fingerprint=config.fingerprint(),
+            started=time.time(),
+            metrics=metrics,
+        )
+        folder.trial(trial_id).commit(record.sealed("finished" if found else "failed"))
+    SweepEvents(sweep, folder).sweep_ended("finished", 1.0)
+    told = [event for event in Outbox(folder.outbox).events() if event["kind"] == "ranked"]
+    assert [(e["trials"], e["front"], e["ranks"]) for e in told] == [
+        (["t0001", "t0002"], ["t0001"], {"t0001": 0, "t0002": 1}),
+        (["t0003", "t0004"], ["t0004"], {"t0004": 0}),
     ]

@@ -96,10 +96,13 @@ def events(sweep: str, folder: Path) -> list[Event]:
             datasets=DATA,
         ),
         event("trial_ended", trial_id="t0002", status="failed", record=broken),
+        # Of t0003 there is a record, but it was never told of.
         event(
-            "sweep_ended", status="finished", seconds=5.0, front=["t0001"], ranks={"t0001": 0},
-            hypervolume=0.4, artifacts=[str(folder / "front.json")], summary="| t0001 |",
-            models=[MODEL],
+            "ranked", trials=["t0001", "t0002", "t0003"], front=["t0001"], ranks={"t0001": 0}
+        ),
+        event(
+            "sweep_ended", status="finished", seconds=5.0, front=["t0001"], hypervolume=0.4,
+            artifacts=[str(folder / "front.json")], summary="| t0001 |", models=[MODEL],
         ),
     ]  # fmt: skip
 
@@ -302,8 +305,8 @@ def test_a_trial_that_leaves_the_front_says_so(storage: Path) -> None:
     listed = events("moved", storage)
     for one in listed:
         connect(storage, "moved").apply(one)
-    listed[-1] |= {"front": ["t0002"], "ranks": {"t0002": 0}, "models": []}
-    connect(storage, "moved").apply(listed[-1])
+    listed[-2] |= {"front": ["t0002"], "ranks": {"t0002": 0}}
+    connect(storage, "moved").apply(listed[-2])
     found = runs(storage, "moved")
     assert found["t0001"].data.tags["pareto"] == "false" and "rank" not in found["t0001"].data.tags
     assert found["t0002"].data.tags["pareto"] == "true"

@@ -131,6 +131,19 @@ def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
     assert len(outbox.read(0, limit=1000)) == outbox.pending() == 200
 
 
+def test_closing_waits_as_long_as_something_is_delivered(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 8)
+
+    class Steady:
+        empty = False
+
+        def apply(self, event: Event) -> None:
+            time.sleep(0.3)
+
+    assert Drain(outbox, Steady).close(1.0) == 0, "2.4 s in all, each well within one"
+
+
 def test_closing_waits_no_longer_than_told(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.jsonl")
     fill(outbox, 1)
