@@ -4,9 +4,9 @@
 
 Each line of LIST is a trial's configuration as JSON, or {"id": "t0003", "config": {...}}. DIR gets
 the same folders as a sweep: `artifacts/` and `trials/<id>/`; `rc-sweep adopt` takes them in.
-Finished trials are not run again, unfinished ones go on from their last rung. With N above 1 what
-trials share is built in the worker processes too, each thing once, and a trial starts as soon as
-all that it reads is there.
+Finished trials are not run again, unfinished ones go on from their last rung. What trials share is
+built once, before the first that reads it; with N above 1 in the worker processes too, and a trial
+starts as soon as all that it reads is there.
 
 With --test every trial's test roles are evaluated at its end: for fixed designs only, where nothing
 is selected by results. `rc-sweep test` of the adopted sweep then needs no weights.
@@ -21,11 +21,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,11 +59,7 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool =
         print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} trials are finished already")
     started = time.monotonic()
     failed = 0
-    if num_jobs == 1:
-        run = _one_by_one(open_jobs, out, test=test)
-    else:
-        run = _in_parallel(open_jobs, out, num_jobs, test=test)
-    for line, ok in run:
+    for line, ok in _lines(open_jobs, out, num_jobs, test=test):
         print(line, flush=True)
         failed += not ok
     print(
@@ -73,24 +70,6 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool =
 
 # What is printed, and whether it counts as a trial that went well (an artifact always does).
 _Line = tuple[str, bool]
-
-
-def _one_by_one(jobs: Sequence[Job], out: Path, *, test: bool) -> Iterator[_Line]:
-    workspace = Workspace(out / "artifacts")
-    needed = _needed(jobs, workspace)
-    lost: dict[str, str] = {}
-    for key, step in {key: step for found in needed for key, step in found.items()}.items():
-        why = _why_lost(step.needs, lost)
-        if why is not None:
-            lost[key] = why
-            continue
-        try:
-            yield _built(step), True
-        except _FAILURES as error:
-            lost[key] = str(error)
-    for job, found in zip(jobs, needed, strict=True):
-        why = _why_lost(found, lost)
-        yield _run(job, out, test, workspace) if why is None else _not_run(job, why)
 
 
 def _needed(jobs: Sequence[Job], workspace: Workspace) -> list[dict[str, Step]]:
@@ -115,7 +94,7 @@ def _not_run(job: Job, why: str) -> _Line:
     return f"{job.trial_id} {job.config.label()}: failed: {why}", False
 
 
-def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iterator[_Line]:
+def _lines(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iterator[_Line]:
     """Build what is needed and run the trials, everything as soon as what it reads is there.
 
     What is ready goes in the order of the list, an artifact with the first job that needs it: a
@@ -123,6 +102,8 @@ def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -
     """
     workspace = Workspace(out / "artifacts")
     needed = _needed(jobs, workspace)
+    # What was read for the plan serves the trials too, where they run in this process.
+    own = (workspace,) if num_jobs == 1 else ()
     tasks: list[tuple[set[str], Job, str | None]] = []
     unbuilt: set[str] = set()
     for job, found in zip(jobs, needed, strict=True):
@@ -132,11 +113,7 @@ def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -
         tasks.append((set(found), job, None))
     lost: dict[str, str] = {}
     flying: dict[Future[_Line], str | None] = {}
-    threads = max(1, (os.cpu_count() or 1) // num_jobs)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        num_jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)
-    ) as pool:
+    with _pool(num_jobs) as pool:
         while tasks or flying:
             for task in [each for each in tasks if not unbuilt & each[0]]:
                 if len(flying) == num_jobs:
@@ -150,9 +127,9 @@ def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -
                 elif why is not None:
                     yield _not_run(job, why)
                 elif key is None:
-                    flying[pool.submit(_run, job, out, test)] = None
+                    flying[pool.submit(_run, job, out, test, *own)] = None
                 else:
-                    flying[pool.submit(_build, job.config, key, out)] = key
+                    flying[pool.submit(_build, job.config, key, out, *own)] = key
             for future in wait(flying, return_when=FIRST_COMPLETED).done if flying else ():
                 key = flying.pop(future)
                 if key is not None:
@@ -168,6 +145,28 @@ def _in_parallel(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -
 
 
 _FAILURES = (RobustCompressionError, RuntimeError, OSError)
+
+
+class _Here(Executor):
+    """Does at once, in this process, what it is given."""
+
+    def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(task(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _pool(num_jobs: int) -> Executor:
+    if num_jobs == 1:
+        return _Here()
+    threads = max(1, (os.cpu_count() or 1) // num_jobs)
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(
+        num_jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)
+    )
 
 
 def _begin_worker(threads: int) -> None:
@@ -193,16 +192,13 @@ def _workspace(out: Path, *, sealed: bool = True) -> Workspace:
     return Workspace(out / "artifacts", sealed=sealed)
 
 
-def _build(config: TrialConfig, key: str, out: Path) -> _Line:
-    """Build one of the artifacts of a configuration, in a worker."""
-    found = {step.key.key: step for step in steps(config, _workspace(out))}
-    return _built(found[key]), True
-
-
-def _built(step: Step) -> str:
+def _build(config: TrialConfig, key: str, out: Path, workspace: Workspace | None = None) -> _Line:
+    """Build one of the artifacts of a configuration."""
+    workspace = workspace or _workspace(out)
+    step = next(step for step in steps(config, workspace) if step.key.key == key)
     artifact = step.build()
     how = "built" if artifact.built else "reused"
-    return f"{step.title}: {how} ({artifact.seconds:.0f} s)"
+    return f"{step.title}: {how} ({artifact.seconds:.0f} s)", True
 
 
 def _run(job: Job, out: Path, test: bool, workspace: Workspace | None = None) -> _Line:
