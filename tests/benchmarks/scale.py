@@ -177,7 +177,7 @@ def run_ours(trials: int, folder: Path) -> tuple[float, float]:
 
 
 def run_sampler(asks: int, folder: Path) -> dict[int, float]:
-    """Ask and tell TPE without Ray; return processor seconds in all after each tenth of the asks."""
+    """Ask and tell TPE without Ray; return processor seconds after each tenth of the asks."""
     from sweeps.config import SweepConfig
     from sweeps.search import tpe
     from sweeps.search._base import Outcome
@@ -309,7 +309,7 @@ def main() -> None:
                   f"{options.driver}: {', '.join(map(str, each))}")  # fmt: skip
     if options.sampler:
         seconds = child("sampler", options.sampler)["seconds"]
-        print("TPE, asks and tells without Ray, seconds in all: "
+        print("TPE, asks and tells without Ray, processor seconds in all: "
               + ", ".join(f"{asks}: {total}" for asks, total in seconds.items()))  # fmt: skip
 
 
