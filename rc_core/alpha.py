@@ -22,7 +22,7 @@ from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.assembly import compressed_data, prepare_loss, prepare_model, recordable
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import DifficultyError
-from rc_core.estimates import difficulty, difficulty_key, scored_by
+from rc_core.estimates import difficulty, difficulty_key, outputs_of
 from rc_core.evaluation import predict_splits
 from rc_core.metrics.easy_hard import relative_robustness
 from rc_core.teacher import teacher_key
@@ -60,10 +60,9 @@ def alpha_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
         "loss": loss,
         "training": training,
     }
-    scored = scored_by(config)
-    if scored is not None:
+    if outputs_of(config) != config.difficulty.name:
         # The estimate's key is that of the outputs, which others score otherwise.
-        inputs["scored_by"] = scored
+        inputs["scored_by"] = config.difficulty.name
     encoder = judged.compression.encoder(judged.model)
     if encoder != judged.model:
         # A student of its own: the section names its folder, not what is in it.

@@ -103,7 +103,7 @@ def _lines(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iter
     workspace = Workspace(out / "artifacts")
     needed = _needed(jobs, workspace)
     # What was read for the plan serves the trials too, where they run in this process.
-    own = (workspace,) if num_jobs == 1 else ()
+    shared = workspace if num_jobs == 1 else None
     tasks: list[tuple[set[str], Job, str | None]] = []
     unbuilt: set[str] = set()
     for job, found in zip(jobs, needed, strict=True):
@@ -127,41 +127,55 @@ def _lines(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iter
                 elif why is not None:
                     yield _not_run(job, why)
                 elif key is None:
-                    flying[pool.submit(_run, job, out, test, *own)] = None
+                    flying[pool.submit(_run, job, out, test, shared)] = None
                 else:
-                    flying[pool.submit(_build, job.config, key, out, *own)] = key
+                    flying[pool.submit(_build, job.config, key, out, shared)] = key
             for future in wait(flying, return_when=FIRST_COMPLETED).done if flying else ():
                 key = flying.pop(future)
                 if key is not None:
                     unbuilt.discard(key)
-                try:
+                # Asked for, not caught: a traceback would hold what the failed build held.
+                error = future.exception()
+                if error is None:
                     yield future.result()
-                except BrokenProcessPool:
-                    raise
-                except _FAILURES as error:
-                    if key is None:
-                        raise
+                elif (
+                    key is not None
+                    and isinstance(error, _FAILURES)
+                    and not isinstance(error, BrokenProcessPool)
+                ):
                     lost[key] = str(error)
+                else:
+                    raise error
+                del future, error
 
 
 _FAILURES = (RobustCompressionError, RuntimeError, OSError)
 
 
-class _Here(Executor):
+class _InProcess(Executor):
     """Does at once, in this process, what it is given."""
 
     def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
+        self._fulfil(future, task, *args, **kwargs)
+        return future
+
+    @staticmethod
+    def _fulfil(
+        future: Future[Any] | None, task: Callable[..., Any], *args: Any, **kw: Any
+    ) -> None:
+        assert future is not None
         try:
-            future.set_result(task(*args, **kwargs))
+            future.set_result(task(*args, **kw))
         except Exception as error:
             future.set_exception(error)
-        return future
+            # The error's traceback holds this frame: a circle that would keep a model alive.
+            future = None
 
 
 def _pool(num_jobs: int) -> Executor:
     if num_jobs == 1:
-        return _Here()
+        return _InProcess()
     threads = max(1, (os.cpu_count() or 1) // num_jobs)
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(

@@ -64,16 +64,15 @@ def difficulty_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
     """Return the key of the outputs behind a configuration's difficulty estimate."""
     inputs = {
         "teacher": teacher_key(config, workspace).key,
-        "difficulty": config.difficulty.as_dict() | {"name": _outputs_of(config)},
+        "difficulty": config.difficulty.as_dict() | {"name": outputs_of(config)},
         "training": config.reference().training.as_dict(),
     }
     return ArtifactKey("difficulty", DIFFICULTY_VERSION, inputs)
 
 
-def scored_by(config: TrialConfig) -> str | None:
-    """Return the plugin that scores outputs which are another one's; None: they are its own."""
-    name = config.difficulty.name
-    return None if _outputs_of(config) == name else name
+def outputs_of(config: TrialConfig) -> str:
+    """Return the difficulty plugin that makes the outputs; one that scores another's names it."""
+    return str(getattr(_module(config), "OUTPUTS_OF", config.difficulty.name))
 
 
 def difficulty_title(config: TrialConfig) -> str:
@@ -232,11 +231,6 @@ def _first_stage(config: TrialConfig) -> TrialConfig:
     epochs = float(getattr(config.loss, "first_epochs", 1.0))
     reference["training"] |= {"epochs": epochs}
     return decode(reference | {"teacher": {}})
-
-
-def _outputs_of(config: TrialConfig) -> str:
-    """Return the plugin that makes the outputs; one that scores another's says `OUTPUTS_OF`."""
-    return str(getattr(_module(config), "OUTPUTS_OF", config.difficulty.name))
 
 
 def _module(config: TrialConfig) -> DifficultyModule:

@@ -118,11 +118,10 @@ def s3(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep whole sweeps in two groups of about the same length, and the browser on one worker.
 
-    A sweep spends much of its time starting processes one after another, so two fill the
-    machine's cores; more would only wait for each other. The second group (several nodes, a
-    bucket, early stopping) names itself, `e2e-2`, and is the shorter one: its worker has the rest
-    to do. First, because pytest-xdist reads the groups
-    in a hook of its own.
+    A sweep spends much of its time starting processes, so two fill the machine's cores; more would
+    only wait for each other. The second group (several nodes, a bucket, early stopping) names
+    itself, `e2e-2`, and is the shorter one: its worker has the rest to do. First, because
+    pytest-xdist reads the groups in a hook of its own.
     """
     for item in items:
         for name in ("e2e", "browser"):

@@ -23,7 +23,10 @@ OUTPUTS_OF = "loss_variance"
 
 
 class Config(loss_variance.Config):
-    """The sub-networks that are asked: the settings of `loss_variance`."""
+    """The sub-networks that are asked: the settings of `loss_variance`.
+
+    What `mode: both` reports of the two ways is the rank correlation of that plugin's scores.
+    """
 
 
 def title(config: Config) -> str:
@@ -56,6 +59,6 @@ def hard(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def summary(log_probs: Tensor, labels: Tensor, config: Config) -> dict[str, Any]:
-    """Return the share of samples that every level gets wrong, which loss variance calls easy."""
+    """Return the share of samples that every level gets wrong."""
     wrong = (log_probs.argmax(dim=2) != labels).all(dim=0)
     return {"wrong_at_every_level": float(wrong.double().mean())}

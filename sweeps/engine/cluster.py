@@ -38,9 +38,6 @@ _RAY_SETTINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",
     # Ctrl-C reaches us as KeyboardInterrupt; our records need no state of Ray's to be saved first.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # With a searcher Ray holds one waiting trial, so that worker processes start one after another.
-    # How many wait here is for the searcher to say (ray_bridge.py).
-    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
 }
 _PLACES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 # Set by Ray for the command that `ray job submit` runs on the cluster.

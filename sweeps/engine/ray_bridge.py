@@ -7,7 +7,9 @@ stores of them is empty, because resume is ours (sweeps/engine/assignments.py).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ray.tune import Callback
@@ -20,7 +22,25 @@ from sweeps.tracking.events import SweepEvents
 from sweeps.views.progress import Progress
 
 _logger = logging.getLogger(__name__)
+_MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 _LOST = "its worker process died, and so did those that went on with it (killed, or out of memory)"
+
+
+@contextmanager
+def many_may_wait() -> Iterator[None]:
+    """Let Ray Tune hold as many waiting trials as its searcher gives it.
+
+    With a searcher it holds one, so that worker processes start one after another.
+    """
+    before = os.environ.get(_MAX_PENDING)
+    os.environ[_MAX_PENDING] = "1000000"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_MAX_PENDING]
+        else:
+            os.environ[_MAX_PENDING] = before
 
 
 class AssignmentSearcher(Searcher):

@@ -6,6 +6,7 @@ from the records (see assignments.py), and nothing of this is pickled with Ray's
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rc_core.config import decode
 from sweeps.engine.rungs import Decision, RungRule, is_settled, rung_of
 
+# A trial that waits for longer waits for room: its process would have started.
+_START_SECONDS = 60.0
 _DECISIONS = {
     Decision.CONTINUE: TrialScheduler.CONTINUE,
     Decision.PAUSE: TrialScheduler.NOOP,
@@ -23,7 +26,7 @@ _DECISIONS = {
 
 
 class InOrderScheduler(FIFOScheduler):
-    """First in, first out; no worker process is dropped while it starts.
+    """In order; no worker process is dropped while it starts.
 
     To Ray a trial whose process is starting is one that waits, and a process that has become free
     goes to whatever waits and is chosen here: the starting one would be ended, and a slot whose
@@ -39,6 +42,7 @@ class InOrderScheduler(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self._slots = slots
         self._live: dict[str, Trial] = {}
+        self._added: dict[str, float] = {}
 
     def has_room(self) -> bool:
         """Tell whether Ray should be given another trial: one more than there are slots.
@@ -50,6 +54,7 @@ class InOrderScheduler(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self._live[_id(trial)] = trial
+        self._added[_id(trial)] = time.monotonic()
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         self._forget(trial)
@@ -65,8 +70,12 @@ class InOrderScheduler(FIFOScheduler):
 
         Processes start for the oldest, in as many slots as are not in use. One of these is the
         process that has just become free, if one has; without it nothing comes of the choice.
+        Where others have taken slots that were counted, the oldest wait for room: these go first
+        after a minute.
         """
         running, waiting = self._counted()
+        if waiting and time.monotonic() - self._added[_id(waiting[0])] > _START_SECONDS:
+            return waiting[0]
         starting = max(0, self._slots(running) - running - 1)
         return waiting[starting] if starting < len(waiting) else None
 
@@ -78,6 +87,7 @@ class InOrderScheduler(FIFOScheduler):
 
     def _forget(self, trial: Trial) -> None:
         self._live.pop(_id(trial), None)
+        self._added.pop(_id(trial), None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -179,9 +189,9 @@ class RungScheduler(InOrderScheduler):
         return trial
 
     def _forget(self, trial: Trial) -> None:
-        key = _id(trial)
-        if self._live.pop(key, None) is not None:
-            self._rule.resumed(key)
+        if _id(trial) in self._live:
+            self._rule.resumed(_id(trial))
+        super()._forget(trial)
 
 
 def _id(trial: Trial) -> str:

@@ -23,7 +23,7 @@ from sweeps.engine.cluster import alive_nodes, check_room, check_storage, connec
 from sweeps.engine.data_check import check_data
 from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
-from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback
+from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait
 from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
 from sweeps.engine.retry import reopen_failed
 from sweeps.engine.rungs import RungRule
@@ -302,8 +302,7 @@ def _search(
         has_room=lambda: scheduler.has_room(),
     )
     callback = DriverCallback(assignments, events, progress)
-    slots = Slots(resources)
-    scheduler = InOrderScheduler(slots)
+    scheduler = InOrderScheduler(slots := Slots(resources))
     if rule is not None:
         scheduler = RungScheduler(
             rule,
@@ -333,7 +332,8 @@ def _search(
     )
     progress.start(assignments, sweep, name=folder.name, cluster=usage)
     try:
-        tuner.fit()
+        with many_may_wait():
+            tuner.fit()
         for record in assignments.close_late():
             progress.trial_ended(record)
     finally:

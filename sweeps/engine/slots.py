@@ -10,6 +10,8 @@ from sweeps.engine.cluster import alive_nodes, free_resources
 from sweeps.settings import ResourcesConfig
 
 _REFRESH_SECONDS = 2.0
+# What was seen counts for one to two times as long: a process has started by then.
+_WINDOW_SECONDS = 60.0
 # 0.1 ten times is not quite 1.
 _ROUNDING = 1e-6
 
@@ -24,25 +26,29 @@ class Slots:
             resources: of one trial.
         """
         self._wanted = {"CPU": resources.cpu, "GPU": resources.gpu}
-        self._asked = -math.inf
-        self._room = 0
-        self._count = 0
+        self._asked = self._window = -math.inf
+        self._on_all_nodes = self._most = self._most_before = 0
 
     def __call__(self, running: int) -> int:
         """Return how many trials there is room for, those that run included; at least 1.
 
-        What is free is asked of Ray, but not what starting processes hold: so it never falls, but
-        with the cluster.
+        Ray tells what is free, but not what the processes hold that are starting. So it is the most
+        that ran and was free together lately, and no more than all nodes hold.
 
         Args:
             running: trials of this sweep.
         """
-        if time.monotonic() - self._asked > _REFRESH_SECONDS:
-            self._room = slots_on([node["Resources"] for node in alive_nodes()], self._wanted)
-            free = slots_on([free_resources()], self._wanted)
-            self._count = max(self._count, running + free)
-            self._asked = time.monotonic()
-        return max(1, min(self._room, self._count))
+        now = time.monotonic()
+        if now - self._asked > _REFRESH_SECONDS:
+            self._asked = now
+            self._on_all_nodes = slots_on(
+                [node["Resources"] for node in alive_nodes()], self._wanted
+            )
+            if now - self._window > _WINDOW_SECONDS:
+                self._window = now
+                self._most_before, self._most = self._most, 0
+            self._most = max(self._most, running + slots_on([free_resources()], self._wanted))
+        return max(1, min(self._on_all_nodes, max(self._most, self._most_before)))
 
 
 def slots_on(nodes: Sequence[Mapping[str, float]], wanted: Mapping[str, float]) -> int:

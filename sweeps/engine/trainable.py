@@ -2,8 +2,7 @@
 
 A class, not a function: a scheduler's stop, pause and reset are plain calls, and actors are reused,
 so torch and transformers are imported, and data tokenised, once per actor. Both wait for the first
-step: Ray Tune gives a trial whose actor is still starting to any actor that has become free, and
-drops the starting one. With trials shorter than the imports no second actor ever got ready.
+step: an actor is ready sooner, and Ray Tune may drop one that is still starting (ray_scheduler.py).
 """
 
 from __future__ import annotations

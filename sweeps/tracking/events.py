@@ -39,8 +39,10 @@ from sweeps.views.table import front_json, reference_lines, rows
 # front.json holds every trial, so writing it takes longer as trials come in: it is written anew
 # only after this many times as long as the last writing took, and when the sweep ends.
 _PAUSE_PER_WRITE = 20.0
-# A last drain gives up after so long without a delivery (events are kept).
+# A last drain gives up after so long without a delivery, or so long in all where the sweep is not
+# finished: whoever interrupts wants it to end. Events are kept.
 _CLOSE_SECONDS = 60.0
+_CLOSE_SECONDS_FINISHED = 1800.0
 # Ranks are told so many trials at a time: one event of all would be long without a delivery.
 _RANKS_AT_ONCE = 200
 
@@ -163,7 +165,8 @@ class SweepEvents:
             models=front_models(found, self._records, self._folder, shown_keys(self._sweep)),
             artifacts=[str(path) for path in artifacts if path.is_file()],
         )
-        return self._drain.close(_CLOSE_SECONDS)
+        most = _CLOSE_SECONDS_FINISHED if status == "finished" else _CLOSE_SECONDS
+        return self._drain.close(_CLOSE_SECONDS, most)
 
     def _tell_ranks(self, front: Sequence[str], ranks: Mapping[str, int]) -> None:
         """Tell where each trial lies among all, now that all are known."""
@@ -243,7 +246,7 @@ def tell_test(
     stamp = f"opened {when} for {', '.join(trials)}"
     events = Outbox(folder.outbox)
     events.append("tested", trials=trials, datasets=data, stamp=stamp)
-    return _drain(sweep, folder, events).close(_CLOSE_SECONDS)
+    return _drain(sweep, folder, events).close(_CLOSE_SECONDS, _CLOSE_SECONDS_FINISHED)
 
 
 def _drain(sweep: SweepConfig, folder: SweepFolder, outbox: Outbox) -> Drain:

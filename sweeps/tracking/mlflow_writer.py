@@ -187,15 +187,26 @@ class MlflowWriter:
 
     def _ranked(self, event: Event) -> None:
         """Tag where trials lie. One whose start was never told has a record, but no run."""
+        from mlflow.exceptions import MlflowException
+
+        refused: list[str] = []
         for trial_id in event["trials"]:
             if (run_id := self._children.get(trial_id)) is None:
                 continue
             tags = {"pareto": str(trial_id in event["front"]).lower()}
-            if trial_id in event["ranks"]:
-                tags["rank"] = str(event["ranks"][trial_id])
-            else:
-                self._untag(run_id, "rank")
-            self._tag(run_id, tags)
+            try:
+                if trial_id in event["ranks"]:
+                    tags["rank"] = str(event["ranks"][trial_id])
+                else:
+                    self._untag(run_id, "rank")
+                self._tag(run_id, tags)
+            except MlflowException as error:
+                # A run that a user has deleted: the others get theirs all the same.
+                if error.error_code not in _PERMANENT:
+                    raise
+                refused.append(trial_id)
+        if refused:
+            raise Undeliverable(f"it takes no tags for the runs of {', '.join(refused)}")
 
     def _sweep_ended(self, event: Event) -> None:
         self._models.update(event.get("models", []), self._children)

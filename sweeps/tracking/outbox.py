@@ -142,27 +142,42 @@ class Drain:
         self._outbox = outbox
         self._connect = connect
         self._closing = threading.Event()
+        self._abandoned = threading.Event()
+        self._reached = False
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
         self._thread.start()
 
-    def close(self, patience: float) -> int:
-        """Deliver what is left; return how many events remain.
+    def close(self, patience: float, most: float = math.inf) -> int:
+        """Deliver what is left; return how many events remain. Ctrl-C leaves them.
 
         Args:
             patience: seconds without one event delivered after which it gives up.
+            most: seconds after which it gives up whatever gets through.
         """
+        started = time.monotonic()
         self._closing.set()
-        before = -1
-        while self._thread.is_alive() and before < (now := self._outbox.delivered):
-            before = now
-            self._thread.join(patience)
+        try:
+            before = None
+            while self._thread.is_alive() and before != (now := self._outbox.delivered):
+                left = most - (time.monotonic() - started)
+                if left <= 0:
+                    break
+                if before is not None:
+                    _logger.warning(
+                        "still sending %d tracking events; Ctrl-C leaves them for the next resume",
+                        self._outbox.pending(),
+                    )
+                before = now
+                self._thread.join(min(patience, left))
+        except KeyboardInterrupt:
+            pass
+        self._abandoned.set()
         return self._outbox.pending()
 
     def _run(self) -> None:
         writer: Writer | None = None
         wait, warned = _FIRST_WAIT, False
-        last_try = False
-        while True:
+        while not self._abandoned.is_set():
             last_try = self._closing.is_set()
             try:
                 if writer is None:
@@ -172,6 +187,8 @@ class Drain:
                 if self._deliver(writer):
                     wait = _FIRST_WAIT
                     continue
+                if last_try:
+                    return
             # Whatever a tracking server or its client raises, the sweep must go on without it.
             except Exception as error:
                 if not warned:
@@ -181,21 +198,26 @@ class Drain:
                         " ".join(str(error).split())[:300],
                     )
                     warned = True
+                # At the end a server that has answered before is asked again, for a while.
+                if last_try and not self._reached:
+                    return
                 wait = min(2 * wait, _LONGEST_WAIT)
-            if last_try:
-                return
-            self._closing.wait(wait)
+            # While it closes, that event is set already and would not wait.
+            (self._abandoned if last_try else self._closing).wait(wait)
 
     def _deliver(self, writer: Writer) -> bool:
         """Deliver a batch; tell whether there was anything."""
         batch = self._outbox.read(self._outbox.delivered)
         for event, offset in batch:
+            if self._abandoned.is_set():
+                return False
             try:
                 writer.apply(event)
             except Undeliverable as error:
                 # One bad event must not hold up all that follow it.
                 _logger.warning("tracking refused an event of kind '%s': %s", event["kind"], error)
             self._outbox.mark_delivered(offset)
+            self._reached = True
         return bool(batch)
 
 

@@ -146,7 +146,25 @@ def _cells(
     if stage == "test" and (tested or {}).get("rows"):
         title += "; of F_bias over seeds and subcases"
     notes += [f"{head}: {', '.join(names)}" for head, names in unshared.items()]
+    notes += _halves(found)
     return header, body, [title, *notes]
+
+
+def _halves(found: Sequence[Row]) -> list[str]:
+    """Say whose easy and hard halves rows have, where that is not the same for all."""
+    judges: dict[str, list[str]] = {}
+    for row in found:
+        judge = row.config.get("difficulty", {}).get("name")
+        if judge is not None and row.values(_GAP):
+            judges.setdefault(judge, []).append(row.name)
+    if len(judges) < 2:
+        return []
+    common = max(judges, key=lambda judge: len(judges[judge]))
+    others = [f"{j} of {', '.join(names)}" for j, names in judges.items() if j != common]
+    return [
+        f"easy %, hard % and gap are of halves by {common}, but by {'; by '.join(others)}: not to "
+        "be compared with the others'"
+    ]
 
 
 def _opened(row: Row, tested: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ Every trial sleeps for a second and holds 0.125 CPU, on 2 CPUs of Ray's counting
 once. Three ways, each in a process of its own, one after another in the same run:
 
 - `ray`: Ray Tune with its own random search; nothing else.
-- `searcher`: the same behind Ray's interface for searchers, which hands out one trial at a time.
+- `searcher`: the same behind Ray's interface for searchers, with which Ray lets one trial wait.
 - `ours`: `sweeps.launch` with random search: assignments, the study, records on disk, the outbox
   and MLflow's SQLite, the front. Only what a trial and the preparation do is replaced.
 

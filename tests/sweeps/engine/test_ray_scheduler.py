@@ -10,6 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from rc_core.config import decode
+from sweeps.engine import ray_scheduler
 from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
 from tests.sweeps.engine.test_rungs import ID, one_metric
 
@@ -228,6 +229,24 @@ def test_in_a_full_house_the_oldest_goes_first() -> None:
     sweep.fill()
     assert [trial.name for trial in sweep.trials if trial.status == Trial.PENDING] == ["t4", "t5"]
     assert sweep.chosen() == "t4"
+
+
+def test_who_has_waited_for_long_waits_for_room_and_goes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of four slots others have two: t1 and t2 have no process, whatever is counted."""
+    now = 100.0
+    monkeypatch.setattr(ray_scheduler.time, "monotonic", lambda: now)
+    sweep = Start()
+    sweep.fill()
+    sweep.trials[0].status = sweep.trials[3].status = Trial.RUNNING
+    sweep.end(0)
+    sweep.fill()
+    assert sweep.chosen() == "t4"
+    now = 161.0
+    assert sweep.chosen() == "t1"
+    sweep.trials[1].status = Trial.RUNNING
+    assert sweep.chosen() == "t2"
 
 
 def test_where_no_more_trials_come_any_process_will_do() -> None:

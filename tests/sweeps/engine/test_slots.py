@@ -13,7 +13,7 @@ from ray import tune
 
 from sweeps.engine import slots
 from sweeps.engine.cluster import connected
-from sweeps.engine.ray_bridge import AssignmentSearcher
+from sweeps.engine.ray_bridge import AssignmentSearcher, many_may_wait
 from sweeps.engine.ray_scheduler import InOrderScheduler
 from sweeps.engine.slots import Slots, slots_on
 from sweeps.settings import ResourcesConfig
@@ -61,6 +61,22 @@ def test_slots_of_others_count_once_they_are_free(monkeypatch: pytest.MonkeyPatc
     assert count(5) == 8
     nodes.clear()
     assert count(0) == 1, "there may be none for a moment"
+
+
+def test_slots_that_others_have_taken_count_no_more_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, free = [1000.0], {"CPU": 8.0}
+    monkeypatch.setattr(slots.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(slots, "alive_nodes", lambda: [{"Resources": {"CPU": 8.0}}])
+    monkeypatch.setattr(slots, "free_resources", lambda: free)
+    count = Slots(ResourcesConfig(cpu=1))
+    assert count(0) == 8
+    free["CPU"] = 0.0
+    for clock[0] in (1030.0, 1061.0, 1100.0):
+        assert count(3) == 8, "five may be starting"
+    for clock[0] in (1125.0, 1200.0):
+        assert count(3) == 3
 
 
 class SlowToStart(tune.Trainable):
@@ -117,12 +133,14 @@ def test_every_slot_is_used_where_processes_start_slowly(tmp_path: Path) -> None
         slots = Slots(ResourcesConfig(cpu=share))
         scheduler = InOrderScheduler(slots)
         searcher = AssignmentSearcher(Trials(60), {}, scheduler.has_room)  # type: ignore[arg-type]
-        results = tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(SlowToStart, {"cpu": share}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True
             ),
             run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
-        ).fit()
+        )
+        with many_may_wait():
+            results = tuner.fit()
     processes = [result.metrics["process"] for result in results]  # type: ignore[index]
     assert len(processes) == 60 and len(set(processes)) == 4

@@ -27,7 +27,7 @@ class NoDrain:
     def __init__(self, outbox: Outbox, connect: Any) -> None:
         pass
 
-    def close(self, patience: float) -> int:
+    def close(self, patience: float, most: float) -> int:
         return 0
 
 

@@ -247,6 +247,9 @@ def test_a_run_that_the_user_deleted_is_refused_and_no_more(storage: Path) -> No
     with pytest.raises(Undeliverable):
         writer.apply(listed[3])
     writer.apply(listed[5])
+    with pytest.raises(Undeliverable, match="for the runs of t0001"):
+        writer.apply(listed[6])
+    assert runs(storage, "deleted")["t0002"].data.tags["pareto"] == "false"
     with pytest.raises(Undeliverable, match="never started"):
         connect(storage, "deleted").apply(listed[4])
 

@@ -144,6 +144,61 @@ def test_closing_waits_as_long_as_something_is_delivered(tmp_path: Path) -> None
     assert Drain(outbox, Steady).close(1.0) == 0, "2.4 s in all, each well within one"
 
 
+def test_closing_ends_in_time_whatever_gets_through(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 200)
+
+    class Steady:
+        empty = False
+
+        def apply(self, event: Event) -> None:
+            time.sleep(0.1)
+
+    start = time.monotonic()
+    left = Drain(outbox, Steady).close(0.5, most=1.0)
+    assert 100 < left < 200 and time.monotonic() - start < 5
+    time.sleep(0.5)
+    assert outbox.pending() >= left - 1, "nothing is sent behind the back of whoever gave up"
+
+
+def test_closing_asks_a_server_again_that_has_answered(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 6)
+    asked: list[int] = []
+
+    class Shaky:
+        empty = False
+
+        def apply(self, event: Event) -> None:
+            asked.append(event["number"])
+            time.sleep(0.1)
+            if len(asked) == 4:
+                raise ConnectionError("busy for a moment")
+
+    assert Drain(outbox, Shaky).close(10) == 0
+    assert asked == [0, 1, 2, 3, 3, 4, 5]
+
+
+def test_closing_knows_progress_from_a_start_over(tmp_path: Path) -> None:
+    """A new store gets everything again: what is delivered falls first."""
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 10)
+    outbox.mark_delivered(outbox.path.stat().st_size)
+    fill(outbox, 1)
+
+    class New:
+        empty = True
+
+        def apply(self, event: Event) -> None:
+            time.sleep(0.2)
+
+    def connect() -> New:
+        time.sleep(0.3)
+        return New()
+
+    assert Drain(outbox, connect).close(0.7) == 0
+
+
 def test_closing_waits_no_longer_than_told(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.jsonl")
     fill(outbox, 1)

@@ -342,3 +342,15 @@ def test_a_fixed_design_is_never_cut_short() -> None:
     short = FIXED | {"search": FIXED["search"] | {"trials": 5}}
     with pytest.raises(ConfigError, match="must be at least 9"):
         SweepConfig(short)
+
+
+def test_halves_of_another_estimate_are_not_compared() -> None:
+    gap = {"id_dev__difficulty_gap": 3.0}
+    found = [
+        record(number, "magnitude-40", loss, 0, **accuracies(0.9, 0.6), **gap)
+        for number, loss in ((1, "vanilla"), (2, "distil"), (3, "rmc"))
+    ]
+    assert "halves by" not in paper_table(found, CONFIG, None)
+    found[2].config["difficulty"]["name"] = "level_errors"
+    expected = "of halves by loss_variance, but by level_errors of magnitude-40 rmc"
+    assert expected in paper_table(found, CONFIG, None)
