@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from rc_core.config import TrialConfig
+from rc_core.config import TrainingConfig
 from rc_core.data._task import Task
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.record import TrialRecord, read_records
@@ -178,7 +178,7 @@ def _seconds(sweep: SweepConfig, facts: ModelFacts, root: Path, samples: int) ->
     if earlier:
         seconds = statistics.median(record.seconds["total"] for record in earlier)
         return seconds, f"median of {len(earlier)} earlier trials"
-    seconds = _rough_seconds(sweep.reference(), facts, samples, sweep.settings.resources.cpu)
+    seconds = _rough_seconds(sweep, facts, samples)
     return seconds, (
         f"rough: from the model's size and {samples} training samples, at about 50 GFLOP/s a core, "
         "no GPU assumed"
@@ -193,8 +193,8 @@ def _earlier(root: Path) -> list[TrialRecord]:
 
 
 def _comparable(record: TrialRecord, sweep: SweepConfig) -> bool:
-    base = sweep.reference().as_dict()
-    same = ("epochs", "batch_size", "max_length")
+    # Not the reference's training, which `teacher` may set apart.
+    base, same = sweep.base, ("epochs", "batch_size", "max_length")
     return (
         record.config["model"] == base["model"]
         and record.config["task"] == base["task"]
@@ -202,7 +202,9 @@ def _comparable(record: TrialRecord, sweep: SweepConfig) -> bool:
     )
 
 
-def _rough_seconds(config: TrialConfig, facts: ModelFacts, samples: int, cpus: float) -> float:
-    tokens = samples * config.training.epochs * min(_ROUGH_TOKENS, config.training.max_length)
+def _rough_seconds(sweep: SweepConfig, facts: ModelFacts, samples: int) -> float:
+    training = TrainingConfig(**sweep.base["training"])
+    cpus = sweep.settings.resources.cpu
+    tokens = samples * training.epochs * min(_ROUGH_TOKENS, training.max_length)
     weights = facts.num_parameters - facts.num_embedding_parameters
     return _FLOP_PER_WEIGHT_AND_TOKEN * weights * tokens / (_ROUGH_FLOPS_PER_CPU * cpus)

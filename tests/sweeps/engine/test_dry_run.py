@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rc_core.errors import InputError
+from rc_core.record import TrialFolder, TrialRecord
 from sweeps.cli import app
 
 CONFIG = """
@@ -75,3 +76,24 @@ def test_the_time_follows_from_the_data_that_is_there(
     assert not (config.parent / "storage").exists(), "starts nothing"
     text = dry_run(config, "--set", setting).output
     assert "rough" in text and "on top" in text
+
+
+def test_the_time_is_that_of_trials_whose_teacher_trains_otherwise(config: Path) -> None:
+    asked = ("--json", "--set", "training.epochs=8", "--set", "teacher.epochs=2")
+    values = json.loads(dry_run(config, *asked).stdout)["configuration"]
+    # What ran before counts by its own training, not by its teacher's.
+    for number, epochs in enumerate((2, 8)):
+        trial = TrialFolder(config.parent / "storage" / "before" / "trials" / f"t{number:04d}")
+        trained = values["training"] | {"epochs": epochs}
+        record = TrialRecord(
+            id=trial.path.name,
+            status="running",
+            config={"model": values["model"], "task": values["task"], "training": trained},
+            fingerprint="f",
+            started=0.0,
+            seconds={"total": 10.0 * epochs},
+        )
+        trial.commit(record.sealed("finished"))
+    found = json.loads(dry_run(config, *asked).stdout)
+    assert found["seconds_a_trial"] == 80.0
+    assert found["seconds_from"] == "median of 1 earlier trials"
