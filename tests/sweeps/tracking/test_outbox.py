@@ -131,31 +131,29 @@ def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
     assert len(outbox.read(0, limit=1000)) == outbox.pending() == 200
 
 
+class Steady:
+    """Takes in everything, slowly."""
+
+    def __init__(self, seconds: float, *, empty: bool = False) -> None:
+        self.seconds = seconds
+        self.empty = empty
+
+    def apply(self, event: Event) -> None:
+        time.sleep(self.seconds)
+
+
 def test_closing_waits_as_long_as_something_is_delivered(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.jsonl")
     fill(outbox, 8)
-
-    class Steady:
-        empty = False
-
-        def apply(self, event: Event) -> None:
-            time.sleep(0.3)
-
-    assert Drain(outbox, Steady).close(1.0) == 0, "2.4 s in all, each well within one"
+    drain = Drain(outbox, lambda: Steady(0.3))
+    assert drain.close(1.0) == 0, "2.4 s in all, each well within one"
 
 
 def test_closing_ends_in_time_whatever_gets_through(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.jsonl")
     fill(outbox, 200)
-
-    class Steady:
-        empty = False
-
-        def apply(self, event: Event) -> None:
-            time.sleep(0.1)
-
     start = time.monotonic()
-    left = Drain(outbox, Steady).close(0.5, most=1.0)
+    left = Drain(outbox, lambda: Steady(0.1)).close(0.5, most=1.0)
     assert 100 < left < 200 and time.monotonic() - start < 5
     time.sleep(0.5)
     assert outbox.pending() >= left - 1, "nothing is sent behind the back of whoever gave up"
@@ -186,15 +184,9 @@ def test_closing_knows_progress_from_a_start_over(tmp_path: Path) -> None:
     outbox.mark_delivered(outbox.path.stat().st_size)
     fill(outbox, 1)
 
-    class New:
-        empty = True
-
-        def apply(self, event: Event) -> None:
-            time.sleep(0.2)
-
-    def connect() -> New:
+    def connect() -> Steady:
         time.sleep(0.3)
-        return New()
+        return Steady(0.2, empty=True)
 
     assert Drain(outbox, connect).close(0.7) == 0
 
