@@ -35,7 +35,7 @@ class ArtifactKey:
     """What an artifact is.
 
     Attributes:
-        kind: `teacher`, `teacher_log_probs`, `level_log_probs`.
+        kind: `teacher`, `difficulty`, ... (see rc_core.preparation).
         version: raised by hand whenever the code that builds this kind changes its result.
         inputs: everything the content depends on, as plain JSON values.
     """

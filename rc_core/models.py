@@ -46,7 +46,8 @@ def load_encoder(spec: str, *, label_names: Sequence[str], seed: int) -> nn.Modu
         seed: of the head's (and a tiny encoder's) random weights.
 
     Raises:
-        ModelError: see `rc_core.model_facts.locate`; or the folder is no sequence classifier.
+        ModelError: see `rc_core.model_facts.locate`; or the folder is no sequence classifier, or
+            does not hold all weights of its encoder.
     """
     kind, name = model_kind(spec)
     labels = {
@@ -57,8 +58,15 @@ def load_encoder(spec: str, *, label_names: Sequence[str], seed: int) -> nn.Modu
     torch.manual_seed(seed)
     if kind == "tiny":
         return _tiny_model(name, labels)
+    folder = locate(spec)
+    if (folder / _STRUCTURE).is_file():
+        raise ModelError(
+            f"{folder} must be a stock encoder to start from, but has attention heads cut out; "
+            "take what rc-sweep export makes of it"
+        )
     # A fine-tuned folder may bring a head, of our size or of another one.
-    model, missing = _from_pretrained(locate(spec), **labels, ignore_mismatched_sizes=True)
+    model, missing, other_size = _from_pretrained(folder, **labels, ignore_mismatched_sizes=True)
+    _check_encoder(model, missing | other_size, folder)
     _renew_head(model, missing, seed)
     return model
 
@@ -88,6 +96,7 @@ def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     kept = getattr(model.config, "rc_kept_heads", None)
     model.save_pretrained(folder)
+    (folder / _STRUCTURE).unlink(missing_ok=True)
     if kept is not None:
         manifest = {"schema_version": STRUCTURE_VERSION, "kept_heads": kept}
         (folder / _STRUCTURE).write_text(json.dumps(manifest, indent=1) + "\n")
@@ -99,7 +108,13 @@ def load_model(folder: Path) -> nn.Module:
     check_folder(folder)
     if (folder / _STRUCTURE).is_file():
         return _from_structure(folder)
-    return _from_pretrained(folder)[0]
+    model, missing, _ = _from_pretrained(folder)
+    if missing:
+        raise ModelError(
+            f"{folder} must hold all weights of its model, but lacks {_some(missing)}; it was not "
+            "written whole"
+        )
+    return model
 
 
 def _from_structure(folder: Path) -> nn.Module:
@@ -130,8 +145,11 @@ def _from_structure(folder: Path) -> nn.Module:
     return model.float().eval()
 
 
-def _from_pretrained(folder: Path, **options: Any) -> tuple[PreTrainedModel, set[str]]:
-    """Return the model, and the names of those of its weights that the folder does not hold."""
+def _from_pretrained(folder: Path, **options: Any) -> tuple[PreTrainedModel, set[str], set[str]]:
+    """Return the model, and the names of its weights that the folder lacks or has in another size.
+
+    Both are random then, and transformers would only warn.
+    """
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, **options
@@ -139,7 +157,34 @@ def _from_pretrained(folder: Path, **options: Any) -> tuple[PreTrainedModel, set
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder} cannot be loaded as a sequence classifier: {error}") from error
     assert isinstance(model, PreTrainedModel)
-    return model, set(loading["missing_keys"])
+    # Of a size that differs transformers tells the name and both shapes.
+    return model, set(loading["missing_keys"]), {key for key, *_ in loading["mismatched_keys"]}
+
+
+def _check_encoder(model: PreTrainedModel, random: set[str], folder: Path) -> None:
+    """Raise ModelError where weights of the encoder are random: they would be trained from there.
+
+    A pooler may be new: checkpoints of masked language models have none.
+    """
+    prefix = f"{model.base_model_prefix}."
+    lost = {
+        name
+        for name in random & {name for name, _ in model.named_parameters()}
+        if name.startswith(prefix) and not name.startswith(f"{prefix}pooler.")
+    }
+    if lost:
+        raise ModelError(
+            f"{folder} must hold all weights of the encoder that its config.json describes, but "
+            f"{len(lost)} are missing or of another size: {_some(lost)}; give a folder in which "
+            "both belong together, with weights named as transformers saves them"
+        )
+
+
+def _some(names: set[str]) -> str:
+    """Return a few names, and how many more there are."""
+    first = sorted(names)[:3]
+    more = len(names) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")
 
 
 def _renew_head(model: PreTrainedModel, missing: set[str], seed: int) -> None:

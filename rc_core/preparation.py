@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rc_core import alpha, estimates, importance, stages, teacher
 from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.config import TrialConfig
+from rc_core.errors import DifficultyError
 from rc_core.workspace import Workspace
 
 
@@ -33,6 +34,7 @@ class Step:
             builds first, so building in another order is slow, not wrong.
         needs: keys of the artifacts that it reads.
         light: takes seconds on one core.
+        optional: no more than a comparison; a trial does without it.
     """
 
     key: ArtifactKey
@@ -40,6 +42,16 @@ class Step:
     build: Callable[[], Artifact]
     needs: tuple[str, ...] = ()
     light: bool = False
+    optional: bool = False
+
+    def attempt(self) -> Artifact | str:
+        """Build; of an optional step that the data do not allow, return why."""
+        try:
+            return self.build()
+        except DifficultyError as error:
+            if not self.optional:
+                raise
+            return str(error)
 
 
 def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
@@ -107,7 +119,7 @@ def _difficulty_steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
     if config.difficulty.name != "hypothesis_only" and _can_compare(config, workspace):
         other = estimates.hypothesis_only(config)
         title = "classifier of the second text alone, to compare with"
-        found.append(_estimate_step(other, workspace, title))
+        found.append(replace(_estimate_step(other, workspace, title), optional=True))
     found.append(_estimate_step(config, workspace, estimates.difficulty_title(config)))
     return found
 

@@ -75,7 +75,7 @@ class TrialRecord(_Part):
         compression: what was asked and what was measured.
         loss: what the loss reports (degree histogram, ...).
         artifacts: kind -> key of every shared artifact used.
-        environment: versions, device, threads, precision.
+        environment: versions, device, threads.
         error: why it failed.
     """
 
@@ -206,7 +206,13 @@ class TrialFolder:
         return read_record(self.record_file) if self.record_file.exists() else None
 
     def commit(self, record: TrialRecord) -> None:
-        """Write the record: temporary file, flush to disk, rename.
+        """Write the record: temporary file, flush to disk, rename. Raises: as `check`."""
+        self.check(record)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.record_file, json.loads(record.model_dump_json()))
+
+    def check(self, record: TrialRecord) -> None:
+        """Check that whoever writes this record still runs the trial.
 
         Raises:
             StaleAttemptError: a newer driver has taken the sweep over.
@@ -216,8 +222,6 @@ class TrialFolder:
                 f"trial {record.id}: attempt {record.attempt} was superseded by {self._fence()}; "
                 "its result is not written"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.record_file, json.loads(record.model_dump_json()))
 
 
 def read_record(path: Path) -> TrialRecord:

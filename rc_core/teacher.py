@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rc_core.artifacts import Artifact, ArtifactKey
+from rc_core.compression._layers import blocks
 from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES
 from rc_core.evaluation import predict_splits, split_metrics, write_predictions
@@ -49,6 +50,8 @@ def teacher(config: TrialConfig, workspace: Workspace) -> Artifact:
     def build(folder: Path) -> None:
         data = workspace.data(reference)
         model = load_encoder(reference.model, label_names=data.task.label_names, seed=training.seed)
+        # An encoder whose blocks are not known could be trained, and then compared with nothing.
+        blocks(model)
         model.to(workspace.device)
         train = data.encoded(data.task.train)
         loss = vanilla.Loss(vanilla.Config(name="vanilla"))
@@ -64,7 +67,7 @@ def teacher(config: TrialConfig, workspace: Workspace) -> Artifact:
         save_model(model.cpu(), data.tokenizer, folder / "model")
         facts = {
             "metrics": metrics,
-            "training": training_facts(points),
+            "training": training_facts([(p.step, p.train_loss) for p in points[:-1]], points[-1]),
             "precision": precision,
             "seconds": {
                 "train": points[-1].seconds,
@@ -107,11 +110,15 @@ def teacher_log_probs(config: TrialConfig, workspace: Workspace) -> Tensor:
     return load_file(path)["train"]
 
 
-def training_facts(points: list[FitPoint]) -> dict[str, Any]:
-    """Return what a record says of a training run."""
-    last = points[-1]
+def training_facts(losses: Sequence[tuple[int, float]], last: FitPoint) -> dict[str, Any]:
+    """Return what a record says of a training run.
+
+    Args:
+        losses: (step, mean training loss since the one before) of each rung but the last.
+        last: the end of training.
+    """
     return {
-        "loss": [[point.step, point.train_loss] for point in points],
+        "loss": [*map(list, losses), [last.step, last.train_loss]],
         "samples_per_second": round(last.samples / last.seconds, 1) if last.seconds else None,
     }
 
@@ -130,7 +137,8 @@ def health(metrics: Mapping[str, float], majority: float, num_samples: int) -> l
     if accuracy - majority < max(0.05, 2 * error):
         found.append(
             f"the dense reference has {100 * accuracy:.1f} % on id_dev, which must clearly beat "
-            f"the majority class's {100 * majority:.1f} %; raise training.epochs or "
-            "training.learning_rate, or give it more data"
+            f"the majority class's {100 * majority:.1f} %; raise training.epochs, change "
+            "training.learning_rate (large encoders want about 2e-5, small ones 1e-4), or give it "
+            "more data"
         )
     return found

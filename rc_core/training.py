@@ -75,7 +75,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield training batches for ever, in the order that `training.seed` fixes.
 
-    The order depends on nothing else, so that configurations are compared on the same data order.
+    Besides the seed only the samples' lengths in tokens decide (batches hold samples of like
+    length): configurations with one tokenizer and `max_length` are compared on the same order.
 
     Args:
         encoded: the training set.

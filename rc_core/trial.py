@@ -8,19 +8,13 @@ rung: the record on disk is valid then, and a checkpoint lets the same trial go 
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Generator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
 
 from rc_core.alpha import resolve
 from rc_core.assembly import compressed_data, prepare_loss, prepare_model, recordable
+from rc_core.checkpoint import load_checkpoint, rungs_before, save_checkpoint
 from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES, TEST_ROLES, Role, Split
 from rc_core.errors import RobustCompressionError, StaleAttemptError
@@ -43,7 +37,7 @@ from rc_core.models import load_model, save_model
 from rc_core.preparation import steps
 from rc_core.record import RungRecord, TrialFolder, TrialRecord
 from rc_core.teacher import teacher, teacher_facts, training_facts
-from rc_core.training import FitPoint, fit
+from rc_core.training import fit
 from rc_core.workspace import TaskData, Workspace
 
 
@@ -89,9 +83,10 @@ def trial_steps(
         started=time.time(),
         environment=workspace.environment(),
     )
-    if previous is not None and _can_resume(folder, config):
+    rungs = None if previous is None else rungs_before(folder, config, previous)
+    if previous is not None and rungs is not None:
         # The first commit below must not lose what the interrupted run had reported.
-        record = record.model_copy(update={"rungs": previous.rungs, "started": previous.started})
+        record = record.model_copy(update={"rungs": rungs, "started": previous.started})
     try:
         folder.commit(record)
         folder.forget_test()
@@ -142,7 +137,8 @@ def _adopt_teacher(
     artifact = teacher(config, workspace)
     facts = teacher_facts(artifact)
     data = workspace.data(config)
-    shutil.copytree(artifact.path / "model", folder.model, dirs_exist_ok=True)
+    shutil.rmtree(folder.model, ignore_errors=True)
+    shutil.copytree(artifact.path / "model", folder.model)
     shutil.copytree(artifact.path / "predictions", folder.path / "predictions", dirs_exist_ok=True)
     metrics = dict(facts["metrics"])
     sizes = counted_sizes(data.task, "dev")
@@ -175,13 +171,14 @@ def _train(
     data = compressed_data(config, workspace)
     training = config.training
     artifacts = _build(config, workspace)
-    reference = teacher_facts(teacher(config, workspace))
+    dense = teacher(config, workspace)
+    reference = teacher_facts(dense)
     resolved, chosen = resolve(config, workspace)
     loss, rows, loss_report = prepare_loss(resolved, workspace)
     if chosen:
         loss_report["alpha"] = chosen
     compression, model = prepare_model(resolved, workspace, loss, rows)
-    resume = _load_checkpoint(folder, config, model)
+    resume = load_checkpoint(folder, config, dense.key.key, model)
     precision = workspace.precision(config)
     # Like the training's own, over all processes that worked on the trial.
     before = resume["spent"] if resume is not None else {"prepare": 0.0, "evaluate": 0.0}
@@ -191,9 +188,11 @@ def _train(
             "artifacts": artifacts,
             "loss": loss_report,
             "data": data.facts([data.task.train, *_open_splits(data)]),
+            # Where training begins anew (other data), those of before are not of this run.
+            "rungs": record.rungs if resume is not None else (),
         }
     )
-    evaluate_seconds, points = before["evaluate"], []
+    evaluate_seconds = before["evaluate"]
     for point in fit(
         model,
         data.encoded(data.task.train),
@@ -205,7 +204,6 @@ def _train(
         resume=resume,
         recordable=recordable(loss, compression),
     ):
-        points.append(point)
         if point.progress == 1.0:
             break
         clock = time.perf_counter()
@@ -219,19 +217,19 @@ def _train(
         evaluate_seconds += time.perf_counter() - clock
         spent = {"prepare": prepare_seconds, "evaluate": evaluate_seconds}
         clock = time.perf_counter()
-        _save_checkpoint(folder, config, model, point, spent)
-        evaluate_seconds += time.perf_counter() - clock
         record = record.model_copy(update={"rungs": (*record.rungs, rung)})
         folder.commit(record)
+        save_checkpoint(folder, config, dense.key.key, model, point, spent)
+        evaluate_seconds += time.perf_counter() - clock
         yield rung
     clock = time.perf_counter()
+    folder.check(record)
     model = compression.finalize(model)
     predictions = predict_splits(model, data, _open_splits(data))
     metrics = split_metrics(data, DEV_ROLES, predictions)
     sizes = counted_sizes(data.task, "dev")
     relative, undefined = relative_metrics(metrics, reference["metrics"], "dev", sizes=sizes)
-    folder_of_reference = teacher(config, workspace).path / "predictions"
-    metrics |= agreement_metrics(predictions, _open_splits(data), folder_of_reference)
+    metrics |= agreement_metrics(predictions, _open_splits(data), dense.path / "predictions")
     halves, unclear = _difficulty_metrics(config, workspace, predictions)
     metrics |= relative | halves | footprint(model)
     for split in _open_splits(data):
@@ -242,18 +240,21 @@ def _train(
     evaluate_seconds += time.perf_counter() - clock
     seconds = {
         "prepare": round(prepare_seconds, 3),
-        "train": round(points[-1].seconds, 3),
+        "train": round(point.seconds, 3),
         "evaluate": round(evaluate_seconds, 3),
     }
-    own = points[-1].step
+    losses = [(rung.step, rung.metrics["rung/train_loss"]) for rung in record.rungs]
     from_teacher = config.compression.init == "teacher"
     return record.model_copy(
         update={
             "metrics": metrics,
             "undefined": undefined | unclear,
             "compression": report,
-            "training": {**training_facts(points), "precision": precision},
-            "steps": {"own": own, "counted": own + (reference["steps"] if from_teacher else 0)},
+            "training": {**training_facts(losses, point), "precision": precision},
+            "steps": {
+                "own": point.step,
+                "counted": point.step + (reference["steps"] if from_teacher else 0),
+            },
             "seconds": seconds | {"total": round(sum(seconds.values()), 3)},
         }
     ).sealed("finished")
@@ -277,52 +278,14 @@ def _build(config: TrialConfig, workspace: Workspace) -> dict[str, str]:
     """Build what is missing; return kind -> key, several keys of one kind joined."""
     found: dict[str, list[str]] = {}
     for step in steps(config, workspace):
-        found.setdefault(step.key.kind, []).append(step.build().key.key)
+        artifact = step.attempt()
+        if not isinstance(artifact, str):
+            found.setdefault(step.key.kind, []).append(artifact.key.key)
     return {kind: "+".join(keys) for kind, keys in found.items()}
 
 
 def _open_splits(data: TaskData) -> list[Split]:
     return [split for role in DEV_ROLES for split in data.task.of_role(role)]
-
-
-def _save_checkpoint(
-    folder: TrialFolder,
-    config: TrialConfig,
-    model: nn.Module,
-    point: FitPoint,
-    spent: Mapping[str, float],
-) -> None:
-    temporary = folder.path / ".checkpoint.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, temporary / "weights.safetensors")
-    torch.save({**point.state(), "spent": dict(spent)}, temporary / "optimizer.pt")
-    (temporary / "checkpoint.json").write_text(json.dumps({"fingerprint": config.fingerprint()}))
-    shutil.rmtree(folder.checkpoint, ignore_errors=True)
-    temporary.replace(folder.checkpoint)
-
-
-def _load_checkpoint(
-    folder: TrialFolder, config: TrialConfig, model: nn.Module
-) -> dict[str, Any] | None:
-    """Load the weights into `model` and return the training state, or None without a checkpoint."""
-    if not _can_resume(folder, config):
-        return None
-    model.load_state_dict(load_file(folder.checkpoint / "weights.safetensors"))
-    state: dict[str, Any] = torch.load(
-        folder.checkpoint / "optimizer.pt", weights_only=True, map_location="cpu"
-    )
-    # One of an earlier version does not say what else took time.
-    return {"spent": {"prepare": 0.0, "evaluate": 0.0}, **state}
-
-
-def _can_resume(folder: TrialFolder, config: TrialConfig) -> bool:
-    """Tell whether the folder has a checkpoint of this very configuration."""
-    manifest: Path = folder.checkpoint / "checkpoint.json"
-    if not manifest.is_file():
-        return False
-    return bool(json.loads(manifest.read_text())["fingerprint"] == config.fingerprint())
 
 
 def _reason(error: Exception) -> str:

@@ -33,7 +33,6 @@ class Compression:
 
     def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
         """Return the model unchanged. Raises ModelError for an unsupported encoder."""
-        # Asked before training: whatever is compared with this reference needs the blocks.
         blocks(model)
         return model
 

@@ -47,7 +47,8 @@ def cross_fitted(
         (N, C) and (M, C) float32.
 
     Raises:
-        DifficultyError: scikit-learn is not installed, or a fold leaves one label only.
+        DifficultyError: scikit-learn is not installed, or a part of train has one label only or
+            no word of two characters or more twice.
     """
     assigned = folds(labels, num_folds, seed)
     inside = np.empty((len(texts), num_labels), dtype=np.float32)
@@ -73,7 +74,15 @@ def _fit_predict(
     # Its vectors are small: threads of BLAS spend their time waiting for each other, ten times what
     # one takes, and more where several processes do it (measured on 17,000 claims).
     with _one_thread():
-        classifier.fit(vectorizer.fit_transform(texts), labels)
+        try:
+            words = vectorizer.fit_transform(texts)
+        except ValueError as error:
+            # Raised for texts without words, and where none is left of those that occur twice.
+            raise DifficultyError(
+                "a text classifier needs words of two characters or more that occur in several "
+                f"samples, but found none ({error}); take another difficulty or expert"
+            ) from error
+        classifier.fit(words, labels)
         found = classifier.predict_proba(vectorizer.transform(others))
     probabilities[:, classifier.classes_] = found
     probabilities = np.maximum(probabilities, _SMALLEST)

@@ -114,6 +114,47 @@ def test_what_needs_a_lost_artifact_is_not_tried(
     assert kinds in (["difficulty", "teacher"], ["teacher"])
 
 
+def test_every_trial_has_halves_where_any_reads_the_difficulty(tmp_path: Path) -> None:
+    """In whatever order they are listed: the dense row first, the one that reads it last."""
+    difficulty = {"name": "loss_variance", "epochs": 2}
+    rows = [
+        {**BASE, "compression": {"name": "dense"}, "difficulty": difficulty},
+        {**PRUNED, "difficulty": difficulty},
+        STUDENT,
+    ]
+    out = tmp_path / "out"
+    assert main([str(write(tmp_path / "list.jsonl", *rows)), "--out", str(out)]) == 0
+    records = read_records(out / "trials")
+    assert len(records) == 3
+    assert all("id_dev/difficulty.easy/accuracy" in record.metrics for record in records)
+
+
+def test_a_compression_that_cannot_be_is_told_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = {**BASE, "compression": {"name": "student", "num_layers": 9}}
+    listed = write(tmp_path / "list.jsonl", PRUNED, {"id": "deep", "config": deep})
+    assert main([str(listed), "--out", str(tmp_path / "out")]) == 2
+    assert "deep: compression.num_layers: must be at most" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "trials").exists()
+
+
+def test_texts_without_words_cost_the_comparison_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # No second text shares a word with another.
+    for name, numbers in (("train", range(128)), ("dev", range(128, 192))):
+        pairs = [{"a": f"first {i}", "b": f"n{i}", "y": i % 2} for i in numbers]
+        write(tmp_path / f"{name}.jsonl", *pairs)
+    task = {"name": "files", "data_dir": str(tmp_path), "text": ["a", "b"], "label": "y"}
+    task |= {"labels": {"0": "no_", "1": "yes_"}}
+    task["roles"] = {"train": "train.jsonl", "ood_dev": {"other": "dev.jsonl"}}
+    listed = write(tmp_path / "list.jsonl", {**STUDENT, "task": task})
+    assert main([str(listed), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "to compare with: left out: a text classifier needs words" in printed
+
+
 def test_estimates_that_cannot_work_are_all_named_before_anything_is_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,44 @@ def test_a_folder_with_another_head_gets_a_new_one(tmp_path: Path) -> None:
     assert torch.equal(two.state_dict()[kept], model.state_dict()[kept])
 
 
+def without(folder: Path, *lost: str) -> None:
+    """Rewrite a folder's weights without those whose names contain one of some words."""
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: each for name, each in weights.items() if not any(word in name for word in lost)}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_an_encoder_is_never_random_in_part(tmp_path: Path) -> None:
+    """transformers only warns, and the trial would train from random weights."""
+    tokenizer = load_tokenizer("tiny:bert")
+    for name in ("layer", "size", "prefix", "pooler", "heads"):
+        model = load_encoder("tiny:bert", label_names=["a", "b"], seed=0)
+        save_model(model, tokenizer, tmp_path / name)
+    without(tmp_path / "layer", "layer.1.")
+    with pytest.raises(ModelError, match=r"16 are missing.*layer\.1\..* and 13 more"):
+        load_encoder(str(tmp_path / "layer"), label_names=["a", "b"], seed=0)
+    described = json.loads((tmp_path / "size" / "config.json").read_text())
+    described["intermediate_size"] *= 2
+    (tmp_path / "size" / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ModelError, match="of another size"):
+        load_encoder(str(tmp_path / "size"), label_names=["a", "b"], seed=0)
+    path = tmp_path / "prefix" / "model.safetensors"
+    renamed = {f"module.{name}": each for name, each in load_file(path).items()}
+    save_file(renamed, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="missing"):
+        load_encoder(str(tmp_path / "prefix"), label_names=["a", "b"], seed=0)
+    # A masked language model's checkpoint: neither pooler nor head.
+    without(tmp_path / "pooler", "pooler", "classifier")
+    load_encoder(str(tmp_path / "pooler"), label_names=["a", "b"], seed=0)
+    with pytest.raises(ModelError, match=r"lacks bert\.pooler"):
+        without(tmp_path / "heads", "pooler")
+        load_model(tmp_path / "heads")
+    (tmp_path / "heads" / "structure.json").write_text("{}")
+    with pytest.raises(ModelError, match="rc-sweep export"):
+        load_encoder(str(tmp_path / "heads"), label_names=["a", "b"], seed=0)
+
+
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_a_fine_tuned_folder_s_head_is_never_kept(

@@ -17,6 +17,7 @@ from rc_core.config import TrialConfig, decode
 from rc_core.errors import StaleAttemptError, StorageError, TrialError
 from rc_core.estimates import difficulty_artifact
 from rc_core.evaluation import read_predictions
+from rc_core.models import load_model
 from rc_core.preparation import steps
 from rc_core.record import TrialFolder, TrialRecord
 from rc_core.stages import load_outputs
@@ -115,6 +116,7 @@ def test_a_trial_goes_on_from_its_last_rung(
     resumed = run_trial(wanted, workspace, folder, trial_id="t0001")
     assert [rung.step for rung in resumed.rungs] == [rung.step for rung in whole.rungs]
     assert resumed.metrics == pytest.approx(whole.metrics, nan_ok=True)
+    assert resumed.training["loss"] == whole.training["loss"] and len(whole.training["loss"]) == 4
     first, second = (
         np.fromfile(tmp_path / name / "model" / "model.safetensors", dtype=np.uint8)
         for name in ("whole", "killed")
@@ -227,6 +229,82 @@ def test_a_superseded_worker_writes_nothing(workspace: Workspace, tmp_path: Path
         next(generator)
     record = folder.read()
     assert record is not None and record.status == "running" and len(record.rungs) == 1
+    # Nor the checkpoint that the newer one goes on from.
+    assert json.loads((folder.checkpoint / "checkpoint.json").read_text())["step"] == 2
+
+
+def test_a_superseded_worker_leaves_the_model_alone(workspace: Workspace, tmp_path: Path) -> None:
+    newest = [1]
+    folder = TrialFolder(tmp_path / "t", fence=lambda: newest[0])
+    wanted = config(training=BASE["training"] | {"rungs": 1})
+    folder_of_newer = folder.model
+
+    def superseded(*arguments: Any, **options: Any) -> Any:
+        newest[0] = 2
+        return real(*arguments, **options)
+
+    real = trial.prepare_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "prepare_model", superseded)
+        with pytest.raises(StaleAttemptError):
+            run_trial_as(wanted, workspace, folder, attempt=1)
+    assert not folder_of_newer.exists() and not (folder.path / "predictions").exists()
+
+
+def run_trial_as(
+    wanted: TrialConfig, workspace: Workspace, folder: TrialFolder, *, attempt: int
+) -> None:
+    for _ in trial_steps(wanted, workspace, folder, trial_id="t", attempt=attempt):
+        pass
+
+
+def test_a_kill_between_record_and_checkpoint_loses_no_rung(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_trial(config(), workspace, TrialFolder(tmp_path / "whole"), trial_id="t")
+    folder = TrialFolder(tmp_path / "killed")
+    generator = trial_steps(config(), workspace, folder, trial_id="t")
+    next(generator)
+
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "save_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            next(generator)
+    left = folder.read()
+    assert left is not None and len(left.rungs) == 2
+    resumed = run_trial(config(), workspace, folder, trial_id="t")
+    assert [rung.step for rung in resumed.rungs] == [rung.step for rung in whole.rungs]
+
+
+def test_a_checkpoint_of_other_data_is_not_used(workspace: Workspace, tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "t")
+    generator = trial_steps(config(), workspace, folder, trial_id="t")
+    next(generator)
+    generator.close()
+    manifest = folder.checkpoint / "checkpoint.json"
+    written = json.loads(manifest.read_text())
+    assert written["teacher"] == build_teacher(config(), workspace).key.key
+    manifest.write_text(json.dumps(written | {"teacher": "of other data"}))
+    record = run_trial(config(), workspace, folder, trial_id="t")
+    whole = run_trial(config(), workspace, TrialFolder(tmp_path / "whole"), trial_id="t")
+    assert comparable(record) == comparable(whole)
+
+
+def test_nothing_of_another_model_is_left_in_the_folder(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """A folder is used again where a list was edited: another trial under the same number."""
+    folder = TrialFolder(tmp_path / "t")
+    cut = config(compression={"name": "heads", "remove": 0.5}, loss={"name": "vanilla"})
+    run_trial(cut, workspace, folder, trial_id="t")
+    assert (folder.model / "structure.json").is_file()
+    for other in (config(), config(compression={"name": "dense"}, loss={"name": "vanilla"})):
+        assert run_trial(other, workspace, folder, trial_id="t").status == "finished"
+        load_model(folder.model)
+        run_trial(cut, workspace, folder, trial_id="t")
 
 
 def test_test_roles_are_evaluated_only_on_request(workspace: Workspace, tmp_path: Path) -> None:
