@@ -163,7 +163,7 @@ def _versions() -> Finding:
         if name in tested and plain != tested[name]:
             old.append(f"{name} {version}, tested with {tested[name]}")
     if missing:
-        advice = "install the package again: pip install robust-compression-sweeps"
+        advice = "install this project again, in its checkout: pip install -c constraints.txt ."
         return "problem", f"not installed: {', '.join(missing)}", advice
     if old:
         return "note", "; ".join(old), "pip install -c constraints.txt ... for what was tested"
