@@ -172,9 +172,11 @@ class SweepFolder:
         raise StorageError(f"no sweep '{sweep}' in {where}: {did_you_mean(sweep, sorted(names))}")
 
     def write_config(self, values: dict[str, Any]) -> None:
-        """Write sweep.yaml: the resolved configuration."""
+        """Write sweep.yaml, the resolved configuration: readers see the old one or the new."""
         text = OmegaConf.to_yaml(OmegaConf.create(values), sort_keys=False)
-        (self.path / "sweep.yaml").write_text(text, encoding="utf-8")
+        temporary = self.path / f".sweep.yaml.{os.getpid()}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.path / "sweep.yaml")
 
     def read_config(self) -> dict[str, Any]:
         """Return sweep.yaml's plain values."""

@@ -69,13 +69,15 @@ def _section(text: str) -> dict[str, Any]:
 
     from rc_core.errors import InputError
 
+    wrong = InputError(f"--scheduler must be like pareto_asha:eta=2,grace=1, but got '{text}'")
     name, _, rest = text.partition(":")
     section: dict[str, Any] = {"name": name}
     for part in filter(None, rest.split(",")):
         key, sign, value = part.partition("=")
         if not sign:
-            raise InputError(
-                f"--scheduler must be like pareto_asha:eta=2,grace=1, but got '{text}'"
-            )
-        section[key.strip()] = yaml.safe_load(value)
+            raise wrong
+        try:
+            section[key.strip()] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date and is none
+            raise wrong from None
     return section

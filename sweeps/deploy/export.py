@@ -47,17 +47,23 @@ def export(sweep: Sweep, record: TrialRecord, out: Path) -> Path:
     """Write one trial's model to `out` and return it.
 
     Raises:
-        StorageError: `out` exists.
+        StorageError: `out` exists, or is the current folder.
         ExportError: the reloaded model's logits differ from the trial's by more than 1e-4; nothing
             is left at `out`.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"--out must be a new or empty folder, but {out} exists")
+    place = out.resolve()
+    if place == Path.cwd():
+        # It is renamed into its place, which would leave the user's shell in a folder that is gone.
+        raise StorageError(
+            f"--out must be another folder than the current one, but is {out}; name a new one in it"
+        )
     config = decode(record.config)
     folder = sweep.folder.trial(record.id)
     workspace = Workspace(sweep.folder.artifacts, device="cpu")
     data = compressed_data(config, workspace)
-    temporary = out.with_name(f".{out.name}.partial")
+    temporary = place.with_name(f".{place.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
@@ -70,9 +76,9 @@ def export(sweep: Sweep, record: TrialRecord, out: Path) -> Path:
         for path in temporary.iterdir():
             # safetensors writes files that only their owner reads; a server often runs as another.
             path.chmod(0o644)
-        if out.exists():
-            out.rmdir()
-        temporary.replace(out)
+        if place.exists():
+            place.rmdir()
+        temporary.replace(place)
     except OSError as error:
         raise StorageError(f"{out} must be writable: {error}") from error
     finally:

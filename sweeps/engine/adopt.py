@@ -16,6 +16,8 @@ from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.listed import listed, why_not_listed
 from sweeps.folder import SweepFolder
+from sweeps.remote.files import is_locked
+from sweeps.remote.lease import check_free
 from sweeps.sweep import Sweep
 
 # What must be equal for two trials to be compared at all.
@@ -69,8 +71,10 @@ def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
     """Copy finished trials into a sweep: under the id that a launch gives them, else a new one.
 
     Trials that the sweep has already (same fingerprint) are passed over, but for their weights, or
-    their predictions of the test roles, where these have come only now. Where the data lay on the
-    other machine is replaced by where the sweep has it.
+    their predictions of the test roles, where these have come only now. One that did not finish
+    here (failed, stopped, interrupted) is replaced under its id; its record stays beside the new
+    one, as `trials/<id>/<status>-<n>.json`. Where the data lay on the other machine is replaced by
+    where the sweep has it.
 
     Args:
         sweep: the sweep; not running.
@@ -79,9 +83,12 @@ def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
     Raises:
         StorageError: no finished trial there; a record's fingerprint is not that of its
             configuration; another model, task or data; a reference that the sweep does not have;
-            the sweep is running.
+            the sweep is running, here or on another machine.
     """
     folder = sweep.folder
+    if folder.mirror is not None and not is_locked(folder.path):
+        # Before a new attempt is begun here, which would fence off that machine's workers.
+        check_free(folder.mirror, folder.path)
     records = [r for r in read_records(source / "trials") if r.status == "finished"]
     if not records:
         raise StorageError(
@@ -94,7 +101,9 @@ def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
         problems = _all_problems(records, here, config, coming)
         if problems:
             raise StorageError(problems)
-        existing = {record.fingerprint: record for record in here}
+        # Of two with one fingerprint the finished one counts.
+        ordered = sorted(here, key=lambda record: record.status == "finished")
+        existing = {record.fingerprint: record for record in ordered}
         own: dict[str, str] = {}
         for trial_id, trial in coming.items():
             own.setdefault(trial.fingerprint(), trial_id)
@@ -105,7 +114,7 @@ def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
             record = _moved(old, config)
             place = TrialFolder(source / "trials" / old.id)
             known = existing.get(record.fingerprint)
-            if known is not None:
+            if known is not None and known.status == "finished":
                 if _complete(place, folder.trial(known.id), record, known):
                     completed.append(known.id)
                 continue
@@ -113,15 +122,20 @@ def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
             if new is None and record.reference and _same_training(record, config):
                 # The reference, told apart by what only other trials read (difficulty).
                 new = REFERENCE_ID
-            if new is None or new in taken:
+            if known is not None:
+                new = known.id
+                _set_aside(folder.trial(new), known)
+            elif new is None or new in taken:
                 number += 1
                 new = f"t{number:04d}"
             taken.add(new)
             record = record.model_copy(update={"id": new, "attempt": attempt})
             existing[record.fingerprint] = record
-            _copy(place, folder.trial(new))
+            target = folder.trial(new)
+            _copy(place, target)
             # Last: only a trial with a record counts.
-            folder.trial(new).commit(record)
+            target.commit(record)
+            shutil.rmtree(target.checkpoint, ignore_errors=True)
             adopted.append((old.id, new))
         return _summary(sweep, adopted, completed, own)
 
@@ -235,6 +249,14 @@ def _complete(there: TrialFolder, here: TrialFolder, other: TrialRecord, own: Tr
     if weights or test:
         _copy(there, here)
     return weights or test
+
+
+def _set_aside(trial: TrialFolder, record: TrialRecord) -> None:
+    """Keep the record of a trial that did not finish; remove its model and predictions, if any."""
+    number = len(list(trial.path.glob(f"{record.status}-*.json"))) + 1
+    shutil.copyfile(trial.record_file, trial.path / f"{record.status}-{number}.json")
+    for part in _PARTS:
+        shutil.rmtree(trial.path / part, ignore_errors=True)
 
 
 def _copy(there: TrialFolder, here: TrialFolder) -> None:

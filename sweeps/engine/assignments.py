@@ -20,8 +20,7 @@ from rc_core.config import TrialConfig, decode
 from rc_core.errors import ConfigError, StaleAttemptError, StorageError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.engine.budget import SAVE_SECONDS, Budget, Usage
-from sweeps.engine.live_front import LiveFront
+from sweeps.engine.budget import SAVE_SECONDS, Budget, Usage, front_of, in_order
 from sweeps.engine.rungs import RungRule, restore
 from sweeps.engine.warm_start import point_of
 from sweeps.folder import SweepFolder
@@ -75,10 +74,7 @@ class Assignments:
         self._on_record = on_record
         self._lock = threading.RLock()
         settings = sweep.settings
-        stall = settings.budget.stall
-        self.front = LiveFront(
-            settings.objectives, settings.constraints, window=stall.trials if stall else 0
-        )
+        self.front = front_of(settings)
         self.usage = usage or Usage(folder.usage, gpu=settings.resources.gpu)
         self._budget = Budget(settings.budget, self.usage, self.front)
         self._rule = rule
@@ -98,8 +94,7 @@ class Assignments:
         known = [*self.records, *(trial_id for trial_id, _ in self._again)]
         numbers = [int(i[1:]) for i in known if i[1:].isdigit()]
         self._next = max([len(self._first), *numbers]) + 1
-        ended = [record for record in self.records.values() if record.id in self._closed]
-        for record in sorted(ended, key=lambda r: (not r.reference, r.finished or 0.0)):
+        for record in in_order(self.records.values()):
             self._tell(record)
 
     @property
@@ -129,7 +124,9 @@ class Assignments:
                     config = self._sweep.trial(point)
                     if config.fingerprint() in self._fingerprints:
                         continue
-                    if self._sweep.settings.design == "search":
+                    # In the study already: handed out by an earlier driver, but not begun.
+                    known = trial_id in self._proposals.unfinished()
+                    if self._sweep.settings.design == "search" and not known:
                         self._proposals.propose(trial_id, point)
                     return self._hand_out(trial_id, config)
             return self._propose()
@@ -155,10 +152,14 @@ class Assignments:
         with self._lock:
             self._parked[trial_id] = self._out.pop(trial_id)
 
-    def stop_parked(self) -> list[TrialRecord]:
-        """Seal the paused trials that were never promoted; return their records."""
-        parked, self._parked = self._parked, {}
-        return [record for each in parked if (record := self.close(each)) is not None]
+    def stop_left(self) -> list[TrialRecord]:
+        """Seal the paused trials and, once a limit is reached, all that is open; return records."""
+        with self._lock:
+            left, self._parked = list(self._parked), {}
+            if self._over():
+                # No later driver could go on with what an earlier one has left.
+                left += [i for i, record in self.records.items() if record.status == "running"]
+        return [r for i in dict.fromkeys(left) if (r := self.close(i)) is not None]
 
     def close_late(self) -> list[TrialRecord]:
         """Close the trials whose records did not come when they ended; return those that did now.
@@ -209,6 +210,8 @@ class Assignments:
                 return None
             self._out.pop(trial_id, None)
             if record.status == "running":
+                # What was opened again (retry.py), and has not begun, failed as it did before.
+                error = error or record.error
                 sealed = record.model_copy(update={"attempt": self._attempt}).sealed(
                     "failed" if error else "stopped", error=error
                 )

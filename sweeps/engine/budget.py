@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from rc_core.record import write_json
+from rc_core.record import TrialRecord, write_json
 from sweeps.engine.live_front import LiveFront
-from sweeps.settings import BudgetConfig
+from sweeps.settings import BudgetConfig, SweepSettings
 
 # What a killed driver may forget of the time it used, in seconds; each writing waits for the disk.
 SAVE_SECONDS = 5.0
@@ -107,3 +107,15 @@ class Budget:
                     f"to the hypervolume, less than {100 * config.stall.gain:g} %)"
                 )
         return None
+
+
+def front_of(settings: SweepSettings) -> LiveFront:
+    """Return an empty front that looks back as far as `budget.stall` does."""
+    stall = settings.budget.stall
+    return LiveFront(settings.objectives, settings.constraints, window=stall.trials if stall else 0)
+
+
+def in_order(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return those that have ended: the dense reference, then the others as they ended."""
+    ended = [record for record in records if record.status != "running"]
+    return sorted(ended, key=lambda record: (not record.reference, record.finished or 0.0))

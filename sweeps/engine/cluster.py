@@ -172,12 +172,12 @@ def check_room(
     say: Callable[[str], None] = lambda line: None,
     seconds: float = _NODE_WAIT_SECONDS,
 ) -> None:
-    """Check that some node can hold one trial.
+    """Check that some node can hold one trial, and say so where its GPUs would lie idle.
 
     Args:
         resources: of one trial.
         wait: give nodes that are still starting time to join.
-        say: told that it waits.
+        say: told that it waits, and of GPUs that no trial asks for.
         seconds: how long at most.
 
     Raises:
@@ -198,6 +198,12 @@ def check_room(
         time.sleep(_NODE_POLL_SECONDS)
     if problems:
         raise ConfigError(problems)
+    gpus = sum(node.get("GPU", 0.0) for node in nodes)
+    if gpus and not resources.gpu and not resources.auto:
+        say(
+            f"note: Ray has {gpus:g} GPU, but trials run on the CPU (resources.gpu is 0); "
+            "use it with --set resources.gpu=1, a fraction, or --set resources=auto"
+        )
 
 
 def _room_problems(resources: ResourcesConfig, nodes: list[Mapping[str, float]]) -> list[Problem]:

@@ -15,9 +15,12 @@ import ray
 
 from rc_core.config import decode
 from sweeps.config import SweepConfig
-from sweeps.engine.cluster import alive_nodes
+from sweeps.engine.cluster import alive_nodes, usage
 from sweeps.engine.shares import cpu_candidates, gpu_candidates, numbers, packing_line
 from sweeps.settings import ResourcesConfig
+
+# Measuring takes about this long; more may be waiting for a node.
+_PATIENCE_SECONDS = 120.0
 
 
 def resolve(sweep: SweepConfig, artifacts: str, say: Callable[[str], None]) -> SweepConfig:
@@ -40,8 +43,14 @@ def resolve(sweep: SweepConfig, artifacts: str, say: Callable[[str], None]) -> S
     cores, gpus = max(1, int(largest.get("CPU", 1.0))), _gpus(largest, resources)
     say("packing: how many trials at once? Measured once per machine and model ...")
     task: Any = ray.remote(num_cpus=cores, num_gpus=min(1, gpus), max_retries=0)(_measure)
+    measured = task.remote(sweep.reference().as_dict(), artifacts, cores, gpus)
+    if not ray.wait([measured], timeout=_PATIENCE_SECONDS)[0]:
+        say(
+            "packing: still measuring, or waiting until all of a node is free (given out: "
+            f"{usage()}); numbers in resources need neither"
+        )
     try:
-        found = ray.get(task.remote(sweep.reference().as_dict(), artifacts, cores, gpus))
+        found = ray.get(measured)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     chosen = numbers(found, resources, cores, gpus)

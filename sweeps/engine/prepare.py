@@ -7,72 +7,43 @@ makes sure that two sweeps started together do not build the same thing twice.
 
 from __future__ import annotations
 
-import math
+import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_exists, _internal_kv_put
 
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import TrialError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
-from sweeps.engine.cluster import alive_nodes
+from sweeps.engine.cluster import alive_nodes, usage
 from sweeps.engine.listed import listed, why_not_listed
+from sweeps.engine.step_shares import Held, Planned, light, room, shares
 from sweeps.folder import SweepFolder, trial_at
-from sweeps.settings import ResourcesConfig
 
-# More cores than this make one training of a small encoder hardly faster.
-_MOST_THREADS = 16
-# Unlike trainings share a node's cores only where each still gets this many.
-_FEWEST_THREADS = 4
+# Ray tells a little late what a task has given back.
+_SETTLE_SECONDS, _POLL_SECONDS = 3.0, 0.1
+# To have waited for room for so long is said.
+_ROOM_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One artifact after preparation."""
+    """One artifact after preparation; `left_out` says why a mere comparison could not be built."""
 
     title: str
     kind: str
     key: str
     built: bool
     seconds: float
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One artifact before preparation.
-
-    Attributes:
-        config: number of the configuration that has it as a step.
-        position: of the step there.
-        title: for people.
-        kind: of the artifact.
-        key: of the artifact.
-        needs: keys of the artifacts it reads.
-        light: takes seconds on one core.
-        stored: complete on disk.
-    """
-
-    config: int
-    position: int
-    title: str
-    kind: str
-    key: str
-    needs: tuple[str, ...]
-    light: bool
-    stored: bool
-
-
-@dataclass(frozen=True)
-class Held:
-    """What one task holds while it runs: threads (and CPUs), and a share of a GPU."""
-
-    threads: int
-    gpu: float
+    left_out: str | None = None
 
 
 def prepare(
@@ -90,20 +61,21 @@ def prepare(
     """
     configs = _open(sweep, folder)
     resources = sweep.settings.resources
-    nodes = _nodes(resources)
-    whole = Held(max(nodes), 1.0 if resources.gpu else 0.0)
+    # Before anything of ours is held.
+    found = room(_free_nodes(), resources)
     arguments = {"artifacts": folder.artifacts_address, "device": resources.torch_device}
-    submit = _Submitter(resources.retries, arguments)
+    tasks = _Tasks(resources.retries, arguments, say)
     values = [config.as_dict() for config in configs]
-    planned = _result(submit(_plan, whole, values)) if values else []
+    planned = tasks.result(tasks.start(_plan, light(resources), values)) if values else []
     missing = Counter(step.title for step in planned if not step.stored)
     if missing:
         titles = (f"{count} x {title}" if count > 1 else title for title, count in missing.items())
         say(f"prepare: to build: {', '.join(titles)}")
-    _build_all(planned, values, shares(planned, nodes, resources), submit, say)
+    _build_all(planned, values, shares(planned, found, resources), tasks, say)
     reference = sweep.reference().as_dict()
-    record, majority, warnings = _result(
-        submit(_reference, whole, reference, folder.address, attempt)
+    # Its teacher is built: what is left is to copy it.
+    record, majority, warnings = tasks.result(
+        tasks.start(_reference, light(resources), reference, folder.address, attempt)
     )
     assert isinstance(record, TrialRecord)
     _report_health(sweep, record, majority, warnings, say)
@@ -134,21 +106,24 @@ def _build_all(
     planned: Sequence[Planned],
     values: list[dict[str, Any]],
     held: dict[str, Held],
-    submit: _Submitter,
+    tasks: _Tasks,
     say: Callable[[str], None],
 ) -> None:
     """Start every step as a task that waits for those it needs; tell of each as it is done."""
-    tasks: dict[str, Any] = {}
+    steps: dict[str, Any] = {}
     for step in planned:
-        before = [tasks[key] for key in step.needs if key in tasks]
-        tasks[step.key] = submit(
+        before = [steps[key] for key in step.needs if key in steps]
+        steps[step.key] = tasks.start(
             _build, held[step.key], values[step.config], step.position, *before
         )
-    waiting = list(tasks.values())
+    waiting = list(steps.values())
     try:
         while waiting:
-            ready, waiting = ray.wait(waiting)
+            ready, waiting = tasks.wait(waiting)
             done: Prepared = _result(ready[0])
+            if done.left_out is not None:
+                say(f"prepare: {done.title}: left out: {done.left_out}")
+                continue
             how = "built in" if done.built else "reused, saving"
             say(f"prepare: {done.title}: {how} {done.seconds:.0f} s [{done.kind}/{done.key}]")
     finally:
@@ -156,62 +131,71 @@ def _build_all(
             ray.cancel(task)
 
 
-def shares(
-    planned: Sequence[Planned], nodes: Sequence[int], resources: ResourcesConfig
-) -> dict[str, Held]:
-    """Return what each step holds, by its key.
+class _Tasks:
+    """Starts functions as Ray tasks and waits for them; says so where there is no room for any."""
 
-    A training gets a whole node where it can. Where more are independent than there are nodes, they
-    share: trainings of one kind, which take equally long, down to what a trial holds; others only
-    while each keeps a few cores, since the shorter one would leave its cores idle.
-
-    Args:
-        planned: in building order.
-        nodes: cores of each node that can hold a trial, at least one.
-        resources: of a trial.
-    """
-    depths: dict[str, int] = {}
-    for step in planned:
-        depths[step.key] = 1 + max((depths[key] for key in step.needs if key in depths), default=0)
-    heavy = [step for step in planned if not (step.light or step.stored)]
-    at_once = Counter(depths[step.key] for step in heavy)
-    of_kind = Counter((depths[step.key], step.kind) for step in heavy)
-    cores = max(nodes)
-    trial = min(cores, max(1, int(resources.cpu)))
-    found = {}
-    for step in planned:
-        depth = depths[step.key]
-        alike = of_kind[depth, step.kind] == at_once[depth]
-        least = trial if alike else min(cores, _FEWEST_THREADS)
-        threads = max(least, cores // max(1, math.ceil(at_once[depth] / len(nodes))))
-        if step.light or step.stored:
-            found[step.key] = Held(1, resources.gpu)
-        else:
-            crowded = at_once[depth] > len(nodes)
-            found[step.key] = Held(threads, resources.gpu if crowded else math.ceil(resources.gpu))
-    return found
-
-
-class _Submitter:
-    """Starts functions as Ray tasks."""
-
-    def __init__(self, retries: int, arguments: dict[str, Any]) -> None:
+    def __init__(self, retries: int, arguments: dict[str, Any], say: Callable[[str], None]) -> None:
         """Store what is given.
 
         Args:
             retries: how often a task whose worker was lost is started again: artifacts are stored
                 whole or not at all, so nothing is done twice.
             arguments: passed to every function by name.
+            say: told, once, that nothing has begun for a minute.
         """
         self._retries = retries
         self._arguments = arguments
+        self._say = say
+        self._told = False
+        self._name = uuid.uuid4().hex
+        self._marks: dict[Any, tuple[str, Held]] = {}
 
-    def __call__(self, function: Callable[..., Any], held: Held, *arguments: Any) -> Any:
+    def start(self, function: Callable[..., Any], held: Held, *arguments: Any) -> Any:
+        """Return the task of a function; it waits for those among the arguments."""
+        mark = f"rc-sweep/{self._name}/{len(self._marks)}"
         # Options differ from sweep to sweep, so functions are made remote here, not where defined.
-        task: Any = ray.remote(num_cpus=held.threads, num_gpus=held.gpu, max_retries=self._retries)(
-            function
-        )
-        return task.remote(*arguments, threads=held.threads, **self._arguments)
+        remote: Any = ray.remote(
+            num_cpus=held.threads, num_gpus=held.gpu, max_retries=self._retries
+        )(_begin)
+        named = {"threads": held.threads, **self._arguments}
+        task = remote.options(name=function.__name__).remote(mark, function, *arguments, **named)
+        self._marks[task] = mark, held
+        return task
+
+    def wait(self, tasks: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Return a task that has ended, and the others; as `ray.wait`.
+
+        Args:
+            tasks: each after those that it waits for.
+        """
+        while True:
+            ready, others = ray.wait(list(tasks), timeout=None if self._told else _ROOM_SECONDS)
+            if ready:
+                _internal_kv_del(self._marks[ready[0]][0])
+                return ready, others
+            if not any(_internal_kv_exists(self._marks[task][0]) for task in tasks):
+                self._told = True
+                self._say(_no_room(self._marks[tasks[0]][1]))
+
+    def result(self, task: Any) -> Any:
+        """Wait for a task; raise the error it raised."""
+        self.wait([task])
+        return _result(task)
+
+
+def _begin(mark: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Run a task's function, and say first that it has got its room: Ray does not tell."""
+    _internal_kv_put(mark, b"")
+    return function(*arguments, **named)
+
+
+def _no_room(held: Held) -> str:
+    gpu = f" and {held.gpu:g} GPU" if held.gpu else ""
+    return (
+        f"prepare: has waited {_ROOM_SECONDS:.0f} s for room: a task needs {held.threads} CPU{gpu} "
+        f"on one node, but other work holds it (given out: {usage()}); it goes on when there is "
+        "room (Ctrl-C ends it)"
+    )
 
 
 def _result(task: Any) -> Any:
@@ -227,13 +211,20 @@ def _result(task: Any) -> Any:
         ) from error
 
 
-def _nodes(resources: ResourcesConfig) -> list[int]:
-    """Return the cores of each node that can hold a trial and, where GPUs are used, a whole one."""
-    alive = [node["Resources"] for node in alive_nodes()]
-    need = {"CPU": resources.cpu, "GPU": math.ceil(resources.gpu)}
-    fitting = [n for n in alive if all(n.get(key, 0) >= amount for key, amount in need.items())]
-    cores = [int(min(node.get("CPU", 1.0), _MOST_THREADS)) for node in fitting or alive]
-    return [max(1, each) for each in cores]
+def _free_nodes() -> list[dict[str, float]]:
+    """Return what nobody holds on each node, by name ("CPU", "GPU")."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        known = available_resources_per_node()
+        nodes = [(node["Resources"], known.get(node["NodeID"], {})) for node in alive_nodes()]
+        held = any(
+            free.get(key, 0.0) < total.get(key, 0.0)
+            for total, free in nodes
+            for key in ("CPU", "GPU")
+        )
+        if not held or time.monotonic() > deadline:
+            return [free for _, free in nodes]
+        time.sleep(_POLL_SECONDS)
 
 
 def _report_health(
@@ -311,7 +302,9 @@ def _build(
 
     del before
     step = steps(decode(config), _workspace(artifacts, threads, device))[position]
-    artifact = step.build()
+    artifact = step.attempt()
+    if isinstance(artifact, str):
+        return Prepared(step.title, step.key.kind, step.key.key, False, 0.0, artifact)
     return Prepared(step.title, step.key.kind, step.key.key, artifact.built, artifact.seconds)
 
 

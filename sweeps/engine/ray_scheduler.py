@@ -31,16 +31,23 @@ class InOrderScheduler(FIFOScheduler):
     To Ray a trial whose process is starting is one that waits, and a process that has become free
     goes to whatever waits and is chosen here: the starting one would be ended, and a slot whose
     process takes longer to start than a trial takes to run would never be used.
+
+    Nothing starts once a limit of the sweep is reached: trials that wait are taken from Ray.
     """
 
-    def __init__(self, slots: Callable[[int], int]) -> None:
+    def __init__(
+        self, slots: Callable[[int], int], *, over: Callable[[], bool] = lambda: False
+    ) -> None:
         """Store what is given.
 
         Args:
             slots: how many trials there is room for, told how many run (see slots.py).
+            over: tells whether a limit of the sweep is reached: nothing starts or is gone on with
+                then, but for what runs already.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._slots = slots
+        self._over = over
         self._live: dict[str, Trial] = {}
         self._added: dict[str, float] = {}
 
@@ -74,6 +81,11 @@ class InOrderScheduler(FIFOScheduler):
         after a minute.
         """
         running, waiting = self._counted()
+        if waiting and self._over():
+            # One whose worker was lost is among those that run: it goes on.
+            for trial in [each for each in waiting if not each.num_failures]:
+                tune_controller.stop_trial(trial)
+            running, waiting = self._counted()
         if waiting and time.monotonic() - self._added[_id(waiting[0])] > _START_SECONDS:
             return waiting[0]
         starting = max(0, self._slots(running) - running - 1)
@@ -119,14 +131,13 @@ class RungScheduler(InOrderScheduler):
             rule: decides; shared with whoever restores it.
             slots: as for `InOrderScheduler`.
             exhausted: tells whether no new trial will come.
-            over: tells whether a limit of the sweep is reached: nothing is gone on with then.
+            over: as for `InOrderScheduler`.
             on_pause: called with our id of a trial that pauses.
             on_leave: called with that of a trial that Ray stops while it is paused.
         """
-        super().__init__(slots)
+        super().__init__(slots, over=over)
         self._rule = rule
         self._exhausted = exhausted
-        self._over = over
         self._on_pause = on_pause
         self._on_leave = on_leave
         self._chosen: str | None = None

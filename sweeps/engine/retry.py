@@ -8,9 +8,32 @@ from __future__ import annotations
 
 import shutil
 
-from rc_core.record import TrialRecord, write_json
+from rc_core.record import TrialRecord
+from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
+from sweeps.engine.budget import Budget, Usage, front_of, in_order
 from sweeps.folder import SweepFolder
+
+
+def open_again(sweep: SweepConfig, folder: SweepFolder, attempt: int, usage: Usage) -> str:
+    """Open failed trials again, unless the sweep's budget is used up; return a line for people.
+
+    Args:
+        sweep: with its budget.
+        folder: of that sweep, whose lock this driver holds.
+        attempt: this driver's.
+        usage: of the sweep.
+    """
+    front = front_of(sweep.settings)
+    for record in in_order(folder.records()):
+        # As it will be once they are open.
+        if record.status != "failed":
+            front.add(record)
+    reached = Budget(sweep.settings.budget, usage, front).reached()
+    if reached is not None:
+        return f"what failed before is not run again: {reached} is reached"
+    again = reopen_failed(folder, attempt)
+    return f"failed before, run again: {', '.join(again)}" if again else ""
 
 
 def reopen_failed(folder: SweepFolder, attempt: int) -> list[str]:
@@ -29,7 +52,8 @@ def reopen_failed(folder: SweepFolder, attempt: int) -> list[str]:
             continue
         trial = folder.trial(record.id)
         number = len(list(trial.path.glob("failed-*.json"))) + 1
-        write_json(trial.path / f"failed-{number}.json", record.model_dump(mode="json"))
+        # As it is: a trial that diverged has values that JSON only knows as null.
+        shutil.copyfile(trial.record_file, trial.path / f"failed-{number}.json")
         shutil.rmtree(trial.checkpoint, ignore_errors=True)
         trial.commit(
             TrialRecord(
@@ -40,6 +64,8 @@ def reopen_failed(folder: SweepFolder, attempt: int) -> list[str]:
                 fingerprint=record.fingerprint,
                 attempt=attempt,
                 started=record.started,
+                # Until it begins: see `Assignments.close`.
+                error=record.error,
             )
         )
         reopened.append(record.id)

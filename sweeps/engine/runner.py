@@ -25,7 +25,7 @@ from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait
 from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
-from sweeps.engine.retry import reopen_failed
+from sweeps.engine.retry import open_again
 from sweeps.engine.rungs import RungRule
 from sweeps.engine.slots import Slots
 from sweeps.engine.trainable import TrialTrainable
@@ -169,7 +169,7 @@ def _drive(
 
     Args:
         started: when the user's command did, as `time.monotonic` counts.
-        retry_failed: open failed trials again before anything is handed out.
+        retry_failed: open failed trials again, if the budget is not used up.
         take_over: take the lease from another machine that seems to run it.
     """
     say = progress.say
@@ -179,7 +179,7 @@ def _drive(
     ):
         # From here on: preparation is a driver's time too.
         time_used = Usage(folder.usage, gpu=sweep.settings.resources.gpu)
-        again = reopen_failed(folder, attempt) if retry_failed else []
+        again = open_again(sweep, folder, attempt, time_used) if retry_failed else ""
         events = SweepEvents(sweep, folder)
         events.sweep_started(attempt)
         status = "failed"
@@ -187,7 +187,7 @@ def _drive(
             kept = "" if folder.mirror is None else f", kept at {folder.mirror.uri}"
             progress.say(f"sweep {folder.name} in {folder.path}{kept}")
             if again:
-                progress.say(f"failed before, run again: {', '.join(again)}")
+                progress.say(again)
             reference = prepare(sweep, folder, attempt, say=progress.say)
             time_used.save()
             prepared = time.monotonic() - started
@@ -218,7 +218,7 @@ def _drive(
                 rounds += 1
                 part = f"attempt-{attempt}-{rounds}"
                 _search(sweep, folder, assignments, rule, events, progress, part)
-            for record in assignments.stop_parked():
+            for record in assignments.stop_left():
                 progress.trial_ended(record)
             if assignments.late:
                 status = "interrupted"
@@ -302,7 +302,7 @@ def _search(
         has_room=lambda: scheduler.has_room(),
     )
     callback = DriverCallback(assignments, events, progress)
-    scheduler = InOrderScheduler(slots := Slots(resources))
+    scheduler = InOrderScheduler(slots := Slots(resources), over=assignments.over)
     if rule is not None:
         scheduler = RungScheduler(
             rule,

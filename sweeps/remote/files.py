@@ -24,8 +24,9 @@ _PARTS = ("model", "predictions", "seeds")
 def is_locked(sweep: Path) -> bool:
     """Tell whether a driver on this machine holds a sweep's lock now."""
     try:
-        with (sweep / ".lock").open("a+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Only read, and shared: who looks need not be able to write.
+        with (sweep / ".lock").open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
     except BlockingIOError:
         return True

@@ -67,8 +67,9 @@ def confirm(
             )
         if folder.is_running():
             raise StorageError(f"{folder.name} is running already")
-        merged = _merged(folder.read_config(), config)
-        folder.write_config(merged.as_dict())
+        with folder.driving():
+            # Held: a driver that started meanwhile would go on with what it has read before.
+            folder.write_config(_merged(folder.read_config(), config).as_dict())
         done = runner.resume(folder.path, address=address, progress=progress)
     else:
         done = runner.launch(

@@ -6,7 +6,7 @@ configurations that got new seeds: the search's own values of the others would f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from rc_core.errors import StorageError, did_you_mean
@@ -21,6 +21,7 @@ from sweeps.selection.choose import (
     choose,
     means,
     parse_weights,
+    sieve,
 )
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed import alike as told_alike
@@ -79,12 +80,15 @@ def pick(
 
     Raises:
         ConfigError: constraints or weights that cannot be read.
-        StorageError: no such pick, nothing meets the constraints, or no latency was measured.
+        StorageError: no such pick, nothing meets the constraints, the trial asked for misses one of
+            `wheres`, or no latency was measured.
     """
     every = constraints(sweep, wheres)
     wanted = parse_weights(weights, sweep.objectives)
     ids = [record.id for record in sweep.records]
     if which in ids:
+        # Whoever names a trial may have one that the sweep's own constraints exclude.
+        _check_meets(sweep, which, every[len(sweep.constraints) :])
         return which
     if which not in PICKS:
         raise StorageError(
@@ -94,6 +98,20 @@ def pick(
     if not any(option.excluded is None for option in available):
         raise StorageError(f"the front of sweep {sweep.name} is empty: no trial finished")
     return choose(available, sweep.objectives, which, wheres=every, weights=wanted).id
+
+
+def _check_meets(sweep: Sweep, trial_id: str, wheres: Sequence[Constraint]) -> None:
+    """Check that a trial meets what the user asks, if it has finished. Raises StorageError."""
+    finished = {record.id for record in sweep.records if record.status == "finished"}
+    if not wheres or trial_id not in finished:
+        return
+    available = [replace(option, excluded=None) for option in options(sweep, confirmed(sweep))]
+    reason = sieve(available, {}, wheres)[1].get(trial_id)
+    if reason is not None:
+        raise StorageError(
+            f"{trial_id} must meet the constraints that it is asked for with, but {reason}; leave "
+            "the constraint out, or take another trial"
+        )
 
 
 def alike(found: Confirmed | None) -> Callable[[str, str], bool] | None:

@@ -60,10 +60,24 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
 
     Raises:
         StorageError: the task has no test split, nothing finished, a trial's weights are elsewhere,
-            the sweep or its confirmation is running or was interrupted.
+            the sweep or its confirmation is running, a search or the confirmation was interrupted,
+            or the sweep is a confirmation itself.
     """
+    confirms = sweep.config.get("confirm", {}).get("sweep")
+    if confirms is not None:
+        # What it has was selected; only the sweep itself knows from what.
+        raise StorageError(
+            f"a test must be opened for a sweep itself, but {sweep.name} is the confirmation of "
+            f"{confirms}; run: rc-sweep test {confirms}"
+        )
     if sweep.folder.is_running():
         raise StorageError(f"sweep {sweep.name} is running; test it when it has ended")
+    interrupted = any(record.status == "running" for record in sweep.records)
+    if interrupted and sweep.config.get("design") != "fixed":
+        raise StorageError(
+            f"the search {sweep.name} must have ended before its test is opened, but was "
+            f"interrupted; end it first: rc-sweep resume {sweep.name}"
+        )
     found = _finished_confirmation(sweep)
     groups, alone = _groups(sweep, found)
     trials = [*alone, *(trial for group in groups for trial in group.values())]

@@ -6,6 +6,7 @@ Runs in the driver. Nothing here may stop a sweep: the files are the truth, thes
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 import uuid
@@ -87,14 +88,18 @@ class SweepEvents:
 
     def _catch_up(self) -> None:
         """Tell of trials that ended after an earlier driver was killed: their records are there."""
-        told: dict[str, set[str]] = {"trial_started": set(), "trial_ended": set()}
+        started: set[str] = set()
+        ended: dict[str, str] = {}
         for event in self._outbox.events():
-            if event["kind"] in told:
-                told[event["kind"]].add(event["trial_id"])
+            if event["kind"] == "trial_started":
+                started.add(event["trial_id"])
+            elif event["kind"] == "trial_ended":
+                ended[event["trial_id"]] = event["status"]
         for record in list(self._records.values()):
-            if record.status == "running" or record.id in told["trial_ended"]:
+            # One that was told as failed may have finished since: run again, or adopted.
+            if record.status in ("running", ended.get(record.id)):
                 continue
-            if record.id not in told["trial_started"]:
+            if record.id not in started:
                 self.trial_started(record)
             self.trial_ended(record)
 
@@ -209,10 +214,13 @@ class SweepEvents:
 def sweep_id(folder: SweepFolder) -> str:
     """Return the sweep's id for tracking: made once, independent of where the storage lies."""
     known = read_sweep_id(folder)
-    if known is not None:
+    # One cut short by a kill is empty: every such sweep would have the same.
+    if known:
         return known
     made = f"{folder.name}-{int(time.time())}-{uuid.uuid4().hex[:8]}"
-    (folder.path / "sweep_id").write_text(f"{made}\n", encoding="utf-8")
+    temporary = folder.path / f".sweep_id.{os.getpid()}.tmp"
+    temporary.write_text(f"{made}\n", encoding="utf-8")
+    temporary.replace(folder.path / "sweep_id")
     return made
 
 
@@ -251,6 +259,6 @@ def tell_test(
 
 def _drain(sweep: SweepConfig, folder: SweepFolder, outbox: Outbox) -> Drain:
     uri = sweep.settings.tracking.uri or default_uri(folder.storage)
-    return Drain(
-        outbox, lambda: MlflowWriter(uri, storage=folder.storage, sweep_id=sweep_id(folder))
-    )
+    # Here, not in the drain's thread: a new sweep would get one from each.
+    made = sweep_id(folder)
+    return Drain(outbox, lambda: MlflowWriter(uri, storage=folder.storage, sweep_id=made))

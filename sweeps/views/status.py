@@ -61,7 +61,8 @@ def status_text(sweep: Sweep) -> str:
         lines.append(f"  {trial['id']} {trial['name']}: failed: {trial['error']}")
     ended = sum(document["trials"].values()) - len(document["unfinished"])
     if document["driver"] != "running" and ended < document["planned"]:
-        lines.append(interrupted_line(sweep) or f"go on with: rc-sweep resume {sweep.name}")
+        more = f"fewer than planned; unless a limit ended it: rc-sweep resume {sweep.name}"
+        lines.append(interrupted_line(sweep) or more)
     return "\n".join(lines)
 
 

@@ -32,7 +32,7 @@ rc_core.losses.* rc_core.compression.*
 rc_core.metrics.* rc_core.cpu_steps rc_core.first_token rc_core.feeds
 rc_core.cuda_steps
 rc_core.training
-rc_core.workspace
+rc_core.workspace rc_core.checkpoint
 rc_core.evaluation
 rc_core.teacher
 rc_core.importance
@@ -66,7 +66,7 @@ sweeps.selection.compared sweeps.selection.explain
 sweeps.views.table sweeps.artifact_uses
 sweeps.selection.budgets sweeps.selection.tested
 sweeps.engine.data_check
-sweeps.engine.shares
+sweeps.engine.shares sweeps.engine.step_shares
 sweeps.search.* sweeps.schedulers.* sweeps.tracking.outbox
 sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget sweeps.engine.warm_start
 sweeps.tracking.shown

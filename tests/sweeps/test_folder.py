@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -43,6 +45,25 @@ def test_a_sweep_is_found_by_name_or_path_and_misspelling_is_helped(tmp_path: Pa
         SweepFolder.find("mien", tmp_path)
 
 
+def test_a_configuration_that_is_cut_short_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    folder.write_config({"model": "tiny:bert"})
+
+    def cut_short(path: Path, text: str, **options: Any) -> int:
+        with path.open("w") as stream:
+            stream.write(text[:3])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(Path, "write_text", cut_short)
+        folder.write_config({"model": "tiny:roberta"})
+    assert folder.read_config() == {"model": "tiny:bert"}
+    folder.write_config({"model": "tiny:roberta"})
+    assert folder.read_config() == {"model": "tiny:roberta"}
+
+
 def test_one_driver_at_a_time_and_attempts_count(tmp_path: Path) -> None:
     folder = SweepFolder.create(tmp_path, "mine", "x")
     assert folder.attempt() == 0 and not folder.is_running()
@@ -53,6 +74,28 @@ def test_one_driver_at_a_time_and_attempts_count(tmp_path: Path) -> None:
     assert not folder.is_running()
     with folder.driving() as second:
         assert second == 2
+
+
+def test_who_may_only_read_sees_whether_a_sweep_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    really = Path.open
+
+    # Who runs the tests may write everything.
+    def only_read(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if set(mode) - set("rbt"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return really(path, mode, *rest, **options)
+
+    with folder.driving(), monkeypatch.context() as viewer:
+        viewer.setattr(Path, "open", only_read)
+        assert folder.is_running()
+    with monkeypatch.context() as viewer, (folder.path / ".lock").open("rb") as another:
+        viewer.setattr(Path, "open", only_read)
+        assert not folder.is_running()
+        fcntl.flock(another, fcntl.LOCK_SH)
+        assert not folder.is_running(), "whoever looks at the same time is no driver"
 
 
 @pytest.mark.parametrize("file", [".lock", "attempt.json"])

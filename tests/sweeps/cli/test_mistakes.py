@@ -54,7 +54,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("pareto made --where id_dev/accuracy>=80", "write 0.80"),
         ("export made --out x --where id_dev/acuracy>=0.5", "did you mean 'accuracy'"),
         ("export made --out x --pick knee --weight id_dev/accuracy=2", "--pick weighted"),
+        ("export made --out x --pick t0001 --where id_dev/accuracy>=0.999", "t0001 must meet"),
         ("adopt newsweep {storage}", "rc-sweep launch CONFIG --name newsweep"),
+        ("simulate made --scheduler pareto_asha:eta=@2", "--scheduler must be like"),
         ("compare made made", "given twice"),
         ("compare made {storage}/made", "given twice"),
     ],
@@ -70,6 +72,18 @@ def test_a_storage_that_is_not_there_is_told(tmp_path: Path) -> None:
     done = rc_sweep("status", "made", "--storage", str(tmp_path / "nope"))
     assert isinstance(done.exception, InputError)
     assert f"there is none at {tmp_path / 'nope'}" in str(done.exception)
+
+
+def test_an_export_does_not_take_the_current_folders_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_sweep(tmp_path / "storage", "made", trials=2, track=False)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for here in (".", str(tmp_path / "empty")):
+        done = rc_sweep("export", str(folder.path), "--pick", "t0001", "--out", here)
+        assert isinstance(done.exception, InputError), done.exception
+        assert "--out must be another folder than the current one" in str(done.exception)
 
 
 def test_what_a_dead_driver_left_open_is_interrupted(tmp_path: Path) -> None:

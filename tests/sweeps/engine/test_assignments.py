@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from rc_core.errors import StorageError
-from rc_core.record import RungRecord, TrialRecord, read_record
+from rc_core.record import RungRecord, TrialRecord, read_record, write_json
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID, Assignment, Assignments
-from sweeps.engine.retry import reopen_failed
+from sweeps.engine.budget import Usage
+from sweeps.engine.retry import open_again, reopen_failed
 from sweeps.folder import SweepFolder
 from sweeps.search import grid, random, tpe
 from sweeps.search._optuna import StudyProposals
@@ -285,3 +286,97 @@ def test_a_retried_trial_without_a_parameter_that_others_have_is_entered_again(
     again.finish(left[asleep.trial_id])
     mine = [t for t in again.proposals.trials() if t.user_attrs["rc.trial_id"] == asleep.trial_id]
     assert [t.state.name for t in mine][-2:] == ["FAIL", "COMPLETE"]
+
+
+@pytest.mark.parametrize("search", [tpe, random])
+def test_a_first_point_that_did_not_begin_is_entered_in_the_study_once(
+    tmp_path: Path, search: Any
+) -> None:
+    losses = {"space": {"loss.name": {"choice": ["vanilla", "distil", "rmc"]}}}
+    for _ in range(2):
+        driver = Driver(tmp_path / "s", search, **losses)
+        given = [driver.assignments.next() for _ in range(2)]
+        assert [each.trial_id for each in given if each] == ["t0001", "t0002"]
+        assert driver.proposals.states() == ["RUNNING", "RUNNING"]
+    assert given[0] is not None
+    driver.finish(given[0])
+    assert driver.proposals.states() == ["COMPLETE", "RUNNING"]
+
+
+SPENT = {"budget": {"hours": 1}}
+
+
+def spend(folder: SweepFolder, hours: float = 5.0) -> None:
+    """Let earlier drivers have taken so long."""
+    write_json(folder.usage, {"hours": hours, "accelerator_hours": 0.0})
+
+
+def test_what_was_interrupted_is_closed_once_the_budget_is_used_up(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s")
+    given = [each for each in (driver.assignments.next() for _ in range(6)) if each is not None]
+    driver.finish(given[0])
+    rung = RungRecord(step=1, progress=0.5, seconds=1.0, metrics={"rung/id_dev/accuracy": 0.5})
+    driver.record(given[1])
+    driver.record(given[2], rungs=(rung,))
+    driver.folder.trial("t0003").checkpoint.mkdir()
+    driver.record(given[3], config={"task": {}})  # cannot be read any more
+    # The last two had not begun.
+    again = Driver(tmp_path / "s")
+    assert again.assignments.stop_left() == [], "its driver would go on"
+    spend(driver.folder)
+    again = Driver(tmp_path / "s", **SPENT)
+    assert again.assignments.next() is None
+    closed = again.assignments.stop_left()
+    assert [(r.id, r.status) for r in closed] == [(f"t000{i}", "stopped") for i in (2, 3, 4)]
+    assert again.ended == ["t0002", "t0003", "t0004"]
+    assert again.assignments.ending == "budget.hours (1 h)"
+    states = {record.id: record.status for record in driver.folder.records()}
+    assert states == dict.fromkeys(("t0002", "t0003", "t0004"), "stopped") | {"t0001": "finished"}
+    assert driver.folder.trial("t0003").read() == closed[1] and closed[1].rungs == (rung,)
+    assert not driver.folder.trial("t0003").checkpoint.exists()
+    # With a larger budget those that had not begun are still there.
+    states = {t.user_attrs["rc.trial_id"]: t.state.name for t in again.proposals.trials()}
+    assert states == dict.fromkeys(("t0003", "t0004"), "PRUNED") | dict.fromkeys(
+        ("t0005", "t0006"), "RUNNING"
+    )
+    more = Driver(tmp_path / "s", budget={"hours": 10})
+    left = [more.assignments.next() for _ in range(2)]
+    assert [each.trial_id for each in left if each] == ["t0005", "t0006"]
+
+
+def test_failed_trials_are_not_opened_again_once_the_budget_is_used_up(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s")
+    given = [each for each in (driver.assignments.next() for _ in range(3)) if each is not None]
+    for each in given[1:]:
+        driver.record(each, environment={"python": "3"})
+        driver.assignments.close(each.trial_id, error="disk full")
+    before = driver.folder.records()
+    spend(driver.folder)
+    used = Usage(driver.folder.usage, gpu=0)
+    spent = Driver(tmp_path / "s", **SPENT).sweep
+    line = open_again(spent, driver.folder, 1, used)
+    assert "not run again: budget.hours (1 h) is reached" in line
+    assert driver.folder.records() == before
+    line = open_again(driver.sweep, driver.folder, 1, used)
+    assert line == "failed before, run again: t0002, t0003"
+    # The budget ends while one of the two runs and the other waits.
+    driver.record(given[1])
+    late = Driver(tmp_path / "s", **SPENT)
+    assert [r.status for r in late.assignments.stop_left()] == ["stopped", "failed"]
+    record = driver.folder.trial("t0003").read()
+    assert record is not None and (record.status, record.error) == ("failed", "disk full")
+
+
+def test_a_front_that_no_longer_grows_forgets_the_failed_trials_that_are_opened_again(
+    tmp_path: Path,
+) -> None:
+    budget = {"budget": {"stall": {"trials": 2, "gain": 0.01}}}
+    driver = Driver(tmp_path / "s", **budget)
+    given = [each for each in (driver.assignments.next() for _ in range(3)) if each is not None]
+    driver.finish(given[0])
+    for each in given[1:]:
+        driver.record(each)
+        driver.assignments.close(each.trial_id, error="disk full")
+    assert driver.assignments.over()
+    line = open_again(driver.sweep, driver.folder, 1, driver.assignments.usage)
+    assert line == "failed before, run again: t0002, t0003"

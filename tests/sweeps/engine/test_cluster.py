@@ -105,3 +105,15 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_not_a_run_on_the_cpu(tmp_path: 
         workspace(str(tmp_path), ResourcesConfig(gpu=0.5).torch_device)
     placed = ResourcesConfig(gpu=0.5, device="cpu")
     assert workspace(str(tmp_path), placed.torch_device).device.type == "cpu"
+
+
+def test_gpus_that_no_trial_asks_for_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for resources, lines in ((ResourcesConfig(), 1), (ResourcesConfig(gpu=0.5), 0)):
+        said: list[str] = []
+        nodes(monkeypatch, [SMALL, GPU])
+        cluster.check_room(resources, wait=False, say=said.append)
+        assert len(said) == lines
+    cluster.check_room(ResourcesConfig(auto=True), wait=False, say=said.append)
+    nodes(monkeypatch, [SMALL])
+    cluster.check_room(ResourcesConfig(), wait=False, say=said.append)
+    assert not said

@@ -111,7 +111,7 @@ def test_after_a_kill_paused_trials_stay_paused_until_they_are_promoted(tmp_path
     while again.assignments.next() is not None:
         pass
     assert not again.assignments.reopened()
-    again.assignments.stop_parked()
+    again.assignments.stop_left()
     states = {record.id: record.status for record in again.folder.records()}
     assert states[given[1].trial_id] == states[given[2].trial_id] == "stopped"
 
@@ -153,7 +153,7 @@ def test_what_ray_lets_go_of_is_open_until_the_sweep_ends(tmp_path: Path) -> Non
     assert again.assignments.reopened(), "now it is the best of three"
     assert again.next().trial_id == promoted.trial_id
     again.assignments.park(promoted.trial_id)
-    stopped = {record.id for record in again.assignments.stop_parked()}
+    stopped = {record.id for record in again.assignments.stop_left()}
     assert stopped == {each.trial_id for each in given}
     assert not again.folder.trial(promoted.trial_id).checkpoint.exists()
 

@@ -1,55 +1,93 @@
-"""What each step of preparation holds: whole nodes, shares of one, or one core."""
+"""How preparation gets on beside the work of others on a cluster."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from typing import Any
+
 import pytest
+import ray
 
-from sweeps.engine.prepare import Held, Planned, shares
+from rc_core.record import TrialRecord
+from rc_core.yaml_files import merge
+from sweeps.config import SweepConfig
+from sweeps.engine import prepare
+from sweeps.engine.cluster import connected
+from sweeps.engine.step_shares import Held, Room, room
+from sweeps.folder import SweepFolder
 from sweeps.settings import ResourcesConfig
+from tests.sweeps.test_config import RAW
+
+RECORD = TrialRecord(id="t0000", status="finished", config={}, fingerprint="f", started=0.0)
 
 
-def step(
-    key: str, *needs: str, kind: str = "", light: bool = False, stored: bool = False
-) -> Planned:
-    return Planned(0, 0, key, kind or key, key, needs, light, stored)
+class NoTasks:
+    """Takes functions as tasks, runs none, and has answers; keeps what each was to hold."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.held: dict[str, Held] = {}
+
+    def start(self, function: Any, held: Held, *arguments: Any) -> str:
+        self.held[function.__name__] = held
+        return str(function.__name__)
+
+    def result(self, task: str) -> Any:
+        return {"_plan": [], "_reference": (RECORD, 0.5, [])}[task]
 
 
-TEACHER = step("teacher")
-LEVELS = [step(f"level{i}", "teacher", kind="level") for i in range(5)]
-STAGE = step("first_stage")
-WORDS = step("words", light=True)
+def test_what_is_light_needs_no_whole_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = NoTasks()
+    monkeypatch.setattr(prepare, "_Tasks", lambda *_: tasks)
+    monkeypatch.setattr(prepare, "_free_nodes", lambda: [{"CPU": 8.0, "GPU": 1.0}])
+    sweep = SweepConfig(merge(RAW, {"resources": {"gpu": 0.25, "device": "cpu"}}))
+    said: list[str] = []
+    assert prepare.prepare(sweep, SweepFolder(tmp_path / "s"), 1, say=said.append) == RECORD
+    assert tasks.held == {"_plan": Held(1, 0.25), "_reference": Held(1, 0.25)}
 
 
-@pytest.mark.parametrize(
-    ("planned", "nodes", "expected"),
-    [
-        # Alone at its depth: the whole node, whatever a trial holds.
-        ([TEACHER], [2], [2]),
-        ([TEACHER, WORDS], [8], [8, 1]),
-        # Alike: they share, down to what a trial holds.
-        ([TEACHER, *LEVELS], [2], [2, 1, 1, 1, 1, 1]),
-        ([TEACHER, *LEVELS], [16], [16, 3, 3, 3, 3, 3]),
-        ([TEACHER, *LEVELS], [4, 4, 4, 4, 4], [4, 4, 4, 4, 4, 4]),
-        # Unlike: a node each, or one after another, unless cores are many.
-        ([TEACHER, STAGE], [2], [2, 2]),
-        ([TEACHER, STAGE], [2, 2], [2, 2]),
-        ([TEACHER, STAGE], [16], [8, 8]),
-        # What is stored is only checked.
-        ([step("teacher", stored=True), STAGE], [4], [1, 4]),
-    ],
-)
-def test_threads(planned: list[Planned], nodes: list[int], expected: list[int]) -> None:
-    found = shares(planned, nodes, ResourcesConfig(cpu=1))
-    assert [found[each.key].threads for each in planned] == expected
+class Other:
+    """Holds what it is given."""
+
+    def here(self) -> None:
+        """Return once it holds it."""
 
 
-def test_a_trial_that_holds_more_sets_the_least_share() -> None:
-    found = shares([TEACHER, *LEVELS], [8], ResourcesConfig(cpu=4))
-    assert {found[level.key].threads for level in LEVELS} == {4}
+def double(number: int, *, threads: int, seconds: float = 0.0) -> int:
+    time.sleep(seconds)
+    return 2 * number
 
 
-def test_gpus_are_whole_for_one_training_a_node_and_shared_for_more() -> None:
-    found = shares([TEACHER, *LEVELS, WORDS], [8], ResourcesConfig(cpu=1, gpu=0.25))
-    assert found["teacher"] == Held(8, 1)
-    assert {found[level.key].gpu for level in LEVELS} == {0.25}
-    assert found["words"] == Held(1, 0.25)
+@pytest.mark.xdist_group("e2e-2")
+def test_who_waits_for_the_room_of_others_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with connected("local"):
+        cores = int(ray.cluster_resources()["CPU"])
+        assert room(prepare._free_nodes(), ResourcesConfig()) == Room((min(cores, 16),), 0)
+        other: Any = ray.remote(num_cpus=cores)(Other).remote()
+        ray.get(other.here.remote())
+        while ray.available_resources().get("CPU", 0.0) > 0:
+            time.sleep(0.05)
+        monkeypatch.setattr(prepare, "_SETTLE_SECONDS", 0.0)
+        assert room(prepare._free_nodes(), ResourcesConfig(cpu=2)) == Room((2,), 0)
+
+        def say(line: str) -> None:
+            said.append(line)
+            ray.kill(other)
+
+        monkeypatch.setattr(prepare, "_ROOM_SECONDS", 0.5)
+        tasks = prepare._Tasks(0, {}, say)
+        first = tasks.start(double, Held(1, 0.0), 3)
+        second = tasks.start(double, Held(1, 0.0), first)
+        assert tasks.wait([first, second]) == ([first], [second])
+        assert tasks.result(second) == 12
+        assert len(said) == 1 and "needs 1 CPU on one node" in said[0]
+
+        # What runs for longer than that does not wait for room.
+        monkeypatch.setattr(prepare, "_ROOM_SECONDS", 0.1)
+        tasks = prepare._Tasks(0, {"seconds": 1.0}, said.append)
+        task = tasks.start(double, Held(1, 0.0), 4)
+        while not prepare._internal_kv_exists(tasks._marks[task][0]):
+            time.sleep(0.01)
+        assert tasks.result(task) == 8
+    assert len(said) == 1

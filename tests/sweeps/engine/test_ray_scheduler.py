@@ -21,6 +21,7 @@ CONFIG = decode({"model": "tiny:bert", "training": {"rungs": 4}}).as_dict()
 class FakeTrial:
     name: str
     status: str = Trial.PENDING
+    num_failures: int = 0
 
     @property
     def config(self) -> dict[str, Any]:
@@ -169,10 +170,11 @@ class Start:
     """Four slots whose processes start slowly."""
 
     slots: int = 4
+    over: bool = False
     trials: list[FakeTrial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.scheduler: Any = InOrderScheduler(lambda running: self.slots)
+        self.scheduler: Any = InOrderScheduler(lambda running: self.slots, over=lambda: self.over)
 
     def fill(self) -> None:
         while self.scheduler.has_room():
@@ -182,6 +184,10 @@ class Start:
     def end(self, number: int) -> None:
         self.trials[number].status = Trial.TERMINATED
         self.scheduler.on_trial_complete(self, self.trials[number], {})
+
+    def stop_trial(self, trial: FakeTrial) -> None:
+        trial.status = Trial.TERMINATED
+        self.scheduler.on_trial_remove(self, trial)
 
     def chosen(self) -> str | None:
         trial = self.scheduler.choose_trial_to_run(self)
@@ -259,3 +265,27 @@ def test_where_no_more_trials_come_any_process_will_do() -> None:
     sweep.trials[0].status = Trial.RUNNING
     sweep.end(0)
     assert sweep.chosen() is None
+
+
+def test_after_a_limit_nothing_starts_but_what_was_lost_while_it_ran() -> None:
+    sweep = Start()
+    sweep.fill()
+    first, second, *waiting = sweep.trials
+    first.status = Trial.RUNNING
+    second.num_failures = 1
+    assert sweep.chosen() is not None
+    sweep.over = True
+    sweep.slots = 1
+    assert sweep.chosen() == second.name
+    assert {trial.status for trial in waiting} == {Trial.TERMINATED}
+    assert (first.status, second.status) == (Trial.RUNNING, Trial.PENDING)
+
+
+def test_after_a_limit_paused_trials_do_not_wait_for_those_that_never_start() -> None:
+    sweep = Sweep()
+    sweep.add("a", "b")
+    sweep.start()
+    sweep.reach("a", 1, 0.5)
+    sweep.over = True
+    assert sweep.start() is None
+    assert sweep.stopped == ["b", "a"] and sweep.left == ["a"]

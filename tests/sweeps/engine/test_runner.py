@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from rich.console import Console
 
 from rc_core.errors import TrialError
-from rc_core.record import TrialRecord
+from rc_core.record import TrialRecord, write_json
+from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine import runner
 from sweeps.engine.assignments import Assignments
@@ -72,3 +75,33 @@ def test_a_trial_whose_record_never_came_is_said_and_left_open(
     assert caught.value.exit_code == 1
     assert events.sweep_ended.call_args.args[0] == "interrupted"
     assert not (folder.trials / "t0001").exists(), "nothing is said to have become of it"
+
+
+@pytest.mark.usefixtures("events")
+def test_once_the_budget_is_used_up_a_resume_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = SweepConfig(merge(RAW, {"budget": {"hours": 1}}))
+    folder = SweepFolder.create(tmp_path, "one", "x")
+    folder.write_config(sweep.as_dict())
+    write_json(folder.usage, {"hours": 1.5, "accelerator_hours": 0.0})
+    for number, status in enumerate(("finished", "running", "failed")):
+        config = sweep.reference() if number == 0 else sweep.trial(sweep.first_points()[number - 1])
+        record = TrialRecord(
+            id=f"t{number:04d}",
+            status=status,  # type: ignore[arg-type]
+            config=config.as_dict(),
+            fingerprint=config.fingerprint(),
+            started=0.0,
+            error="disk full" if status == "failed" else None,
+        )
+        folder.trial(record.id).commit(record)
+    reference = folder.records()[0]
+    monkeypatch.setattr(runner, "prepare", lambda *_, **__: reference)
+    monkeypatch.setattr(runner, "_search", lambda *_: None)
+    monkeypatch.setattr(runner, "try_report", lambda *_: None)
+    said = StringIO()
+    progress = Progress(Console(file=said, width=200))
+    runner._drive(sweep, folder, progress, time.monotonic(), retry_failed=True)
+    assert [record.status for record in folder.records()] == ["finished", "stopped", "failed"]
+    assert "failed before is not run again: budget.hours (1 h) is reached" in said.getvalue()

@@ -144,3 +144,51 @@ def test_every_slot_is_used_where_processes_start_slowly(tmp_path: Path) -> None
             results = tuner.fit()
     processes = [result.metrics["process"] for result in results]  # type: ignore[index]
     assert len(processes) == 60 and len(set(processes)) == 4
+
+
+class Limited(Trials):
+    """A sweep whose limit is reached when the first trial ends."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__(left)
+        self.over = False
+
+    def next(self) -> Any:
+        return None if self.over else super().next()
+
+    def ended(self, trial_id: str) -> None:
+        self.over = True
+
+
+class Starts(tune.Callback):
+    """Notes which trials start, and whether the limit was reached before."""
+
+    def __init__(self, trials: Limited) -> None:
+        self._trials = trials
+        self.found: list[bool] = []
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.found.append(self._trials.over)
+
+
+@pytest.mark.xdist_group("e2e-2")
+def test_no_trial_starts_once_a_limit_is_reached(tmp_path: Path) -> None:
+    """Ray has one trial more than there are slots, whose turn comes when the first one ends."""
+    with connected("local"):
+        share = ray.cluster_resources()["CPU"]
+        trials = Limited(60)
+        scheduler = InOrderScheduler(Slots(ResourcesConfig(cpu=share)), over=lambda: trials.over)
+        searcher = AssignmentSearcher(trials, {}, scheduler.has_room)  # type: ignore[arg-type]
+        tuner = tune.Tuner(
+            tune.with_resources(SlowToStart, {"cpu": share}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(
+                storage_path=str(tmp_path), callbacks=[starts := Starts(trials)], verbose=0
+            ),
+        )
+        with many_may_wait():
+            results = tuner.fit()
+    assert starts.found == [False]
+    assert trials.left == 58 and results.num_errors == 0

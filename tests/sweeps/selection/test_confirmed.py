@@ -14,6 +14,7 @@ from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.search.race import proposals
+from sweeps.selection import confirm as confirming
 from sweeps.selection.confirm import FIRST_SEED, confirmation
 from sweeps.selection.confirmed import ID_KEY, OOD_KEY, confirmed, optimism
 from sweeps.selection.confirmed_text import confirmed_json, confirmed_table, power_text
@@ -91,6 +92,27 @@ def test_new_seeds_of_a_sweep_that_stopped_early_are_trained_to_their_end(sweep:
     sweep.folder.write_config(SweepConfig(merge(VALUES, stopping)).as_dict())
     settings = confirmation(Sweep(sweep.folder), seeds=2).settings
     assert (settings.scheduler.name, settings.design) == ("none", "fixed")
+
+
+def test_one_that_goes_on_is_changed_while_no_driver_can_start(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirm(sweep, {})
+    write_config, locked = SweepFolder.write_config, []
+
+    def write_locked(folder: SweepFolder, values: dict[str, Any]) -> None:
+        locked.append(folder.is_running())
+        write_config(folder, values)
+
+    def resume(path: Path, **options: Any) -> Sweep:
+        assert not SweepFolder(path).is_running()
+        return Sweep(SweepFolder(path))
+
+    monkeypatch.setattr(SweepFolder, "write_config", write_locked)
+    monkeypatch.setattr(confirming.runner, "resume", resume)
+    monkeypatch.setattr(confirming, "keep_clusters", lambda sweep: None)
+    done = confirming.confirm(sweep, seeds=4)
+    assert locked == [True] and len(done.config["search"]["points"]) == 4 * 4
 
 
 def test_whole_gives_the_teacher_the_new_seeds_too(sweep: Sweep) -> None:

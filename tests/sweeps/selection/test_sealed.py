@@ -279,6 +279,24 @@ def test_half_a_confirmation_is_not_opened(tmp_path: Path, workspace: Workspace)
     assert not sweep.folder.test.exists()
 
 
+def test_an_interrupted_search_is_not_opened(tmp_path: Path, workspace: Workspace) -> None:
+    sweep = search(tmp_path, workspace)
+    last = sweep.records[-1]
+    sweep.folder.trial(last.id).commit(last.model_copy(update={"status": "running"}))
+    with pytest.raises(StorageError, match="interrupted; end it first: rc-sweep resume found"):
+        open_tests(sweep, say=lambda line: None)
+    assert not sweep.folder.test.exists()
+
+
+def test_a_confirmation_is_not_opened_by_itself(opened: Sweep) -> None:
+    """It is a fixed design, but of configurations that were selected."""
+    other = opened.confirmation
+    assert other is not None
+    with pytest.raises(StorageError, match=r"confirmation of found; run: rc-sweep test found$"):
+        open_tests(other, say=lambda line: None)
+    assert not other.folder.test.exists()
+
+
 def test_a_fixed_design_is_opened_whole_and_rows_added_later_are_marked(
     tmp_path: Path, workspace: Workspace
 ) -> None:

@@ -11,8 +11,9 @@ import pytest
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
-from sweeps.tracking.events import SweepEvents
+from sweeps.tracking.events import SweepEvents, sweep_id
 from sweeps.tracking.outbox import Outbox
+from sweeps.tracking.tracked import read_sweep_id
 
 RAW: dict[str, Any] = {
     "model": "tiny:bert",
@@ -60,6 +61,58 @@ def test_trials_that_ended_unseen_are_told_once(
         ("trial_started", "t0003"),
         ("trial_ended", "t0003"),
     ]
+
+
+def test_one_that_was_told_as_failed_and_has_finished_since_is_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run again by a driver that was killed, or made elsewhere and adopted."""
+    monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
+    sweep = SweepConfig(RAW)
+    folder = SweepFolder.create(tmp_path, "again", "again")
+    config = sweep.trial({"loss.name": "distil"})
+    record = TrialRecord(
+        id="t0001",
+        status="running",
+        config=config.as_dict(),
+        fingerprint=config.fingerprint(),
+        started=time.time(),
+    )
+    for attempt, found in enumerate(
+        [record.sealed("failed", "no memory"), record, record.sealed("finished")], start=1
+    ):
+        folder.trial("t0001").commit(found)
+        for _ in range(2):
+            SweepEvents(sweep, folder).sweep_started(attempt)
+    events = [event for event in Outbox(folder.outbox).events() if "trial_id" in event]
+    assert [event["kind"] for event in events] == ["trial_started", "trial_ended", "trial_ended"]
+    assert [event["status"] for event in events[1:]] == ["failed", "finished"]
+
+
+def test_a_sweeps_id_is_made_whole_and_before_any_thread_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = SweepFolder.create(tmp_path, "mine", "mine")
+
+    def cut_short(path: Path, text: str, **options: Any) -> int:
+        path.touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(Path, "write_text", cut_short)
+        sweep_id(folder)
+    assert read_sweep_id(folder) is None
+    # As an earlier version left it.
+    (folder.path / "sweep_id").touch()
+    made: list[str | None] = []
+
+    def drain(outbox: Outbox, connect: Any) -> NoDrain:
+        made.append(read_sweep_id(folder))
+        return NoDrain(outbox, connect)
+
+    monkeypatch.setattr("sweeps.tracking.events.Drain", drain)
+    SweepEvents(SweepConfig(RAW), folder)
+    assert made[0] and made == [sweep_id(folder)]
 
 
 def test_ranks_are_told_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
