@@ -14,7 +14,7 @@ import pytest
 
 from rc_core import trial
 from rc_core.config import TrialConfig, decode
-from rc_core.errors import StaleAttemptError, StorageError, TrialError
+from rc_core.errors import ModelError, StaleAttemptError, StorageError, TrialError
 from rc_core.estimates import difficulty_artifact
 from rc_core.evaluation import read_predictions
 from rc_core.models import load_model
@@ -171,6 +171,21 @@ def test_the_dense_vanilla_trial_is_the_teacher(workspace: Workspace, tmp_path: 
     assert record.metric("ood_dev/difference") == 0.0
     stored = (artifact.path / "model" / "model.safetensors").read_bytes()
     assert (tmp_path / "t0000" / "model" / "model.safetensors").read_bytes() == stored
+
+
+def test_an_encoder_without_known_blocks_is_told_before_the_teacher_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("must be refused before")
+
+    def unknown(*arguments: Any) -> Any:
+        raise ModelError("must be an encoder with its transformer blocks in a known place")
+
+    monkeypatch.setattr("rc_core.teacher.fit", trained)
+    monkeypatch.setattr("rc_core.teacher.blocks", unknown)
+    with pytest.raises(ModelError, match="transformer blocks"):
+        build_teacher(config(), Workspace(tmp_path / "artifacts"))
 
 
 def test_a_trial_from_the_teacher_counts_the_teachers_steps(
