@@ -26,7 +26,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -44,7 +44,7 @@ from rc_core.job_list import EXAMPLE, Job, read_list
 from rc_core.model_facts import model_facts
 from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
-from rc_core.trial import evaluate_saved, run_trial
+from rc_core.trial import evaluate_saved, reason, run_trial
 from rc_core.workspace import Workspace
 
 
@@ -94,6 +94,22 @@ def _needed(jobs: Sequence[Job], workspace: Workspace) -> list[dict[str, Step]]:
     return found
 
 
+class _Task(NamedTuple):
+    """What is done in one go.
+
+    Attributes:
+        needs: keys of the artifacts that it reads.
+        waits: keys of those that it waits for, where they are built at all, but can do without.
+        job: whose trial is run, or whose artifact is built.
+        key: of the artifact; None for the trial.
+    """
+
+    needs: set[str]
+    waits: set[str]
+    job: Job
+    key: str | None
+
+
 def _why_lost(keys: Iterable[str], lost: Mapping[str, str]) -> str | None:
     """Return why one of some artifacts could not be built, None where all could."""
     return next((lost[key] for key in keys if key in lost), None)
@@ -113,27 +129,26 @@ def _lines(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iter
     needed = _needed(jobs, workspace)
     # What was read for the plan serves the trials too, where they run in this process.
     shared = workspace if num_jobs == 1 else None
-    tasks: list[tuple[set[str], Job, str | None]] = []
+    tasks: list[_Task] = []
     unbuilt: set[str] = set()
     for job, found in zip(jobs, needed, strict=True):
         # Steps cannot be sent to a worker; their key and a configuration that needs them can.
-        tasks += [(set(step.needs), job, key) for key, step in found.items() if key not in unbuilt]
+        for built, step in found.items():
+            if built not in unbuilt:
+                tasks.append(_Task(set(step.needs), set(), job, built))
         unbuilt |= set(found)
-        tasks.append((set(found), job, None))
-    # A record's easy and hard halves come from the difficulty, where any job of the list reads it:
-    # a trial waits for it, though it could do without.
-    halves = {job.trial_id: difficulty_key(job.config, workspace).key for job in jobs}
+        # A record's easy and hard halves come from the difficulty, where any job reads it.
+        halves = difficulty_key(job.config, workspace).key
+        tasks.append(_Task(set(found), {halves}, job, None))
     lost: dict[str, str] = {}
     flying: dict[Future[_Line], str | None] = {}
     with _pool(num_jobs) as pool:
         while tasks or flying:
-            for task in [each for each in tasks if not unbuilt & each[0]]:
-                if task[2] is None and halves[task[1].trial_id] in unbuilt:
-                    continue
+            for task in [each for each in tasks if not unbuilt & (each.needs | each.waits)]:
                 if len(flying) == num_jobs:
                     break
                 tasks.remove(task)
-                needs, job, key = task
+                needs, _, job, key = task
                 why = _why_lost(needs, lost)
                 if why is not None and key is not None:
                     lost[key] = why
@@ -243,8 +258,8 @@ def _run(job: Job, out: Path, test: bool, workspace: Workspace | None = None) ->
             unsealed = _workspace(out, sealed=False)
             evaluate_saved(job.config, unsealed, folder)
     except Exception as error:
-        # Whatever it is, its record has it: one trial does not end the list.
-        return f"{name}: failed: {error}", False
+        # Whatever it is: one trial does not end the list.
+        return f"{name}: failed: {reason(error)}", False
     id_accuracy, ood_accuracy = (100 * record.metric(f"{r}_dev/accuracy") for r in ("id", "ood"))
     seconds = record.seconds.get("total", 0.0)
     return f"{name}: ID {id_accuracy:.1f} OOD {ood_accuracy:.1f} ({seconds:.0f} s)", True

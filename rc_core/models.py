@@ -161,7 +161,7 @@ def _from_pretrained(folder: Path, **options: Any) -> tuple[PreTrainedModel, set
     return model, set(loading["missing_keys"]), {key for key, *_ in loading["mismatched_keys"]}
 
 
-def _check_encoder(model: PreTrainedModel, random: set[str], folder: Path) -> None:
+def _check_encoder(model: PreTrainedModel, untrained: set[str], folder: Path) -> None:
     """Raise ModelError where weights of the encoder are random: they would be trained from there.
 
     A pooler may be new: checkpoints of masked language models have none.
@@ -169,7 +169,7 @@ def _check_encoder(model: PreTrainedModel, random: set[str], folder: Path) -> No
     prefix = f"{model.base_model_prefix}."
     lost = {
         name
-        for name in random & {name for name, _ in model.named_parameters()}
+        for name in untrained & {name for name, _ in model.named_parameters()}
         if name.startswith(prefix) and not name.startswith(f"{prefix}pooler.")
     }
     if lost:

@@ -103,7 +103,7 @@ def trial_steps(
         current = folder.read() or record
         # What could not be taken on from here (an upload) makes no failure of what is finished.
         if current.status != "finished":
-            folder.commit(current.sealed("failed", error=_reason(error)))
+            folder.commit(current.sealed("failed", error=reason(error)))
         raise
 
 
@@ -288,7 +288,7 @@ def _open_splits(data: TaskData) -> list[Split]:
     return [split for role in DEV_ROLES for split in data.task.of_role(role)]
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return what a record says of a failure: our own message, else type and message."""
     if isinstance(error, RobustCompressionError):
         return str(error)

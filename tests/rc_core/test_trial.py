@@ -252,7 +252,6 @@ def test_a_superseded_worker_leaves_the_model_alone(workspace: Workspace, tmp_pa
     newest = [1]
     folder = TrialFolder(tmp_path / "t", fence=lambda: newest[0])
     wanted = config(training=BASE["training"] | {"rungs": 1})
-    folder_of_newer = folder.model
 
     def superseded(*arguments: Any, **options: Any) -> Any:
         newest[0] = 2
@@ -263,7 +262,7 @@ def test_a_superseded_worker_leaves_the_model_alone(workspace: Workspace, tmp_pa
         patch.setattr(trial, "prepare_model", superseded)
         with pytest.raises(StaleAttemptError):
             run_trial_as(wanted, workspace, folder, attempt=1)
-    assert not folder_of_newer.exists() and not (folder.path / "predictions").exists()
+    assert not folder.model.exists() and not (folder.path / "predictions").exists()
 
 
 def run_trial_as(

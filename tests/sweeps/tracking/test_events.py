@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rc_core.record import TrialRecord
+from rc_core.record import Status, TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.tracking.events import SweepEvents, sweep_id
@@ -32,6 +32,17 @@ class NoDrain:
         return 0
 
 
+def record_of(sweep: SweepConfig, trial_id: str, status: Status) -> TrialRecord:
+    config = sweep.trial({"loss.name": "distil"})
+    return TrialRecord(
+        id=trial_id,
+        status=status,
+        config=config.as_dict(),
+        fingerprint=config.fingerprint(),
+        started=time.time(),
+    )
+
+
 def test_trials_that_ended_unseen_are_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,17 +50,9 @@ def test_trials_that_ended_unseen_are_told_once(
     sweep = SweepConfig(RAW)
     folder = SweepFolder.create(tmp_path, "killed", "killed")
     folder.write_config(sweep.as_dict())
-    config = sweep.trial({"loss.name": "distil"})
-    for trial_id, status in (("t0001", "finished"), ("t0002", "running"), ("t0003", "failed")):
-        folder.trial(trial_id).commit(
-            TrialRecord(
-                id=trial_id,
-                status=status,
-                config=config.as_dict(),
-                fingerprint=config.fingerprint(),
-                started=time.time(),
-            )
-        )
+    ended: dict[str, Status] = {"t0001": "finished", "t0002": "running", "t0003": "failed"}
+    for trial_id, status in ended.items():
+        folder.trial(trial_id).commit(record_of(sweep, trial_id, status))
     outbox = Outbox(folder.outbox)
     outbox.append("trial_started", trial_id="t0001", name="n", config={}, reference=False)
     for attempt in (1, 2):
@@ -70,14 +73,7 @@ def test_one_that_was_told_as_failed_and_has_finished_since_is_told_again(
     monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
     sweep = SweepConfig(RAW)
     folder = SweepFolder.create(tmp_path, "again", "again")
-    config = sweep.trial({"loss.name": "distil"})
-    record = TrialRecord(
-        id="t0001",
-        status="running",
-        config=config.as_dict(),
-        fingerprint=config.fingerprint(),
-        started=time.time(),
-    )
+    record = record_of(sweep, "t0001", "running")
     for attempt, found in enumerate(
         [record.sealed("failed", "no memory"), record, record.sealed("finished")], start=1
     ):
