@@ -82,6 +82,9 @@ class RecordedSteps:
         self._recorded_with: Sequence[tuple[int, bool]] = ()
         self._pool: Any = None
         self._failed = False
+        # While recording torch cannot give back what it keeps of evaluations and of trainings
+        # before, and another trial's process may need it now.
+        torch.cuda.empty_cache()
 
     def __call__(self, rows: NDArray[np.int64]) -> None:
         """Run the step of some samples."""

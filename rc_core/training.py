@@ -208,7 +208,8 @@ def predict(
     Full evaluations use fp32, so that a saved model reproduces them.
     """
     device = next(model.parameters()).device
-    budget = 4_096 if device.type == "cpu" else 131_072
+    # Enough to fill a GPU, whose memory several trials may share.
+    budget = 4_096 if device.type == "cpu" else 32_768
     was_training = model.training
     model.eval()
     parts, order = [], length_sorted_batches(encoded.lengths, budget)

@@ -200,6 +200,16 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(
     assert np.isfinite(predict(trained(recordable=True), encoded(84, 0))).all()
 
 
+def test_a_training_gives_back_memory_that_nothing_uses() -> None:
+    gibibyte = 1 << 30
+    torch.cuda.empty_cache()
+    spare = torch.empty(gibibyte, dtype=torch.uint8, device=GPU)
+    del spare
+    assert torch.cuda.memory_reserved() >= gibibyte
+    trained(recordable=True)
+    assert torch.cuda.memory_reserved() < gibibyte
+
+
 def test_without_dropout_the_gpu_trains_what_the_cpu_trains() -> None:
     def fresh() -> nn.Module:
         return without_dropout(load_encoder("tiny:bert", label_names=LABELS, seed=0))
