@@ -200,19 +200,11 @@ def power(
     ] = 2.0,
     storage: StorageOption = None,
 ) -> None:
-    """Say what difference n seeds can show, from the noise that a confirmation measured."""
-    from rc_core.errors import StorageError
-    from sweeps.selection.confirmed import confirmed
-    from sweeps.selection.confirmed_text import power_text
+    """Say what difference n seeds can show, from the noise of a confirmation or a fixed design."""
+    from sweeps.selection.noise import measured_noise, power_text
 
     found = load(sweep, storage)
-    result = confirmed(found)
-    if result is None or not result.df:
-        raise StorageError(
-            f"the noise of {found.name} must be known, but no configuration has two new seeds yet; "
-            f"run: rc-sweep confirm {found.name}"
-        )
-    typer.echo(power_text(result, difference=difference))
+    typer.echo(power_text(found.name, measured_noise(found), difference=difference))
 
 
 def export(

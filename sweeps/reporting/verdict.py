@@ -195,7 +195,7 @@ def _against(facts: Facts, own: ConfirmedRow) -> str:
     )
     if not cannot_be_told_apart(found, own, reference, OOD_KEY):
         return f"The difference to the dense reference is real: {numbers}."
-    deviation, df = found.pairs[OOD_KEY], found.pairs_df[OOD_KEY]
+    deviation, df = found.noise.pairs[OOD_KEY], found.noise.pairs_df[OOD_KEY]
     shown = 0.0
     if not math.isnan(deviation):
         shown = 100 * detectable_difference(deviation, difference.n, df=df)

@@ -22,19 +22,17 @@ from sweeps.folder import SweepFolder
 from sweeps.pareto import pareto_front
 from sweeps.selection.answers import read_clusters
 from sweeps.selection.compared import Reader, relative_bias
+from sweeps.selection.noise import ID_KEY, OOD_KEY, Noise, by_configuration, noise_of
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
     front_probabilities,
     mean_interval,
-    pair_noise,
     paired_difference,
-    pooled_covariance,
     verdict,
 )
 from sweeps.sweep import Sweep
 
-ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
 # A configuration counts as confirmed where it is on the front rather than not (see `_marked`).
 ON_FRONT = 0.5
 
@@ -89,23 +87,17 @@ class Confirmed:
     Attributes:
         sweep: name of the sweep that is confirmed.
         rows: configurations with new seeds, the likeliest on the front first, the reference last.
-        deviations: metric -> pooled standard deviation of one seed.
-        df: of these.
+        noise: of one seed.
         trained: trainings done.
         everything: trainings that all configurations with all seeds would have taken.
-        pairs: metric -> standard deviation of one seed's difference between two configurations.
-        pairs_df: metric -> its degrees of freedom.
         failed: trials of the confirmation that failed.
     """
 
     sweep: str
     rows: Sequence[ConfirmedRow]
-    deviations: Mapping[str, float]
-    df: int
+    noise: Noise
     trained: int
     everything: int
-    pairs: Mapping[str, float]
-    pairs_df: Mapping[str, int]
     failed: int
 
 
@@ -115,17 +107,13 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
     if found is None:
         return None
     metrics = list(dict.fromkeys([*sweep.objectives, ID_KEY, OOD_KEY]))
-    groups: dict[str, dict[int, TrialRecord]] = {}
     records = [record for record in found.records if record.id != "t0000"]
-    for record in records:
-        if record.status == "finished":
-            seed = record.config["training"]["seed"]
-            groups.setdefault(seedless(record.config), {})[seed] = record
+    groups = by_configuration(records)
     points = {
         key: np.array([[r.metric(name) for name in metrics] for r in trials.values()])
         for key, trials in groups.items()
     }
-    covariance, df = pooled_covariance(list(points.values())) if points else (np.empty((0, 0)), 0)
+    noise = noise_of(groups, metrics)
     searched: dict[str, TrialRecord] = {}
     for record in sweep.records:
         if record.status == "finished":
@@ -138,15 +126,9 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
         and not searched[key].reference
         and known[searched[key].id].rank is not None
     ]
-    chances = _chances(sweep, contenders, points, covariance, df, metrics)
+    chances = _chances(sweep, contenders, points, noise)
     reference = next((key for key in groups if key in searched and searched[key].reference), None)
     marked = _marked(sweep, chances, points, metrics)
-    values = [
-        {m: {s: r.metric(m) for s, r in groups[key].items()} for m in metrics}
-        for key in groups
-        if key in searched
-    ]
-    noise = {m: pair_noise([each[m] for each in values]) for m in metrics}
     reader = Reader(read_clusters(sweep.folder.clusters))
     rows = [
         _row(
@@ -154,13 +136,10 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
             known[searched[key].id].candidate,
             found.folder,
             groups[key],
-            metrics,
-            covariance,
-            df,
+            noise,
             chances.get(key),
             key in marked,
             groups.get(reference) if reference is not None and key != reference else None,
-            noise[OOD_KEY],
             reader,
         )
         for key in groups
@@ -171,14 +150,9 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
     return Confirmed(
         sweep=sweep.name,
         rows=rows,
-        deviations={m: float(np.sqrt(covariance[i, i])) for i, m in enumerate(metrics)}
-        if df
-        else {},
-        df=df,
+        noise=noise,
         trained=sum(record.status in ("finished", "failed") for record in records),
         everything=len(design),
-        pairs={m: deviation for m, (deviation, _) in noise.items()},
-        pairs_df={m: df for m, (_, df) in noise.items()},
         failed=sum(record.status == "failed" for record in records),
     )
 
@@ -189,7 +163,7 @@ def cannot_be_told_apart(
     """Tell whether the seeds at hand show no difference on a metric, with the noise pooled."""
     a, b = first.values(metric), second.values(metric)
     shared = sorted(set(a) & set(b))
-    deviation, df = found.pairs[metric], found.pairs_df[metric]
+    deviation, df = found.noise.pairs[metric], found.noise.pairs_df[metric]
     each = paired_difference(
         [a[s] for s in shared], [b[s] for s in shared], deviation=deviation, df=df
     )
@@ -209,14 +183,14 @@ def optimism(found: Confirmed, metric: str) -> Estimate:
     the search's seed did to all rows alike is not in it.
     """
     chosen = [row for row in found.rows if row.searched_front and row.seeds]
-    if not chosen or metric not in found.deviations:
+    if not chosen or not found.noise.df:
         return mean_interval([])
     # One seed against the mean of several.
     spread = math.sqrt(1 + float(np.mean([1 / row.seeds for row in chosen])))
     return mean_interval(
         [row.searched[metric] - row.estimates[metric].mean for row in chosen],
-        deviation=found.deviations[metric] * spread,
-        df=found.df,
+        deviation=found.noise.deviation(metric) * spread,
+        df=found.noise.df,
     )
 
 
@@ -225,22 +199,19 @@ def _row(
     searched_front: bool,
     folder: SweepFolder,
     trials: Mapping[int, TrialRecord],
-    metrics: Sequence[str],
-    covariance: np.ndarray[Any, Any],
-    df: int,
+    noise: Noise,
     chance: float | None,
     marked: bool,
     reference: Mapping[int, TrialRecord] | None,
-    noise: tuple[float, int],
     reader: Reader,
 ) -> ConfirmedRow:
     estimates = {
         metric: mean_interval(
             [each.metric(metric) for each in trials.values()],
-            deviation=float(np.sqrt(covariance[i, i])) if df else math.nan,
-            df=df,
+            deviation=noise.deviation(metric),
+            df=noise.df,
         )
-        for i, metric in enumerate(metrics)
+        for metric in noise.metrics
     }
     against = None
     if reference is not None:
@@ -248,8 +219,8 @@ def _row(
         against = paired_difference(
             [100 * trials[seed].metric(OOD_KEY) for seed in shared],
             [100 * reference[seed].metric(OOD_KEY) for seed in shared],
-            deviation=100 * noise[0],
-            df=noise[1],
+            deviation=100 * noise.pairs[OOD_KEY],
+            df=noise.pairs_df[OOD_KEY],
         )
     bias, reason = _bias(folder, trials, reference, reader)
     return ConfirmedRow(
@@ -257,7 +228,7 @@ def _row(
         name=record.name,
         reference=record.reference,
         trials=trials,
-        searched={metric: record.metric(metric) for metric in metrics},
+        searched={metric: record.metric(metric) for metric in noise.metrics},
         searched_front=searched_front,
         estimates=estimates,
         chance=chance,
@@ -321,20 +292,17 @@ def _chances(
     sweep: Sweep,
     contenders: Sequence[str],
     points: Mapping[str, np.ndarray[Any, Any]],
-    covariance: np.ndarray[Any, Any],
-    df: int,
-    metrics: Sequence[str],
+    noise: Noise,
 ) -> dict[str, float]:
-    names = list(sweep.objectives)
-    columns = [metrics.index(name) for name in names]
+    columns = [list(noise.metrics).index(name) for name in sweep.objectives]
     valid = [key for key in contenders if np.isfinite(points[key][:, columns]).all()]
-    if df < 1 or not valid:
+    if not noise.df or not valid:
         return {}
     chances = front_probabilities(
         [points[key][:, columns].mean(axis=0) for key in valid],
         [len(points[key]) for key in valid],
-        covariance[np.ix_(columns, columns)],
-        df,
+        noise.covariance[np.ix_(columns, columns)],
+        noise.df,
         list(sweep.objectives.values()),
     )
     return dict(zip(valid, map(float, chances), strict=True))

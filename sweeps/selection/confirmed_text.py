@@ -1,4 +1,4 @@
-"""A confirmation for people and programs: the table, what seeds can show, plain JSON."""
+"""A confirmation for people and programs: the table, plain JSON."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.selection.confirmed import (
-    ID_KEY,
-    ON_FRONT,
-    OOD_KEY,
-    Confirmed,
-    ConfirmedRow,
-    optimism,
-)
+from sweeps.selection.confirmed import ON_FRONT, Confirmed, ConfirmedRow, optimism
 from sweeps.selection.confirmed import alike as told_alike
+from sweeps.selection.noise import ID_KEY, OOD_KEY
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
     detectable_difference,
-    seeds_needed,
     verdict,
 )
 from sweeps.views.table import render
@@ -54,38 +47,6 @@ def confirmed_table(found: Confirmed) -> str:
     return render(table, width=140)
 
 
-def power_text(found: Confirmed, *, difference: float = 2.0) -> str:
-    """Return what n seeds can show between two configurations, from the noise measured here.
-
-    Args:
-        found: a confirmation.
-        difference: in points; how many seeds it needs is told too.
-    """
-    title = f"what seeds can show: {found.sweep}, two configurations, same seeds, 80 % power"
-    table = Table()
-    table.add_column("seeds", justify="right")
-    for column in ("ID points", "OOD points"):
-        table.add_column(column, justify="right")
-    keys = (ID_KEY, OOD_KEY)
-    for n in (2, 3, 5, 8, 10, 15, 20, 30):
-        cells = [
-            100 * detectable_difference(found.pairs[key], n, df=found.pairs_df[key]) for key in keys
-        ]
-        table.add_row(str(n), *(f"{value:.1f}" if math.isfinite(value) else "-" for value in cells))
-    lines = [
-        "A difference smaller than the one in the table is missed more than one time in five.",
-        f"Another training seed alone moves a configuration by about {_deviation(found, ID_KEY)} "
-        f"ID points and {_deviation(found, OOD_KEY)} OOD points,",
-        f"and the difference of two configurations by {100 * found.pairs[ID_KEY]:.1f} and "
-        f"{100 * found.pairs[OOD_KEY]:.1f} (standard deviations, {found.df} repeated trainings).",
-    ]
-    for key, what in zip(keys, ("ID", "OOD"), strict=True):
-        needed = seeds_needed(difference / 100, found.pairs[key], df=found.pairs_df[key])
-        shown = "more than 1,000" if needed is None else str(needed)
-        lines.append(f"To show {difference:g} {what} points: {shown} seeds.")
-    return "\n".join([title, render(table), *lines])
-
-
 def confirmed_json(found: Confirmed) -> dict[str, Any]:
     """Return the confirmation as plain JSON values (NaN as null)."""
     return {
@@ -93,9 +54,9 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
         "trained": found.trained,
         "everything": found.everything,
         "failed": found.failed,
-        "deviations": {key: _null(value) for key, value in found.deviations.items()},
-        "pair_deviations": {key: _null(value) for key, value in found.pairs.items()},
-        "degrees_of_freedom": found.df,
+        "deviations": {key: _null(value) for key, value in found.noise.deviations.items()},
+        "pair_deviations": {key: _null(value) for key, value in found.noise.pairs.items()},
+        "degrees_of_freedom": found.noise.df,
         "optimism": {
             key: {"mean": _null(each.mean), "low": _null(each.low), "high": _null(each.high)}
             for key, each in ((name, optimism(found, name)) for name in (ID_KEY, OOD_KEY))
@@ -142,9 +103,9 @@ def _notes(found: Confirmed) -> list[str]:
         lines.append(f"{found.failed} trainings failed: rc-sweep status {found.sweep}.confirm")
     lines += _luck(found)
     lines += _alike(found)
-    if seeds > 1 and not math.isnan(found.pairs.get(OOD_KEY, math.nan)):
-        df = found.pairs_df[OOD_KEY]
-        shown = 100 * detectable_difference(found.pairs[OOD_KEY], seeds, df=df)
+    if seeds > 1 and not math.isnan(found.noise.pairs.get(OOD_KEY, math.nan)):
+        df = found.noise.pairs_df[OOD_KEY]
+        shown = 100 * detectable_difference(found.noise.pairs[OOD_KEY], seeds, df=df)
         lines.append(
             f"{seeds} seeds show OOD differences of {shown:.1f} points or more "
             f"(rc-sweep power {found.sweep})"
@@ -201,7 +162,7 @@ def _against_dense(row: ConfirmedRow, found: Confirmed) -> str:
     each = row.against_reference
     if each is None or each.n == 0:
         return ""
-    deviation, df = 100 * found.pairs[OOD_KEY], found.pairs_df[OOD_KEY]
+    deviation, df = 100 * found.noise.pairs[OOD_KEY], found.noise.pairs_df[OOD_KEY]
     told = verdict(each.mean, each.low, each.high, each.n, deviation, df=df)
     return "not shown" if told == "open" else told
 
@@ -231,10 +192,6 @@ def points_text(difference: Difference | None) -> str:
         else f" \u00b1 {(difference.high - difference.low) / 2:.1f}"
     )
     return f"{difference.mean:+.1f}{half}"
-
-
-def _deviation(found: Confirmed, key: str) -> str:
-    return f"{100 * found.deviations[key]:.1f}" if key in found.deviations else "?"
 
 
 def _null(value: float) -> float | None:

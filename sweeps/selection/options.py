@@ -116,7 +116,7 @@ def _check_meets(sweep: Sweep, trial_id: str, wheres: Sequence[Constraint]) -> N
 
 def alike(found: Confirmed | None) -> Callable[[str, str], bool] | None:
     """Return what tells whether new seeds cannot tell two configurations apart, None without."""
-    if found is None or not found.df:
+    if found is None or not found.noise.df:
         return None
     rows = {row.id: row for row in found.rows}
 

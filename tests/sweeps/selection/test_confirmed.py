@@ -16,8 +16,9 @@ from sweeps.folder import SweepFolder
 from sweeps.search.race import proposals
 from sweeps.selection import confirm as confirming
 from sweeps.selection.confirm import FIRST_SEED, confirmation
-from sweeps.selection.confirmed import ID_KEY, OOD_KEY, confirmed, optimism
-from sweeps.selection.confirmed_text import confirmed_json, confirmed_table, power_text
+from sweeps.selection.confirmed import confirmed, optimism
+from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
+from sweeps.selection.noise import ID_KEY, OOD_KEY, power_text
 from sweeps.selection.options import options
 from sweeps.sweep import Sweep
 
@@ -171,9 +172,9 @@ def test_means_are_of_new_seeds_and_luck_is_named(sweep: Sweep) -> None:
     assert optimism(found, OOD_KEY).mean == pytest.approx((0.04 - 0.01) / 2)
     difference = rows["t0001"].against_reference
     assert difference is not None and difference.mean == pytest.approx(-5.0)
-    assert found.df == 2 + 2 + 1
+    assert found.noise.df == 2 + 2 + 1
     squares = 2 * 0.01**2 + 2 * 0.01**2 + 2 * 0.01**2
-    assert found.deviations[OOD_KEY] == pytest.approx((squares / 5) ** 0.5)
+    assert found.noise.deviations[OOD_KEY] == pytest.approx((squares / 5) ** 0.5)
 
 
 def test_a_bias_needs_a_gap_that_so_few_samples_show(sweep: Sweep) -> None:
@@ -221,7 +222,7 @@ def test_texts_say_what_the_seeds_show(sweep: Sweep) -> None:
     assert "4 trainings instead of 12" in text and "not shown" in text
     assert "luck: the search's front (1 configurations) had +3.0 \u00b1" in text
     assert "dense reference" in text and "on front" in text
-    power = power_text(found, difference=1.0)
+    power = power_text(found.sweep, found.noise, difference=1.0)
     assert "To show 1 OOD points:" in power and "80 % power" in power
     assert confirmed_json(found)["rows"][0]["id"] == "t0001"
 

@@ -26,8 +26,9 @@ from sweeps.config import SweepConfig
 from sweeps.deploy.model_card import model_card
 from sweeps.folder import SweepFolder
 from sweeps.selection.confirm import confirmation, keep_clusters
-from sweeps.selection.confirmed import ID_KEY, OOD_KEY, confirmed
+from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import confirmed_json
+from sweeps.selection.noise import ID_KEY, OOD_KEY
 from sweeps.selection.sealed import open_tests
 from sweeps.selection.stamp import read_test, stamp, stamp_lines
 from sweeps.selection.tested_text import test_table as sealed_table

@@ -1,0 +1,155 @@
+"""The noise of one training seed, and so what difference n seeds can show (`rc-sweep power`).
+
+It is measured where nothing was chosen by it: by the new seeds of a confirmation, or in a fixed
+design by the seeds it lists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from rc_core.config import seedless
+from rc_core.errors import StorageError
+from rc_core.record import TrialRecord
+from sweeps.selection.statistics import (
+    detectable_difference,
+    pair_noise,
+    pooled_covariance,
+    seeds_needed,
+)
+from sweeps.sweep import Sweep
+from sweeps.views.table import render
+
+ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What another training seed does.
+
+    Attributes:
+        metrics: k names.
+        covariance: (k, k) of one seed's values around its configuration's mean; NaN where unknown.
+        df: its degrees of freedom; 0: unknown.
+        pairs: metric -> standard deviation of one seed's difference between two configurations.
+        pairs_df: metric -> its degrees of freedom.
+    """
+
+    metrics: Sequence[str]
+    covariance: np.ndarray[Any, Any]
+    df: int
+    pairs: Mapping[str, float]
+    pairs_df: Mapping[str, int]
+
+    @property
+    def deviations(self) -> dict[str, float]:
+        """Metric -> standard deviation of one seed; empty where unknown."""
+        if not self.df:
+            return {}
+        return {m: float(np.sqrt(self.covariance[i, i])) for i, m in enumerate(self.metrics)}
+
+    def deviation(self, metric: str) -> float:
+        """Return the standard deviation of one seed, NaN where unknown."""
+        return self.deviations.get(metric, math.nan)
+
+
+def by_configuration(records: Sequence[TrialRecord]) -> dict[str, dict[int, TrialRecord]]:
+    """Return finished trials by configuration without its seeds, then by training seed."""
+    groups: dict[str, dict[int, TrialRecord]] = {}
+    for record in records:
+        if record.status == "finished":
+            seed = record.config["training"]["seed"]
+            groups.setdefault(seedless(record.config), {})[seed] = record
+    return groups
+
+
+def noise_of(groups: Mapping[str, Mapping[int, TrialRecord]], metrics: Sequence[str]) -> Noise:
+    """Return the noise of one seed, pooled over configurations."""
+    points = [
+        np.array([[record.metric(name) for name in metrics] for record in trials.values()])
+        for trials in groups.values()
+    ]
+    covariance, df = pooled_covariance(points)
+    found = {
+        m: pair_noise([{s: r.metric(m) for s, r in trials.items()} for trials in groups.values()])
+        for m in metrics
+    }
+    return Noise(
+        metrics,
+        covariance,
+        df,
+        {m: deviation for m, (deviation, _) in found.items()},
+        {m: freedom for m, (_, freedom) in found.items()},
+    )
+
+
+def measured_noise(sweep: Sweep) -> Noise:
+    """Return the noise that a sweep's confirmation measured, or a fixed design's own seeds.
+
+    Raises:
+        StorageError: no configuration has two seeds of that kind yet.
+    """
+    again = sweep.confirmation
+    fixed = sweep.config.get("design") == "fixed"
+    if again is not None:
+        # Of a confirmation t0000 is the searched teacher, not a new seed.
+        records = [record for record in again.records if record.id != "t0000"]
+    else:
+        records = sweep.records if fixed else []
+    found = noise_of(by_configuration(records), (ID_KEY, OOD_KEY))
+    if found.df:
+        return found
+    remedy = (
+        "list several under space: training.seed"
+        if fixed and again is None
+        else f"run: rc-sweep confirm {sweep.name}"
+    )
+    kind = "two seeds" if fixed and again is None else "two new seeds"
+    raise StorageError(
+        f"the noise of {sweep.name} must be known, but no configuration has {kind} yet; {remedy}"
+    )
+
+
+def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
+    """Return what n seeds can show between two configurations.
+
+    Args:
+        name: of the sweep.
+        found: its noise, of both dev accuracies, known.
+        difference: in points; how many seeds it needs is told too.
+    """
+    title = f"what seeds can show: {name}, two configurations, same seeds, 80 % power"
+    keys = (ID_KEY, OOD_KEY)
+    alone = (
+        "Another training seed alone moves a configuration by about "
+        f"{100 * found.deviation(ID_KEY):.1f} ID points and "
+        f"{100 * found.deviation(OOD_KEY):.1f} OOD points"
+    )
+    if any(math.isnan(found.pairs[key]) for key in keys):
+        return f"{alone}.\nWhat seeds can show takes two configurations that share two seeds."
+    table = Table()
+    table.add_column("seeds", justify="right")
+    for column in ("ID points", "OOD points"):
+        table.add_column(column, justify="right")
+    for n in (2, 3, 5, 8, 10, 15, 20, 30):
+        cells = [
+            100 * detectable_difference(found.pairs[key], n, df=found.pairs_df[key]) for key in keys
+        ]
+        table.add_row(str(n), *(f"{value:.1f}" if math.isfinite(value) else "-" for value in cells))
+    lines = [
+        "A difference smaller than the one in the table is missed more than one time in five.",
+        f"{alone},",
+        f"and the difference of two configurations by {100 * found.pairs[ID_KEY]:.1f} and "
+        f"{100 * found.pairs[OOD_KEY]:.1f} (standard deviations, {found.df} repeated trainings).",
+    ]
+    for key, what in zip(keys, ("ID", "OOD"), strict=True):
+        needed = seeds_needed(difference / 100, found.pairs[key], df=found.pairs_df[key])
+        shown = "more than 1,000" if needed is None else str(needed)
+        lines.append(f"To show {difference:g} {what} points: {shown} seeds.")
+    return "\n".join([title, render(table), *lines])

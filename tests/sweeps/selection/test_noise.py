@@ -1,0 +1,64 @@
+"""What seeds can show, from a confirmation or from the seeds that a fixed design lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rc_core.errors import StorageError
+from sweeps.cli import entry
+from sweeps.config import SweepConfig
+from sweeps.folder import SweepFolder
+from sweeps.selection.noise import ID_KEY, OOD_KEY, measured_noise, power_text
+from sweeps.sweep import Sweep
+from tests.sweeps.selection.test_confirmed import VALUES, write
+
+# By row of the design, then by seed: ID and OOD. Differences of the rows' OOD: 0.10, 0.12, 0.14.
+DESIGN = [[(0.90, 0.80), (0.91, 0.82), (0.92, 0.84)], [(0.88, 0.70), (0.88, 0.70), (0.88, 0.70)]]
+
+
+def fixed(storage: Path, found: list[list[tuple[float, float]]]) -> Sweep:
+    points = [{"compression.sparsity": s} for s in (0.3, 0.5)]
+    seeds: dict[str, Any] = {"training.seed": {"choice": [0, 1, 2]}}
+    search = {"name": "grid", "points": points}
+    config = SweepConfig(VALUES | {"design": "fixed", "space": seeds, "search": search})
+    folder = SweepFolder.create(storage, "found", "x")
+    folder.write_config(config.as_dict())
+    for trial_id, point in config.first_trials().items():
+        row = points.index({"compression.sparsity": point["compression.sparsity"]})
+        seed = point["training.seed"]
+        if row < len(found) and seed < len(found[row]):
+            write(folder, trial_id, config.trial(point), found[row][seed])
+    return Sweep(folder)
+
+
+def test_the_seeds_of_a_fixed_design_measure_its_noise(tmp_path: Path) -> None:
+    noise = measured_noise(fixed(tmp_path, DESIGN))
+    assert noise.df == 2 + 2
+    # Squares around each row's own mean: 2 * 0.01**2 of the first row's ID values, 0 of the second.
+    assert noise.deviation(ID_KEY) == pytest.approx((2 * 0.01**2 / 4) ** 0.5)
+    assert noise.pairs[OOD_KEY] == pytest.approx(0.02)
+    text = power_text("found", noise, difference=1.0)
+    assert "about 0.7 ID points and 1.4 OOD points" in text
+    assert "difference of two configurations by 1.0 and 2.0" in text
+    assert "4 repeated trainings" in text
+
+
+def test_one_configuration_has_no_differences_but_its_noise_is_known(tmp_path: Path) -> None:
+    noise = measured_noise(fixed(tmp_path, DESIGN[:1]))
+    text = power_text("found", noise)
+    assert "about 1.0 ID points and 2.0 OOD points" in text and "nan" not in text
+    assert "two configurations that share two seeds" in text
+
+
+def test_seeds_that_are_not_there_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = fixed(tmp_path, [DESIGN[0][:1]])
+    with pytest.raises(StorageError, match="two seeds yet; list several under space"):
+        measured_noise(sweep)
+    with pytest.raises(SystemExit, match="2"):
+        entry.main(["power", "found", "--storage", str(tmp_path)])
+    assert "Traceback" not in capsys.readouterr().err
