@@ -128,6 +128,8 @@ class RecordedSteps:
         except RuntimeError as error:
             self._failed = True
             reason = str(error).splitlines()[0]
+            if isinstance(error, torch.OutOfMemoryError):
+                reason = "the GPU's memory is full; run fewer trials at once on it"
             _logger.warning("training steps are not recorded, which is slower: %s", reason)
             # A recording that broke off leaves the generator waiting for its end.
             random.graphsafe_set_state(spare)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rc_core import plugins
-from rc_core.config import TrialConfig, decode
+from rc_core.config import TrainingConfig, TrialConfig, decode
 from rc_core.errors import ConfigError, Problem, StorageError
 from rc_core.record import TrialFolder, TrialRecord, read_records
 from sweeps.config import SweepConfig
@@ -194,11 +194,7 @@ def _all_problems(
             continue
         differing = _differing(record, base)
         if own.reference().training not in references:
-            differing.append(
-                Problem(
-                    record.id, "must be compared with a dense reference of the sweep, but is not"
-                )
-            )
+            differing.append(Problem(record.id, _no_reference(own, references)))
         if not differing and record.data.get("digest") != digest:
             differing.append(
                 Problem(
@@ -208,6 +204,24 @@ def _all_problems(
             )
         found += differing
     return found
+
+
+def _no_reference(trial: TrialConfig, references: Sequence[TrainingConfig]) -> str:
+    """Say why none of a sweep's dense references is the one that a trial is compared with."""
+    wanted = trial.reference().training
+    seeds = sorted({each.seed for each in references if _with_seed(each, wanted.seed) == wanted})
+    if seeds:
+        known = ", ".join(map(str, seeds))
+        return (
+            f"its teacher's seed must be one of the configuration's ({known}), but is "
+            f"{wanted.seed}; add it under space (training.seed, teacher.seed), or leave the trial "
+            "out of the folder"
+        )
+    return "must be compared with a dense reference of the sweep, but is not"
+
+
+def _with_seed(training: TrainingConfig, seed: int) -> TrainingConfig:
+    return training.model_copy(update={"seed": seed})
 
 
 def _differing(record: TrialRecord, base: TrialConfig) -> list[Problem]:

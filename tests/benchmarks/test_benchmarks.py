@@ -13,7 +13,7 @@ from rc_core.models import load_encoder
 from rc_core.workspace import Workspace
 from tests.benchmarks import _harness as harness
 from tests.benchmarks import _setup as setup
-from tests.benchmarks import growth, profiles
+from tests.benchmarks import gpu_steps, growth, profiles
 
 PAIRS = setup.generated(train=100, dev=60)
 
@@ -95,3 +95,21 @@ def test_one_more_trial_is_counted_from_the_third_on() -> None:
     from tests.benchmarks.fixed_cost import _between
 
     assert _between([9.0, 1.0, 10.0, 11.0, 12.0]) == pytest.approx(1.0)
+
+
+def test_a_step_is_timed_and_kernels_are_told_apart() -> None:
+    shape = (32, 2, 2, 64, 4, 16)
+    assert gpu_steps.step_seconds(shape, torch.device("cpu"), steps=8, recordable=True) > 0
+    assert gpu_steps.encoder(shape, torch.device("cpu")).config.num_labels == 3
+    names = {
+        "nvjet_tst_64x8_64x16_4x1_v_bz_TNT": "matrix products",
+        "void at::native::multi_tensor_apply_kernel<FusedAdamMathFunctor>": (
+            "optimizer, clipping, masks"
+        ),
+        "fmha_cutlassF_bf16_aligned_64x64_rf_sm80": "attention",
+        "void at::native::elementwise_kernel<direct_copy_kernel_cuda>": "copies between precisions",
+        "void at::native::vectorized_elementwise_kernel<CUDAFunctor_add<float>>": (
+            "everything else (element by element)"
+        ),
+    }
+    assert {name: gpu_steps.kind_of(name) for name in names} == names

@@ -187,7 +187,9 @@ def test_a_sweep_is_made_once_and_only_of_its_own_trials(gpu: Path, out: Path) -
     refused = adopt(gpu, out, "--set", "space.teacher.seed={choice: [0, 9]}")
     assert isinstance(refused.exception, InputError)
     assert len(refused.exception.problems) == 3, "all of teacher 1"
-    assert "t0005: must be compared with a dense reference of the sweep" in str(refused.exception)
+    said = str(refused.exception)
+    assert "t0005: its teacher's seed must be one of the configuration's (0, 9), but is 1" in said
+    assert "leave the trial out of the folder" in said
     refused = adopt(gpu, out, "--set", "task.text=other")
     assert "t0000.task: must be the sweep's" in str(refused.exception)
     assert not (storage / "new").exists(), "nothing is left of it"
