@@ -12,7 +12,15 @@ from sweeps.constraints import Constraint
 from sweeps.deploy.measured import check_measured, latency_notes, with_latency
 from sweeps.folder import SweepFolder, check_weights, storage_root
 from sweeps.remote.mirror import CONFIRM_SUFFIX
-from sweeps.views.table import Row, front_json, front_table, reference_lines, render, rows
+from sweeps.views.table import (
+    Row,
+    floor_lines,
+    front_json,
+    front_table,
+    reference_lines,
+    render,
+    rows,
+)
 
 
 class Sweep:
@@ -155,6 +163,9 @@ class Sweep:
     def table(self, *, wheres: Sequence[str] = ()) -> str:
         """Return the front, the reference and the vanilla rows as text.
 
+        Of a fixed design with several seeds, without `wheres`, one row per configuration instead:
+        means over its seeds.
+
         Args:
             wheres: constraints on top of the sweep's.
 
@@ -162,8 +173,16 @@ class Sweep:
             ConfigError: constraints that cannot be read.
             StorageError: they name a latency, but none was measured.
         """
+        from sweeps.selection.confirmed import confirmed
+        from sweeps.selection.confirmed_text import confirmed_table
         from sweeps.selection.stamp import stamp, stamp_lines
 
+        if not wheres:
+            means = confirmed(self)
+            if means is not None and means.own:
+                below = floor_lines(reference_lines(self.records))
+                below += stamp_lines(stamp(self, means))
+                return "\n".join([confirmed_table(means), *below])
         records, extra = self._measured(wheres)
         found = rows(records, self.objectives, constraints=self._every(extra))
         notes = ["One seed each: differences of a few points may be noise."]

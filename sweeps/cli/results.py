@@ -97,14 +97,17 @@ def pareto(
         document["interrupted"] = interrupted(found)
         typer.echo(json.dumps(document, indent=1))
         return
-    typer.echo(found.table(wheres=wheres))
+    own = result is not None and result.own
+    typer.echo(found.table() if own else found.table(wheres=wheres))
     line = interrupted_line(found)
     if line is not None:
         typer.echo(line)
     if result is not None:
         lines = _meeting(result, missed) if wheres else []
-        lines += stamp_lines(stamp(found, result))
-        typer.echo("\n" + "\n".join([confirmed_table(result), *lines]))
+        if not own:
+            lines = ["", confirmed_table(result), *lines, *stamp_lines(stamp(found, result))]
+        if lines:
+            typer.echo("\n".join(lines))
 
 
 def table(

@@ -185,8 +185,12 @@ def _chosen(sweep: Sweep, trials: Sequence[str], every: bool) -> list[TrialRecor
         wanted = list(trials)
     else:
         found = confirmed(sweep)
-        seeded = [row.id for row in found.rows] if found is not None else []
-        wanted = [*(r.id for r in [*sweep.front, *sweep.candidates]), *seeded]
+        if found is not None and found.own:
+            # Fronts of single seeds would be fronts of lucky ones.
+            wanted = [row.id for row in found.rows if row.confirmed]
+        else:
+            seeded = [row.id for row in found.rows] if found is not None else []
+            wanted = [*(r.id for r in [*sweep.front, *sweep.candidates]), *seeded]
     chosen = [reference, *(finished[i] for i in dict.fromkeys(wanted) if i != reference.id)]
     check_weights({record.id: sweep.folder.trial(record.id) for record in chosen}, "timed")
     return chosen

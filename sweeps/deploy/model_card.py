@@ -30,8 +30,8 @@ def model_card(
         reference: the dense reference it is compared with.
         tested: content of test.json, empty where the test roles were not opened.
         note: what the compression says of its stock form.
-        seeds: this configuration over new seeds, a row of
-            `sweeps.selection.confirmed_text.confirmed_json`; None: it was not confirmed.
+        seeds: this configuration over seeds that chose nothing, a row of
+            `sweeps.selection.confirmed_text.confirmed_json`; None: there are none.
         stamp: what is to be said of the seal (`sweeps.selection.stamp.stamp_lines`).
     """
     config = record.config
@@ -175,7 +175,7 @@ def _seeds_lines(
     return [
         "### Over training seeds",
         "",
-        f"The same configuration with {len(seeds['seeds'])} new seeds: mean and 95 % interval. "
+        f"The same configuration with {len(seeds['seeds'])} seeds: mean and 95 % interval. "
         "That, not the figures of this one run, is what to expect of it.",
         "",
         "| split | in distribution | out of distribution |",

@@ -13,12 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rc_core.config import seedless
 from rc_core.errors import StorageError
 from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
 from sweeps.pareto import hypervolume
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
+from sweeps.selection.mean_rows import mean_rows, with_ranks_of
 from sweeps.selection.options import pick
 from sweeps.selection.stamp import read_test, stamp, stamp_lines
 from sweeps.sweep import Sweep
@@ -56,13 +56,15 @@ class Facts:
         objectives: metric -> direction.
         constraints: as in the YAML.
         records: of all trials, ordered by id.
-        rows: one per record, in the same order.
+        rows: one per record, in the same order; of a fixed design with several seeds each with
+            the standing of its configuration.
+        means: of such a design one row per configuration, means over its seeds; empty of others.
         lines: role -> line -> accuracy of what needs no model.
         hypervolume: of all trials that take part, from `worst`.
         worst: the point it is measured from, one value per objective.
         knee: id of what `rc-sweep export --pick knee` takes, None where there is nothing: of the
             front of compressed models, at the means over new seeds where there are any.
-        confirmation: what new seeds showed, None where there are none.
+        confirmation: what new seeds showed, or a fixed design's own; None where there are none.
         tested: test.json, None while the test roles are sealed.
         seal: what is to be said of the seal (`sweeps.selection.stamp`).
         began: when the sweep was launched, seconds since 1970; NaN where its events do not say.
@@ -77,6 +79,7 @@ class Facts:
     constraints: Sequence[str]
     records: Sequence[TrialRecord]
     rows: Sequence[Row]
+    means: Sequence[Row]
     lines: Mapping[str, Mapping[str, float]]
     hypervolume: float
     worst: Sequence[float]
@@ -105,13 +108,19 @@ class Facts:
             records, sweep.objectives, sweep=sweep.name, constraints=sweep.constraints
         )
         found = confirmed(sweep)
+        every = rows(records, sweep.objectives, constraints=sweep.constraints)
+        means: list[Row] = []
+        if found is not None and found.own:
+            means = mean_rows(found, every, sweep.objectives)
+            every = with_ranks_of(every, means, found)
         return cls(
             name=sweep.name,
             config=sweep.config,
             objectives=dict(sweep.objectives),
             constraints=sweep.constraints,
             records=records,
-            rows=rows(records, sweep.objectives, constraints=sweep.constraints),
+            rows=every,
+            means=means,
             lines=reference_lines(records),
             hypervolume=document["hypervolume"],
             worst=document["hypervolume_reference"],
@@ -125,26 +134,46 @@ class Facts:
             made=time.time(),
         )
 
+    @property
+    def units(self) -> Sequence[Row]:
+        """What is compared: configurations by their means in a design over seeds, else trials."""
+        return self.means or self.rows
+
+    @property
+    def own_seeds(self) -> bool:
+        """Whether the seeds are a fixed design's own."""
+        return bool(self.means)
+
+    @property
+    def seeds_are(self) -> str:
+        """What texts call the seeds behind means."""
+        return "seeds" if self.own_seeds else "new seeds"
+
     @cached_property
     def reference(self) -> Row | None:
         """The dense reference, once it is finished."""
-        return next((row for row in self.rows if row.reference and row.status == "finished"), None)
+        return next((row for row in self.units if row.reference and row.status == "finished"), None)
 
     @cached_property
     def finished(self) -> list[Row]:
         return [row for row in self.rows if row.status == "finished"]
 
     @cached_property
+    def compared(self) -> list[Row]:
+        """The finished of `units`."""
+        return [row for row in self.units if row.status == "finished"]
+
+    @cached_property
     def candidates(self) -> list[Row]:
         """The front of compressed models, best on the first objective first."""
         first, direction = next(iter(self.objectives.items()))
-        found = [row for row in self.rows if row.candidate]
+        found = [row for row in self.units if row.candidate]
         return sorted(found, key=lambda r: r.values[first], reverse=direction == "max")
 
     @cached_property
     def chosen(self) -> Row | None:
         """The model to take, None where there is nothing to choose from."""
-        return next((row for row in self.rows if row.id == self.knee), None)
+        return next((row for row in self.units if row.id == self.knee), None)
 
     @property
     def confirmed_rows(self) -> Sequence[ConfirmedRow]:
@@ -152,18 +181,8 @@ class Facts:
 
     @cached_property
     def num_seeds(self) -> int:
-        """Most new seeds any configuration has."""
+        """Most seeds any configuration has that chose nothing."""
         return max((row.seeds for row in self.confirmed_rows), default=0)
-
-    @cached_property
-    def repeats(self) -> int:
-        """Most training seeds that one configuration has in the sweep itself (a fixed design)."""
-        seeds: dict[str, set[Any]] = {}
-        for record in self.records:
-            if record.status == "finished":
-                seed = record.config.get("training", {}).get("seed")
-                seeds.setdefault(seedless(record.config), set()).add(seed)
-        return max(map(len, seeds.values()), default=0)
 
     def measured(self, row: Row) -> Measured:
         """Return a row's accuracies: means over new seeds where it has two, else the search's."""
@@ -172,6 +191,15 @@ class Facts:
             return Measured(row.id_accuracy, row.ood_accuracy, math.nan, 1)
         inside, outside = own.estimates[ID_KEY], own.estimates[OOD_KEY]
         return Measured(inside.mean, outside.mean, outside.half_width, own.seeds)
+
+    def metric(self, key: str) -> dict[str, float]:
+        """Return a metric by the ids of `compared`; NaN where it was not measured."""
+        found = {r.id: r.metric(key) for r in self.records if r.status == "finished"}
+        if self.own_seeds:
+            for row in self.confirmed_rows:
+                values = [trial.metric(key) for trial in row.trials.values()]
+                found[row.id] = sum(values) / len(values)
+        return found
 
     def record(self, trial_id: str) -> TrialRecord:
         """Return a trial's record. Raises KeyError."""

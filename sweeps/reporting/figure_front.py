@@ -55,7 +55,7 @@ def front_figure(facts: Facts, style: Style) -> Figure:
         members.sort(key=lambda row: (row.candidate or row.on_front, row.id))
         data.append(
             {
-                **_marks(members, places, style),
+                **_marks(members, places, style, pale=facts.own_seeds),
                 "customdata": [order[row.id] for row in members],
                 "text": [_hover(row, facts) for row in members],
                 "hovertemplate": "%{text}<extra></extra>",
@@ -90,7 +90,8 @@ def is_hollow(row: Row) -> bool:
     return not (row.on_front or row.candidate or row.reference)
 
 
-def _marks(members: Sequence[Row], places: Places, style: Style) -> dict[str, Any]:
+def _marks(members: Sequence[Row], places: Places, style: Style, *, pale: bool) -> dict[str, Any]:
+    """Return the dots of some trials; pale ones lie behind the means of their seeds."""
     hollow = [is_hollow(row) for row in members]
     return {
         "type": style.kind,
@@ -101,9 +102,13 @@ def _marks(members: Sequence[Row], places: Places, style: Style) -> dict[str, An
         "marker": {
             "color": style.colour(members[0]),
             "symbol": [style.symbol(r, hollow=h) for r, h in zip(members, hollow, strict=True)],
-            "size": [style.size(row) for row in members],
+            "size": [round(style.size(row) * (0.55 if pale else 1.0), 1) for row in members],
             "opacity": [
-                1.0 if not h else (0.45 if style.many else 0.85 if r.status == "finished" else 0.5)
+                0.35
+                if pale
+                else 1.0
+                if not h
+                else (0.45 if style.many else 0.85 if r.status == "finished" else 0.5)
                 for r, h in zip(members, hollow, strict=True)
             ],
             "line": {"width": 1.5, "color": style.colour(members[0])},
@@ -128,12 +133,17 @@ def _hover(row: Row, facts: Facts) -> str:
 
 
 def _joined(facts: Facts, places: Places) -> list[dict[str, Any]]:
-    """Join both fronts by the steps that bound what they dominate."""
+    """Join both fronts by the steps that bound what they dominate.
+
+    In a design over seeds those of the means.
+    """
     if list(facts.objectives)[:2] != list(front_axes(facts)) or len(facts.objectives) != 2:
         return []
     shape = "vh" if next(iter(facts.objectives.values())) == "max" else "hv"
-    candidates = [row for row in facts.rows if row.candidate]
-    front = [row for row in facts.rows if row.on_front]
+    if facts.own_seeds:
+        places = {key: mean.spot for key, mean in front_means(facts, places).items()}
+    candidates = [row for row in facts.units if row.candidate and row.id in places]
+    front = [row for row in facts.units if row.on_front and row.id in places]
     found = []
     for rows, dash, colour in ((front, "dot", "soft"), (candidates, "solid", "soft")):
         if len(rows) < 2 or (dash == "dot" and {r.id for r in rows} == {r.id for r in candidates}):
@@ -152,12 +162,30 @@ def _joined(facts: Facts, places: Places) -> list[dict[str, Any]]:
     return found
 
 
+def _mean_mark(seeds: int, mean: Mean, row: Row, facts: Facts, style: Style) -> dict[str, Any]:
+    """Return the mark of a mean: the configuration's own where all there is are means."""
+    if facts.own_seeds:
+        return {
+            "symbol": style.symbol(row, hollow=is_hollow(row)),
+            "size": style.size(row),
+            "color": style.colour(row),
+            "line": {"width": 2, "color": style.colour(row)},
+        }
+    return {
+        "symbol": "line-ew-open" if seeds == 1 and mean.barred else "circle",
+        "size": 7 if mean.barred else 5,
+        "color": style.colour(row),
+        "line": {"color": variable("paper"), "width": 1.5 if mean.barred else 0.5},
+    }
+
+
 def _confirmed(
     facts: Facts, places: Places, means: Mapping[str, Mean], style: Style
 ) -> list[dict[str, Any]]:
-    """Draw means over new seeds with their 95 % intervals, tied to what the search had said."""
+    """Draw means over seeds with their 95 % intervals, tied to what a search had said."""
     names = front_axes(facts)
     rows = {row.id: row for row in facts.rows}
+    order = {row.id: index for index, row in enumerate(facts.rows)}
     found: list[dict[str, Any]] = []
     for each in facts.confirmed_rows:
         if each.id not in means:
@@ -170,25 +198,27 @@ def _confirmed(
         }
         text = lines(
             [
-                f"{each.id} {each.name}: mean of {each.seeds} new seeds",
+                f"{each.id} {each.name}: mean of {each.seeds} {facts.seeds_are}",
                 *(
-                    f"{name}: {spot:.1f} \u00b1 {half:.1f} (the search had said {said:.1f})"
+                    f"{name}: {spot:.1f} \u00b1 {half:.1f}"
+                    + ("" if facts.own_seeds else f" (the search had said {said:.1f})")
                     for name, spot, half, said in zip(names, spots, halves, searched, strict=True)
                 ),
             ]
         )
-        found.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": [short(searched[0], 6), short(spots[0], 6)],
-                "y": [short(searched[1], 6), short(spots[1], 6)],
-                "line": {"dash": "dot", "width": 1, "color": style.colour(row)},
-                "opacity": 1.0 if mean.barred else 0.45,
-                "hoverinfo": "skip",
-                "meta": meta,
-            }
-        )
+        if not facts.own_seeds:
+            found.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": [short(searched[0], 6), short(spots[0], 6)],
+                    "y": [short(searched[1], 6), short(spots[1], 6)],
+                    "line": {"dash": "dot", "width": 1, "color": style.colour(row)},
+                    "opacity": 1.0 if mean.barred else 0.45,
+                    "hoverinfo": "skip",
+                    "meta": meta,
+                }
+            )
         bar = {"color": style.colour(row), "thickness": 1.8, "width": 5, "visible": mean.barred}
         found.append(
             {
@@ -198,12 +228,9 @@ def _confirmed(
                 "y": [short(spots[1], 6)],
                 "error_x": {"type": "data", "array": [short(halves[0])], **bar},
                 "error_y": {"type": "data", "array": [short(halves[1])], **bar},
-                "marker": {
-                    "symbol": "line-ew-open" if each.seeds == 1 and mean.barred else "circle",
-                    "size": 7 if mean.barred else 5,
-                    "color": style.colour(row),
-                    "line": {"color": variable("paper"), "width": 1.5 if mean.barred else 0.5},
-                },
+                "marker": _mean_mark(each.seeds, mean, row, facts, style),
+                # The configuration's first trial is shown below the figure, and its export.
+                **({"customdata": [order[each.id]]} if facts.own_seeds else {}),
                 "text": [text],
                 "hovertemplate": "%{text}<extra></extra>",
                 "meta": meta | {"confirmed": True},

@@ -45,12 +45,12 @@ def sparsity_figures(facts: Facts, style: Style) -> list[Figure]:
     base = facts.reference
     figures = []
     for key, values, title, level in (
-        ("sparsity-ood", {r.id: 100 * r.ood_accuracy for r in facts.finished}, "OOD accuracy (%)",
+        ("sparsity-ood", {r.id: 100 * r.ood_accuracy for r in facts.compared}, "OOD accuracy (%)",
          100 * base.ood_accuracy if base else math.nan),
-        ("sparsity-bias", {r.id: r.relative_bias for r in facts.finished},
+        ("sparsity-bias", {r.id: r.relative_bias for r in facts.compared},
          "relative bias (dense = 1, less is better)", 1.0),
-        ("sparsity-gap", _metric(facts, _GAP_KEY), "easy minus hard, id_dev (points)",
-         _metric(facts, _GAP_KEY).get(base.id, math.nan) if base else math.nan),
+        ("sparsity-gap", facts.metric(_GAP_KEY), "easy minus hard, id_dev (points)",
+         facts.metric(_GAP_KEY).get(base.id, math.nan) if base else math.nan),
     ):  # fmt: skip
         figure = _sparsity(facts, style, key, values, title, level)
         if figure is not None:
@@ -58,16 +58,12 @@ def sparsity_figures(facts: Facts, style: Style) -> list[Figure]:
     return figures
 
 
-def _metric(facts: Facts, key: str) -> dict[str, float]:
-    return {r.id: r.metric(key) for r in facts.records if r.status == "finished"}
-
-
 def _sparsity(
     facts: Facts, style: Style, key: str, values: Mapping[str, float], title: str, level: float
 ) -> Figure | None:
     order = {row.id: index for index, row in enumerate(facts.rows)}
     groups: dict[tuple[str, str], list[tuple[float, float, Row]]] = {}
-    for row in facts.finished:
+    for row in facts.compared:
         x, y = 100 * removed(row, facts.reference), values.get(row.id, math.nan)
         if not row.reference and math.isfinite(x) and math.isfinite(y):
             groups.setdefault((row.compression, row.loss), []).append((x, y, row))
@@ -76,7 +72,7 @@ def _sparsity(
     data = []
     for (compression, loss), members in groups.items():
         members.sort(key=lambda each: (each[0], each[2].id))
-        joined = len(facts.finished) <= _MOST_JOINED and len(members) > 2
+        joined = len(facts.compared) <= _MOST_JOINED and len(members) > 2
         data.append(
             {
                 "type": style.kind,

@@ -34,7 +34,7 @@ _STEPS = 12
 
 @dataclass(frozen=True)
 class Mean:
-    """Where new seeds put a configuration, in the units shown.
+    """Where seeds that chose nothing put a configuration, in the units shown.
 
     Attributes:
         spot: means on both axes.
@@ -69,7 +69,7 @@ def front_axes(facts: Facts) -> tuple[str, str]:
 
 
 def front_means(facts: Facts, places: Places) -> dict[str, Mean]:
-    """Return the means over new seeds of the trials that have a place."""
+    """Return the means over seeds that chose nothing, of the trials that have a place."""
     names = front_axes(facts)
     found = {}
     few = len(facts.confirmed_rows) <= MOST_BARS
@@ -117,8 +117,12 @@ def guides(
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     reference, chosen = facts.reference, facts.chosen
+    dense: Point | None = None
     if reference is not None and reference.id in places:
-        for key, value in zip("xy", places[reference.id], strict=True):
+        # Beside means of a design's seeds the reference is its mean too.
+        over_seeds = facts.own_seeds and reference.id in means
+        dense = means[reference.id].spot if over_seeds else places[reference.id]
+        for key, value in zip("xy", dense, strict=True):
             shapes.append(_line(key, value, "ink", "dot"))
     written: list[tuple[str, float, str]] = []
     for i, name in enumerate(front_axes(facts)):
@@ -132,12 +136,14 @@ def guides(
         spot = means[chosen.id].spot if chosen.id in means else places[chosen.id]
         named.append((spot, f"take {chosen.id}", True))
     wide = list(named)
-    if reference is not None and reference.id in places:
+    if dense is not None:
         # On a phone the legend's star is enough.
-        wide.append((places[reference.id], "dense reference", False))
+        wide.append((dense, "dense reference", False))
     sizes = {row.id: style.size(row) for row in facts.rows}
     marks = [(spot, sizes[key] / 2) for key, spot in places.items()]
-    marks += [(mean.spot, 5.0) for mean in means.values()]
+    marks += [
+        (mean.spot, sizes[key] / 2 if facts.own_seeds else 5.0) for key, mean in means.items()
+    ]
     marks += [(spot, 2.0) for mean in means.values() if mean.barred for spot in _along(mean)]
     for group, kind, windows in ((wide, "wide-only", _WIDE), (named, "narrow-only", _NARROW)):
         shapes_of = [_shape(frame, size, group, marks, written) for size in windows]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from rc_core.config import seedless
 from sweeps.reporting.check import ORDER, Check
-from sweeps.reporting.facts import Facts, best_line, dev_samples, percent
+from sweeps.reporting.facts import OOD_KEY, Facts, best_line, dev_samples, percent
 from sweeps.reporting.health_search import search_checks
-from sweeps.selection.confirmed import alike
+from sweeps.selection.confirmed import ConfirmedRow, alike, cannot_be_told_apart
 from sweeps.views.table import Row
 
 # This near to what needs no model, a model has little to show.
@@ -78,11 +79,11 @@ def _floors(facts: Facts) -> Iterator[Check]:
         return
     name, value = line
     title = "Does the chosen model beat what needs no model, out of distribution?"
-    below = [r for r in facts.finished if not r.reference and r.ood_accuracy <= value]
+    below = [r for r in facts.compared if not r.reference and r.ood_accuracy <= value]
     others = f"; {len(below)} of {_compressed(facts)} compressed models do not" if below else ""
     own = facts.measured(facts.chosen)
     ahead = own.outside - value
-    seeds = f" (mean of {own.seeds} new seeds)" if own.seeds > 1 else ""
+    seeds = f" (mean of {own.seeds} {facts.seeds_are})" if own.seeds > 1 else ""
     found = f"{percent(own.outside)} OOD{seeds} against {percent(value)} of the {name}{others}"
     if ahead > _NEAR_FLOOR:
         yield Check("good", title, found)
@@ -119,6 +120,9 @@ def _against_reference(facts: Facts) -> Iterator[Check]:
 
 
 def _robust_losses(facts: Facts) -> Iterator[Check]:
+    if facts.own_seeds:
+        yield from _losses_over_seeds(facts)
+        return
     plain = [r for r in facts.finished if not r.reference and r.loss == "vanilla"]
     others = [r for r in facts.finished if not r.reference and r.loss != "vanilla"]
     pairs = []
@@ -143,14 +147,55 @@ def _robust_losses(facts: Facts) -> Iterator[Check]:
     )
 
 
+def _losses_over_seeds(facts: Facts) -> Iterator[Check]:
+    """Compare each loss with vanilla of the same compression and training, seed by seed."""
+    everything = facts.confirmation
+    assert everything is not None
+    rows = [row for row in facts.confirmed_rows if not row.reference]
+    plain = {_without_loss(row): row for row in rows if _loss(row) == "vanilla"}
+    told, gains = [], []
+    for row in sorted(rows, key=lambda each: each.id):
+        base = plain.get(_without_loss(row))
+        if base is None or base is row:
+            continue
+        ours, theirs = row.values(OOD_KEY), base.values(OOD_KEY)
+        shared = sorted(set(ours) & set(theirs))
+        if len(shared) < 2:
+            continue
+        gain = 100 * sum(ours[seed] - theirs[seed] for seed in shared) / len(shared)
+        gains.append(gain)
+        if not cannot_be_told_apart(everything, row, base, OOD_KEY):
+            told.append(f"{row.id} ({gain:+.1f})")
+    if not gains:
+        return
+    found = (
+        f"{len(gains)} rows with another loss lie {min(gains):+.1f} to {max(gains):+.1f} OOD "
+        "points from vanilla of the same compression, in the mean over shared seeds; told apart "
+        "from it: "
+        f"{', '.join(told) or 'none'}"
+    )
+    yield Check(
+        "note",
+        "Do the other losses beat vanilla?",
+        found,
+        f"rc-sweep table {facts.name} has the intervals; rc-sweep power {facts.name} says what so "
+        "many seeds can show. Among many rows luck alone tells one apart",
+    )
+
+
+def _loss(row: ConfirmedRow) -> str:
+    return str(next(iter(row.trials.values())).config["loss"]["name"])
+
+
+def _without_loss(row: ConfirmedRow) -> str:
+    config = next(iter(row.trials.values())).config
+    return seedless({k: v for k, v in config.items() if k not in ("loss", "difficulty")})
+
+
 def _seeds(facts: Facts) -> Iterator[Check]:
     title = "Are there seeds enough?"
     record = facts.records[0] if facts.records else None
     samples = dev_samples(record, "ood_dev") if record is not None else 0
-    if facts.confirmation is None and facts.repeats > 1:
-        found = f"up to {facts.repeats} seeds of a configuration, but each dot here is one of them"
-        yield Check("note", title, found, f"rc-sweep table {facts.name} has means and intervals")
-        return
     if facts.confirmation is None:
         drawn = ""
         if samples and facts.chosen is not None and 0 < facts.chosen.ood_accuracy < 1:
@@ -174,7 +219,7 @@ def _seeds(facts: Facts) -> Iterator[Check]:
         for b in marked[i + 1 :]
         if alike(facts.confirmation, a, b)
     ]
-    found = f"{facts.num_seeds} new seeds for {len(facts.confirmed_rows)} configurations"
+    found = f"{facts.num_seeds} {facts.seeds_are} for {len(facts.confirmed_rows)} configurations"
     if open_pairs:
         more = f" and {len(open_pairs) - 3} pairs more" if len(open_pairs) > 3 else ""
         yield Check(
@@ -188,7 +233,7 @@ def _seeds(facts: Facts) -> Iterator[Check]:
 
 
 def _compressed(facts: Facts) -> int:
-    return sum(not row.reference for row in facts.finished)
+    return sum(not row.reference for row in facts.compared)
 
 
 def _ids(found: Sequence[Row], most: int = 5) -> str:

@@ -191,12 +191,13 @@ def _trials(facts: Facts) -> dict[str, Any]:
         }
 
     return {
-        "columns": ["state", "ID", "OOD", "ID, new seeds", "OOD, new seeds", "OOD vs dense",
+        "columns": ["state", "ID", "OOD", f"ID, {facts.seeds_are}", f"OOD, {facts.seeds_are}",
+                    "OOD vs dense",
                     "parameters", "relative bias", "time", "standing", *others],
         "settings": list(settings),
         "trials": [entry(i, row) for i, row in enumerate(facts.rows)],
         "command": export_command(facts.name, "@@"),
-        "start": next((i for i, row in enumerate(facts.rows) if row is facts.chosen), None),
+        "start": next((i for i, row in enumerate(facts.rows) if row.id == facts.knee), None),
     }  # fmt: skip
 
 

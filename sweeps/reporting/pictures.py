@@ -39,7 +39,17 @@ def write_pictures(facts: Facts, folder: Path) -> list[str]:
     if len(facts.rows) <= MANY and any(row.rank is not None for row in facts.rows):
         del drawings["front.png"]
         front_picture(
-            facts.rows, facts.objectives, folder / "front.png", title=facts.name, lines=facts.lines
+            facts.units,
+            facts.objectives,
+            folder / "front.png",
+            title=facts.name,
+            lines=facts.lines,
+            seeds=facts.rows if facts.own_seeds else (),
+            halves={
+                row.id: {name: each.half_width for name, each in row.estimates.items()}
+                for row in facts.confirmed_rows
+                if facts.own_seeds
+            },
         )
         names.append("front.png")
     for name, (draw, size) in drawings.items():
@@ -89,7 +99,7 @@ def _losses(facts: Facts, axes: Axes) -> bool:
     for loss, variable in style.losses.items():
         points = [
             (100 * removed(row, reference), 100 * row.ood_accuracy)
-            for row in facts.finished
+            for row in facts.compared
             if row.loss == loss and not row.reference
         ]
         points = [point for point in points if all(map(math.isfinite, point))]

@@ -130,7 +130,7 @@ def _lost(points: float) -> str | Raw:
 
 
 def confirmed_section(facts: Facts) -> Section | None:
-    """Return what new seeds showed."""
+    """Return what new seeds showed, or those of a fixed design."""
     if facts.confirmation is None:
         return None
     from sweeps.selection.confirmed_text import confirmed_table
@@ -147,26 +147,31 @@ def confirmed_section(facts: Facts) -> Section | None:
                 str(row.seeds),
                 _with_half(inside.mean, inside.half_width),
                 _with_half(ood.mean, ood.half_width),
-                f"{100 * row.searched['ood_dev/accuracy']:.1f}",
+                *([] if facts.own_seeds else [f"{100 * row.searched['ood_dev/accuracy']:.1f}"]),
                 "" if against is None or not against.n else
                 f"{against.mean:+.1f}" + ("" if math.isnan(against.low) else
                                           f" \u00b1 {(against.high - against.low) / 2:.1f}"),
                 "" if row.chance is None else f"{100 * row.chance:.0f} %",
             ]
         )  # fmt: skip
-    titles = ["", "trial", "configuration", "seeds", "ID %", "OOD %", "search said", "OOD vs dense",
+    said = [] if facts.own_seeds else ["search said"]
+    titles = ["", "trial", "configuration", "seeds", "ID %", "OOD %", *said, "OOD vs dense",
               "on the front"]  # fmt: skip
     body = paragraph(
-        "Seeds that chose nothing: the mean of new training seeds with its 95 % interval, beside "
-        "what the search had said of the one seed that was chosen for being high."
+        "One row per configuration: the mean over the design's seeds with its 95 % interval, and "
+        "how likely it is that no other compressed model is better on every objective."
+        if facts.own_seeds
+        else "Seeds that chose nothing: the mean of new training seeds with its 95 % interval, "
+        "beside what the search had said of the one seed that was chosen for being high."
     )
-    body += table(titles, rows, numbers=range(3, 9), caption="confirmation")
+    body += table(titles, rows, numbers=range(3, len(titles)), caption="confirmation")
     caption = confirmed_table(facts.confirmation).splitlines()
     border = max(
         (i for i, line in enumerate(caption) if "\u2518" in line or "\u2534" in line), default=0
     )
     body += "".join(note(line.strip()) for line in caption[border + 1 :] if line.strip())
-    return Section("confirmed", "Confirmed with new seeds", body, link="Seeds")
+    title = "Means over seeds" if facts.own_seeds else "Confirmed with new seeds"
+    return Section("confirmed", title, body, link="Seeds")
 
 
 def _with_half(mean: float, half: float) -> str:

@@ -27,6 +27,9 @@ _MARKS = {"good": "\u2713 fine", "note": "note", "warn": "! doubt", "bad": "\u27
 # The class `note` is taken by small print.
 _CLASSES = {"good": "good", "note": "info", "warn": "warn", "bad": "bad"}
 _MOST_ROWS = 40
+_SEARCHED = "The search's own values; bold: the choice, after new seeds by their means."
+_MEANS = "Means over the design's seeds, their intervals below; bold: the choice."
+_CROSSES = "Pale dots are single training seeds, the others means of a configuration. "
 
 
 def verdict_section(facts: Facts, sentences: list[Sentence]) -> Section:
@@ -60,7 +63,12 @@ def _tiles(facts: Facts) -> str:
         (millions(chosen.parameters), size),
         ("1 seed", "small differences may be noise")
         if ours.seeds == 1
-        else (f"{ours.seeds} seeds", "that chose nothing, behind both accuracies"),
+        else (
+            f"{ours.seeds} seeds",
+            "behind both accuracies"
+            if facts.own_seeds
+            else "that chose nothing, behind both accuracies",
+        ),
     )
     return (
         '<div class="tiles">'
@@ -78,7 +86,8 @@ def front_section(facts: Facts, style: Style) -> Section:
     places = front_places(facts)
     body = [
         paragraph(
-            f"{len(places)} of {len(facts.rows)} trials, one dot each. Up and right is better. "
+            f"{len(places)} of {len(facts.rows)} trials, a dot each. Up and right is better. "
+            f"{_CROSSES if facts.own_seeds else ''}"
             "Point at a dot to read its configuration; click it to copy the command that exports "
             "it.",
         ),
@@ -100,10 +109,10 @@ def front_section(facts: Facts, style: Style) -> Section:
         "<h3>The front in numbers</h3>",
         _front_table(facts),
         note(
-            "The search's own values. * on the front of all trials; + on the front but for the "
-            "dense reference; bold: the choice, after new seeds by their means. OOD vs "
-            "dense: points against the dense reference. Dotted lines: the dense reference. Red "
-            "dashes: what needs no model (the best such line, where it is near the trials)."
+            f"{_MEANS if facts.own_seeds else _SEARCHED} * on the front of all; + on the front "
+            "but for the dense reference. OOD vs dense: points against the dense reference. Dotted "
+            "lines: the dense reference. Red dashes: what needs no model (the best such line, "
+            "where it is near the trials)."
         ),
     ]
     return Section("front", _front_title(facts), "".join(body), [drawn], link="Front")
@@ -146,9 +155,15 @@ def legend(facts: Facts, style: Style, *, by_loss: bool = False) -> str:
             parts.append(f'<span class="chip plain">{picture}{text}</span>')
         if facts.confirmed_rows:
             several = len(facts.confirmed_rows) > MOST_BARS
-            whose = "; small dots: off the front" if several else ""
+            off = (
+                "; without bars: off the front"
+                if facts.own_seeds
+                else "; small dots: off the front"
+            )
+            whose = off if several else ""
             parts.append(
-                f'<span class="chip plain">\u253c mean over new seeds, 95 % interval{whose}</span>'
+                f'<span class="chip plain">\u253c mean over {facts.seeds_are}, 95 % '
+                f"interval{whose}</span>"
             )
     return f'<div class="legend">{"".join(parts)}</div>'
 
@@ -176,7 +191,7 @@ def _not_drawn(facts: Facts, places: object) -> list[str]:
 
 
 def _front_table(facts: Facts) -> str:
-    front = [row for row in facts.rows if row.on_front and not row.candidate]
+    front = [row for row in facts.units if row.on_front and not row.candidate]
     shown: list[Row] = [*front, *facts.candidates][:_MOST_ROWS]
     if facts.reference is not None and facts.reference not in shown:
         shown.append(facts.reference)

@@ -40,7 +40,7 @@ def summary(facts: Facts, pictures: Sequence[str]) -> str:
 
 
 def _front(facts: Facts) -> str:
-    rows = [row for row in facts.rows if row.on_front and not row.candidate] + facts.candidates
+    rows = [row for row in facts.units if row.on_front and not row.candidate] + facts.candidates
     reference = facts.reference
     if reference is not None and reference not in rows:
         rows.append(reference)

@@ -69,10 +69,11 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
         share = 1 - chosen.parameters / reference.parameters
         smaller = f", {percent(share, 0)} fewer than the dense reference" if share > 0 else ""
     found = facts.measured(chosen)
-    seeds = f" (means of {found.seeds} new seeds)" if found.seeds > 1 else ""
+    seeds = f" (means of {found.seeds} {facts.seeds_are})" if found.seeds > 1 else ""
     kind = (
         "that new seeds left on the front"
-        if any(row.id == chosen.id and row.confirmed for row in facts.confirmed_rows)
+        if not facts.own_seeds
+        and any(row.id == chosen.id and row.confirmed for row in facts.confirmed_rows)
         else "on the front"
     )
     count, basis = _front_size(facts)
@@ -106,7 +107,7 @@ def _front_size(facts: Facts) -> tuple[int, str]:
     if not means:
         return len(facts.candidates), "dev values"
     front = pareto_front(means, list(facts.objectives.values()))
-    return int(front.sum()), "means over new seeds"
+    return int(front.sum()), f"means over {facts.seeds_are}"
 
 
 def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
@@ -138,7 +139,7 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         )
     hidden = [
         row
-        for row in facts.finished
+        for row in facts.compared
         if not row.reference
         and row.id_accuracy >= reference.id_accuracy - 0.05
         and row.ood_difference < -10
@@ -160,13 +161,6 @@ def _real(facts: Facts, chosen: Row) -> Sentence:
     found = facts.confirmation
     own = next((row for row in facts.confirmed_rows if row.id == chosen.id), None)
     confirm = f"rc-sweep confirm {facts.name}"
-    if found is None and facts.repeats > 1:
-        return Sentence(
-            "Real?",
-            "Not from this page: each dot is one training seed. The design holds up to "
-            f"{facts.repeats} seeds of a configuration; its table has means and intervals.",
-            f"rc-sweep table {facts.name}",
-        )
     if found is None or own is None or own.seeds < 2:
         return Sentence(
             "Real?",
@@ -181,6 +175,12 @@ def _real(facts: Facts, chosen: Row) -> Sentence:
         f"{percent(estimate.mean)} OOD{_interval(estimate.low, estimate.high)}; the search had "
         f"said {percent(own.searched[OOD_KEY])}."
     )
+    if facts.own_seeds:
+        text = (
+            f"Over the {own.seeds} seeds of the design it has {percent(estimate.mean)} OOD"
+            f"{_interval(estimate.low, estimate.high)}. It was chosen by these means: the best of "
+            "several is a little high by luck."
+        )
     return Sentence("Real?", f"{text} {_against(facts, own)}{_rivals(facts, own)}")
 
 
@@ -188,7 +188,7 @@ def _against(facts: Facts, own: ConfirmedRow) -> str:
     found, difference = facts.confirmation, own.against_reference
     reference = next((row for row in facts.confirmed_rows if row.reference), None)
     if found is None or reference is None or difference is None or difference.n < 2:
-        return "The dense reference has no new seeds to compare with."
+        return f"The dense reference has no {facts.seeds_are} to compare with."
     numbers = (
         f"{difference.mean:+.1f} OOD points{_points_interval(difference.low, difference.high)}, "
         f"paired over {difference.n} seeds"
@@ -211,7 +211,10 @@ def _rivals(facts: Facts, own: ConfirmedRow) -> str:
     ]
     if not others:
         return ""
-    return f" Also left on the front by new seeds: {', '.join(others[:6])}."
+    names = ", ".join(others[:6])
+    if facts.own_seeds:
+        return f" Also on the front, more likely than not: {names}."
+    return f" Also left on the front by new seeds: {names}."
 
 
 def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:

@@ -123,7 +123,7 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
     if any(not each.seeds for each in chosen):
         notes.append("one training seed each: differences of a few points may be luck")
     elif chosen:
-        notes.append("means over new seeds")
+        notes.append("means over seeds")
     table.caption, table.caption_justify = Text("\n".join(notes)), "left"
     return render(table)
 

@@ -1,9 +1,12 @@
 """What a confirmation showed: one row per configuration, over its new seeds.
 
-The search's own value is beside it, never in the mean: it was chosen for being high. Training noise
-is pooled over configurations (statistics.py). Two configurations are called different only
-where the paired interval excludes zero *and* the difference is as large as this many seeds can be
-trusted to show (80 % power).
+The search's own value is beside it, never in the mean: it was chosen for being high. A fixed design
+that lists several seeds needs no confirmation: nothing was chosen by them, and they are the seeds
+(`own`).
+
+Training noise is pooled over configurations (statistics.py). Two configurations are called
+different only where the paired interval excludes zero *and* the difference is as large as this many
+seeds can be trusted to show (80 % power).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from rc_core.metrics.robustness import gap_standard_error, guarded_relative_bias
 from rc_core.record import TrialRecord, counted_samples
 from sweeps.folder import SweepFolder
 from sweeps.pareto import pareto_front
+from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.selection.answers import read_clusters
 from sweeps.selection.compared import Reader, relative_bias
 from sweeps.selection.noise import ID_KEY, OOD_KEY, Noise, by_configuration, noise_of
@@ -42,13 +46,13 @@ class ConfirmedRow:
     """One configuration over its new seeds.
 
     Attributes:
-        id: of the searched trial.
+        id: of the searched trial; of a fixed design the first seed's, whose model is exported.
         name: of the searched trial.
         reference: whether it is the dense, vanilla configuration.
-        trials: seed -> record of the confirmation, finished ones.
-        searched: metric -> the search's value.
+        trials: seed -> record of the confirmation (or of the design), finished ones.
+        searched: metric -> the value of the trial `id`, in a search the one it was chosen by.
         searched_front: whether the search had it on its front of compressed models.
-        estimates: metric -> mean and interval over new seeds.
+        estimates: metric -> mean and interval over these seeds.
         chance: to be on the front of compressed models; None: not a contender, or unknown.
         confirmed: whether it is on the front rather than not (`ON_FRONT`); where that holds for
             none, whether it is on the front of the means.
@@ -90,6 +94,7 @@ class Confirmed:
         noise: of one seed.
         trained: trainings done.
         everything: trainings that all configurations with all seeds would have taken.
+        own: the seeds are a fixed design's own, not new ones.
         failed: trials of the confirmation that failed.
     """
 
@@ -99,15 +104,28 @@ class Confirmed:
     trained: int
     everything: int
     failed: int
+    own: bool = False
+
+    @property
+    def seeds_are(self) -> str:
+        """What texts call the seeds."""
+        return "seeds" if self.own else "new seeds"
 
 
 def confirmed(sweep: Sweep) -> Confirmed | None:
-    """Return what the confirmation of a sweep showed so far, None where there is none."""
+    """Return what the confirmation of a sweep showed so far, None where there is none.
+
+    Of a fixed design without one, what its own seeds show, where a configuration has two.
+    """
     found = sweep.confirmation
+    own = found is None and is_seeded(sweep)
+    if own:
+        found = sweep
     if found is None:
         return None
     metrics = list(dict.fromkeys([*sweep.objectives, ID_KEY, OOD_KEY]))
-    records = [record for record in found.records if record.id != "t0000"]
+    # Of a confirmation t0000 is the searched teacher, not a new seed.
+    records = [record for record in found.records if own or record.id != "t0000"]
     groups = by_configuration(records)
     points = {
         key: np.array([[r.metric(name) for name in metrics] for r in trials.values()])
@@ -133,7 +151,7 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
     rows = [
         _row(
             searched[key],
-            known[searched[key].id].candidate,
+            known[searched[key].id].candidate and not own,
             found.folder,
             groups[key],
             noise,
@@ -146,15 +164,22 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
         if key in searched
     ]
     rows.sort(key=lambda row: (row.reference, -(row.chance if row.chance is not None else -1.0)))
-    design = found.config["search"]["points"]
     return Confirmed(
         sweep=sweep.name,
         rows=rows,
         noise=noise,
         trained=sum(record.status in ("finished", "failed") for record in records),
-        everything=len(design),
+        everything=len(records if own else found.config["search"]["points"]),
         failed=sum(record.status == "failed" for record in records),
+        own=own,
     )
+
+
+def is_seeded(sweep: Sweep) -> bool:
+    """Tell whether a sweep is a fixed design in which a configuration has two finished seeds."""
+    if sweep.config.get("design") != "fixed" or sweep.name.endswith(CONFIRM_SUFFIX):
+        return False
+    return any(len(trials) > 1 for trials in by_configuration(sweep.records).values())
 
 
 def cannot_be_told_apart(

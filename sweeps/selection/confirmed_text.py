@@ -22,10 +22,12 @@ from sweeps.views.table import render
 
 def confirmed_table(found: Confirmed) -> str:
     """Return the confirmation as text, for people who never saw a p-value."""
-    table = Table(title=f"confirmed with new seeds: {found.sweep}", title_justify="left")
+    title = "means over the design's seeds" if found.own else "confirmed with new seeds"
+    table = Table(title=f"{title}: {found.sweep}", title_justify="left")
     for title in ("", "id", "name", "seeds"):
         table.add_column(title, no_wrap=title != "name", justify="left")
-    for title in ("ID %", "OOD %", "search said", "OOD vs dense", "OOD is", "F_bias", "on front"):
+    said = () if found.own else ("search said",)
+    for title in ("ID %", "OOD %", *said, "OOD vs dense", "OOD is", "F_bias", "on front"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in found.rows:
         searched = "/".join(f"{100 * row.searched[key]:.1f}" for key in (ID_KEY, OOD_KEY))
@@ -36,7 +38,7 @@ def confirmed_table(found: Confirmed) -> str:
             str(row.seeds),
             share_text(row.estimates[ID_KEY]),
             share_text(row.estimates[OOD_KEY]),
-            searched,
+            *(() if found.own else (searched,)),
             points_text(row.against_reference),
             _against_dense(row, found),
             "1" if row.reference else _bias(row.bias),
@@ -53,6 +55,7 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
         "sweep": found.sweep,
         "trained": found.trained,
         "everything": found.everything,
+        "own_seeds": found.own,
         "failed": found.failed,
         "deviations": {key: _null(value) for key, value in found.noise.deviations.items()},
         "pair_deviations": {key: _null(value) for key, value in found.noise.pairs.items()},
@@ -97,10 +100,17 @@ def _notes(found: Confirmed) -> list[str]:
         _starred(found),
         "\u00b1: 95 % interval for the mean; 'not shown': these seeds do not show a difference "
         "from dense",
-        f"{found.trained} trainings instead of {found.everything} (all configurations and seeds)",
     ]
+    if found.own:
+        lines.append("what another loss does beside vanilla: rc-sweep table " + found.sweep)
+    else:
+        lines.append(
+            f"{found.trained} trainings instead of {found.everything} (all configurations and "
+            "seeds)"
+        )
     if found.failed:
-        lines.append(f"{found.failed} trainings failed: rc-sweep status {found.sweep}.confirm")
+        where = found.sweep if found.own else f"{found.sweep}.confirm"
+        lines.append(f"{found.failed} trainings failed: rc-sweep status {where}")
     lines += _luck(found)
     lines += _alike(found)
     if seeds > 1 and not math.isnan(found.noise.pairs.get(OOD_KEY, math.nan)):

@@ -61,7 +61,7 @@ def explain(
     for each in dense:
         lines.append(f"the dense reference beats it: {_margins(each, option, objectives)}")
     basis = (
-        f"means over {option.seeds} new seeds"
+        f"means over {option.seeds} seeds"
         if option.seeds
         else "one training seed, the one the search saw: a few points may be luck"
     )

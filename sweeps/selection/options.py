@@ -1,5 +1,7 @@
 """What there is to choose from in a sweep: means over new seeds once they exist.
 
+A fixed design with several seeds is chosen from by its means too.
+
 Before a confirmation every finished trial, with the one seed it was chosen by. After it only the
 configurations that got new seeds: the search's own values of the others would flatter them.
 """
@@ -47,7 +49,7 @@ def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
             reference=record.reference,
             metrics=record.metrics,
             bias=_own_bias(record),
-            excluded=excluded[record.id] or (_without_seeds(sweep, record) if known else None),
+            excluded=excluded[record.id] or _without_seeds(sweep, record, found),
         )
         for record in with_latency(sweep.folder, sweep.records)
     ]
@@ -151,7 +153,12 @@ def _own_bias(record: TrialRecord) -> tuple[float, str | None] | None:
     return record.metric(key), record.undefined.get(key)
 
 
-def _without_seeds(sweep: Sweep, record: TrialRecord) -> str:
+def _without_seeds(sweep: Sweep, record: TrialRecord, found: Confirmed | None) -> str | None:
+    """Return why a trial whose configuration has no row is no option; None: it is one."""
+    if found is None or not found.rows:
+        return None
+    if found.own:
+        return "it is one seed of a configuration, which counts by its mean"
     return (
         "new seeds did not go to it, its place was clear without; give it some: "
         f"rc-sweep confirm {sweep.name} --also {record.id}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed_text import points_text, share_text
+from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.statistics import Estimate
 from sweeps.views.notebook_picture import front_svg, scaled
 from sweeps.views.table import Row
@@ -49,8 +50,10 @@ def _html(sweep: Sweep) -> str:
     new = confirmed(sweep)
     means = {row.id: row for row in new.rows if row.seeds} if new is not None else {}
     if new is not None and means:
-        head += f"; new seeds for {len(means)} configurations ({new.trained} trainings)"
+        head += f"; {new.seeds_are} for {len(means)} configurations ({new.trained} trainings)"
     parts = [f'<div style="margin:4px 0">{head}</div>']
+    if new is not None and new.own:
+        found = mean_rows(new, found, objectives)
     shown = [row for row in found if row.rank is not None]
     names = list(objectives)
     chosen = _chosen(shown, objectives, means)
@@ -117,8 +120,9 @@ def _confirmed_table(
     new: Confirmed,
     means: Mapping[str, ConfirmedRow],
 ) -> str:
+    said = [] if new.own else ["search said"]
     titles = ["", "id", "name", "seeds", *map(_title, names)]
-    lines = [_line("th", [*titles, "search said", "OOD vs dense", "non-zero M"])]
+    lines = [_line("th", [*titles, *said, "OOD vs dense", "non-zero M"])]
     for row in rows[:_SHOWN]:
         searched = [_value(each, row.values[each]) for each in names]
         cells = [row.id, _name(row)]
@@ -126,14 +130,17 @@ def _confirmed_table(
             own = means[row.id]
             values = [_estimate(each, own.estimates[each]) for each in names]
             against = points_text(own.against_reference)
-            cells += [f"{own.seeds} new", *values, " / ".join(searched), against]
+            if new.own:
+                cells += [str(own.seeds), *values, against]
+            else:
+                cells += [f"{own.seeds} new", *values, " / ".join(searched), against]
         else:
             against = "" if row.reference else f"{row.ood_difference:+.1f}"
             cells += ["1, the search's", *searched, "", against]
         lines.append(_line("td", ["*" if _starred(row, means) else "", *cells, _millions(row)]))
     notes = [
-        f"{_more(rows)}* on the front of compressed models by new seeds; \u00b1 95 % interval of "
-        "the mean over new seeds, which chose nothing"
+        f"{_more(rows)}* on the front of compressed models by {new.seeds_are}; \u00b1 95 % "
+        f"interval of the mean over {new.seeds_are}, which chose nothing"
     ]
     if any(row.id not in means for row in rows[:_SHOWN]):
         notes.append(
@@ -141,7 +148,7 @@ def _confirmed_table(
             "is of that one seed"
         )
     if new.failed:
-        notes.append(f"{new.failed} trainings of new seeds failed")
+        notes.append(f"{new.failed} trainings of {new.seeds_are} failed")
     notes.append(f"all of it: rc-sweep pareto {sweep.name}")
     return _framed(lines, notes)
 

@@ -50,7 +50,7 @@ def front_svg(rows: Sequence[Row], names: Sequence[str], means: Sequence[Confirm
         for name, colour in colours.items()
     )
     said = "filled: on the front, star: dense"
-    said += "; cross: mean of new seeds, 95 % interval" if spans else ""
+    said += "; cross: mean over seeds, 95 % interval" if spans else ""
     axis = 'stroke="currentColor" stroke-opacity="0.4"'
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
@@ -112,7 +112,7 @@ def _mean(
     said = ", ".join(
         f"{mean:.1f}" + (f" \u00b1 {half:.1f}" if half else "") for mean, half in spans
     )
-    what = f"{row.id} {row.name}: {said}, mean of {seeds} new seed{'s' if seeds > 1 else ''}"
+    what = f"{row.id} {row.name}: {said}, mean of {seeds} seed{'s' if seeds > 1 else ''}"
     return (
         f'<g stroke="{colour}" fill="none"><title>{escape(what)}</title>'
         f'<path stroke-dasharray="2 3" d="M{_x(searched[0], limits[0]):.1f} '

@@ -38,6 +38,8 @@ def front_picture(
     *,
     title: str,
     lines: Mapping[str, Mapping[str, float]] | None = None,
+    seeds: Sequence[Row] = (),
+    halves: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Draw the trials' first two objectives (the first against its row number if there is one).
 
@@ -46,12 +48,14 @@ def front_picture(
     compressed models on everything, the front without it is filled and joined too, by dashes.
 
     Args:
-        found: rows of the sweep.
+        found: rows of the sweep; of a design over seeds one per configuration, means.
         objectives: metric -> direction.
         path: PNG to write.
         title: shown above.
         lines: role -> line -> accuracy of what needs no model; the best of each role is drawn where
             it is near the trials.
+        seeds: the trials behind means, drawn small and pale.
+        halves: id -> objective -> half of the mean's interval, drawn as bars.
     """
     names = list(objectives)[:2]
     shown = [row for row in found if row.rank is not None]
@@ -60,6 +64,9 @@ def front_picture(
     figure, axes = pyplot.subplots(figsize=(12, 8), dpi=100, layout="constrained")
     try:
         places = {row.id: _place(row, i, names) for i, row in enumerate(shown)}
+        if len(names) > 1:
+            _draw_seeds(axes, seeds, names, colours, markers)
+            _draw_bars(axes, shown, places, names, halves or {}, colours)
         largest = max((row.parameters for row in shown if row.parameters > 0), default=1.0)
         for row in shown:
             colour = colours.get(row.compression, "#777777")
@@ -86,8 +93,9 @@ def front_picture(
         axes.set_ylabel(_title(names[1]) if len(names) > 1 else "trial")
         num_off = sum(row.rank is None for row in found)
         off = f", {num_off} not shown (failed, stopped or infeasible)" if num_off else ""
+        what = f"configurations, means of {len(seeds)} trials," if seeds else "trials"
         axes.set_title(
-            f"{title}: {len(front)} of {len(shown)} trials on the front{off}", loc="left"
+            f"{title}: {len(front)} of {len(shown)} {what} on the front{off}", loc="left"
         )
         axes.grid(color="#dddddd", linewidth=0.7)
         axes.margins(0.12)
@@ -97,6 +105,46 @@ def front_picture(
         figure.savefig(path)
     finally:
         pyplot.close(figure)
+
+
+def _draw_seeds(
+    axes: Axes,
+    seeds: Sequence[Row],
+    names: Sequence[str],
+    colours: Mapping[str, str],
+    markers: Mapping[str, str],
+) -> None:
+    """Draw the trials behind means, small and pale."""
+    for row in seeds:
+        if row.rank is not None:
+            axes.scatter(
+                *_place(row, 0, names),
+                s=30,
+                marker="*" if row.reference else markers.get(row.loss, "o"),
+                color=colours.get(row.compression, "#777777"),
+                alpha=0.25,
+                linewidths=0,
+                zorder=1,
+            )
+
+
+def _draw_bars(
+    axes: Axes,
+    shown: Sequence[Row],
+    places: Mapping[str, tuple[float, float]],
+    names: Sequence[str],
+    halves: Mapping[str, Mapping[str, float]],
+    colours: Mapping[str, str],
+) -> None:
+    """Draw the intervals of means."""
+    for row in shown:
+        found = [_scaled(halves.get(row.id, {}).get(name, math.nan), name) for name in names]
+        if all(map(math.isfinite, found)):
+            colour = colours.get(row.compression, "#777777")
+            axes.errorbar(
+                *places[row.id], xerr=found[0], yerr=found[1], fmt="none", ecolor=colour,
+                elinewidth=1.2, capsize=3, alpha=0.8, zorder=2,
+            )  # fmt: skip
 
 
 def budget_picture(
@@ -209,8 +257,12 @@ def _draw_lines(
 
 
 def _place(row: Row, index: int, names: Sequence[str]) -> tuple[float, float]:
-    values = [row.values[name] * (100 if name.endswith("accuracy") else 1) for name in names]
+    values = [_scaled(row.values[name], name) for name in names]
     return (values[0], values[1]) if len(values) > 1 else (values[0], float(index))
+
+
+def _scaled(value: float, name: str) -> float:
+    return value * (100 if name.endswith("accuracy") else 1)
 
 
 def _share(value: float, largest: float) -> float:

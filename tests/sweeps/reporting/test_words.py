@@ -59,16 +59,6 @@ def test_one_seed_is_never_called_a_real_difference(made: Callable[..., Sweep]) 
     assert "significant" not in everything and "is real" not in everything
 
 
-def test_a_fixed_design_with_seeds_sends_to_its_table(made: Callable[..., Sweep]) -> None:
-    space = {"training.seed": {"choice": [0, 1, 2]}}
-    search = {"name": "grid", "trials": 4}
-    facts = Facts.read(made(trials=4, space=space, search=search, design="fixed", seed=3))
-    assert facts.repeats > 1
-    real = next(sentence for sentence in verdict(facts) if sentence.topic == "Real?")
-    assert real.command == "rc-sweep table made" and "one training seed" in real.text
-    assert "rc-sweep table made" in about(facts, "seeds enough").action
-
-
 def test_new_seeds_decide_what_is_real(made: Callable[..., Sweep]) -> None:
     sweep = made(trials=14)
     confirm_made(sweep, rows=3, seeds=4)

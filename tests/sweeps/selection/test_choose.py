@@ -238,7 +238,7 @@ def test_why_of_those_on_the_front_and_of_those_that_take_no_part() -> None:
     )
     assert "dense reference" in explain(FOUND, BOTH, "t0000")
     seeds = [*FOUND[:4], option(4, 0.91, 0.69, seeds=5)]
-    assert "means over 5 new seeds" in explain(seeds, BOTH, "t0004")
+    assert "means over 5 seeds" in explain(seeds, BOTH, "t0004")
     with pytest.raises(StorageError, match="no trial 't9999'"):
         explain(FOUND, BOTH, "t9999")
     twin = [*FOUND[:2], option(7, 0.96, 0.65)]
@@ -268,7 +268,7 @@ def test_budgets_take_the_knee_of_what_fits(tmp_path: Path) -> None:
     path = tmp_path / "budgets.png"
     budget_picture(found, FOUND, path, title="x")
     assert path.stat().st_size > 10_000
-    assert "new seeds" not in budget_table(budgets(FOUND, BOTH, shares=(0.01,)), FOUND)
+    assert "means over seeds" not in budget_table(budgets(FOUND, BOTH, shares=(0.01,)), FOUND)
     with pytest.raises(StorageError, match="dense reference"):
         budgets(FOUND[1:], BOTH)
     with pytest.raises(StorageError, match="finished compressed model"):

@@ -228,7 +228,7 @@ def test_a_selection_that_changes_later_is_marked_everywhere(
         seeds=next(r for r in confirmed_json(result)["rows"] if r["id"] == "t0004"),
         stamp=lines,
     )
-    assert CHANGED in card and "2 new seeds" in card
+    assert CHANGED in card and "with 2 seeds" in card
     document = open_tests(sweep, say=lambda line: None)
     assert document["changed_after_opening"] == ["t0004"]
     assert [i for i in chosen if i != "t0004"] == document["left_after_opening"]

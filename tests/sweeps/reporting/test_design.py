@@ -1,0 +1,189 @@
+"""A fixed design with several seeds is shown, judged and chosen from by means over them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rc_core.record import TrialRecord
+from sweeps.cli import app
+from sweeps.config import SweepConfig
+from sweeps.folder import SweepFolder
+from sweeps.reporting.facts import Facts
+from sweeps.reporting.figure_front import front_figure
+from sweeps.reporting.health import health
+from sweeps.reporting.style import Style
+from sweeps.reporting.verdict import verdict
+from sweeps.selection.confirmed import confirmed
+from sweeps.selection.options import options
+from sweeps.sweep import Sweep
+from sweeps.views.notebook import sweep_html
+
+POINTS: list[dict[str, Any]] = [
+    {"compression.name": "dense"},
+    {"loss.name": "vanilla"},
+    {"loss.name": "distil"},
+    {"loss.name": "rmc"},
+]
+# By row and seed, ID and OOD. The first seed of distil is the best compressed model out of
+# distribution, and its mean the worst.
+VALUES = [
+    [(0.98, 0.90), (0.98, 0.92), (0.98, 0.91)],
+    [(0.96, 0.80), (0.96, 0.82), (0.96, 0.84)],
+    [(0.95, 0.95), (0.95, 0.65), (0.95, 0.65)],
+    [(0.955, 0.86), (0.955, 0.87), (0.955, 0.91)],
+]
+
+
+def design(storage: Path, values: list[list[tuple[float, float]]], name: str = "made") -> Sweep:
+    config = SweepConfig(
+        {
+            "model": "tiny:bert",
+            "task": {"name": "shortcut_nli", "train_size": 100},
+            "compression": {"name": "magnitude", "sparsity": 0.5},
+            "design": "fixed",
+            "space": {"training.seed": {"choice": [0, 1, 2]}},
+            "search": {"name": "grid", "points": POINTS[: len(values)]},
+        }
+    )
+    folder = SweepFolder.create(storage, name, "x")
+    folder.write_config(config.as_dict())
+    trials = {"t0000": config.reference()}
+    # A dense row with the teacher's seed is the reference, which is trained once.
+    rest = {i: config.trial(point) for i, point in config.first_trials().items()}
+    trials |= {i: trial for i, trial in rest.items() if not trial.is_reference()}
+    rows = {(p.get("loss.name"), s): (i, s) for i, p in enumerate(POINTS) for s in range(3)}
+    for trial_id, trial in trials.items():
+        loss = None if trial.compression.name == "dense" else trial.loss.name
+        row, seed = rows[(loss, trial.training.seed)]
+        inside, outside = values[row][seed]
+        metrics = {"id_dev/accuracy": inside, "ood_dev/accuracy": outside}
+        metrics["footprint/nonzero_parameters"] = 2e7 if row == 0 else 1e7
+        record = TrialRecord(
+            id=trial_id,
+            status="finished",
+            name=f"{trial.compression.label()} {trial.loss.label()}",
+            config=trial.as_dict(),
+            fingerprint=trial.fingerprint(),
+            reference=trial.is_reference(),
+            started=0.0,
+            finished=9.0,
+            metrics=metrics,
+            seconds={"total": 9.0},
+            data={"digest": "d0", "floors": {"ood_dev": {"majority": 0.5}}},
+        )
+        folder.trial(trial_id).commit(record)
+        folder.trial(trial_id).model.mkdir()
+    return Sweep(folder)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    return design(tmp_path, VALUES)
+
+
+def of_loss(sweep: Sweep, loss: str, seed: int = 0) -> str:
+    """Return the id of a compressed trial."""
+    return next(
+        r.id
+        for r in sweep.records
+        if r.config["loss"]["name"] == loss
+        and r.config["training"]["seed"] == seed
+        and r.config["compression"]["name"] == "magnitude"
+    )
+
+
+def test_a_configuration_counts_by_its_mean_and_goes_by_its_first_trial(sweep: Sweep) -> None:
+    found = confirmed(sweep)
+    assert found is not None and found.own and found.trained == 12
+    rows = {row.id: row for row in found.rows}
+    assert set(rows) == {"t0000", *(of_loss(sweep, x) for x in ("vanilla", "distil", "rmc"))}
+    assert rows[of_loss(sweep, "distil")].estimates["ood_dev/accuracy"].mean == pytest.approx(0.75)
+    assert rows["t0000"].reference and rows["t0000"].seeds == 3
+    against = rows[of_loss(sweep, "vanilla")].against_reference
+    assert against is not None and against.mean == pytest.approx(-9.0) and against.n == 3
+    assert not any(row.searched_front for row in found.rows), "nothing was searched"
+
+
+def test_a_lucky_seed_is_not_picked(sweep: Sweep) -> None:
+    lucky, steady = of_loss(sweep, "distil"), of_loss(sweep, "rmc")
+    assert lucky in {record.id for record in sweep.candidates}, "of single seeds it is the best"
+    assert sweep.pick("best-ood").id == steady
+    excluded = {option.id: option.excluded for option in options(sweep, confirmed(sweep))}
+    assert excluded[steady] is None
+    assert "counts by its mean" in str(excluded[of_loss(sweep, "rmc", seed=1)])
+    assert sweep.pick(of_loss(sweep, "rmc", seed=1)).config["training"]["seed"] == 1
+
+
+def test_one_seed_each_or_a_search_is_no_such_design(tmp_path: Path) -> None:
+    one = design(tmp_path, VALUES)
+    for record in one.records:
+        if record.config["training"]["seed"] > 0:
+            one.folder.trial(record.id).record_file.unlink()
+    assert confirmed(one) is None
+    searched = design(tmp_path, VALUES, "searched")
+    searched.folder.write_config(searched.config | {"design": "search"})
+    assert confirmed(Sweep(searched.folder)) is None
+
+
+def test_tables_and_json_have_means_and_no_search(sweep: Sweep) -> None:
+    done = CliRunner().invoke(app, ["pareto", str(sweep.path)])
+    assert done.exit_code == 0, done.output
+    assert "means over the design's seeds: made" in done.output
+    assert "search said" not in done.output and "luck:" not in done.output
+    assert "88.0 \u00b1" in done.output and "Pareto front:" not in done.output
+    assert "majority class: ID - %, OOD 50.0 %" in done.output
+    document = json.loads(CliRunner().invoke(app, ["pareto", str(sweep.path), "--json"]).stdout)
+    assert document["confirmation"]["own_seeds"]
+    where = ["pareto", str(sweep.path), "--where", "ood_dev/accuracy >= 0.8"]
+    said = CliRunner().invoke(app, where).output
+    assert "--where is met by 2 of the 3 rows" in said
+
+
+def test_the_verdict_and_the_checks_speak_of_configurations(sweep: Sweep) -> None:
+    facts = Facts.read(sweep)
+    assert len(facts.rows) == 12 and len(facts.units) == 4
+    words = {sentence.topic: sentence.text for sentence in verdict(facts)}
+    assert "(means of 3 seeds)" in words["Take"] and "new seeds" not in " ".join(words.values())
+    assert "(98.0 % and 91.0 %)" in words["Costs"]
+    assert "Over the 3 seeds of the design" in words["Real?"]
+    checks = {check.title: check for check in health(facts)}
+    losses = checks["Do the other losses beat vanilla?"].found
+    assert "2 rows with another loss lie -7.0 to +6.0" in losses
+    assert losses.endswith("told apart from it: none"), "distil's seeds lie 30 points apart"
+    assert checks["Are there seeds enough?"].found.startswith("3 seeds for 4 configurations")
+
+
+def test_a_loss_that_is_better_in_every_seed_is_told_apart(tmp_path: Path) -> None:
+    better = [(0.96, 0.86), (0.96, 0.881), (0.96, 0.90)]
+    sweep = design(tmp_path, [VALUES[0], VALUES[1], [(0.95, o) for _, o in VALUES[1]], better])
+    checks = {check.title: check.found for check in health(Facts.read(sweep))}
+    found = checks["Do the other losses beat vanilla?"]
+    assert found.endswith(f"told apart from it: {of_loss(sweep, 'rmc')} (+6.0)")
+
+
+def test_the_figure_joins_means_and_ties_them_to_nothing(sweep: Sweep) -> None:
+    facts = Facts.read(sweep)
+    data = front_figure(facts, Style.of(facts.rows))["data"]
+    joined = [trace for trace in data if trace["mode"] == "lines"]
+    assert len(joined) == 1, "the front of compressed models; the dense mean is a point"
+    assert sorted(joined[0]["y"]) == [82.0, 88.0]
+    means = [trace for trace in data if trace.get("meta", {}).get("confirmed")]
+    assert sorted(trace["y"][0] for trace in means) == [75.0, 82.0, 88.0, 91.0]
+    index = {row.id: i for i, row in enumerate(facts.rows)}
+    assert {trace["customdata"][0] for trace in means} == {index[row.id] for row in facts.units}
+
+
+def test_the_report_its_pictures_and_a_notebook_show_means(sweep: Sweep) -> None:
+    page = sweep.report().read_text()
+    assert "Means over seeds" in page and "Confirmed with new seeds" not in page
+    assert (sweep.path / "front.png").stat().st_size > 10_000
+    shown = sweep_html(sweep)
+    assert "seeds for 4 configurations (12 trainings)" in shown
+    assert "search said" not in shown and of_loss(sweep, "rmc", seed=1) not in shown
+    assert not math.isnan(Facts.read(sweep).measured(Facts.read(sweep).units[0]).half)
