@@ -77,6 +77,7 @@ def resume(
     sweep: SweepArgument,
     storage: StorageOption = None,
     address: AddressOption = "local",
+    overrides: SetOption = None,
     retry_failed: Annotated[
         bool, flag("--retry-failed", "Run failed trials again, from their start.")
     ] = False,
@@ -85,7 +86,10 @@ def resume(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a sweep that was killed or interrupted; nothing finished is run again."""
+    """Go on with a sweep that was killed or interrupted; nothing finished is run again.
+
+    --set changes how it is run: resources, budget, tracking, health_gate; search.trials upwards.
+    """
     from sweeps.engine import runner
     from sweeps.views.progress import Progress
 
@@ -94,6 +98,7 @@ def resume(
         sweep,
         storage=storage,
         address=address,
+        overrides=overrides or [],
         retry_failed=retry_failed,
         take_over=take_over,
         progress=progress,
@@ -200,6 +205,8 @@ def _interrupt(signum: int, frame: Any) -> None:
 
 def _finish(sweep: Any, as_json: bool) -> None:
     """Print the front and what a user wants next; exit 3 when trials failed."""
+    from sweeps.views.commands import command
+
     failed = [record for record in sweep.records if record.status == "failed"]
     left = sweep.folder.unshared()
     if as_json:
@@ -210,10 +217,10 @@ def _finish(sweep: Any, as_json: bool) -> None:
     if failed:
         for record in failed:
             typer.echo(f"failed: {record.id} {record.name}: {record.error}", err=True)
-        again = f"rc-sweep resume {sweep.name} --retry-failed"
+        again = command(sweep.folder, "resume", "--retry-failed")
         typer.echo(f"run them again once the cause is gone: {again}", err=True)
     if left:
-        typer.echo(f"{left}; upload the rest with: rc-sweep sync {sweep.name}", err=True)
+        typer.echo(f"{left}; upload the rest with: {command(sweep.folder, 'sync')}", err=True)
         raise typer.Exit(1)
     if failed:
         raise typer.Exit(3)

@@ -25,16 +25,14 @@ from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait
 from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
+from sweeps.engine.resuming import changed, make_ready
 from sweeps.engine.retry import open_again
 from sweeps.engine.rungs import RungRule
 from sweeps.engine.slots import Slots
 from sweeps.engine.trainable import TrialTrainable
 from sweeps.engine.warm_start import known_trials
 from sweeps.folder import SweepFolder, storage_root
-from sweeps.remote.files import is_locked
-from sweeps.remote.lease import check_free
-from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
-from sweeps.remote.trials import begin_anew
+from sweeps.remote.mirror import Mirror
 from sweeps.remote.uploads import uploading
 from sweeps.reporting.write import try_report
 from sweeps.search._base import Proposals
@@ -109,6 +107,7 @@ def resume(
     *,
     storage: str | Path | None = None,
     address: str = "local",
+    overrides: Sequence[str] = (),
     retry_failed: bool = False,
     take_over: bool = False,
     progress: Progress | None = None,
@@ -118,6 +117,8 @@ def resume(
     Args:
         path, storage: the sweep's folder, or its name in the storage.
         address: as for `launch`.
+        overrides: `dotted.key=value` of how it is run, kept from now on; see
+            `sweeps.engine.resuming.CHANGEABLE`.
         retry_failed: trials that failed are run again too.
         take_over: also where another machine seems to run it (a storage at a URI).
         progress: as for `launch`.
@@ -126,34 +127,19 @@ def resume(
     """
     started = time.monotonic()
     folder = SweepFolder.find(str(path), storage_root(storage))
-    sweep = SweepConfig(folder.read_config())
     progress = progress or Progress()
-    _make_ready(folder, progress, take_over)
+    make_ready(folder, progress, take_over)
+    sweep = changed(folder, overrides)
     with connected(address, progress.say):
         check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
         check_storage(folder)
+        if overrides:
+            folder.write_config(sweep.as_dict())
         folder.alone = len(alive_nodes()) == 1 and address == "local"
         sweep = resolve(sweep, folder.artifacts_address, progress.say)
         return _drive(
             sweep, folder, progress, started, retry_failed=retry_failed, take_over=take_over
         )
-
-
-def _make_ready(folder: SweepFolder, progress: Progress, take_over: bool) -> None:
-    """Check that nobody runs the sweep; bring what its driver will read from the storage's URI."""
-    if is_locked(folder.path):
-        with folder.driving():
-            pass  # raises the error that says so
-    if folder.mirror is None:
-        return
-    if not take_over:
-        check_free(folder.mirror, folder.path)
-    base = folder.name.removesuffix(CONFIRM_SUFFIX)
-    for name in (base, base + CONFIRM_SUFFIX):
-        folder.mirror.bring(name, "predictions")
-    anew = [record.id for record in begin_anew(folder.path)]
-    if anew:
-        progress.say(f"from their start, their checkpoints are elsewhere: {', '.join(anew)}")
 
 
 def _drive(

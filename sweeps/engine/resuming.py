@@ -1,0 +1,77 @@
+"""What a resume does before it drives: nobody else runs the sweep, and what is changed of it.
+
+How a sweep is run may change from one attempt to the next: with what resources, for how long, told
+to which tracking server. What it searches may not: trials of one sweep are comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rc_core.errors import ConfigError, Problem
+from rc_core.yaml_files import read_yaml
+from sweeps.config import SweepConfig
+from sweeps.folder import SweepFolder
+from sweeps.remote.files import is_locked
+from sweeps.remote.lease import check_free
+from sweeps.remote.mirror import CONFIRM_SUFFIX
+from sweeps.remote.trials import begin_anew
+from sweeps.views.progress import Progress
+
+# A key, or a section of which every key may change.
+CHANGEABLE = ("resources", "budget", "tracking", "health_gate", "search.trials")
+
+
+def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
+    """Return a sweep's configuration with what a resume changes of it; nothing is written.
+
+    Args:
+        folder: of the sweep.
+        overrides: `dotted.key=value`, of `CHANGEABLE`.
+
+    Raises:
+        ConfigError: another key, a value that is none, or fewer trials than before.
+    """
+    before = SweepConfig(folder.read_config())
+    problems = []
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if not any(key == each or key.startswith(f"{each}.") for each in CHANGEABLE):
+            problems.append(
+                Problem(
+                    key,
+                    "cannot change in a sweep that was launched, or its trials could not be "
+                    f"compared; may change: {', '.join(CHANGEABLE)}. Launch a new sweep for it "
+                    "(search.warm_start tells it what this one found)",
+                )
+            )
+    if problems:
+        raise ConfigError(problems)
+    after = SweepConfig(read_yaml(folder.path / "sweep.yaml", overrides))
+    asked, had = after.settings.search.trials, before.settings.search.trials
+    if asked < had:
+        raise ConfigError(
+            Problem(
+                "search.trials",
+                f"can only be raised in a sweep that was launched with {had}, but is {asked}; to "
+                "end it sooner set budget.hours",
+            )
+        )
+    return after
+
+
+def make_ready(folder: SweepFolder, progress: Progress, take_over: bool) -> None:
+    """Check that nobody runs the sweep; bring what its driver will read from the storage's URI."""
+    if is_locked(folder.path):
+        with folder.driving():
+            pass  # raises the error that says so
+    if folder.mirror is None:
+        return
+    if not take_over:
+        check_free(folder.mirror, folder.path)
+    base = folder.name.removesuffix(CONFIRM_SUFFIX)
+    for name in (base, base + CONFIRM_SUFFIX):
+        folder.mirror.bring(name, "predictions")
+    anew = [record.id for record in begin_anew(folder.path)]
+    if anew:
+        progress.say(f"from their start, their checkpoints are elsewhere: {', '.join(anew)}")

@@ -1,0 +1,74 @@
+"""What a resume may change of a sweep, and what not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rc_core.errors import ConfigError
+from sweeps.config import SweepConfig
+from sweeps.engine.resuming import changed
+from sweeps.folder import SweepFolder
+
+VALUES: dict[str, Any] = {
+    "model": "tiny:bert",
+    "task": {"name": "shortcut_nli", "train_size": 100},
+    "compression": {"name": "magnitude"},
+    "space": {"compression.sparsity": {"uniform": [0.1, 0.9]}},
+    "search": {"name": "random", "trials": 6},
+    "budget": {"hours": 1.0},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    found = SweepFolder.create(tmp_path, "made", "x")
+    found.write_config(SweepConfig(VALUES).as_dict())
+    return found
+
+
+def test_how_it_is_run_may_change(folder: SweepFolder) -> None:
+    before = folder.read_config()
+    after = changed(
+        folder,
+        ["resources.gpu=0.5", "budget.hours=3", "tracking.uri=http://here:5000",
+         "health_gate=warn", "search.trials=9"],
+    )  # fmt: skip
+    settings = after.settings
+    assert (settings.resources.gpu, settings.budget.hours) == (0.5, 3.0)
+    assert (settings.tracking.uri, settings.health_gate) == ("http://here:5000", "warn")
+    assert settings.search.trials == 9
+    assert folder.read_config() == before, "nothing is written where something may still refuse"
+    untouched = {"search", "budget", "resources", "tracking", "health_gate"}
+    assert {k: v for k, v in after.as_dict().items() if k not in untouched} == {
+        k: v for k, v in before.items() if k not in untouched
+    }
+
+
+def test_without_changes_it_is_what_was_launched(folder: SweepFolder) -> None:
+    assert changed(folder, []).as_dict() == folder.read_config()
+
+
+def test_what_it_searches_may_not_and_all_of_it_is_named(folder: SweepFolder) -> None:
+    asked = ["training.epochs=9", "search.trials_more=1", "budgets.hours=1", "search.name=tpe"]
+    with pytest.raises(ConfigError) as refused:
+        changed(folder, asked)
+    assert [p.where for p in refused.value.problems] == [key.partition("=")[0] for key in asked]
+    assert "may change: resources, budget, tracking, health_gate, search.trials" in str(
+        refused.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("search.trials=5", "can only be raised in a sweep that was launched with 6, but is 5"),
+        ("resources.gpu=3", "less than or equal to 1"),
+        ("budget.hour=3", "unknown key"),
+    ],
+)
+def test_a_value_must_be_one(folder: SweepFolder, asked: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        changed(folder, [asked])
