@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rc_core import plugins
 from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.assembly import compressed_data, prepare_loss, prepare_model, recordable
-from rc_core.config import TrialConfig, decode
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import DifficultyError
 from rc_core.estimates import difficulty, difficulty_key, outputs_of
 from rc_core.evaluation import predict_splits
@@ -59,6 +60,11 @@ def alpha_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
         "compression": values["compression"],
         "loss": loss,
         "training": training,
+        # An edited plugin trains otherwise under the same settings.
+        "sources": {
+            section: plugins.digest(PLUGIN_PACKAGES[section], getattr(judged, section).name)
+            for section in ("compression", "loss", "difficulty")
+        },
     }
     if outputs_of(config) != config.difficulty.name:
         # The estimate's key is that of the outputs, which others score otherwise.

@@ -190,7 +190,7 @@ def decode(raw: Mapping[str, Any], where: str = "") -> TrialConfig:
     """Validate one trial's plain values.
 
     Raises:
-        ConfigError: every problem of every section at once.
+        ConfigError: every problem of every section at once, and of the plugins' files.
     """
     problems: list[Problem] = []
     known = ["model", *DEFAULTS]
@@ -247,8 +247,11 @@ def _decode_section(key: str, given: Any, where: str) -> Any:
     try:
         plugin = plugins.load(PLUGIN_PACKAGES[key], name)
     except ConfigError as error:
-        message = error.problems[0].message
-        raise ConfigError(Problem(_at(where, "name"), message)) from None
+        # One that is there but unfinished is told with its file.
+        raise ConfigError(
+            Problem(problem.where or _at(where, "name"), problem.message)
+            for problem in error.problems
+        ) from None
     return validate_section(plugin.Config, given, where)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from rc_core import plugins
 from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
+from rc_core.data._task import Split
 from rc_core.difficulty import loss_variance
 from rc_core.difficulty._base import (
     DifficultyContext,
@@ -30,17 +31,21 @@ from rc_core.difficulty._base import (
     agreement,
     hardest,
 )
+from rc_core.errors import ConfigError, Problem
+from rc_core.models import load_model
 from rc_core.stages import (
     fit_dense,
     level_artifact,
     level_key,
     load_outputs,
+    predictor,
     prune_levels,
     save_outputs,
 )
-from rc_core.teacher import teacher_key
+from rc_core.teacher import teacher, teacher_key
 from rc_core.workspace import Workspace
 
+# Raised for changes outside the plugins' files, which are in the key themselves.
 DIFFICULTY_VERSION = 1
 FIRST_STAGE_VERSION = 1
 
@@ -61,10 +66,15 @@ class Difficulty:
 
 
 def difficulty_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
-    """Return the key of the outputs behind a configuration's difficulty estimate."""
+    """Return the key of the outputs behind a configuration's difficulty estimate.
+
+    An edited plugin makes them anew: the text of the file whose `outputs` is called is in the key.
+    What that file imports is not; where code of this project changes there, raise the version.
+    """
     inputs = {
         "teacher": teacher_key(config, workspace).key,
         "difficulty": config.difficulty.as_dict() | {"name": outputs_of(config)},
+        "source": plugins.digest(PLUGIN_PACKAGES["difficulty"], outputs_of(config)),
         "training": config.reference().training.as_dict(),
     }
     return ArtifactKey("difficulty", DIFFICULTY_VERSION, inputs)
@@ -99,8 +109,11 @@ def difficulty_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
             prune_levels=partial(prune_levels, config, workspace),
             fit_dense=partial(fit_dense, config, workspace),
             seed=config.reference().training.seed,
+            teacher=partial(_teacher_predict, config, workspace),
         )
-        save_outputs(_module(config).outputs(config.difficulty, context), folder)
+        # Not the plugin's own, where it names another: the key is of that one's file.
+        module = _plugin(outputs_of(config))
+        save_outputs(module.outputs(config.difficulty, context), folder)
 
     return workspace.store.build(difficulty_key(config, workspace), build)
 
@@ -140,8 +153,21 @@ def knows_difficulty(config: TrialConfig, workspace: Workspace) -> bool:
 
 
 def expert_level(config: TrialConfig) -> float | None:
-    """Return the sparsity of the bias expert that `loss.expert` names; None for another kind."""
-    level = getattr(getattr(config.loss, "expert", None), "level", None)
+    """Return the sparsity of the bias expert that `loss.expert` names; None for another kind.
+
+    Raises:
+        ConfigError: it names neither a level nor `hypothesis_only`.
+    """
+    settings: Any = config.loss
+    level = getattr(settings.expert, "level", None)
+    if level is None and settings.expert != "hypothesis_only":
+        raise ConfigError(
+            Problem(
+                "loss.expert",
+                f"must be {{level: 0.75}} or hypothesis_only, but is {settings.expert!r}; let "
+                f"Config of rc_core/losses/{config.loss.name}.py allow no other (see poe.Expert)",
+            )
+        )
     return None if level is None else float(level)
 
 
@@ -213,7 +239,10 @@ def independent_levels(config: TrialConfig) -> tuple[float, ...]:
 def _milestone(config: TrialConfig, level: float) -> int | None:
     """Return a level's place in the outputs of the difficulty run, or None where it has none."""
     settings = config.difficulty
-    if not isinstance(settings, loss_variance.Config) or level not in settings.levels:
+    # Another plugin may have the settings of this one and yet make outputs of another kind.
+    if outputs_of(config) != "loss_variance" or not isinstance(settings, loss_variance.Config):
+        return None
+    if level not in settings.levels:
         return None
     return settings.levels.index(level)
 
@@ -228,12 +257,24 @@ def hypothesis_only(config: TrialConfig) -> TrialConfig:
 def _first_stage(config: TrialConfig) -> TrialConfig:
     """Return the configuration whose dense reference is JTT's first stage."""
     reference = config.reference().as_dict()
-    epochs = float(getattr(config.loss, "first_epochs", 1.0))
-    reference["training"] |= {"epochs": epochs}
+    settings: Any = config.loss
+    reference["training"] |= {"epochs": float(settings.first_epochs)}
     return decode(reference | {"teacher": {}})
 
 
 def _module(config: TrialConfig) -> DifficultyModule:
-    module: Any = plugins.load(PLUGIN_PACKAGES["difficulty"], config.difficulty.name)
+    return _plugin(config.difficulty.name)
+
+
+def _plugin(name: str) -> DifficultyModule:
+    module: Any = plugins.load(PLUGIN_PACKAGES["difficulty"], name)
     found: DifficultyModule = module
     return found
+
+
+def _teacher_predict(
+    config: TrialConfig, workspace: Workspace, split: Split
+) -> NDArray[np.float32]:
+    """Return what the dense reference says of a split, (N, C) log-probabilities."""
+    model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
+    return predictor(model, config, workspace)(split)

@@ -32,11 +32,16 @@ def has_importance(config: TrialConfig) -> bool:
 
 
 def importance_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
-    """Return the key of the importance of a compression's units in the dense reference."""
+    """Return the key of the importance of a compression's units in the dense reference.
+
+    An edited plugin is measured anew: the text of its file is in the key. What that file imports is
+    not; where code of this project changes there, raise the version.
+    """
     assert isinstance(config.compression, UnitsConfig)
     inputs = {
         "teacher": teacher_key(config, workspace).key,
         "units": config.compression.name,
+        "source": plugins.digest(PLUGIN_PACKAGES["compression"], config.compression.name),
         "num_batches": config.compression.num_batches,
         "batch_size": config.training.batch_size,
         "seed": config.training.seed,

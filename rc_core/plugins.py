@@ -2,28 +2,63 @@
 
 A plugin package is a folder (`rc_core.losses`, `sweeps.search`, ...). Files that start with an
 underscore are shared parts and are not plugins. Exactly the named module is imported, so that an
-error inside it is seen as it is.
+error inside it is seen as it is. What it defines is compared with the package's contract at once,
+so that a configuration which names an unfinished plugin does not pass for valid.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_args
 
-from rc_core.errors import ConfigError, did_you_mean
+from rc_core.errors import ConfigError, Problem, did_you_mean
+
+
+@dataclass(frozen=True)
+class _Contract:
+    """Where it is stated what a plugin of a package has to define.
+
+    Attributes:
+        module: shared part of the package that states it.
+        protocol: in that module. A name that ends in `Module` says what the file defines, any
+            other what the file's class of that name does.
+        config: base of the file's `Config`. A name only: its module imports this one.
+        functions: that the file defines besides.
+    """
+
+    module: str
+    protocol: str
+    config: str = "PluginConfig"
+    functions: tuple[str, ...] = ()
+
+
+_CONTRACTS = {
+    "rc_core.compression": _Contract("_base", "Compression", "CompressionConfig", ("problems",)),
+    "rc_core.data": _Contract("_task", "TaskModule"),
+    "rc_core.difficulty": _Contract("_base", "DifficultyModule"),
+    "rc_core.losses": _Contract("_base", "Loss"),
+}
+
+# Module -> what was found whole, and the digest of the source that it was made from.
+_loaded: dict[str, tuple[ModuleType, str]] = {}
 
 
 def available(package: str) -> list[str]:
     """Return the sorted plugin names of a package, without importing any of them."""
     return sorted(
         module.name
-        for module in pkgutil.iter_modules([str(_folder(package))])
-        if not module.name.startswith("_")
+        for module in pkgutil.iter_modules(map(str, _folders(package)))
+        if not (module.ispkg or module.name.startswith("_"))
     )
 
 
@@ -31,28 +66,145 @@ def load(package: str, name: str) -> ModuleType:
     """Import the plugin `name` of `package`.
 
     Raises:
-        ConfigError: no such plugin; names the nearest one and lists all.
+        ConfigError: no such plugin; names the nearest one and lists all. Or as `check`.
     """
-    # Asked for several times a trial; the folder is read only until it has been imported.
-    known = sys.modules.get(f"{package}.{name}")
-    if known is not None and not name.startswith("_"):
-        return known
+    # Asked for several times a trial; folder and contract are read only once.
+    full = f"{package}.{name}"
+    if full in _loaded and sys.modules.get(full) is _loaded[full][0]:
+        return _loaded[full][0]
     names = available(package)
     if name not in names:
         kind = package.rpartition(".")[2]
         raise ConfigError(f"unknown {kind} '{name}': {did_you_mean(name, names)}")
-    return importlib.import_module(f"{package}.{name}")
+    source = _source(package, name)
+    module = importlib.import_module(full)
+    check(package, name, module)
+    _loaded[full] = module, hashlib.sha256(source.encode()).hexdigest()[:16]
+    return module
+
+
+def check(package: str, name: str, module: ModuleType) -> None:
+    """Check that a plugin defines what its package's contract asks for; nothing of it is run.
+
+    Raises:
+        ConfigError: one problem for the file, with every name that is missing or wrong.
+    """
+    contract = _CONTRACTS.get(package)
+    if contract is None:
+        return
+    folder = package.replace(".", "/")
+    base = importlib.import_module(f"{package}.{contract.module}")
+    found = [*_unfinished(module, contract, base)]
+    if package == "rc_core.losses":
+        found += _wrong_needs(module, base)
+    other = getattr(module, "OUTPUTS_OF", name)
+    if package == "rc_core.difficulty" and other not in available(package):
+        hint = did_you_mean(str(other), available(package))
+        found.append(f"OUTPUTS_OF must name a difficulty, but is {other!r}: {hint}")
+    if found:
+        found.append(f"the contract is in {folder}/{contract.module}.py")
+        raise ConfigError(Problem(f"{folder}/{name}.py", "; ".join(found)))
+
+
+def digest(package: str, name: str) -> str:
+    """Return 16 hex digits that change with any change of a plugin's file, comments included.
+
+    The same wherever the same file is installed. Of the file as it was when this process loaded
+    it: one edited since is not what runs. What the file imports from elsewhere is not in it.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    load(package, name)
+    return _loaded[f"{package}.{name}"][1]
 
 
 def summary(package: str, name: str) -> str:
     """Return the first line of a plugin's docstring, read without importing it."""
-    source = (_folder(package) / f"{name}.py").read_text(encoding="utf-8")
-    docstring = ast.get_docstring(ast.parse(source)) or ""
+    docstring = ast.get_docstring(ast.parse(_source(package, name))) or ""
     return docstring.splitlines()[0] if docstring else ""
 
 
-def _folder(package: str) -> Path:
+def _unfinished(module: ModuleType, contract: _Contract, base: ModuleType) -> Iterator[str]:
+    """Yield what a plugin's file lacks of its contract."""
+    config = getattr(module, "Config", None)
+    parents = [each.__name__ for each in config.__mro__] if isinstance(config, type) else []
+    if not parents:
+        yield f"must define a class Config({contract.config}), but has none"
+    elif contract.config not in parents:
+        yield (
+            f"Config must be derived from {contract.config} (rc_core.config), but is from "
+            f"{', '.join(parents[1:])}"
+        )
+    protocol = getattr(base, contract.protocol)
+    functions = [*contract.functions]
+    # Its importance is measured before any trial is made (rc_core.importance).
+    functions += ["importance"] if "UnitsConfig" in parents else []
+    asked = _methods(protocol)
+    if contract.protocol.endswith("Module"):
+        functions += asked
+    else:
+        yield from _unfinished_class(module, protocol, asked)
+    missing = [each for each in functions if not callable(getattr(module, each, None))]
+    if missing:
+        yield f"must define {_called(functions)}, but lacks {_called(missing)}"
+
+
+def _unfinished_class(module: ModuleType, protocol: Any, asked: Iterable[str]) -> Iterator[str]:
+    name = protocol.__name__
+    made = getattr(module, name, None)
+    if not isinstance(made, type):
+        yield f"must define a class {name} with {', '.join(asked)}, but has none"
+        return
+    # What a class has of the protocol itself, or of every class, does nothing.
+    own = {key for each in made.__mro__ if each not in (protocol, object) for key in vars(each)}
+    missing = [each for each in asked if each not in own]
+    if missing:
+        yield f"class {name} must define {', '.join(asked)}, but lacks {', '.join(missing)}"
+    try:
+        inspect.signature(made).bind(None)
+    except TypeError:
+        yield f"class {name} must be made from its Config alone: def __init__(self, config)"
+
+
+def _wrong_needs(module: ModuleType, base: ModuleType) -> Iterator[str]:
+    """Yield what of a loss's `needs` would not be handed in."""
+    made, known = getattr(module, "Loss", None), list(get_args(base.Need))
+    if not isinstance(made, type):
+        return
+    needs = getattr(made, "needs", None)
+    if not isinstance(needs, set | frozenset):
+        given = "there is none" if needs is None else f"is {needs!r}"
+        yield f"Loss.needs must be a frozenset of any of {', '.join(known)}, but {given}"
+        return
+    for need in sorted(map(str, needs)):
+        key = base.KEY_OF_NEED.get(need)
+        if need not in known:
+            yield f"Loss.needs names '{need}', which no loss is given: {did_you_mean(need, known)}"
+        elif key and key not in getattr(getattr(module, "Config", None), "model_fields", {key}):
+            yield f"Config must have a key '{key}', which says what '{need}' of Loss.needs are of"
+
+
+def _called(functions: Iterable[str]) -> str:
+    return ", ".join(f"{each}()" for each in functions)
+
+
+def _methods(protocol: Any) -> list[str]:
+    return [
+        key
+        for key, value in vars(protocol).items()
+        if inspect.isfunction(value) and (key == "__call__" or not key.startswith("_"))
+    ]
+
+
+def _source(package: str, name: str) -> str:
+    """Return a plugin's source; lines end alike, whatever the file's line ends are."""
+    files = [folder / f"{name}.py" for folder in _folders(package)]
+    return next(file for file in files if file.is_file()).read_text(encoding="utf-8")
+
+
+def _folders(package: str) -> list[Path]:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"{package} is not a package")
-    return Path(next(iter(spec.submodule_search_locations)))
+    return [*map(Path, spec.submodule_search_locations)]

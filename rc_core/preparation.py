@@ -89,7 +89,7 @@ def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
         found.append(
             Step(
                 estimates.first_stage_key(config, workspace),
-                "first stage of jtt",
+                f"first stage of {config.loss.name}",
                 lambda: estimates.first_stage_artifact(config, workspace),
             )
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from rc_core import plugins
 from rc_core.errors import ConfigError, Problem, did_you_mean
@@ -15,6 +16,17 @@ from sweeps.objectives import check_objective
 
 Direction = Literal["max", "min"]
 _SCHEDULERS = "sweeps.schedulers"
+# Of MLflow's own stores, and of the two that come with packages of others.
+_DATABASES = ("sqlite", "mysql", "mssql", "postgresql")
+_TRACKING = ("http", "https", *_DATABASES, "databricks", "file", "arn", "azureml")
+_SERVER = re.compile(r"https?://[^/]", re.IGNORECASE)
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
+# Sections that `check_settings` holds against others.
+_JUDGED_BY = {
+    "search": ("confirm",),
+    "scheduler": ("objectives", "design"),
+    "budget": ("resources",),
+}
 
 
 class SearchConfig(Section):
@@ -125,10 +137,27 @@ class TrackingConfig(Section):
     """Where MLflow's runs go.
 
     Attributes:
-        uri: a tracking server; null for SQLite in the storage.
+        uri: a tracking server (`http://host:5000`, `databricks`) or a database
+            (`sqlite:////path/mlflow.db`); a folder only where MLflow is told to take one,
+            MLFLOW_ALLOW_FILE_STORE=true. null: SQLite in the storage.
     """
 
     uri: str | None = None
+
+    @field_validator("uri")
+    @classmethod
+    def _known_scheme(cls, uri: str | None) -> str | None:
+        # MLflow itself says so only when it is given the first event: then nothing is tracked.
+        if uri is None or (":" not in uri and uri.strip()):
+            return uri
+        scheme = uri.partition(":")[0].partition("+")[0].lower()
+        if scheme in _TRACKING and (not scheme.startswith("http") or _SERVER.match(uri)):
+            return uri
+        hint = f" (did you mean http://{uri}?)" if _HOST_AND_PORT.match(uri) else ""
+        raise ValueError(
+            "must be http://HOST:PORT, https://..., sqlite:////PATH or another database's URI, "
+            f"databricks, file:///FOLDER or a folder{hint}"
+        )
 
 
 def _default_objectives() -> dict[str, Direction]:
@@ -136,7 +165,30 @@ def _default_objectives() -> dict[str, Direction]:
 
 
 class SweepSettings(Section):
-    """The sections of a sweep that are not one trial's."""
+    """The sections of a sweep that are not one trial's.
+
+    Attributes:
+        objectives: metric -> max or min; the search and the front weigh them against each other.
+            Of the dev roles only (`rc-sweep list metrics`); by default id_dev/accuracy and
+            ood_dev/accuracy, both max.
+        constraints: what must hold of a trial that may be chosen, each like
+            `id_dev/accuracy >= reference - 0.02`: a metric, >= or <=, and a number,
+            `reference - NUMBER` or `NUMBER * reference` (the dense reference's). Accuracies are
+            shares: 0.80, not 80.
+        search: how points are chosen.
+        scheduler: which trials are stopped early.
+        budget: limits besides `search.trials`.
+        resources: what one trial holds while it runs, or `auto`.
+        tracking: where MLflow's runs go.
+        confirm: whose trials get more seeds; `rc-sweep confirm` writes it.
+        design: `search` chooses by results. `fixed` runs every row of the space whatever is found
+            (a grid, a random search): nothing is selected, so `rc-sweep table` gives means and
+            intervals over `training.seed`, and the sealed test is opened for all rows.
+        health_gate: what happens where the dense reference hardly beats the majority class: the
+            launch ends (`stop`), or goes on and says so (`warn`).
+        storage: folder or s3://bucket/prefix of all sweeps; `--storage` goes before it. null:
+            RC_STORAGE, else ./rc_storage.
+    """
 
     objectives: dict[str, Direction] = Field(default_factory=_default_objectives)
     constraints: tuple[str, ...] = ()
@@ -152,19 +204,27 @@ class SweepSettings(Section):
 
 
 def decode_settings(raw: Mapping[str, Any]) -> tuple[SweepSettings, list[Problem]]:
-    """Validate the sections one by one; what is wrong is left at its default and reported."""
-    settings, problems = SweepSettings(), []
-    try:
-        others = {key: value for key, value in raw.items() if key != "scheduler"}
-        settings = validate_section(SweepSettings, others)
-    except ConfigError as error:
-        problems.extend(error.problems)
-    try:
-        scheduler = _decode_scheduler(raw.get("scheduler", {}))
-        settings = settings.model_copy(update={"scheduler": scheduler})
-    except ConfigError as error:
-        problems.extend(error.problems)
-    return settings, problems
+    """Validate the sections one by one; what is wrong is left at its default and reported.
+
+    One that is wrong hides no other, so that `check_settings` still sees the rest. What stands or
+    falls with it (`_JUDGED_BY`) is left at its default too: held against a default that the user
+    has not chosen, it would be called wrong where it may not be.
+    """
+    found: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for key, value in ({"scheduler": {}} | dict(raw)).items():
+        try:
+            if key == "scheduler":
+                found[key] = _decode_scheduler(value)
+            else:
+                found[key] = getattr(validate_section(SweepSettings, {key: value}), key)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    wrong = raw.keys() - found.keys()
+    for key, others in _JUDGED_BY.items():
+        if not wrong.isdisjoint(others):
+            found.pop(key, None)
+    return SweepSettings().model_copy(update=found), problems
 
 
 def _decode_scheduler(raw: Any) -> SchedulerConfig:

@@ -12,15 +12,9 @@ from sweeps.constraints import Constraint
 from sweeps.deploy.measured import check_measured, latency_notes, with_latency
 from sweeps.folder import SweepFolder, check_weights, storage_root
 from sweeps.remote.mirror import CONFIRM_SUFFIX
-from sweeps.views.table import (
-    Row,
-    floor_lines,
-    front_json,
-    front_table,
-    reference_lines,
-    render,
-    rows,
-)
+from sweeps.views.commands import command
+from sweeps.views.floors import floor_lines, reference_lines
+from sweeps.views.table import Row, front_json, front_table, render, rows
 
 
 class Sweep:
@@ -142,11 +136,12 @@ class Sweep:
 
     def closing_lines(self) -> str:
         """Return where things are, and the commands a user wants next."""
+        export = ("export", "--pick", "knee", "--out", "exported")
         commands = {
-            f"rc-sweep confirm {self.name}": "more seeds where noise may have decided",
-            f"rc-sweep test {self.name}": "open the sealed test, once",
-            f"rc-sweep export {self.name} --pick knee --out exported": "a folder to deploy",
-            f"rc-sweep ui {self.name}": "every trial in MLflow",
+            command(self.folder, "confirm"): "more seeds where noise may have decided",
+            command(self.folder, "test"): "open the sealed test, once",
+            command(self.folder, *export): "a folder to deploy",
+            command(self.folder, "ui"): "every trial in MLflow",
         }
         width = max(map(len, commands))
         page, mirror = self.path / "report.html", self.folder.mirror
@@ -156,7 +151,7 @@ class Sweep:
             *([f"kept at: {mirror.uri}/{self.name}"] if mirror is not None else []),
             f"report:  {page}" if page.is_file() else f"picture: {self.folder.picture}",
             "next:",
-            *(f"  {command:<{width}}   {what}" for command, what in commands.items()),
+            *(f"  {line:<{width}}   {what}" for line, what in commands.items()),
         ]
         return "\n".join(lines)
 

@@ -5,7 +5,15 @@ for step in steps:
     ...forward, backward, optimizer.step()...
     compression.after_step(model, progress)      # after the optimizer: Adam moves pruned weights
 model = compression.finalize(model)              # no hook left; what was asked was reached
-model = compression.to_stock(model)              # plain transformers loads it, same logits
+
+model = Compression(config).to_stock(load_model(folder))    # plain transformers loads it
+
+What a compression knows has to lie in the model: an export calls `to_stock` on a new instance, with
+the model reloaded from the trial's folder (`rc_core.models.load_model`), so `self` holds nothing
+that it needs. `save_model` and `load_model` keep weights, the config and which heads were kept; any
+other structure that the config does not describe has to be saved and loaded there too. A checkpoint
+holds weights and optimizer only: after a resume `prepare` is called again, then they are loaded.
+From `Config.settled` on, shapes and zeros stay as they are.
 """
 
 from __future__ import annotations
@@ -72,7 +80,10 @@ class Compression(Protocol):
         ...
 
     def to_stock(self, model: nn.Module) -> nn.Module:
-        """Return a model that plain transformers saves and reloads with the same logits."""
+        """Return a model that plain transformers saves and reloads with the same logits.
+
+        Called on a new instance, with a finished model that was saved and reloaded.
+        """
         ...
 
     # Optional: `recordable = True`, that the prepared model's forward differs between steps in

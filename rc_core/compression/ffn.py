@@ -102,6 +102,13 @@ class Compression:
         """Return the model unchanged: its config says how many neurons a block has."""
         return model
 
+    def stock_note(self) -> str:
+        """Return what a user of the stock form has to know."""
+        return (
+            "An ordinary encoder in which only the feed-forward neurons that were kept are left: "
+            "the fewer they are, the smaller and faster it is, on every runtime."
+        )
+
     def report(self, model: nn.Module) -> dict[str, Any]:
         """Return the neurons per block asked for, and what was measured."""
         return {

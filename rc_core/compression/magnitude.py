@@ -222,6 +222,13 @@ class Compression:
         """Return the model unchanged: zeros are ordinary weights."""
         return model
 
+    def stock_note(self) -> str:
+        """Return what a user of the stock form has to know."""
+        return (
+            "Removed weights are stored as zeros: this form is not smaller than the dense one, and "
+            "faster only on runtimes that make use of zeros at any place."
+        )
+
     def report(self, model: nn.Module) -> dict[str, Any]:
         """Return the sparsity asked and what was measured."""
         return {"asked": {"sparsity": self._target(1.0)}, "measured": measure(model)}

@@ -150,6 +150,18 @@ class Compression:
         """Return the model unchanged: it is a stock model with fewer layers in its config."""
         return model
 
+    def stock_note(self) -> str:
+        """Return what a user of the stock form has to know."""
+        if self.config.model is not None:
+            return (
+                f"An ordinary encoder made of {self.config.model}, with a tokenizer of its own: as "
+                "small and as fast as it looks, on every runtime."
+            )
+        return (
+            "An ordinary encoder in which only the layers that were kept are left: the fewer they "
+            "are, the smaller and faster it is, on every runtime."
+        )
+
     def report(self, model: nn.Module) -> dict[str, Any]:
         """Return the layers kept and what was measured."""
         return {

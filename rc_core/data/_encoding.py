@@ -46,10 +46,6 @@ class Encoded:
         return len(self.labels)
 
     @property
-    def has_token_types(self) -> bool:
-        return self.token_types is not None
-
-    @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each sample, shape (N,), special tokens counted."""
         return np.diff(self.offsets)

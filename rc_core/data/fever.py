@@ -46,9 +46,11 @@ class Config(PublicConfig):
         labels: the task's labels: all three, or [SUPPORTS, REFUTES].
         train, id_test: parts in distribution; keys given override the defaults.
         symmetric_v2_dev, symmetric_v2_test, symmetric_v1: parts out of distribution.
-        ood_test: `auto` as above; `v2_test`; `v1_rest` (v1 without v2 dev's pairs); `v1_whole`, as
-            in the paper's tables, which shares pairs with ood_dev: for `design: fixed` only, and
-            needs `allow_overlap`.
+        ood_test: `auto` as above; `v2_test`; `v1_rest` (v1 without v2 dev's pairs); `v1_whole`;
+            `both`, v1 whole and v2 test as two suites, as in the paper's tables (a pair in both
+            counts in each). v1 whole shares half of its pairs with v2 dev, so `v1_whole` and `both`
+            are for `design: fixed` only, where nothing is chosen, and need `allow_overlap`: ood_dev
+            then loses those pairs.
         test_limit: samples of id_test.
     """
 
@@ -59,7 +61,7 @@ class Config(PublicConfig):
     symmetric_v2_dev: Annotated[Part, BeforeValidator(overriding(_V2_DEV))] = _V2_DEV
     symmetric_v2_test: Annotated[Part, BeforeValidator(overriding(_V2_TEST))] = _V2_TEST
     symmetric_v1: Annotated[Part, BeforeValidator(overriding(_V1))] = _V1
-    ood_test: Literal["auto", "v2_test", "v1_rest", "v1_whole"] = "auto"
+    ood_test: Literal["auto", "v2_test", "v1_rest", "v1_whole", "both"] = "auto"
     test_limit: Annotated[int, Field(ge=10)] | None = None
 
     @field_validator("labels")
@@ -77,7 +79,7 @@ def load(config: Config) -> Task:
         ("train", "fever", config.train),
         ("id_test", "fever", config.id_test),
         ("ood_dev", "symmetric_v2_dev", config.symmetric_v2_dev),
-        ("ood_test", *_test_part(config)),
+        *(("ood_test", suite, part) for suite, part in _test_parts(config)),
     ]
     splits: list[Split] = []
     problems: list[Problem] = []
@@ -88,16 +90,17 @@ def load(config: Config) -> Task:
             problems += error.problems
     if problems:
         raise DataError(problems)
-    train, id_test, ood_dev, ood_test = splits
-    if ood_test.suite == "symmetric_v1_rest":
+    train, id_test, ood_dev, *ood_tests = splits
+    if ood_tests[0].suite == "symmetric_v1_rest":
+        (whole,) = ood_tests
         excluded = set(split_keys(ood_dev))
-        rows = [i for i, key in enumerate(split_keys(ood_test)) if key not in excluded]
-        notes[f"excluded/{ood_test.name}"] = len(ood_test) - len(rows)
-        ood_test = ood_test.take(np.array(rows, dtype=np.int64))
+        rows = [i for i, key in enumerate(split_keys(whole)) if key not in excluded]
+        notes[f"excluded/{whole.name}"] = len(whole) - len(rows)
+        ood_tests = [whole.take(np.array(rows, dtype=np.int64))]
     return assemble(
         "fever",
         config.labels,
-        [train, limited(id_test, config.test_limit, seed=config.seed), ood_dev, ood_test],
+        [train, limited(id_test, config.test_limit, seed=config.seed), ood_dev, *ood_tests],
         seed=config.seed,
         limit=config.limit,
         allow_overlap=config.allow_overlap,
@@ -105,13 +108,17 @@ def load(config: Config) -> Task:
     )
 
 
-def _test_part(config: Config) -> tuple[str, Part]:
+def _test_parts(config: Config) -> list[tuple[str, Part]]:
+    """Return (suite, part) of each suite of ood_test."""
     which = config.ood_test
     if which == "auto":
         which = "v2_test" if _exists(config, config.symmetric_v2_test) else "v1_rest"
+    v2_test = ("symmetric_v2_test", config.symmetric_v2_test)
     if which == "v2_test":
-        return "symmetric_v2_test", config.symmetric_v2_test
-    return f"symmetric_{which}", config.symmetric_v1
+        return [v2_test]
+    if which == "both":
+        return [("symmetric_v1_whole", config.symmetric_v1), v2_test]
+    return [(f"symmetric_{which}", config.symmetric_v1)]
 
 
 def _exists(config: Config, part: Part) -> bool:

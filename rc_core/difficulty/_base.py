@@ -1,8 +1,27 @@
 """The contract of a difficulty estimate, and how scores become degrees.
 
-A difficulty file defines `Config` and three functions around log-probabilities of K models, (K, N,
-C): `outputs` makes them (expensive, stored as a shared artifact), `scores` says how hard each
-sample is (pure, higher is harder), `hard` splits samples into easy and hard.
+A difficulty file defines `Config` (its YAML section) and functions around log-probabilities of K
+models, (K, N, C) for train and (K, M, C) for id_dev:
+
+    outputs(config, context) -> Outputs       makes them: expensive, stored as a shared artifact
+    scores(log_probs, labels) -> (N,)         how hard each sample is: pure, higher is harder
+    hard(log_probs, labels) -> (N,) bool      which samples count as hard
+    title(config) -> str                      what is built, for the progress lines
+    summary(log_probs, labels, config)        figures for the record
+
+and may state three flags:
+
+    USES_TEACHER = False    `outputs` needs no teacher (neither `teacher` nor `prune_levels` of the
+                            context), so it does not wait for it. Default True
+    LIGHT = True            `outputs` takes seconds on one core, so it is built beside others.
+                            Default False
+    OUTPUTS_OF = "name"     the outputs are that plugin's with the same settings: its `outputs` is
+                            called and its result stored once for both; this file's own hands on
+
+Stored outputs are found by the settings, the teacher and the text of the file whose `outputs` makes
+them: an edited file makes them anew. What that file imports from elsewhere is not watched. `scores`
+and `hard` are computed at each reading. What is missing is told as soon as a configuration names
+the plugin (rc_core.plugins).
 """
 
 from __future__ import annotations
@@ -55,6 +74,10 @@ class PruneLevels(Protocol):
     ) -> Iterator[PrunedLevel]: ...
 
 
+def _no_teacher(split: Split) -> NDArray[np.float32]:
+    raise ValueError("this context must have a teacher, but was made without one")
+
+
 class FitDense(Protocol):
     """Trains the dense model, as the teacher was, on some rows of train."""
 
@@ -70,12 +93,15 @@ class DifficultyContext:
         prune_levels: see `PruneLevels`.
         fit_dense: see `FitDense`; `epochs` None takes the teacher's.
         seed: of folds and the like.
+        teacher: split -> the dense reference's own log-probabilities (N, C). On train they are of
+            samples that it was trained on; `fit_dense` on other rows judges them unseen.
     """
 
     task: Task
     prune_levels: PruneLevels
     fit_dense: FitDense
     seed: int
+    teacher: Predict = _no_teacher
 
 
 @dataclass(frozen=True)
@@ -92,12 +118,7 @@ class Outputs:
 
 
 class DifficultyModule(Protocol):
-    """What a file in rc_core/difficulty has to define besides its `Config`.
-
-    It may also say `USES_TEACHER = False` (it prunes no levels) and `LIGHT = True` (it takes
-    seconds on one core), so that it is built beside others; and `OUTPUTS_OF = "name"`, where its
-    `outputs` are those of another plugin with the same settings, so that they are made once.
-    """
+    """What a file in rc_core/difficulty has to define besides its `Config`; see above for flags."""
 
     def outputs(self, config: object, context: DifficultyContext) -> Outputs:
         """Train what has to be trained and return what it says of train and id_dev."""

@@ -6,12 +6,12 @@ levels, l_it is the loss of sample i in sub-network t, and
     v_i = (1/n) sum_t (l_it - mean_t l_it)^2
     d_i = alpha + (1 - alpha) (v_i - Vmin) / (Vmax - Vmin)        in [alpha, 1], 1: hardest
 
-Everything is computed in float64 and returned as float32. Losses are cross-entropies in nats.
+Losses are cross-entropies in nats, float32; variances are computed and returned in float64, degrees
+(`_base.degrees`) are float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -24,7 +24,6 @@ from rc_core.difficulty._base import (
     DifficultyContext,
     Outputs,
     above_median,
-    degrees,
     rank_correlation,
 )
 from rc_core.errors import DifficultyError
@@ -172,64 +171,6 @@ def per_sample_losses(level_log_probs: Tensor, labels: Tensor) -> Tensor:
     return -level_log_probs[:, rows, labels.to(level_log_probs.device)].float()
 
 
-def check_levels(losses: Tensor, levels: Sequence[float] = ()) -> None:
-    """Check that every sub-network's losses are finite.
-
-    Args:
-        losses: (L, N).
-        levels: the L sparsities, to name a level by; its position is named without them.
-
-    Raises:
-        DifficultyError: losses of a level are NaN or infinite; names every such level.
-    """
-    bad = (~torch.isfinite(losses)).sum(dim=1).tolist()
-    names = [f"level {level:g}" for level in levels] or [f"level {i}" for i in range(len(bad))]
-    wrong = [f"{name} ({count})" for name, count in zip(names, bad, strict=True) if count]
-    if wrong:
-        raise DifficultyError(
-            f"every sub-network's losses must be finite, but of {losses.shape[1]} samples some are "
-            f"NaN or infinite in {', '.join(wrong)}: its training diverged; lower "
-            "difficulty.learning_rate or leave the level out of difficulty.levels"
-        )
-
-
-def loss_variance(losses: Tensor) -> Tensor:
-    """Return each sample's population variance of the loss over the levels.
-
-    Args:
-        losses: (L, N), L and N at least 1.
-
-    Returns:
-        (N,) float32.
-
-    Raises:
-        DifficultyError: a level has NaN or infinite losses.
-    """
-    return _variance(_checked(losses)).float()
-
-
-def difficulty_degree(losses: Tensor, alpha: float) -> Tensor:
-    """Return each sample's degree d_i: min-max normalised loss variance, scaled to [alpha, 1].
-
-    Where all variances are equal (up to rounding) nothing tells samples apart, and all degrees
-    are 1: the teacher's probabilities stay as they are.
-
-    Args:
-        losses: (L, N), loss of sample i in the sub-network of level t; L and N at least 1.
-        alpha: in [0, 1]: the degree of the easiest sample.
-
-    Returns:
-        (N,) float32 in [alpha, 1].
-
-    Raises:
-        DifficultyError: a level has NaN or infinite losses.
-        ValueError: alpha outside [0, 1], or losses not (levels, samples).
-    """
-    if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f"alpha must be in [0, 1], but got {alpha}")
-    return degrees(_scores(_checked(losses)), alpha)
-
-
 def variance_shares(losses: Tensor) -> list[float | None]:
     """Return which share of the summed variance each level contributes.
 
@@ -254,12 +195,25 @@ def variance_shares(losses: Tensor) -> list[float | None]:
 
 
 def _checked(losses: Tensor) -> Tensor:
+    """Return losses (L, N) as float64.
+
+    Raises:
+        DifficultyError: losses of a level are NaN or infinite; names every such level by its place.
+        ValueError: not (levels, samples), or empty.
+    """
     checked = torch.as_tensor(losses, dtype=torch.float64)
     if checked.ndim != 2 or 0 in checked.shape:
         raise ValueError(
             f"losses must be (levels, samples) and not empty, but are {tuple(checked.shape)}"
         )
-    check_levels(checked)
+    bad = (~torch.isfinite(checked)).sum(dim=1).tolist()
+    wrong = [f"level {i} ({count})" for i, count in enumerate(bad) if count]
+    if wrong:
+        raise DifficultyError(
+            f"every sub-network's losses must be finite, but of {checked.shape[1]} samples some "
+            f"are NaN or infinite in {', '.join(wrong)}: its training diverged; lower "
+            "difficulty.learning_rate or leave the level out of difficulty.levels"
+        )
     return checked
 
 

@@ -1,8 +1,9 @@
 """The contract of a loss.
 
 A loss file defines `Config` (its YAML section), a pure function with the formula, and a class
-`Loss`. Whatever a loss needs per training sample (soft targets, weights) it computes once, before
-training, in `rows`; the loop hands each batch's rows back to `__call__`.
+`Loss`, made from the `Config` alone. Whatever a loss needs per training sample (soft targets,
+weights) it computes once, before training, in `rows`; the loop hands each batch's rows back to
+`__call__`. What is missing is told as soon as a configuration names the loss (rc_core.plugins).
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ from typing import Any, ClassVar, Literal, Protocol
 from torch import Generator, Tensor
 
 Need = Literal["teacher_log_probs", "difficulty", "expert_log_probs", "first_stage_log_probs"]
+# The key that the `Config` of a loss with this need must have: it says which one is wanted.
+KEY_OF_NEED: Mapping[Need, str] = {
+    "expert_log_probs": "expert",
+    "first_stage_log_probs": "first_epochs",
+}
 
 
 @dataclass
@@ -27,7 +33,7 @@ class LossContext:
         teacher_log_probs: (N, C) float32, the dense reference's log-probabilities.
         difficulty: (N,) float64 scores of `difficulty.name`, higher is harder; any finite range.
         expert_log_probs: (N, C) float32, log-probabilities of the bias expert that the loss's
-            `expert` names.
+            `expert` names (`{level: 0.75}` or `hypothesis_only`; see `poe.Expert`).
         first_stage_log_probs: (N, C) float32, log-probabilities of the dense model trained for the
             loss's `first_epochs` only.
         generator: for losses that draw at random.

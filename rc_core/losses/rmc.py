@@ -49,30 +49,10 @@ class Config(SoftConfig):
         return super().label()
 
 
-def smooth_probabilities(probabilities: Tensor, degree: Tensor) -> Tensor:
-    """Return s_ij = p_ij^d_i / sum_k p_ik^d_i: d = 1 leaves p, a smaller d flattens it.
-
-    Computed in log space; a probability of zero stays zero for every degree.
-
-    Args:
-        probabilities: (..., C), in [0, 1], at least one above 0 per row. A tensor, or whatever
-            torch.as_tensor takes.
-        degree: (...), or one number for all; at least 0.
-
-    Returns:
-        (..., C) tensor of the probabilities' type, rows sum to 1.
-
-    Raises:
-        ValueError: shapes that do not fit, a negative or NaN degree or probability, a row of zeros.
-    """
-    given = torch.as_tensor(probabilities)
-    if not bool((given >= 0).all()):
-        raise ValueError("probabilities must be at least 0, but some are negative or NaN")
-    return smooth_log_probs(given.log(), degree).exp()
-
-
 def smooth_log_probs(log_probs: Tensor, degree: Tensor) -> Tensor:
-    """Return log s_ij = d_i log p_ij - log sum_k p_ik^d_i; see `smooth_probabilities`.
+    """Return log s_ij = d_i log p_ij - log sum_k p_ik^d_i: d = 1 leaves p, a smaller d flattens it.
+
+    A probability of zero stays zero for every degree.
 
     Args:
         log_probs: (..., C) log p, normalised or not; -inf for a probability of zero.

@@ -6,11 +6,12 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
 
 from rc_core import plugins
 from rc_core.errors import InputError, did_you_mean
@@ -25,31 +26,58 @@ PLUGIN_KINDS = {
     "search": "sweeps.search",
     "schedulers": "sweeps.schedulers",
 }
+# Sections that no plugin has, besides `sweep`: what stands at the top of a YAML.
+SECTION_KINDS = ("training", "resources", "budget", "tracking", "confirm", "sweep")
+_KINDS = [*PLUGIN_KINDS, *SECTION_KINDS, "metrics"]
+# What says more of a section than its keys, at the top of a YAML.
+_LISTED = {
+    "task": "tasks",
+    "compression": "compression",
+    "loss": "losses",
+    "difficulty": "difficulty",
+    "scheduler": "schedulers",
+    **{kind: kind for kind in ("training", "search", "resources", "budget", "tracking", "confirm")},
+}
+# At the top of a YAML, but read before its sections are: no class has them.
+_TOP = {
+    "task": "which data; its own keys depend on its name.",
+    "compression": "which weights stay; its own keys depend on its name.",
+    "loss": "what is minimised; its own keys depend on its name.",
+    "difficulty": "what rmc takes the degrees from; its own keys depend on its name.",
+    "training": "how a model is fitted.",
+    "space": "what is searched: key -> choice, uniform, log_uniform or int; without it only the "
+    "base is trained.",
+    "include": "files whose keys this one starts from, relative to it.",
+}
 _WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", NoneType: "null"}
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _WIDTH = 100
 
 
 def list_plugins(
-    kind: Annotated[
-        str, typer.Argument(metavar="KIND", help=" | ".join([*PLUGIN_KINDS, "metrics"]))
-    ],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=" | ".join(_KINDS))],
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One of them: say which keys it has.")
+        str | None,
+        typer.Argument(metavar="[NAME]", help="One of them: say which keys it has; of a key, all."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what a configuration may name (losses, tasks, ...), or the keys of one of them."""
+    """List what a configuration may name (losses, tasks, ...), or which keys a section has."""
+    if kind in SECTION_KINDS:
+        _list_section(kind, name, as_json)
+        return
     if kind == "metrics":
         rows = _metrics()
     elif kind in PLUGIN_KINDS:
         package = PLUGIN_KINDS[kind]
         rows = {each: plugins.summary(package, each) for each in plugins.available(package)}
     else:
-        raise InputError(f"unknown kind '{kind}': {did_you_mean(kind, [*PLUGIN_KINDS, 'metrics'])}")
+        raise InputError(f"unknown kind '{kind}': {did_you_mean(kind, _KINDS)}")
     if name is None:
         width = max(map(len, rows), default=0)
         lines = [f"{each:<{width}}  {text}" for each, text in rows.items()]
+        if kind == "search":
+            lines.append("keys of the section, whichever is named: rc-sweep list search tpe")
         typer.echo(json.dumps(rows, indent=1) if as_json else "\n".join(lines))
         return
     if name not in rows:
@@ -70,26 +98,126 @@ def keys_of(kind: str, name: str) -> Iterator[dict[str, Any]]:
         config: type[Section] = SearchConfig  # all samplers have the same keys
     else:
         config = plugins.load(PLUGIN_KINDS[kind], name).Config
+    for entry in _keys(config):
+        if entry["key"] != "name":
+            yield entry
+
+
+def section_keys(kind: str) -> Iterator[dict[str, Any]]:
+    """Yield what `keys_of` does for a section that no plugin has, sections inside it unfolded.
+
+    Args:
+        kind: one of `SECTION_KINDS`.
+    """
+    from rc_core.config import TrainingConfig, TrialConfig
+    from sweeps import settings
+
+    if kind == "sweep":
+        known = _meanings(TrialConfig)
+        for key in ("model", "teacher"):
+            # Both have no class of their own; what a trial says of them holds for a sweep.
+            yield _top(key, known[key], required=key == "model")
+        yield from (_top(key, meaning) for key, meaning in _TOP.items())
+        for entry in _keys(settings.SweepSettings):
+            yield entry | {"meaning": _pointed(entry["key"], entry["meaning"])}
+        return
+    classes: dict[str, type[Section]] = {
+        "training": TrainingConfig,
+        "resources": settings.ResourcesConfig,
+        "budget": settings.BudgetConfig,
+        "tracking": settings.TrackingConfig,
+        "confirm": settings.ConfirmConfig,
+    }
+    yield from _keys(classes[kind], unfold=True)
+
+
+def _top(key: str, meaning: str, *, required: bool = False) -> dict[str, Any]:
+    """Return the entry of a key at the top of a YAML that is no field of a sweep's settings."""
+    from rc_core.config import DEFAULTS
+
+    kind = {"model": "text", "include": "list of text"}.get(key, "mapping")
+    default = None if required else DEFAULTS.get(key, [] if key == "include" else {})
+    return {
+        "key": key,
+        "type": kind,
+        "required": required,
+        "default": default,
+        "meaning": _pointed(key, meaning),
+    }
+
+
+def _pointed(key: str, meaning: str) -> str:
+    """Return what a section is, and where its keys are listed."""
+    if key not in _LISTED:
+        return meaning
+    return f"{meaning.removesuffix('.')}: rc-sweep list {_LISTED[key]}"
+
+
+def _list_section(kind: str, name: str | None, as_json: bool) -> None:
+    """Print the keys of a section, a line each, or all that is known of one of them."""
+    keys = {entry["key"]: entry for entry in section_keys(kind)}
+    if name is not None:
+        if name not in keys:
+            raise InputError(f"{kind} has no key '{name}': {did_you_mean(name, list(keys))}")
+        shown = [keys[name]]
+    else:
+        shown = list(keys.values())
+    if as_json:
+        typer.echo(json.dumps({"name": kind, "keys": shown}, indent=1))
+    elif name is not None:
+        typer.echo(_text("", shown).strip())
+    else:
+        names = {key: f"{key} {_default(entry)}" for key, entry in keys.items()}
+        width = max(map(len, names.values()))
+        lines = [f"{names[key]:<{width}}  {entry['meaning']}" for key, entry in keys.items()]
+        typer.echo("\n".join(lines))
+
+
+def _default(entry: Mapping[str, Any]) -> str:
+    """Return a key's default for a table; a section's own are listed with its keys."""
+    if entry["required"]:
+        return "(required)"
+    if isinstance(entry["default"], Mapping):
+        return ""
+    return f"({json.dumps(entry['default'])})"
+
+
+def _keys(
+    config: type[Section], *, unfold: bool = False, within: str = ""
+) -> Iterator[dict[str, Any]]:
+    """Yield key, type, default and meaning of a section's keys.
+
+    Args:
+        config: its class.
+        unfold: yield the keys of sections inside it as well, dotted.
+        within: what is put before the keys.
+    """
     meanings = _meanings(config)
     for field_name, field in config.model_fields.items():
-        if field_name == "name":
-            continue
         key = field.alias or field_name
         default = None if field.is_required() else field.get_default(call_default_factory=True)
         yield {
-            "key": key,
+            "key": f"{within}{key}",
             "type": _type(field.annotation, field.metadata),
             "required": field.is_required(),
             "default": default.as_dict() if isinstance(default, Section) else default,
-            "meaning": meanings[field_name].removeprefix(f"`{key}` in YAML: "),
+            "meaning": meanings.get(field_name, "").removeprefix(f"`{key}` in YAML: "),
         }
+        inside = [t for t in (field.annotation, *get_args(field.annotation)) if _is_section(t)]
+        for each in inside if unfold else ():
+            yield from _keys(each, unfold=True, within=f"{within}{key}.")
 
 
-def _meanings(config: type[Section]) -> dict[str, str]:
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _meanings(config: type[BaseModel]) -> dict[str, str]:
     """Return attribute -> what its docstring says, those of the classes it comes from too."""
     found: dict[str, str] = {}
     for each in reversed(config.__mro__):
-        text = inspect.getdoc(each) if issubclass(each, Section) else ""
+        own = issubclass(each, BaseModel) and each is not BaseModel
+        text = inspect.getdoc(each) if own else ""
         section = (text or "").partition("Attributes:\n")[2].partition("\n\n")[0]
         for part in re.split(r"\n(?=\S)", textwrap.dedent(section)):
             names, _, meaning = part.partition(":")
@@ -111,7 +239,7 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return f"list of {_type(arguments[0])}"
     if origin is dict:
         return f"mapping to {_type(arguments[1])}"
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    if _is_section(annotation):
         keys = [field.alias or name for name, field in annotation.model_fields.items()]
         return "{" + ", ".join(keys) + "}"
     return _WORDS.get(annotation, "anything") + _bounds(metadata)

@@ -248,12 +248,14 @@ def export(
         if line is None:
             raise
         raise StorageError(f"{error}. {line}") from error
-    folder = found.export(record.id, out)
-    typer.echo(f"exported {record.id} ({record.name}) to {folder}; its logits were checked")
     from rc_core.config import decode
+    from sweeps.deploy.export import export as write
     from sweeps.deploy.export import seal_note, stock_note
 
-    for note in (stock_note(decode(record.config)), seal_note(found, record)):
+    compared: list[str] = []
+    folder = write(found, record, out, say=compared.append)
+    typer.echo(f"exported {record.id} ({record.name}) to {folder}")
+    for note in (*compared, stock_note(decode(record.config)), seal_note(found, record)):
         if note:
             typer.echo(f"note: {note}")
 

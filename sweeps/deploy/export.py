@@ -4,7 +4,8 @@
     trial.yaml  record.json                           how it was made, what was measured
     README.md                                         the model card
 
-It is written beside its place, reloaded, compared with the trial's own model, then renamed.
+It is written beside its place, reloaded, compared with the trial's own model, then renamed. All of
+it comes from the trial's folder: neither data nor the encoder that was compressed need be here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,14 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rc_core import plugins
-from rc_core.assembly import compressed_data
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
-from rc_core.data._task import Split
 from rc_core.errors import RobustCompressionError, StorageError
 from rc_core.evaluation import read_predictions
+from rc_core.model_facts import model_facts
 from rc_core.models import load_model, load_tokenizer, save_model
-from rc_core.record import TrialRecord
-from rc_core.workspace import TaskData, Workspace
+from rc_core.record import TrialFolder, TrialRecord
 from sweeps.deploy import model_card
+from sweeps.deploy.texts import CheckTexts, check_texts, text_names
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import confirmed_json
 from sweeps.selection.stamp import read_test, stamp, stamp_lines
@@ -43,13 +44,26 @@ class ExportError(RobustCompressionError):
     """The exported model does not give the trial's logits."""
 
 
-def export(sweep: Sweep, record: TrialRecord, out: Path) -> Path:
+def export(
+    sweep: Sweep,
+    record: TrialRecord,
+    out: Path,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
     """Write one trial's model to `out` and return it.
+
+    Args:
+        sweep: whose folder has the trial.
+        record: of the trial.
+        out: a new or empty folder.
+        say: is told what the model's logits were compared on.
 
     Raises:
         StorageError: `out` exists, or is the current folder.
         ExportError: the reloaded model's logits differ from the trial's by more than 1e-4; nothing
             is left at `out`.
+        ModelError: the trial's folder holds no whole model with its tokenizer.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"--out must be a new or empty folder, but {out} exists")
@@ -61,8 +75,9 @@ def export(sweep: Sweep, record: TrialRecord, out: Path) -> Path:
         )
     config = decode(record.config)
     folder = sweep.folder.trial(record.id)
-    workspace = Workspace(sweep.folder.artifacts, device="cpu")
-    data = compressed_data(config, workspace)
+    texts = check_texts(config, record, _SAMPLE)
+    # As rc_core.workspace trained it; the encoder itself need not be here.
+    length = min(config.training.max_length, model_facts(str(folder.model)).max_positions)
     temporary = place.with_name(f".{place.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -70,9 +85,13 @@ def export(sweep: Sweep, record: TrialRecord, out: Path) -> Path:
         original = load_model(folder.model)
         plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
         stock = plugin.Compression(config.compression).to_stock(load_model(folder.model))
-        save_model(stock, load_tokenizer(str(folder.model)), temporary)
-        _check(original, temporary, data, folder.predictions("id_dev", data.task.id_dev.suite))
-        _write_texts(sweep, record, config, temporary)
+        tokenizer = load_tokenizer(str(folder.model))
+        # An encoder's own limit is often higher, or none: whoever cuts there asks what was not
+        # trained.
+        tokenizer.model_max_length = length
+        save_model(stock, tokenizer, temporary)
+        compared = _check(original, temporary, folder, texts, length)
+        _write_papers(sweep, record, config, temporary, texts, length, compared)
         for path in temporary.iterdir():
             # safetensors writes files that only their owner reads; a server often runs as another.
             path.chmod(0o644)
@@ -83,11 +102,12 @@ def export(sweep: Sweep, record: TrialRecord, out: Path) -> Path:
         raise StorageError(f"{out} must be writable: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    say(compared + (f", because {texts.why}" if texts.why else ""))
     return out
 
 
 def stock_note(config: TrialConfig) -> str:
-    """Return what a user of the exported form has to know, nothing where it is as the trial's."""
+    """Return what the compression says of its exported form, empty where it says nothing."""
     plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
     note: str = getattr(plugin.Compression(config.compression), "stock_note", str)()
     return note
@@ -98,31 +118,39 @@ def seal_note(sweep: Sweep, record: TrialRecord) -> str:
     return model_card.seal_note(record.id, read_test(sweep) or {})
 
 
-def _check(original: nn.Module, exported: Path, data: TaskData, predictions: Path) -> None:
-    """Reload the folder as a user would and compare its logits with the trial's."""
+def _check(
+    original: nn.Module, exported: Path, folder: TrialFolder, texts: CheckTexts, length: int
+) -> str:
+    """Reload the folder as a user would, compare its logits with the trial's, say on what."""
     model = AutoModelForSequenceClassification.from_pretrained(exported)
     tokenizer = AutoTokenizer.from_pretrained(exported)
-    split = data.task.id_dev
-    texts = _texts(split, min(_SAMPLE, len(split)))
     inputs = tokenizer(
-        *texts, padding=True, truncation=True, max_length=data.max_length, return_tensors="pt"
+        *texts.columns, padding=True, truncation=True, max_length=length, return_tensors="pt"
     )
     expected, found = _logits(original, inputs), _logits(model, inputs)
-    difference = float((expected - found).abs().max())
-    # The stored predictions are what the record's accuracies were computed from.
-    stored = torch.from_numpy(read_predictions(predictions)[: len(found)])
-    from_record = float((found.log_softmax(dim=-1) - stored).abs().max())
-    worst = max(difference, from_record)
-    if not math.isfinite(worst) or worst > TOLERANCE:
+    worst = {"its weights": float((expected - found).abs().max())}
+    path = None if texts.suite is None else folder.predictions("id_dev", texts.suite)
+    if path is not None and path.is_file():
+        # The stored predictions are what the record's accuracies were computed from.
+        stored = torch.from_numpy(read_predictions(path)[: len(found)])
+        worst["its recorded predictions"] = float((found.log_softmax(dim=-1) - stored).abs().max())
+    if not all(math.isfinite(each) and each <= TOLERANCE for each in worst.values()):
+        far = " and ".join(f"{each:.2g} from {what}" for what, each in worst.items())
         raise ExportError(
             f"the exported model must give the trial's logits within {TOLERANCE:g}, but differs by "
-            f"{difference:.2g} from its weights and {from_record:.2g} from its recorded predictions"
+            f"{far}; copy the trial's model/ and predictions/ again from where it was made, or "
+            "take another trial"
         )
     names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    if names != list(data.task.label_names):
+    if texts.label_names is not None and names != list(texts.label_names):
         raise ExportError(
-            f"id2label must be the task's {list(data.task.label_names)}, but is {names}"
+            f"id2label must be the task's {list(texts.label_names)}, but is {names}; take a trial "
+            "of this task"
         )
+    return (
+        f"reloaded, its logits were compared with those of {' and of '.join(worst)}, on "
+        f"{texts.told}"
+    )
 
 
 @torch.no_grad()
@@ -131,14 +159,16 @@ def _logits(model: nn.Module, inputs: Any) -> Tensor:
     return logits.float()
 
 
-def _texts(split: Split, count: int) -> list[list[str]]:
-    columns = [list(split.first[:count])]
-    if split.second is not None:
-        columns.append(list(split.second[:count]))
-    return columns
-
-
-def _write_texts(sweep: Sweep, record: TrialRecord, config: TrialConfig, folder: Path) -> None:
+def _write_papers(
+    sweep: Sweep,
+    record: TrialRecord,
+    config: TrialConfig,
+    folder: Path,
+    texts: CheckTexts,
+    length: int,
+    compared: str,
+) -> None:
+    """Write what says how the model was made, what was measured, and how it is used."""
     values = OmegaConf.create(config.as_dict())
     (folder / "trial.yaml").write_text(OmegaConf.to_yaml(values), encoding="utf-8")
     content = json.loads(record.model_dump_json())
@@ -152,6 +182,9 @@ def _write_texts(sweep: Sweep, record: TrialRecord, config: TrialConfig, folder:
         reference,
         read_test(sweep) or {},
         note=stock_note(config),
+        texts=text_names(config.task.as_dict(), len(texts.columns) if texts.suite else None),
+        length=length,
+        compared=compared,
         seeds=next((row for row in rows if row["id"] == record.id), None),
         stamp=stamp_lines(stamp(sweep, found)),
     )

@@ -34,6 +34,7 @@ from sweeps.deploy.measured import SCHEMA_VERSION, conditions_text, read_latency
 from sweeps.folder import check_weights
 from sweeps.selection.confirmed import confirmed
 from sweeps.sweep import Sweep
+from sweeps.views.commands import command
 from sweeps.views.table import render
 
 # Models in memory at once, the reference not counted; each group is timed beside it anew.
@@ -170,7 +171,7 @@ def _chosen(sweep: Sweep, trials: Sequence[str], every: bool) -> list[TrialRecor
     if reference is None:
         raise StorageError(
             "latencies are compared with the dense reference, which has not finished; go on with: "
-            f"rc-sweep resume {sweep.name}"
+            f"{command(sweep.folder, 'resume')}"
         )
     unknown = [
         Problem("--trial", f"no finished trial '{i}': {did_you_mean(i, list(finished))}")

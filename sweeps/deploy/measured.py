@@ -17,6 +17,7 @@ from rc_core.metrics import latency
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint
 from sweeps.folder import SweepFolder
+from sweeps.views.commands import command
 
 SCHEMA_VERSION = 1
 
@@ -36,7 +37,7 @@ def read_latency(folder: SweepFolder) -> dict[str, Any] | None:
     if version != SCHEMA_VERSION:
         raise StorageError(
             f"{path} must have schema_version {SCHEMA_VERSION}, but has {version!r}; measure "
-            f"again: rc-sweep latency {folder.name}"
+            f"again: {command(folder, 'latency')}"
         )
     return dict(document)
 
@@ -64,7 +65,7 @@ def check_measured(folder: SweepFolder, wheres: Sequence[Constraint]) -> None:
     if named and not latencies(folder):
         raise StorageError(
             f"'{named[0].text}' needs latencies, but none of sweep {folder.name} was measured; "
-            f"run: rc-sweep latency {folder.name}"
+            f"run: {command(folder, 'latency')}"
         )
 
 
@@ -91,7 +92,7 @@ def latency_notes(
 
 def remedy(folder: SweepFolder) -> str:
     """Return the command that measures every finished trial."""
-    return f"rc-sweep latency {folder.name} --all"
+    return command(folder, "latency", "--all")
 
 
 def conditions_text(conditions: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,9 @@ def model_card(
     tested: Mapping[str, Any],
     *,
     note: str = "",
+    texts: Sequence[str] = (),
+    length: int | None = None,
+    compared: str = "",
     seeds: Mapping[str, Any] | None = None,
     stamp: Sequence[str] = (),
 ) -> str:
@@ -30,16 +34,23 @@ def model_card(
         reference: the dense reference it is compared with.
         tested: content of test.json, empty where the test roles were not opened.
         note: what the compression says of its stock form.
+        texts: what the training data calls a sample's texts: one, or two of pairs in the order that
+            the model takes them; none: not known.
+        length: tokens at which texts were cut in training, special ones counted; by default the
+            configuration's.
+        compared: what the exported model's logits were compared with, and on what.
         seeds: this configuration over seeds that chose nothing, a row of
             `sweeps.selection.confirmed_text.confirmed_json`; None: there are none.
         stamp: what is to be said of the seal (`sweeps.selection.stamp.stamp_lines`).
     """
     config = record.config
+    encoder = config["compression"].get("model") or config["model"]
+    length = length or config["training"]["max_length"]
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: text-classification",
-        f"base_model: {str(config['model']).removeprefix('packaged:')}",
+        f"base_model: {str(encoder).removeprefix('packaged:')}",
         "tags: [model-compression, robustness, out-of-distribution]",
         "---",
         "",
@@ -48,11 +59,7 @@ def model_card(
         f"A text classifier compressed with `{config['compression']['name']}` and trained with the "
         f"loss `{config['loss']['name']}`: trial `{record.id}` of the sweep `{sweep}`.",
         "",
-        "```python",
-        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
-        'model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")',
-        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
-        "```",
+        *_use(texts, length),
         "",
         "## Accuracy",
         "",
@@ -72,18 +79,53 @@ def model_card(
         "- zeros in the transformer blocks: "
         f"{_percent(record.metric('footprint/encoder_sparsity'))}",
         "",
-        note
-        or "Zeroed weights are stored as zeros: the file is smaller and faster only on runtimes "
-        "that use sparsity. A student with fewer layers is smaller and faster everywhere.",
-        "",
+        *([note, ""] if note else []),
         "## How it was made",
         "",
         "`trial.yaml` has the whole configuration, `record.json` everything that was measured. "
-        f"Base encoder: `{config['model']}`; task: `{config['task']['name']}`; seed: "
+        f"Base encoder: `{encoder}`; task: `{config['task']['name']}`; seed: "
         f"{config['training']['seed']}. This is one training run: other seeds differ.",
+        *(["", f"When it was exported: {compared}."] if compared else []),
         "",
     ]
     return "\n".join(lines)
+
+
+def _use(texts: Sequence[str], length: int) -> list[str]:
+    """Return how to ask the model, as it was trained: which text first, cut where."""
+    names = [f"`{name}`" for name in texts]
+    if len(names) == 2:
+        what = f"It takes pairs of texts, first {names[0]}, then {names[1]}, together cut"
+        given = [f"    [{_literal(name)}]," for name in texts]
+    elif names:
+        what = f"It takes single texts ({names[0]} in the training data), cut"
+        given = [f"    [{_literal(texts[0])}],"]
+    else:
+        what = "It takes texts as its task makes them (single ones, or pairs), cut"
+        given = ['    ["a text"],  # of pairs a list of the second texts follows']
+    return [
+        f"{what} at {length} tokens as in training.",
+        "",
+        "```python",
+        "import torch",
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        "",
+        'folder = "path/to/this/folder"',
+        "model = AutoModelForSequenceClassification.from_pretrained(folder).eval()",
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        "inputs = tokenizer(",
+        *given,
+        f'    truncation=True, max_length={length}, padding=True, return_tensors="pt",',
+        ")",
+        "with torch.no_grad():",
+        "    logits = model(**inputs).logits  # (texts, labels)",
+        "print([model.config.id2label[i] for i in logits.argmax(dim=-1).tolist()])",
+        "```",
+    ]
+
+
+def _literal(name: str) -> str:
+    return json.dumps(f"a text ({name})")
 
 
 def accuracy_keys(metrics: Mapping[str, Any], roles: tuple[str, ...]) -> list[str]:

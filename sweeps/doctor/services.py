@@ -108,7 +108,7 @@ def check_mlflow(uri: str | None, storage: Path) -> Finding:
         advice = "start it, or leave tracking.uri out: a sweep keeps its events until it answers"
         return "problem", f"{uri}: {reason}", advice
     if uri is not None and not uri.startswith("sqlite:///"):
-        return "note", f"{uri} is not checked", ""
+        return _unchecked(uri)
     path = Path(uri.removeprefix("sqlite:///")) if uri else storage / "mlflow.db"
     if not path.is_file():
         return "ok", f"{path} will be made", ""
@@ -124,6 +124,18 @@ def check_mlflow(uri: str | None, storage: Path) -> Finding:
         advice = f"mlflow db upgrade sqlite:///{path} (copy it first), or install its MLflow"
         return "problem", f"{path} is of another MLflow (schema {version})", advice
     return "ok", f"{path}: {runs} runs", ""
+
+
+def _unchecked(uri: str) -> Finding:
+    """Say what is known of a tracking URI that is neither a server's nor SQLite's."""
+    folder = uri.startswith("file:") or (":" not in uri and uri != "databricks")
+    if folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+        advice = (
+            "name a server with its scheme (http://HOST:PORT), or leave tracking.uri out: SQLite "
+            "in the storage; for a folder set MLFLOW_ALLOW_FILE_STORE=true"
+        )
+        return "problem", f"{uri} is a folder, which MLflow does not take unless told", advice
+    return "note", f"{uri} is not checked", ""
 
 
 def _python(code: str, timeout: float) -> subprocess.CompletedProcess[str]:

@@ -175,11 +175,6 @@ class Assignments:
         """Return why no more trials are handed out, for people."""
         return self._ending or "the last of its trials"
 
-    @property
-    def num_ended(self) -> int:
-        """Return how many trials have ended, the reference included."""
-        return len(self._closed)
-
     def close(
         self, trial_id: str, *, error: str | None = None, ended: bool = False
     ) -> TrialRecord | None:

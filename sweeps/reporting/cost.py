@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -184,9 +183,3 @@ class _Clock:
                 break
             passed = before + min(moment, ended) - began
         return passed
-
-
-def typical_seconds(records: Sequence[TrialRecord]) -> float:
-    """Return the median time of a finished trial, NaN without one."""
-    found = [record.taken for record in records if record.status == "finished"]
-    return statistics.median(found) if found else math.nan

@@ -66,11 +66,6 @@ class Difference:
     p_value: float
     n: int
 
-    @property
-    def told_apart(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
 
 def mean_interval(
     values: ArrayLike, *, level: float = LEVEL, deviation: float | None = None, df: int = 0

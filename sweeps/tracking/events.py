@@ -6,6 +6,7 @@ Runs in the driver. Nothing here may stop a sweep: the files are the truth, thes
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -17,9 +18,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from rc_core.config import decode
+from rc_core.errors import RobustCompressionError
 from rc_core.record import TrialRecord, write_json
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.selection.confirmed import Confirmed, confirmed
+from sweeps.selection.mean_rows import mean_rows, with_ranks_of
+from sweeps.sweep import Sweep
 from sweeps.tracking.mlflow_store import default_uri
 from sweeps.tracking.mlflow_view import view_state
 from sweeps.tracking.mlflow_writer import MlflowWriter
@@ -34,9 +39,11 @@ from sweeps.tracking.tracked import (
     summary,
     sweep_params,
 )
+from sweeps.views.floors import reference_lines
 from sweeps.views.picture import front_picture
-from sweeps.views.table import front_json, reference_lines, rows
+from sweeps.views.table import front_json, rows
 
+_logger = logging.getLogger(__name__)
 # front.json holds every trial, so writing it takes longer as trials come in: it is written anew
 # only after this many times as long as the last writing took, and when the sweep ends.
 _PAUSE_PER_WRITE = 20.0
@@ -147,17 +154,22 @@ class SweepEvents:
         settings = self._sweep.settings
         records = list(self._records.values())
         found = rows(records, settings.objectives, constraints=settings.constraints)
+        # A design over several seeds is told of by means, as everywhere.
+        over_seeds, shown = self._over_seeds(), found
+        if over_seeds is not None:
+            shown = mean_rows(over_seeds, found, settings.objectives)
+            found = with_ranks_of(found, shown, over_seeds)
         artifacts = [self._folder.path / "sweep.yaml", self._folder.front]
-        if report is None and any(row.on_front for row in found):
+        if report is None and any(row.on_front for row in shown):
             front_picture(
-                found,
+                shown,
                 settings.objectives,
                 self._folder.picture,
                 title=self._folder.name,
                 lines=reference_lines(records),
             )
         artifacts += [self._folder.picture, *([report] if report is not None else [])]
-        front = [entry["id"] for entry in document["front"]]
+        front = [row.id for row in found if row.on_front]
         self._tell_ranks(front, {row.id: row.rank for row in found if row.rank is not None})
         self._outbox.append(
             "sweep_ended",
@@ -166,12 +178,23 @@ class SweepEvents:
             seconds=seconds,
             front=front,
             hypervolume=document["hypervolume"],
-            summary=summary(found, settings.objectives),
-            models=front_models(found, self._records, self._folder, shown_keys(self._sweep)),
+            summary=summary(shown, settings.objectives, seeded=shown is not found),
+            models=front_models(shown, self._records, self._folder, shown_keys(self._sweep)),
             artifacts=[str(path) for path in artifacts if path.is_file()],
         )
         most = _CLOSE_SECONDS_FINISHED if status == "finished" else _CLOSE_SECONDS
         return self._drain.close(_CLOSE_SECONDS, most)
+
+    def _over_seeds(self) -> Confirmed | None:
+        """Return the means of a fixed design with several seeds, None for another sweep."""
+        if self._sweep.settings.design != "fixed":
+            return None
+        try:
+            found = confirmed(Sweep(self._folder))
+        except (RobustCompressionError, OSError) as error:
+            _logger.warning("means over seeds could not be read: %s", error)
+            return None
+        return found if found is not None and found.own else None
 
     def _tell_ranks(self, front: Sequence[str], ranks: Mapping[str, int]) -> None:
         """Tell where each trial lies among all, now that all are known."""

@@ -169,10 +169,15 @@ def front_models(
     return models
 
 
-def summary(found: Sequence[Row], objectives: Mapping[str, str]) -> str:
+def summary(found: Sequence[Row], objectives: Mapping[str, str], *, seeded: bool = False) -> str:
     """Return the parent run's description: the knee in a sentence, the front as a Markdown table.
 
     MLflow shows the first lines of it until somebody asks for more.
+
+    Args:
+        found: rows of the sweep; of a fixed design over seeds one per configuration.
+        objectives: metric -> direction.
+        seeded: the rows are means over a design's seeds.
     """
     chosen = [row for row in found if row.on_front or row.candidate or row.reference]
     first, direction = next(iter(objectives.items()))
@@ -181,7 +186,8 @@ def summary(found: Sequence[Row], objectives: Mapping[str, str]) -> str:
     titles = [_TITLES.get(name, name) for name in names]
     lines = [
         *_knee(found, objectives),
-        "Pareto front (* on it, + on it but for the dense reference), one seed each:",
+        "Pareto front (* on it, + on it but for the dense reference), "
+        f"{'means over seeds' if seeded else 'one seed each'}:",
         "",
         "| | trial | " + " | ".join(titles) + " | OOD vs dense, points | non-zero M |",
         "|---|---|" + "---|" * len(names) + "---|---|",

@@ -2,8 +2,9 @@
 
 No torch, Ray or MLflow here. Rows are compared with like rows only, over the seeds that both have:
 with vanilla of the same compression, start and training, with dense of the same training. Relative
-bias is that of mean accuracies (our reading), with its guard; the paper's own row stands beside
-ours only where model and data are the same.
+bias is that of mean accuracies (our reading), with its guard. Where the OOD figures count a part of
+a suite (HANS: subcases that dev does not hold), the whole suite has columns of its own. The paper's
+row stands beside ours at the end, only where it measures the same: `paper_results.why_none`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,11 @@ from rc_core.errors import InputError
 from rc_core.metrics._floors import NAMES
 from rc_core.metrics.robustness import gap_standard_error, guarded_relative_bias
 from rc_core.record import TrialRecord, counted_samples
-from sweeps.views.paper_results import PaperRow
-from sweeps.views.paper_results import rows as paper_rows
+from sweeps.views.paper_results import ALPHA, TASKS, TRAINING, row_beside, why_none
 from sweeps.views.paper_rows import Row, dense_of, rows_of, vanilla_of
 
 _EASY, _HARD = "id_dev/difficulty.easy/accuracy", "id_dev/difficulty.hard/accuracy"
 _GAP = "id_dev/difficulty_gap"
-_PAPER_MODELS = ("bert-base-uncased", "google-bert/bert-base-uncased")
-_LIMITS = ("limit", "ood_dev_limit", "test_limit")
 
 
 def paper_table(
@@ -95,14 +93,18 @@ def _cells(
 ) -> tuple[list[str], list[list[str]], list[str]]:
     id_key, ood_key = f"id_{stage}/accuracy", f"ood_{stage}/accuracy"
     suites = _suites(found, stage)
-    paper = _paper(config)
+    reference = next((record for record in records if record.reference), None)
+    own = reference.data if reference is not None else {}
+    data = (tested or {}).get("data", {}) if stage == "test" else own
+    sizes = counted_samples(data, stage)
+    whole = _counted_in_part(data, stage)
     header = ["configuration", "seeds", "ID %", *(f"{name} %" for name in suites)]
     header += ["OOD %", "F_bias", "OOD vs dense", "OOD vs vanilla"]
     header += ["easy %", "hard %", "gap", "non-zero M"]
-    header += ["paper: ID / OOD / F_bias"] if paper else []
-    reference = next((record for record in records if record.reference), None)
-    data = (tested or {}).get("data", {}) if stage == "test" else reference and reference.data
-    sizes = counted_samples(data or {}, stage)
+    every = f"all of {whole[0]}" if whole else "OOD"
+    header += [f"{every} %", f"F_bias, {every}"] if whole else []
+    paper, paper_notes = _paper(found, config, stage, own, data)
+    header += [f"paper: ID / {every} / F_bias"] if paper else []
     notes: list[str] = []
     unshared: dict[str, list[str]] = {}
     body = []
@@ -111,7 +113,7 @@ def _cells(
         # The opened test compared with the sweep's own reference.
         known = stage == "test" and dense is not None and dense.reference
         opened = _opened(row, tested if known else None)
-        bias = _bias(row, dense, (id_key, ood_key), sizes, opened, notes)
+        bias = _bias(row, dense, (id_key, ood_key), sizes, opened, ("F_bias", notes))
         for other in (dense, vanilla):
             _collect_unshared(row, other, ood_key, unshared)
         cells = [row.name, str(len(row.metrics)), _share(row, id_key)]
@@ -120,9 +122,12 @@ def _cells(
         cells += [_paired(row, other, ood_key) for other in (dense, vanilla)]
         cells += [_share(row, _EASY), _share(row, _HARD), _plain(row.mean(_GAP), "{:.1f}")]
         cells += [_plain(row.mean("footprint/nonzero_parameters") / 1e6, "{:.1f}")]
-        if paper:
-            cells.append(_paper_cell(paper, row, config["task"]["name"]))
-        body.append(cells)
+        if whole:
+            keys = (id_key, f"ood_{stage}/{whole[0]}/accuracy")
+            counted = (sizes[0], whole[1]) if sizes else None
+            cells.append(_share(row, keys[1]))
+            cells.append(_bias(row, dense, keys, counted, {}, (f"F_bias, {every}", notes)))
+        body.append([*cells, *([paper.get(row.name, "")] if paper else [])])
     lines = (
         (tested or {}).get("floors", {})
         if stage == "test"
@@ -146,8 +151,20 @@ def _cells(
     if stage == "test" and (tested or {}).get("rows"):
         title += "; of F_bias over seeds and subcases"
     notes += [f"{head}: {', '.join(names)}" for head, names in unshared.items()]
-    notes += _halves(found)
-    return header, body, [title, *notes]
+    if whole:
+        title += f"; OOD %, F_bias and differences: of {whole[2]:,} of the {whole[1]:,} samples of "
+        title += f"{whole[0]}, of kinds that the dev roles do not hold"
+    return header, body, [title, *notes, *_halves(found), *paper_notes]
+
+
+def _counted_in_part(data: Mapping[str, Any], stage: str) -> tuple[str, int, int] | None:
+    """Return (suite, samples, those that OOD figures count) where that is a part of one suite."""
+    found = [
+        (name.partition(".")[2], int(facts["samples"]), int(facts.get("counted", facts["samples"])))
+        for name, facts in data.items()
+        if name.startswith(f"ood_{stage}.")
+    ]
+    return found[0] if len(found) == 1 and found[0][2] < found[0][1] else None
 
 
 def _halves(found: Sequence[Row]) -> list[str]:
@@ -179,11 +196,14 @@ def _bias(
     keys: tuple[str, str],
     sizes: tuple[int, int] | None,
     opened: Mapping[str, Any],
-    notes: list[str],
+    noted: tuple[str, list[str]],
 ) -> str:
     """Return relative bias, with its interval where there is one.
 
     Of means over the seeds that the two rows share: a seed moves all rows by several points.
+
+    Args:
+        noted: the column's name, and the notes that a reason for having no value is added to.
     """
     if dense is None or row is dense:
         return "-" if dense is None else "1"
@@ -203,9 +223,9 @@ def _bias(
     if reason is not None:
         # Amounts differ from row to row; one note for each kind of reason is enough.
         kind = "ID accuracy is more than 3 points below dense" if "ID acc" in reason else reason
-        note = f"F_bias undefined: {kind}"
-        if note not in notes:
-            notes.append(note)
+        note = f"{noted[0]} undefined: {kind}"
+        if note not in noted[1]:
+            noted[1].append(note)
         shown = "-"
     return shown
 
@@ -245,24 +265,41 @@ def _suites(found: Sequence[Row], stage: str) -> list[str]:
     return sorted(names) if len(names) > 1 else []
 
 
-def _paper(config: Mapping[str, Any]) -> list[PaperRow]:
-    """Return the paper's rows, where model and data are the paper's at full size."""
-    task = config["task"]
-    same = str(config["model"]).partition("@")[0] in _PAPER_MODELS and task["name"] in (
-        "mnli", "fever", "qqp"
-    )  # fmt: skip
-    whole = all(task.get(key) is None for key in _LIMITS if key != "ood_dev_limit")
-    return paper_rows() if same and whole else []
+def _paper(
+    found: Sequence[Row],
+    config: Mapping[str, Any],
+    stage: str,
+    trained: Mapping[str, Any],
+    tested: Mapping[str, Any],
+) -> tuple[dict[str, str], list[str]]:
+    """Return the paper's cell by row name, and notes: why there is none, and what differs.
 
-
-def _paper_cell(paper: Sequence[PaperRow], row: Row, task: str) -> str:
-    loss = row.loss.partition(" ")[0]
-    match = next((p for p in paper if p.compression == row.compression and p.loss == loss), None)
-    accuracies = match.accuracies(task) if match else None
-    if match is None or accuracies is None:
-        return ""
-    bias = match.printed_bias(task)
-    return f"{accuracies[0]:.1f} / {accuracies[1]:.1f} / {'-' if bias is None else bias}"
+    Args:
+        trained, tested: facts of the splits, of the reference and of the opened test.
+    """
+    task = config["task"]["name"]
+    if task not in TASKS:
+        return {}, []
+    reasons = why_none(config, stage, trained, tested)
+    if reasons:
+        return {}, [f"paper: not shown: {'; '.join(reasons)}"]
+    cells: dict[str, str] = {}
+    notes: dict[str, list[str]] = {}
+    for row in found:
+        beside = row_beside(task, row.compression, row.config["compression"], row.loss)
+        if isinstance(beside, str):
+            notes.setdefault(f"not shown: {beside}", []).append(row.name)
+            continue
+        accuracies, bias = beside.accuracies(task), beside.printed_bias(task)
+        assert accuracies is not None
+        last = "-" if bias is None else f"{bias:.3f}"
+        cells[row.name] = f"{accuracies[0]:.1f} / {accuracies[1]:.1f} / {last}"
+        if row.config["loss"].get("alpha", ALPHA[task]) != ALPHA[task]:
+            notes.setdefault(f"its alpha is {ALPHA[task]}", []).append(row.name)
+        if any(row.config["training"].get(key, value) != value for key, value in TRAINING.items()):
+            own = ", ".join(f"{key} {value:g}" for key, value in TRAINING.items())
+            notes.setdefault(f"{own}, other than here", []).append(row.name)
+    return cells, [f"paper: {head}: {', '.join(names)}" for head, names in notes.items()]
 
 
 def _share(row: Row, key: str) -> str:

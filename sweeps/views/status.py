@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from sweeps.sweep import Sweep
+from sweeps.views.commands import command
 
 
 def status_document(sweep: Sweep) -> dict[str, Any]:
@@ -61,7 +62,8 @@ def status_text(sweep: Sweep) -> str:
         lines.append(f"  {trial['id']} {trial['name']}: failed: {trial['error']}")
     ended = sum(document["trials"].values()) - len(document["unfinished"])
     if document["driver"] != "running" and ended < document["planned"]:
-        more = f"fewer than planned; unless a limit ended it: rc-sweep resume {sweep.name}"
+        go_on = command(sweep.folder, "resume")
+        more = f"fewer than planned; unless a limit ended it: {go_on}"
         lines.append(interrupted_line(sweep) or more)
     return "\n".join(lines)
 
@@ -78,4 +80,4 @@ def interrupted_line(sweep: Sweep) -> str | None:
     ids = interrupted(sweep)
     if not ids:
         return None
-    return f"{', '.join(ids)}: interrupted; go on with: rc-sweep resume {sweep.name}"
+    return f"{', '.join(ids)}: interrupted; go on with: {command(sweep.folder, 'resume')}"

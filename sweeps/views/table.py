@@ -20,6 +20,7 @@ from rc_core.metrics.robustness import difference_in_points, guarded_relative_bi
 from rc_core.record import TrialRecord
 from sweeps.constraints import parse
 from sweeps.pareto import hypervolume, pareto_front, pareto_ranks
+from sweeps.views.floors import reference_lines
 
 SCHEMA_VERSION = 1
 _SHOWN_WHOLE = 20
@@ -107,29 +108,6 @@ def rows(
         _row(record, objectives, base, reason, int(rank), bool(candidate))
         for record, reason, rank, candidate in zip(records, reasons, ranks, candidates, strict=True)
     ]
-
-
-def reference_lines(records: Sequence[TrialRecord]) -> dict[str, dict[str, float]]:
-    """Return role -> line -> accuracy of what needs no model, empty where it was not measured."""
-    reference = next((record for record in records if record.reference), None)
-    lines: dict[str, dict[str, float]] = reference.data.get("floors", {}) if reference else {}
-    return lines
-
-
-def floor_lines(lines: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return what needs no model as text, a line for each: `bag of words: ID 76.5 %, OOD 60.9 %`.
-
-    Args:
-        lines: as `reference_lines` gives them.
-    """
-    names = dict.fromkeys(name for line in lines.values() for name in line)
-    found = []
-    for name in names:
-        inside, outside = (
-            _percent(lines.get(role, {}).get(name, math.nan)) for role in ("id_dev", "ood_dev")
-        )
-        found.append(f"{NAMES.get(name, name)}: ID {inside} %, OOD {outside} %")
-    return found
 
 
 def front_table(

@@ -74,16 +74,19 @@ def test_finished_model_is_stock_and_as_asked(name: str, architecture: str, tmp_
     assert torch.equal(logits_of(load_model(tmp_path / "own").eval()), own)
     report = compression.report(model)
     layers = report["measured"]["layers"]
-    model = compression.to_stock(model).eval()
+    # As an export does: nothing but the saved model says what was done to it.
+    model = build(name).to_stock(load_model(tmp_path / "own")).eval()
     torch.testing.assert_close(logits_of(model), own, atol=1e-5, rtol=1e-5)
     rounding = 1 / num_entries(prunable_weights(model).values())
     # What was asked and is measured under the same name has to agree.
-    for key in set(report["asked"]) & set(report["measured"]):
+    shared = set(report["asked"]) & set(report["measured"])
+    assert shared, "what is asked has to be measured under the same name"
+    for key in shared:
         assert report["measured"][key] == pytest.approx(report["asked"][key], abs=rounding), key
 
     expected = logits_of(model)
-    model.save_pretrained(tmp_path)
-    reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path / "stock")
+    reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "stock")
     assert type(reloaded) is type(tiny_model(architecture))
     assert len(blocks(reloaded)) == layers
     assert torch.equal(logits_of(reloaded.eval()), expected)
@@ -115,6 +118,35 @@ def test_resumed_run_ends_as_an_uninterrupted_one(name: str, architecture: str) 
 
     assert resumed.keys() == expected.keys()
     assert all(torch.equal(resumed[key], expected[key]) for key in expected)
+
+
+@over_compressions
+@over_everything
+def test_the_structure_stays_once_it_is_settled(name: str, architecture: str) -> None:
+    """Schedulers compare what a rung measured from there on."""
+
+    def structure(model: nn.Module) -> dict[str, Any]:
+        zeros = {key: weight == 0 for key, weight in prunable_weights(model).items()}
+        shapes = {key: tuple(weight.shape) for key, weight in model.state_dict().items()}
+        return {"zeros": zeros, "shapes": shapes}
+
+    compression, total = build(name), 8
+    settled = config_of(name).settled()
+    assert 0.0 <= settled <= 1.0
+    model = compression.prepare(tiny_model(architecture), tiny_context(architecture))
+    optimizer = adamw(model)
+    seen = [structure(model)] if settled == 0.0 else []
+    for step in range(1, total + 1):
+        train_steps(model, compression, optimizer, first=step, last=step, total=total)
+        if step / total >= settled - 1e-9:
+            seen.append(structure(model))
+    seen.append(structure(compression.finalize(model)))
+    assert len(seen) >= 2
+    for found in seen[1:]:
+        assert found["shapes"] == seen[0]["shapes"]
+        assert all(
+            torch.equal(found["zeros"][key], seen[0]["zeros"][key]) for key in found["zeros"]
+        )
 
 
 @over_compressions

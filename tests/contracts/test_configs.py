@@ -8,6 +8,7 @@ import pytest
 
 from rc_core.yaml_files import read_yaml
 from sweeps.config import load_sweep
+from sweeps.views.paper_results import ALPHA, PaperRow, row_beside
 
 FOLDER = Path(__file__).resolve().parents[2] / "tune_configs"
 # A fragment is no sweep by itself; a cluster's file belongs to Ray.
@@ -39,6 +40,7 @@ def included(path: Path) -> set[Path]:
 
 SWEEPS = [path for path in found(FOLDER) if first_part(path) not in NOT_SWEEPS]
 PARTS = [path for path in found(FOLDER) if first_part(path) == "parts"]
+PAPER = [path for path in SWEEPS if FOLDER / "parts/paper.yaml" in included(path)]
 
 
 def test_there_are_configurations() -> None:
@@ -66,6 +68,45 @@ def test_a_part_is_included_by_a_sweep_that_validates(path: Path) -> None:
     assert any(path.resolve() in included(sweep) for sweep in SWEEPS), (
         f"nothing includes {path.name}, so nothing validates it: use it or remove it"
     )
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_a_table_of_the_paper_has_its_alpha_and_a_teacher_for_each_seed(path: Path) -> None:
+    sweep = load_sweep(path, LOCAL)
+    trials = [sweep.trial(point) for point in sweep.first_points()]
+    assert {each.training.seed for each in trials} == {0, 1, 2}
+    # The dense row of a seed is the teacher of that seed: it is trained once.
+    dense = {each.reference().fingerprint() for each in trials}
+    rows = {each.fingerprint() for each in trials}
+    assert len(dense) == 3 and sweep.settings.search.trials == len(rows | dense)
+    found = {each.loss.alpha for each in trials if each.loss.name == "rmc"}
+    assert found <= {ALPHA[sweep.base["task"]["name"]]}
+    # Another task given on the command line would keep the alpha of the file.
+    offered = "--set task=" in path.read_text(encoding="utf-8")
+    assert not (offered and found)
+
+
+def test_there_are_the_paper_s_tables() -> None:
+    assert {path.stem.partition("_")[0] for path in PAPER} == {
+        "table1", "table2", "table3", "table4", "table5", "figure1", "figure3"
+    }  # fmt: skip
+    tasks = {load_sweep(p, LOCAL).base["task"]["name"] for p in PAPER if "table4" in p.stem}
+    assert tasks == set(ALPHA)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in PAPER if p.stem[:6] in ("table1", "table2", "table3", "table4")],
+    ids=lambda path: path.stem,
+)  # fmt: skip
+def test_each_row_of_a_table_has_the_paper_s_beside_it(path: Path) -> None:
+    sweep = load_sweep(path, LOCAL)
+    task = sweep.base["task"]["name"]
+    for point in sweep.first_points():
+        trial = sweep.trial(point)
+        compression = trial.compression
+        loss = trial.label().removeprefix(f"{compression.label()} ")
+        beside = row_beside(task, compression.label(), compression.model_dump(), loss)
+        assert isinstance(beside, PaperRow), (trial.label(), beside)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def context() -> tuple[DifficultyContext, list[NDArray[np.int64]]]:
         trained.append(rows)
         return judge(100 + len(trained))
 
-    return DifficultyContext(task, prune, fit_dense, seed=0), trained
+    return DifficultyContext(task, prune, fit_dense, seed=0, teacher=judge(99)), trained
 
 
 def test_plugins_are_found() -> None:
@@ -109,7 +109,9 @@ def test_only_open_in_distribution_data_is_looked_at(name: str) -> None:
     module, (given, _) = plugins.load(PACKAGE, name), context()
     expected = module.outputs(config_of(name), given).log_probs
     fewer = Task(name="words", label_names=LABELS, splits=given.task.splits[:2])
-    again = DifficultyContext(fewer, given.prune_levels, context()[0].fit_dense, seed=0)
+    again = DifficultyContext(
+        fewer, given.prune_levels, context()[0].fit_dense, seed=0, teacher=given.teacher
+    )
     found = module.outputs(config_of(name), again).log_probs
     assert all(torch.equal(found[key], expected[key]) for key in ("train", "id_dev"))
 
@@ -146,7 +148,9 @@ def test_hypothesis_only_reads_nothing_but_the_second_text() -> None:
         for s in given.task.splits
     ]
     task = Task(name="words", label_names=LABELS, splits=tuple(changed))
-    again = DifficultyContext(task, given.prune_levels, given.fit_dense, seed=0)
+    again = DifficultyContext(
+        task, given.prune_levels, given.fit_dense, seed=0, teacher=given.teacher
+    )
     found = module.outputs(config_of("hypothesis_only"), again).log_probs["train"]
     assert torch.equal(found, expected)
     # The second word decides six of seven labels.

@@ -60,9 +60,11 @@ sweeps.names
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.shelf sweeps.remote.uploads
 sweeps.config sweeps.folder sweeps.selection.statistics
+sweeps.views.commands
 sweeps.deploy.measured
 sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose
 sweeps.selection.compared sweeps.selection.explain
+sweeps.views.floors
 sweeps.views.table sweeps.artifact_uses
 sweeps.selection.budgets sweeps.selection.tested
 sweeps.engine.data_check
@@ -81,11 +83,15 @@ sweeps.views.picture_names
 sweeps.views.picture sweeps.simulation.simulate
 sweeps.simulation.simulated
 sweeps.views.live
-sweeps.tracking.events sweeps.sweep
+sweeps.sweep
+sweeps.selection.noise
+sweeps.selection.confirmed
+sweeps.selection.mean_rows
+sweeps.tracking.events
 sweeps.views.watch
 sweeps.views.progress
 sweeps.engine.ray_bridge sweeps.engine.prepare sweeps.engine.packing sweeps.deploy.model_card
-sweeps.selection.confirmed
+sweeps.deploy.texts
 sweeps.selection.stamp sweeps.selection.options
 sweeps.selection.confirmed_text sweeps.selection.tested_text
 sweeps.views.notebook_picture
@@ -94,6 +100,7 @@ sweeps.reporting.*
 sweeps.doctor.services
 sweeps.doctor.storage
 sweeps.doctor.checks
+sweeps.engine.resuming
 sweeps.engine.runner sweeps.engine.adopt sweeps.engine.dry_run
 sweeps.selection.sealed sweeps.deploy.export sweeps.views.status
 sweeps.selection.confirm sweeps.deploy.latency
@@ -115,6 +122,8 @@ UPWARD = {
     # of a Sweep themselves.
     ("sweeps.sweep", "sweeps.selection.options"),
     ("sweeps.sweep", "sweeps.selection.stamp"),
+    ("sweeps.sweep", "sweeps.selection.confirmed"),
+    ("sweeps.sweep", "sweeps.selection.confirmed_text"),
     # A `Sweep` at the end of a notebook's cell shows itself.
     ("sweeps.sweep", "sweeps.views.notebook"),
 }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rc_core import plugins
 from rc_core.config import PluginConfig
@@ -20,12 +22,26 @@ NAMES = plugins.available(PACKAGE)
 EXAMPLES: dict[str, dict[str, Any]] = {}
 SAMPLES, CLASSES = 20, 3
 
+SHUFFLED = [n for n in NAMES if "shuffled" in plugins.load(PACKAGE, n).Config.model_fields]
+# What hands a tensor's value to Python, or to an answer in Python.
+READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+
 over_losses = pytest.mark.parametrize("name", NAMES)
 
 
-def build(name: str) -> Any:
+class NoReads(TorchDispatchMode):
+    """Raises where a tensor's value is read in Python: a recorded step would keep what it read."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in READS:
+            raise AssertionError(f"{func} reads a tensor's value in Python")
+        return func(*args, **(kwargs or {}))
+
+
+def build(name: str, **values: Any) -> Any:
     module = plugins.load(PACKAGE, name)
-    return module.Loss(validate_section(module.Config, {"name": name, **EXAMPLES.get(name, {})}))
+    given = {"name": name, **EXAMPLES.get(name, {}), **values}
+    return module.Loss(validate_section(module.Config, given))
 
 
 def random(*shape: int, seed: int) -> Tensor:
@@ -88,6 +104,48 @@ def test_gradient_is_finite_for_extreme_logits(name: str) -> None:
     value = on_batch(build(name), logits, torch.tensor([0, 1]))
     (gradient,) = torch.autograd.grad(value, logits)
     assert torch.isfinite(value) and torch.isfinite(gradient).all()
+
+
+def test_reads_are_noticed() -> None:
+    values = torch.arange(3.0)
+    for read in (lambda: float(values.sum()), lambda: bool(values.any()), values.max().item):
+        with NoReads(), pytest.raises(AssertionError, match="reads a tensor's value"):
+            read()
+
+
+@over_losses
+def test_what_may_be_recorded_reads_no_value_in_a_step(name: str) -> None:
+    loss, given, chosen = build(name), context(), torch.arange(8)
+    if not vars(type(loss)).get("recordable", False):
+        pytest.skip("does not claim to be recordable")
+    rows = {key: value[chosen] for key, value in loss.rows(given).items()}
+    logits, labels = random(8, CLASSES, seed=3).requires_grad_(), given.labels[chosen]
+    with NoReads():
+        loss(logits, labels, rows).backward()
+    assert logits.grad is not None and bool(logits.grad.any())
+
+
+def test_controls_are_found() -> None:
+    assert {"conf_reg", "poe", "rmc"} <= set(SHUFFLED)
+
+
+@pytest.mark.parametrize("name", SHUFFLED)
+def test_shuffled_gives_the_same_rows_to_other_samples(name: str) -> None:
+    """With one opinion of the teacher for all, what tells rows apart is what is shuffled."""
+
+    def rows(*, seed: int = 0, **values: Any) -> np.ndarray:
+        given = context()
+        given.teacher_log_probs = random(1, CLASSES, seed=1).log_softmax(-1).repeat(SAMPLES, 1)
+        given.generator = torch.Generator().manual_seed(seed)
+        found = build(name, **values).rows(given)
+        return torch.cat([found[key].reshape(SAMPLES, -1) for key in sorted(found)], 1).numpy()
+
+    plain, shuffled = rows(), rows(shuffled=True)
+    assert not np.allclose(shuffled, plain)
+    ordered = [each[np.lexsort(each.T)] for each in (plain, shuffled)]
+    np.testing.assert_allclose(ordered[1], ordered[0], rtol=1e-6)
+    np.testing.assert_array_equal(rows(shuffled=True), shuffled)
+    assert not np.allclose(rows(shuffled=True, seed=1), shuffled)
 
 
 @over_losses

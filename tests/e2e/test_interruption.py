@@ -18,10 +18,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 def interrupted(storage: Path, name: str, how: signal.Signals) -> tuple[int, str]:
     """Launch six trials, signal the driver while some are finished and one runs.
 
+    SIGINT goes to the driver and all that it has started, as a terminal sends Ctrl-C.
+
     Returns the exit code and what was printed.
     """
     config = write_config(storage, trials=6, epochs=6, rungs=6)
     log = storage / "launch.log"
+    # Tests in the background of a script ignore Ctrl-C, and so would what they start.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("w") as stream:
         process = subprocess.Popen(
             command(storage, "launch", str(config), "--name", name),
@@ -29,6 +33,7 @@ def interrupted(storage: Path, name: str, how: signal.Signals) -> tuple[int, str
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    signal.signal(signal.SIGINT, ours)
     deadline = time.monotonic() + 200
     try:
         while time.monotonic() < deadline:
@@ -37,7 +42,10 @@ def interrupted(storage: Path, name: str, how: signal.Signals) -> tuple[int, str
                 break
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)
-        os.kill(process.pid, how)
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)
+        else:
+            os.kill(process.pid, how)
         return process.wait(timeout=60), log.read_text()
     finally:
         if process.poll() is None:
@@ -45,12 +53,12 @@ def interrupted(storage: Path, name: str, how: signal.Signals) -> tuple[int, str
             process.wait()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_an_ended_driver_is_resumed_without_losing_a_trial(
     tmp_path: Path, how: signal.Signals
 ) -> None:
     code, text = interrupted(tmp_path, "ended", how)
-    if how == signal.SIGTERM:
+    if how != signal.SIGKILL:
         assert code == 1 and "rc-sweep resume ended" in text
         assert "Traceback" not in text and "***" not in text
     before = records(tmp_path, "ended")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from rc_core.artifacts import ArtifactKey, ArtifactStore
 from rc_core.errors import ArtifactError, StorageError
 
 KEY = ArtifactKey("thing", 1, {"seed": 0})
+# Of a worker process: where both wait before they build, how many builders were called.
+_start: Barrier
+_calls: Synchronized[int]
 
 
 def write(folder: Path) -> None:
@@ -78,16 +83,29 @@ def test_a_store_that_cannot_be_written_is_the_users_problem(tmp_path: Path) -> 
         ArtifactStore(tmp_path / "file").build(KEY, write)
 
 
+def _share(barrier: Barrier, calls: Synchronized[int]) -> None:
+    global _start, _calls
+    _start, _calls = barrier, calls
+
+
 def _slow(folder: Path) -> None:
-    time.sleep(0.3)
+    with _calls.get_lock():
+        _calls.value += 1
+    # Long enough for the other process to come to the same place, if nothing keeps it.
+    time.sleep(0.5)
     write(folder)
 
 
 def _build(root: Path) -> bool:
-    return ArtifactStore(root).build(KEY, _slow).built
+    store = ArtifactStore(root)
+    _start.wait(timeout=120)
+    return store.build(KEY, _slow).built
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        built = pool.map(_build, [tmp_path, tmp_path])
+    context = multiprocessing.get_context("spawn")
+    calls = context.Value("i", 0)
+    with context.Pool(2, initializer=_share, initargs=(context.Barrier(2), calls)) as pool:
+        built = pool.map(_build, [tmp_path, tmp_path], chunksize=1)
     assert sorted(built) == [False, True]
+    assert calls.value == 1

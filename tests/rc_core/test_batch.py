@@ -6,16 +6,23 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from rc_core import batch, trial
 from rc_core.batch import main
 from rc_core.errors import ConfigError
 from rc_core.job_list import read_list
-from rc_core.record import read_records
+from rc_core.record import TrialFolder, read_records
+from rc_core.training import FitPoint
+from rc_core.trial import trial_steps
+from rc_core.workspace import Workspace
 
 BASE: dict[str, Any] = {
     "model": "tiny:bert",
@@ -95,6 +102,89 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     for process in alive:
         process.kill()
     assert not alive
+
+
+def test_after_a_kill_the_same_command_goes_on_from_the_last_rung(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {**PRUNED, "training": {**BASE["training"], "epochs": 2, "rungs": 4}}
+    listed = write(tmp_path / "list.jsonl", {"id": "x", "config": config})
+    out = tmp_path / "out"
+    folder = TrialFolder(out / "trials" / "x")
+    (job,) = read_list(listed)
+    steps = trial_steps(job.config, Workspace(out / "artifacts"), folder, trial_id="x")
+    first = next(steps)
+    steps.close()
+    killed = folder.read()
+    assert killed is not None and killed.status == "running" and killed.rungs == (first,)
+    begun: list[int] = []
+
+    def fit(*arguments: Any, resume: Any, **options: Any) -> Iterator[FitPoint]:
+        begun.append(resume["step"])
+        return trained(*arguments, resume=resume, **options)
+
+    trained = trial.fit
+    monkeypatch.setattr(trial, "fit", fit)
+    command = [str(listed), "--out", str(out)]
+    assert main(command) == 0
+    assert "teacher: built" not in capsys.readouterr().out
+    record = folder.read()
+    assert record is not None and record.status == "finished" and begun == [first.step]
+    assert record.rungs[0] == first and record.started == killed.started
+    assert [rung.step for rung in record.rungs] == [2, 4, 6] and record.steps["own"] == 8
+    # And once more: there is nothing left to do.
+    assert main(command) == 0
+    assert "1 of 1 trials are finished already" in capsys.readouterr().out
+    assert begun == [first.step]
+
+
+def test_an_interrupt_is_told_and_keeps_what_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = write(tmp_path / "list.jsonl", BASE, {"id": "stopped", "config": PRUNED})
+    out = tmp_path / "out"
+
+    def run(*arguments: Any, trial_id: str) -> Any:
+        if trial_id == "stopped":
+            raise KeyboardInterrupt
+        return trial.run_trial(*arguments, trial_id=trial_id)
+
+    monkeypatch.setattr(batch, "run_trial", run)
+    assert main([str(listed), "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert printed.err == (
+        "error: interrupted; what was finished is kept: run the same command again\n"
+    )
+    assert "failed" not in printed.out
+    assert [(r.id, r.status) for r in read_records(out / "trials")] == [("t0000", "finished")]
+
+
+@pytest.mark.parametrize("broken", ["_build", "_run"])
+def test_a_worker_ended_from_outside_is_no_failed_trial(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    broken: str,
+) -> None:
+    """Memory ran out while an artifact was built, or while a trial ran."""
+
+    class Pool(batch._InProcess):
+        def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if task is not getattr(batch, broken):
+                return super().submit(task, *args, **kwargs)
+            future: Future[Any] = Future()
+            future.set_exception(BrokenProcessPool("a process was terminated abruptly"))
+            return future
+
+    monkeypatch.setattr(batch, "_pool", lambda num_jobs: Pool())
+    listed = write(tmp_path / "list.jsonl", PRUNED)
+    assert main([str(listed), "--out", str(tmp_path / "out"), "--jobs", "2"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err == (
+        "error: a worker process was ended from outside (out of memory?); what was finished is "
+        "kept: run the same command again, with fewer --jobs than 2\n"
+    )
+    assert "failed" not in printed.out
 
 
 def test_what_needs_a_lost_artifact_is_not_tried(

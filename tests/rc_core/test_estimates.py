@@ -148,8 +148,20 @@ def test_difficulty_report_says_what_the_levels_and_other_estimates_say(
     assert found.report["mean_score"]["conflicting"] == pytest.approx(
         float(found.scores[torch.from_numpy(conflicting)].mean())
     )
+    # By hand: as many of the largest variances are hard as the classifier of one text gets wrong.
+    labels, samples = task.id_dev.labels, np.arange(len(task.id_dev))
+    levels = load_outputs(difficulty_artifact(config(), workspace)).log_probs["id_dev"].numpy()
+    variance = np.var(levels[:, samples, labels].astype(np.float64), axis=0)
+    alone = config(difficulty={"name": "hypothesis_only"})
+    second = load_outputs(difficulty_artifact(alone, workspace)).log_probs["id_dev"][0].numpy()
+    wrong = second.argmax(axis=1) != labels
+    hard = np.zeros(len(labels), np.bool_)
+    hard[np.argsort(variance)[len(labels) - int(wrong.sum()) :]] = True
+    share = wrong.mean()
+    assert 0 < share < 1 and share != 0.5
     agreed = found.report["hypothesis_only"]
-    assert 0 <= agreed["agreement"] <= 1 and 0 <= agreed["by_chance"] <= 1
+    assert agreed["agreement"] == pytest.approx((hard == wrong).mean())
+    assert agreed["by_chance"] == pytest.approx(share**2 + (1 - share) ** 2)
 
 
 def test_an_expert_among_the_levels_is_the_milestone_of_that_run(workspace: Workspace) -> None:

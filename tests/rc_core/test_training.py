@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from rc_core.config import TrainingConfig
 from rc_core.errors import TrialError
@@ -170,36 +170,100 @@ def test_predictions_are_in_the_order_of_the_data_and_do_not_depend_on_batches()
     assert net.training
 
 
-def test_the_precision_is_one_of_the_two() -> None:
-    assert choose_precision(model(), encoded(16, 0), repeats=1) in ("fp32", "bf16")
+class Nothing:
+    """A loss whose gradient is zero everywhere: only weight decay moves a parameter."""
+
+    needs = frozenset[Any]()
+
+    def rows(self, context: Any) -> dict[str, Tensor]:
+        return {}
+
+    def __call__(self, logits: Tensor, labels: Tensor, rows: Any) -> Tensor:
+        return 0.0 * logits.sum()
 
 
-class Emulated(nn.Module):
-    """Answers at once in fp32, after a tenth of a second in bf16; counts the samples it saw."""
+def test_weight_decay_shrinks_matrices_and_nothing_else() -> None:
+    """Decoupled (Loshchilov and Hutter 2019): each step multiplies by 1 - rate * decay."""
+    net, decay = model(), 0.5
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    config = training(epochs=1, learning_rate=0.1, weight_decay=decay, warmup=0.0)
+    list(fit(net, encoded(80, 0), Nothing(), config, precision="fp32"))
+    expected = math.prod(1 - 0.1 * (5 - step) / 5 * decay for step in range(5))
+    assert {p.ndim for p in before.values()} == {1, 2}
+    for name, found in net.named_parameters():
+        if found.ndim == 1:
+            assert torch.equal(found, before[name]), name
+        else:
+            torch.testing.assert_close(found.detach(), before[name] * expected, msg=name)
 
-    def __init__(self, bf16: float) -> None:
+
+@pytest.mark.parametrize(("max_grad_norm", "low", "high"), [(1.0, 0.999, 1.001), (0.0, 50.0, 1e9)])
+def test_gradients_are_clipped_to_their_norm_and_0_turns_that_off(
+    max_grad_norm: float, low: float, high: float
+) -> None:
+    class Steep(Nothing):
+        def __call__(self, logits: Tensor, labels: Tensor, rows: Any) -> Tensor:
+            return 1e4 * F.cross_entropy(logits, labels)
+
+    norms: list[float] = []
+
+    def measure(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(float(torch.nn.utils.get_total_norm(g for g in gradients if g is not None)))
+
+    hook = register_optimizer_step_pre_hook(measure)
+    try:
+        config = training(epochs=1, learning_rate=1e-6, max_grad_norm=max_grad_norm)
+        list(fit(model(), encoded(80, 0), Steep(), config, precision="fp32"))
+    finally:
+        hook.remove()
+    assert len(norms) == 5 and all(low < norm < high for norm in norms), norms
+
+
+def test_choosing_the_precision_leaves_no_gradients() -> None:
+    net = model()
+    choose_precision(net, encoded(16, 0), repeats=1)
+    assert all(p.grad is None for p in net.parameters())
+
+
+class Timed(nn.Module):
+    """Moves the clock by so many seconds a forward pass; the first of each kind takes an hour."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
         super().__init__()
         self.head = nn.Linear(1, 2)
-        self.bf16 = bf16
-        self.sizes: dict[bool, list[int]] = {True: [], False: []}
+        self.seconds, self.now = seconds, 0.0
+        self.sizes: dict[str, list[int]] = {"fp32": [], "bf16": []}
+
+    def perf_counter(self) -> float:
+        return self.now
 
     def forward(self, input_ids: Tensor, **_: Tensor) -> Any:
-        slow = torch.is_autocast_enabled("cpu")
-        time.sleep(self.bf16 if slow else 0.02)
-        self.sizes[slow].append(len(input_ids))
+        kind, size = "bf16" if torch.is_autocast_enabled("cpu") else "fp32", len(input_ids)
+        self.now += self.seconds[kind] if size in self.sizes[kind] else 3600.0
+        self.sizes[kind].append(size)
         return SimpleNamespace(logits=self.head(input_ids[:, :1].float()))
 
 
-def test_where_bf16_is_emulated_no_whole_batch_is_tried_in_it() -> None:
-    net = Emulated(bf16=0.1)
-    assert choose_precision(net, encoded(40, 0)) == "fp32"
-    assert set(net.sizes[True]) == {2}
-
-
-def test_where_bf16_is_faster_it_is_taken_after_whole_batches() -> None:
-    net = Emulated(bf16=0.0)
-    assert choose_precision(net, encoded(40, 0)) == "bf16"
-    assert max(net.sizes[True]) == 32
+@pytest.mark.parametrize(
+    ("bf16", "precision", "sizes"),
+    [
+        # Emulated: no whole batch is tried in it.
+        (3.1, "fp32", {2}),
+        (2.9, "fp32", {2, 32}),
+        # Not clearly faster.
+        (0.95, "fp32", {2, 32}),
+        (0.85, "bf16", {2, 32}),
+    ],
+)
+def test_bf16_is_taken_where_a_step_is_clearly_faster_in_it(
+    bf16: float, precision: str, sizes: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = Timed({"fp32": 1.0, "bf16": bf16})
+    # The module's own name alone: everyone else's clock goes on.
+    monkeypatch.setattr("rc_core.training.time", net)
+    assert choose_precision(net, encoded(40, 0)) == precision
+    assert set(net.sizes["bf16"]) == sizes
 
 
 def test_golden_run() -> None:

@@ -384,11 +384,32 @@ def test_the_health_gate(accuracy: float, majority: float, size: int, healthy: b
     assert (health({"id_dev/accuracy": accuracy}, majority, size) == []) is healthy
 
 
-def test_an_undefined_relative_bias_says_why(workspace: Workspace, tmp_path: Path) -> None:
-    wanted = config(loss={"name": "vanilla"})
+@pytest.mark.parametrize(
+    "compression",
+    [{"name": "student", "num_layers": 1}, {"name": "dense"}],
+    ids=lambda c: c["name"],
+)
+def test_a_gap_within_the_error_of_so_few_samples_gives_no_relative_bias(
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compression: dict[str, Any],
+) -> None:
+    """120 samples a role: the error of a gap of 5 points is sqrt(0.16 / 120 + 0.1875 / 120)."""
+    accuracies = {"id_dev/accuracy": 0.8, "ood_dev/accuracy": 0.75}
+
+    def facts(artifact: Any) -> dict[str, Any]:
+        return teacher_facts(artifact) | {"metrics": accuracies}
+
+    monkeypatch.setattr(trial, "teacher_facts", facts)
+    monkeypatch.setattr(trial, "split_metrics", lambda *_: dict(accuracies))
+    wanted = config(compression=compression, loss={"name": "vanilla"})
     record = run_trial(wanted, workspace, TrialFolder(tmp_path / "t"), trial_id="t")
     key = "ood_dev/relative_bias"
-    assert math.isnan(record.metric(key)) == (key in record.undefined)
+    assert math.isnan(record.metric(key))
+    assert record.undefined[key] == (
+        "the reference's ID-OOD gap of 5.0 points is not clear of zero (standard error 5.4 points)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -139,10 +139,33 @@ def test_problems_of_different_sections_are_reported_together() -> None:
     found = problems(
         {"modle": 1, "search": {"trials": -1}, "training": {"epoch": 1}, "objectives": {"x": "max"}}
     )
-    assert {"modle", "search.trials", "training.epoch", "objectives.x"} <= set(found) | {
-        "objectives.x"
-    }
-    assert len(found) >= 3
+    assert set(found) == {"modle", "search.trials", "training.epoch", "objectives.x"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where", "judged", "else_wrong"),
+    [
+        (
+            {"resources": {"gpu": 2}}, "resources.gpu",
+            {"budget": {"accelerator_hours": 1.0}}, "budget.accelerator_hours",
+        ),
+        (
+            {"objectives": {"ood_dev/overlap/accuracy": "maximum"}},
+            "objectives.ood_dev/overlap/accuracy",
+            {"scheduler": {"name": "asha", "metric": "ood_dev/overlap/accuracy"}},
+            "scheduler.metric",
+        ),
+        ({"design": "fixd"}, "design", {"scheduler": {"name": "asha", "metric": "x"}},
+         "scheduler.metric"),
+        ({"confirm": {"whole": 3}}, "confirm.whole", {"search": {"name": "race"}}, "search.name"),
+    ],
+)  # fmt: skip
+def test_what_is_judged_by_a_wrong_section_is_not_called_wrong(
+    wrong: dict[str, Any], where: str, judged: dict[str, Any], else_wrong: str
+) -> None:
+    judged = {"training": {"rungs": 4}} | judged
+    assert set(problems(wrong | judged)) == {where}
+    assert set(problems(judged)) == {else_wrong}, "by the default, had the user left that section"
 
 
 def test_a_fixed_design_runs_all_rows_of_one_seed_before_the_next() -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from rc_core import plugins
@@ -16,6 +14,7 @@ from rc_core.data._task import Task
 from rc_core.data.mnli import choose_subcases
 from rc_core.errors import ConfigError, DataError
 from rc_core.schema import validate_section
+from tests.rc_core.data._public_files import pairs, write, write_public
 
 
 def load(name: str, folder: Path | None, **values: Any) -> Task:
@@ -24,47 +23,9 @@ def load(name: str, folder: Path | None, **values: Any) -> Task:
     return module.load(validate_section(module.Config, given))
 
 
-def write(path: Path, rows: list[dict[str, Any]], names: dict[int, str] | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist(rows)
-    if names:
-        table = table.replace_schema_metadata({"label_names": json.dumps(names)})
-    pq.write_table(table, path)
-
-
-def pairs(tag: str, size: int, labels: int) -> list[dict[str, Any]]:
-    return [
-        {"sentence1": f"{tag} text {i}", "sentence2": f"claim {tag} {i}", "label": i % labels}
-        for i in range(size)
-    ]
-
-
-def hans(tag: str) -> list[dict[str, Any]]:
-    return [
-        {"sentence1": f"{tag} {h} {s} {i}", "sentence2": f"{s} {i}", "label": s % 2,
-         "heuristic": h, "subcase": f"{h}{s}"}
-        for h in ("lexical", "subsequence", "constituent") for s in range(10) for i in range(6)
-    ]  # fmt: skip
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    nli = {0: "entailment", 1: "neutral", 2: "contradiction"}
-    write(tmp_path / "mnli/train.parquet", pairs("train", 300, 3), nli)
-    write(tmp_path / "mnli/dev_matched.parquet", pairs("dev", 60, 3))
-    write(tmp_path / "hans/train.parquet", hans("a"), {0: "entailment", 1: "non-entailment"})
-    write(tmp_path / "hans/eval.parquet", hans("b"))
-    write(tmp_path / "fever/train.parquet", pairs("ftrain", 300, 3))
-    write(tmp_path / "fever/dev.parquet", pairs("fdev", 60, 3))
-    symmetric = [row | {"label": 2 * (i % 2)} for i, row in enumerate(pairs("sym", 40, 2))]
-    write(tmp_path / "fever/symmetric_v02_dev.parquet", symmetric[:20])
-    write(tmp_path / "fever/symmetric_v01_generated.parquet", symmetric[10:])
-    write(tmp_path / "qqp/train.parquet", pairs("qtrain", 200, 2))
-    write(tmp_path / "qqp/dev.parquet", pairs("qdev", 40, 2))
-    paws = {0: "not_paraphrase", 1: "paraphrase"}
-    write(tmp_path / "paws_wiki/dev.parquet", pairs("wdev", 40, 2), paws)
-    write(tmp_path / "paws_wiki/test.parquet", pairs("wtest", 40, 2), paws)
-    return tmp_path
+    return write_public(tmp_path)
 
 
 def sizes(task: Task) -> dict[str, int]:
@@ -133,6 +94,29 @@ def test_fever_s_test_is_v2_test_or_the_rest_of_v1(folder: Path) -> None:
     rows = [row | {"label": 0 if i % 2 else 2} for i, row in enumerate(pairs("new", 20, 2))]
     write(folder / "fever/symmetric_v02_test.parquet", rows)
     assert load("fever", folder).of_role("ood_test")[0].suite == "symmetric_v2_test"
+
+
+@pytest.mark.parametrize(
+    "labels", [["SUPPORTS", "NOT ENOUGH INFO", "REFUTES"], ["SUPPORTS", "REFUTES"]]
+)
+def test_fever_s_test_is_v1_and_v2_test_together_as_in_the_paper(
+    folder: Path, labels: list[str]
+) -> None:
+    options = {"ood_test": "both", "labels": labels}
+    with pytest.raises(DataError, match="symmetric_v02_test"):
+        load("fever", folder, allow_overlap=True, **options)
+    # One pair of v2 test is in v1 too: it stays in both.
+    rows = [row | {"label": 2 * (i % 2)} for i, row in enumerate(pairs("new", 20, 2))]
+    shared = pairs("sym", 40, 2)[39] | {"label": 2}
+    write(folder / "fever/symmetric_v02_test.parquet", [*rows, shared])
+    with pytest.raises(DataError, match="allow_overlap"):
+        load("fever", folder, **options)
+    task = load("fever", folder, allow_overlap=True, **options)
+    assert [(split.suite, len(split)) for split in task.of_role("ood_test")] == [
+        ("symmetric_v1_whole", 30), ("symmetric_v2_test", 21)
+    ]  # fmt: skip
+    assert len(task.of_role("ood_dev")[0]) == 10
+    assert task.notes["removed_overlap/ood_dev.symmetric_v2_dev"] == 10
 
 
 def test_qqp_takes_paws_qqp_where_it_is(folder: Path) -> None:

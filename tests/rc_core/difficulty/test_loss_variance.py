@@ -7,31 +7,49 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from rc_core.difficulty._base import degrees
 from rc_core.difficulty.loss_variance import (
     Config,
-    check_levels,
-    difficulty_degree,
-    loss_variance,
     per_sample_losses,
+    scores,
     variance_shares,
 )
-from rc_core.errors import ConfigError, TrialError
+from rc_core.errors import ConfigError, DifficultyError
 from rc_core.schema import validate_section
 
 LOSSES = np.random.default_rng(0).gamma(0.7, size=(5, 200))
 
 
-def test_loss_variance_is_the_population_variance() -> None:
-    found = loss_variance(torch.tensor(LOSSES))
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found.numpy(), np.var(LOSSES, axis=0, ddof=0), rtol=1e-6)
+def level_outputs(losses: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities (L, N, 2) whose losses are these, and labels (N,).
+
+    What is said of the other class is NaN: nothing may read it.
+    """
+    given = torch.as_tensor(losses).float()
+    labels = torch.arange(given.shape[1]) % 2
+    log_probs = torch.full((*given.shape, 2), torch.nan)
+    log_probs[:, torch.arange(len(labels)), labels] = -given
+    return log_probs, labels
+
+
+def degrees_of(losses: np.ndarray | Tensor, alpha: float) -> Tensor:
+    """Return the degrees, (N,), as the loss makes them from stored outputs."""
+    return degrees(scores(*level_outputs(losses)), alpha)
+
+
+def test_scores_are_the_population_variance() -> None:
+    found = scores(*level_outputs(LOSSES))
+    assert found.dtype == torch.float64
+    # Outputs are stored in float32; what follows is float64.
+    stored = LOSSES.astype(np.float32).astype(np.float64)
+    np.testing.assert_allclose(found.numpy(), np.var(stored, axis=0, ddof=0), rtol=1e-12)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9, 1.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_difficulty_degree_is_the_paper_s_formula(alpha: float, dtype: torch.dtype) -> None:
-    degree = difficulty_degree(torch.tensor(LOSSES, dtype=dtype), alpha)
+def test_degrees_are_the_paper_s_formula(alpha: float) -> None:
+    degree = degrees_of(LOSSES, alpha)
     variances = []
     for i in range(LOSSES.shape[1]):
         mean = sum(LOSSES[t, i] for t in range(5)) / 5
@@ -44,11 +62,10 @@ def test_difficulty_degree_is_the_paper_s_formula(alpha: float, dtype: torch.dty
 
 
 def test_degree_does_not_depend_on_the_order_of_levels_or_on_a_shift() -> None:
-    losses = torch.tensor(LOSSES)
-    expected = difficulty_degree(losses, 0.3)
-    assert difficulty_degree(losses.flip(0), 0.3).allclose(expected)
-    assert difficulty_degree(losses + 2.0, 0.3).allclose(expected)
-    assert difficulty_degree(losses * 7.0, 0.3).allclose(expected)
+    expected = degrees_of(LOSSES, 0.3)
+    assert degrees_of(LOSSES[::-1].copy(), 0.3).allclose(expected)
+    assert degrees_of(LOSSES + 2.0, 0.3).allclose(expected)
+    assert degrees_of(LOSSES * 7.0, 0.3).allclose(expected)
 
 
 @pytest.mark.parametrize(
@@ -56,44 +73,42 @@ def test_degree_does_not_depend_on_the_order_of_levels_or_on_a_shift() -> None:
     [
         np.zeros((5, 4)),
         np.full((3, 4), 0.1),  # 0.1 + 0.1 + 0.1 is not exactly 0.3
-        np.array([[0.1, 1.1, 7.1], [0.2, 1.2, 7.2], [0.4, 1.4, 7.4]]),  # equal but for rounding
+        # Equal but for the rounding of a third; each loss is exact in float32.
+        np.array([[0.125, 1.125, 7.125], [0.25, 1.25, 7.25], [0.5, 1.5, 7.5]]),
         np.array([[0.3, 0.3], [0.7, 0.7]]),
         np.array([[0.3], [0.7]]),  # one sample
         np.array([[0.3, 2.0, 5.0]]),  # one level
     ],
 )
 def test_equal_variances_leave_the_teacher_as_it_is(losses: np.ndarray) -> None:
-    assert difficulty_degree(torch.tensor(losses), 0.2).tolist() == [1.0] * losses.shape[1]
+    assert scores(*level_outputs(losses)).tolist() == [0.0] * losses.shape[1]
+    assert degrees_of(losses, 0.2).tolist() == [1.0] * losses.shape[1]
 
 
 def test_small_but_real_differences_are_used() -> None:
     losses = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1e-4, 2e-4]])
-    assert difficulty_degree(losses, 0.5).tolist() == pytest.approx([0.5, 0.625, 1.0])
-
-
-@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
-def test_alpha_outside_its_range(alpha: float) -> None:
-    with pytest.raises(ValueError, match="alpha must be in"):
-        difficulty_degree(torch.tensor(LOSSES), alpha)
+    assert degrees_of(losses, 0.5).tolist() == pytest.approx([0.5, 0.625, 1.0])
 
 
 @pytest.mark.parametrize("shape", [(5, 0), (0, 5), (5,), (2, 3, 4)])
 def test_losses_of_a_wrong_shape(shape: tuple[int, ...]) -> None:
-    for function in (loss_variance, variance_shares, lambda losses: difficulty_degree(losses, 0.5)):
-        with pytest.raises(ValueError, match="must be \\(levels, samples\\)"):
-            function(torch.zeros(shape))
+    with pytest.raises(ValueError, match="must be \\(levels, samples\\)"):
+        variance_shares(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(5, 0, 2), (0, 5, 2)])
+def test_outputs_of_nothing_have_no_scores(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="not empty"):
+        scores(torch.zeros(shape), torch.zeros(shape[1], dtype=torch.int64))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_diverged_level_is_named(bad: float) -> None:
-    losses = torch.tensor(LOSSES)
+    losses = LOSSES.copy()
     losses[1, 7] = bad
     losses[4, [3, 5]] = bad
-    with pytest.raises(TrialError, match=r"level 0\.35 \(1\), level 0\.85 \(2\)"):
-        check_levels(losses, (0.2, 0.35, 0.5, 0.65, 0.85))
-    with pytest.raises(TrialError, match=r"level 1 \(1\), level 4 \(2\)"):
-        difficulty_degree(losses, 0.5)
-    check_levels(torch.tensor(LOSSES), (0.2, 0.35, 0.5, 0.65, 0.85))
+    with pytest.raises(DifficultyError, match=r"of 200 samples .* level 1 \(1\), level 4 \(2\)"):
+        scores(*level_outputs(losses))
 
 
 def test_per_sample_losses_are_cross_entropies() -> None:

@@ -15,8 +15,11 @@ from rc_core.errors import InputError
 from sweeps.cli import app
 from sweeps.cli.listing import PLUGIN_KINDS, keys_of
 from sweeps.sweep import Sweep
+from tests.rc_core._plugins import WHOLE, WrittenPlugins, written
 from tests.sweeps._made_sweep import make_sweep
 from tests.sweeps.reporting._made import made_sweep
+
+__all__ = ["written"]
 
 
 def rc_sweep(*arguments: str) -> Any:
@@ -66,6 +69,42 @@ def test_it_is_told_what_must_hold(storage: Path, command: str, told: str) -> No
     done = rc_sweep(*arguments, "--storage", str(storage))
     assert isinstance(done.exception, InputError), done.output
     assert told in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("package", "section", "old", "new", "told"),
+    [
+        ("losses", "loss", "class Loss", "class Los", "must define a class Loss"),
+        ("losses", "loss", '"difficulty"', '"dificulty"', "did you mean 'difficulty'"),
+        ("losses", "loss", "class Config", "class Keys", "must define a class Config"),
+        ("difficulty", "difficulty", "def hard", "def easy", "lacks hard()"),
+        ("compression", "compression", "def problems", "def wrong", "lacks problems()"),
+        ("data", "task", "def load", "def read", "lacks load()"),
+    ],
+)
+def test_an_unfinished_plugin_is_told(
+    written: WrittenPlugins,
+    tmp_path: Path,
+    package: str,
+    section: str,
+    old: str,
+    new: str,
+    told: str,
+) -> None:
+    written.write(f"rc_core.{package}", WHOLE[f"rc_core.{package}"].replace(old, new))
+    path = tmp_path / "sweep.yaml"
+    space = "space: {training.learning_rate: {choice: [1.0e-4, 1.0e-3]}}"
+    path.write_text(f"model: tiny:bert\n{section}: {{name: mine}}\n{space}\n")
+    validated = rc_sweep("validate", str(path))
+    assert validated.exit_code == 2 and isinstance(validated.exception, SystemExit)
+    storage = ["--storage", str(tmp_path / "storage")]
+    planned = rc_sweep("launch", str(path), "--dry-run", *storage)
+    listed = rc_sweep("list", "tasks" if package == "data" else package, "mine")
+    for done in (planned, listed):
+        assert isinstance(done.exception, InputError), done.exception
+    for text in (validated.output, str(planned.exception), str(listed.exception)):
+        assert f"rc_core/{package}/mine.py: " in text
+        assert text.count(told) == 1
 
 
 def test_a_storage_that_is_not_there_is_told(tmp_path: Path) -> None:

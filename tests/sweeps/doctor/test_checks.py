@@ -18,6 +18,7 @@ from sweeps.doctor import services as doctor_services
 from sweeps.doctor.checks import Check
 from sweeps.doctor.services import check_hub, check_mlflow, check_ray
 from sweeps.doctor.storage import check_folder
+from sweeps.settings import TrackingConfig
 
 CONFIG = """
 model: tiny:bert
@@ -163,6 +164,50 @@ def test_servers_that_do_not_answer_are_told_soon(
     assert state == "note" and "127.0.0.1:9" in found and "HF_HUB_OFFLINE" in advice
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert check_hub(None)[:2] == ("ok", "offline, as HF_HUB_OFFLINE says")
+
+
+@pytest.mark.parametrize(
+    ("uri", "hint"),
+    [
+        ("localhost:5000", "did you mean http://localhost:5000?"),
+        ("203.0.113.7:5000/x", "did you mean http://203.0.113.7:5000/x?"),
+        ("htp://server", "but got"),
+        ("http:/server", "but got"),
+        ("''", "but got"),
+    ],
+)
+def test_a_tracking_server_without_its_scheme_is_told_before_anything_starts(
+    uri: str, hint: str, services: dict[str, Any], tmp_path: Path
+) -> None:
+    config = tmp_path / "small.yaml"
+    config.write_text(CONFIG + f"tracking: {{uri: {uri}}}\n")
+    found = doctor.examine(config, storage=tmp_path)
+    assert states(found)["config"] == "problem"
+    assert "tracking.uri: must be http://HOST:PORT" in found[0].found and hint in found[0].found
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://h:5000", "HTTPS://h/x", "sqlite:////x/y.db", "postgresql+psycopg2://u@h/d",
+        "databricks", "databricks://profile", "file:///x", "mlruns", "arn:aws:sagemaker:x",
+    ],
+)  # fmt: skip
+def test_what_mlflow_takes_is_taken(uri: str) -> None:
+    assert TrackingConfig(uri=uri).uri == uri
+
+
+def test_a_folder_as_tracking_store_is_a_problem_unless_mlflow_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    for uri in ("mlruns", "mlflow.example.org", f"file://{tmp_path}"):
+        state, _, advice = check_mlflow(uri, tmp_path)
+        assert state == "problem" and "http://HOST:PORT" in advice
+    assert check_mlflow("databricks", tmp_path)[0] == "note"
+    assert check_mlflow("mysql://h/d", tmp_path)[0] == "note"
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert check_mlflow("mlruns", tmp_path)[0] == "note"
 
 
 def test_a_store_of_another_mlflow_is_a_problem(tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ class Driver:
         return ids
 
 
+def ended(driver: Driver) -> int:
+    return sum(record.status != "running" for record in driver.assignments.records.values())
+
+
 def test_first_points_then_proposals_up_to_the_number_of_trials(tmp_path: Path) -> None:
     driver = Driver(tmp_path / "s")
     first = [driver.assignments.next() for _ in range(2)]
@@ -246,10 +250,10 @@ def test_a_failed_trial_is_run_again_when_asked_for_and_its_failure_is_kept(
     for trial_id in ("t0002", "t0004"):  # a first point outside the space, and a proposal
         driver.record(given[trial_id], metrics={"id_dev/accuracy": 0.1})
         driver.assignments.close(trial_id, error="disk full")
-    assert Driver(tmp_path / "s", search).assignments.num_ended == 4, "only when asked for"
+    assert ended(Driver(tmp_path / "s", search)) == 4, "only when asked for"
     assert reopen_failed(driver.folder, 1) == ["t0002", "t0004"]
     again = Driver(tmp_path / "s", search)
-    assert again.assignments.num_ended == 2
+    assert ended(again) == 2
     for trial_id in ("t0002", "t0004"):
         handed = again.assignments.next()
         assert handed is not None and handed.trial_id == trial_id

@@ -199,4 +199,5 @@ def test_a_sweep_that_runs_all_its_trials_says_so(tmp_path: Path) -> None:
         driver.reach(given, 1, 0.5)
         driver.finish(given, 0.5)
     assert driver.assignments.ending == "search.trials (7)"
-    assert driver.assignments.num_ended == 6
+    records = driver.assignments.records.values()
+    assert [record.status for record in records].count("finished") == len(records) == 6

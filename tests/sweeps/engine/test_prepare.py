@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import ray
 
+from rc_core.errors import TrialError
 from rc_core.record import TrialRecord
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
@@ -25,15 +26,16 @@ RECORD = TrialRecord(id="t0000", status="finished", config={}, fingerprint="f", 
 class NoTasks:
     """Takes functions as tasks, runs none, and has answers; keeps what each was to hold."""
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, warnings: list[str] | None = None) -> None:
         self.held: dict[str, Held] = {}
+        self.warnings = warnings or []
 
     def start(self, function: Any, held: Held, *arguments: Any) -> str:
         self.held[function.__name__] = held
         return str(function.__name__)
 
     def result(self, task: str) -> Any:
-        return {"_plan": [], "_reference": (RECORD, 0.5, [])}[task]
+        return {"_plan": [], "_reference": (RECORD, 0.5, self.warnings)}[task]
 
 
 def test_what_is_light_needs_no_whole_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +46,25 @@ def test_what_is_light_needs_no_whole_node(tmp_path: Path, monkeypatch: pytest.M
     said: list[str] = []
     assert prepare.prepare(sweep, SweepFolder(tmp_path / "s"), 1, say=said.append) == RECORD
     assert tasks.held == {"_plan": Held(1, 0.25), "_reference": Held(1, 0.25)}
+
+
+@pytest.mark.parametrize("changes", [{}, {"health_gate": "stop"}, {"health_gate": "warn"}])
+def test_a_dense_reference_that_did_not_learn_stops_the_sweep_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    warnings = ["it is no better than the majority class", "it is below chance"]
+    monkeypatch.setattr(prepare, "_Tasks", lambda *_: NoTasks(warnings))
+    monkeypatch.setattr(prepare, "_free_nodes", lambda: [{"CPU": 8.0}])
+    sweep, folder = SweepConfig(merge(RAW, changes)), SweepFolder(tmp_path / "s")
+    said: list[str] = []
+    if changes == {"health_gate": "warn"}:
+        assert prepare.prepare(sweep, folder, 1, say=said.append) == RECORD
+        assert [f"warning: {warning}" for warning in warnings] == said[-2:]
+        return
+    with pytest.raises(TrialError, match=r"health gate: .*--set health_gate=warn") as caught:
+        prepare.prepare(sweep, folder, 1, say=said.append)
+    assert all(warning in str(caught.value) for warning in warnings), "all reasons at once"
+    assert not [line for line in said if line.startswith("warning")]
 
 
 class Other:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,17 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Mock:
     return found
 
 
+def dense(sweep: SweepConfig) -> TrialRecord:
+    reference = sweep.reference()
+    return TrialRecord(
+        id="t0000",
+        status="finished",
+        config=reference.as_dict(),
+        fingerprint=reference.fingerprint(),
+        started=0.0,
+    )
+
+
 @pytest.mark.usefixtures("events")
 def test_preparation_counts_as_a_drivers_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -52,14 +64,6 @@ def test_a_trial_whose_record_never_came_is_said_and_left_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Mock
 ) -> None:
     sweep = SweepConfig(RAW)
-    reference = sweep.reference()
-    record = TrialRecord(
-        id="t0000",
-        status="finished",
-        config=reference.as_dict(),
-        fingerprint=reference.fingerprint(),
-        started=0.0,
-    )
 
     def search(sweep: SweepConfig, folder: SweepFolder, assignments: Assignments, *_: Any) -> None:
         given = assignments.next()
@@ -67,7 +71,7 @@ def test_a_trial_whose_record_never_came_is_said_and_left_open(
         assert assignments.close(given.trial_id, ended=True) is None
 
     monkeypatch.setattr("sweeps.folder._PAUSES", ())
-    monkeypatch.setattr(runner, "prepare", lambda *_, **__: record)
+    monkeypatch.setattr(runner, "prepare", lambda *_, **__: dense(sweep))
     monkeypatch.setattr(runner, "_search", search)
     folder = SweepFolder.create(tmp_path, "one", "x")
     with pytest.raises(runner.SweepIncomplete, match=r"t0001 .*rc-sweep resume one") as caught:
@@ -75,6 +79,33 @@ def test_a_trial_whose_record_never_came_is_said_and_left_open(
     assert caught.value.exit_code == 1
     assert events.sweep_ended.call_args.args[0] == "interrupted"
     assert not (folder.trials / "t0001").exists(), "nothing is said to have become of it"
+
+
+@pytest.mark.parametrize("lost", [None, "another machine (b, process 7)"])
+def test_an_interrupted_driver_says_how_to_go_on_and_one_taken_over_who_has_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Mock, lost: str | None
+) -> None:
+    """Both end by SIGINT; the second one is sent by the uploads, see test_lease.py."""
+    sweep = SweepConfig(RAW)
+    uploads = Mock(lost=lost)
+
+    def search(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "prepare", lambda *_, **__: dense(sweep))
+    monkeypatch.setattr(runner, "uploading", lambda *_, **__: nullcontext(uploads))
+    monkeypatch.setattr(runner, "_search", search)
+    folder = SweepFolder.create(tmp_path, "one", "x")
+    with pytest.raises(runner.SweepInterrupted) as caught:
+        runner._drive(sweep, folder, Progress(), time.monotonic())
+    told, resume = str(caught.value), "rc-sweep resume one"
+    if lost is None:
+        assert told.startswith("interrupted; nothing is lost") and resume in told
+    else:
+        assert told.startswith(f"{lost} has taken sweep one over") and resume not in told
+    assert caught.value.exit_code == 1
+    assert events.sweep_ended.call_args.args[0] == "interrupted"
+    uploads.gather.assert_called_once_with()
 
 
 @pytest.mark.usefixtures("events")

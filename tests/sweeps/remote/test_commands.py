@@ -37,6 +37,32 @@ def test_what_is_left_to_upload_fails_the_launch_and_sync_sends_it(
     entry._finish(Sweep(folder), False)
 
 
+def test_sync_with_models_brings_every_model_and_prediction_to_a_new_machine(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_sweep(storage_root(s3.storage), "one", trials=3, track=False)
+    content = {}
+    for trial in ("t0000", "t0001", "t0002"):
+        place = folder.trial(trial)
+        predictions = place.predictions("id_dev", "shortcut_nli")
+        predictions.parent.mkdir()
+        for path in (place.model / "model.safetensors", predictions):
+            path.write_bytes(f"{trial} {path.name}".encode())
+            content[str(path.relative_to(folder.path))] = path.read_bytes()
+    folder.share()
+    monkeypatch.setenv("RC_STATE", str(tmp_path / "elsewhere"))
+
+    def brought() -> dict[str, bytes]:
+        found = (tmp_path / "elsewhere").glob("*/one/trials/*/*/*")
+        return {"/".join(path.parts[-4:]): path.read_bytes() for path in found}
+
+    code, out = call("sync", "one", "--storage", s3.storage)
+    assert code == 0 and brought() == {}, out
+    code, out = call("sync", "one", "--models", "--storage", s3.storage)
+    assert code == 0 and f"in step with {s3.storage}" in out, out
+    assert brought() == content and len(content) == 6
+
+
 def test_what_a_command_writes_is_for_every_machine(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from pathlib import Path
@@ -231,14 +232,16 @@ def test_a_driver_whose_lease_was_taken_ends_and_its_workers_are_fenced_off(
     monkeypatch.setattr(uploads, "_PAUSE", 0.02)
     monkeypatch.setattr(uploads, "_LEASE_SECONDS", 1.0)
     first = folder_on(tmp_path / "a", s3, monkeypatch)
-    ended = threading.Event()
-    # What ends the driver is Ctrl-C's signal, to the main thread.
-    monkeypatch.setattr(uploads.signal, "pthread_kill", lambda thread, what: ended.set())
+    # As in a terminal: tests in the background of a script ignore Ctrl-C.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     with first.driving() as attempt:
         running = uploads.Uploads(mirror_of(first), first.path, attempt, say=print, take_over=False)
         second = folder_on(tmp_path / "b", s3, monkeypatch)
-        take(second, 2, over=True)
-        assert ended.wait(30)
+        # What ends the driver is Ctrl-C's signal, to the main thread, whatever that waits for.
+        with pytest.raises(KeyboardInterrupt):
+            take(second, 2, over=True)
+            time.sleep(60)
+        signal.signal(signal.SIGINT, ours)
         s3.log.clear()
         running.close()
     assert running.lost is not None and s3.puts == []

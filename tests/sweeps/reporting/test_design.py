@@ -22,7 +22,10 @@ from sweeps.reporting.verdict import verdict
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.options import options
 from sweeps.sweep import Sweep
+from sweeps.tracking.events import SweepEvents
+from sweeps.tracking.outbox import Outbox
 from sweeps.views.notebook import sweep_html
+from tests.sweeps.tracking.test_events import NoDrain
 
 POINTS: list[dict[str, Any]] = [
     {"compression.name": "dense"},
@@ -187,3 +190,16 @@ def test_the_report_its_pictures_and_a_notebook_show_means(sweep: Sweep) -> None
     assert "seeds for 4 configurations (12 trainings)" in shown
     assert "search said" not in shown and of_loss(sweep, "rmc", seed=1) not in shown
     assert not math.isnan(Facts.read(sweep).measured(Facts.read(sweep).units[0]).half)
+
+
+def test_tracking_is_told_of_configurations(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
+    SweepEvents(SweepConfig(sweep.config), sweep.folder).sweep_ended("finished", 9.0)
+    events = Outbox(sweep.folder.outbox).events()
+    ended = next(event for event in events if event["kind"] == "sweep_ended")
+    dense = {r.id for r in sweep.records if r.config["compression"]["name"] == "dense"}
+    assert set(ended["front"]) == dense, "its mean beats all, and every seed stands for it"
+    assert "means over seeds" in ended["summary"] and "88.0" in ended["summary"]
+    assert "95.0 |" not in ended["summary"], "a lucky seed of distil"
+    offered = {model["trial_id"] for model in ended["models"]}
+    assert offered == {"t0000", of_loss(sweep, "vanilla"), of_loss(sweep, "rmc")}

@@ -16,7 +16,7 @@ from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_results import sealed_section
 from sweeps.reporting.verdict import _moved, verdict
 from sweeps.sweep import Sweep
-from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made
+from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made, write_record
 
 
 def about(facts: Facts, words: str) -> Check:
@@ -64,8 +64,36 @@ def test_new_seeds_decide_what_is_real(made: Callable[..., Sweep]) -> None:
     confirm_made(sweep, rows=3, seeds=4)
     words = said(Facts.read(sweep))
     assert "Over 4 new seeds" in words["Real?"] and "the search had said" in words["Real?"]
-    assert "is real:" in words["Real?"] or "is not shown:" in words["Real?"]
     assert "means of 4 new seeds" in words["Take"]
+
+
+def set_against_dense(sweep: Sweep, points: float, spread: float) -> None:
+    """Let the new seeds have each configuration this many OOD points above dense.
+
+    Args:
+        spread: of a seed's difference from dense around that, in points.
+    """
+    other = sweep.confirmation
+    assert other is not None
+    for number, record in enumerate(other.records):
+        dense = record.config["compression"]["name"] == "dense"
+        ood = 0.85 if dense else 0.85 + (points + spread * (-1) ** number) / 100
+        metrics = record.metrics | {"ood_dev/accuracy": ood}
+        write_record(other.folder, record.model_copy(update={"metrics": metrics}))
+
+
+@pytest.mark.parametrize(
+    ("points", "spread", "said_so", "not_said"),
+    [(-20.0, 0.5, "is real: -20.0", "is not shown"), (-0.5, 2.0, "is not shown: -0.5", "is real")],
+)
+def test_a_difference_from_dense_is_called_real_only_where_the_seeds_show_it(
+    made: Callable[..., Sweep], points: float, spread: float, said_so: str, not_said: str
+) -> None:
+    sweep = made(trials=14)
+    confirm_made(sweep, rows=3, seeds=4)
+    set_against_dense(sweep, points, spread)
+    real = said(Facts.read(sweep))["Real?"]
+    assert said_so in real and not_said not in real
 
 
 def test_the_verdict_names_the_model_its_size_its_loss_and_what_failed(

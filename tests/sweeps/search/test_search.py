@@ -21,14 +21,25 @@ from sweeps.search._storage import study_storage
 from sweeps.space import Point
 from tests.sweeps.test_config import RAW
 
-SAMPLERS = ("random", "tpe", "nsga2", "gp", "qmc")
+# Whatever lies in sweeps/search; a race gives seeds to a sweep, see test_race.py.
+SAMPLERS = tuple(name for name in plugins.available("sweeps.search") if name != "race")
 FLAT = ("nsga2", "gp", "qmc")
+# What a grid needs of `RAW`: a choice in the place of the range.
+CHOICES = {
+    "compression.sparsity": {
+        "choice": [0.2, 0.3, 0.5, 0.6, 0.8],
+        "when": {"compression.name": "magnitude"},
+    }
+}
 CONSTRAINT = "id_dev/accuracy >= 0.5"
 
 
 def proposals(name: str, study_file: Path | None = None, **search: Any) -> StudyProposals:
     changes = {"search": {"name": name, "trials": 30} | search}
-    sweep = SweepConfig(merge(RAW, changes))
+    raw = dict(RAW)
+    if name == "grid":
+        raw["space"] = RAW["space"] | CHOICES
+    sweep = SweepConfig(merge(raw, changes))
     found: StudyProposals = plugins.load("sweeps.search", name).proposals(sweep, study_file)
     return found
 

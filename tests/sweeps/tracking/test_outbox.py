@@ -131,31 +131,85 @@ def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
     assert len(outbox.read(0, limit=1000)) == outbox.pending() == 200
 
 
+class Steps:
+    """A writer that does one thing each time that closing has waited for it, however long that is.
+
+    Attributes:
+        empty: as a writer's.
+        turns: how often closing has waited.
+    """
+
+    def __init__(self, most: int, *, empty: bool = False) -> None:
+        """Take in so many events, or starts over; after that nothing more gets through."""
+        self.empty = empty
+        self.turns = 0
+        self._most = most
+        self._go = threading.Semaphore(0)
+
+    def step(self) -> None:
+        assert self._go.acquire(timeout=60)
+
+    def apply(self, event: Event) -> None:
+        self.step()
+
+    def close(self, drain: Drain, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> int:
+        """Close, waiting for one step where it would wait for its patience to end."""
+        thread = drain._thread
+
+        def join(patience: float) -> None:
+            assert patience == 5.0
+            self.turns += 1
+            before = outbox.delivered
+            if self.turns > self._most:
+                return
+            self._go.release()
+            deadline = time.monotonic() + 30
+            while outbox.delivered == before and thread.is_alive():
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+
+        with monkeypatch.context() as waiting:
+            waiting.setattr(thread, "join", join)
+            left = drain.close(5.0)
+        # Where it has given up, the thread ends with what it was about to do.
+        self._go.release()
+        thread.join(30)
+        assert not thread.is_alive()
+        return left
+
+
+@pytest.mark.parametrize(("most", "left"), [(99, 0), (3, 5)])
+def test_closing_waits_as_long_as_something_is_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, left: int
+) -> None:
+    outbox, writer = Outbox(tmp_path / "outbox.jsonl"), Steps(most)
+    fill(outbox, 8)
+    assert writer.close(Drain(outbox, lambda: writer), outbox, monkeypatch) == left
+    if left:
+        assert writer.turns == most + 1, "it gives up after the first wait without an event"
+
+
 class Steady:
     """Takes in everything, slowly."""
 
-    def __init__(self, seconds: float, *, empty: bool = False) -> None:
-        self.seconds = seconds
-        self.empty = empty
+    empty = False
 
     def apply(self, event: Event) -> None:
-        time.sleep(self.seconds)
-
-
-def test_closing_waits_as_long_as_something_is_delivered(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path / "outbox.jsonl")
-    fill(outbox, 8)
-    drain = Drain(outbox, lambda: Steady(0.3))
-    assert drain.close(1.0) == 0, "2.4 s in all, each well within one"
+        time.sleep(0.1)
 
 
 def test_closing_ends_in_time_whatever_gets_through(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.jsonl")
-    fill(outbox, 200)
+    fill(outbox, 400)
+    drain = Drain(outbox, Steady)
+    deadline = time.monotonic() + 30
+    while not outbox.delivered:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     start = time.monotonic()
-    left = Drain(outbox, lambda: Steady(0.1)).close(0.5, most=1.0)
-    assert 100 < left < 200 and time.monotonic() - start < 5
-    time.sleep(0.5)
+    left = drain.close(30, most=1.0)
+    assert 0 < left < 400 and time.monotonic() - start < 20, "40 s were left to send"
+    drain._thread.join(30)
     assert outbox.pending() >= left - 1, "nothing is sent behind the back of whoever gave up"
 
 
@@ -177,18 +231,22 @@ def test_closing_asks_a_server_again_that_has_answered(tmp_path: Path) -> None:
     assert asked == [0, 1, 2, 3, 3, 4, 5]
 
 
-def test_closing_knows_progress_from_a_start_over(tmp_path: Path) -> None:
+def test_closing_knows_progress_from_a_start_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A new store gets everything again: what is delivered falls first."""
     outbox = Outbox(tmp_path / "outbox.jsonl")
     fill(outbox, 10)
     outbox.mark_delivered(outbox.path.stat().st_size)
     fill(outbox, 1)
+    writer = Steps(99, empty=True)
 
-    def connect() -> Steady:
-        time.sleep(0.3)
-        return Steady(0.2, empty=True)
+    def connect() -> Steps:
+        writer.step()
+        return writer
 
-    assert Drain(outbox, connect).close(0.7) == 0
+    assert writer.close(Drain(outbox, connect), outbox, monkeypatch) == 0
+    assert writer.turns >= 12, "starting over, and eleven events"
 
 
 def test_closing_waits_no_longer_than_told(tmp_path: Path) -> None:
@@ -200,11 +258,11 @@ def test_closing_waits_no_longer_than_told(tmp_path: Path) -> None:
         empty = False
 
         def apply(self, event: Event) -> None:
-            hold.wait(30)
+            hold.wait(60)
 
     start = time.monotonic()
     assert Drain(outbox, Slow).close(0.2) == 1
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     hold.set()
 
 

@@ -1,0 +1,252 @@
+"""Plugins that are written: an unfinished one is told, an edited one is another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rc_core import plugins
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
+from rc_core.errors import ConfigError
+from rc_core.estimates import (
+    difficulty,
+    difficulty_artifact,
+    difficulty_key,
+    expert_of,
+)
+from rc_core.importance import importance_key
+from rc_core.preparation import steps
+from rc_core.stages import load_outputs
+from rc_core.teacher import teacher_log_probs
+from rc_core.workspace import Workspace
+from tests.rc_core._plugins import (
+    COMPRESSION,
+    DIFFICULTY,
+    LOSS,
+    WHOLE,
+    WrittenPlugins,
+    written,
+)
+
+__all__ = ["written"]
+
+BASE: dict[str, Any] = {
+    "model": "tiny:bert",
+    "task": {"name": "shortcut_nli", "train_size": 100, "dev_size": 100, "test_size": 100},
+    "training": {"epochs": 1, "learning_rate": 1e-3, "rungs": 1, "precision": "fp32"},
+}
+SECTIONS = {package: section for section, package in PLUGIN_PACKAGES.items()}
+EXPERT = LOSS.replace('"difficulty"', '"expert_log_probs"').replace(
+    '    """No settings."""', '    expert: str = "someone"'
+)
+
+
+def config(**changes: Any) -> TrialConfig:
+    return decode({**BASE, **changes})
+
+
+def named(package: str, name: str = "mine", **changes: Any) -> TrialConfig:
+    return config(**{SECTIONS[package]: {"name": name}}, **changes)
+
+
+@pytest.mark.parametrize("package", WHOLE)
+def test_a_whole_one_is_found_by_its_name(written: WrittenPlugins, package: str) -> None:
+    written.write(package, WHOLE[package])
+    assert getattr(named(package), SECTIONS[package]).name == "mine"
+    assert "mine" in plugins.available(package)
+    assert plugins.summary(package, "mine").endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("package", "old", "new", "told"),
+    [
+        ("losses", "class Loss", "class Los",
+         "must define a class Loss with rows, __call__, but has none"),
+        ("losses", "class Config", "class Confg",
+         "must define a class Config(PluginConfig), but has none"),
+        ("losses", '"difficulty"', '"teacher_log_prob"', "did you mean 'teacher_log_probs'?"),
+        ("losses", 'frozenset({"difficulty"})', '"difficulty"',
+         "Loss.needs must be a frozenset of any of teacher_log_probs, difficulty, expert_log_probs,"
+         " first_stage_log_probs, but is 'difficulty'"),
+        ("losses", "needs =", "need =", "but there is none"),
+        ("losses", '"difficulty"', '"expert_log_probs"', "Config must have a key 'expert'"),
+        ("losses", '"difficulty"', '"first_stage_log_probs"',
+         "Config must have a key 'first_epochs'"),
+        ("losses", "def __call__", "def call", "but lacks __call__"),
+        ("losses", "def __init__", "def init", "def __init__(self, config)"),
+        ("losses", "Config(PluginConfig)", "Config",
+         "Config must be derived from PluginConfig (rc_core.config), but is from object"),
+        ("difficulty", "def hard", "def easy", "but lacks hard()"),
+        ("difficulty", "USES_TEACHER", "OUTPUTS_OF = 'loss_varianc'\nUSES_TEACHER",
+         "OUTPUTS_OF must name a difficulty, but is 'loss_varianc': did you mean 'loss_variance'?"),
+        ("compression", "def problems", "def problem", "but lacks problems()"),
+        ("compression", "def to_stock", "def stock", "but lacks to_stock"),
+        ("compression", "CompressionConfig", "PluginConfig",
+         "Config must be derived from CompressionConfig"),
+        ("compression", "rc_core.config import CompressionConfig",
+         "rc_core.compression._importance import UnitsConfig as CompressionConfig",
+         "but lacks importance()"),
+        ("data", "def load", "def read", "must define load(), but lacks load()"),
+    ],
+)  # fmt: skip
+def test_what_an_unfinished_one_lacks_is_told_where_it_is_named(
+    written: WrittenPlugins, package: str, old: str, new: str, told: str
+) -> None:
+    package = f"rc_core.{package}"
+    assert old in WHOLE[package]
+    written.write(package, WHOLE[package].replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        named(package)
+    (problem,) = caught.value.problems
+    assert problem.where == f"{package.replace('.', '/')}/mine.py"
+    assert told in problem.message
+    assert f"the contract is in {package.replace('.', '/')}/_" in problem.message
+    # One thing is wrong, one is told.
+    assert problem.message.count(";") == 1
+
+
+def test_everything_that_is_wrong_is_told_at_once(written: WrittenPlugins) -> None:
+    text = DIFFICULTY.replace("class Config", "class Settings")
+    for function in ("hard", "title", "summary"):
+        text = text.replace(f"def {function}", f"def my_{function}")
+    written.write("rc_core.difficulty", text)
+    written.write("rc_core.losses", LOSS.replace('"difficulty"', '"dificulty", "scores"'))
+    changes = {"difficulty": {"name": "mine"}, "training": {"epochs": 0}}
+    with pytest.raises(ConfigError) as caught:
+        config(loss={"name": "mine"}, **changes)
+    found = {problem.where: problem.message for problem in caught.value.problems}
+    assert found.keys() == {
+        "training.epochs", "rc_core/difficulty/mine.py", "rc_core/losses/mine.py"
+    }  # fmt: skip
+    assert "but lacks hard(), title(), summary()" in found["rc_core/difficulty/mine.py"]
+    assert "class Config(PluginConfig)" in found["rc_core/difficulty/mine.py"]
+    assert "'dificulty'" in found["rc_core/losses/mine.py"]
+    assert "'scores'" in found["rc_core/losses/mine.py"]
+    # Not only the first time.
+    with pytest.raises(ConfigError, match=r"but lacks hard\(\)"):
+        named("rc_core.difficulty")
+
+
+def test_what_a_class_has_of_the_protocol_itself_is_not_defined(written: WrittenPlugins) -> None:
+    text = LOSS.replace("def rows", "def values").replace("class Loss:", "class Loss(_base.Loss):")
+    text = text.replace(
+        "from rc_core.config", "from rc_core.losses import _base\nfrom rc_core.config"
+    )
+    written.write("rc_core.losses", text)
+    with pytest.raises(ConfigError, match="class Loss must define rows, __call__, but lacks rows"):
+        named("rc_core.losses")
+
+
+def test_a_folder_is_no_plugin(written: WrittenPlugins) -> None:
+    folder = written.write("rc_core.losses", LOSS).parent / "several"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(LOSS)
+    assert "several" not in plugins.available("rc_core.losses")
+
+
+def test_an_expert_that_is_none_is_told(written: WrittenPlugins, tmp_path: Path) -> None:
+    """It was the classifier of the second text alone."""
+    written.write("rc_core.losses", EXPERT)
+    with pytest.raises(ConfigError, match=r"loss\.expert: must be .* but is 'someone'"):
+        steps(named("rc_core.losses"), Workspace(tmp_path))
+
+
+def test_the_digest_is_of_the_text_alone(written: WrittenPlugins) -> None:
+    package = "rc_core.losses"
+
+    def digest(text: str) -> str:
+        written.write(package, text)
+        return plugins.digest(package, "mine")
+
+    first = digest(LOSS)
+    assert len(first) == 16 and first == digest(LOSS)
+    assert digest(LOSS.replace("\n", "\r\n")) == first
+    assert digest(LOSS + "\n# Another.\n") != first
+    written.write(package, LOSS, name="other")
+    assert plugins.digest(package, "other") == first
+
+
+def test_a_file_edited_since_it_was_loaded_is_not_what_runs(written: WrittenPlugins) -> None:
+    file = written.write("rc_core.losses", LOSS)
+    first = plugins.digest("rc_core.losses", "mine")
+    file.write_text(LOSS + "\n# Another.\n")
+    assert plugins.digest("rc_core.losses", "mine") == first
+
+
+def test_an_edited_difficulty_is_made_anew(written: WrittenPlugins, tmp_path: Path) -> None:
+    package, workspace = "rc_core.difficulty", Workspace(tmp_path / "artifacts")
+    written.write(package, DIFFICULTY)
+    first = difficulty(named(package), workspace).scores
+    assert first.tolist() == pytest.approx([0.5] * 100)
+    assert not difficulty_artifact(named(package), workspace).built
+    edited = DIFFICULTY.replace(", 0.5)", ", 0.25)")
+    written.write(package, edited)
+    assert difficulty_artifact(named(package), workspace).built
+    assert difficulty(named(package), workspace).scores.tolist() == pytest.approx([0.75] * 100)
+    written.write(package, DIFFICULTY)
+    assert not difficulty_artifact(named(package), workspace).built
+
+
+def test_outputs_of_another_are_made_by_it_and_follow_its_file(
+    written: WrittenPlugins, tmp_path: Path
+) -> None:
+    package, workspace = "rc_core.difficulty", Workspace(tmp_path / "artifacts")
+    written.write(package, DIFFICULTY)
+    scorer = f"OUTPUTS_OF = 'mine'\n{DIFFICULTY.replace(', 0.5)', ', 0.125)')}"
+    written.write(package, scorer, name="scorer")
+    mine, scored = named(package), named(package, "scorer")
+    first = difficulty_key(scored, workspace)
+    assert first == difficulty_key(mine, workspace)
+    assert difficulty(scored, workspace).scores.tolist() == pytest.approx([0.5] * 100)
+    written.write(package, scorer.replace("1.0 - ", "2.0 - "), name="scorer")
+    assert difficulty_key(scored, workspace) == first
+    assert difficulty(scored, workspace).scores.tolist() == pytest.approx([1.5] * 100)
+    written.write(package, DIFFICULTY.replace("0.5", "0.25"))
+    assert difficulty_key(scored, workspace) != first
+
+
+def test_an_edited_importance_is_measured_anew(written: WrittenPlugins, tmp_path: Path) -> None:
+    package, workspace = "rc_core.compression", Workspace(tmp_path)
+    text = COMPRESSION.replace("rc_core.config", "rc_core.compression._importance").replace(
+        "CompressionConfig", "UnitsConfig"
+    )
+    text += "\n\ndef importance(model, context, *, num_batches):\n    return [[1.0]]\n"
+    written.write(package, text)
+    first = importance_key(named(package), workspace).key
+    written.write(package, text.replace("1.0", "2.0"))
+    assert importance_key(named(package), workspace).key != first
+
+
+def test_a_difficulty_may_ask_the_teacher(written: WrittenPlugins, tmp_path: Path) -> None:
+    text = DIFFICULTY.replace("torch.full((1, len(part), 2), 0.5).log()", "asked(context, part)")
+    text = text.replace("USES_TEACHER, LIGHT = False, True", "")
+    text += """
+
+def asked(context, part):
+    return torch.from_numpy(context.teacher(part))[None]
+"""
+    written.write("rc_core.difficulty", text)
+    wanted, workspace = named("rc_core.difficulty"), Workspace(tmp_path / "artifacts")
+    found = load_outputs(difficulty_artifact(wanted, workspace)).log_probs
+    assert torch.equal(found["train"][0], teacher_log_probs(wanted, workspace))
+    assert found["id_dev"].shape == (1, 100, 2)
+
+
+def test_an_expert_is_no_milestone_of_outputs_of_another_kind(
+    written: WrittenPlugins, tmp_path: Path
+) -> None:
+    """Settings alone do not tell what outputs are."""
+    poe: Mapping[str, Any] = {"name": "poe", "expert": {"level": 0.85}}
+    workspace = Workspace(tmp_path)
+    assert expert_of(config(loss=poe), workspace)[0].kind == "difficulty"
+    text = DIFFICULTY.replace("(PluginConfig)", "(loss_variance.Config)").replace(
+        "import torch\n", "import torch\n\nfrom rc_core.difficulty import loss_variance\n"
+    )
+    written.write("rc_core.difficulty", text)
+    assert expert_of(named("rc_core.difficulty", loss=poe), workspace)[0].kind == "pruned_level"
+    written.write("rc_core.difficulty", f"OUTPUTS_OF = 'loss_variance'\n{text}")
+    assert expert_of(named("rc_core.difficulty", loss=poe), workspace)[0].kind == "difficulty"

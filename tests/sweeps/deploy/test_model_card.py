@@ -1,0 +1,79 @@
+"""What the model card says of size, speed and input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rc_core import plugins
+from rc_core.config import decode
+from rc_core.record import TrialRecord
+from sweeps.deploy.export import stock_note
+from sweeps.deploy.model_card import model_card
+from sweeps.deploy.texts import text_names
+
+
+def card(compression: dict[str, Any], **options: Any) -> str:
+    config = decode({"model": "tiny:bert", "compression": compression})
+    record = TrialRecord(
+        id="t0001",
+        status="finished",
+        name=config.label(),
+        config=config.as_dict(),
+        fingerprint=config.fingerprint(),
+        started=0.0,
+    )
+    return model_card("made", record, None, {}, note=stock_note(config), **options)
+
+
+@pytest.mark.parametrize(
+    ("compression", "told", "wrong"),
+    [
+        ({"name": "magnitude"}, "not smaller than the dense one", "on every runtime"),
+        ({"name": "heads", "remove": 0.2}, "not smaller or faster", "on every runtime"),
+        ({"name": "ffn"}, "smaller and faster it is, on every runtime", "zeros at any place"),
+        ({"name": "student", "num_layers": 1}, "smaller and faster it is, on every", "zeros at"),
+        ({"name": "student", "model": "tiny:electra"}, "made of tiny:electra", "zeros at"),
+        ({"name": "dense"}, "zeros in the transformer blocks", "faster"),
+    ],
+)
+def test_each_compression_says_its_own(compression: dict[str, Any], told: str, wrong: str) -> None:
+    text = card(compression)
+    assert told in text and wrong not in text
+
+
+def test_the_encoder_is_that_of_the_student() -> None:
+    text = card({"name": "student", "model": "tiny:electra"})
+    assert "base_model: tiny:electra" in text and "Base encoder: `tiny:electra`" in text
+
+
+def test_a_task_of_unknown_shape_is_not_called_pairs() -> None:
+    text = card({"name": "dense"}, length=40)
+    assert "max_length=40" in text and "(single ones, or pairs)" in text
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "names"),
+    [
+        ({"name": "files", "text": ["a", "b"]}, None, ("a", "b")),
+        ({"name": "files", "text": ["a"]}, 1, ("a",)),
+        ({"name": "mine", "text": "words"}, None, ("words",)),
+        ({"name": "shortcut_nli"}, None, ("premise", "hypothesis")),
+        ({"name": "mine"}, None, ()),
+        ({"name": "mine"}, 1, ("first text",)),
+        ({"name": "mine", "text": "words"}, 2, ("first text", "second text")),
+    ],
+)
+def test_what_texts_are_called(
+    task: dict[str, Any], columns: int | None, names: tuple[str, ...]
+) -> None:
+    assert text_names(task, columns) == names
+
+
+def test_every_task_of_ours_says_what_its_texts_are() -> None:
+    """But `files`, whose section names the columns; a new task has to be added."""
+    names = [name for name in plugins.available("rc_core.data") if name != "files"]
+    assert [name for name in names if len(text_names({"name": name})) != 2] == []
+    # The module of the task says so: the evidence is the first text, wherever it comes from.
+    assert text_names({"name": "fever"}) == ("evidence", "claim")

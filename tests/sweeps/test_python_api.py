@@ -1,0 +1,55 @@
+"""What the README shows of the Python API, run as it stands there, with a tiny sweep."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e._sweeps import records, write_config
+
+ROOT = Path(__file__).resolve().parents[2]
+# The last line of the README's code is for a notebook, which asks it for this.
+SHOWN = """
+assert sweep._repr_html_().count("<table") >= 1
+print("front:", [record.id for record in sweep.front])
+"""
+
+
+def readme_code() -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^From Python:\n\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return str(code)
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_the_readmes_code_launches_a_sweep_and_exports_a_model(tmp_path: Path) -> None:
+    code = readme_code()
+    config = write_config(tmp_path, trials=9)
+    for shown, ours in (
+        ('"tune_configs/quickstart.yaml"', repr(str(config))),
+        ("search.trials=8", "search.trials=3"),
+    ):
+        assert code.count(shown) == 1
+        code = code.replace(shown, ours)
+    script = tmp_path / "api.py"
+    script.write_text(code + SHOWN)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True, text=True, timeout=280, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Nothing of it names a storage or the sweep: these are the defaults.
+    found = records(tmp_path / "rc_storage", "tiny-1")
+    assert list(found) == ["t0000", "t0001", "t0002"], "the override holds"
+    assert {record["status"] for record in found.values()} == {"finished"}
+    table, front = done.stdout.rsplit("front:", 1)
+    assert re.findall(r"t\d{4}", front) and all(trial in table for trial in found)
+    names = {path.name for path in (tmp_path / "exported").iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= names
