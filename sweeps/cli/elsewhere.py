@@ -10,10 +10,13 @@ import typer
 
 from rc_core.errors import InputError, StorageError
 from sweeps.cli.options import SetOption, StorageOption, load, write_text
+from sweeps.views.commands import command
 
 
 def trials(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A fixed design's YAML.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="Of a fixed design, a grid or a random search.")
+    ],
     overrides: SetOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="LIST.jsonl", help="Default: stdout.")
@@ -92,7 +95,8 @@ def adopt(
         )
     if adopted.missing:
         typer.echo(
-            f"still to be run: {', '.join(adopted.missing)}; with: rc-sweep resume {found.name}"
+            f"still to be run: {', '.join(adopted.missing)}; with: "
+            + command(found.folder, "resume")
         )
 
 

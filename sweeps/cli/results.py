@@ -168,7 +168,7 @@ def confirm(
     address: AddressOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Train new seeds where noise may have decided (teacher and difficulty stay as they are)."""
+    """Train new seeds where noise may have decided (same teacher, unless --whole)."""
     from sweeps.selection.confirm import confirm as run
     from sweeps.selection.confirmed import confirmed
     from sweeps.selection.confirmed_text import confirmed_json, confirmed_table

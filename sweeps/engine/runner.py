@@ -38,6 +38,7 @@ from sweeps.reporting.write import try_report
 from sweeps.search._base import Proposals
 from sweeps.sweep import Sweep
 from sweeps.tracking.events import SweepEvents
+from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
 
@@ -211,8 +212,8 @@ def _drive(
                 trials = ", ".join(sorted(assignments.late))
                 raise SweepIncomplete(
                     f"{trials} must have records that say how they ended, but none came, so they "
-                    "are still open; go on once the storage answers, with: rc-sweep resume "
-                    f"{folder.name}"
+                    "are still open; go on once the storage answers, with: "
+                    f"{command(folder, 'resume')}"
                 )
             status = "finished"
             elapsed = time.monotonic() - started
@@ -225,7 +226,7 @@ def _drive(
                     "and what it had not uploaded counts no more"
                 ) from None
             raise SweepInterrupted(
-                f"interrupted; nothing is lost. Go on with: rc-sweep resume {folder.name}"
+                f"interrupted; nothing is lost. Go on with: {command(folder, 'resume')}"
             ) from None
         finally:
             time_used.save()

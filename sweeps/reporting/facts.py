@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from typing import Any
 from rc_core.errors import StorageError
 from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
+from sweeps.folder import SweepFolder
 from sweeps.pareto import hypervolume
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.mean_rows import mean_rows, with_ranks_of
 from sweeps.selection.options import pick
 from sweeps.selection.stamp import read_test, stamp, stamp_lines
 from sweeps.sweep import Sweep
+from sweeps.views.commands import command
 from sweeps.views.floors import reference_lines
 from sweeps.views.table import Row, front_json, rows
 
@@ -53,6 +54,7 @@ class Facts:
 
     Attributes:
         name: of the sweep.
+        folder: of the sweep; only where it lies is read of it later.
         config: resolved, plain values.
         objectives: metric -> direction.
         constraints: as in the YAML.
@@ -75,6 +77,7 @@ class Facts:
     """
 
     name: str
+    folder: SweepFolder
     config: Mapping[str, Any]
     objectives: Mapping[str, str]
     constraints: Sequence[str]
@@ -116,6 +119,7 @@ class Facts:
             every = with_ranks_of(every, means, found)
         return cls(
             name=sweep.name,
+            folder=sweep.folder,
             config=sweep.config,
             objectives=dict(sweep.objectives),
             constraints=sweep.constraints,
@@ -175,6 +179,14 @@ class Facts:
     def chosen(self) -> Row | None:
         """The model to take, None where there is nothing to choose from."""
         return next((row for row in self.units if row.id == self.knee), None)
+
+    def command(self, verb: str, *rest: str) -> str:
+        """Return a command about this sweep, as it can be copied."""
+        return command(self.folder, verb, *rest)
+
+    def export_command(self, trial_id: str) -> str:
+        """Return the command that exports a trial."""
+        return self.command("export", "--pick", trial_id, "--out", f"{self.name}-{trial_id}")
 
     @property
     def confirmed_rows(self) -> Sequence[ConfirmedRow]:
@@ -261,13 +273,6 @@ def most_common_reason(failed: Sequence[TrialRecord]) -> str:
     text = shared[0] if len(shared[0]) <= 160 else shared[0][:157] + "..."
     alike = "all alike, such as" if len(shared) == len(failed) else f"{len(shared)} of them such as"
     return text if len(failed) == 1 else f"{alike}: {text}"
-
-
-def export_command(sweep: str, trial_id: str) -> str:
-    """Return the command that exports a trial, quoted for a shell."""
-    return shlex.join(
-        ["rc-sweep", "export", sweep, "--pick", trial_id, "--out", f"{sweep}-{trial_id}"]
-    )
 
 
 def varied(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:

@@ -43,17 +43,17 @@ def _finished(facts: Facts) -> Iterator[Check]:
         found = (
             f"it is running: {ended} of {planned} trials have ended; this page is a moment of it"
         )
-        yield Check("note", title, found, f"rc-sweep status {facts.name}")
+        yield Check("note", title, found, facts.command("status"))
     elif ended < planned:
         found = f"{ended} of {planned} planned trials have ended, and nothing runs"
-        yield Check("warn", title, found, f"rc-sweep resume {facts.name}")
+        yield Check("warn", title, found, facts.command("resume"))
 
 
 def _reference(facts: Facts) -> Iterator[Check]:
     title = "Did the dense reference learn the task?"
     if facts.reference is None:
         found = "no dense reference has finished: there is nothing to compare with"
-        yield Check("bad", title, found, f"rc-sweep resume {facts.name}")
+        yield Check("bad", title, found, facts.command("resume"))
         return
     line = best_line(facts.lines, "id_dev")
     if line is None:
@@ -178,8 +178,8 @@ def _losses_over_seeds(facts: Facts) -> Iterator[Check]:
         "note",
         "Do the other losses beat vanilla?",
         found,
-        f"rc-sweep table {facts.name} has the intervals; rc-sweep power {facts.name} says what so "
-        "many seeds can show. Among many rows luck alone tells one apart",
+        f"{facts.command('table')} has the intervals; {facts.command('power')} says what so many "
+        "seeds can show. Among many rows luck alone tells one apart",
     )
 
 
@@ -209,7 +209,7 @@ def _seeds(facts: Facts) -> Iterator[Check]:
             title,
             f"one training seed per configuration{drawn}: no difference on this page is shown to "
             "be real",
-            f"rc-sweep confirm {facts.name}",
+            facts.command("confirm"),
         )
         return
     marked = [row for row in facts.confirmed_rows if row.confirmed and not row.reference]
@@ -224,7 +224,7 @@ def _seeds(facts: Facts) -> Iterator[Check]:
         more = f" and {len(open_pairs) - 3} pairs more" if len(open_pairs) > 3 else ""
         yield Check(
             "note", title, f"{found}; not told apart: {', '.join(open_pairs[:3])}{more}",
-            f"rc-sweep power {facts.name} says how many seeds would",
+            f"{facts.command('power')} says how many seeds would",
         )  # fmt: skip
     elif len(marked) < 2:
         yield Check("good", title, f"{found}; {len(marked)} of them left on the front")

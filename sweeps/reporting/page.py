@@ -21,7 +21,6 @@ from sweeps.reporting.facts import (
     OOD_KEY,
     Facts,
     duration,
-    export_command,
     millions,
     percent,
     varied,
@@ -196,7 +195,7 @@ def _trials(facts: Facts) -> dict[str, Any]:
                     "parameters", "relative bias", "time", "standing", *others],
         "settings": list(settings),
         "trials": [entry(i, row) for i, row in enumerate(facts.rows)],
-        "command": export_command(facts.name, "@@"),
+        "command": facts.export_command("@@"),
         "start": next((i for i, row in enumerate(facts.rows) if row.id == facts.knee), None),
     }  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from sweeps.reporting.check import Check
-from sweeps.reporting.facts import Facts, export_command, millions, percent
+from sweeps.reporting.facts import Facts, millions, percent
 from sweeps.reporting.figure_front import front_figure, front_places
 from sweeps.reporting.front_notes import MOST_BARS, front_axes
 from sweeps.reporting.markup import (
@@ -217,7 +217,7 @@ def _front_table(facts: Facts) -> str:
                 else f"{row.ood_difference:+.1f}",
                 "-" if math.isnan(row.relative_bias) else f"{row.relative_bias:.2f}",
                 millions(row.parameters),
-                "" if row.reference else Raw(_export_button(facts.name, row.id)),
+                "" if row.reference else Raw(_export_button(facts, row.id)),
             ]
         )  # fmt: skip
     strong = [i for i, row in enumerate(shown) if chosen is not None and row.id == chosen.id]
@@ -227,8 +227,8 @@ def _front_table(facts: Facts) -> str:
     return found + (note(f"{left} more are in front.json.") if left > 0 else "")
 
 
-def _export_button(sweep: str, trial_id: str) -> str:
-    command = escaped(export_command(sweep, trial_id))
+def _export_button(facts: Facts, trial_id: str) -> str:
+    command = escaped(facts.export_command(trial_id))
     return (
         f'<button type="button" class="chip" data-copy="{command}" '
         f'aria-label="copy the command that exports {escaped(trial_id)}">export</button>'

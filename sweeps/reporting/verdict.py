@@ -17,7 +17,6 @@ from sweeps.reporting.facts import (
     Facts,
     Measured,
     best_line,
-    export_command,
     millions,
     most_common_reason,
     percent,
@@ -88,7 +87,7 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
         f"{percent(found.outside)} out of it{seeds}, {size} non-zero parameters{smaller}. "
         f"{standing}"
     )
-    return Sentence("Take", text, export_command(facts.name, chosen.id))
+    return Sentence("Take", text, facts.export_command(chosen.id))
 
 
 def _moved(fall: float) -> str:
@@ -160,7 +159,7 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
 def _real(facts: Facts, chosen: Row) -> Sentence:
     found = facts.confirmation
     own = next((row for row in facts.confirmed_rows if row.id == chosen.id), None)
-    confirm = f"rc-sweep confirm {facts.name}"
+    confirm = facts.command("confirm")
     if found is None or own is None or own.seeds < 2:
         return Sentence(
             "Real?",
@@ -223,7 +222,7 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
             "Test",
             "Sealed. The search saw the dev splits only; id_test and ood_test are opened once, "
             "when the choice is made.",
-            f"rc-sweep test {facts.name}",
+            facts.command("test"),
         )
         return
     rows = {row.id: row for row in opened_rows(facts)}

@@ -9,6 +9,7 @@ from rc_core.errors import StorageError
 from sweeps.folder import SweepFolder
 from sweeps.reporting.facts import Facts
 from sweeps.sweep import Sweep
+from sweeps.views.commands import command
 
 PAGE, SUMMARY = "report.html", "report.md"
 _logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def write_report(sweep: Sweep, out: Path | None = None, *, ended: bool = False) 
     if not any(row.status != "running" for row in facts.rows):
         raise StorageError(
             f"a report needs a trial that has ended, but sweep {sweep.name} has none; see: "
-            f"rc-sweep status {sweep.name}"
+            f"{command(sweep.folder, 'status')}"
         )
     folder = out if out is not None else sweep.path
     try:

@@ -24,6 +24,7 @@ from sweeps.selection.statistics import (
     seeds_needed,
 )
 from sweeps.sweep import Sweep
+from sweeps.views.commands import command
 from sweeps.views.table import render
 
 ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
@@ -108,7 +109,7 @@ def measured_noise(sweep: Sweep) -> Noise:
     remedy = (
         "list several under space: training.seed"
         if fixed and again is None
-        else f"run: rc-sweep confirm {sweep.name}"
+        else f"run: {command(sweep.folder, 'confirm')}"
     )
     kind = "two seeds" if fixed and again is None else "two new seeds"
     raise StorageError(

@@ -28,6 +28,7 @@ from sweeps.selection.choose import (
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed import alike as told_alike
 from sweeps.sweep import Sweep
+from sweeps.views.commands import command
 
 
 def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
@@ -159,7 +160,6 @@ def _without_seeds(sweep: Sweep, record: TrialRecord, found: Confirmed | None) -
         return None
     if found.own:
         return "it is one seed of a configuration, which counts by its mean"
-    return (
-        "new seeds did not go to it, its place was clear without; give it some: "
-        f"rc-sweep confirm {sweep.name} --also {record.id}"
+    return "new seeds did not go to it, its place was clear without; give it some: " + command(
+        sweep.folder, "confirm", "--also", record.id
     )

@@ -30,6 +30,7 @@ from sweeps.selection.stamp import read_test, selection, stamp_of
 from sweeps.selection.tested import Group, summary
 from sweeps.sweep import Sweep
 from sweeps.tracking.events import tell_test
+from sweeps.views.commands import command
 
 if TYPE_CHECKING:
     from rc_core.workspace import TaskData
@@ -76,7 +77,7 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
     if interrupted and sweep.config.get("design") != "fixed":
         raise StorageError(
             f"the search {sweep.name} must have ended before its test is opened, but was "
-            f"interrupted; end it first: rc-sweep resume {sweep.name}"
+            f"interrupted; end it first: {command(sweep.folder, 'resume')}"
         )
     found = _finished_confirmation(sweep)
     groups, alone = _groups(sweep, found)
@@ -126,7 +127,7 @@ def _finished_confirmation(sweep: Sweep) -> Confirmed | None:
     found = confirmed(sweep)
     if other is None or found is None:
         return None
-    go_on = f"rc-sweep resume {other.name}"
+    go_on = command(other.folder, "resume")
     if other.folder.is_running():
         raise StorageError(f"the confirmation {other.name} is running; test when it has ended")
     if any(record.status == "running" for record in other.records):

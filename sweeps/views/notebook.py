@@ -18,6 +18,7 @@ from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed_text import points_text, share_text
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.statistics import Estimate
+from sweeps.views.commands import command
 from sweeps.views.notebook_picture import front_svg, scaled
 from sweeps.views.table import Row
 
@@ -149,7 +150,7 @@ def _confirmed_table(
         )
     if new.failed:
         notes.append(f"{new.failed} trainings of {new.seeds_are} failed")
-    notes.append(f"all of it: rc-sweep pareto {sweep.name}")
+    notes.append(f"all of it: {command(sweep.folder, 'pareto')}")
     return _framed(lines, notes)
 
 

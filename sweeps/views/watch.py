@@ -11,6 +11,7 @@ from rich.live import Live
 
 from rc_core.record import TrialRecord, read_record
 from sweeps.sweep import Sweep
+from sweeps.views.commands import command
 from sweeps.views.live import RunningTrial, Snapshot, view
 from sweeps.views.table import Row, rows
 
@@ -82,9 +83,9 @@ class Watcher:
     def _note(self, records: Sequence[TrialRecord], driven: bool, now: float) -> str:
         ended = sum(record.status != "running" for record in records)
         if not driven and ended >= self._sweep.config["search"]["trials"]:
-            return f"it has ended; see: rc-sweep pareto {self._sweep.name}"
+            return f"it has ended; see: {command(self._sweep.folder, 'pareto')}"
         if not driven:
-            return f"no driver runs it now; go on with: rc-sweep resume {self._sweep.name}"
+            return f"no driver runs it now; go on with: {command(self._sweep.folder, 'resume')}"
         if not records:
             return "preparing: what all trials share is being built"
         silent = now - self._records.newest

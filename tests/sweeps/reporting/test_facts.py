@@ -12,7 +12,7 @@ import pytest
 from rc_core.record import RungRecord, TrialRecord
 from sweeps.pareto import hypervolume
 from sweeps.reporting.cost import cost, timeline
-from sweeps.reporting.facts import Facts, export_command, most_common_reason, varied
+from sweeps.reporting.facts import Facts, most_common_reason, varied
 from sweeps.reporting.importance import LEAST_TRIALS, importance
 from sweeps.selection.options import pick
 from sweeps.views.watch import mean_seconds
@@ -143,11 +143,19 @@ def test_failures_of_one_kind_are_counted_together() -> None:
     assert "no reason" in most_common_reason([record(1, 0, 9, status="failed")])
 
 
-def test_commands_are_quoted_for_a_shell() -> None:
-    assert export_command("plain-1", "t0001") == (
+def test_commands_find_the_sweep_and_are_quoted_for_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = Facts.read(made_sweep(tmp_path, trials=2, name="plain-1"))
+    monkeypatch.setenv("RC_STORAGE", str(tmp_path))
+    assert facts.export_command("t0001") == (
         "rc-sweep export plain-1 --pick t0001 --out plain-1-t0001"
     )
-    assert "'a b; rm'" in export_command("a b; rm", "t0001")
+    monkeypatch.setenv("RC_STORAGE", str(tmp_path / "a b; rm"))
+    assert facts.command("resume") == f"rc-sweep resume plain-1 --storage {tmp_path}"
+    odd = made_sweep(tmp_path / "a b; rm", trials=2)
+    monkeypatch.delenv("RC_STORAGE")
+    assert f"--storage '{tmp_path}/a b; rm'" in Facts.read(odd).command("confirm")
 
 
 def test_the_choice_is_the_knee_and_after_a_confirmation_one_that_it_left(tmp_path: Path) -> None:

@@ -149,12 +149,13 @@ def test_watching_without_a_terminal_tells_each_end_once(folder: SweepFolder) ->
     lines = console.file.getvalue().splitlines()
     assert sum("t0003 magnitude" in line for line in lines) == 1
     assert sum("] t00" in line for line in lines) == 37
-    assert lines[-1].endswith("no driver runs it now; go on with: rc-sweep resume demo")
+    assert "no driver runs it now; go on with: rc-sweep resume demo --storage" in lines[-1]
 
 
 def test_a_sweep_that_has_ended_is_not_to_be_resumed(tmp_path: Path) -> None:
     whole = make_sweep(tmp_path, "whole", trials=4, track=False)
-    assert Watcher(Sweep(whole)).snapshot().note == "it has ended; see: rc-sweep pareto whole"
+    note = Watcher(Sweep(whole)).snapshot().note
+    assert note == f"it has ended; see: rc-sweep pareto whole --storage {tmp_path}"
 
 
 def test_watching_on_a_terminal_ends_with_the_driver(folder: SweepFolder) -> None:
