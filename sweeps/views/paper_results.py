@@ -112,7 +112,8 @@ def why_none(
     whole, sizes = _SIZES[task["name"]]
     reasons = []
     if model not in _MODELS:
-        reasons.append(f"the model is {model}, the paper's is {_MODELS[0]}")
+        # That alone is enough: sizes of sets matter to those who repeat the paper.
+        return [f"the model is {model}, the paper's is {_MODELS[0]}"]
     if len(task.get("labels") or ()) == 2:
         reasons.append("two labels, the paper has three")
     if stage != "test":
