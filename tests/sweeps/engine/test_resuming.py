@@ -72,3 +72,12 @@ def test_what_it_searches_may_not_and_all_of_it_is_named(folder: SweepFolder) ->
 def test_a_value_must_be_one(folder: SweepFolder, asked: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         changed(folder, [asked])
+
+
+def test_what_a_later_version_refuses_can_be_mended(folder: SweepFolder) -> None:
+    values = folder.read_config()
+    folder.write_config(values | {"tracking": {"uri": "localhost:5000"}})
+    with pytest.raises(ConfigError, match="tracking.uri"):
+        changed(folder, [])
+    mended = changed(folder, ["tracking.uri=http://localhost:5000"])
+    assert mended.settings.tracking.uri == "http://localhost:5000"
