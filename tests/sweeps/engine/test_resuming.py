@@ -77,7 +77,7 @@ def test_a_value_must_be_one(folder: SweepFolder, asked: str, said: str) -> None
 def test_what_a_later_version_refuses_can_be_mended(folder: SweepFolder) -> None:
     values = folder.read_config()
     folder.write_config(values | {"tracking": {"uri": "localhost:5000"}})
-    with pytest.raises(ConfigError, match="tracking.uri"):
+    with pytest.raises(ConfigError, match=r"tracking\.uri"):
         changed(folder, [])
     mended = changed(folder, ["tracking.uri=http://localhost:5000"])
     assert mended.settings.tracking.uri == "http://localhost:5000"
