@@ -156,7 +156,8 @@ def test_pointing_shows_a_trial_and_clicking_copies_its_export(chromium: Any, re
     mouse(chromium, "mousePressed", place)
     mouse(chromium, "mouseReleased", place)
     copied = wait(lambda: chromium.execute_script("return window.copied"), "something is copied")
-    assert copied == [f"rc-sweep export made --pick {name} --out made-{name}"]
+    storage = report.parent
+    assert copied == [f"rc-sweep export made --pick {name} --out made-{name} --storage {storage}"]
     toast = "const t = document.getElementById('toast'); return t.className + t.textContent"
     wait(lambda: "on" in chromium.execute_script(toast), "the toast")
     assert copied[0] in chromium.execute_script(toast)
