@@ -152,7 +152,7 @@ class Facts:
     @property
     def seeds_are(self) -> str:
         """What texts call the seeds behind means."""
-        return "seeds" if self.own_seeds else "new seeds"
+        return self.confirmation.seeds_are if self.confirmation is not None else "new seeds"
 
     @cached_property
     def reference(self) -> Row | None:

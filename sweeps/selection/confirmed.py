@@ -23,10 +23,9 @@ from rc_core.metrics.robustness import gap_standard_error, guarded_relative_bias
 from rc_core.record import TrialRecord, counted_samples
 from sweeps.folder import SweepFolder
 from sweeps.pareto import pareto_front
-from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.selection.answers import read_clusters
 from sweeps.selection.compared import Reader, relative_bias
-from sweeps.selection.noise import ID_KEY, OOD_KEY, Noise, by_configuration, noise_of
+from sweeps.selection.noise import ID_KEY, OOD_KEY, Noise, by_configuration, noise_of, unselected
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
@@ -117,15 +116,11 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
 
     Of a fixed design without one, what its own seeds show, where a configuration has two.
     """
-    found = sweep.confirmation
-    own = found is None and is_seeded(sweep)
-    if own:
-        found = sweep
-    if found is None:
+    seeded = unselected(sweep)
+    if seeded is None:
         return None
+    found, records, own = seeded
     metrics = list(dict.fromkeys([*sweep.objectives, ID_KEY, OOD_KEY]))
-    # Of a confirmation t0000 is the searched teacher, not a new seed.
-    records = [record for record in found.records if own or record.id != "t0000"]
     groups = by_configuration(records)
     points = {
         key: np.array([[r.metric(name) for name in metrics] for r in trials.values()])
@@ -173,13 +168,6 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
         failed=sum(record.status == "failed" for record in records),
         own=own,
     )
-
-
-def is_seeded(sweep: Sweep) -> bool:
-    """Tell whether a sweep is a fixed design in which a configuration has two finished seeds."""
-    if sweep.config.get("design") != "fixed" or sweep.name.endswith(CONFIRM_SUFFIX):
-        return False
-    return any(len(trials) > 1 for trials in by_configuration(sweep.records).values())
 
 
 def cannot_be_told_apart(

@@ -17,6 +17,7 @@ from rich.table import Table
 from rc_core.config import seedless
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
+from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.selection.statistics import (
     detectable_difference,
     pair_noise,
@@ -90,28 +91,43 @@ def noise_of(groups: Mapping[str, Mapping[int, TrialRecord]], metrics: Sequence[
     )
 
 
+def unselected(sweep: Sweep) -> tuple[Sweep, list[TrialRecord], bool] | None:
+    """Return the seeds of a sweep that nothing was chosen by; None where there are none.
+
+    Returns:
+        The sweep that holds them, their trials, and whether they are a fixed design's own, in which
+        a configuration has two, instead of a confirmation's.
+    """
+    again = sweep.confirmation
+    if again is not None:
+        # Its t0000 is the searched teacher, not a new seed.
+        return again, [record for record in again.records if record.id != "t0000"], False
+    if sweep.config.get("design") != "fixed" or sweep.name.endswith(CONFIRM_SUFFIX):
+        return None
+    records = sweep.records
+    if all(len(trials) < 2 for trials in by_configuration(records).values()):
+        return None
+    return sweep, records, True
+
+
 def measured_noise(sweep: Sweep) -> Noise:
     """Return the noise that a sweep's confirmation measured, or a fixed design's own seeds.
 
     Raises:
         StorageError: no configuration has two seeds of that kind yet.
     """
-    again = sweep.confirmation
-    fixed = sweep.config.get("design") == "fixed"
-    if again is not None:
-        # Of a confirmation t0000 is the searched teacher, not a new seed.
-        records = [record for record in again.records if record.id != "t0000"]
-    else:
-        records = sweep.records if fixed else []
-    found = noise_of(by_configuration(records), (ID_KEY, OOD_KEY))
-    if found.df:
-        return found
+    seeded = unselected(sweep)
+    if seeded is not None:
+        found = noise_of(by_configuration(seeded[1]), (ID_KEY, OOD_KEY))
+        if found.df:
+            return found
+    listed = seeded is None and sweep.config.get("design") == "fixed"
+    kind = "two seeds" if listed else "two new seeds"
     remedy = (
         "list several under space: training.seed"
-        if fixed and again is None
+        if listed
         else f"run: {command(sweep.folder, 'confirm')}"
     )
-    kind = "two seeds" if fixed and again is None else "two new seeds"
     raise StorageError(
         f"the noise of {sweep.name} must be known, but no configuration has {kind} yet; {remedy}"
     )
