@@ -144,7 +144,10 @@ def _lines(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iter
     flying: dict[Future[_Line], str | None] = {}
     with _pool(num_jobs) as pool:
         while tasks or flying:
-            for task in [each for each in tasks if not unbuilt & (each.needs | each.waits)]:
+            ready = [each for each in tasks if not unbuilt & (each.needs | each.waits)]
+            # Nothing else becomes ready before it ends: a teacher that all wait for has every core.
+            threads = torch.get_num_threads() if len(ready) == 1 and not flying else None
+            for task in ready:
                 if len(flying) == num_jobs:
                     break
                 tasks.remove(task)
@@ -158,7 +161,8 @@ def _lines(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iter
                 elif key is None:
                     flying[pool.submit(_run, job, out, test, shared)] = None
                 else:
-                    flying[pool.submit(_build, job.config, key, out, shared)] = key
+                    future = pool.submit(_build, job.config, key, out, threads, shared)
+                    flying[future] = key
             for future in wait(flying, return_when=FIRST_COMPLETED).done if flying else ():
                 key = flying.pop(future)
                 if key is not None:
@@ -205,7 +209,7 @@ class _InProcess(Executor):
 def _pool(num_jobs: int) -> Executor:
     if num_jobs == 1:
         return _InProcess()
-    threads = max(1, (os.cpu_count() or 1) // num_jobs)
+    threads = max(1, torch.get_num_threads() // num_jobs)
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(
         num_jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)
@@ -235,11 +239,22 @@ def _workspace(out: Path, *, sealed: bool = True) -> Workspace:
     return Workspace(out / "artifacts", sealed=sealed)
 
 
-def _build(config: TrialConfig, key: str, out: Path, workspace: Workspace | None = None) -> _Line:
-    """Build one of the artifacts of a configuration."""
+def _build(
+    config: TrialConfig,
+    key: str,
+    out: Path,
+    threads: int | None = None,
+    workspace: Workspace | None = None,
+) -> _Line:
+    """Build one of the artifacts of a configuration, with more threads than a trial has or as is."""
     workspace = workspace or _workspace(out)
     step = next(step for step in steps(config, workspace) if step.key.key == key)
-    artifact = step.attempt()
+    usual = torch.get_num_threads()
+    torch.set_num_threads(threads or usual)
+    try:
+        artifact = step.attempt()
+    finally:
+        torch.set_num_threads(usual)
     if isinstance(artifact, str):
         return f"{step.title}: left out: {artifact}", True
     how = "built" if artifact.built else "reused"

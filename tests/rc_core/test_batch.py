@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from rc_core import batch, trial
 from rc_core.batch import main
@@ -185,6 +186,30 @@ def test_a_worker_ended_from_outside_is_no_failed_trial(
         "kept: run the same command again, with fewer --jobs than 2\n"
     )
     assert "failed" not in printed.out
+
+
+def test_a_teacher_that_all_wait_for_has_every_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And shares them as soon as something else can be done beside it."""
+    given: dict[str, int | None] = {}
+
+    class Pool(batch._InProcess):
+        def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            found = super().submit(task, *args, **kwargs)
+            if task is batch._build:
+                given[found.result()[0].partition(":")[0]] = args[3]
+            return found
+
+    monkeypatch.setattr(batch, "_pool", lambda num_jobs: Pool())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    listed = write(tmp_path / "list.jsonl", PRUNED)
+    assert main([str(listed), "--out", str(tmp_path / "alone"), "--jobs", "2"]) == 0
+    assert given["teacher"] == 2
+    # Its difficulty is compared with a text classifier that needs no teacher.
+    listed = write(tmp_path / "list.jsonl", STUDENT)
+    assert main([str(listed), "--out", str(tmp_path / "beside"), "--jobs", "2"]) == 0
+    assert given["teacher"] is None
 
 
 def test_what_needs_a_lost_artifact_is_not_tried(
