@@ -15,9 +15,11 @@ from typing import Any
 from ray import tune
 
 from rc_core import plugins
-from rc_core.errors import InputError, RobustCompressionError, StorageError
+from rc_core.errors import InputError, StorageError
+from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.engine.assignments import Assignments
+from sweeps.engine.attempt import SweepIncomplete, tracked
 from sweeps.engine.budget import Usage
 from sweeps.engine.cluster import alive_nodes, check_room, check_storage, connected, usage
 from sweeps.engine.data_check import check_data
@@ -34,20 +36,11 @@ from sweeps.engine.warm_start import known_trials
 from sweeps.folder import SweepFolder, storage_root
 from sweeps.remote.mirror import Mirror
 from sweeps.remote.uploads import uploading
-from sweeps.reporting.write import try_report
 from sweeps.search._base import Proposals
 from sweeps.sweep import Sweep
 from sweeps.tracking.events import SweepEvents
 from sweeps.views.commands import command
 from sweeps.views.progress import Progress
-
-
-class SweepInterrupted(RobustCompressionError):
-    """The driver was interrupted; everything computed is kept."""
-
-
-class SweepIncomplete(RobustCompressionError):
-    """Trials have ended whose records could not be brought; they are still open."""
 
 
 def launch(
@@ -159,18 +152,24 @@ def _drive(
         retry_failed: open failed trials again, if the budget is not used up.
         take_over: take the lease from another machine that seems to run it.
     """
-    say = progress.say
     with (
         folder.driving() as attempt,
-        uploading(folder.mirror, folder.path, attempt, say=say, take_over=take_over) as uploads,
+        uploading(
+            folder.mirror, folder.path, attempt, say=progress.say, take_over=take_over
+        ) as uploads,
     ):
         # From here on: preparation is a driver's time too.
         time_used = Usage(folder.usage, gpu=sweep.settings.resources.gpu)
         again = open_again(sweep, folder, attempt, time_used) if retry_failed else ""
-        events = SweepEvents(sweep, folder)
-        events.sweep_started(attempt)
-        status = "failed"
-        try:
+        with tracked(
+            sweep,
+            folder,
+            attempt,
+            usage=time_used,
+            uploads=uploads,
+            progress=progress,
+            started=started,
+        ) as events:
             kept = "" if folder.mirror is None else f", kept at {folder.mirror.uri}"
             progress.say(f"sweep {folder.name} in {folder.path}{kept}")
             if again:
@@ -178,69 +177,62 @@ def _drive(
             reference = prepare(sweep, folder, attempt, say=progress.say)
             time_used.save()
             prepared = time.monotonic() - started
-            proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(
-                sweep, folder.study
-            )
-            _warm_start(sweep, folder, proposals, attempt, say)
-            scheduler = sweep.settings.scheduler
-            rule = plugins.load("sweeps.schedulers", scheduler.name).build(
-                scheduler, sweep.settings.objectives
-            )
-            assignments = Assignments(
-                sweep,
-                folder,
-                proposals,
-                attempt,
-                rule=rule,
-                usage=time_used,
-                on_record=events.trial_ended,
-            )
-            events.trial_started(reference)
-            assignments.add(reference)
-            _search(sweep, folder, assignments, rule, events, progress, f"attempt-{attempt}")
-            rounds = 1
-            # Once the last results are in, a race may find that something is open again, and a
-            # paused trial may be promoted that Ray does not have (any more).
-            while assignments.reopened():
-                rounds += 1
-                part = f"attempt-{attempt}-{rounds}"
-                _search(sweep, folder, assignments, rule, events, progress, part)
-            for record in assignments.stop_left():
-                progress.trial_ended(record)
-            if assignments.late:
-                status = "interrupted"
-                trials = ", ".join(sorted(assignments.late))
-                raise SweepIncomplete(
-                    f"{trials} must have records that say how they ended, but none came, so they "
-                    "are still open; go on once the storage answers, with: "
-                    f"{command(folder, 'resume')}"
-                )
-            status = "finished"
-            elapsed = time.monotonic() - started
-            progress.finished(elapsed, prepared)
-        except KeyboardInterrupt:
-            status = "interrupted"
-            if uploads is not None and uploads.lost is not None:
-                raise SweepInterrupted(
-                    f"{uploads.lost} has taken sweep {folder.name} over; this driver has ended, "
-                    "and what it had not uploaded counts no more"
-                ) from None
-            raise SweepInterrupted(
-                f"interrupted; nothing is lost. Go on with: {command(folder, 'resume')}"
-            ) from None
-        finally:
-            time_used.save()
-            if uploads is not None:
-                uploads.gather()
-            page = try_report(Sweep(folder)) if status == "finished" else None
-            left = events.sweep_ended(status, time.monotonic() - started, report=page)
-            if left:
-                progress.say(
-                    f"warning: {left} tracking events could not be delivered to MLflow; they are "
-                    f"kept in {folder.outbox} and sent at the next resume"
-                )
+            _run_trials(sweep, folder, attempt, reference, time_used, events, progress)
+            progress.finished(time.monotonic() - started, prepared)
     shutil.rmtree(folder.path / "ray", ignore_errors=True)
     return Sweep(folder)
+
+
+def _run_trials(
+    sweep: SweepConfig,
+    folder: SweepFolder,
+    attempt: int,
+    reference: TrialRecord,
+    time_used: Usage,
+    events: SweepEvents,
+    progress: Progress,
+) -> None:
+    """Search until nothing is left to run.
+
+    Raises:
+        SweepIncomplete: records of trials that have ended did not come.
+    """
+    proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(
+        sweep, folder.study
+    )
+    _warm_start(sweep, folder, proposals, attempt, progress.say)
+    scheduler = sweep.settings.scheduler
+    rule = plugins.load("sweeps.schedulers", scheduler.name).build(
+        scheduler, sweep.settings.objectives
+    )
+    assignments = Assignments(
+        sweep,
+        folder,
+        proposals,
+        attempt,
+        rule=rule,
+        usage=time_used,
+        on_record=events.trial_ended,
+    )
+    events.trial_started(reference)
+    assignments.add(reference)
+    _search(sweep, folder, assignments, rule, events, progress, f"attempt-{attempt}")
+    rounds = 1
+    # Once the last results are in, a race may find that something is open again, and a paused
+    # trial may be promoted that Ray does not have (any more).
+    while assignments.reopened():
+        rounds += 1
+        part = f"attempt-{attempt}-{rounds}"
+        _search(sweep, folder, assignments, rule, events, progress, part)
+    for record in assignments.stop_left():
+        progress.trial_ended(record)
+    if assignments.late:
+        trials = ", ".join(sorted(assignments.late))
+        raise SweepIncomplete(
+            f"{trials} must have records that say how they ended, but none came, so they "
+            "are still open; go on once the storage answers, with: "
+            f"{command(folder, 'resume')}"
+        )
 
 
 def _warm_start(

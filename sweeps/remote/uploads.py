@@ -78,7 +78,8 @@ class Uploads:
             return
         try:
             self._mirror.gather(self._sweep.name)
-        except StorageError as error:
+        # Also of the disk here: a report without them is no reason for the sweep to end otherwise.
+        except (StorageError, OSError) as error:
             self._say(f"warning: {error}")
 
     def close(self) -> None:

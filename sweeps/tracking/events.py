@@ -1,6 +1,7 @@
 """What happens in a sweep, told to whoever keeps track: the outbox (then MLflow) and front.json.
 
-Runs in the driver. Nothing here may stop a sweep: the files are the truth, these are views.
+Runs in the driver. Nothing that is told may stop a sweep: records are the truth, these are views of
+them. So what cannot be written (a full disk) is said in a warning, and the sweep goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +57,38 @@ _CLOSE_SECONDS_FINISHED = 1800.0
 _RANKS_AT_ONCE = 200
 
 
+@contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """Go on after any error, with a warning that names what was not written."""
+    try:
+        yield
+    # Whatever a disk, a picture or a record of another version raises is no reason to lose a sweep.
+    except Exception as error:
+        _logger.warning(
+            "%s could not be written for tracking; the sweep goes on: %s: %s",
+            what,
+            type(error).__name__,
+            error,
+        )
+
+
 class SweepEvents:
-    """The driver's events, in order."""
+    """The driver's events, in order. Only making it raises; to tell it something never does."""
 
     def __init__(self, sweep: SweepConfig, folder: SweepFolder) -> None:
+        """Read what was told before, and start delivering.
+
+        Raises:
+            StorageError: a record cannot be read.
+            OSError: the sweep's folder cannot be written.
+        """
         self._sweep = sweep
         self._folder = folder
         self._outbox = Outbox(folder.outbox)
         self._lock = threading.Lock()
         self._announced: set[str] = set()
+        # Their start could not be told; without it their end would be refused.
+        self._unannounced: set[str] = set()
         self._ended: set[str] = set()
         self._records = {record.id: record for record in folder.records()}
         self._next_write = 0.0
@@ -71,27 +96,29 @@ class SweepEvents:
         self._drain = _drain(sweep, folder, self._outbox)
 
     def sweep_started(self, attempt: int) -> None:
-        values = OmegaConf.create(self._sweep.as_dict())
-        self._outbox.append(
-            "sweep_started",
-            sweep=self._folder.name,
-            config=OmegaConf.to_yaml(values, sort_keys=False),
-            attempt=attempt,
-            tags={
-                "rc.task": self._sweep.base["task"]["name"],
-                "rc.model": self._sweep.base["model"],
-            },
-            params=sweep_params(self._sweep),
-            view=view_state(
-                sweep_id(self._folder),
-                self._folder.name,
-                list(self._sweep.settings.objectives),
-                shown_keys(self._sweep),
-                common_keys(self._sweep),
-            ),
-            parent=self._facts.parent,
-        )
-        self._catch_up()
+        with _going_on("the start of the sweep"):
+            values = OmegaConf.create(self._sweep.as_dict())
+            self._outbox.append(
+                "sweep_started",
+                sweep=self._folder.name,
+                config=OmegaConf.to_yaml(values, sort_keys=False),
+                attempt=attempt,
+                tags={
+                    "rc.task": self._sweep.base["task"]["name"],
+                    "rc.model": self._sweep.base["model"],
+                },
+                params=sweep_params(self._sweep),
+                view=view_state(
+                    sweep_id(self._folder),
+                    self._folder.name,
+                    list(self._sweep.settings.objectives),
+                    shown_keys(self._sweep),
+                    common_keys(self._sweep),
+                ),
+                parent=self._facts.parent,
+            )
+        with _going_on("what an earlier driver did not tell"):
+            self._catch_up()
 
     def _catch_up(self) -> None:
         """Tell of trials that ended after an earlier driver was killed: their records are there."""
@@ -115,12 +142,13 @@ class SweepEvents:
         self._start(record.id, record.name, record.config, reference=record.reference)
 
     def trial_assigned(self, trial_id: str, config: Mapping[str, Any]) -> None:
-        self._start(trial_id, decode(config).label(), config, reference=False)
+        self._start(trial_id, None, config, reference=False)
 
     def rung(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        metrics = {key: value for key, value in result.items() if key.startswith("rung/")}
-        step = int(result.get("steps", result.get("training_iteration", 0)))
-        self._outbox.append("rung", trial_id=trial_id, step=step, metrics=metrics)
+        with _going_on(f"a rung of trial {trial_id}"):
+            metrics = {key: value for key, value in result.items() if key.startswith("rung/")}
+            step = int(result.get("steps", result.get("training_iteration", 0)))
+            self._outbox.append("rung", trial_id=trial_id, step=step, metrics=metrics)
 
     def trial_ended(self, record: TrialRecord) -> None:
         with self._lock:
@@ -128,16 +156,21 @@ class SweepEvents:
                 return
             self._ended.add(record.id)
             self._records[record.id] = record
-        self._outbox.append(
-            "trial_ended",
-            trial_id=record.id,
-            status=record.status,
-            record=json.loads(record.model_dump_json()),
-            datasets=datasets(record.data, record.config["task"]),
-        )
+        if record.id in self._unannounced:
+            self._announced.discard(record.id)
+            self.trial_started(record)
+        with _going_on(f"the end of trial {record.id}"):
+            self._outbox.append(
+                "trial_ended",
+                trial_id=record.id,
+                status=record.status,
+                record=json.loads(record.model_dump_json()),
+                datasets=datasets(record.data, record.config["task"]),
+            )
         started = time.monotonic()
         if started >= self._next_write:
-            self._write_front()
+            with _going_on("front.json"):
+                write_json(self._folder.front, self._front())
             now = time.monotonic()
             self._next_write = now + _PAUSE_PER_WRITE * (now - started)
 
@@ -150,7 +183,20 @@ class SweepEvents:
             report: the page of `rc-sweep report`, where it was written; its picture of the front
                 lies beside it then.
         """
-        document = self._write_front()
+        left = 0
+        try:
+            with _going_on("the end of the sweep"):
+                self._end(status, seconds, report)
+        finally:
+            most = _CLOSE_SECONDS_FINISHED if status == "finished" else _CLOSE_SECONDS
+            with _going_on("how far events were delivered"):
+                left = self._drain.close(_CLOSE_SECONDS, most)
+        return left
+
+    def _end(self, status: str, seconds: float, report: Path | None) -> None:
+        document = self._front()
+        with _going_on("front.json"):
+            write_json(self._folder.front, document)
         settings = self._sweep.settings
         records = list(self._records.values())
         found = rows(records, settings.objectives, constraints=settings.constraints)
@@ -161,16 +207,18 @@ class SweepEvents:
             found = with_ranks_of(found, shown, over_seeds)
         artifacts = [self._folder.path / "sweep.yaml", self._folder.front]
         if report is None and any(row.on_front for row in shown):
-            front_picture(
-                shown,
-                settings.objectives,
-                self._folder.picture,
-                title=self._folder.name,
-                lines=reference_lines(records),
-            )
+            with _going_on("the picture of the front"):
+                front_picture(
+                    shown,
+                    settings.objectives,
+                    self._folder.picture,
+                    title=self._folder.name,
+                    lines=reference_lines(records),
+                )
         artifacts += [self._folder.picture, *([report] if report is not None else [])]
         front = [row.id for row in found if row.on_front]
-        self._tell_ranks(front, {row.id: row.rank for row in found if row.rank is not None})
+        with _going_on("the ranks of the trials"):
+            self._tell_ranks(front, {row.id: row.rank for row in found if row.rank is not None})
         self._outbox.append(
             "sweep_ended",
             attempt=self._folder.attempt(),
@@ -182,8 +230,6 @@ class SweepEvents:
             models=front_models(shown, self._records, self._folder, shown_keys(self._sweep)),
             artifacts=[str(path) for path in artifacts if path.is_file()],
         )
-        most = _CLOSE_SECONDS_FINISHED if status == "finished" else _CLOSE_SECONDS
-        return self._drain.close(_CLOSE_SECONDS, most)
 
     def _over_seeds(self) -> Confirmed | None:
         """Return the means of a fixed design with several seeds, None for another sweep."""
@@ -207,31 +253,34 @@ class SweepEvents:
             )
 
     def _start(
-        self, trial_id: str, name: str, config: Mapping[str, Any], *, reference: bool
+        self, trial_id: str, name: str | None, config: Mapping[str, Any], *, reference: bool
     ) -> None:
         with self._lock:
             if trial_id in self._announced:
                 return
             self._announced.add(trial_id)
-        self._outbox.append(
-            "trial_started",
-            trial_id=trial_id,
-            config=dict(config),
-            attempt=self._folder.attempt(),
-            reference=reference,
-            **self._facts.of(trial_id, name, config),
-        )
+            self._unannounced.add(trial_id)
+        with _going_on(f"the start of trial {trial_id}"):
+            label = decode(config).label() if name is None else name
+            self._outbox.append(
+                "trial_started",
+                trial_id=trial_id,
+                config=dict(config),
+                attempt=self._folder.attempt(),
+                reference=reference,
+                **self._facts.of(trial_id, label, config),
+            )
+            with self._lock:
+                self._unannounced.discard(trial_id)
 
-    def _write_front(self) -> dict[str, Any]:
+    def _front(self) -> dict[str, Any]:
         settings = self._sweep.settings
-        document = front_json(
+        return front_json(
             list(self._records.values()),
             settings.objectives,
             sweep=self._folder.name,
             constraints=settings.constraints,
         )
-        write_json(self._folder.front, document)
-        return document
 
 
 def sweep_id(folder: SweepFolder) -> str:

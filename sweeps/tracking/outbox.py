@@ -171,7 +171,9 @@ class Drain:
                 self._thread.join(min(patience, left))
         except KeyboardInterrupt:
             pass
-        self._abandoned.set()
+        finally:
+            # Also where the outbox cannot be read: the thread must end.
+            self._abandoned.set()
         return self._outbox.pending()
 
     def _run(self) -> None:

@@ -41,6 +41,7 @@ rc_core.estimates
 rc_core.assembly
 rc_core.alpha
 rc_core.preparation
+rc_core.trial_run
 rc_core.trial rc_core.throughput rc_core.job_list
 rc_core.batch
 sweeps.engine sweeps.tracking sweeps.selection sweeps.views sweeps.deploy sweeps.simulation
@@ -100,7 +101,7 @@ sweeps.reporting.*
 sweeps.doctor.services
 sweeps.doctor.storage
 sweeps.doctor.checks
-sweeps.engine.resuming
+sweeps.engine.resuming sweeps.engine.attempt
 sweeps.engine.runner sweeps.engine.adopt sweeps.engine.dry_run
 sweeps.selection.sealed sweeps.deploy.export sweeps.views.status
 sweeps.selection.confirm sweeps.deploy.latency
@@ -288,6 +289,25 @@ def test_rc_core_knows_nothing_of_the_sweep() -> None:
         for item in imports(module, path.read_text(encoding="utf-8"))
         if item.target.split(".")[0] in NOT_IN_CORE
     ]
+    assert not found, "\n".join(found)
+
+
+def test_a_plugin_is_one_file() -> None:
+    """What two share starts with an underscore; one that scores another's outputs names it."""
+    packages = [line.removesuffix(".*") for line in LAYERS.split() if line.endswith(".*")]
+    found = []
+    for module, path in sources(ROOT).items():
+        package, _, name = module.rpartition(".")
+        if package not in packages or name.startswith("_"):
+            continue
+        source = path.read_text(encoding="utf-8")
+        for item in imports(module, source):
+            parts = item.target.removeprefix(f"{package}.").split(".")
+            other = f"{package}.{parts[0]}"
+            is_plugin = item.target.startswith(f"{package}.") and other in sources(ROOT)
+            if is_plugin and not parts[0].startswith("_") and package != "sweeps.reporting":
+                if f'OUTPUTS_OF = "{parts[0]}"' not in source:
+                    found.append(f"{module}:{item.line} imports {other}")
     assert not found, "\n".join(found)
 
 

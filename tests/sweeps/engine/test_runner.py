@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import threading
 import time
 from contextlib import nullcontext
 from io import StringIO
@@ -13,11 +15,11 @@ from unittest.mock import Mock
 import pytest
 from rich.console import Console
 
-from rc_core.errors import TrialError
+from rc_core.errors import StorageError, TrialError
 from rc_core.record import TrialRecord, write_json
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
-from sweeps.engine import runner
+from sweeps.engine import attempt, runner
 from sweeps.engine.assignments import Assignments
 from sweeps.folder import SweepFolder
 from sweeps.views.progress import Progress
@@ -28,7 +30,7 @@ from tests.sweeps.test_config import RAW
 def events(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """Return what stands for tracking."""
     found = Mock(sweep_ended=Mock(return_value=0))
-    monkeypatch.setattr(runner, "SweepEvents", Mock(return_value=found))
+    monkeypatch.setattr(attempt, "SweepEvents", Mock(return_value=found))
     return found
 
 
@@ -53,11 +55,44 @@ def test_preparation_counts_as_a_drivers_time(
 
     monkeypatch.setattr(runner, "prepare", slow)
     folder = SweepFolder.create(tmp_path, "one", "x")
-    for attempt in (1, 2):
+    for number in (1, 2):
         with pytest.raises(TrialError):
             runner._drive(SweepConfig(RAW), folder, Progress(), time.monotonic())
         hours = json.loads(folder.usage.read_text())["hours"]
-        assert hours * 3600 >= 0.3 * attempt
+        assert hours * 3600 >= 0.3 * number
+
+
+def test_a_full_disk_hides_neither_why_a_sweep_ended_nor_keeps_tracking_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def ungated(*_: object, **__: object) -> None:
+        for written in ("sweeps.tracking.events", "sweeps.engine.budget"):
+            monkeypatch.setattr(f"{written}.write_json", full)
+        monkeypatch.setattr("sweeps.tracking.outbox.Outbox.append", full)
+        raise TrialError("health gate: it did not learn")
+
+    monkeypatch.setattr("sweeps.tracking.events.MlflowWriter", Mock(return_value=Mock(empty=False)))
+    monkeypatch.setattr(runner, "prepare", ungated)
+    folder = SweepFolder.create(tmp_path, "one", "x")
+    said = StringIO()
+    progress = Progress(Console(file=said, width=200))
+    with pytest.raises(TrialError, match="health gate"):
+        runner._drive(SweepConfig(RAW), folder, progress, time.monotonic())
+    assert "No space left on device" in said.getvalue()
+    assert not [each for each in threading.enumerate() if each.name == "tracking"]
+
+
+def test_a_driver_whose_tracking_cannot_be_begun_still_counts_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "SweepEvents", Mock(side_effect=StorageError("no record")))
+    folder = SweepFolder.create(tmp_path, "one", "x")
+    with pytest.raises(StorageError, match="no record"):
+        runner._drive(SweepConfig(RAW), folder, Progress(), time.monotonic())
+    assert folder.usage.is_file()
 
 
 def test_a_trial_whose_record_never_came_is_said_and_left_open(
@@ -74,7 +109,7 @@ def test_a_trial_whose_record_never_came_is_said_and_left_open(
     monkeypatch.setattr(runner, "prepare", lambda *_, **__: dense(sweep))
     monkeypatch.setattr(runner, "_search", search)
     folder = SweepFolder.create(tmp_path, "one", "x")
-    with pytest.raises(runner.SweepIncomplete, match=r"t0001 .*rc-sweep resume one") as caught:
+    with pytest.raises(attempt.SweepIncomplete, match=r"t0001 .*rc-sweep resume one") as caught:
         runner._drive(sweep, folder, Progress(), time.monotonic())
     assert caught.value.exit_code == 1
     assert events.sweep_ended.call_args.args[0] == "interrupted"
@@ -96,7 +131,7 @@ def test_an_interrupted_driver_says_how_to_go_on_and_one_taken_over_who_has_the_
     monkeypatch.setattr(runner, "uploading", lambda *_, **__: nullcontext(uploads))
     monkeypatch.setattr(runner, "_search", search)
     folder = SweepFolder.create(tmp_path, "one", "x")
-    with pytest.raises(runner.SweepInterrupted) as caught:
+    with pytest.raises(attempt.SweepInterrupted) as caught:
         runner._drive(sweep, folder, Progress(), time.monotonic())
     told, resume = str(caught.value), "rc-sweep resume one"
     if lost is None:
@@ -130,7 +165,7 @@ def test_once_the_budget_is_used_up_a_resume_leaves_nothing_open(
     reference = folder.records()[0]
     monkeypatch.setattr(runner, "prepare", lambda *_, **__: reference)
     monkeypatch.setattr(runner, "_search", lambda *_: None)
-    monkeypatch.setattr(runner, "try_report", lambda *_: None)
+    monkeypatch.setattr(attempt, "try_report", lambda *_: None)
     said = StringIO()
     progress = Progress(Console(file=said, width=200))
     runner._drive(sweep, folder, progress, time.monotonic(), retry_failed=True)

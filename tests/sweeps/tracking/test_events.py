@@ -137,3 +137,84 @@ def test_ranks_are_told_some_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
         (["t0001", "t0002"], ["t0001"], {"t0001": 0, "t0002": 1}),
         (["t0003", "t0004"], ["t0004"], {"t0004": 0}),
     ]
+
+
+class Full:
+    """Raises where it is called, as long as the disk is full."""
+
+    def __init__(self, real: Any) -> None:
+        self.full = True
+        self._real = real
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        if self.full:
+            raise OSError("No space left on device")
+        return self._real(*arguments, **options)
+
+
+def test_what_cannot_be_written_is_said_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed: list[float] = []
+
+    class Closing(NoDrain):
+        def close(self, patience: float, most: float) -> int:
+            closed.append(most)
+            return 3
+
+    monkeypatch.setattr("sweeps.tracking.events.Drain", Closing)
+    sweep = SweepConfig(RAW)
+    folder = SweepFolder.create(tmp_path, "full", "full")
+    events, record = SweepEvents(sweep, folder), record_of(sweep, "t0001", "running")
+    append = Full(events._outbox.append)
+    monkeypatch.setattr(events._outbox, "append", append)
+    monkeypatch.setattr("sweeps.tracking.events.write_json", Full(None))
+    events.sweep_started(1)
+    events.trial_assigned("t0001", record.config)
+    events.trial_assigned("t0002", {"of": "another version"})
+    events.rung("t0001", {"rung/train_loss": 0.1, "steps": 3})
+    events.trial_ended(record.sealed("finished"))
+    assert events.sweep_ended("failed", 1.0) == 3 and len(closed) == 1
+    for what in (
+        "the start of the sweep",
+        "the start of trial t0001",
+        "the start of trial t0002",
+        "a rung of trial t0001",
+        "the end of trial t0001",
+        "front.json",
+        "the end of the sweep",
+    ):
+        assert f"{what} could not be written" in caplog.text
+    assert "OSError: No space left on device" in caplog.text
+
+
+def test_a_trial_whose_start_could_not_be_told_is_started_before_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow refuses the end of a trial that was never started."""
+    monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
+    sweep = SweepConfig(RAW)
+    folder = SweepFolder.create(tmp_path, "full", "full")
+    events, record = SweepEvents(sweep, folder), record_of(sweep, "t0001", "running")
+    append = Full(events._outbox.append)
+    monkeypatch.setattr(events._outbox, "append", append)
+    events.trial_assigned("t0001", record.config)
+    append.full = False
+    events.trial_ended(record.sealed("failed"))
+    told = [event["kind"] for event in Outbox(folder.outbox).events()]
+    assert told == ["trial_started", "trial_ended"]
+
+
+def test_a_sweep_ends_without_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
+    monkeypatch.setattr("sweeps.tracking.events.front_picture", Full(None))
+    sweep = SweepConfig(RAW)
+    folder = SweepFolder.create(tmp_path, "plain", "plain")
+    folder.write_config(sweep.as_dict())
+    record = record_of(sweep, "t0001", "running")
+    measured = {"id_dev/accuracy": 0.9, "ood_dev/accuracy": 0.6}
+    done = record.model_copy(update={"metrics": measured}).sealed("finished")
+    folder.trial("t0001").commit(done)
+    SweepEvents(sweep, folder).sweep_ended("finished", 1.0)
+    last = list(Outbox(folder.outbox).events())[-1]
+    assert (last["kind"], last["front"]) == ("sweep_ended", ["t0001"])
