@@ -21,6 +21,7 @@ from rc_core.errors import (
     Problem,
     RobustCompressionError,
     StorageError,
+    TrialError,
 )
 from sweeps.folder import SweepFolder, storage_root
 from sweeps.remote.mirror import Mirror
@@ -165,6 +166,27 @@ def free_resources() -> dict[str, float]:
     return found
 
 
+def result_of(task: Any, kept: str) -> Any:
+    """Wait for a task and return its result.
+
+    Args:
+        task: of Ray.
+        kept: said where its worker was lost: who must keep it, and what it means that it did not.
+
+    Raises:
+        TrialError: its worker was lost.
+        Exception: what the task raised, without Ray's wrapping of it.
+    """
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise TrialError(
+            f"{kept} (killed, out of memory, or its node left): {type(error).__name__}"
+        ) from error
+
+
 def check_room(
     resources: ResourcesConfig,
     *,
@@ -240,7 +262,7 @@ def check_storage(folder: SweepFolder) -> None:
     """Check that every node sees the sweep's folder, or its URI, as this process does.
 
     Raises:
-        StorageError: some node does not; its trials' results would be lost.
+        StorageError: some node does not, or does not say; its trials' results would be lost.
     """
     here = ray.get_runtime_context().get_node_id()
     uri = None if folder.mirror is None else folder.mirror.uri
@@ -249,21 +271,32 @@ def check_storage(folder: SweepFolder) -> None:
     for node in alive_nodes():
         if node["NodeID"] != here:
             place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-            asked[task.options(scheduling_strategy=place).remote(str(folder.path), uri)] = name
-    ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_STORAGE_CHECK_SECONDS)
-    problems = []
+            options = task.options(scheduling_strategy=place)
+            asked[options.remote(str(folder.path), uri)] = node
+    ready, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_STORAGE_CHECK_SECONDS)
+    found = {}
     for each in ready:
         try:
-            problem = ray.get(each)
+            found[each] = ray.get(each)
         except ray.exceptions.RayTaskError as error:
             # Most often: this project is not installed there.
-            problem = f"cannot run this project: {error.cause}"
+            found[each] = f"cannot run this project: {error.cause}"
         except ray.exceptions.RayError:
             # A node that has left since is none to place trials on.
             continue
-        if problem is not None:
-            problems.append(Problem(f"node {asked[each]}", problem))
+    alive = {node["NodeID"] for node in alive_nodes()} if silent else set()
+    for each in silent:
+        ray.cancel(each)
+        if asked[each]["NodeID"] in alive:
+            found[each] = (
+                f"must say within {_STORAGE_CHECK_SECONDS:.0f} s whether it sees the sweep's "
+                "folder, but did not; try again when it is less busy, or take it out of the cluster"
+            )
+    problems = [
+        Problem(f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})", found[each])
+        for each, node in asked.items()
+        if found.get(each) is not None
+    ]
     if problems:
         raise StorageError(problems)
 

@@ -15,7 +15,7 @@ import ray
 
 from rc_core.config import decode
 from sweeps.config import SweepConfig
-from sweeps.engine.cluster import alive_nodes, usage
+from sweeps.engine.cluster import alive_nodes, result_of, usage
 from sweeps.engine.shares import cpu_candidates, gpu_candidates, numbers, packing_line
 from sweeps.settings import ResourcesConfig
 
@@ -32,7 +32,8 @@ def resolve(sweep: SweepConfig, artifacts: str, say: Callable[[str], None]) -> S
         say: told what is measured, and what was chosen.
 
     Raises:
-        TrialError: the dense reference could not be trained for a few steps.
+        TrialError: the dense reference could not be trained for a few steps, or the worker that
+            measures was lost.
         InputError: Ray counts GPUs that torch cannot use.
     """
     resources = sweep.settings.resources
@@ -44,15 +45,21 @@ def resolve(sweep: SweepConfig, artifacts: str, say: Callable[[str], None]) -> S
     say("packing: how many trials at once? Measured once per machine and model ...")
     task: Any = ray.remote(num_cpus=cores, num_gpus=min(1, gpus), max_retries=0)(_measure)
     measured = task.remote(sweep.reference().as_dict(), artifacts, cores, gpus)
-    if not ray.wait([measured], timeout=_PATIENCE_SECONDS)[0]:
-        say(
-            "packing: still measuring, or waiting until all of a node is free (given out: "
-            f"{usage()}); numbers in resources need neither"
-        )
     try:
-        found = ray.get(measured)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
+        if not ray.wait([measured], timeout=_PATIENCE_SECONDS)[0]:
+            say(
+                "packing: still measuring, or waiting until all of a node is free (given out: "
+                f"{usage()}); numbers in resources need neither"
+            )
+        found = result_of(
+            measured,
+            "resources: auto must keep its worker while it measures, but lost it; give numbers "
+            "(resources.cpu, resources.gpu) instead",
+        )
+    except BaseException:
+        # Ctrl-C: on a cluster that was joined it would go on. One that has ended takes no harm.
+        ray.cancel(measured)
+        raise
     chosen = numbers(found, resources, cores, gpus)
     say(f"packing: each trial holds {packing_line(found, chosen)}")
     settings = sweep.settings.model_copy(update={"resources": chosen})

@@ -23,7 +23,7 @@ from rc_core.errors import TrialError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
-from sweeps.engine.cluster import alive_nodes, usage
+from sweeps.engine.cluster import alive_nodes, result_of, usage
 from sweeps.engine.listed import listed, why_not_listed
 from sweeps.engine.step_shares import Held, Planned, light, room, shares
 from sweeps.folder import SweepFolder, trial_at
@@ -127,8 +127,7 @@ def _build_all(
             how = "built in" if done.built else "reused, saving"
             say(f"prepare: {done.title}: {how} {done.seconds:.0f} s [{done.kind}/{done.key}]")
     finally:
-        for task in waiting:
-            ray.cancel(task)
+        tasks.cancel(waiting)
 
 
 class _Tasks:
@@ -171,7 +170,7 @@ class _Tasks:
         while True:
             ready, others = ray.wait(list(tasks), timeout=None if self._told else _ROOM_SECONDS)
             if ready:
-                _internal_kv_del(self._marks[ready[0]][0])
+                self._forget(ready[0])
                 return ready, others
             if not any(_internal_kv_exists(self._marks[task][0]) for task in tasks):
                 self._told = True
@@ -179,8 +178,24 @@ class _Tasks:
 
     def result(self, task: Any) -> Any:
         """Wait for a task; raise the error it raised."""
-        self.wait([task])
-        return _result(task)
+        try:
+            self.wait([task])
+            return _result(task)
+        except BaseException:
+            # Ctrl-C: on a cluster that was joined it would go on. One that has ended takes no harm.
+            self.cancel([task])
+            raise
+
+    def cancel(self, tasks: Sequence[Any]) -> None:
+        """End tasks whose results nobody waits for."""
+        for task in tasks:
+            ray.cancel(task)
+        for task in tasks:
+            self._forget(task)
+
+    def _forget(self, task: Any) -> None:
+        """Delete a task's mark, which a cluster that was joined would keep for good."""
+        _internal_kv_del(self._marks[task][0])
 
 
 def _begin(mark: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -200,15 +215,10 @@ def _no_room(held: Held) -> str:
 
 def _result(task: Any) -> Any:
     """Wait for a task; raise the error it raised, not Ray's wrapping of it."""
-    try:
-        return ray.get(task)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        raise TrialError(
-            "preparation must keep its workers, but lost one more often than resources.retries "
-            f"allows (killed, out of memory, or its node left): {type(error).__name__}"
-        ) from error
+    return result_of(
+        task,
+        "preparation must keep its workers, but lost one more often than resources.retries allows",
+    )
 
 
 def _free_nodes() -> list[dict[str, float]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import ray
 import torch
 
-from rc_core.errors import ConfigError, InputError
+from rc_core.errors import ConfigError, InputError, StorageError, TrialError
 from sweeps.engine import cluster
 from sweeps.engine.trainable import workspace
+from sweeps.folder import SweepFolder
 from sweeps.settings import ResourcesConfig
 
 SMALL, LARGE, GPU = {"CPU": 2.0}, {"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}
@@ -76,6 +79,75 @@ def test_a_folder_that_a_node_does_not_see_is_told(tmp_path: Path) -> None:
     assert told is not None and "mounts at the same place" in told
     (tmp_path / "sweep.yaml").touch()
     assert cluster._storage_problem(str(tmp_path)) is None
+
+
+def raised(error: Exception) -> Any:
+    def answer(*_: Any) -> Any:
+        raise error
+
+    return answer
+
+
+def test_a_node_that_does_not_answer_is_told_and_is_not_asked_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has left meanwhile is passed over: no trial is placed there."""
+    names = ("here", "good", "bad", "gone", "silent", "left")
+    described = [
+        {"NodeID": name, "NodeManagerHostname": name, "NodeManagerAddress": "10"} for name in names
+    ]
+    answers: dict[str, Any] = {
+        "good": lambda _: None,
+        "bad": lambda _: "must see it",
+        "gone": raised(ray.exceptions.NodeDiedError("gone")),
+    }
+
+    class Task:
+        def __init__(self, node: str = "") -> None:
+            self.node = node
+
+        def options(self, scheduling_strategy: Any) -> Task:
+            return Task(scheduling_strategy.node_id)
+
+        def remote(self, *_: Any) -> str:
+            return self.node
+
+    def wait(tasks: list[str], num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
+        assert num_returns == len(tasks) == 5
+        described[:] = [node for node in described if node["NodeID"] != "left"]
+        return [t for t in tasks if t in answers], [t for t in tasks if t not in answers]
+
+    cancelled: list[str] = []
+    monkeypatch.setattr(cluster, "alive_nodes", lambda: list(described))
+    context = Mock(get_node_id=Mock(return_value="here"))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda function: Task())
+    monkeypatch.setattr(ray, "wait", wait)
+    monkeypatch.setattr(ray, "get", lambda task: answers[task](task))
+    monkeypatch.setattr(ray, "cancel", cancelled.append)
+    monkeypatch.setattr(cluster, "NodeAffinitySchedulingStrategy", lambda n, soft: Mock(node_id=n))
+    with pytest.raises(StorageError) as caught:
+        cluster.check_storage(SweepFolder(tmp_path / "s"))
+    found = {problem.where: problem.message for problem in caught.value.problems}
+    assert set(found) == {"node bad (10)", "node silent (10)"}
+    assert "must say within 60 s" in found["node silent (10)"]
+    assert cancelled == ["silent", "left"]
+
+
+@pytest.mark.parametrize(
+    ("raises", "expected"),
+    [
+        (ray.exceptions.OutOfMemoryError("killed"), (TrialError, r"kept it \(killed, .*OutOfM")),
+        (ray.exceptions.WorkerCrashedError(), (TrialError, "WorkerCrashedError")),
+        (ray.exceptions.RayTaskError("f", "trace", InputError("no GPU")), (InputError, "no GPU")),
+    ],
+)
+def test_a_tasks_own_error_comes_out_of_it_and_a_lost_worker_is_said(
+    monkeypatch: pytest.MonkeyPatch, raises: Exception, expected: tuple[type[Exception], str]
+) -> None:
+    monkeypatch.setattr(ray, "get", raised(raises))
+    with pytest.raises(expected[0], match=expected[1]):
+        cluster.result_of("task", "somebody must have kept it")
 
 
 def test_a_ray_job_on_a_ray_of_its_own_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import ray
@@ -15,7 +17,7 @@ from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine import prepare
 from sweeps.engine.cluster import connected
-from sweeps.engine.step_shares import Held, Room, room
+from sweeps.engine.step_shares import Held, Planned, Room, room
 from sweeps.folder import SweepFolder
 from sweeps.settings import ResourcesConfig
 from tests.sweeps.test_config import RAW
@@ -33,6 +35,9 @@ class NoTasks:
     def start(self, function: Any, held: Held, *arguments: Any) -> str:
         self.held[function.__name__] = held
         return str(function.__name__)
+
+    def cancel(self, tasks: Sequence[str]) -> None:
+        assert not tasks
 
     def result(self, task: str) -> Any:
         return {"_plan": [], "_reference": (RECORD, 0.5, self.warnings)}[task]
@@ -65,6 +70,44 @@ def test_a_dense_reference_that_did_not_learn_stops_the_sweep_unless_told_otherw
         prepare.prepare(sweep, folder, 1, say=said.append)
     assert all(warning in str(caught.value) for warning in warnings), "all reasons at once"
     assert not [line for line in said if line.startswith("warning")]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Return what stands for Ray: it has names for tasks, and runs none."""
+    found = Mock(tasks=[f"task {number}" for number in range(3)])
+    found.remote.return_value.return_value.options.return_value.remote.side_effect = found.tasks
+    monkeypatch.setattr(prepare.ray, "remote", found.remote)
+    monkeypatch.setattr(prepare.ray, "wait", found.wait)
+    monkeypatch.setattr(prepare.ray, "cancel", found.cancel)
+    monkeypatch.setattr(prepare, "_result", found.result)
+    monkeypatch.setattr(prepare, "_internal_kv_del", found.forget)
+    return found
+
+
+def test_no_mark_of_a_task_stays_in_a_cluster(cluster: Mock) -> None:
+    """Neither of one that was waited for, nor of those that an error has ended."""
+    first, second, third = cluster.tasks
+    cluster.wait.side_effect = [([first], [second, third]), ([second], [third])]
+    cluster.result.side_effect = [prepare.Prepared("a", "k", "1", True, 0.0), TrialError("no")]
+    planned = [Planned(0, n, f"step {n}", "k", str(n), (), False, stored=False) for n in range(3)]
+    tasks = prepare._Tasks(0, {}, Mock())
+    held = {step.key: Held(1, 0.0) for step in planned}
+    with pytest.raises(TrialError):
+        prepare._build_all(planned, [{}], held, tasks, Mock())
+    assert [call.args[0] for call in cluster.cancel.call_args_list] == [third]
+    forgotten = {call.args[0] for call in cluster.forget.call_args_list}
+    assert forgotten == {mark for mark, _ in tasks._marks.values()} and len(forgotten) == 3
+
+
+def test_a_task_that_is_waited_for_ends_with_ctrl_c(cluster: Mock) -> None:
+    cluster.wait.side_effect = KeyboardInterrupt
+    tasks = prepare._Tasks(0, {}, Mock())
+    task = tasks.start(double, Held(1, 0.0), 3)
+    with pytest.raises(KeyboardInterrupt):
+        tasks.result(task)
+    cluster.cancel.assert_called_once_with(task)
+    cluster.forget.assert_called_once_with(tasks._marks[task][0])
 
 
 class Other:
