@@ -6,8 +6,12 @@ Exit codes: 0 done, 1 failed, 2 the user's input, 3 finished with failed trials.
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -183,18 +187,55 @@ def init(
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        app(args=arguments, standalone_mode=True)
-    except InputError as error:
-        typer.echo(f"error: {_listed(error)}", err=True)
-        sys.exit(error.exit_code)
-    except RobustCompressionError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has left; that is no failure.
-        sys.stderr.close()
+    with _readers() as left:
+        try:
+            app(args=arguments, standalone_mode=True)
+        except RobustCompressionError as error:
+            text = _listed(error) if isinstance(error, InputError) else str(error)
+            with _also_unread(2):
+                typer.echo(f"error: {text}", err=True)
+            sys.exit(error.exit_code)
+        except SystemExit as end:
+            # Typer, and rich for the help, end with 1 where the reader of a pipe (head, less) has
+            # left; that is no failure. A pipe that breaks elsewhere, to a service, is one.
+            if not isinstance(end.__context__, BrokenPipeError):
+                raise
+            if not left():
+                typer.echo(f"error: {end.__context__}", err=True)
+                raise
     sys.exit(0)
+
+
+@contextmanager
+def _readers() -> Iterator[Callable[[], bool]]:
+    """Yield what tells whether somebody who read standard output or error has left."""
+    # Copies: rich puts the null device in the place of an output that nobody reads.
+    copies = []
+    for stream in (1, 2):
+        with suppress(OSError):
+            copies.append(os.dup(stream))
+
+    def left() -> bool:
+        poll = select.poll()
+        for copy in copies:
+            poll.register(copy, 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+    try:
+        yield left
+    finally:
+        for copy in copies:
+            os.close(copy)
+
+
+@contextmanager
+def _also_unread(stream: int) -> Iterator[None]:
+    """Go on where whoever read standard output (1) or error (2) has left: the code still tells."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python writes what is left when it ends, which would be another error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def _interrupt(signum: int, frame: Any) -> None:
@@ -209,11 +250,12 @@ def _finish(sweep: Any, as_json: bool) -> None:
 
     failed = [record for record in sweep.records if record.status == "failed"]
     left = sweep.folder.unshared()
-    if as_json:
-        typer.echo(json.dumps(sweep.document(), indent=1))
-    else:
-        typer.echo(sweep.table())
-        typer.echo(sweep.closing_lines())
+    with _also_unread(1):
+        if as_json:
+            typer.echo(json.dumps(sweep.document(), indent=1))
+        else:
+            typer.echo(sweep.table())
+            typer.echo(sweep.closing_lines())
     if failed:
         for record in failed:
             typer.echo(f"failed: {record.id} {record.name}: {record.error}", err=True)

@@ -33,6 +33,13 @@ class _Running:
     rung: tuple[float, float] | None = None
 
 
+class _Console(Console):
+    """A console whose reader may leave (head, less): the sweep goes on, and shows nothing more."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Progress:
     """Shows a sweep's state; safe to call when nothing is shown."""
 
@@ -42,7 +49,7 @@ class Progress:
         Args:
             console: where to write; by default standard output.
         """
-        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._console = console or _Console(soft_wrap=True, highlight=False)
         self._live: Live | None = None
         self._running: dict[str, _Running] = {}
         self._assignments: Assignments | None = None

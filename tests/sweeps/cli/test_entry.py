@@ -1,0 +1,97 @@
+"""How the command ends: its codes, and what happens where nobody reads on (head, less)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import typer
+
+from sweeps.cli import entry
+from sweeps.views.progress import Progress
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """Return a pipe's end that nobody reads from."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+def rc_sweep(*arguments: str, **outputs: Any) -> subprocess.CompletedProcess[str]:
+    places = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | outputs
+    command = [sys.executable, "-m", "sweeps.cli", *arguments]
+    return subprocess.run(command, text=True, timeout=120, check=False, **places)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code"),
+    [("list metrics", "stdout", 0), ("--help", "stdout", 0), ("list nosuch", "stderr", 2)],
+)
+def test_a_reader_that_has_left_is_no_failure(
+    unread: int, arguments: str, closed: str, code: int
+) -> None:
+    done = rc_sweep(*arguments.split(), **{closed: unread})
+    assert (done.returncode, done.stdout or "", done.stderr or "") == (code, "", "")
+
+
+def test_a_usage_error_shows_how_and_exits_with_2() -> None:
+    done = rc_sweep("list", "metrics", "--nosuch")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("Usage: ") and "No such option: --nosuch" in done.stderr
+
+
+def test_a_pipe_that_breaks_elsewhere_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def app(**_: Any) -> None:
+        try:
+            raise BrokenPipeError("to a service")
+        except BrokenPipeError:
+            sys.exit(1)
+
+    monkeypatch.setattr(entry, "app", app)
+    monkeypatch.setattr(entry.signal, "signal", Mock())
+    with pytest.raises(SystemExit) as end:
+        entry.main([])
+    assert end.value.code == 1 and capfd.readouterr().err == "error: to a service\n"
+
+
+def test_failed_trials_are_told_and_counted_where_nobody_reads_the_front(
+    unread: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sweep = Mock(records=[Mock(id="t0001", status="failed", error="no memory")])
+    sweep.folder.unshared.return_value = ""
+    sweep.table.return_value = "table"
+    monkeypatch.setattr("sweeps.views.commands.command", lambda *_: "rc-sweep resume")
+    kept = os.dup(1)
+    os.dup2(unread, 1)
+    try:
+        with open(1, "w", closefd=False) as out, pytest.raises(typer.Exit) as end:
+            monkeypatch.setattr(sys, "stdout", out)
+            entry._finish(sweep, False)
+    finally:
+        monkeypatch.undo()
+        os.dup2(kept, 1)
+        os.close(kept)
+    assert end.value.exit_code == 3 and "no memory" in capfd.readouterr().err
+
+
+def test_a_sweep_goes_on_where_nobody_reads_its_progress(
+    unread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(os.dup(unread), "w", buffering=1) as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        progress = Progress()
+        progress.say("trained")
+        progress.say("trained again")
+        monkeypatch.undo()
+        # What it holds is not written: its file is closed here, not at the end of Python.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
