@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rc_core import plugins
 from rc_core.config import TrainingConfig, TrialConfig, decode
 from rc_core.errors import ConfigError, Problem, StorageError
 from rc_core.record import TrialFolder, TrialRecord, read_records
+from sweeps.comparable import COMPARED, without_place
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.listed import listed, why_not_listed
@@ -20,8 +20,6 @@ from sweeps.remote.files import is_locked
 from sweeps.remote.lease import check_free
 from sweeps.sweep import Sweep
 
-# What must be equal for two trials to be compared at all.
-_COMPARED = ("model", "task")
 _PARTS = ("model", "predictions")
 
 
@@ -232,16 +230,9 @@ def _differing(record: TrialRecord, base: TrialConfig) -> list[Problem]:
             f"{record.id}.{key}",
             f"must be the sweep's {wanted[key]!r}, but is {record.config[key]!r}",
         )
-        for key in _COMPARED
-        if _without_place(record.config[key]) != _without_place(wanted[key])
+        for key in COMPARED
+        if without_place(record.config[key]) != without_place(wanted[key])
     ]
-
-
-def _without_place(section: Any) -> Any:
-    """Leave out where the files lie, which differs between machines; the data's digest decides."""
-    if isinstance(section, Mapping):
-        return {key: value for key, value in section.items() if key != "data_dir"}
-    return section
 
 
 def _moved(record: TrialRecord, config: SweepConfig) -> TrialRecord:

@@ -200,7 +200,7 @@ def _run_trials(
     proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(
         sweep, folder.study
     )
-    _warm_start(sweep, folder, proposals, attempt, progress.say)
+    _warm_start(sweep, folder, proposals, attempt, progress.say, data=reference.data)
     scheduler = sweep.settings.scheduler
     rule = plugins.load("sweeps.schedulers", scheduler.name).build(
         scheduler, sweep.settings.objectives
@@ -241,10 +241,12 @@ def _warm_start(
     proposals: Proposals,
     attempt: int,
     say: Callable[[str], None],
+    *,
+    data: Mapping[str, Any] | None = None,
 ) -> None:
     """Tell the search of earlier sweeps; each driver does, one before may not have come so far."""
     try:
-        known, line = known_trials(sweep, folder.storage)
+        known, line = known_trials(sweep, folder.storage, data)
     except InputError as error:
         if attempt == 1:
             raise

@@ -1,8 +1,8 @@
 """What earlier sweeps found, for a new sweep's sampler: `search.warm_start: [NAME, ...]`.
 
 A trial counts where its point lies in the new space and everything else about it is the same (the
-seed aside): values of another model, task or length of training do not compare. Nor do trials count
-of which an objective or a constraint was not measured.
+seed, and where the data lies, aside): values of another model, task or length of training do not
+compare. Nor do trials count of which an objective or a constraint was not measured.
 """
 
 from __future__ import annotations
@@ -15,16 +15,23 @@ from typing import Any
 from rc_core.config import seedless
 from rc_core.errors import ConfigError, Problem, StorageError
 from rc_core.record import TrialRecord
+from sweeps.comparable import COMPARED, other_data, placeless, without_place
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.search._base import Known, outcome_of
 from sweeps.space import Point
 
-_COMPARED = ("model", "task")
 
-
-def known_trials(sweep: SweepConfig, storage: Path) -> tuple[list[Known], str]:
+def known_trials(
+    sweep: SweepConfig, storage: Path, data: Mapping[str, Any] | None = None
+) -> tuple[list[Known], str]:
     """Return the trials of `search.warm_start` that count, and a line for people.
+
+    Args:
+        sweep: the new one.
+        storage: where the earlier sweeps are.
+        data: of the new sweep's reference (`TrialRecord.data`), once it has one: trials of other
+            data, as their digests say, do not count.
 
     Raises:
         ConfigError: no such sweep, or one with another model, task or objectives.
@@ -43,10 +50,12 @@ def known_trials(sweep: SweepConfig, storage: Path) -> tuple[list[Known], str]:
             continue
         records = [r for r in folder.records() if r.status == "finished"]
         reference = next((dict(r.metrics) for r in records if r.reference), {})
-        trials = [t for r in records if (t := _known(name, sweep, r, reference)) is not None]
+        compared = [record for record in records if not record.reference]
+        same = [record for record in compared if not other_data(data or {}, record.data)]
+        trials = [t for r in same if (t := _known(name, sweep, r, reference)) is not None]
         found.extend(trials)
-        compared = sum(not record.reference for record in records)
-        lines.append(f"{len(trials)} of {compared} finished trials of {name}")
+        others = f", {len(compared) - len(same)} being of other data" if same != compared else ""
+        lines.append(f"{len(trials)} of {len(compared)} finished trials of {name}{others}")
     if problems:
         raise ConfigError(problems)
     text = f"warm start: the search knows {', '.join(lines)} (the rest does not compare)"
@@ -59,7 +68,8 @@ def point_of(config: Mapping[str, Any], sweep: SweepConfig) -> Point | None:
     if not sweep.space.contains(point):
         return None
     try:
-        same = seedless(sweep.trial(point).as_dict()) == seedless(config)
+        own = sweep.trial(point).as_dict()
+        same = seedless(placeless(own)) == seedless(placeless(config))
     except ConfigError:
         return None
     return point if same else None
@@ -70,7 +80,7 @@ def _known(
 ) -> Known | None:
     found = outcome_of(record, sweep.settings, reference)
     measured = all(map(math.isfinite, [*found.values.values(), *found.violations.values()]))
-    if record.reference or not measured:
+    if not measured:
         return None
     point = point_of(record.config, sweep)
     if point is None:
@@ -79,17 +89,16 @@ def _known(
 
 
 def _differences(name: str, sweep: SweepConfig, other: Mapping[str, Any]) -> list[Problem]:
-    mine = {**sweep.as_dict()}
-    # Where the files lie differs between machines; each trial is compared whole afterwards.
-    pairs = [(key, mine[key], other.get(key)) for key in _COMPARED]
-    pairs.append(("objectives", mine["objectives"], other.get("objectives")))
+    mine = sweep.as_dict()
+    # Each trial is compared whole afterwards.
+    pairs = [(key, mine[key], other.get(key)) for key in (*COMPARED, "objectives")]
     return [
         Problem(
             "search.warm_start",
             f"{name} must have this sweep's {key}, {own!r}, but has {given!r}",
         )
         for key, own, given in pairs
-        if own != given
+        if without_place(own) != without_place(given)
     ]
 
 

@@ -24,7 +24,9 @@ PRUNED = {"compression.name": "magnitude", "compression.sparsity": 0.7, "loss.na
 VANILLA = {"compression.name": "magnitude", "compression.sparsity": 0.5, "loss.name": "vanilla"}
 
 
-def earlier(storage: Path, points: list[dict[str, Any]], **changes: Any) -> None:
+def earlier(
+    storage: Path, points: list[dict[str, Any]], digest: str | None = None, **changes: Any
+) -> None:
     sweep = SweepConfig(merge(RAW, changes))
     folder = SweepFolder.create(storage, "old", "old")
     folder.write_config(sweep.as_dict())
@@ -38,6 +40,7 @@ def earlier(storage: Path, points: list[dict[str, Any]], **changes: Any) -> None
             reference=number == 0,
             started=0.0,
             metrics={"id_dev/accuracy": 0.9 - 0.1 * number, "ood_dev/accuracy": 0.6},
+            data={} if digest is None else {"digest": digest},
         )
         folder.trial(record.id).commit(record)
 
@@ -67,6 +70,21 @@ def test_trials_trained_otherwise_are_left_out(tmp_path: Path) -> None:
 def test_another_seed_is_the_same_configuration(tmp_path: Path) -> None:
     earlier(tmp_path, [STUDENT], training={"seed": 5})
     assert len(known_trials(new(), tmp_path)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "counted"),
+    [("same", None, 1), ("same", "same", 1), ("other", "same", 0), (None, "same", 1)],
+)
+def test_data_may_lie_elsewhere_and_its_digest_decides(
+    tmp_path: Path, there: str | None, here: str | None, counted: int
+) -> None:
+    places = [{"name": "mnli", "data_dir": str(tmp_path / name)} for name in ("old", "new")]
+    earlier(tmp_path, [STUDENT], digest=there, task=places[0])
+    data = None if here is None else {"digest": here}
+    found, line = known_trials(new(task=places[1]), tmp_path, data)
+    assert [known.source for known in found] == ["old/t0001"] * counted
+    assert ("0 of 1 finished trials of old, 1 being of other data" in line) is (counted == 0)
 
 
 def test_a_trial_whose_constraint_was_not_measured_is_left_out(tmp_path: Path) -> None:
