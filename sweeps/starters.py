@@ -41,7 +41,8 @@ def copy_starters(name: str | None, out: Path) -> list[Path]:
         if name not in stems:
             raise StorageError(f"unknown starter '{name}': {did_you_mean(name, stems)}")
         wanted = _with_includes(source / f"{name}.yaml")
-        files = [f for f in files if source / f in wanted or f.parts[0] == "parts"]
+        # As `_with_includes` has them: the folder itself may be reached through a link.
+        files = [f for f in files if (source / f).resolve() in wanted or f.parts[0] == "parts"]
     taken = [path for path in files if (out / path).exists()]
     files = [path for path in files if path not in taken]
     other = [str(out / path) for path in taken if not _same(source / path, out / path)]
@@ -72,9 +73,11 @@ def launch_command(name: str, out: Path) -> str:
 
 
 def _with_includes(path: Path) -> set[Path]:
-    """Return a YAML and what it includes, includes of includes too."""
+    """Return a YAML and what it includes, includes of includes too, without links."""
     names = yaml.safe_load(path.read_text(encoding="utf-8")).get("include", [])
-    return {path}.union(*(_with_includes((path.parent / name).resolve()) for name in names))
+    # One file may be given by its name alone, as `read_yaml` takes it.
+    names = [names] if isinstance(names, str) else names
+    return {path.resolve()}.union(*(_with_includes(path.parent / name) for name in names))
 
 
 def _same(first: Path, second: Path) -> bool:

@@ -35,3 +35,20 @@ def test_the_command_it_prints_asks_for_the_data(tmp_path: Path, name: str, aske
     last = done.output.splitlines()[-1]
     assert f"rc-sweep launch {tmp_path}/{name}.yaml" in last
     assert ("--set task.data_dir=FOLDER" in last) is asked
+
+
+def test_an_include_comes_along_through_a_link_and_where_it_is_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tmp_path / "real"
+    (real / "shared").mkdir(parents=True)
+    (real / "mine.yaml").write_text("include: shared/base.yaml\n")
+    (real / "shared" / "base.yaml").write_text("include: [deep.yaml]\nmodel: tiny:bert\n")
+    (real / "shared" / "deep.yaml").write_text("training: {epochs: 1}\n")
+    (real / "shared" / "unused.yaml").write_text("model: other\n")
+    (tmp_path / "link").symlink_to(real)
+    monkeypatch.setattr("sweeps.starters.starters_folder", lambda: tmp_path / "link")
+    out = tmp_path / "out"
+    copied = [path.relative_to(out).as_posix() for path in copy_starters("mine", out)]
+    assert copied == ["mine.yaml", "shared/base.yaml", "shared/deep.yaml"]
+    assert read_yaml(out / "mine.yaml") == {"training": {"epochs": 1}, "model": "tiny:bert"}
