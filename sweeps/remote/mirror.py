@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -46,15 +48,25 @@ class Mirror:
             return found
         values = {"bucket": address.bucket, "prefix": address.prefix, "endpoint": address.endpoint}
         identity = uuid.uuid4().hex
+        temporary = root / f"{_MARKER}.{identity}.tmp"
         try:
             root.mkdir(parents=True, exist_ok=True)
-            write_json(root / _MARKER, {**values, "id": identity})
+            try:
+                write_json(temporary, {**values, "id": identity})
+                # Of processes that come here at once one makes it, all others take that one's:
+                # with two identities a lease of this machine would seem another machine's.
+                with suppress(FileExistsError):
+                    os.link(temporary, root / _MARKER)
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(
-                f"what lies at {address.uri} is worked on in {root}, which must be writable: "
-                f"{error.strerror}; name another folder in RC_STATE"
+                f"what lies at {address.uri} is worked on in {root}, which must be writable and "
+                f"have hard links: {error.strerror}; name another folder in RC_STATE"
             ) from error
-        return cls(root, address, identity)
+        made = cls.at(root)
+        assert made is not None
+        return made
 
     @classmethod
     def at(cls, root: Path) -> Mirror | None:

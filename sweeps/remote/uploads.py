@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rc_core.errors import StorageError
@@ -65,7 +65,13 @@ class Uploads:
         self.lost: str | None = None
         leave_token(sweep)
         take(mirror, sweep, attempt, over=take_over)
-        mirror.share(sweep.name)
+        try:
+            mirror.share(sweep.name)
+        except BaseException:
+            # Else other machines would be told for minutes that the sweep is running.
+            with suppress(Exception):
+                release(mirror, sweep.name)
+            raise
         self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
         self._thread.start()
         self._keeper = threading.Thread(target=self._keep_lease, name="lease", daemon=True)

@@ -107,6 +107,23 @@ def test_of_two_that_start_together_one_goes_on(
         take(first)
 
 
+@pytest.mark.parametrize("error", [StorageError("refused"), KeyboardInterrupt()])
+def test_a_driver_whose_first_upload_fails_gives_its_lease_back(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    folder = folder_on(tmp_path / "a", s3, monkeypatch)
+    folder.share()
+
+    def share(*_: object, **__: object) -> None:
+        assert "one/lease.json" in s3.listing()
+        raise error
+
+    monkeypatch.setattr(Mirror, "share", share)
+    with pytest.raises(type(error)), folder.driving() as attempt:
+        uploads.Uploads(mirror_of(folder), folder.path, attempt, say=print, take_over=False)
+    assert "one/lease.json" not in s3.listing()
+
+
 def test_uploads_wait_for_a_service_that_is_down_and_tell_it_once(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ import pytest
 from rc_core.errors import StorageError
 from rc_core.record import RungRecord, Status, TrialRecord
 from sweeps.folder import SweepFolder, storage_root
+from sweeps.remote.address import parse
+from sweeps.remote.mirror import Mirror
 from sweeps.remote.trials import begin_anew
 from sweeps.sweep import Sweep
 from tests._s3 import S3Server
@@ -231,3 +233,24 @@ def test_a_large_file_goes_in_parts_and_comes_back(s3: S3Server, tmp_path: Path)
     key = "one/trials/t0000/model/model.safetensors"
     folder.mirror.objects.download(key, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == weights.read_bytes()
+
+
+def test_of_two_that_use_an_address_first_at_once_both_have_one_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RC_STATE", str(tmp_path))
+    address = parse("s3://bucket/sweeps")
+    look, first = Mirror.at.__func__, []  # type: ignore[attr-defined]
+
+    def at(cls: type[Mirror], root: Path) -> Mirror | None:
+        found: Mirror | None = look(cls, root)
+        if not first:
+            # The other one makes it after this one has looked.
+            first.append(True)
+            first.append(Mirror.of(address))
+        return found
+
+    monkeypatch.setattr(Mirror, "at", classmethod(at))
+    second = Mirror.of(address)
+    assert second.identity == first[1].identity
+    assert [path.name for path in second.root.iterdir()] == [".remote.json"]
