@@ -149,12 +149,14 @@ class Progress:
         self.say(f"[{done}/{total}] {text}{took}")
 
     def snapshot(self) -> Snapshot:
-        """Return the sweep as it is now."""
+        """Return the sweep as it is now; called in the thread of the live view."""
         assert self._assignments is not None and self._sweep is not None
         settings = self._sweep.settings
-        counts = {s: n for s, n in self._states.items() if s != "running"}
-        if self._running:
-            counts["running"] = len(self._running)
+        # Copies, each made in one step: the driver's thread changes them meanwhile.
+        states, running = self._states.copy(), self._running.copy()
+        counts = {s: n for s, n in states.items() if s != "running"}
+        if running:
+            counts["running"] = len(running)
         now = time.monotonic()
         resources = settings.resources
         return Snapshot(
@@ -163,7 +165,7 @@ class Progress:
             counts=counts,
             running=[
                 RunningTrial(i, each.label, each.progress, now - each.started, each.rung)
-                for i, each in sorted(self._running.items())
+                for i, each in sorted(running.items())
             ],
             rows=self._rows,
             objectives=settings.objectives,
