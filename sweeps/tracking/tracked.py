@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -198,7 +199,7 @@ def summary(found: Sequence[Row], objectives: Mapping[str, str], *, seeded: bool
         values = " | ".join(_shown(name, row.values[name]) for name in names)
         lines.append(
             f"| {mark} | {row.id} {row.name}{role} | {values} | "
-            f"{row.ood_difference:+.1f} | {row.parameters / 1e6:.1f} |".replace("nan", "-")
+            f"{_number(row.ood_difference, '+.1f')} | {_number(row.parameters / 1e6, '.1f')} |"
         )
     if len(chosen) > _SUMMARY_SHOWN:
         lines += ["", f"and {len(chosen) - _SUMMARY_SHOWN} more: see front.json"]
@@ -228,4 +229,11 @@ def _finite(record: TrialRecord) -> dict[str, float]:
 
 
 def _shown(name: str, value: float) -> str:
-    return f"{100 * value:.1f} %" if name.endswith("accuracy") else f"{value:.4g}"
+    if name.endswith("accuracy"):
+        return "-" if math.isnan(value) else f"{100 * value:.1f} %"
+    return _number(value, ".4g")
+
+
+def _number(value: float, form: str) -> str:
+    """Return a number for people, a dash where it is undefined."""
+    return "-" if math.isnan(value) else format(value, form)

@@ -88,6 +88,17 @@ def test_the_models_to_choose_from_are_told_with_their_export(folder: SweepFolde
     assert failed and not summary(failed, OBJECTIVES).startswith("Knee")
 
 
+def test_what_is_undefined_is_a_dash_and_a_name_stays_whole(folder: SweepFolder) -> None:
+    records = [r for r in folder.records() if not r.reference]
+    named = [record.model_copy(update={"name": "student-nanoBERT"}) for record in records]
+    lines = summary(rows(named, OBJECTIVES), OBJECTIVES).splitlines()
+    table = lines[lines.index("|---|---|---|---|---|---|") + 1 :]
+    assert table
+    for line in table:
+        assert "student-nanoBERT" in line
+        assert line.split(" | ")[-2] == "-", "there is no dense reference to compare with"
+
+
 def test_a_confirmations_trial_names_what_it_repeats(folder: SweepFolder) -> None:
     (folder.path / "sweep_id").write_text("first-id\n")
     config = confirmation(Sweep(folder), seeds=2)
