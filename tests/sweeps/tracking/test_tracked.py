@@ -89,14 +89,16 @@ def test_the_models_to_choose_from_are_told_with_their_export(folder: SweepFolde
 
 
 def test_what_is_undefined_is_a_dash_and_a_name_stays_whole(folder: SweepFolder) -> None:
-    records = [r for r in folder.records() if not r.reference]
-    named = [record.model_copy(update={"name": "student-nanoBERT"}) for record in records]
+    named = []
+    for record in folder.records():
+        metrics = {k: x for k, x in record.metrics.items() if k != "footprint/nonzero_parameters"}
+        named.append(record.model_copy(update={"name": "student-nanoBERT", "metrics": metrics}))
     lines = summary(rows(named, OBJECTIVES), OBJECTIVES).splitlines()
     table = lines[lines.index("|---|---|---|---|---|---|") + 1 :]
     assert table
     for line in table:
         assert "student-nanoBERT" in line
-        assert line.split(" | ")[-2] == "-", "there is no dense reference to compare with"
+        assert line.endswith(" | - |"), "it was not measured"
 
 
 def test_a_confirmations_trial_names_what_it_repeats(folder: SweepFolder) -> None:
