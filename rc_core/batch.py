@@ -246,7 +246,7 @@ def _build(
     threads: int | None = None,
     workspace: Workspace | None = None,
 ) -> _Line:
-    """Build one of the artifacts of a configuration, with more threads than a trial has or as is."""
+    """Build one of the artifacts of a configuration; `threads` None: as many as a trial has."""
     workspace = workspace or _workspace(out)
     step = next(step for step in steps(config, workspace) if step.key.key == key)
     usual = torch.get_num_threads()

@@ -5,7 +5,8 @@
     checkpoint/checkpoint.json         whose it is, and its step
 
 It is written after the record that has its rung: a record may be ahead of its checkpoint (then the
-rung is run again), never behind it.
+rung is run again), never behind it. A process may be ended at any moment: the one before stays
+until the next is whole.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rc_core.config import TrialConfig
-from rc_core.record import RungRecord, TrialFolder, TrialRecord
+from rc_core.record import RungRecord, TrialFolder, TrialRecord, write_json
 from rc_core.training import FitPoint
 
 
@@ -42,25 +43,30 @@ def save_checkpoint(
         point: where training stands.
         spent: seconds, by what besides training took them.
     """
-    temporary = folder.path / ".checkpoint.tmp"
+    temporary = _next(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, temporary / "weights.safetensors")
     torch.save({**point.state(), "spent": dict(spent)}, temporary / "optimizer.pt")
     manifest = {"fingerprint": config.fingerprint(), "teacher": teacher, "step": point.step}
-    (temporary / "checkpoint.json").write_text(json.dumps(manifest))
-    shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    write_json(temporary / "checkpoint.json", manifest)
+    before = _before(folder)
+    if folder.checkpoint.is_dir():
+        shutil.rmtree(before, ignore_errors=True)
+        folder.checkpoint.replace(before)
     temporary.replace(folder.checkpoint)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def rungs_before(
     folder: TrialFolder, config: TrialConfig, record: TrialRecord
 ) -> tuple[RungRecord, ...] | None:
     """Return a record's rungs up to the checkpoint, or None without one of this configuration."""
-    manifest = _manifest(folder, config)
-    if manifest is None:
+    found = _found(folder, config)
+    if found is None:
         return None
+    _, manifest = found
     return tuple(rung for rung in record.rungs if rung.step <= manifest["step"])
 
 
@@ -72,22 +78,39 @@ def load_checkpoint(
     Returns:
         None where there is no checkpoint, or one of another configuration or of other data.
     """
-    manifest = _manifest(folder, config)
-    if manifest is None or manifest["teacher"] != teacher:
+    found = _found(folder, config)
+    if found is None or found[1]["teacher"] != teacher:
         return None
-    model.load_state_dict(load_file(folder.checkpoint / "weights.safetensors"))
-    state: dict[str, Any] = torch.load(
-        folder.checkpoint / "optimizer.pt", weights_only=True, map_location="cpu"
-    )
+    path, _ = found
+    model.load_state_dict(load_file(path / "weights.safetensors"))
+    state: dict[str, Any] = torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu")
     return state
 
 
-def _manifest(folder: TrialFolder, config: TrialConfig) -> dict[str, Any] | None:
-    """Return what the checkpoint says of itself; None: none, or not of this configuration."""
-    path: Path = folder.checkpoint / "checkpoint.json"
-    if not path.is_file():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text())
-    # One of an earlier version does not say its step.
-    fits = found.get("fingerprint") == config.fingerprint() and {"step", "teacher"} <= set(found)
-    return found if fits else None
+def remove_checkpoint(folder: TrialFolder) -> None:
+    """Remove the checkpoint of a trial that has ended, and what a kill left of others."""
+    for path in (folder.checkpoint, _before(folder), _next(folder)):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _before(folder: TrialFolder) -> Path:
+    """Return where the checkpoint before the last is, while the last takes its place."""
+    return folder.path / ".checkpoint.before"
+
+
+def _next(folder: TrialFolder) -> Path:
+    """Return where the next checkpoint is written."""
+    return folder.path / ".checkpoint.tmp"
+
+
+def _found(folder: TrialFolder, config: TrialConfig) -> tuple[Path, dict[str, Any]] | None:
+    """Return the last whole checkpoint of this configuration and what it says of itself."""
+    for path in (folder.checkpoint, _before(folder)):
+        try:
+            found = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        # One of an earlier version does not say its step.
+        if {"step", "teacher"} <= set(found) and found.get("fingerprint") == config.fingerprint():
+            return path, found
+    return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from rc_core import plugins
 from rc_core.errors import ConfigError, Problem, did_you_mean
 from rc_core.labels import short
 from rc_core.schema import Section, validate_section
-from rc_core.yaml_files import merge, read_yaml
+from rc_core.yaml_files import merge
 
 PLUGIN_PACKAGES: dict[str, str] = {
     "task": "rc_core.data",
@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "difficulty": {"name": "loss_variance"},
 }
 
+_USUAL_DIFFICULTY = DEFAULTS["difficulty"]["name"]
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -46,12 +48,20 @@ class PluginConfig(Section):
 
     def label(self) -> str:
         """Return a short name of what differs from the defaults: `rmc alpha=0.3`."""
+        return " ".join([self.name, *self.label_parts()])
+
+    def label_parts(self, *, leave_out: Collection[str] = ()) -> list[str]:
+        """Return `alpha=0.3` and the like, for what differs from the defaults.
+
+        Args:
+            leave_out: fields that the name says in another way, or not at all.
+        """
         fields = type(self).model_fields
-        parts = [self.name]
-        for name, value in self:
-            if name not in ("name", "init") and value != fields[name].default:
-                parts.append(f"{fields[name].alias or name}={short(value)}")
-        return " ".join(parts)
+        return [
+            f"{fields[name].alias or name}={short(value)}"
+            for name, value in self
+            if name not in ("name", "init", *leave_out) and value != fields[name].default
+        ]
 
 
 class CompressionConfig(PluginConfig):
@@ -109,7 +119,7 @@ class TrainingConfig(Section):
 
 
 class TrialConfig(BaseModel):
-    """One point of the space, fully resolved. Make it with `decode` or `load`.
+    """One point of the space, fully resolved. Make it with `decode`.
 
     Attributes:
         model: `packaged:NAME`, `tiny:ARCHITECTURE`, a local folder, or a hub id (`name@revision`).
@@ -133,7 +143,7 @@ class TrialConfig(BaseModel):
     def label(self) -> str:
         """Return a short name of what differs from the defaults: `magnitude-70 rmc alpha=0.3`."""
         label = f"{self.compression.label()} {self.loss.label()}"
-        if "difficulty" in self.needs() and self.difficulty.name != "loss_variance":
+        if "difficulty" in self.needs() and self.difficulty.name != _USUAL_DIFFICULTY:
             label = f"{label} {self.difficulty.name}"
         return f"{label} init=teacher" if self.compression.init == "teacher" else label
 
@@ -224,11 +234,6 @@ def decode(raw: Mapping[str, Any], where: str = "") -> TrialConfig:
     if problems:
         raise ConfigError(problems)
     return TrialConfig(**values)
-
-
-def load(path: str | Path, overrides: tuple[str, ...] = ()) -> TrialConfig:
-    """Read a trial's configuration from YAML. Raises ConfigError."""
-    return decode(read_yaml(path, overrides))
 
 
 def _decode_section(key: str, given: Any, where: str) -> Any:

@@ -23,7 +23,6 @@ from rc_core import plugins
 from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.data._task import Split
-from rc_core.difficulty import loss_variance
 from rc_core.difficulty._base import (
     DifficultyContext,
     DifficultyModule,
@@ -31,6 +30,7 @@ from rc_core.difficulty._base import (
     agreement,
     hardest,
 )
+from rc_core.difficulty._levels import LevelsConfig
 from rc_core.errors import ConfigError, Problem
 from rc_core.models import load_model
 from rc_core.stages import (
@@ -231,7 +231,7 @@ def first_stage_log_probs(config: TrialConfig, workspace: Workspace) -> Tensor:
 def independent_levels(config: TrialConfig) -> tuple[float, ...]:
     """Return the levels that a configuration's difficulty prunes one by one."""
     settings = config.difficulty
-    if not isinstance(settings, loss_variance.Config) or settings.mode == "gradual":
+    if not isinstance(settings, LevelsConfig) or settings.mode == "gradual":
         return ()
     return settings.levels
 
@@ -240,7 +240,7 @@ def _milestone(config: TrialConfig, level: float) -> int | None:
     """Return a level's place in the outputs of the difficulty run, or None where it has none."""
     settings = config.difficulty
     # Another plugin may have the settings of this one and yet make outputs of another kind.
-    if outputs_of(config) != "loss_variance" or not isinstance(settings, loss_variance.Config):
+    if outputs_of(config) != "loss_variance" or not isinstance(settings, LevelsConfig):
         return None
     if level not in settings.levels:
         return None

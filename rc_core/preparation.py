@@ -12,7 +12,6 @@ alpha                               rc_core.alpha
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -157,5 +156,4 @@ def _expert_step(config: TrialConfig, workspace: Workspace) -> Step:
 
 def _can_compare(config: TrialConfig, workspace: Workspace) -> bool:
     """Tell whether a classifier of the second text can be had; it is no more than a comparison."""
-    pairs = workspace.data(config).task.train.second is not None
-    return pairs and importlib.util.find_spec("sklearn") is not None
+    return workspace.data(config).task.train.second is not None

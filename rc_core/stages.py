@@ -26,8 +26,8 @@ from rc_core.compression import magnitude
 from rc_core.compression._base import CompressionContext
 from rc_core.config import TrainingConfig, TrialConfig
 from rc_core.data._task import Split
-from rc_core.difficulty import loss_variance
 from rc_core.difficulty._base import Outputs, Predict, PrunedLevel
+from rc_core.difficulty._levels import LevelsConfig
 from rc_core.errors import DifficultyError, TrialError
 from rc_core.losses import vanilla
 from rc_core.models import load_encoder, load_model
@@ -75,7 +75,7 @@ def _level_training(
 ) -> TrainingConfig:
     """Return how levels are trained: as the teacher, but for the steps and maybe the rate."""
     settings = config.difficulty
-    if isinstance(settings, loss_variance.Config):
+    if isinstance(settings, LevelsConfig):
         epochs = settings.epochs if epochs is None else epochs
         learning_rate = settings.learning_rate if learning_rate is None else learning_rate
     values = config.reference().training.as_dict() | {"epochs": epochs or 1.0, "rungs": rungs}
@@ -134,7 +134,7 @@ def check_gradual(config: TrialConfig, workspace: Workspace) -> None:
         DifficultyError: it will not.
     """
     settings = config.difficulty
-    if isinstance(settings, loss_variance.Config) and settings.mode != "independent":
+    if isinstance(settings, LevelsConfig) and settings.mode != "independent":
         train = workspace.data(config.reference()).task.train
         _check_steps(len(train), _level_training(config, rungs=len(settings.levels)))
 

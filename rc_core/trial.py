@@ -10,35 +10,28 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 
-from rc_core.alpha import resolve
-from rc_core.assembly import compressed_data, prepare_loss, prepare_model, recordable
-from rc_core.checkpoint import load_checkpoint, rungs_before, save_checkpoint
+from rc_core.assembly import compressed_data
+from rc_core.checkpoint import remove_checkpoint, rungs_before
 from rc_core.config import TrialConfig
-from rc_core.data._task import DEV_ROLES, TEST_ROLES, Role, Split
+from rc_core.data._task import DEV_ROLES, TEST_ROLES, Role
 from rc_core.errors import RobustCompressionError, StaleAttemptError
-from rc_core.estimates import difficulty, knows_difficulty
 from rc_core.evaluation import (
-    LogProbs,
-    agreement_metrics,
     counted_sizes,
-    difficulty_metrics,
     predict_splits,
     read_predictions,
     relative_metrics,
-    rung_metrics,
     split_metrics,
     write_predictions,
 )
 from rc_core.metrics._floors import floors
 from rc_core.metrics.footprint import footprint
-from rc_core.models import load_model, save_model
-from rc_core.preparation import steps
+from rc_core.models import load_model
 from rc_core.record import RungRecord, TrialFolder, TrialRecord
-from rc_core.teacher import teacher, teacher_facts, training_facts
-from rc_core.training import fit
-from rc_core.workspace import TaskData, Workspace
+from rc_core.teacher import teacher, teacher_facts
+from rc_core.trial_run import measure_halves, open_splits, train_trial
+from rc_core.workspace import Workspace
 
 
 def run_trial(
@@ -93,13 +86,15 @@ def trial_steps(
         if record.reference:
             record = _adopt_teacher(config, workspace, folder, record)
         else:
-            record = yield from _train(config, workspace, folder, record)
+            record = yield from train_trial(config, workspace, folder, record)
         folder.commit(record)
-        shutil.rmtree(folder.checkpoint, ignore_errors=True)
+        remove_checkpoint(folder)
         return record
     except StaleAttemptError:
         raise
     except Exception as error:
+        # What lies there now may be a newer driver's: that one is not touched.
+        folder.check(record)
         current = folder.read() or record
         # What could not be taken on from here (an upload) makes no failure of what is finished.
         if current.status != "finished":
@@ -146,9 +141,9 @@ def _adopt_teacher(
     metrics |= relative | footprint(load_model(folder.model))
     predictions = {
         split.name: read_predictions(folder.predictions(split.role, split.suite))
-        for split in _open_splits(data)
+        for split in open_splits(data)
     }
-    halves, unclear = _difficulty_metrics(config, workspace, predictions)
+    halves, unclear = measure_halves(config, workspace, predictions)
     seconds = {**facts["seconds"], "total": sum(facts["seconds"].values())}
     return record.model_copy(
         update={
@@ -156,136 +151,12 @@ def _adopt_teacher(
             "undefined": undefined | unclear,
             "seconds": seconds,
             "steps": {"own": facts["steps"], "counted": facts["steps"]},
-            "data": data.facts([data.task.train, *_open_splits(data)])
+            "data": data.facts([data.task.train, *open_splits(data)])
             | {"floors": floors(data.task, DEV_ROLES)},
             "training": {**facts["training"], "precision": facts["precision"]},
             "artifacts": {"teacher": artifact.key.key},
         }
     ).sealed("finished")
-
-
-def _train(
-    config: TrialConfig, workspace: Workspace, folder: TrialFolder, record: TrialRecord
-) -> Generator[RungRecord, None, TrialRecord]:
-    started = time.perf_counter()
-    data = compressed_data(config, workspace)
-    training = config.training
-    artifacts = _build(config, workspace)
-    dense = teacher(config, workspace)
-    reference = teacher_facts(dense)
-    resolved, chosen = resolve(config, workspace)
-    loss, rows, loss_report = prepare_loss(resolved, workspace)
-    if chosen:
-        loss_report["alpha"] = chosen
-    compression, model = prepare_model(resolved, workspace, loss, rows)
-    resume = load_checkpoint(folder, config, dense.key.key, model)
-    precision = workspace.precision(config)
-    # Like the training's own, over all processes that worked on the trial.
-    before = resume["spent"] if resume is not None else {"prepare": 0.0, "evaluate": 0.0}
-    prepare_seconds = before["prepare"] + time.perf_counter() - started
-    record = record.model_copy(
-        update={
-            "artifacts": artifacts,
-            "loss": loss_report,
-            "data": data.facts([data.task.train, *_open_splits(data)]),
-            # Where training begins anew (other data), those of before are not of this run.
-            "rungs": record.rungs if resume is not None else (),
-        }
-    )
-    evaluate_seconds = before["evaluate"]
-    for point in fit(
-        model,
-        data.encoded(data.task.train),
-        loss,
-        training,
-        precision=precision,
-        rows=rows,
-        after_step=lambda progress: compression.after_step(model, progress),
-        resume=resume,
-        recordable=recordable(loss, compression),
-    ):
-        if point.progress == 1.0:
-            break
-        clock = time.perf_counter()
-        rung = RungRecord(
-            step=point.step,
-            progress=point.progress,
-            seconds=round(point.seconds, 3),
-            metrics={"rung/train_loss": point.train_loss}
-            | rung_metrics(model, data, DEV_ROLES, precision),
-        )
-        evaluate_seconds += time.perf_counter() - clock
-        spent = {"prepare": prepare_seconds, "evaluate": evaluate_seconds}
-        clock = time.perf_counter()
-        record = record.model_copy(update={"rungs": (*record.rungs, rung)})
-        folder.commit(record)
-        save_checkpoint(folder, config, dense.key.key, model, point, spent)
-        evaluate_seconds += time.perf_counter() - clock
-        yield rung
-    clock = time.perf_counter()
-    folder.check(record)
-    model = compression.finalize(model)
-    predictions = predict_splits(model, data, _open_splits(data))
-    metrics = split_metrics(data, DEV_ROLES, predictions)
-    sizes = counted_sizes(data.task, "dev")
-    relative, undefined = relative_metrics(metrics, reference["metrics"], "dev", sizes=sizes)
-    metrics |= agreement_metrics(predictions, _open_splits(data), dense.path / "predictions")
-    halves, unclear = _difficulty_metrics(config, workspace, predictions)
-    metrics |= relative | halves | footprint(model)
-    for split in _open_splits(data):
-        path = folder.predictions(split.role, split.suite)
-        write_predictions(path, split, predictions[split.name], data.task.label_names)
-    report = compression.report(model)
-    save_model(model.cpu(), data.tokenizer, folder.model)
-    evaluate_seconds += time.perf_counter() - clock
-    seconds = {
-        "prepare": round(prepare_seconds, 3),
-        "train": round(point.seconds, 3),
-        "evaluate": round(evaluate_seconds, 3),
-    }
-    losses = [(rung.step, rung.metrics["rung/train_loss"]) for rung in record.rungs]
-    from_teacher = config.compression.init == "teacher"
-    return record.model_copy(
-        update={
-            "metrics": metrics,
-            "undefined": undefined | unclear,
-            "compression": report,
-            "training": {**training_facts(losses, point), "precision": precision},
-            "steps": {
-                "own": point.step,
-                "counted": point.step + (reference["steps"] if from_teacher else 0),
-            },
-            "seconds": seconds | {"total": round(sum(seconds.values()), 3)},
-        }
-    ).sealed("finished")
-
-
-def _difficulty_metrics(
-    config: TrialConfig, workspace: Workspace, predictions: Mapping[str, LogProbs]
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the figures of easy and hard id_dev samples, where an estimate of difficulty exists.
-
-    A sweep makes it before its first trial if any of its losses needs it; nothing is trained here.
-    """
-    if not knows_difficulty(config, workspace):
-        return {}, {}
-    task = workspace.data(config).task
-    hard = difficulty(config, workspace).hard_id_dev
-    return difficulty_metrics(predictions[task.id_dev.name], task.id_dev, task.label_names, hard)
-
-
-def _build(config: TrialConfig, workspace: Workspace) -> dict[str, str]:
-    """Build what is missing; return kind -> key, several keys of one kind joined."""
-    found: dict[str, list[str]] = {}
-    for step in steps(config, workspace):
-        artifact = step.attempt()
-        if not isinstance(artifact, str):
-            found.setdefault(step.key.kind, []).append(artifact.key.key)
-    return {kind: "+".join(keys) for kind, keys in found.items()}
-
-
-def _open_splits(data: TaskData) -> list[Split]:
-    return [split for role in DEV_ROLES for split in data.task.of_role(role)]
 
 
 def reason(error: Exception) -> str:

@@ -32,7 +32,7 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     """
     merged = _read(Path(path), ())
     for override in overrides:
-        _apply(merged, override)
+        apply_override(merged, override)
     return merged
 
 
@@ -110,7 +110,8 @@ def _plain(value: Any, where: str) -> Any:
     return value
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Put a `key.sub=value` into a configuration, in place. Raises ConfigError: no such form."""
     key, separator, text = override.partition("=")
     key = key.strip()
     if not separator or not key or not all(key.split(".")):

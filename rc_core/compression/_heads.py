@@ -7,6 +7,7 @@ size, so a block with smaller ones runs as it is; only reloading needs to know (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -138,13 +139,22 @@ def restore_heads(model: nn.Module, kept: Sequence[Sequence[int]]) -> None:
         linear.in_features = full
 
 
+def normalised_by_layer(importance: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return importance divided by the Euclidean norm of its layer's; zeros where that is zero."""
+    norms = [math.hypot(*layer) for layer in importance]
+    return [
+        [value / norm if norm else 0.0 for value in layer]
+        for layer, norm in zip(importance, norms, strict=True)
+    ]
+
+
 def lowest(
     importance: Sequence[Sequence[float]], count: int, *, min_per_layer: int
 ) -> list[list[int]]:
     """Return the heads that stay, per layer, when the `count` least important are removed.
 
-    Ranked over all layers together (Michel et al. 2019); a layer that is down to `min_per_layer`
-    gives no more. Of equal ones the earlier goes first.
+    Ranked over all layers together; a layer that is down to `min_per_layer` gives no more. Of equal
+    ones the earlier goes first.
 
     Args:
         importance: per layer and head.

@@ -35,8 +35,7 @@ class UnitsConfig(CompressionConfig):
 
     def label(self) -> str:
         """Return `heads-20`, and what else differs from the defaults."""
-        rest = super().label().split(" ")[1:]
-        parts = [part for part in rest if not part.startswith("remove=")]
+        parts = self.label_parts(leave_out=["remove"])
         return " ".join([f"{self.name}-{short_number(100 * self.remove)}", *parts])
 
 

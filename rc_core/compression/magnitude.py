@@ -55,8 +55,7 @@ class Config(CompressionConfig):
 
     def label(self) -> str:
         """Return `magnitude-70`, and what else differs from the defaults."""
-        rest = super().label().split(" ")[1:]
-        parts = [part for part in rest if not part.startswith("sparsity=")]
+        parts = self.label_parts(leave_out=["sparsity"])
         return " ".join([f"magnitude-{short_number(100 * self.sparsity)}", *parts])
 
 

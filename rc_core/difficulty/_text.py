@@ -47,8 +47,8 @@ def cross_fitted(
         (N, C) and (M, C) float32.
 
     Raises:
-        DifficultyError: scikit-learn is not installed, or a part of train has one label only or
-            no word of two characters or more twice.
+        DifficultyError: a part of train has one label only or no word of two characters or more
+            twice.
     """
     assigned = folds(labels, num_folds, seed)
     inside = np.empty((len(texts), num_labels), dtype=np.float32)
@@ -96,20 +96,15 @@ def _take(texts: Sequence[str], rows: NDArray[np.int64]) -> list[str]:
 
 
 def _one_thread() -> AbstractContextManager[Any]:
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits
 
     limits: AbstractContextManager[Any] = threadpool_limits(1)
     return limits
 
 
 def _classifier() -> tuple[Any, Any]:
-    try:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise DifficultyError(
-            "difficulty from texts needs scikit-learn, which is not installed: pip install "
-            "scikit-learn, or take difficulty.name: loss_variance"
-        ) from error
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     return LogisticRegression(C=2.0, max_iter=300), vectorizer

@@ -42,7 +42,7 @@ def outputs(config: Config, context: DifficultyContext) -> Outputs:
     """Return the classifier's log-probabilities, K = 1.
 
     Raises:
-        DifficultyError: the task has single texts, or scikit-learn is not installed.
+        DifficultyError: the task has single texts.
     """
     task = context.task
     train, id_dev = cross_fitted(

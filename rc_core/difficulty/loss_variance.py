@@ -12,49 +12,28 @@ Losses are cross-entropies in nats, float32; variances are computed and returned
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor
 
-from rc_core.config import PluginConfig
 from rc_core.difficulty._base import (
     DifficultyContext,
     Outputs,
     above_median,
     rank_correlation,
 )
+from rc_core.difficulty._levels import LevelsConfig
 from rc_core.errors import DifficultyError
 
-# Below this, relative to the largest squared loss, variances differ by rounding only.
-_SAME = 1e-12
+# Below this, relative to the largest squared loss, variances differ by rounding only: losses are
+# float32, and within eight units in the last place of the largest they are the same.
+_SAME = (8 * torch.finfo(torch.float32).eps) ** 2
 
 
-class Config(PluginConfig):
-    """The sub-networks whose losses are compared.
-
-    Attributes:
-        levels: sparsities of the pruned teacher, at least two, strictly increasing, in [0, 1).
-        mode: `gradual` prunes one run through all levels; `independent` trains one run per level,
-            as the paper does, in parallel where a sweep has the room; `both` does both, takes the
-            gradual run's outputs and reports cost and rank correlation of the two.
-        epochs: length of the gradual run, or of each independent run.
-        learning_rate: peak; None takes the training's.
-    """
-
-    levels: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], ...] = (0.2, 0.35, 0.5, 0.65, 0.85)
-    mode: Literal["gradual", "independent", "both"] = "gradual"
-    epochs: Annotated[float, Field(gt=0.0)] = 1.0
-    learning_rate: Annotated[float, Field(gt=0.0)] | None = None
-
-    @field_validator("levels")
-    @classmethod
-    def _check_levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
-        if len(levels) < 2 or list(levels) != sorted(set(levels)):
-            raise ValueError("levels must be at least two strictly increasing sparsities")
-        return levels
+class Config(LevelsConfig):
+    """The sub-networks whose losses are compared."""
 
 
 def title(config: Config) -> str:

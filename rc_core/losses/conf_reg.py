@@ -14,14 +14,14 @@ from pydantic import Field
 from torch import Tensor
 
 from rc_core.losses._base import LossContext, Need
+from rc_core.losses._degrees import degree_report, smooth_log_probs
+from rc_core.losses._expert import Expert, LevelExpert, expert_log_probs
 from rc_core.losses._soft import (
     SoftConfig,
     SoftLoss,
     shuffled_rows,
     teacher_log_probs,
 )
-from rc_core.losses.poe import Expert, LevelExpert, expert_log_probs
-from rc_core.losses.rmc import degree_report, smooth_log_probs
 
 
 class Config(SoftConfig):

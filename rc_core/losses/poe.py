@@ -9,7 +9,7 @@ ours, not of Du et al. 2023), or a classifier of the second text alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -18,31 +18,16 @@ from torch.nn import functional
 
 from rc_core.labels import short
 from rc_core.losses._base import LossContext, Need
+from rc_core.losses._expert import Expert, LevelExpert, expert_log_probs
 from rc_core.losses._soft import (
     SoftConfig,
-    checked_log_probs,
     shuffled_rows,
     soft_loss,
     teacher_log_probs,
 )
-from rc_core.schema import Section
 
 # An expert that is certain and wrong would drown the model's own logits: e^-15 is 3 in 10 million.
 _LEAST_LOG_PROB = -15.0
-
-
-class LevelExpert(Section):
-    """A sub-network of the teacher.
-
-    Attributes:
-        level: its sparsity, in (0, 1). One of `difficulty.levels` is the milestone of that run;
-            any other is pruned by itself in `difficulty.epochs`.
-    """
-
-    level: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.75
-
-
-Expert = LevelExpert | Literal["hypothesis_only"]
 
 
 class Config(SoftConfig):
@@ -62,21 +47,8 @@ class Config(SoftConfig):
 
     def label(self) -> str:
         """Return `poe expert=0.75 beta=0.5`: the expert always, the rest where not default."""
-        parts = [part for part in super().label().split(" ")[1:] if "=" in part]
-        rest = [
-            p for p in parts if p.split("=")[0] in ("beta", "lambda", "shuffled", "temperature")
-        ]
-        return " ".join([self.name, f"expert={short(self.expert)}", *rest])
-
-
-def expert_log_probs(context: LossContext) -> Tensor:
-    """Return the bias expert's log-probabilities, (N, C) float32. Raises TrialError for NaN."""
-    return checked_log_probs(
-        context.expert_log_probs,
-        context.labels,
-        "expert_log_probs",
-        "the bias expert diverged; take a lower loss.expert.level",
-    )
+        parts = self.label_parts(leave_out=["expert"])
+        return " ".join([self.name, f"expert={short(self.expert)}", *parts])
 
 
 def product_loss(logits: Tensor, labels: Tensor, expert: Tensor, *, beta: float) -> Tensor:

@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rc_core.losses._base import LossContext, Need
+from rc_core.losses._degrees import smooth_log_probs
 from rc_core.losses._soft import SoftConfig, SoftLoss, teacher_log_probs
-from rc_core.losses.rmc import smooth_log_probs
 
 
 class Config(SoftConfig):

@@ -6,7 +6,6 @@ them out of distribution has kept the shortcut and lost the rest.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -32,8 +31,8 @@ def floors(task: Task, roles: Sequence[Role]) -> dict[str, dict[str, float]]:
 
     majority: train's most frequent label everywhere. chance: expected accuracy of a uniform guess
     over the task's labels, merged into the suite's. bag_of_words: logistic regression on the words
-    of each text and the words both share, fitted on train; left out where scikit-learn is not
-    installed. heuristic: `Task.heuristic`, left out where the task has none.
+    of each text and the words both share, fitted on train. heuristic: `Task.heuristic`, left out
+    where the task has none.
 
     Args:
         task: with train and the roles asked for; roles without a split are left out.
@@ -43,7 +42,7 @@ def floors(task: Task, roles: Sequence[Role]) -> dict[str, dict[str, float]]:
     counts = np.bincount(task.train.labels, minlength=len(task.label_names))
     majority = int(counts.argmax())
     lines: dict[str, dict[str, float]] = {role: {} for role in asked}
-    bag = _bag_of_words(task.train) if importlib.util.find_spec("sklearn") else None
+    bag = _bag_of_words(task.train)
     for role, splits in asked.items():
         rows = [split.headline_rows() for split in splits]
 
@@ -57,10 +56,9 @@ def floors(task: Task, roles: Sequence[Role]) -> dict[str, dict[str, float]]:
         lines[role]["chance"] = over_union(
             [(c[None, :] == s.labels[:, None]).mean(axis=1) for s, c in together]
         )
-        if bag is not None:
-            lines[role]["bag_of_words"] = over_union(
-                [c[_answers(bag, s)] == s.labels for s, c in together]
-            )
+        lines[role]["bag_of_words"] = over_union(
+            [c[_answers(bag, s)] == s.labels for s, c in together]
+        )
         if task.heuristic is not None:
             lines[role]["heuristic"] = over_union(
                 [c[_heuristic(task, s)] == s.labels for s, c in together]
@@ -78,7 +76,7 @@ def _heuristic(task: Task, split: Split) -> IntArray:
 def _bag_of_words(train: Split) -> tuple[Any, Any]:
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits
 
     vectorizer = CountVectorizer(analyzer=_features, binary=True, min_df=2)
     counts = vectorizer.fit_transform(_pairs(train))

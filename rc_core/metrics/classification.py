@@ -76,20 +76,6 @@ def collapsed_confidences(log_probs: FloatArray, collapse: IntArray) -> NDArray[
     return np.minimum(summed, 1.0)
 
 
-def accuracy(predictions: IntArray, labels: IntArray) -> float:
-    """Return the share of equal entries, in [0, 1].
-
-    Raises:
-        ValueError: no samples, or different lengths.
-    """
-    if predictions.shape != labels.shape or labels.size == 0:
-        raise ValueError(
-            "predictions and labels must have the same length and not be empty, but have shapes "
-            f"{predictions.shape} and {labels.shape}"
-        )
-    return float((predictions == labels).mean())
-
-
 def calibration_error(confidences: FloatArray, correct: NDArray[np.bool_]) -> float:
     """Return sum_b (n_b / N) |accuracy_b - mean confidence_b| over 15 equal-width bins.
 

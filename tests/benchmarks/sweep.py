@@ -27,7 +27,8 @@ import sweeps
 from rc_core.config import TrialConfig, decode
 from rc_core.difficulty._base import degrees
 from rc_core.difficulty.loss_variance import scores
-from rc_core.losses.rmc import Loss, smooth_log_probs
+from rc_core.losses._degrees import smooth_log_probs
+from rc_core.losses.rmc import Loss
 from rc_core.models import load_encoder
 from rc_core.workspace import TaskData, Workspace
 from sweeps.engine.cluster import _RAY_SETTINGS

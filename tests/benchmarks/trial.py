@@ -61,7 +61,7 @@ def ours(config: TrialConfig, workspace: Workspace, folder: Path) -> rival.Resul
                 return
             yield point
 
-    with mock.patch("rc_core.trial.fit", timed):
+    with mock.patch("rc_core.trial_run.fit", timed):
         record = run_trial(config, workspace, TrialFolder(folder), trial_id="t0001")
     accuracy = {role: record.metrics[f"{role}/accuracy"] for role in ("id_dev", "ood_dev")}
     return rival.Result(cpu, record.seconds["train"], record.seconds["total"], accuracy)

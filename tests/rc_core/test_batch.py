@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from rc_core import batch, trial
+from rc_core import batch, trial, trial_run
 from rc_core.batch import main
 from rc_core.errors import ConfigError
 from rc_core.job_list import read_list
@@ -124,8 +124,8 @@ def test_after_a_kill_the_same_command_goes_on_from_the_last_rung(
         begun.append(resume["step"])
         return trained(*arguments, resume=resume, **options)
 
-    trained = trial.fit
-    monkeypatch.setattr(trial, "fit", fit)
+    trained = trial_run.fit
+    monkeypatch.setattr(trial_run, "fit", fit)
     command = [str(listed), "--out", str(out)]
     assert main(command) == 0
     assert "teacher: built" not in capsys.readouterr().out

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rc_core import trial
+from rc_core import trial, trial_run
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import ModelError, StaleAttemptError, StorageError, TrialError
 from rc_core.estimates import difficulty_artifact
@@ -130,7 +130,7 @@ def test_what_a_trial_took_adds_up_over_its_processes(
     folder, slow = TrialFolder(tmp_path / "t"), 0.5
     with monkeypatch.context() as first:
         for name in ("prepare_loss", "rung_metrics"):
-            first.setattr(trial, name, slowed(getattr(trial, name), slow))
+            first.setattr(trial_run, name, slowed(getattr(trial_run, name), slow))
         generator = trial_steps(config(), workspace, folder, trial_id="t")
         next(generator)
         generator.close()
@@ -257,12 +257,34 @@ def test_a_superseded_worker_leaves_the_model_alone(workspace: Workspace, tmp_pa
         newest[0] = 2
         return real(*arguments, **options)
 
-    real = trial.prepare_model
+    real = trial_run.prepare_model
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "prepare_model", superseded)
+        patch.setattr(trial_run, "prepare_model", superseded)
         with pytest.raises(StaleAttemptError):
             run_trial_as(wanted, workspace, folder, attempt=1)
     assert not folder.model.exists() and not (folder.path / "predictions").exists()
+
+
+def test_a_superseded_worker_that_fails_leaves_the_newer_record_alone(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shares a GPU with its successor, and memory runs out for the one that should be gone."""
+    newest = [1]
+    folder = TrialFolder(tmp_path / "t", fence=lambda: newest[0])
+
+    def out_of_memory(*arguments: Any, **options: Any) -> Any:
+        newest[0] = 2
+        record = folder.read()
+        assert record is not None
+        folder.commit(record.model_copy(update={"attempt": 2}))
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(trial_run, "rung_metrics", out_of_memory)
+    with pytest.raises(StaleAttemptError) as found:
+        run_trial_as(config(), workspace, folder, attempt=1)
+    assert "CUDA out of memory" in str(found.value.__context__)
+    left = folder.read()
+    assert left is not None and (left.attempt, left.status, left.error) == (2, "running", None)
 
 
 def run_trial_as(
@@ -284,13 +306,55 @@ def test_a_kill_between_record_and_checkpoint_loses_no_rung(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "save_checkpoint", killed)
+        patch.setattr(trial_run, "save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
             next(generator)
     left = folder.read()
     assert left is not None and len(left.rungs) == 2
     resumed = run_trial(config(), workspace, folder, trial_id="t")
     assert [rung.step for rung in resumed.rungs] == [rung.step for rung in whole.rungs]
+
+
+@pytest.mark.parametrize("moment", ["the last is moved away", "the next is torn"])
+def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_one_before(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    folder = TrialFolder(tmp_path / "t")
+    generator = trial_steps(config(), workspace, folder, trial_id="t")
+    next(generator)
+    real = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name == ".checkpoint.tmp":
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    if moment == "the last is moved away":
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", killed)
+            with pytest.raises(KeyboardInterrupt):
+                next(generator)
+        assert not folder.checkpoint.exists()
+    else:
+        generator.close()
+        folder.checkpoint.rename(folder.path / ".checkpoint.before")
+        folder.checkpoint.mkdir()
+        (folder.checkpoint / "checkpoint.json").write_text('{"fingerpr')
+    begun: list[int] = []
+
+    def fit(*arguments: Any, resume: Any, **options: Any) -> Any:
+        begun.append(resume["step"])
+        return trained(*arguments, resume=resume, **options)
+
+    trained = trial_run.fit
+    monkeypatch.setattr(trial_run, "fit", fit)
+    assert run_trial(config(), workspace, folder, trial_id="t").status == "finished"
+    assert begun == [2]
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "model",
+        "predictions",
+        "record.json",
+    ]
 
 
 def test_a_checkpoint_of_other_data_is_not_used(workspace: Workspace, tmp_path: Path) -> None:
@@ -401,8 +465,9 @@ def test_a_gap_within_the_error_of_so_few_samples_gives_no_relative_bias(
     def facts(artifact: Any) -> dict[str, Any]:
         return teacher_facts(artifact) | {"metrics": accuracies}
 
-    monkeypatch.setattr(trial, "teacher_facts", facts)
-    monkeypatch.setattr(trial, "split_metrics", lambda *_: dict(accuracies))
+    for module in (trial, trial_run):
+        monkeypatch.setattr(module, "teacher_facts", facts)
+    monkeypatch.setattr(trial_run, "split_metrics", lambda *_: dict(accuracies))
     wanted = config(compression=compression, loss={"name": "vanilla"})
     record = run_trial(wanted, workspace, TrialFolder(tmp_path / "t"), trial_id="t")
     key = "ood_dev/relative_bias"

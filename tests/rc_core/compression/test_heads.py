@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rc_core.compression._heads import (
     heads_per_layer,
     keep_heads,
     lowest,
+    normalised_by_layer,
     restore_heads,
 )
 from rc_core.compression.heads import Compression, Config, importance, problems
@@ -102,6 +104,27 @@ def test_the_lowest_go_over_all_layers_together(
     importance: Sequence[Sequence[float]], count: int, least: int, expected: list[list[int]]
 ) -> None:
     assert lowest(importance, count, min_per_layer=least) == expected
+
+
+def test_importance_is_divided_by_the_norm_of_its_layer_s() -> None:
+    found = normalised_by_layer([[3.0, 4.0], [0.06, 0.08], [0.0, 0.0]])
+    assert [pytest.approx(layer) for layer in found] == [[0.6, 0.8], [0.6, 0.8], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "kept"),
+    [("none", [[0, 1], [1]]), ("layer", [[1], [0, 1]])],
+)
+def test_a_layer_with_small_gradients_does_not_give_first(
+    normalisation: str, kept: list[list[int]]
+) -> None:
+    importance = [[0.1, 0.9], [0.02, 0.03], [0.8, 0.9], [0.8, 0.9]]
+    context = replace(tiny_context(), importance=lambda: importance)
+    compression = Compression(config_of(remove=1 / 8, normalisation=normalisation))
+    compression.prepare(tiny_model("bert"), context)
+    assert compression.report(tiny_model("bert"))["kept_heads"] == [*kept, [0, 1], [0, 1]]
+    # What is reported is what was measured.
+    assert compression.report(tiny_model("bert"))["importance"] == importance
 
 
 def test_more_than_may_go_is_refused() -> None:

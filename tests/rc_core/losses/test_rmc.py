@@ -15,7 +15,7 @@ from rc_core.difficulty._base import degrees
 from rc_core.errors import ConfigError
 from rc_core.losses import rmc
 from rc_core.losses._base import LossContext
-from rc_core.losses.rmc import degree_report, smooth_log_probs
+from rc_core.losses._degrees import degree_report, smooth_log_probs
 from rc_core.schema import validate_section
 
 SCORES = torch.from_numpy(np.random.default_rng(2).gamma(0.7, size=30))

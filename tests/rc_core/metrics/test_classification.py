@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score
 
 from rc_core.data._task import Split
 from rc_core.metrics.classification import (
     METRICS,
-    accuracy,
     calibration_error,
     collapsed_confidences,
     collapsed_predictions,
@@ -75,18 +73,6 @@ def test_label_nothing_stands_for_is_always_wrong() -> None:
 def test_labels_may_stand_in_another_order() -> None:
     split = split_of([1, 0], label_names=("contradiction", "entailment"), merge={})
     assert evaluate(split, np.log(P[[0, 2]]), NLI)["hans/accuracy"] == 1.0
-
-
-def test_accuracy_is_sklearn_s() -> None:
-    rng = np.random.default_rng(1)
-    predictions, labels = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
-    assert accuracy(predictions, labels) == accuracy_score(labels, predictions)
-
-
-@pytest.mark.parametrize(("predictions", "labels"), [([], []), ([1], [1, 2])])
-def test_accuracy_of_nothing(predictions: list[int], labels: list[int]) -> None:
-    with pytest.raises(ValueError, match="must have the same length and not be empty"):
-        accuracy(np.array(predictions, dtype=np.int64), np.array(labels, dtype=np.int64))
 
 
 def test_ties_go_to_the_first_label() -> None:
