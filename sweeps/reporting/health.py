@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from rc_core.config import seedless
 from sweeps.reporting.check import ORDER, Check
 from sweeps.reporting.facts import OOD_KEY, Facts, best_line, dev_samples, percent
+from sweeps.reporting.health_difficulty import difficulty_checks
 from sweeps.reporting.health_search import search_checks
 from sweeps.selection.confirmed import ConfirmedRow, alike, cannot_be_told_apart
 from sweeps.views.table import Row
@@ -29,6 +30,7 @@ def health(facts: Facts) -> list[Check]:
         _against_reference,
         _robust_losses,
         _seeds,
+        difficulty_checks,
         search_checks,
     ):
         found.extend(check(facts))

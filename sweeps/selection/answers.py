@@ -16,14 +16,19 @@ from typing import Literal
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from rc_core.data._task import Role, Split, Task
 from rc_core.metrics.classification import collapsed_predictions
 from rc_core.record import TrialFolder, write_json
 
-# Slices whose values are clusters, the finest first. A suite without one is a single cluster: then
-# only seeds are drawn, for single sentences of one pattern are not independent.
+# Slices whose values are clusters, the finest first: sentences of one pattern are not independent.
+# In a suite without one, samples that share a text are a cluster (a premise with its hypotheses,
+# the claims of one passage), and any other sample is one by itself.
 CLUSTER_SLICES = ("template", "subcase")
+# More say no more; neighbours go together, as they may have been made together.
+_MAX_CLUSTERS = 500
 Part = Literal["headline", "rest", "all"]
 
 
@@ -105,9 +110,26 @@ def flat(
     return np.concatenate(clusters), np.concatenate(strata)
 
 
+def _by_text(split: Split) -> list[int]:
+    """Return a cluster's number for each sample: the same for samples that a text connects."""
+    rows = np.arange(len(split))
+    nodes: list[NDArray[np.int64]] = []
+    for texts in (split.first, split.second):
+        # A row points to the first one with its text: rows are connected through those.
+        first: dict[str, int] = {}
+        found = [first.setdefault(t, row) if t else row for row, t in enumerate(texts or ())]
+        nodes.append(np.array(found or rows, dtype=np.int64))
+    links = np.concatenate(nodes)
+    both = np.concatenate([rows, rows])
+    graph = coo_array((np.ones(len(links)), (both, links)), shape=(len(split), len(split)))
+    count, found_parts = connected_components(graph, directed=False)
+    size = -(-count // _MAX_CLUSTERS)
+    return [int(part) // size for part in found_parts]
+
+
 def _clusters(task: Task, split: Split) -> SplitClusters:
     name = next((each for each in CLUSTER_SLICES if each in split.slices), None)
-    values = [str(v) for v in split.slices[name]] if name else [""] * len(split)
+    values = [str(v) for v in (split.slices[name] if name else _by_text(split))]
     labels = [split.label_names[label] for label in split.labels]
     pure = name is not None and len(set(zip(values, labels, strict=True))) == len(set(values))
     return SplitClusters(

@@ -1,6 +1,6 @@
 """Intervals over training seeds and evaluation clusters at once, for any figure of accuracies.
 
-Another training run errs differently, and other subcases would be harder or easier: an interval has
+Another training run errs differently, and other samples would be harder or easier: an interval has
 to hold both. Seeds and clusters are resampled crossed; models that are compared share every draw,
 so what both do on a seed or a subcase cancels. Clusters are drawn within strata (a suite's labels):
 how many entailed pairs a suite holds was decided, not drawn.

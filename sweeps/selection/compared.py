@@ -109,7 +109,7 @@ def relative_bias(
         for each in (inside, outside)
     ]
     gap = _known(gap_interval(inside, outside, model=1), seeds)
-    # Where subcases are drawn the interval holds part of the samples' error: the stricter guard.
+    # Where clusters are drawn the interval holds the samples' error as well: the stricter guard.
     sizes = (len(inside.clusters), len(outside.clusters))  # type: ignore[arg-type]
     error = gap_standard_error(*accuracies[2:], sizes=sizes, half_width=gap.half_width)
     value, reason = guarded_relative_bias(*accuracies, reference_gap_standard_error=error)

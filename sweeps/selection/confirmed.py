@@ -57,7 +57,7 @@ class ConfirmedRow:
             none, whether it is on the front of the means.
         against_reference: OOD accuracy minus the dense configuration's in points, paired by seed.
         bias: F_bias of mean accuracies; NaN where it says nothing. An interval (over seeds and
-            subcases) only where the clusters are known, see sweeps/selection/answers.py.
+            samples) only where the clusters are known, see sweeps/selection/answers.py.
         bias_reason: why it says nothing.
     """
 

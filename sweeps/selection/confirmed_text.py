@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sweeps.selection.confirmed import ON_FRONT, Confirmed, ConfirmedRow, optimism
 from sweeps.selection.confirmed import alike as told_alike
-from sweeps.selection.noise import ID_KEY, OOD_KEY
+from sweeps.selection.noise import ID_KEY, OOD_KEY, uneven_noise
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
@@ -119,6 +119,14 @@ def _notes(found: Confirmed) -> list[str]:
         lines.append(
             f"{seeds} seeds show OOD differences of {shown:.1f} points or more "
             f"(rc-sweep power {found.sweep})"
+        )
+    uneven = uneven_noise([row.values(OOD_KEY) for row in found.rows])
+    if uneven is not None:
+        low, high = (100 * each for each in uneven)
+        lines.append(
+            f"another seed moves some rows more than others ({low:.1f} to {high:.1f} OOD points): "
+            "intervals are of the noise of all rows, too narrow for the noisier ones"
+            + (f"; each row's own: rc-sweep table {found.sweep}" if found.own else "")
         )
     reasons = dict.fromkeys(
         "ID accuracy is more than 3 points below the reference's" if "ID acc" in r else r

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from scipy import stats
 
 from rc_core.config import seedless
 from rc_core.errors import StorageError
@@ -29,6 +30,26 @@ from sweeps.views.commands import command
 from sweeps.views.table import render
 
 ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
+
+
+# Rows that are alike seem unlike once in so many tables.
+_UNEVEN = 0.1
+
+
+def uneven_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, float] | None:
+    """Return the smallest and largest standard deviation of a row, where rows seem to differ.
+
+    Pooled noise makes the intervals of the noisier rows too narrow. Bartlett's test at 10 %.
+
+    Args:
+        rows: seed -> value, one per configuration; fewer than three seeds say too little.
+    """
+    values = [np.array([*row.values()]) for row in rows if len(row) > 2]
+    values = [each for each in values if np.isfinite(each).all() and each.std() > 0]
+    if len(values) < 2 or stats.bartlett(*values).pvalue >= _UNEVEN:
+        return None
+    deviations = [float(each.std(ddof=1)) for each in values]
+    return min(deviations), max(deviations)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
         # An opening that was interrupted (no rows yet) goes on; it is not another one.
         if not openings or "rows" in document or openings[-1]["selection"] != now:
             openings.append({"when": when, "selection": now})
-        _evaluate(sweep, missing, data, measure, groups, now, document, when, say)
+        dense = {_teacher(trial): trial.key for trial in trials if trial.record.reference}
+        _evaluate(sweep, missing, dense, data, measure, groups, now, document, when, say)
     state = stamp_of(document, now, {r.id for r in sweep.records if r.reference})
     document["changed_after_opening"] = list(state.joined)
     document["left_after_opening"] = list(state.left)
@@ -225,9 +226,15 @@ def _stored(trials: Sequence[_Trial], data: TaskData) -> dict[str, dict[str, flo
     return found
 
 
+def _teacher(trial: _Trial) -> str | None:
+    """Return the key of the dense reference that a trial is compared with, or is."""
+    return trial.record.artifacts.get("teacher")
+
+
 def _evaluate(
     sweep: Sweep,
     missing: Sequence[_Trial],
+    dense: Mapping[str | None, str],
     data: TaskData,
     measure: Callable[[_Trial], dict[str, float]],
     groups: Sequence[Mapping[int, _Trial]],
@@ -251,11 +258,16 @@ def _evaluate(
         for split in tested
     }
     sizes = counted_sizes(data.task, "test")
-    # The reference first: the others are compared with it.
-    for trial in sorted(missing, key=lambda each: each.key != REFERENCE_ID):
+    # References first: every other trial is compared with its own, which may be its seed's alone.
+    for trial in sorted(missing, key=lambda each: not each.record.reference):
         metrics = measure(trial)
-        reference = document["trials"].get(REFERENCE_ID, {}).get("metrics", metrics)
-        relative, undefined = relative_metrics(metrics, reference, "test", sizes=sizes)
+        own = trial.key if trial.record.reference else dense.get(_teacher(trial))
+        reference = metrics if own == trial.key else document["trials"].get(own, {}).get("metrics")
+        relative, undefined = (
+            ({}, {})
+            if reference is None
+            else relative_metrics(metrics, reference, "test", sizes=sizes)
+        )
         values = {k: None if math.isnan(v) else v for k, v in (metrics | relative).items()}
         document["trials"][trial.key] = {
             "name": trial.record.name,

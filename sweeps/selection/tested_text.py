@@ -107,7 +107,7 @@ def _notes(
     lines += stamp_lines(test_stamp(document))
     if several:
         lines.append(
-            "\u00b1 and [..]: 95 % interval for another training seed on other subcases; 'not "
+            "\u00b1 and [..]: 95 % interval for another training seed on other samples; 'not "
             "shown': these seeds do not show a difference from dense"
         )
     if seen:

@@ -149,7 +149,7 @@ def _cells(
     title += "; F_bias and OOD vs dense: of the same training, over shared seeds; +-: half of a "
     title += "95 % t interval; -: no such row"
     if stage == "test" and (tested or {}).get("rows"):
-        title += "; of F_bias over seeds and subcases"
+        title += "; of F_bias over seeds and samples"
     notes += [f"{head}: {', '.join(names)}" for head, names in unshared.items()]
     if whole:
         title += f"; OOD %, F_bias and differences: of {whole[2]:,} of the {whole[1]:,} samples of "

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rc_core.errors import StorageError
 from sweeps.cli import entry
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
-from sweeps.selection.noise import ID_KEY, OOD_KEY, measured_noise, power_text
+from sweeps.selection.noise import ID_KEY, OOD_KEY, measured_noise, power_text, uneven_noise
 from sweeps.sweep import Sweep
 from tests.sweeps.selection.test_confirmed import VALUES, write
 
@@ -62,3 +63,26 @@ def test_seeds_that_are_not_there_are_asked_for(
     with pytest.raises(SystemExit, match="2"):
         entry.main(["power", "found", "--storage", str(tmp_path)])
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_rows_that_a_seed_moves_more_than_others_are_told() -> None:
+    """The dense row and vanilla of three seeds in tune_configs/paper/RESULTS.md, with conf_reg."""
+    steady = {0: 0.503, 1: 0.512, 2: 0.507}
+    wild = {0: 0.828, 1: 0.728, 2: 0.585}
+    found = uneven_noise([steady, wild, {0: 0.915, 1: 0.837, 2: 0.870}])
+    assert found == pytest.approx((0.0045, 0.1221), abs=1e-4)
+
+
+def test_rows_with_one_noise_are_seldom_called_uneven() -> None:
+    rng = np.random.default_rng(0)
+    told = [
+        uneven_noise([dict(enumerate(rng.normal(size=4))) for _ in range(6)]) is not None
+        for _ in range(400)
+    ]
+    assert 0.04 < np.mean(told) < 0.16
+
+
+def test_two_seeds_or_one_row_say_nothing_of_it() -> None:
+    assert uneven_noise([{0: 0.1, 1: 0.9}, {0: 0.5, 1: 0.5001}]) is None
+    assert uneven_noise([{0: 0.1, 1: 0.9, 2: 0.4}]) is None
+    assert uneven_noise([{0: 0.5, 1: 0.5, 2: 0.5}, {0: 0.1, 1: 0.9, 2: 0.4}]) is None

@@ -1,0 +1,60 @@
+"""Health of the difficulty estimates: are the sub-networks that they are made of still models?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from sweeps.reporting.check import Check
+from sweeps.reporting.facts import Facts, percent
+
+# A sub-network this little above the commonest label answers hardly anything else.
+_LEAST_OVER_MAJORITY = 0.05
+
+
+def difficulty_checks(facts: Facts) -> Iterator[Check]:
+    """Yield a warning where pruned levels that know next to nothing make up the difficulty.
+
+    A level's loss then says how far a sample is from the commonest label, not how hard it is.
+    """
+    majority = facts.lines.get("id_dev", {}).get("majority", math.nan)
+    if math.isnan(majority):
+        return
+    # Trials of one seed read the same estimate: each is counted once.
+    estimates = {
+        record.artifacts["difficulty"]: record.loss["difficulty"]
+        for record in facts.records
+        if "difficulty" in record.artifacts and record.loss.get("difficulty", {}).get("levels")
+    }
+    dead: dict[float, list[float]] = {}
+    shares: dict[float, list[float]] = {}
+    for found in estimates.values():
+        for row in found["levels"]:
+            level, accuracy = row["level"], row["id_dev_accuracy"]
+            if accuracy < majority + _LEAST_OVER_MAJORITY:
+                dead.setdefault(level, []).append(accuracy)
+                share = found.get("variance_share", {}).get(f"{level:g}")
+                shares.setdefault(level, []).append(math.nan if share is None else share)
+    if not dead:
+        return
+    parts = []
+    for level, accuracies in sorted(dead.items()):
+        text = (
+            f"{level:g} is right on {_range(accuracies)} of id_dev in {len(accuracies)} of "
+            f"{len(estimates)} estimates"
+        )
+        if not any(map(math.isnan, shares[level])):
+            text += f" and holds {_range(shares[level])} of the loss variance"
+        parts.append(text)
+    yield Check(
+        "warn",
+        "Do the pruned levels behind the difficulty know the task?",
+        f"always the commonest label is right on {percent(majority)}; level {'; '.join(parts)}",
+        "train levels longer (difficulty.epochs, or mode: independent), leave the level out of "
+        "difficulty.levels, or spread the degrees by rank (loss.normalisation: rank)",
+    )
+
+
+def _range(values: list[float]) -> str:
+    low, high = percent(min(values)), percent(max(values))
+    return low if low == high else f"{low} to {high}"
