@@ -19,7 +19,7 @@ class Outcome:
 
     Attributes:
         status: finished, stopped or failed.
-        values: objective -> value; empty unless finished.
+        values: objective -> value, NaN where it was not measured; empty unless finished.
         violations: constraint -> violation; feasible where <= 0.
         rungs: last quick evaluation's values, for stopped trials.
     """
@@ -40,13 +40,13 @@ def outcome_of(
         settings: with the objectives and the constraints.
         reference: the dense reference's metrics, which constraints may name.
     """
-    violations = {}
+    values, violations = {}, {}
     if record.status == "finished":
+        values = {name: record.metric(name) for name in settings.objectives}
         for constraint in map(parse, settings.constraints):
             value = constraint.violation(record.metrics, reference)
             violations[constraint.text] = math.inf if math.isnan(value) else value
     rungs = record.rungs[-1].metrics if record.rungs else {}
-    values = {name: record.metric(name) for name in settings.objectives}
     return Outcome(record.status, values, violations, rungs)
 
 
