@@ -1,4 +1,4 @@
-"""The front and its hypervolume while trials come in: updated, never computed from all of them."""
+"""What the last trials added to the front's hypervolume: kept up, not computed from all trials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Point = tuple[float, ...]
 
 
 class LiveFront:
-    """The records that no other beats, with and without the dense reference.
+    """The values that no other trial's beat (the dense reference is one of them).
 
     What a new record costs depends on the size of the front, not on the number of trials.
     """
@@ -35,8 +35,6 @@ class LiveFront:
         self._constraints = [parse(text) for text in constraints]
         self._base: Mapping[str, float] = {}
         self._points: dict[str, _Point] = {}
-        self._compressed: dict[str, _Point] = {}
-        self._records: dict[str, TrialRecord] = {}
         # As in front.json: shares are measured from 0, everything else from the worst trial.
         self._worst: list[float] = [-math.inf] * len(self._objectives)
         self._past: deque[list[_Point]] = deque(maxlen=window + 1)
@@ -53,31 +51,10 @@ class LiveFront:
                 _SIGNS[way] * record.metric(name) for name, way in self._objectives.items()
             )
             self._worst = [max(pair) for pair in zip(self._worst, point, strict=True)]
-            entered = _enter(self._points, record.id, point)
-            if not record.reference:
-                entered = _enter(self._compressed, record.id, point) or entered
-            if entered:
-                self._records[record.id] = record
-                kept = {*self._points, *self._compressed}
-                self._records = {k: r for k, r in self._records.items() if k in kept}
+            _enter(self._points, record.id, point)
         if not record.reference:
             self._past.append(list(self._points.values()))
             self._gain = self._find_gain()
-
-    @property
-    def records(self) -> list[TrialRecord]:
-        """Return the front's records, and those on it but for the dense reference, by id."""
-        return [self._records[key] for key in sorted(self._records)]
-
-    @property
-    def ids(self) -> list[str]:
-        """Return the ids on the front itself."""
-        return sorted(self._points)
-
-    @property
-    def hypervolume(self) -> float:
-        """Return the front's volume; as in front.json."""
-        return self._volume(list(self._points.values()))
 
     def gain(self) -> float | None:
         """Return what the last `window` trials added, as a share of the volume there is now.
@@ -112,14 +89,13 @@ class LiveFront:
         return all(amount <= 0 for amount in missed)
 
 
-def _enter(front: dict[str, _Point], key: str, point: _Point) -> bool:
+def _enter(front: dict[str, _Point], key: str, point: _Point) -> None:
     """Put a point on a front unless one there beats it; take off what it beats."""
     if any(_beats(other, point) for other in front.values()):
-        return False
+        return
     for beaten in [k for k, other in front.items() if _beats(point, other)]:
         del front[beaten]
     front[key] = point
-    return True
 
 
 def _beats(a: _Point, b: _Point) -> bool:

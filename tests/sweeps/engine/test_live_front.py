@@ -1,7 +1,8 @@
-"""The front that is kept up, against the front of all records; and the limits of a sweep."""
+"""The gain that is kept up, against the fronts of all records; and the limits of a sweep."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from rc_core.record import TrialRecord
 from sweeps.engine.budget import Budget, Usage
 from sweeps.engine.live_front import LiveFront
+from sweeps.pareto import hypervolume
 from sweeps.settings import BudgetConfig, StallConfig
 from sweeps.views.table import front_json
 
@@ -30,14 +32,25 @@ def record(number: int, *values: float, objectives: Any = OBJECTIVES, **keys: An
     )
 
 
+def gain_between(before: Mapping[str, Any], now: Mapping[str, Any]) -> float | None:
+    """Return what front.json has gained since an earlier one, both measured from where now is."""
+    front = [[entry["values"][name] for name in OBJECTIVES] for entry in before["front"]]
+    measured = [now["hypervolume_reference"], list(OBJECTIVES.values())]
+    volume = hypervolume(front, *measured) if front else 0.0
+    return 1 - volume / now["hypervolume"] if now["hypervolume"] > 0 else None
+
+
+@pytest.mark.parametrize("window", [1, 4])
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("constraints", [(), ("id_dev/accuracy >= reference - 0.3",)])
-def test_it_is_the_front_of_all_records_after_each_one(
-    seed: int, constraints: tuple[str, ...]
+def test_the_gain_is_that_between_the_fronts_of_all_records_then_and_now(
+    seed: int, constraints: tuple[str, ...], window: int
 ) -> None:
     random = np.random.default_rng(seed)
-    live = LiveFront(OBJECTIVES, constraints)
+    live = LiveFront(OBJECTIVES, constraints, window=window)
     found: list[TrialRecord] = []
+    documents: list[Mapping[str, Any]] = []
+    gains = 0
     for number in range(40):
         status = "finished" if number % 7 else ("finished" if number == 0 else "stopped")
         values = (random.integers(0, 9) / 10, float(random.integers(1, 9)))
@@ -45,11 +58,16 @@ def test_it_is_the_front_of_all_records_after_each_one(
             values = (float("nan"), values[1])
         found.append(record(number, *values, status=status))
         live.add(found[-1])
-        document = front_json(found, OBJECTIVES, sweep="s", constraints=constraints)
-        assert live.ids == [entry["id"] for entry in document["front"]]
-        assert live.hypervolume == pytest.approx(document["hypervolume"])
-        candidates = set(document["front_without_reference"])
-        assert {r.id for r in live.records} == candidates | set(live.ids)
+        documents.append(front_json(found, OBJECTIVES, sweep="s", constraints=constraints))
+        if number < window:
+            assert live.gain() is None
+            continue
+        # Before the first trial there is nothing: the dense reference is none.
+        before = documents[number - window] if number > window else {"front": []}
+        expected = gain_between(before, documents[-1])
+        assert live.gain() == (None if expected is None else pytest.approx(expected))
+        gains += bool(expected)
+    assert gains
 
 
 def accuracies(number: int, value: float, **keys: Any) -> TrialRecord:
