@@ -14,7 +14,6 @@ from rc_core.config import (
     TrialConfig,
     absolute_model,
     decode,
-    fingerprint,
 )
 from rc_core.errors import ConfigError, ModelError, Problem, did_you_mean
 from rc_core.model_facts import ModelFacts, may_be_elsewhere, model_facts
@@ -198,10 +197,6 @@ class SweepConfig:
     def first_trials(self) -> dict[str, Point]:
         """Return the points tried first by trial id; t0000 is the dense reference."""
         return {f"t{i:04d}": point for i, point in enumerate(self.first_points(), start=1)}
-
-    def fingerprint(self) -> str:
-        """Return what identifies the resolved sweep."""
-        return fingerprint(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved plain values; `SweepConfig(values)` reads them back."""

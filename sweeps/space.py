@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from rc_core.errors import ConfigError, Problem, did_you_mean
 
-Scalar = str | int | float | bool | None
 Point = dict[str, Any]
 SEEDS = ("training.seed", "teacher.seed")
 Kind = Literal["choice", "uniform", "log_uniform", "int"]

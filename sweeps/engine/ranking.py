@@ -145,10 +145,6 @@ class ParetoRanking:
     def __contains__(self, key: str) -> bool:
         return key in self._places
 
-    def rank(self, key: str) -> int:
-        """Return the candidate's non-dominated rank, from 0."""
-        return self._places[key]
-
     def among_best(self, key: str, count: int) -> bool:
         place = self._places[key]
         free = count - sum(len(keys) for keys, _ in self._layers[:place])

@@ -156,10 +156,6 @@ class StudyProposals:
             )
         )
 
-    def states(self) -> Sequence[str]:
-        """Return the name of every study trial's state, in order."""
-        return [trial.state.name for trial in self._study.get_trials(deepcopy=False)]
-
     def trials(self) -> Sequence[FrozenTrial]:
         """Return the study's trials, in order."""
         return self._study.get_trials(deepcopy=False)

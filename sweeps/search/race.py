@@ -132,7 +132,6 @@ class RaceProposals:
             source: records of the sweep that is confirmed.
         """
         self._objectives = sweep.settings.objectives
-        self._most = 0
         self._rows: list[Row] = []
         self._places: dict[str, tuple[int, int]] = {}
         constraints = sweep.settings.constraints

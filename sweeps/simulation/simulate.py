@@ -146,12 +146,12 @@ class SampledOrder:
         self._left = {trial.id: trial for trial in known}
         module = plugins.load("sweeps.search", search)
         self._proposals: Proposals = module.proposals(sweep, None)
-        self._asked: dict[str, str] = {}
+        self._asked = 0
 
     def next(self) -> ReplayTrial | None:
         if not self._left:
             return None
-        asked = f"t{len(self._asked):04d}"
+        asked = f"t{self._asked:04d}"
         point = self._proposals.propose(asked)
         if point is None:
             return None
@@ -160,7 +160,7 @@ class SampledOrder:
         # The sampler must learn where the outcome really lies.
         self._proposals.discard(asked)
         self._proposals.propose(found.id, found.point)
-        self._asked[found.id] = asked
+        self._asked += 1
         return found
 
     def tell(self, trial: ReplayTrial, *, finished: bool) -> None:

@@ -47,21 +47,18 @@ _PERMANENT = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST
 class MlflowWriter:
     """Applies events of one sweep; every event may come more than once."""
 
-    def __init__(
-        self, uri: str, *, storage: Path, sweep_id: str, experiment: str = EXPERIMENT
-    ) -> None:
+    def __init__(self, uri: str, *, storage: Path, sweep_id: str) -> None:
         """Connect, making the experiment where there is none, and find what is there of the sweep.
 
         Args:
             uri: tracking URI.
             sweep_id: of the one sweep whose events will come.
             storage: where artifacts go when the URI is the storage's own SQLite.
-            experiment: name in MLflow.
         """
         self._client = connect(uri)
         local = uri == default_uri(storage)
         location = (storage / "mlflow_artifacts").as_uri() if local else None
-        self._experiment = find_experiment(self._client, experiment, location)
+        self._experiment = find_experiment(self._client, EXPERIMENT, location)
         self._sweep_id = sweep_id
         self._models = FrontModels(self._client, self._experiment, sweep_id)
         self._parent = ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rc_core.yaml_files import read_yaml
-from sweeps.config import load_sweep
+from sweeps.config import SweepConfig, load_sweep
 from sweeps.views.paper_results import ALPHA, PaperRow, row_beside
 
 FOLDER = Path(__file__).resolve().parents[2] / "tune_configs"

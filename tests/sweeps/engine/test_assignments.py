@@ -54,6 +54,10 @@ class Driver:
         self.record(given, metrics=metrics, status="finished")
         self.assignments.close(given.trial_id)
 
+    def states(self) -> list[str]:
+        """Return the name of every study trial's state, in order."""
+        return [trial.state.name for trial in self.proposals.trials()]
+
     def run(self) -> list[str]:
         ids = []
         while (given := self.assignments.next()) is not None:
@@ -112,7 +116,7 @@ def test_a_trial_whose_worker_could_not_write_a_record_is_not_forgotten(tmp_path
     record = driver.folder.trial(lost.trial_id).read()
     assert record is not None and (record.status, record.error) == ("failed", "killed")
     assert record.fingerprint == lost.config.fingerprint() and record.attempt == 1
-    assert driver.proposals.states() == ["FAIL"]
+    assert driver.states() == ["FAIL"]
     assert driver.ended == [lost.trial_id]
 
 
@@ -148,11 +152,11 @@ def test_a_trial_whose_record_does_not_come_stays_open_until_it_does(
         assert driver.assignments.close_late() == []
     assert list(driver.assignments.late) == [given.trial_id] and driver.ended == []
     assert driver.folder.trial(given.trial_id).read() == before, "nothing was written over it"
-    assert driver.proposals.states() == ["RUNNING"]
+    assert driver.states() == ["RUNNING"]
     metrics = {"id_dev/accuracy": 0.9, "ood_dev/accuracy": 0.6}
     driver.record(given, metrics=metrics, status="finished")
     assert [record.status for record in driver.assignments.close_late()] == ["finished"]
-    assert driver.proposals.states() == ["COMPLETE"] and driver.ended == [given.trial_id]
+    assert driver.states() == ["COMPLETE"] and driver.ended == [given.trial_id]
     assert not driver.assignments.late
 
 
@@ -190,7 +194,7 @@ def test_a_resumed_driver_hands_out_unfinished_trials_first(tmp_path: Path, sear
         assert g is not None and g.config == handed[g.trial_id].config
         again.finish(g)
     assert again.run() == ["t0006", "t0007"]
-    assert "RUNNING" not in again.proposals.states()
+    assert "RUNNING" not in again.states()
     assert again.assignments.next() is None
 
 
@@ -200,8 +204,8 @@ def test_a_result_written_but_not_told_is_told_at_resume(tmp_path: Path) -> None
     assert given is not None
     metrics = {"id_dev/accuracy": 0.9, "ood_dev/accuracy": 0.6}
     driver.record(given, metrics=metrics, status="finished")
-    assert driver.proposals.states() == ["RUNNING"]
-    assert Driver(tmp_path / "s").proposals.states() == ["COMPLETE"]
+    assert driver.states() == ["RUNNING"]
+    assert Driver(tmp_path / "s").states() == ["COMPLETE"]
 
 
 def test_a_grid_is_run_once_each_and_ends(tmp_path: Path) -> None:
@@ -301,10 +305,10 @@ def test_a_first_point_that_did_not_begin_is_entered_in_the_study_once(
         driver = Driver(tmp_path / "s", search, **losses)
         given = [driver.assignments.next() for _ in range(2)]
         assert [each.trial_id for each in given if each] == ["t0001", "t0002"]
-        assert driver.proposals.states() == ["RUNNING", "RUNNING"]
+        assert driver.states() == ["RUNNING", "RUNNING"]
     assert given[0] is not None
     driver.finish(given[0])
-    assert driver.proposals.states() == ["COMPLETE", "RUNNING"]
+    assert driver.states() == ["COMPLETE", "RUNNING"]
 
 
 SPENT = {"budget": {"hours": 1}}

@@ -13,9 +13,10 @@ import optuna
 import pytest
 
 from rc_core import plugins
+from rc_core.record import RungRecord, Status, TrialRecord
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
-from sweeps.search._base import Known, Outcome
+from sweeps.search._base import Known, Outcome, outcome_of
 from sweeps.search._optuna import StudyProposals
 from sweeps.search._storage import study_storage
 from sweeps.space import Point
@@ -44,9 +45,38 @@ def proposals(name: str, study_file: Path | None = None, **search: Any) -> Study
     return found
 
 
+def states(study: StudyProposals) -> list[str]:
+    """Return the name of every study trial's state, in order."""
+    return [trial.state.name for trial in study.trials()]
+
+
 def finished(a: float, b: float, violations: Mapping[str, float] | None = None) -> Outcome:
     values = {"id_dev/accuracy": a, "ood_dev/accuracy": b}
     return Outcome("finished", values, violations or {}, {})
+
+
+@pytest.mark.parametrize("status", ["finished", "stopped", "failed"])
+def test_only_a_finished_trial_has_values_for_the_search(status: Status) -> None:
+    record = TrialRecord(
+        id="t0001",
+        status=status,
+        config={},
+        fingerprint="f",
+        started=0.0,
+        metrics={"id_dev/accuracy": 0.7},
+        rungs=(RungRecord(step=1, progress=0.5, seconds=1.0, metrics={"rung/x": 0.6}),),
+    )
+    settings = SweepConfig(merge(RAW, {"constraints": [CONSTRAINT]})).settings
+    found = outcome_of(record, settings, {})
+    assert (found.status, found.rungs) == (status, {"rung/x": 0.6})
+    if status == "finished":
+        assert found.values == {
+            "id_dev/accuracy": 0.7,
+            "ood_dev/accuracy": pytest.approx(math.nan, nan_ok=True),
+        }
+        assert list(found.violations) == [CONSTRAINT]
+    else:
+        assert found.values == {} == found.violations
 
 
 def only_sparsity_matters(point: Point) -> tuple[float, float]:
@@ -125,18 +155,18 @@ def test_endings_and_a_resume(name: str, tmp_path: Path) -> None:
     found.tell("t0003", finished(0.9, math.nan))
     found.tell("t0004", finished(0.9, 0.6, {CONSTRAINT: math.inf}))
     found.discard("t0005")
-    states = ["COMPLETE", "PRUNED", "FAIL", "FAIL", "FAIL", "FAIL", "RUNNING"]
-    assert found.states() == states
+    ended = ["COMPLETE", "PRUNED", "FAIL", "FAIL", "FAIL", "FAIL", "RUNNING"]
+    assert states(found) == ended
     # As optuna-dashboard reads it, while it is open here.
     seen = optuna.load_study(study_name="sweep", storage=study_storage(tmp_path / "study.journal"))
-    assert [trial.state.name for trial in seen.trials] == states
+    assert [trial.state.name for trial in seen.trials] == ended
     assert seen.metric_names == ["id_dev/accuracy", "ood_dev/accuracy"]
     assert seen.trials[1].user_attrs["rungs"] == {"rung/id_dev/accuracy": 0.7}
     assert seen.trials[0].values == [0.9, 0.6]
     again = proposals(name, tmp_path / "study.journal")
     assert again.unfinished() == {"t0006": points[6]}
     again.tell("t0006", finished(0.8, 0.7))
-    assert "RUNNING" not in again.states()
+    assert "RUNNING" not in states(again)
     # It does not begin its sequence anew; one draw alone may repeat a point by chance.
     fresh = [again.propose(f"t{i:04d}") for i in range(7, 15)]
     assert all(fresh) and any(point not in points for point in fresh)
@@ -207,9 +237,9 @@ def test_a_point_that_was_entered_but_not_asked_for_does_not_end_the_search(
     monkeypatch.setattr(found._study, "ask", Mock(side_effect=Killed))
     with pytest.raises(Killed):
         found.propose("t0001", point)
-    assert found.states() == ["WAITING"]
+    assert states(found) == ["WAITING"]
     again = proposals(name, tmp_path / "study")
-    assert again.states() == ["FAIL"] and again.unfinished() == {}
+    assert states(again) == ["FAIL"] and again.unfinished() == {}
     assert again.propose("t0001", point) == point
     again.tell("t0001", finished(0.5, 0.5))
-    assert again.states() == ["FAIL", "COMPLETE"]
+    assert states(again) == ["FAIL", "COMPLETE"]
