@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 from rc_core.errors import StorageError, did_you_mean
 from rc_core.record import TrialFolder, TrialRecord, read_records, write_json
 from rc_core.yaml_files import read_yaml
+from sweeps.atomic import write_text
 from sweeps.names import NAME, RESERVED, as_stem, check_new, elsewhere, taken
 from sweeps.remote.address import local_path, parse
 from sweeps.remote.artifacts import RemoteArtifacts
@@ -174,9 +175,7 @@ class SweepFolder:
     def write_config(self, values: dict[str, Any]) -> None:
         """Write sweep.yaml, the resolved configuration: readers see the old one or the new."""
         text = OmegaConf.to_yaml(OmegaConf.create(values), sort_keys=False)
-        temporary = self.path / f".sweep.yaml.{os.getpid()}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.path / "sweep.yaml")
+        write_text(self.path / "sweep.yaml", text, sync=True)
 
     def read_config(self) -> dict[str, Any]:
         """Return sweep.yaml's plain values."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,8 @@ def export(
     texts = check_texts(config, record, _SAMPLE)
     # As rc_core.workspace trained it; the encoder itself need not be here.
     length = min(config.training.max_length, model_facts(str(folder.model)).max_positions)
-    temporary = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
+    # Of its own: another export to this place may be at work.
+    temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex}.partial")
     try:
         temporary.mkdir(parents=True)
         original = load_model(folder.model)

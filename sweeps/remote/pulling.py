@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rc_core.artifacts import sha256
+from sweeps.atomic import replacing
 from sweeps.remote.files import (
     ATTEMPT,
     LEASE,
@@ -101,8 +101,7 @@ def _said(record: bytes) -> tuple[int, bool, int]:
 def fetch(objects: Objects, key: str, file: Path, size: int, checksum: str | None = None) -> Stamp:
     """Bring one object; it gets its name only when it is whole. Return the file's stamp."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(file) as temporary:
         objects.download(key, temporary)
         right = checksum is None or sha256(temporary) == checksum
         if temporary.stat().st_size != size or not right:
@@ -110,9 +109,6 @@ def fetch(objects: Objects, key: str, file: Path, size: int, checksum: str | Non
                 f"{objects.address.uri}/{key} must be what its checksum says, but is not; if its "
                 "sweep is running, try again in a moment"
             )
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
     stamp = stamp_of(file)
     assert stamp is not None
     return stamp
@@ -128,9 +124,8 @@ def _read(objects: Objects, key: str, file: Path) -> Stamp | None:
 
 def _put(content: bytes, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
 
 
 def _attempt_there(objects: Objects, name: str, steps: Steps) -> int:

@@ -7,12 +7,12 @@ stamp now was changed here, an object that has another one was changed by anothe
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from sweeps.atomic import write_text
 from sweeps.remote.objects import Stamp
 
 _FILE = ".steps.json"
@@ -60,9 +60,7 @@ class Steps:
             same = self._same
             other = {k: v for k, v in self.listed.items() if k not in same or same[k][0] != v}
             text = json.dumps({"same": same, "listed": other}, separators=(",", ":"))
-            temporary = self._path.with_name(f"{_FILE}.{os.getpid()}.{threading.get_ident()}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self._path)
+            write_text(self._path, text)
 
 
 def stamp_of(path: Path) -> Stamp | None:

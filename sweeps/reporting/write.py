@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from rc_core.errors import StorageError
+from sweeps.atomic import write_text
 from sweeps.folder import SweepFolder
 from sweeps.reporting.facts import Facts
 from sweeps.sweep import Sweep
@@ -44,8 +45,8 @@ def write_report(sweep: Sweep, out: Path | None = None, *, ended: bool = False) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = write_pictures(facts, folder)
-        _replace(folder / SUMMARY, summary(facts, pictures))
-        _replace(folder / PAGE, report_page(facts))
+        write_text(folder / SUMMARY, summary(facts, pictures))
+        write_text(folder / PAGE, report_page(facts))
     except OSError as error:
         raise StorageError(f"{folder} must be a folder that can be written: {error}") from error
     return folder / PAGE
@@ -68,9 +69,3 @@ def _confirmed_by(sweep: Sweep) -> Sweep:
         return sweep
     folder = SweepFolder(sweep.path.with_name(name))
     return Sweep(folder) if (folder.path / "sweep.yaml").is_file() else sweep
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 import uuid
@@ -22,6 +21,7 @@ from omegaconf import OmegaConf
 from rc_core.config import decode
 from rc_core.errors import RobustCompressionError
 from rc_core.record import TrialRecord, write_json
+from sweeps.atomic import write_text
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.selection.confirmed import Confirmed, confirmed
@@ -290,9 +290,7 @@ def sweep_id(folder: SweepFolder) -> str:
     if known:
         return known
     made = f"{folder.name}-{int(time.time())}-{uuid.uuid4().hex[:8]}"
-    temporary = folder.path / f".sweep_id.{os.getpid()}.tmp"
-    temporary.write_text(f"{made}\n", encoding="utf-8")
-    temporary.replace(folder.path / "sweep_id")
+    write_text(folder.path / "sweep_id", f"{made}\n")
     return made
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from sweeps.atomic import write_text
+
 _logger = logging.getLogger(__name__)
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _BATCH = 200
@@ -119,9 +121,7 @@ class Outbox:
 
     def mark_delivered(self, offset: int) -> None:
         """Remember how far delivery has come."""
-        temporary = self._offset_file.with_name(f".{self._offset_file.name}.tmp")
-        temporary.write_text(str(offset))
-        temporary.replace(self._offset_file)
+        write_text(self._offset_file, str(offset))
 
     def pending(self) -> int:
         """Return how many events are not delivered."""

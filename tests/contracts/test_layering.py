@@ -47,7 +47,7 @@ rc_core.batch
 sweeps.engine sweeps.tracking sweeps.selection sweeps.views sweeps.deploy sweeps.simulation
 sweeps.doctor
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
-sweeps.comparable
+sweeps.comparable sweeps.atomic
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
 sweeps.views.paper_results sweeps.views.paper_rows sweeps.fixed_design

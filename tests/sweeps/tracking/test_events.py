@@ -90,12 +90,11 @@ def test_a_sweeps_id_is_made_whole_and_before_any_thread_asks_for_it(
 ) -> None:
     folder = SweepFolder.create(tmp_path, "mine", "mine")
 
-    def cut_short(path: Path, text: str, **options: Any) -> int:
-        path.touch()
+    def cut_short(path: Path, target: Path) -> Path:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr(Path, "write_text", cut_short)
+        killed.setattr(Path, "replace", cut_short)
         sweep_id(folder)
     assert read_sweep_id(folder) is None
     # As an earlier version left it.
