@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from rc_core import plugins
 from rc_core.compression._base import Batch, Compression, CompressionContext
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig
+from rc_core.errors import TrialError
 from rc_core.estimates import difficulty, expert_log_probs, first_stage_log_probs
 from rc_core.importance import has_importance, importance
 from rc_core.losses._base import Loss, LossContext
@@ -53,7 +55,31 @@ def prepare_loss(
     if "first_stage_log_probs" in needs:
         context.first_stage_log_probs = first_stage_log_probs(config, workspace)
     rows = loss.rows(context)
+    _check_rows(config.loss.name, rows, context)
     return loss, rows, context.report
+
+
+def _check_rows(name: str, rows: object, context: LossContext) -> None:
+    """Refuse what the training loop could not pick rows from, or a record could not hold."""
+    where, count = f"rc_core/losses/{name}.py", len(context.labels)
+    fits = isinstance(rows, Mapping) and all(
+        isinstance(each, Tensor) and each.shape[:1] == (count,) for each in rows.values()
+    )
+    if not fits:
+        given = type(rows).__name__
+        if isinstance(rows, Mapping):
+            shapes = {key: tuple(getattr(each, "shape", ())) for key, each in rows.items()}
+            given = f"shapes {shapes}"
+        raise TrialError(
+            f"{where}: rows() must return a dict of tensors with {count} rows, one for each "
+            f"training sample, but returned {given}"
+        )
+    try:
+        json.dumps(context.report)
+    except TypeError as error:
+        raise TrialError(
+            f"{where}: what rows() puts into context.report must be plain JSON values, but {error}"
+        ) from error
 
 
 def recordable(loss: Loss, compression: Compression) -> bool:

@@ -39,6 +39,8 @@ DEFAULTS: dict[str, Any] = {
 _USUAL_DIFFICULTY = DEFAULTS["difficulty"]["name"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+# What torch, numpy and Optuna all take.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 class PluginConfig(Section):
@@ -114,7 +116,7 @@ class TrainingConfig(Section):
     max_length: Annotated[int, Field(ge=8)] = 128
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     rungs: Annotated[int, Field(ge=1)] = 2
 
 

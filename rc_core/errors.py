@@ -74,6 +74,21 @@ class TrialError(RobustCompressionError):
     """A trial could not be finished: training diverged, or a compression missed what was asked."""
 
 
+class DivergedError(TrialError):
+    """The training loss is no longer finite. Whoever trains says what may be lowered.
+
+    Attributes:
+        where: `is nan between steps 0 and 4`.
+    """
+
+    def __init__(self, where: str, advice: str = "lower training.learning_rate") -> None:
+        self.where = where
+        super().__init__(f"training loss must stay finite, but {where}; {advice}")
+
+    def __reduce__(self) -> tuple[type[DivergedError], tuple[str]]:
+        return type(self), (self.where,)
+
+
 class DifficultyError(TrialError):
     """Difficulty cannot be estimated as asked: a level diverged, texts or steps are missing."""
 

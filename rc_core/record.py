@@ -233,7 +233,10 @@ def read_record(path: Path) -> TrialRecord:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise StorageError(f"{path} must be a trial record, but cannot be read: {error}") from error
+        raise StorageError(
+            f"{path} must be a trial record, but cannot be read: {error}; restore it, or remove "
+            "its folder: `rc-sweep resume` then runs that trial again"
+        ) from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise StorageError(
@@ -247,8 +250,20 @@ def read_record(path: Path) -> TrialRecord:
 
 
 def read_records(trials: Path) -> list[TrialRecord]:
-    """Return the records below a `trials/` folder, ordered by id."""
-    return [read_record(path) for path in sorted(_record_files(trials))]
+    """Return the records below a `trials/` folder, ordered by id.
+
+    Raises:
+        StorageError: as `read_record`; names all that cannot be read.
+    """
+    found, problems = [], []
+    for path in sorted(_record_files(trials)):
+        try:
+            found.append(read_record(path))
+        except StorageError as error:
+            problems += error.problems
+    if problems:
+        raise StorageError(problems)
+    return found
 
 
 def _record_files(trials: Path) -> Iterator[Path]:

@@ -21,6 +21,7 @@ from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.compression._layers import blocks
 from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES
+from rc_core.errors import DivergedError, TrialError
 from rc_core.evaluation import predict_splits, split_metrics, write_predictions
 from rc_core.losses import vanilla
 from rc_core.models import load_encoder, load_model, save_model
@@ -56,7 +57,13 @@ def teacher(config: TrialConfig, workspace: Workspace) -> Artifact:
         train = data.encoded(data.task.train)
         loss = vanilla.Loss(vanilla.Config(name="vanilla"))
         precision = workspace.precision(reference)
-        points = list(fit(model, train, loss, training, precision=precision, recordable=True))
+        try:
+            points = list(fit(model, train, loss, training, precision=precision, recordable=True))
+        except DivergedError as error:
+            raise TrialError(
+                f"the dense reference diverged: its training loss must stay finite, but "
+                f"{error.where}; lower teacher.learning_rate (or training.learning_rate)"
+            ) from error
         started = time.perf_counter()
         open_splits = [split for role in DEV_ROLES for split in data.task.of_role(role)]
         predictions = predict_splits(model, data, open_splits)

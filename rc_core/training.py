@@ -27,7 +27,7 @@ from rc_core.config import TrainingConfig
 from rc_core.cpu_steps import fast_steps
 from rc_core.cuda_steps import RecordedSteps, own_stream, rates_on_device
 from rc_core.data._encoding import Encoded, length_bucketed_batches, length_sorted_batches
-from rc_core.errors import TrialError
+from rc_core.errors import DivergedError, TrialError
 from rc_core.feeds import DeviceFeed, Feed, feed_of
 from rc_core.first_token import first_token_only
 from rc_core.losses._base import Loss
@@ -127,7 +127,8 @@ def fit(
             may replay them; without effect on a CPU.
 
     Raises:
-        TrialError: the training loss is no longer finite.
+        DivergedError: the training loss is no longer finite.
+        TrialError: the loss returned something else than a scalar that depends on the logits.
     """
     device = next(model.parameters()).device
     total = num_steps(len(encoded.labels), training)
@@ -151,6 +152,7 @@ def fit(
             logits = model(**batch.inputs).logits
         picked = {name: table[batch.rows] for name, table in tables.items()}
         value = loss(logits.float(), batch.labels, picked)
+        _check_loss(value)
         value.backward()
         if training.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(trainable, training.max_grad_norm, foreach=True)
@@ -179,10 +181,7 @@ def fit(
         train_loss = float(loss_sum) / (step - first)
         seconds += time.perf_counter() - started
         if not math.isfinite(train_loss):
-            raise TrialError(
-                f"training loss must stay finite, but is {train_loss} between steps {first} and "
-                f"{step}; lower training.learning_rate or the sparsity"
-            )
+            raise DivergedError(f"is {train_loss} between steps {first} and {step}")
 
         def state(
             step: int = step, seconds: float = seconds, samples: int = samples
@@ -270,6 +269,19 @@ def choose_precision(model: nn.Module, encoded: Encoded, *, repeats: int = 3) ->
     if device.type == "cpu" and seconds("bf16", 2, 2) > _EMULATED * seconds("fp32", 2, 2):
         return "fp32"
     return "bf16" if seconds("bf16", 32, repeats) < 0.9 * seconds("fp32", 32, repeats) else "fp32"
+
+
+def _check_loss(value: object) -> None:
+    """Refuse what backward could not be called on, before torch does in words of its own."""
+    if isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad:
+        return
+    given = repr(value)
+    if isinstance(value, Tensor):
+        given = f"a tensor of shape {tuple(value.shape)}"
+        given += "" if value.requires_grad else " that depends on no parameter"
+    raise TrialError(
+        f"a loss must return a scalar tensor that depends on the logits, but returned {given}"
+    )
 
 
 def _rows_trainer(

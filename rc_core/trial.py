@@ -8,13 +8,15 @@ rung: the record on disk is valid then, and a checkpoint lets the same trial go 
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
+import traceback
 from collections.abc import Generator, Sequence
 
 from rc_core.assembly import compressed_data
 from rc_core.checkpoint import remove_checkpoint, rungs_before
-from rc_core.config import TrialConfig
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.data._task import DEV_ROLES, TEST_ROLES, Role
 from rc_core.errors import RobustCompressionError, StaleAttemptError
 from rc_core.evaluation import (
@@ -160,10 +162,34 @@ def _adopt_teacher(
 
 
 def reason(error: Exception) -> str:
-    """Return what a record says of a failure: our own message, else type and message."""
+    """Return what a record says of a failure: our own message, else type, message and place.
+
+    The place is the innermost line in a package of plugins, else in ours: a plugin's author looks
+    for it.
+    """
     if isinstance(error, RobustCompressionError):
         return str(error)
-    return f"{type(error).__name__}: {error}"
+    said = f"{type(error).__name__}: {error}"
+    frames = [
+        (frame, file)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if (file := _in_package(frame.filename))
+    ]
+    plugins = [each for each in frames if each[1].rpartition("/")[0] in _PLUGIN_FOLDERS]
+    if not frames:
+        return said
+    frame, file = (plugins or frames)[-1]
+    return f"{said} (in {frame.name}, {file}:{frame.lineno})"
+
+
+_PLUGIN_FOLDERS = {package.replace(".", "/") for package in PLUGIN_PACKAGES.values()}
+
+
+def _in_package(filename: str) -> str:
+    """Return a source file as `rc_core/losses/mine.py`, empty where it is none of ours."""
+    path = filename.replace(os.sep, "/").replace("/rc_core.", "/rc_core/")
+    _, found, rest = path.rpartition("/rc_core/")
+    return f"rc_core/{rest}" if found else ""
 
 
 if __name__ == "__main__":

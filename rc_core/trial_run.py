@@ -7,6 +7,7 @@ finish                            evaluate the open roles in full, save the mode
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from rc_core.checkpoint import load_checkpoint, save_checkpoint
 from rc_core.compression._base import Compression
 from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES, Split
+from rc_core.errors import TrialError
 from rc_core.estimates import difficulty, knows_difficulty
 from rc_core.evaluation import (
     LogProbs,
@@ -190,6 +192,13 @@ def _finish(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
             path = folder.predictions(split.role, split.suite)
             write_predictions(path, split, predictions[split.name], data.task.label_names)
         report = run.compression.report(model)
+        try:
+            json.dumps(report)
+        except TypeError as error:
+            raise TrialError(
+                f"rc_core/compression/{config.compression.name}.py: report() must return plain "
+                f"JSON values, but {error}"
+            ) from error
         save_model(model.cpu(), data.tokenizer, folder.model)
     seconds = {
         "prepare": round(run.spent["prepare"], 3),

@@ -25,7 +25,7 @@ def assemble(
     """Return the task: overlap removed and counted, id_dev carved from train, train limited.
 
     Args:
-        splits: every role but id_dev.
+        splits: every role; id_dev is carved from train where it is not there.
         seed: of carving id_dev and of the limit.
         limit: keep this many training samples (the labels' shares kept); None keeps all.
 
@@ -43,13 +43,16 @@ def assemble(
     notes |= {f"removed_overlap/{key}": count for key, count in removed.items()}
     train = next(split for split in kept if split.role == "train")
     others = [split for split in kept if split.role != "train"]
-    train, id_dev = carve_id_dev(train, np.random.default_rng([seed, 0]))
-    notes[f"carved/{id_dev.name}"] = len(id_dev)
+    if not any(split.role == "id_dev" for split in others):
+        train, id_dev = carve_id_dev(train, np.random.default_rng([seed, 0]))
+        _check_carved(train, id_dev)
+        others.append(id_dev)
+        notes[f"carved/{id_dev.name}"] = len(id_dev)
     if limit is not None and limit < len(train):
         notes[f"left_out_by_limit/{train.name}"] = len(train) - limit
         generator = np.random.default_rng([seed, 1])
         train = train.take(stratified_sample(train.labels, limit, generator))
-    ordered = sorted([train, id_dev, *others], key=lambda split: ROLES.index(split.role))
+    ordered = sorted([train, *others], key=lambda split: ROLES.index(split.role))
     return check_task(
         Task(
             name=name,
@@ -59,6 +62,22 @@ def assemble(
             heuristic=heuristic,
         )
     )
+
+
+def _check_carved(train: Split, id_dev: Split) -> None:
+    """Say of a carved id_dev that it was carved: nobody gave it."""
+    for split in (train, id_dev):
+        present = np.unique(split.labels)
+        if present.size < 2:
+            only = train.label_names[int(present[0])] if present.size else "nothing"
+            raise DataError(
+                Problem(
+                    f"task.{train.name}",
+                    f"must have labels enough to carve id_dev from it ({len(id_dev)} of "
+                    f"{len(train) + len(id_dev)} rows were taken), but {split.role} is left with "
+                    f"only '{only}'; give an id_dev, or more rows of the other labels",
+                )
+            )
 
 
 def limited(split: Split, size: int | None, *, seed: int, by: str | None = None) -> Split:

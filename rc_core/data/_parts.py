@@ -19,7 +19,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from rc_core.config import PluginConfig
+from rc_core.config import PluginConfig, Seed
 from rc_core.data._sources import SUFFIXES, label_ids, raw_label, read_columns, texts
 from rc_core.errors import DataError, Problem
 from rc_core.schema import Section
@@ -92,7 +92,7 @@ class PublicConfig(PluginConfig):
     """
 
     data_dir: Annotated[str | None, Field(min_length=1)] = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     allow_overlap: bool = False
 
@@ -119,6 +119,14 @@ class Rows:
     labels: NDArray[np.int64]
     extra: dict[str, list[str]]
     dropped: int
+
+
+def is_local(part: Part, data_dir: str | None) -> bool:
+    """Tell whether a part's file lies below the folder of local files, or at its absolute path."""
+    path = Path(part.file).expanduser()
+    if data_dir is None and not path.is_absolute():
+        return False
+    return (Path(data_dir or "/") / path).is_file()
 
 
 def read_part(

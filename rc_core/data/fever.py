@@ -8,14 +8,13 @@ symmetric sets, which know no NOT ENOUGH INFO, are reported with it masked as we
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
 
 from rc_core.data._assemble import assemble, limited
-from rc_core.data._parts import Part, PublicConfig, overriding, read_part
+from rc_core.data._parts import Part, PublicConfig, is_local, overriding, read_part
 from rc_core.data._splits import split_keys
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
@@ -112,17 +111,13 @@ def _test_parts(config: Config) -> list[tuple[str, Part]]:
     """Return (suite, part) of each suite of ood_test."""
     which = config.ood_test
     if which == "auto":
-        which = "v2_test" if _exists(config, config.symmetric_v2_test) else "v1_rest"
+        which = "v2_test" if is_local(config.symmetric_v2_test, config.data_dir) else "v1_rest"
     v2_test = ("symmetric_v2_test", config.symmetric_v2_test)
     if which == "v2_test":
         return [v2_test]
     if which == "both":
         return [("symmetric_v1_whole", config.symmetric_v1), v2_test]
     return [(f"symmetric_{which}", config.symmetric_v1)]
-
-
-def _exists(config: Config, part: Part) -> bool:
-    return (Path(config.data_dir or "/") / Path(part.file).expanduser()).is_file()
 
 
 def _read(config: Config, role: Role, suite: str, part: Part, notes: dict[str, float]) -> Split:

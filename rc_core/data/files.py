@@ -25,16 +25,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from rc_core.config import PluginConfig
+from rc_core.config import PluginConfig, Seed
+from rc_core.data._assemble import assemble
 from rc_core.data._files_schema import LabelMap, RawLabels, Roles, Source, as_list
 from rc_core.data._sources import label_ids, label_names, read_columns, texts
 from rc_core.data._splits import (
-    carve_id_dev,
-    remove_overlap,
     split_keys,
-    stratified_sample,
 )
-from rc_core.data._task import ROLES, Role, Split, Task, check_split, check_task, pair_key
+from rc_core.data._task import Role, Split, Task, check_split, pair_key
 from rc_core.errors import DataError, Problem, did_you_mean
 
 
@@ -63,7 +61,7 @@ class Config(PluginConfig):
     labels: LabelMap
     drop_labels: RawLabels = ()
     roles: Roles
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     allow_overlap: bool = False
 
@@ -156,28 +154,14 @@ def load(config: Config) -> Task:
         problems += [Problem(where, each.message) for each in found]
     if problems:
         raise DataError(problems)
-    splits, removed, problems = remove_overlap(splits, allow=config.allow_overlap)
-    if problems:
-        raise DataError(problems)
-    notes |= {f"removed_overlap/{name}": count for name, count in removed.items()}
-    train = next(split for split in splits if split.role == "train")
-    others = [split for split in splits if split.role != "train"]
-    if config.roles.id_dev is None:
-        train, id_dev = carve_id_dev(train, np.random.default_rng([config.seed, 0]))
-        others.append(id_dev)
-        notes["carved/id_dev.files"] = len(id_dev)
-    if config.limit is not None and config.limit < len(train):
-        generator = np.random.default_rng([config.seed, 1])
-        notes["left_out_by_limit/train.files"] = len(train) - config.limit
-        train = train.take(stratified_sample(train.labels, config.limit, generator))
-    ordered = sorted([train, *others], key=lambda split: ROLES.index(split.role))
-    return check_task(
-        Task(
-            name="files",
-            label_names=label_names(config.labels),
-            splits=tuple(ordered),
-            notes=notes,
-        )
+    return assemble(
+        "files",
+        label_names(config.labels),
+        splits,
+        seed=config.seed,
+        limit=config.limit,
+        allow_overlap=config.allow_overlap,
+        notes=notes,
     )
 
 

@@ -7,14 +7,13 @@ QQP here: on small files of its shape only.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from rc_core.data._assemble import assemble, limited
 from rc_core.data._overlap import overlap_duplicates
-from rc_core.data._parts import Part, PublicConfig, overriding, read_part
+from rc_core.data._parts import Part, PublicConfig, is_local, overriding, read_part
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
 
@@ -69,8 +68,7 @@ def load(config: Config) -> Task:
         ("ood_dev", "paws_wiki", config.ood_dev, config.ood_dev_limit),
         ("ood_test", "paws_wiki", config.paws_wiki_test, config.test_limit),
     ]
-    own = Path(config.data_dir or "/") / Path(config.paws_qqp.file).expanduser()
-    if own.is_file():
+    if is_local(config.paws_qqp, config.data_dir):
         wanted.append(("ood_test", "paws_qqp", config.paws_qqp, config.test_limit))
     splits: list[Split] = []
     problems: list[Problem] = []

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from rc_core.config import PluginConfig
+from rc_core.config import PluginConfig, Seed
 from rc_core.data._nli_templates import HEURISTICS, SUBCASES, Draw, Subcase, changeable_slots
 from rc_core.data._overlap import overlap_entails
 from rc_core.data._task import Role, Split, Task, check_task, pair_key
@@ -50,7 +50,7 @@ class Config(PluginConfig):
     """
 
     name: Literal["shortcut_nli"] = "shortcut_nli"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     train_size: Annotated[int, Field(ge=100, le=100_000)] = 3_000
     dev_size: Annotated[int, Field(ge=60, le=10_000)] = 600
     test_size: Annotated[int, Field(ge=60, le=10_000)] = 1_008

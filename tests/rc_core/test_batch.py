@@ -222,7 +222,8 @@ def test_what_needs_a_lost_artifact_is_not_tried(
     out = tmp_path / "out"
     assert main([str(listed), "--out", str(out)]) == 3
     printed = capsys.readouterr().out
-    assert printed.count("failed: training loss must stay finite") == 2
+    assert printed.count("failed: the dense reference diverged: its training loss must stay") == 2
+    assert "lower teacher.learning_rate" in printed
     assert "0 finished, 2 failed" in printed
     # What was tried leaves its lock behind: nothing but the teacher and what needs none.
     kinds = sorted(path.name for path in (out / "artifacts").iterdir())

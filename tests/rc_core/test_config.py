@@ -109,3 +109,12 @@ def test_a_config_cannot_be_changed() -> None:
     config: TrialConfig = decode(valid())
     with pytest.raises(ValueError, match="frozen"):
         config.training.epochs = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("section", ["training", "task"])
+def test_a_seed_that_a_library_would_refuse_is_refused_first(section: str) -> None:
+    given = valid(task={"name": "shortcut_nli"})
+    most = {**given, section: {**given.get(section, {}), "seed": 2**32 - 1}}
+    assert decode(most).as_dict()[section]["seed"] == 2**32 - 1
+    with pytest.raises(ConfigError, match=f"{section}.seed"):
+        decode({**given, section: {**given.get(section, {}), "seed": 2**32}})

@@ -11,7 +11,7 @@ import torch
 
 from rc_core import plugins
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
-from rc_core.errors import ConfigError
+from rc_core.errors import ConfigError, TrialError
 from rc_core.estimates import (
     difficulty,
     difficulty_artifact,
@@ -20,8 +20,10 @@ from rc_core.estimates import (
 )
 from rc_core.importance import importance_key
 from rc_core.preparation import steps
+from rc_core.record import TrialFolder
 from rc_core.stages import load_outputs
 from rc_core.teacher import teacher_log_probs
+from rc_core.trial import run_trial
 from rc_core.workspace import Workspace
 from tests.rc_core._plugins import (
     COMPRESSION,
@@ -250,3 +252,43 @@ def test_an_expert_is_no_milestone_of_outputs_of_another_kind(
     assert expert_of(named("rc_core.difficulty", loss=poe), workspace)[0].kind == "pruned_level"
     written.write("rc_core.difficulty", f"OUTPUTS_OF = 'loss_variance'\n{text}")
     assert expert_of(named("rc_core.difficulty", loss=poe), workspace)[0].kind == "difficulty"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("return {}", "return None", "rows() must return a dict of tensors with 100 rows"),
+        ("return {}", "return {'a': context.labels[:3]}", "but returned shapes {'a': (3,)}"),
+        ("return {}", "context.report['a'] = context.labels; return {}", "plain JSON values, but"),
+        (
+            "return functional.cross_entropy(logits, labels)",
+            "return rows['none']",
+            "KeyError: 'none' (in __call__, rc_core/losses/mine.py:24)",
+        ),
+        (
+            "return functional.cross_entropy(logits, labels)",
+            "return functional.cross_entropy(logits, labels, reduction='none')",
+            "a loss must return a scalar tensor",
+        ),
+    ],
+)
+def test_a_record_says_where_in_a_plugin_it_failed(
+    written: WrittenPlugins, tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    text = LOSS.replace('frozenset({"difficulty"})', "frozenset()")
+    assert old in text
+    written.write("rc_core.losses", text.replace(old, new))
+    folder, workspace = TrialFolder(tmp_path / "t"), Workspace(tmp_path / "artifacts")
+    with pytest.raises((TrialError, KeyError)):
+        run_trial(named("rc_core.losses"), workspace, folder, trial_id="t")
+    record = folder.read()
+    assert record is not None and record.status == "failed" and told in (record.error or "")
+
+
+def test_a_compression_s_report_must_be_json(written: WrittenPlugins, tmp_path: Path) -> None:
+    text = COMPRESSION.replace("return {}", "return {'asked': {1, 2}}")
+    assert text != COMPRESSION
+    written.write("rc_core.compression", text)
+    folder, workspace = TrialFolder(tmp_path / "t"), Workspace(tmp_path / "artifacts")
+    with pytest.raises(TrialError, match=r"rc_core/compression/mine.py: report\(\) must return"):
+        run_trial(named("rc_core.compression"), workspace, folder, trial_id="t")

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from rc_core.errors import StaleAttemptError, StorageError
-from rc_core.record import SCHEMA_VERSION, RungRecord, TrialFolder, TrialRecord, read_record
+from rc_core.record import (
+    SCHEMA_VERSION,
+    RungRecord,
+    TrialFolder,
+    TrialRecord,
+    read_record,
+    read_records,
+)
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "records"
 
@@ -74,3 +81,16 @@ def test_every_schema_version_stays_readable() -> None:
         found = read_record(path)
         assert found.schema_version == version
         assert found.status == "finished" and found.metrics
+
+
+def test_every_damaged_record_is_named_and_what_to_do(tmp_path: Path) -> None:
+    for number in range(4):
+        TrialFolder(tmp_path / f"t{number:04d}").commit(record(id=f"t{number:04d}"))
+    assert len(read_records(tmp_path)) == 4
+    for number in (1, 3):
+        (tmp_path / f"t{number:04d}" / "record.json").write_text('{"id": "t0001", ')
+    with pytest.raises(StorageError) as found:
+        read_records(tmp_path)
+    lines = str(found.value).splitlines()
+    assert [line.partition("/record.json")[0][-5:] for line in lines] == ["t0001", "t0003"]
+    assert all("restore it, or remove its folder" in line for line in lines)

@@ -288,3 +288,19 @@ def golden_losses() -> list[float]:
 
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps({"torch": torch.__version__, "losses": golden_losses()}) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (lambda logits: None, "but returned None"),
+        (lambda logits: logits.sum(dim=1), r"but returned a tensor of shape \(16,\)"),
+        (lambda logits: logits.detach().sum(), "that depends on no parameter"),
+    ],
+)
+def test_a_loss_that_returns_no_scalar_is_told_so(returned: Any, told: str) -> None:
+    def loss(logits: Tensor, labels: Tensor, rows: Any) -> Any:
+        return returned(logits)
+
+    with pytest.raises(TrialError, match="must return a scalar tensor that depends .*" + told):
+        list(fit(model(), encoded(80, 0), loss, training(), precision="fp32"))  # type: ignore[arg-type]

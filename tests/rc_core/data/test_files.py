@@ -330,6 +330,13 @@ def test_all_problems_of_a_configuration_come_at_once(folder: Path) -> None:
 # --- what files may not hold
 
 
+def test_a_carved_id_dev_that_is_too_small_is_said_to_be_carved(folder: Path) -> None:
+    write(folder / "train.jsonl", [*pairs("train", 12, label=0), *pairs("more", 1, label=1)])
+    (line,) = broken(folder)
+    assert line.startswith("task.train.files: must have labels enough to carve id_dev from it (")
+    assert "is left with only 'entailment'; give an id_dev, or more rows" in line
+
+
 def test_everything_wrong_with_the_files_comes_at_once(folder: Path) -> None:
     write(folder / "train.jsonl", [*pairs("train", 20), *pairs("more", 3, label=7)])
     write(folder / "dev.jsonl", pairs("dev", 30, label=0))
