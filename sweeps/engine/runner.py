@@ -6,6 +6,7 @@ from our own records (see sweeps/engine/assignments.py).
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from ray import tune
 from rc_core import plugins
 from rc_core.errors import InputError, StorageError
 from rc_core.record import TrialRecord
+from rc_core.yaml_files import apply_override
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.engine.assignments import Assignments
 from sweeps.engine.attempt import SweepIncomplete, tracked
@@ -58,7 +60,7 @@ def launch(
     Args:
         config: YAML file, plain values, or a validated configuration.
         name: of the sweep; by default `<yaml stem>-<n>`.
-        overrides: `dotted.key=value`, as `--set`; for a file only.
+        overrides: `dotted.key=value`, as `--set`; for a file or plain values.
         storage: folder or URI of all sweeps; by default the YAML's, RC_STORAGE, ./rc_storage.
         address: `local` starts Ray here; `auto` or `HOST:PORT` joins a running cluster.
         progress: where lines and the live view go; by default this terminal.
@@ -325,7 +327,15 @@ def _as_config(
     config: str | Path | Mapping[str, Any] | SweepConfig, overrides: Sequence[str]
 ) -> SweepConfig:
     if isinstance(config, SweepConfig):
+        if overrides:
+            raise InputError(
+                "overrides must come with a YAML file or plain values, but came with a SweepConfig "
+                f"({', '.join(overrides)}); put them into the values that it is made of"
+            )
         return config
     if isinstance(config, Mapping):
-        return SweepConfig(config)
+        values = copy.deepcopy(dict(config))
+        for override in overrides:
+            apply_override(values, override)
+        return SweepConfig(values)
     return load_sweep(config, overrides)

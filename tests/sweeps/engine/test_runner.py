@@ -15,7 +15,7 @@ from unittest.mock import Mock
 import pytest
 from rich.console import Console
 
-from rc_core.errors import StorageError, TrialError
+from rc_core.errors import InputError, StorageError, TrialError
 from rc_core.record import TrialRecord, write_json
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
@@ -141,6 +141,18 @@ def test_an_interrupted_driver_says_how_to_go_on_and_one_taken_over_who_has_the_
     assert caught.value.exit_code == 1
     assert events.sweep_ended.call_args.args[0] == "interrupted"
     uploads.gather.assert_called_once_with()
+
+
+def test_overrides_hold_for_plain_values_and_are_refused_for_a_configuration() -> None:
+    raw = merge(RAW, {"search": {"trials": 9}})
+    found = runner._as_config(raw, ["search.trials=3", "space.loss.name={choice: [rmc]}"])
+    assert found.settings.search.trials == 3
+    assert found.as_dict()["space"]["loss.name"] == {"choice": ["rmc"]}
+    assert raw == merge(RAW, {"search": {"trials": 9}}), "the caller's values are left alone"
+    sweep = SweepConfig(RAW)
+    assert runner._as_config(sweep, []) is sweep
+    with pytest.raises(InputError, match=r"search\.trials=3.*put them into the values"):
+        runner.launch(sweep, overrides=["search.trials=3"])
 
 
 @pytest.mark.usefixtures("events")
