@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from sweeps.config import SweepConfig
 from sweeps.search._base import Known, Outcome
+from sweeps.search._internals import end_unasked, enter_running, open_trial
 from sweeps.search._storage import study_storage
 from sweeps.space import Parameter, Point
 
@@ -79,11 +80,9 @@ class StudyProposals:
                 self._warm.add(trial.user_attrs[_WARM])
             elif not trial.state.is_finished():
                 if _ID in trial.user_attrs:
-                    self._open[trial.user_attrs[_ID]] = Trial(self._study, trial._trial_id)
+                    self._open[trial.user_attrs[_ID]] = open_trial(self._study, trial)
                 else:
-                    # Not told of: one that was entered, and not asked for yet, cannot be.
-                    storage = self._study._storage
-                    storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+                    end_unasked(self._study, trial)
 
     def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
         """Ask the sampler, or enter the given point; one outside the space is not entered."""
@@ -106,9 +105,7 @@ class StudyProposals:
             distributions=self._distributions(point),
             user_attrs={_ID: trial_id},
         )
-        study = self._study
-        number = study._storage.create_new_trial(study._study_id, template_trial=entered)
-        self._open[trial_id] = Trial(study, number)
+        self._open[trial_id] = enter_running(self._study, entered)
 
     def tell(self, trial_id: str, outcome: Outcome) -> None:
         trial = self._open.pop(trial_id, None)

@@ -17,6 +17,7 @@ from optuna.samplers.nsgaii import SBXCrossover
 
 from sweeps.config import SweepConfig
 from sweeps.search._flat import FlatProposals
+from sweeps.search._internals import of_first_generation
 
 # A sweep of encoders has tens of trials, not the thousands that Optuna's default of 50 is for.
 _GENERATIONS = 6
@@ -26,7 +27,7 @@ _SMALLEST, _LARGEST = 6, 50
 class GeneticProposals(FlatProposals):
     """Earlier sweeps' trials are parents from the start."""
 
-    _attributes_of_known: ClassVar[Mapping[str, Any]] = {NSGAIISampler._get_generation_key(): 0}
+    _attributes_of_known: ClassVar[Mapping[str, Any]] = of_first_generation()
 
 
 def proposals(sweep: SweepConfig, study_file: Path | None) -> GeneticProposals:
