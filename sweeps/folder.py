@@ -34,20 +34,10 @@ from sweeps.remote.lease import other_driver, release_dead
 from sweeps.remote.mirror import Mirror
 from sweeps.remote.trials import MirroredTrial
 from sweeps.remote.worker import AwayTrial, token_in
+from sweeps.storages import command_at, storage_root
 
-DEFAULT_STORAGE = "rc_storage"
 # Before a record that did not come from a URI is asked for again.
 _PAUSES = (1.0, 2.0)
-
-
-def storage_root(given: str | Path | None) -> Path:
-    """Return the storage folder: as given, else RC_STORAGE, else ./rc_storage.
-
-    Of a URI it is the mirror, made where there is none. Raises StorageError for other URIs.
-    """
-    asked = str(given or os.environ.get("RC_STORAGE") or DEFAULT_STORAGE)
-    path = local_path(asked)
-    return Mirror.of(parse(asked)).root if path is None else path.expanduser().resolve()
 
 
 class SweepFolder:
@@ -267,8 +257,8 @@ class SweepFolder:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StorageError(
-                    f"sweep '{self.name}' is being run by another process; watch it with: rc-sweep "
-                    f"status {self.name}"
+                    f"sweep '{self.name}' is being run by another process; watch it with: "
+                    + command_at(self.storage, self.name, "status", "--watch")
                 ) from None
             except OSError as error:
                 raise StorageError(

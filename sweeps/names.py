@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 from rc_core.errors import StorageError
+from sweeps.remote.files import is_locked
 from sweeps.remote.mirror import Mirror
+from sweeps.storages import command_at
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Names that would collide with what the storage keeps beside the sweeps.
@@ -42,8 +44,11 @@ def elsewhere(storage: Path) -> set[str]:
 
 
 def taken(storage: Path, name: str) -> StorageError:
-    """Return the error that says a sweep of that name exists."""
-    return StorageError(
-        f"sweep '{name}' exists in {storage}; choose another --name, or go on with it: "
-        f"rc-sweep resume {name}"
-    )
+    """Return the error that says a sweep of that name exists, and what to do with that one."""
+    if is_locked(storage / name):
+        watch = command_at(storage, name, "status", "--watch")
+        what = f"exists in {storage} and is running; watch it: {watch}, or choose another --name"
+    else:
+        go_on = command_at(storage, name, "resume")
+        what = f"exists in {storage}; choose another --name, or go on with it: {go_on}"
+    return StorageError(f"sweep '{name}' {what}")

@@ -10,8 +10,9 @@ from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint
 from sweeps.deploy.measured import check_measured, latency_notes, with_latency
-from sweeps.folder import SweepFolder, check_weights, storage_root
+from sweeps.folder import SweepFolder, check_weights
 from sweeps.remote.mirror import CONFIRM_SUFFIX
+from sweeps.storages import storage_root
 from sweeps.views.commands import command
 from sweeps.views.floors import floor_lines, reference_lines
 from sweeps.views.table import Row, front_json, front_table, render, rows

@@ -107,9 +107,9 @@ def prune(
 
 def _shelf(storage: str | None) -> Shelf:
     from sweeps.artifact_uses import FolderShelf
-    from sweeps.folder import storage_root
     from sweeps.remote.mirror import Mirror
     from sweeps.remote.shelf import RemoteShelf
+    from sweeps.storages import storage_root
 
     root = storage_root(storage)
     mirror = Mirror.at(root)

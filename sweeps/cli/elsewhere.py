@@ -71,7 +71,7 @@ def adopt(
 
     if config is not None:
         from sweeps.config import load_sweep
-        from sweeps.folder import storage_root
+        from sweeps.storages import storage_root
 
         values = load_sweep(config, overrides or [], elsewhere=True)
         root = storage_root(storage or values.settings.storage)

@@ -55,7 +55,7 @@ def load(sweep: str, storage: str | Path | None) -> Any:
     Raises:
         StorageError: no such storage or sweep, or its sweep.yaml is not that of a sweep.
     """
-    from sweeps.folder import storage_root
+    from sweeps.storages import storage_root
     from sweeps.sweep import Sweep
 
     root = storage_root(storage)

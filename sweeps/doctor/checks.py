@@ -26,7 +26,7 @@ from rc_core.errors import InputError, ModelError
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.doctor.services import Finding, check_hub, check_mlflow, check_ray, check_torch
 from sweeps.doctor.storage import check_folder, nearest_folder, with_address
-from sweeps.folder import storage_root
+from sweeps.storages import storage_root
 
 _MAIN = ("torch", "transformers", "ray", "optuna", "mlflow", "numpy", "pydantic", "datasets")
 _PYTHONS = ((3, 11), (3, 13))

@@ -23,9 +23,10 @@ from rc_core.errors import (
     StorageError,
     TrialError,
 )
-from sweeps.folder import SweepFolder, storage_root
+from sweeps.folder import SweepFolder
 from sweeps.remote.mirror import Mirror
 from sweeps.settings import ResourcesConfig
+from sweeps.storages import storage_root
 
 # Ray's own loggers write files nobody reads here: the record is the result.
 _RAY_SETTINGS = {

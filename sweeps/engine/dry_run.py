@@ -26,9 +26,9 @@ from sweeps.doctor.storage import check_place
 from sweeps.engine.data_check import check_data
 from sweeps.engine.shares import numbers, packing_line
 from sweeps.engine.warm_start import known_trials
-from sweeps.folder import storage_root
 from sweeps.names import as_stem, check_new
 from sweeps.remote.mirror import Mirror
+from sweeps.storages import storage_root
 
 # Training costs about 6 FLOP per weight and token (2 forward, 4 backward); evaluation is left out.
 _FLOP_PER_WEIGHT_AND_TOKEN = 6

@@ -20,6 +20,7 @@ from typing import Any
 from rc_core.errors import StorageError
 from sweeps.remote.files import LEASE, is_locked
 from sweeps.remote.mirror import Mirror
+from sweeps.storages import command_at
 
 # Clocks of two machines may differ by some seconds; see rc-sweep doctor.
 LEASE_SECONDS = 180.0
@@ -132,7 +133,8 @@ def _refusal(found: Mapping[str, Any], mirror: Mirror, name: str) -> StorageErro
     ago = max(0.0, time.time() - float(found["heard"]))
     return StorageError(
         f"sweep '{name}' of {mirror.uri} is being run by another machine ({_shown(found)}, last "
-        f"heard of {ago:.0f} s ago); watch it with: rc-sweep status {name}. If that process is "
-        f"dead: its claim ends {LEASE_SECONDS:.0f} s after it was last heard of, or go on at once "
-        f"with: rc-sweep resume {name} --take-over"
+        f"heard of {ago:.0f} s ago); watch it with: "
+        f"{command_at(mirror.root, name, 'status', '--watch')}; if that process is dead, its claim "
+        f"ends {LEASE_SECONDS:.0f} s after it was last heard of, or go on at once with: "
+        f"{command_at(mirror.root, name, 'resume', '--take-over')}"
     )

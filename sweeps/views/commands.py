@@ -5,10 +5,8 @@ No torch, Ray or MLflow here: the quick commands use this.
 
 from __future__ import annotations
 
-import shlex
-
-from rc_core.errors import StorageError
-from sweeps.folder import SweepFolder, storage_root
+from sweeps.folder import SweepFolder
+from sweeps.storages import command_at
 
 
 def command(folder: SweepFolder, verb: str, *rest: str) -> str:
@@ -21,17 +19,4 @@ def command(folder: SweepFolder, verb: str, *rest: str) -> str:
         verb: `resume`, `export`, ...
         rest: options, in the order in which they are shown.
     """
-    words = ["rc-sweep", verb, folder.name, *rest]
-    if not _is_found(folder):
-        where = str(folder.storage) if folder.mirror is None else folder.mirror.uri
-        words += ["--storage", where]
-    return shlex.join(words)
-
-
-def _is_found(folder: SweepFolder) -> bool:
-    """Tell whether the sweep's storage is the one that a command looks in by itself."""
-    try:
-        return folder.storage == storage_root(None)
-    except StorageError:
-        # RC_STORAGE names what is none, so the user had to name another one.
-        return False
+    return command_at(folder.storage, folder.name, verb, *rest)

@@ -47,7 +47,7 @@ rc_core.batch
 sweeps.engine sweeps.tracking sweeps.selection sweeps.views sweeps.deploy sweeps.simulation
 sweeps.doctor
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
-sweeps.comparable sweeps.atomic
+sweeps.comparable sweeps.atomic sweeps.json_files
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
 sweeps.views.paper_results sweeps.views.paper_rows sweeps.fixed_design
@@ -58,6 +58,7 @@ sweeps.remote.steps
 sweeps.remote.pulling sweeps.remote.pushing
 sweeps.remote.artifacts
 sweeps.remote.mirror
+sweeps.storages
 sweeps.names
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.shelf sweeps.remote.uploads

@@ -12,7 +12,8 @@ import pytest
 
 from rc_core.errors import StaleAttemptError, StorageError
 from rc_core.record import TrialRecord
-from sweeps.folder import SweepFolder, storage_root
+from sweeps.folder import SweepFolder
+from sweeps.storages import storage_root
 
 
 def test_unnamed_sweeps_are_numbered(tmp_path: Path) -> None:
@@ -30,9 +31,16 @@ def test_a_name_stays_in_the_storage(tmp_path: Path, name: str) -> None:
 
 
 def test_a_taken_name_says_how_to_go_on(tmp_path: Path) -> None:
-    SweepFolder.create(tmp_path, "mine", "x")
-    with pytest.raises(StorageError, match="rc-sweep resume mine"):
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    told = rf"--name, .*rc-sweep resume mine --storage {tmp_path}$"
+    with pytest.raises(StorageError, match=told):
         SweepFolder.create(tmp_path, "mine", "x")
+    watch = rf"rc-sweep status mine --watch --storage {tmp_path}"
+    with folder.driving(), pytest.raises(StorageError, match=f"is running; watch it: {watch}, or"):
+        SweepFolder.create(tmp_path, "mine", "x")
+    second = pytest.raises(StorageError, match=f"another process.*{watch}$")
+    with folder.driving(), second, folder.driving():
+        pass
 
 
 def test_a_sweep_is_found_by_name_or_path_and_misspelling_is_helped(tmp_path: Path) -> None:
@@ -51,13 +59,8 @@ def test_a_configuration_that_is_cut_short_leaves_the_old_one(
     folder = SweepFolder.create(tmp_path, "mine", "x")
     folder.write_config({"model": "tiny:bert"})
 
-    def cut_short(path: Path, text: str, **options: Any) -> int:
-        with path.open("w") as stream:
-            stream.write(text[:3])
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr(Path, "write_text", cut_short)
+        killed.setattr("sweeps.atomic.os.fsync", Mock(side_effect=KeyboardInterrupt))
         folder.write_config({"model": "tiny:roberta"})
     assert folder.read_config() == {"model": "tiny:bert"}
     folder.write_config({"model": "tiny:roberta"})
