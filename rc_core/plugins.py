@@ -25,28 +25,31 @@ from rc_core.errors import ConfigError, Problem, did_you_mean
 
 
 @dataclass(frozen=True)
-class _Contract:
+class Contract:
     """Where it is stated what a plugin of a package has to define.
+
+    Another package than this one's states its own: `CONTRACT` in its `_base`.
 
     Attributes:
         module: shared part of the package that states it.
         protocol: in that module. A name that ends in `Module` says what the file defines, any
-            other what the file's class of that name does.
-        config: base of the file's `Config`. A name only: its module imports this one.
+            other what the file's class of that name does; empty: `functions` say it all.
+        config: base of the file's `Config`, empty where it has none. A name only: its module
+            imports this one.
         functions: that the file defines besides.
     """
 
     module: str
-    protocol: str
+    protocol: str = ""
     config: str = "PluginConfig"
     functions: tuple[str, ...] = ()
 
 
 _CONTRACTS = {
-    "rc_core.compression": _Contract("_base", "Compression", "CompressionConfig", ("problems",)),
-    "rc_core.data": _Contract("_task", "TaskModule"),
-    "rc_core.difficulty": _Contract("_base", "DifficultyModule"),
-    "rc_core.losses": _Contract("_base", "Loss"),
+    "rc_core.compression": Contract("_base", "Compression", "CompressionConfig", ("problems",)),
+    "rc_core.data": Contract("_task", "TaskModule"),
+    "rc_core.difficulty": Contract("_base", "DifficultyModule"),
+    "rc_core.losses": Contract("_base", "Loss"),
 }
 
 # Module -> what was found whole, and the digest of the source that it was made from.
@@ -90,10 +93,9 @@ def check(package: str, name: str, module: ModuleType) -> None:
         ConfigError: one problem for the file, with every name that is missing or wrong.
     """
     contract = _CONTRACTS.get(package)
-    if contract is None:
-        return
+    base = importlib.import_module(f"{package}.{contract.module if contract else '_base'}")
+    contract = contract or base.CONTRACT
     folder = package.replace(".", "/")
-    base = importlib.import_module(f"{package}.{contract.module}")
     found = [*_unfinished(module, contract, base)]
     if package == "rc_core.losses":
         found += _wrong_needs(module, base)
@@ -125,26 +127,26 @@ def summary(package: str, name: str) -> str:
     return docstring.splitlines()[0] if docstring else ""
 
 
-def _unfinished(module: ModuleType, contract: _Contract, base: ModuleType) -> Iterator[str]:
+def _unfinished(module: ModuleType, contract: Contract, base: ModuleType) -> Iterator[str]:
     """Yield what a plugin's file lacks of its contract."""
     config = getattr(module, "Config", None)
     parents = [each.__name__ for each in config.__mro__] if isinstance(config, type) else []
-    if not parents:
+    if contract.config and not parents:
         yield f"must define a class Config({contract.config}), but has none"
-    elif contract.config not in parents:
+    elif contract.config and contract.config not in parents:
         yield (
-            f"Config must be derived from {contract.config} (rc_core.config), but is from "
-            f"{', '.join(parents[1:])}"
+            f"Config must be derived from {contract.config}, but is from {', '.join(parents[1:])}"
         )
-    protocol = getattr(base, contract.protocol)
     functions = [*contract.functions]
     # Its importance is measured before any trial is made (rc_core.importance).
     functions += ["importance"] if "UnitsConfig" in parents else []
-    asked = _methods(protocol)
-    if contract.protocol.endswith("Module"):
-        functions += asked
-    else:
-        yield from _unfinished_class(module, protocol, asked)
+    if contract.protocol:
+        protocol = getattr(base, contract.protocol)
+        asked = _methods(protocol)
+        if contract.protocol.endswith("Module"):
+            functions += asked
+        else:
+            yield from _unfinished_class(module, protocol, asked)
     missing = [each for each in functions if not callable(getattr(module, each, None))]
     if missing:
         yield f"must define {_called(functions)}, but lacks {_called(missing)}"

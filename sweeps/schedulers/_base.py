@@ -16,8 +16,11 @@ from typing import Annotated
 from pydantic import Field
 
 from rc_core.errors import Problem
+from rc_core.plugins import Contract
 from sweeps.engine.rungs import Variant
 from sweeps.settings import SchedulerConfig
+
+CONTRACT = Contract("_base", config="SchedulerConfig", functions=("problems", "build"))
 
 # What a quick evaluation measures; other objectives are known at the end only.
 _AT_RUNGS = ("id_dev/accuracy", "ood_dev/accuracy")

@@ -1,4 +1,7 @@
-"""The contract of a search algorithm, free of Ray."""
+"""The contract of a search algorithm, free of Ray.
+
+def proposals(sweep, study_file): ...       # a `Proposals`; study_file None: nothing is kept
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rc_core.plugins import Contract
 from rc_core.record import TrialRecord
 from sweeps.constraints import parse
 from sweeps.settings import SweepSettings
 from sweeps.space import Point
+
+CONTRACT = Contract("_base", config="", functions=("proposals",))
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_a_whole_one_is_found_by_its_name(written: WrittenPlugins, package: str)
         ("losses", "def __call__", "def call", "but lacks __call__"),
         ("losses", "def __init__", "def init", "def __init__(self, config)"),
         ("losses", "Config(PluginConfig)", "Config",
-         "Config must be derived from PluginConfig (rc_core.config), but is from object"),
+         "Config must be derived from PluginConfig, but is from object"),
         ("difficulty", "def hard", "def easy", "but lacks hard()"),
         ("difficulty", "USES_TEACHER", "OUTPUTS_OF = 'loss_varianc'\nUSES_TEACHER",
          "OUTPUTS_OF must name a difficulty, but is 'loss_varianc': did you mean 'loss_variance'?"),
