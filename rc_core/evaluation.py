@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -39,13 +40,15 @@ def predict_splits(
     Raises:
         TrialError: some are not finite.
     """
-    predictions = {}
-    for split in splits:
-        log_probs = predict(model, data.encoded(split))
-        if not np.isfinite(log_probs).all():
-            raise TrialError(f"predictions on {split.name} must be finite, but hold NaN or inf")
-        predictions[split.name] = log_probs
-    return predictions
+    return {
+        split.name: _finite(predict(model, data.encoded(split)), split.name) for split in splits
+    }
+
+
+def _finite(log_probs: LogProbs, name: str) -> LogProbs:
+    if not np.isfinite(log_probs).all():
+        raise TrialError(f"predictions on {name} must be finite, but hold NaN or inf")
+    return log_probs
 
 
 def rung_metrics(
@@ -63,9 +66,8 @@ def rung_metrics(
         found = 0.0
         for split, size in zip(splits, sizes, strict=True):
             sample = data.sample(split)
-            log_probs = predict(model, data.encoded(sample, sample=True), precision=precision)
-            if not np.isfinite(log_probs).all():
-                raise TrialError(f"predictions on {split.name} must be finite, but hold NaN or inf")
+            encoded = data.encoded(sample, sample=True)
+            log_probs = _finite(predict(model, encoded, precision=precision), split.name)
             measured = role_metrics(role, [(sample, log_probs)], data.task.label_names)
             found += measured[f"{role}/accuracy"] * (size / sum(sizes))
         metrics[f"rung/{role}/accuracy"] = found
@@ -194,7 +196,8 @@ def write_predictions(
     }
     for i, name in enumerate(label_names):
         columns[f"log_prob.{name}"] = pa.array(log_probs[:, i], pa.float32())
-    temporary = path.with_name(f".{path.name}.tmp")
+    # A worker that should be gone may write the same file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(pa.table(columns), temporary, compression="zstd")
     temporary.replace(path)
 

