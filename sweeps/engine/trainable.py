@@ -80,8 +80,9 @@ class TrialTrainable(tune.Trainable):
             why = str(error)
             return {"trial": self._trial_id, "ended": True, "unshared": why, "done": True}
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            return {"trial": self._trial_id, "error": reason, "done": True}
+            from rc_core.trial import reason
+
+            return {"trial": self._trial_id, "error": reason(error), "done": True}
         # Ray's own count of iterations starts anew with every driver.
         shown = {"progress": rung.progress, "steps": rung.step}
         return {**rung.metrics, "trial": self._trial_id, **shown}
