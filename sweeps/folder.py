@@ -26,6 +26,7 @@ from rc_core.errors import StorageError, did_you_mean
 from rc_core.record import TrialFolder, TrialRecord, read_records, write_json
 from rc_core.yaml_files import read_yaml
 from sweeps.atomic import write_text
+from sweeps.failure import clear
 from sweeps.names import NAME, RESERVED, as_stem, check_new, elsewhere, taken
 from sweeps.remote.address import local_path, parse
 from sweeps.remote.artifacts import RemoteArtifacts
@@ -107,6 +108,8 @@ class SweepFolder:
     def create(cls, storage: Path, name: str | None, stem: str) -> SweepFolder:
         """Make the folder of a new sweep; without a name it is called `<stem>-<n>`.
 
+        One of that name that failed before its first trial is replaced.
+
         Raises:
             StorageError: the name is taken, is no name, or the storage cannot be written.
         """
@@ -114,6 +117,7 @@ class SweepFolder:
             check_new(storage, name)
             folder = cls(storage / name)
             try:
+                clear(folder.path)
                 folder.path.mkdir(parents=True)
             except FileExistsError:
                 raise taken(storage, name) from None

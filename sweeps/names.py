@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from rc_core.errors import StorageError
+from sweeps.failure import came_to_nothing, failure_of
 from sweeps.remote.files import is_locked
 from sweeps.remote.mirror import Mirror
 from sweeps.storages import command_at
@@ -27,8 +28,13 @@ def check_name(name: str) -> str:
 
 
 def check_new(storage: Path, name: str) -> None:
-    """Check that a new sweep may have this name in a storage. Raises StorageError."""
-    if os.path.lexists(storage / check_name(name)) or name in elsewhere(storage):
+    """Check that a new sweep may have this name in a storage. Raises StorageError.
+
+    A sweep that came to nothing may be replaced, but not at a URI: other machines may know of it.
+    """
+    path = storage / check_name(name)
+    here = os.path.lexists(path) and not came_to_nothing(path)
+    if here or name in elsewhere(storage):
         raise taken(storage, name)
 
 
@@ -45,10 +51,17 @@ def elsewhere(storage: Path) -> set[str]:
 
 def taken(storage: Path, name: str) -> StorageError:
     """Return the error that says a sweep of that name exists, and what to do with that one."""
-    if is_locked(storage / name):
+    path, another = storage / name, "choose another --name"
+    if is_locked(path):
         watch = command_at(storage, name, "status", "--watch")
-        what = f"exists in {storage} and is running; watch it: {watch}, or choose another --name"
+        what = f"exists in {storage} and is running; watch it: {watch}, or {another}"
+    elif came_to_nothing(path):
+        as_it_is = command_at(storage, name, "resume")
+        what = (
+            f"exists, but came to nothing: {failure_of(path)}. To correct it {another}; {as_it_is}"
+        )
+        what += " tries it again as it is"
     else:
         go_on = command_at(storage, name, "resume")
-        what = f"exists in {storage}; choose another --name, or go on with it: {go_on}"
+        what = f"exists in {storage}; {another}, or go on with it: {go_on}"
     return StorageError(f"sweep '{name}' {what}")

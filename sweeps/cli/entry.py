@@ -61,9 +61,12 @@ def launch(
     sweep = load_sweep(config, overrides or [])
     if dry_run:
         from sweeps.engine import dry_run as dry
+        from sweeps.engine.launch_check import check_launch
+        from sweeps.storages import storage_root
 
-        task = dry.check(sweep, stem=config.stem, name=name, storage=storage, address=address)
-        found = dry.plan(sweep, task, stem=config.stem, name=name, storage=storage)
+        root, stem = storage_root(storage or sweep.settings.storage), config.stem
+        task = check_launch(sweep, root, stem=stem, name=name, address=address)
+        found = dry.plan(sweep, task, root, stem=stem, name=name)
         typer.echo(json.dumps(found, indent=1) if as_json else dry.as_text(found))
         return
     from sweeps.engine import runner

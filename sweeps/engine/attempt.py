@@ -5,13 +5,16 @@ What closing it does (usage, uploads, report, tracking) never hides why it ended
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from rc_core.errors import RobustCompressionError
 from sweeps.config import SweepConfig
 from sweeps.engine.budget import Usage
+from sweeps.failure import keep_failure
 from sweeps.folder import SweepFolder
 from sweeps.remote.uploads import Uploads
 from sweeps.reporting.write import try_report
@@ -42,6 +45,8 @@ def tracked(
 ) -> Iterator[SweepEvents]:
     """Tell tracking of an attempt; at its end save its time, gather, report and tell how it ended.
 
+    Why one failed is kept beside the sweep too, for `rc-sweep status`.
+
     Args:
         sweep: what is run.
         folder: of the sweep, whose lock the caller holds.
@@ -66,7 +71,12 @@ def tracked(
         raise
     except KeyboardInterrupt:
         status = "interrupted"
-        raise _interrupted(folder, uploads) from None
+        raise interrupted(folder, uploads) from None
+    except Exception as error:
+        with suppress(OSError):
+            # Where it cannot be written, the error itself is told all the same.
+            keep_failure(folder.path, attempt, error)
+        raise
     finally:
         try:
             usage.save()
@@ -85,7 +95,34 @@ def tracked(
             )
 
 
-def _interrupted(folder: SweepFolder, uploads: Uploads | None) -> SweepInterrupted:
+@contextmanager
+def new_folder(
+    root: Path, name: str | None, stem: str, sweep: SweepConfig
+) -> Iterator[SweepFolder]:
+    """Make a new sweep's folder; where it is left before a driver had it, it is taken back."""
+    folder = SweepFolder.create(root, name, stem)
+    try:
+        # As it was given: `resources: auto` is measured anew where the sweep is resumed.
+        folder.write_config(sweep.as_dict())
+        yield folder
+    except BaseException:
+        if folder.attempt() == 0:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+def interrupted(folder: SweepFolder | None, uploads: Uploads | None = None) -> SweepInterrupted:
+    """Return what is said of Ctrl-C.
+
+    Args:
+        folder: of the sweep, None while a launch has not made it.
+        uploads: of a driver at a URI.
+    """
+    if folder is None or not folder.path.is_dir():
+        return SweepInterrupted(
+            "interrupted before the sweep began: none was made, nothing was run. Launch it again "
+            "when the time is right"
+        )
     if uploads is not None and uploads.lost is not None:
         return SweepInterrupted(
             f"{uploads.lost} has taken sweep {folder.name} over; this driver has ended, and what "

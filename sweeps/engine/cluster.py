@@ -61,13 +61,7 @@ def connected(address: str, say: Callable[[str], None] = lambda line: None) -> I
     Raises:
         InputError: no cluster there, or an address of the Ray client.
     """
-    if address.startswith("ray://"):
-        raise InputError(
-            "--address must be local, auto or HOST:PORT, but got a ray:// address: under the Ray "
-            "client the driver's files would not be where its trials look. Submit the command "
-            "instead: ray job submit --address http://HEAD:8265 -- rc-sweep launch CONFIG "
-            "--address auto"
-        )
+    check_address(address)
     if address == "local" and _JOB_VARIABLE in os.environ:
         say(
             "note: this runs as a Ray job, but on a Ray of its own on this one node; to use the "
@@ -82,6 +76,17 @@ def connected(address: str, say: Callable[[str], None] = lambda line: None) -> I
     finally:
         if owned:
             ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Raise InputError where an address is one of the Ray client."""
+    if address.startswith("ray://"):
+        raise InputError(
+            "--address must be local, auto or HOST:PORT, but got a ray:// address: under the Ray "
+            "client the driver's files would not be where its trials look. Submit the command "
+            "instead: ray job submit --address http://HEAD:8265 -- rc-sweep launch CONFIG "
+            "--address auto"
+        )
 
 
 def _start(address: str) -> None:

@@ -1,6 +1,6 @@
 """What a launch would do: configuration, artifacts, trials, disk and time. Starts nothing.
 
-What a launch refuses before it starts anything is refused here too.
+What a launch refuses before it starts anything is refused first: see sweeps/engine/launch_check.py.
 """
 
 from __future__ import annotations
@@ -22,13 +22,9 @@ from rc_core.record import TrialRecord, read_records
 from rc_core.throughput import stored_measurements
 from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
-from sweeps.doctor.storage import check_place
-from sweeps.engine.data_check import check_data
 from sweeps.engine.shares import numbers, packing_line
-from sweeps.engine.warm_start import known_trials
-from sweeps.names import as_stem, check_new
+from sweeps.names import as_stem
 from sweeps.remote.mirror import Mirror
-from sweeps.storages import storage_root
 
 # Training costs about 6 FLOP per weight and token (2 forward, 4 backward); evaluation is left out.
 _FLOP_PER_WEIGHT_AND_TOKEN = 6
@@ -37,36 +33,18 @@ _ROUGH_FLOPS_PER_CPU = 5e10
 _ROUGH_TOKENS = 32
 
 
-def check(
-    sweep: SweepConfig, *, stem: str, name: str | None, storage: str | None, address: str
-) -> Task:
-    """Check what a launch checks before it starts anything, and return the sweep's data.
-
-    Raises:
-        InputError: the name is none or taken; the storage, the data, the address or an earlier
-            sweep is not what it must be.
-    """
-    if address.startswith("ray://"):
-        from sweeps.engine.cluster import connected
-
-        with connected(address):
-            pass  # raises the error that says so
-    root = _root(sweep, storage)
-    check_place(root)
-    if name is None:
-        as_stem(stem)
-    else:
-        check_new(root, name)
-    task = check_data(sweep)
-    known_trials(sweep, root)
-    return task
-
-
 def plan(
-    sweep: SweepConfig, task: Task, *, stem: str, name: str | None, storage: str | None
+    sweep: SweepConfig, task: Task, root: Path, *, stem: str, name: str | None
 ) -> dict[str, Any]:
-    """Return what would be done, as plain JSON values."""
-    root = _root(sweep, storage)
+    """Return what would be done, as plain JSON values.
+
+    Args:
+        sweep: to be launched.
+        task: its data.
+        root: its storage's folder.
+        stem: of the default name.
+        name: asked for.
+    """
     mirror = Mirror.at(root)
     facts = model_facts(sweep.base["model"])
     search = sweep.settings.search
@@ -112,10 +90,6 @@ def as_text(found: Mapping[str, Any]) -> str:
         "artifacts to be built (teacher, levels) come on top",
     ]
     return "\n".join(lines)
-
-
-def _root(sweep: SweepConfig, storage: str | None) -> Path:
-    return storage_root(storage or sweep.settings.storage)
 
 
 def _origin(sweep: SweepConfig) -> str:

@@ -6,7 +6,6 @@ from our own records (see sweeps/engine/assignments.py).
 
 from __future__ import annotations
 
-import copy
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +15,14 @@ from typing import Any
 from ray import tune
 
 from rc_core import plugins
-from rc_core.errors import InputError, StorageError
+from rc_core.errors import InputError
 from rc_core.record import TrialRecord
-from rc_core.yaml_files import apply_override
-from sweeps.config import SweepConfig, load_sweep
+from sweeps.config import SweepConfig
 from sweeps.engine.assignments import Assignments
-from sweeps.engine.attempt import SweepIncomplete, tracked
+from sweeps.engine.attempt import SweepIncomplete, interrupted, new_folder, tracked
 from sweeps.engine.budget import Usage
 from sweeps.engine.cluster import alive_nodes, check_room, check_storage, connected, usage
-from sweeps.engine.data_check import check_data
+from sweeps.engine.launch_check import as_config, check_launch
 from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait
@@ -35,10 +33,11 @@ from sweeps.engine.rungs import RungRule
 from sweeps.engine.slots import Slots
 from sweeps.engine.trainable import TrialTrainable
 from sweeps.engine.warm_start import known_trials
-from sweeps.folder import SweepFolder, storage_root
-from sweeps.remote.mirror import Mirror
+from sweeps.failure import came_to_nothing
+from sweeps.folder import SweepFolder
 from sweeps.remote.uploads import uploading
 from sweeps.search._base import Proposals
+from sweeps.storages import storage_root
 from sweeps.sweep import Sweep
 from sweeps.tracking.events import SweepEvents
 from sweeps.views.commands import command
@@ -73,29 +72,22 @@ def launch(
         SweepIncomplete: a storage at a URI failed at the end; `resume` goes on.
     """
     started = time.monotonic()
-    sweep = _as_config(config, overrides)
+    sweep = as_config(config, overrides)
     if stem is None:
         stem = Path(config).stem if isinstance(config, str | Path) else "sweep"
     root = storage_root(storage or sweep.settings.storage)
-    mirror = Mirror.at(root)
-    if mirror is not None:
-        mirror.names()  # a service that does not answer is told before anything is started
-    check_data(sweep)
-    known_trials(sweep, root)
+    check_launch(sweep, root, stem=stem, name=name, address=address)
     progress = progress or Progress()
-    with connected(address, progress.say):
-        check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
-        folder = SweepFolder.create(root, name, stem)
-        # As it was given: `resources: auto` is measured anew where the sweep is resumed.
-        folder.write_config(sweep.as_dict())
-        try:
-            check_storage(folder)
-        except StorageError:
-            shutil.rmtree(folder.path)
-            raise
-        folder.alone = len(alive_nodes()) == 1 and address == "local"
-        sweep = resolve(sweep, folder.artifacts_address, progress.say)
-        return _drive(sweep, folder, progress, started)
+    folder: SweepFolder | None = None
+    try:
+        with connected(address, progress.say):
+            check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
+            if name is not None and came_to_nothing(root / name):
+                progress.say(f"{name} failed before its first trial; it is replaced")
+            with new_folder(root, name, stem, sweep) as folder:
+                return _begin(sweep, folder, address, progress, started)
+    except KeyboardInterrupt:
+        raise interrupted(folder) from None
 
 
 def resume(
@@ -126,16 +118,38 @@ def resume(
     progress = progress or Progress()
     make_ready(folder, progress, take_over)
     sweep = changed(folder, overrides)
-    with connected(address, progress.say):
-        check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
-        check_storage(folder)
-        if overrides:
-            folder.write_config(sweep.as_dict())
-        folder.alone = len(alive_nodes()) == 1 and address == "local"
-        sweep = resolve(sweep, folder.artifacts_address, progress.say)
-        return _drive(
-            sweep, folder, progress, started, retry_failed=retry_failed, take_over=take_over
-        )
+    try:
+        with connected(address, progress.say):
+            check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
+            how = {"retry_failed": retry_failed, "take_over": take_over}
+            keep = bool(overrides)
+            return _begin(sweep, folder, address, progress, started, keep=keep, **how)
+    except KeyboardInterrupt:
+        raise interrupted(folder) from None
+
+
+def _begin(
+    sweep: SweepConfig,
+    folder: SweepFolder,
+    address: str,
+    progress: Progress,
+    started: float,
+    *,
+    keep: bool = False,
+    **how: bool,
+) -> Sweep:
+    """Drive a sweep once every node sees its folder.
+
+    Args:
+        keep: write the configuration, which a resume has changed.
+        how: as for `_drive`.
+    """
+    check_storage(folder)
+    if keep:
+        folder.write_config(sweep.as_dict())
+    folder.alone = len(alive_nodes()) == 1 and address == "local"
+    sweep = resolve(sweep, folder.artifacts_address, progress.say)
+    return _drive(sweep, folder, progress, started, **how)
 
 
 def _drive(
@@ -321,21 +335,3 @@ def _search(
             progress.trial_ended(record)
     finally:
         progress.stop()
-
-
-def _as_config(
-    config: str | Path | Mapping[str, Any] | SweepConfig, overrides: Sequence[str]
-) -> SweepConfig:
-    if isinstance(config, SweepConfig):
-        if overrides:
-            raise InputError(
-                "overrides must come with a YAML file or plain values, but came with a SweepConfig "
-                f"({', '.join(overrides)}); put them into the values that it is made of"
-            )
-        return config
-    if isinstance(config, Mapping):
-        values = copy.deepcopy(dict(config))
-        for override in overrides:
-            apply_override(values, override)
-        return SweepConfig(values)
-    return load_sweep(config, overrides)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from sweeps.failure import came_to_nothing, failure_of
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 
@@ -23,6 +24,7 @@ def status_document(sweep: Sweep) -> dict[str, Any]:
         "path": str(sweep.path),
         "driver": "running" if running else "not running",
         "attempts": sweep.folder.attempt(),
+        "failure": failure_of(sweep.path),
         "trials": states,
         "planned": sweep.config["search"]["trials"],
         "front": [record.id for record in sweep.front],
@@ -60,12 +62,26 @@ def status_text(sweep: Sweep) -> str:
         lines.append(f"  {trial['id']} {trial['name']}: {100 * trial['progress']:.0f} % done")
     for trial in document["failed"]:
         lines.append(f"  {trial['id']} {trial['name']}: failed: {trial['error']}")
+    if document["failure"] is not None:
+        lines.append(f"attempt {document['attempts']} failed: {document['failure']}")
     ended = sum(document["trials"].values()) - len(document["unfinished"])
-    if document["driver"] != "running" and ended < document["planned"]:
+    if came_to_nothing(sweep.path):
+        again = command(sweep.folder, "resume")
+        lines.append(_correct(sweep) + f"as it is it is tried again with: {again}")
+    elif document["driver"] != "running" and ended < document["planned"]:
         go_on = command(sweep.folder, "resume")
         more = f"fewer than planned; unless a limit ended it: {go_on}"
+        if document["failure"] is not None:
+            more = f"once that is mended, go on with: {go_on}"
         lines.append(interrupted_line(sweep) or more)
     return "\n".join(lines)
+
+
+def _correct(sweep: Sweep) -> str:
+    """Say how a sweep without any trial is corrected; see `sweeps.names.check_new`."""
+    if sweep.folder.mirror is not None:
+        return "correct its YAML and launch it under another name; "
+    return f"correct its YAML and launch it again, --name {sweep.name}; "
 
 
 def interrupted(sweep: Sweep) -> list[str]:

@@ -58,7 +58,7 @@ sweeps.remote.steps
 sweeps.remote.pulling sweeps.remote.pushing
 sweeps.remote.artifacts
 sweeps.remote.mirror
-sweeps.storages
+sweeps.storages sweeps.failure
 sweeps.names
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.shelf sweeps.remote.uploads
@@ -103,7 +103,7 @@ sweeps.reporting.*
 sweeps.doctor.services
 sweeps.doctor.storage
 sweeps.doctor.checks
-sweeps.engine.resuming sweeps.engine.attempt
+sweeps.engine.resuming sweeps.engine.attempt sweeps.engine.launch_check
 sweeps.engine.runner sweeps.engine.adopt sweeps.engine.dry_run
 sweeps.selection.sealed sweeps.deploy.export sweeps.views.status
 sweeps.selection.confirm sweeps.deploy.latency

@@ -21,8 +21,11 @@ from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine import attempt, runner
 from sweeps.engine.assignments import Assignments
+from sweeps.engine.launch_check import as_config
 from sweeps.folder import SweepFolder
+from sweeps.sweep import Sweep
 from sweeps.views.progress import Progress
+from sweeps.views.status import status_document, status_text
 from tests.sweeps.test_config import RAW
 
 
@@ -145,12 +148,12 @@ def test_an_interrupted_driver_says_how_to_go_on_and_one_taken_over_who_has_the_
 
 def test_overrides_hold_for_plain_values_and_are_refused_for_a_configuration() -> None:
     raw = merge(RAW, {"search": {"trials": 9}})
-    found = runner._as_config(raw, ["search.trials=3", "space.loss.name={choice: [rmc]}"])
+    found = as_config(raw, ["search.trials=3", "space.loss.name={choice: [rmc]}"])
     assert found.settings.search.trials == 3
     assert found.as_dict()["space"]["loss.name"] == {"choice": ["rmc"]}
     assert raw == merge(RAW, {"search": {"trials": 9}}), "the caller's values are left alone"
     sweep = SweepConfig(RAW)
-    assert runner._as_config(sweep, []) is sweep
+    assert as_config(sweep, []) is sweep
     with pytest.raises(InputError, match=r"search\.trials=3.*put them into the values"):
         runner.launch(sweep, overrides=["search.trials=3"])
 
@@ -183,3 +186,106 @@ def test_once_the_budget_is_used_up_a_resume_leaves_nothing_open(
     runner._drive(sweep, folder, progress, time.monotonic(), retry_failed=True)
     assert [record.status for record in folder.records()] == ["finished", "stopped", "failed"]
     assert "failed before is not run again: budget.hours (1 h) is reached" in said.getvalue()
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Return what stands for starting Ray; whatever else a launch needs of it is left out."""
+    found = Mock(side_effect=lambda *_: nullcontext())
+    monkeypatch.setattr(runner, "connected", found)
+    for name in ("check_room", "check_storage"):
+        monkeypatch.setattr(runner, name, Mock())
+    monkeypatch.setattr(runner, "alive_nodes", lambda: [1])
+    monkeypatch.setattr(runner, "resolve", lambda sweep, *_: sweep)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("storage", "told"),
+    [(".", "choose another --name"), ("file", "file is a file; name a writable folder: --storage")],
+)
+def test_what_can_be_known_before_is_told_before_ray_is_started(
+    tmp_path: Path, no_ray: Mock, storage: str, told: str
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=told):
+        runner.launch(SweepConfig(RAW), name="one", storage=tmp_path / storage)
+    no_ray.assert_not_called()
+
+
+@pytest.mark.usefixtures("events", "no_ray")
+def test_a_sweep_whose_preparation_failed_is_replaced_by_a_corrected_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverged(*_: Any, **__: Any) -> None:
+        raise TrialError("the dense reference diverged: lower teacher.learning_rate")
+
+    monkeypatch.setattr(runner, "prepare", diverged)
+    with pytest.raises(TrialError, match="diverged"):
+        runner.launch(SweepConfig(RAW), name="one", storage=tmp_path)
+    shown = Sweep.load("one", storage=tmp_path)
+    assert status_document(shown)["failure"].startswith("the dense reference diverged")
+    assert "attempt 1 failed: the dense reference diverged" in status_text(shown)
+    assert "launch it again" in status_text(shown)
+
+    sweep = SweepConfig(merge(RAW, {"teacher": {"learning_rate": 1e-5}}))
+    monkeypatch.setattr(runner, "prepare", lambda *_, **__: dense(sweep))
+    monkeypatch.setattr(runner, "_run_trials", lambda _, folder, *__: commit(folder, sweep))
+    monkeypatch.setattr(attempt, "try_report", lambda *_: None)
+    said = StringIO()
+    progress = Progress(Console(file=said, width=200))
+    done = runner.launch(sweep, name="one", storage=tmp_path, progress=progress)
+    assert "one failed before its first trial; it is replaced" in said.getvalue()
+    assert done.config["teacher"] == {"learning_rate": 1e-5}
+    assert done.folder.attempt() == 1 and status_document(done)["failure"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    with pytest.raises(StorageError, match="choose another --name"):
+        runner.launch(sweep, name="one", storage=tmp_path)
+
+
+def commit(folder: SweepFolder, sweep: SweepConfig) -> None:
+    record = dense(sweep).model_copy(update={"attempt": folder.attempt()})
+    folder.trial("t0000").commit(record)
+
+
+@pytest.mark.usefixtures("events", "no_ray")
+def test_a_sweep_with_a_trial_is_not_replaced_and_what_failed_is_shown_until_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = SweepConfig(RAW)
+
+    def ungated(_: Any, folder: SweepFolder, *__: Any, **___: Any) -> None:
+        commit(folder, sweep)
+        raise TrialError("health gate: it did not learn")
+
+    monkeypatch.setattr(runner, "prepare", ungated)
+    for number in (1, 2):
+        with pytest.raises(TrialError, match="health gate"):
+            if number == 1:
+                runner.launch(sweep, name="one", storage=tmp_path)
+            else:
+                runner.resume("one", storage=tmp_path)
+        shown = status_text(Sweep.load("one", storage=tmp_path))
+        assert f"attempt {number} failed: health gate" in shown and "resume one" in shown
+    with pytest.raises(StorageError, match="or go on with it"):
+        runner.launch(sweep, name="one", storage=tmp_path)
+    folder = SweepFolder.find("one", tmp_path)
+    with folder.driving():
+        assert "health gate" not in status_text(Sweep(folder))
+    assert "health gate" not in status_text(Sweep(folder)), "of an attempt before the newest"
+
+
+@pytest.mark.parametrize("when", ["connected", "check_storage"])
+def test_ctrl_c_before_the_sweep_began_says_so_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_ray: Mock, when: str
+) -> None:
+    monkeypatch.setattr(runner, when, Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(attempt.SweepInterrupted, match="before the sweep began") as caught:
+        runner.launch(SweepConfig(RAW), name="one", storage=tmp_path)
+    assert caught.value.exit_code == 1 and not list(tmp_path.iterdir())
+    folder = SweepFolder.create(tmp_path, "two", "x")
+    folder.write_config(SweepConfig(RAW).as_dict())
+    with pytest.raises(attempt.SweepInterrupted, match="rc-sweep resume two"):
+        runner.resume("two", storage=tmp_path)
+    assert folder.path.is_dir()

@@ -1,0 +1,78 @@
+"""What must hold before a launch starts anything: a launch checks it, and so does `--dry-run`.
+
+Ray takes up to a minute to start; a name that is taken is told before that.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rc_core.data._task import Task
+from rc_core.errors import InputError
+from rc_core.yaml_files import apply_override
+from sweeps.config import SweepConfig, load_sweep
+from sweeps.doctor.storage import check_place
+from sweeps.engine.data_check import check_data
+from sweeps.engine.warm_start import known_trials
+from sweeps.names import as_stem, check_new
+from sweeps.remote.mirror import Mirror
+
+
+def as_config(
+    config: str | Path | Mapping[str, Any] | SweepConfig, overrides: Sequence[str]
+) -> SweepConfig:
+    """Return what is to be launched: of a YAML file, plain values, or as it is.
+
+    Raises:
+        InputError: it does not validate, or overrides cannot hold.
+    """
+    if isinstance(config, SweepConfig):
+        if overrides:
+            raise InputError(
+                "overrides must come with a YAML file or plain values, but came with a SweepConfig "
+                f"({', '.join(overrides)}); put them into the values that it is made of"
+            )
+        return config
+    if isinstance(config, Mapping):
+        values = copy.deepcopy(dict(config))
+        for override in overrides:
+            apply_override(values, override)
+        return SweepConfig(values)
+    return load_sweep(config, overrides)
+
+
+def check_launch(
+    sweep: SweepConfig, root: Path, *, stem: str, name: str | None, address: str
+) -> Task:
+    """Check what can be checked before anything is started, and return the sweep's data.
+
+    Args:
+        sweep: to be launched.
+        root: its storage's folder.
+        stem: of the default name.
+        name: asked for; None: `<stem>-<n>`.
+        address: of Ray.
+
+    Raises:
+        InputError: the name is none or taken; the storage, the data, the address or an earlier
+            sweep is not what it must be.
+    """
+    if address.startswith("ray://"):
+        # The one thing here that needs Ray, which takes seconds to import.
+        from sweeps.engine.cluster import check_address
+
+        check_address(address)
+    check_place(root)
+    mirror = Mirror.at(root)
+    if mirror is not None:
+        mirror.names()  # raises the error of a service that does not answer
+    if name is None:
+        as_stem(stem)
+    else:
+        check_new(root, name)
+    task = check_data(sweep)
+    known_trials(sweep, root)
+    return task

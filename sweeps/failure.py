@@ -1,0 +1,73 @@
+"""Why a sweep's driver failed: kept beside the sweep for whoever looks later.
+
+    <sweep>/failure.json   {"attempt", "error"}
+
+It counts while that attempt is the newest one: nothing has to be removed, here or at a URI, when
+the sweep goes on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from rc_core.errors import RobustCompressionError
+from rc_core.record import write_json
+from sweeps.json_files import read_json
+from sweeps.remote.files import attempt_in, is_locked, trial_ids
+
+FILE = "failure.json"
+
+
+def keep_failure(sweep: Path, attempt: int, error: Exception) -> None:
+    """Write why an attempt failed. Raises OSError."""
+    known = isinstance(error, RobustCompressionError)
+    text = str(error) if known else f"{type(error).__name__}: {error}"
+    write_json(sweep / FILE, {"attempt": attempt, "error": text})
+
+
+def failure_of(sweep: Path) -> str | None:
+    """Return why the newest attempt failed, None where it did not, or runs now."""
+    found = read_json(
+        sweep / FILE,
+        _attempt_and_error,
+        what="why the sweep's newest attempt failed",
+        advice="remove it: it is only shown",
+    )
+    if found is None or is_locked(sweep) or found[0] != attempt_in(sweep):
+        return None
+    return found[1]
+
+
+def came_to_nothing(sweep: Path) -> bool:
+    """Tell whether a sweep's newest attempt failed and none has a trial: nothing of it is kept.
+
+    What was prepared lies beside the sweeps, with the artifacts.
+    """
+    return failure_of(sweep) is not None and not trial_ids(sweep)
+
+
+def clear(sweep: Path) -> bool:
+    """Remove a sweep that came to nothing, so that its name is free; tell whether it was one."""
+    if not came_to_nothing(sweep):
+        return False
+    before = attempt_in(sweep)
+    with (sweep / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if attempt_in(sweep) != before:
+            # Somebody went on with it meanwhile.
+            return False
+        away = sweep.with_name(f".{sweep.name}.{uuid.uuid4().hex}.tmp")
+        sweep.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+    return True
+
+
+def _attempt_and_error(raw: Any) -> tuple[int, str]:
+    return int(raw["attempt"]), str(raw["error"])
