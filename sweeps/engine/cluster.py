@@ -69,9 +69,9 @@ def connected(address: str, say: Callable[[str], None] = lambda line: None) -> I
         )
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_SETTINGS.items()})
     owned = not ray.is_initialized()
-    if owned:
-        _start(address)
     try:
+        if owned:
+            _start(address)
         yield
     finally:
         if owned:
@@ -111,13 +111,9 @@ def _start(address: str) -> None:
         # Where a storage at a URI is; the keys to it are each node's own.
         variables |= {name: os.environ[name] for name in _PLACES if name in os.environ}
         options |= {"address": address, "runtime_env": {"env_vars": variables}}
-    # Ray's core dies on SIGTERM with a stack trace; the command line closes in order instead.
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
-        _init(options)
-        if handler is not None:
-            signal.signal(signal.SIGTERM, handler)
+        with _own_sigterm():
+            _init(options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         # Ray turns tokens on for a cluster that is started where a token lies, but sends one to an
         # address only when told to: it would be told to whoever listens there.
@@ -131,6 +127,30 @@ def _start(address: str) -> None:
             f"no Ray cluster could be joined at '{address}': {error}; start one with "
             f"'ray start --head', or use --address local{token}"
         ) from error
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's way to end on SIGTERM, which Ray changes when it starts.
+
+    Its core would die with a stack trace later on; meanwhile its own handler, `sys.exit(signum)`,
+    ends the process without a word. Both are Ctrl-C here: whoever waits closes in order.
+
+    Raises:
+        KeyboardInterrupt: SIGTERM came while Ray started.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as end:
+        if end.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _init(options: Mapping[str, Any]) -> None:

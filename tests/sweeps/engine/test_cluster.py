@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -163,6 +166,31 @@ def test_a_ray_job_on_a_ray_of_its_own_is_noted(monkeypatch: pytest.MonkeyPatch)
         pass
     assert len(said) == 1
     assert started == ["local", "shutdown", "auto", "shutdown"]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_sigterm_while_ray_starts_is_ctrl_c_and_ours_afterwards(
+    monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    def init(**_: Any) -> None:
+        # As ray.init does with its own.
+        signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(signum))
+        if ends:
+            signal.raise_signal(signal.SIGTERM)
+
+    shut = Mock()
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", shut)
+    before, ours = signal.getsignal(signal.SIGTERM), Mock()
+    signal.signal(signal.SIGTERM, ours)
+    try:
+        with suppress(KeyboardInterrupt), cluster.connected("local"):
+            assert not ends, "it must not go on"
+        assert signal.getsignal(signal.SIGTERM) is ours
+        shut.assert_called_once_with()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_client_address_is_refused_with_what_to_do_instead() -> None:
