@@ -8,7 +8,6 @@ No torch here: `rc-sweep pareto --where` uses it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from rc_core.metrics import latency
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint
 from sweeps.folder import SweepFolder
+from sweeps.json_files import read_json
 from sweeps.views.commands import command
 
 SCHEMA_VERSION = 1
@@ -25,21 +25,16 @@ SCHEMA_VERSION = 1
 def read_latency(folder: SweepFolder) -> dict[str, Any] | None:
     """Return latency.json, None before anything was measured. Raises StorageError."""
     path = folder.latency
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    again = f"measure again: {command(folder, 'latency')}"
+    document = read_json(path, dict, what="what rc-sweep latency wrote", advice=again)
+    if document is None:
         return None
-    except (OSError, ValueError) as error:
-        raise StorageError(
-            f"{path} must be what rc-sweep latency wrote, but cannot be read: {error}"
-        ) from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
+    version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StorageError(
-            f"{path} must have schema_version {SCHEMA_VERSION}, but has {version!r}; measure "
-            f"again: {command(folder, 'latency')}"
+            f"{path} must have schema_version {SCHEMA_VERSION}, but has {version!r}; {again}"
         )
-    return dict(document)
+    return document
 
 
 def latencies(folder: SweepFolder) -> dict[str, dict[str, float]]:

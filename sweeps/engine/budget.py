@@ -5,7 +5,6 @@ Time is kept in `usage.json` beside the records, so that a resumed sweep goes on
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from rc_core.record import TrialRecord, write_json
 from sweeps.engine.live_front import LiveFront
+from sweeps.json_files import read_json
 from sweeps.settings import BudgetConfig, SweepSettings
 
 # What a killed driver may forget of the time it used, in seconds; each writing waits for the disk.
@@ -31,6 +31,9 @@ class Usage:
             path: `usage.json`, made where there is none.
             gpu: what one trial holds of a GPU.
             clock: seconds.
+
+        Raises:
+            StorageError: usage.json is damaged.
         """
         self._path = path
         self._gpu = gpu
@@ -39,9 +42,14 @@ class Usage:
         self._started = clock()
         self._saved: float | None = None
         self._running: dict[str, float] = {}
-        before = json.loads(path.read_text()) if path.is_file() else {}
-        self._hours = float(before.get("hours", 0.0))
-        self._accelerator_hours = float(before.get("accelerator_hours", 0.0))
+        before = read_json(
+            path,
+            lambda raw: (float(raw.get("hours", 0.0)), float(raw.get("accelerator_hours", 0.0))),
+            what="how long the sweep ran",
+            advice='write {"hours": H, "accelerator_hours": A} in it, or remove it: the budget '
+            "then counts from 0",
+        )
+        self._hours, self._accelerator_hours = before or (0.0, 0.0)
 
     @property
     def hours(self) -> float:

@@ -13,8 +13,9 @@ outbox, mlflow.db, Ray's files. A key is relative to the sweep's folder.
 from __future__ import annotations
 
 import fcntl
-import json
 from pathlib import Path
+
+from sweeps.json_files import read_json
 
 ATTEMPT, LEASE, SUMS, MANIFEST = "attempt.json", "lease.json", "files.json", "artifact.json"
 _LOCAL = ("outbox.jsonl", "outbox.offset", LEASE)
@@ -35,19 +36,29 @@ def is_locked(sweep: Path) -> bool:
 
 
 def attempt_in(sweep: Path) -> int:
-    """Return the number of the newest driver that is known here; 0 before the first."""
-    try:
-        number: int = json.loads((sweep / ATTEMPT).read_text())["attempt"]
-        return number
-    except FileNotFoundError:
-        return 0
+    """Return the number of the newest driver that is known here; 0 before the first.
+
+    Raises:
+        StorageError: attempt.json is damaged.
+    """
+    return _newest(sweep)[0]
 
 
 def driven_here(sweep: Path) -> int:
     """Return the newest attempt that this folder has the files of: a later one may be elsewhere."""
-    path = sweep / ATTEMPT
-    lost = path.is_file() and json.loads(path.read_text()).get("lost", False)
-    return attempt_in(sweep) - int(lost)
+    attempt, lost = _newest(sweep)
+    return attempt - int(lost)
+
+
+def _newest(sweep: Path) -> tuple[int, bool]:
+    """Return the number of the newest attempt, and whether another machine took it over."""
+    found = read_json(
+        sweep / ATTEMPT,
+        lambda raw: (int(raw["attempt"]), bool(raw.get("lost", False))),
+        what="the number of the sweep's newest driver",
+        advice='write {"attempt": N} in it, N being the highest "attempt" in trials/*/record.json',
+    )
+    return found or (0, False)
 
 
 def views(sweep: Path) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rc_core.errors import StorageError
+from sweeps.json_files import read_json
 from sweeps.remote.files import LEASE, is_locked
 from sweeps.remote.mirror import Mirror
 from sweeps.storages import command_at
@@ -30,11 +31,15 @@ SETTLE_SECONDS = 1.0
 
 def other_driver(mirror: Mirror, sweep: Path) -> str | None:
     """Return who runs a sweep elsewhere, as far as the newest pull knows: `host, pid 12`."""
-    try:
-        found = json.loads((sweep / LEASE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    found = read_json(
+        sweep / LEASE,
+        lambda raw: {key: raw[key] for key in ("mirror", "host", "pid", "heard")},
+        what="who runs the sweep",
+        advice="remove it: it is brought anew",
+    )
+    if found is None or not _is_alive(found, mirror, holding=not is_locked(sweep)):
         return None
-    return _shown(found) if _is_alive(found, mirror, holding=not is_locked(sweep)) else None
+    return _shown(found)
 
 
 def check_free(mirror: Mirror, sweep: Path, *, holding: bool = False) -> None:

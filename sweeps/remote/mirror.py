@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from rc_core.errors import StorageError
 from rc_core.record import write_json
+from sweeps.json_files import read_json
 from sweeps.remote import pulling, pushing
 from sweeps.remote.address import Address
 from sweeps.remote.artifacts import RemoteArtifacts
@@ -71,12 +71,14 @@ class Mirror:
     @classmethod
     def at(cls, root: Path) -> Mirror | None:
         """Return the mirror that a storage folder is, None for one that is no mirror."""
-        try:
-            raw = json.loads((root / _MARKER).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        identity = raw.pop("id")
-        return cls(root, Address(**raw), identity)
+        return read_json(
+            root / _MARKER,
+            lambda raw: cls(
+                root, Address(raw["bucket"], raw["prefix"], raw.get("endpoint", "")), raw["id"]
+            ),
+            what="which address the folder is kept in step with",
+            advice="remove it, and name the address once: --storage URI",
+        )
 
     @property
     def uri(self) -> str:

@@ -7,7 +7,6 @@ data nor torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from rc_core.data._task import Role, Split, Task
 from rc_core.metrics.classification import collapsed_predictions
 from rc_core.record import TrialFolder, write_json
+from sweeps.json_files import read_json
 
 # Slices whose values are clusters, the finest first: sentences of one pattern are not independent.
 # In a suite without one, samples that share a text are a cluster (a premise with its hypotheses,
@@ -75,11 +75,15 @@ def write_clusters(path: Path, clusters: Clusters) -> None:
 
 
 def read_clusters(path: Path) -> dict[str, list[SplitClusters]]:
-    """Return what `write_clusters` wrote, empty where there is nothing."""
-    if not path.is_file():
-        return {}
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    return {role: [SplitClusters(**each) for each in splits] for role, splits in raw.items()}
+    """Return what `write_clusters` wrote, empty where there is nothing. Raises StorageError."""
+    found = read_json(
+        path,
+        lambda raw: {role: [SplitClusters(**each) for each in s] for role, s in raw.items()},
+        what="which dev samples hang together",
+        advice="remove it: rc-sweep confirm and rc-sweep test write it anew, and until then "
+        "intervals take seeds alone",
+    )
+    return found or {}
 
 
 def answers(

@@ -6,14 +6,15 @@ and card says so, whatever was computed when (`stamp_lines`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from sweeps.json_files import read_json
 from sweeps.selection.confirmed import Confirmed, confirmed
 from sweeps.sweep import Sweep
+from sweeps.views.commands import command
 
 _NAMED = 8
 
@@ -44,11 +45,23 @@ class Stamp:
 
 
 def read_test(sweep: Sweep) -> dict[str, Any] | None:
-    """Return test.json, None while the test roles are sealed."""
-    if not sweep.folder.test.is_file():
-        return None
-    document: dict[str, Any] = json.loads(sweep.folder.test.read_text(encoding="utf-8"))
-    return document
+    """Return test.json, None while the test roles are sealed. Raises StorageError."""
+    return read_json(
+        sweep.folder.test,
+        _as_test,
+        what="what rc-sweep test wrote when the sealed test was opened",
+        advice="take it from a copy of the sweep; where there is none, move it away and open the "
+        f"test anew, which gives the same figures but forgets when it was opened first: "
+        f"{command(sweep.folder, 'test')}",
+    )
+
+
+def _as_test(raw: Any) -> dict[str, Any]:
+    """Return a document that has what every version of test.json has. Raises KeyError."""
+    openings = raw.get("openings") or [raw]
+    needed = raw["opened"], raw["design"], raw["trials"], raw["selection"], openings[0]["selection"]
+    del needed
+    return dict(raw)
 
 
 def selection(sweep: Sweep, found: Confirmed | None) -> list[str]:
