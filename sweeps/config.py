@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rc_core import plugins
-from rc_core.config import (
-    PLUGIN_PACKAGES,
-    TrainingConfig,
-    TrialConfig,
-    absolute_model,
-    decode,
-)
-from rc_core.errors import ConfigError, ModelError, Problem, did_you_mean
-from rc_core.model_facts import ModelFacts, may_be_elsewhere, model_facts
+from rc_core.config import TrainingConfig, TrialConfig, decode
+from rc_core.errors import ConfigError, Problem, did_you_mean
 from rc_core.schema import validate_section
 from rc_core.yaml_files import merge, read_yaml
+from sweeps.encoders import Encoders, absolute_models
 from sweeps.fixed_design import fixed_rows, teacher_problems
 from sweeps.sections import (
     SWEPT,
@@ -28,6 +21,9 @@ from sweeps.sections import (
     nested,
     not_mappings,
     stray_keys,
+    swept_sections,
+    unknown_names,
+    unswept_problems,
     without_effect,
 )
 from sweeps.settings import SweepSettings, check_settings, decode_settings
@@ -54,7 +50,7 @@ class SweepConfig:
         Raises:
             ConfigError: all problems that can be found at once.
         """
-        raw = _absolute_models(raw)
+        raw = absolute_models(raw)
         known = [*TRIAL_KEYS, "space", *SweepSettings.model_fields]
         problems = [
             Problem(str(key), f"unknown key: {did_you_mean(str(key), known)}")
@@ -62,7 +58,6 @@ class SweepConfig:
             if key not in known
         ]
         self.raw = {key: value for key, value in raw.items() if key in known}
-        self.unknown_models: list[str] = []
         self.space = Space((), lambda key: None)
         self.base: dict[str, Any] = {}
         problems += not_mappings(raw)
@@ -81,9 +76,13 @@ class SweepConfig:
         trials_given = isinstance(asked, Mapping) and "trials" in asked
         space_problems += teacher_problems(self.settings.design, self.space.parameters)
         problems.extend(space_problems)
-        if not space_problems:
-            strays = [*stray_keys(self.base, {s: self._names(s) for s in SWEPT})]
-            problems.extend(strays or self._check_trials(elsewhere))
+        encoders = Encoders(elsewhere=elsewhere)
+        found = self._check_base(swept_sections(raw), encoders)
+        problems.extend(found)
+        if not space_problems and not unknown_names(self.base):
+            told = {problem.where for problem in found}
+            problems += [p for p in self._check_trials(encoders) if p.where not in told]
+        self.unknown_models = encoders.unknown
         if problems:
             raise ConfigError(_distinct(problems))
         if self.settings.design == "fixed" or not len(self.space):
@@ -247,14 +246,26 @@ class SweepConfig:
                 return list(parameter.values)
         return [self._base_value(key)]
 
-    def _check_trials(self, elsewhere: bool) -> list[Problem]:
-        """Decode the reference points and every corner of the space."""
-        problems: list[Problem] = []
-        facts: dict[str, ModelFacts | None] = {}
+    def _check_base(self, swept: Collection[str], encoders: Encoders) -> list[Problem]:
+        """Check what is the same in every trial, whatever is wrong with the space."""
+        problems = [*unknown_names(self.base), *unswept_problems(self.base, swept)]
         if isinstance(self.base.get("model"), str):
-            problems.extend(_find_facts(self.base["model"], "model", facts, elsewhere))
-        for point in self.settings.search.points:
-            problems.extend(_check_point(point, self.space))
+            problems.extend(encoders.look_up(self.base["model"], "model"))
+        return problems
+
+    def _check_trials(self, encoders: Encoders) -> list[Problem]:
+        """Decode the reference points and every corner of the space."""
+        try:
+            problems = [*stray_keys(self.base, {s: self._names(s) for s in SWEPT})]
+        except ConfigError as error:
+            return error.problems
+        # Told once: with these no trial could be decoded, which would hide what else is wrong.
+        strays = {problem.where for problem in problems}
+        for section in SWEPT:
+            values = self.base[section].items()
+            self.base[section] = {k: v for k, v in values if f"{section}.{k}" not in strays}
+        wrong = [p for each in self.settings.search.points for p in _check_point(each, self.space)]
+        problems += wrong
         problems += [
             Problem(
                 f"space.{key}",
@@ -263,22 +274,20 @@ class SweepConfig:
             )
             for key in self.space.continuous_artifact_keys()
         ]
-        if problems:
-            return problems
-        for point in (*self.space.corners(), *self.first_points()):
+        points = [*self.space.corners()]
+        if not wrong:
             try:
-                config = self.trial(point)
-                module = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
-                encoder = config.compression.encoder(config.model)
-                found = list(_find_facts(encoder, "compression.model", facts, elsewhere))
-                known = facts[encoder]
-                found += module.problems(config.compression, known) if known else []
+                points += self.first_points()
+            except ConfigError as error:
+                problems.extend(error.problems)
+        for point in points:
+            try:
+                found = encoders.problems(self.trial(point))
             except ConfigError as error:
                 found = error.problems
             for problem in found:
                 at = f" (at {_shown(point)})" if point else ""
                 problems.append(Problem(problem.where, f"{problem.message}{at}"))
-        self.unknown_models = [encoder for encoder, known in facts.items() if known is None]
         if self.settings.search.name == "grid":
             try:
                 next(self.space.grid(), None)
@@ -296,33 +305,6 @@ def load_sweep(
     if problems:
         raise ConfigError(problems)
     return sweep
-
-
-def _find_facts(
-    model: str, where: str, facts: dict[str, ModelFacts | None], elsewhere: bool
-) -> Iterator[Problem]:
-    """Look an encoder up, once; yield why it cannot be."""
-    if model in facts:
-        return
-    facts[model] = None
-    try:
-        facts[model] = model_facts(model)
-    except ModelError as error:
-        if not (elsewhere and may_be_elsewhere(model)):
-            yield from (Problem(where, problem.message) for problem in error.problems)
-
-
-def _absolute_models(raw: Any, *, named: bool = False) -> Any:
-    """Give folders of models, wherever they are named, their full paths (see `absolute_model`)."""
-    if isinstance(raw, Mapping):
-        # In `search.points` and `space` the key is dotted: compression.model.
-        return {
-            key: _absolute_models(each, named=named or str(key).rpartition(".")[2] == "model")
-            for key, each in raw.items()
-        }
-    if isinstance(raw, list | tuple):
-        return [_absolute_models(each, named=named) for each in raw]
-    return absolute_model(raw) if named and isinstance(raw, str) else raw
 
 
 def _check_point(point: Mapping[str, Any], space: Space) -> Iterator[Problem]:

@@ -7,12 +7,12 @@ mistake.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rc_core import plugins
-from rc_core.config import DEFAULTS, PLUGIN_PACKAGES
-from rc_core.errors import Problem, did_you_mean
+from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, decode
+from rc_core.errors import ConfigError, Problem, did_you_mean
 
 TRIAL_KEYS = ("model", *DEFAULTS)
 # What a trial holds of these depends on the plugin that a point names.
@@ -52,8 +52,64 @@ def known_only(section: str, values: Mapping[str, Any], searched: set[str]) -> d
     return {k: v for k, v in values.items() if k in known or k in searched}
 
 
+def unknown_names(base: Mapping[str, Any]) -> list[Problem]:
+    """Return a problem for each section of the base whose plugin is none."""
+    found = []
+    for section in SWEPT:
+        available = plugins.available(PLUGIN_PACKAGES[section])
+        name = base[section].get("name")
+        if name is not None and name not in available:
+            hint = did_you_mean(str(name), available)
+            found.append(Problem(f"{section}.name", f"unknown {section} '{name}': {hint}"))
+    return found
+
+
+def swept_sections(raw: Mapping[str, Any]) -> set[str]:
+    """Return those of `SWEPT` that the space or a point changes, all where that cannot be read."""
+    space, search = raw.get("space", {}), raw.get("search", {})
+    points = search.get("points", []) if isinstance(search, Mapping) else None
+    if not isinstance(points, list | tuple) or not all(
+        isinstance(each, Mapping) for each in (space, *points)
+    ):
+        return set(SWEPT)
+    keys = {str(key).partition(".")[0] for each in (space, *points) for key in each}
+    return keys & set(SWEPT)
+
+
+def unswept_problems(base: Mapping[str, Any], swept: Collection[str]) -> list[Problem]:
+    """Return what is wrong with the sections that are the same in every trial.
+
+    It does not depend on the space: they are checked also where that is wrong.
+
+    Args:
+        base: the base's plain values.
+        swept: those of `SWEPT` that the space or a point changes.
+    """
+    wrong = {problem.where.partition(".")[0] for problem in unknown_names(base)}
+    alone = {key: each for key, each in base.items() if key not in wrong and key not in swept}
+    if "alpha" in alone.get("loss", {}) and alone["loss"]["alpha"] == "auto":
+        # What it is chosen on follows from the space.
+        del alone["loss"]
+    found = _problems(alone)
+    if any(problem.where.partition(".")[0] == "training" for problem in found):
+        # The teacher's is checked with the training that it departs from: here with the default.
+        del alone["training"]
+        found += [each for each in _problems(alone) if each not in found]
+    return found
+
+
+def _problems(values: Mapping[str, Any]) -> list[Problem]:
+    try:
+        decode(values)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
 def stray_keys(base: Mapping[str, Any], names: Mapping[str, Iterable[Any]]) -> Iterator[Problem]:
     """Yield a problem for each key of a section that no plugin of the sweep knows.
+
+    A section whose plugin is none is left out.
 
     Args:
         base: the base's plain values.
@@ -63,8 +119,6 @@ def stray_keys(base: Mapping[str, Any], names: Mapping[str, Iterable[Any]]) -> I
         available = plugins.available(PLUGIN_PACKAGES[section])
         own = base[section].get("name")
         if own is not None and own not in available:
-            hint = did_you_mean(str(own), available)
-            yield Problem(f"{section}.name", f"unknown {section} '{own}': {hint}")
             continue
         reached = {str(name) for name in (own, _ALWAYS.get(section), *names[section])}
         known = {key for name in reached & set(available) for key in _fields(section, name)}

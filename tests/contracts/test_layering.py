@@ -51,7 +51,7 @@ sweeps.comparable sweeps.atomic sweeps.json_files
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
 sweeps.views.paper_results sweeps.views.paper_rows sweeps.fixed_design
-sweeps.settings sweeps.sections
+sweeps.settings sweeps.sections sweeps.encoders
 sweeps.remote sweeps.remote.address sweeps.remote.files
 sweeps.remote.objects
 sweeps.remote.steps

@@ -141,6 +141,62 @@ def test_problems_of_different_sections_are_reported_together() -> None:
     assert set(found) == {"modle", "search.trials", "training.epoch", "objectives.x"}
 
 
+WRONG_EVERYWHERE: dict[str, Any] = {
+    "model": "tiny:bart",
+    "task": {"name": "shortcut_nli", "train_sise": 3},
+    "training": {"epochs": "2"},
+    "teacher": {"epoch": 1},
+    "difficulty": {"name": "loss_variance", "levels": [2.0]},
+    "budget": {"hours": -1},
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"space": {"loss.alpha": {"uniforn": [0.1, 0.2]}}}, "space.loss.alpha"),
+        ({"space": {"loss.name": {"choice": ["rmc", "rcm"]}}}, "loss.name"),
+        ({"space": 3}, "space"),
+        ({"compression": {"name": "magnitud"}}, "compression.name"),
+        ({"search": {"points": [{"x": 1}]}}, "search.points.x"),
+        ({"loss": {"normalization": "rank"}}, "loss.normalization"),
+    ],
+)
+def test_one_mistake_hides_none_of_the_sections_that_do_not_depend_on_it(
+    wrong: dict[str, Any], where: str
+) -> None:
+    found = problems(merge(WRONG_EVERYWHERE, wrong))
+    told = {"model", "task.train_sise", "training.epochs", "teacher.epoch", "budget.hours"}
+    assert {where, *told} <= set(found), found
+    # What the space changes is checked with it: where it cannot be read, nothing of it is.
+    assert wrong.get("space") == 3 or any("difficulty" in each for each in found)
+
+
+def test_a_key_that_nobody_knows_hides_no_wrong_value() -> None:
+    changes = {
+        "loss": {"normalization": "rank"},
+        "space": {"compression.sparsity": {"uniform": [0.2, 1.0]}},
+    }
+    assert set(problems(changes)) == {"loss.normalization", "compression.sparsity"}
+    raw = merge(RAW, changes)
+    with pytest.raises(ConfigError):
+        SweepConfig(raw)
+    assert raw["loss"] == {"normalization": "rank"}, "the caller's values are left alone"
+
+
+def test_keys_of_several_plugins_are_not_called_wrong_beside_a_wrong_space() -> None:
+    both = {"compression": {"num_layers": 2}, "loss": {"alpha": 0.5}}
+    assert set(problems(both | {"space": {"loss.lambda": {"uniforn": [0, 1]}}})) == {
+        "space.loss.lambda"
+    }
+    # `auto` needs what the space says of the compression.
+    auto = merge(RAW, {"loss": {"name": "rmc", "alpha": "auto"}})
+    auto["space"] = {"compression.sparsity": {"uniforn": [0, 1]}}
+    with pytest.raises(ConfigError) as caught:
+        SweepConfig(auto)
+    assert [p.where for p in caught.value.problems] == ["space.compression.sparsity"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "where", "judged", "else_wrong"),
     [

@@ -107,6 +107,31 @@ def test_an_unfinished_plugin_is_told(
         assert text.count(told) == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return None", "but returned None"),
+        ("return ['no']", "but returned ['no']"),
+        ("raise RuntimeError('boom')", "but raised RuntimeError: boom"),
+    ],
+)
+def test_a_plugin_whose_check_fails_is_told_and_hides_no_other_file(
+    written: WrittenPlugins, tmp_path: Path, body: str, told: str
+) -> None:
+    """Its `problems` is somebody's own code."""
+    source = WHOLE["rc_core.compression"]
+    line = "def problems(config, facts):\n"
+    assert line in source
+    written.write("rc_core.compression", source.replace(line, f"{line}    {body}\n"))
+    for name, text in (("mine", "{name: mine}"), ("other", "{name: magnitud}")):
+        (tmp_path / f"{name}.yaml").write_text(f"model: tiny:bert\ncompression: {text}\n")
+    done = rc_sweep("validate", str(tmp_path / "mine.yaml"), str(tmp_path / "other.yaml"))
+    assert done.exit_code == 2 and isinstance(done.exception, SystemExit)
+    file = "rc_core/compression/mine.py: problems() must return a list of Problem"
+    assert done.output.count(f"{file}, {told}") == 1
+    assert "did you mean 'magnitude'" in done.output
+
+
 def test_a_storage_that_is_not_there_is_told(tmp_path: Path) -> None:
     done = rc_sweep("status", "made", "--storage", str(tmp_path / "nope"))
     assert isinstance(done.exception, InputError)

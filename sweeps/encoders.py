@@ -1,0 +1,79 @@
+"""The encoders that a sweep names: whether they are there, and what compressions can do to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rc_core import plugins
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig, absolute_model
+from rc_core.errors import InputError, ModelError, Problem
+from rc_core.model_facts import ModelFacts, may_be_elsewhere, model_facts
+
+
+class Encoders:
+    """What is known of each encoder; each is looked up once."""
+
+    def __init__(self, *, elsewhere: bool) -> None:
+        """Store what is given.
+
+        Args:
+            elsewhere: trials run on another machine, so that encoders need not be here.
+        """
+        self._elsewhere = elsewhere
+        self._facts: dict[str, ModelFacts | None] = {}
+
+    @property
+    def unknown(self) -> list[str]:
+        """Those that are not here."""
+        return [encoder for encoder, facts in self._facts.items() if facts is None]
+
+    def look_up(self, encoder: str, where: str) -> list[Problem]:
+        """Look an encoder up; return why it cannot be, the first time that it is asked for."""
+        if encoder in self._facts:
+            return []
+        self._facts[encoder] = None
+        try:
+            self._facts[encoder] = model_facts(encoder)
+        except ModelError as error:
+            if not (self._elsewhere and may_be_elsewhere(encoder)):
+                return [Problem(where, problem.message) for problem in error.problems]
+        return []
+
+    def problems(self, config: TrialConfig) -> list[Problem]:
+        """Return why a trial's encoder cannot be compressed as it asks."""
+        encoder = config.compression.encoder(config.model)
+        found = self.look_up(encoder, "compression.model")
+        facts = self._facts[encoder]
+        return found if facts is None else [*found, *_of_plugin(config, facts)]
+
+
+def _of_plugin(config: TrialConfig, facts: ModelFacts) -> list[Problem]:
+    """Return what the compression's file says; what is wrong with the file is one problem too."""
+    module = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
+    try:
+        found = module.problems(config.compression, facts)
+    except InputError as error:
+        return error.problems
+    # Whatever somebody's file raises must not hide what else is wrong, nor end the command.
+    except Exception as error:
+        got = f"raised {type(error).__name__}: {error}"
+    else:
+        if isinstance(found, list) and all(isinstance(each, Problem) for each in found):
+            return found
+        got = f"returned {found!r}"
+    file = f"{module.__name__.replace('.', '/')}.py"
+    return [Problem(file, f"problems() must return a list of Problem, but {got}")]
+
+
+def absolute_models(raw: Any, *, named: bool = False) -> Any:
+    """Give folders of models, wherever they are named, their full paths (see `absolute_model`)."""
+    if isinstance(raw, Mapping):
+        # In `search.points` and `space` the key is dotted: compression.model.
+        return {
+            key: absolute_models(each, named=named or str(key).rpartition(".")[2] == "model")
+            for key, each in raw.items()
+        }
+    if isinstance(raw, list | tuple):
+        return [absolute_models(each, named=named) for each in raw]
+    return absolute_model(raw) if named and isinstance(raw, str) else raw
