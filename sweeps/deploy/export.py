@@ -63,7 +63,7 @@ def export(
     Raises:
         StorageError: `out` exists, or is the current folder.
         ExportError: the reloaded model's logits differ from the trial's by more than 1e-4; nothing
-            is left at `out`.
+            is left at `out`. Or the compression's `to_stock` fails.
         ModelError: the trial's folder holds no whole model with its tokenizer.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -84,8 +84,7 @@ def export(
     try:
         temporary.mkdir(parents=True)
         original = load_model(folder.model)
-        plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
-        stock = plugin.Compression(config.compression).to_stock(load_model(folder.model))
+        stock = _stock(config, load_model(folder.model))
         tokenizer = load_tokenizer(str(folder.model))
         # An encoder's own limit is often higher, or none: whoever cuts there asks what was not
         # trained.
@@ -105,6 +104,26 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
     say(compared + (f", because {texts.why}" if texts.why else ""))
     return out
+
+
+def _stock(config: TrialConfig, model: nn.Module) -> nn.Module:
+    """Return the model as its compression exports it. Raises ExportError where that fails."""
+    plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
+    try:
+        found = plugin.Compression(config.compression).to_stock(model)
+    except RobustCompressionError:
+        raise
+    # Whatever somebody's file raises is told with that file.
+    except Exception as error:
+        got = f"raised {type(error).__name__}: {error}"
+    else:
+        if isinstance(found, nn.Module):
+            return found
+        got = f"returned {found!r}"
+    file = f"{plugin.__name__.replace('.', '/')}.py"
+    raise ExportError(
+        f"{file}: to_stock() must return a model that plain transformers loads, but {got}"
+    )
 
 
 def stock_note(config: TrialConfig) -> str:

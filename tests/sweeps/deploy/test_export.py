@@ -9,6 +9,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -229,3 +230,21 @@ def test_it_is_said_why_fixed_sentences_had_to_do(sweep: Sweep, tmp_path: Path) 
     assert str(tmp_path / "data" / "train.jsonl") in line
     card = (tmp_path / "out" / "README.md").read_text()
     assert "train.jsonl" not in card, "a card is published: it names no folder of this machine"
+
+
+@pytest.mark.parametrize(
+    ("stock", "told"),
+    [
+        (Mock(side_effect=RuntimeError("boom")), "raised RuntimeError: boom"),
+        (Mock(return_value=None), "returned None"),
+    ],
+)
+def test_a_compression_that_cannot_export_is_told_with_its_file(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stock: Mock, told: str
+) -> None:
+    monkeypatch.setattr(Compression, "to_stock", stock)
+    with pytest.raises(
+        ExportError, match=rf"compression/magnitude.py: to_stock\(\) .*, but {told}"
+    ):
+        exported(sweep, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
