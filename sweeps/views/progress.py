@@ -17,7 +17,7 @@ from sweeps.config import SweepConfig
 from sweeps.engine.assignments import Assignments
 from sweeps.views.live import RunningTrial, Snapshot, duration, view
 from sweeps.views.table import Row, rows
-from sweeps.views.watch import mean_seconds
+from sweeps.views.watch import ended_line, mean_seconds
 
 # The cluster is asked no more often than this: it is a request to another process.
 _CLUSTER_SECONDS = 5.0
@@ -132,21 +132,9 @@ class Progress:
         self._running.pop(record.id, None)
         self._states[record.status] = self._states.get(record.status, 0) + 1
         self._update_rows()
-        if record.status == "finished" and self._sweep is not None:
-            shown = ", ".join(
-                f"{name} {_value(name, record.metric(name))}"
-                for name in self._sweep.settings.objectives
-            )
-            text = f"{record.id} {record.name}: {shown}"
-        else:
-            why = f": {record.error}" if record.error else ""
-            at = f" at {100 * record.rungs[-1].progress:.0f} %" if record.rungs else ""
-            text = f"{record.id} {record.name}: {record.status}{at}{why}"
-        seconds = record.seconds.get("total")
-        took = f" ({seconds:.0f} s)" if seconds is not None else ""
         total = self._assignments.total if self._assignments is not None else 0
-        done = sum(self._states.values())
-        self.say(f"[{done}/{total}] {text}{took}")
+        objectives = self._sweep.settings.objectives if self._sweep is not None else ()
+        self.say(ended_line(record, objectives, sum(self._states.values()), total))
 
     def snapshot(self) -> Snapshot:
         """Return the sweep as it is now; called in the thread of the live view."""
@@ -198,7 +186,3 @@ class Progress:
 
     def _view(self) -> RenderableType:
         return view(self.snapshot(), self._console.width, self._console.height)
-
-
-def _value(name: str, value: float) -> str:
-    return f"{100 * value:.1f}" if name.endswith("accuracy") else f"{value:g}"

@@ -49,12 +49,15 @@ class Watcher:
         self._sweep = sweep
         self._records = Records(sweep.folder.trials)
         self._rows: list[Row] = []
+        # As the newest snapshot saw them.
+        self.records: Sequence[TrialRecord] = ()
         self._started = _driver_started(sweep)
 
     def snapshot(self) -> Snapshot:
         """Return the sweep as it is now."""
         sweep, now = self._sweep, time.time()
         records, changed = self._records.read()
+        self.records = records
         records.sort(key=lambda record: record.id)
         if changed:
             self._rows = rows(records, sweep.objectives, constraints=sweep.constraints)
@@ -111,7 +114,7 @@ def watch(sweep: Sweep, console: Console, *, interval: float = _INTERVAL) -> Non
             if live is not None:
                 live.update(_drawn(snapshot, console), refresh=True)
             else:
-                ended |= _say(snapshot, console, ended)
+                ended |= _say(snapshot, watcher.records, console, ended)
             if snapshot.seconds is None:
                 return
             time.sleep(interval if sweep.folder.mirror is None else _INTERVAL_AWAY)
@@ -156,18 +159,43 @@ def _drawn(snapshot: Snapshot, console: Console) -> RenderableType:
     return view(snapshot, console.width, console.height)
 
 
-def _say(snapshot: Snapshot, console: Console, known: set[str]) -> set[str]:
-    """Print a line for each trial that ended since; return their ids."""
-    new = [row for row in snapshot.rows if row.status != "running" and row.id not in known]
+def ended_line(record: TrialRecord, objectives: Iterable[str], done: int, total: int) -> str:
+    """Return what a launch, and whoever watches one, says of a trial that has ended.
+
+    Args:
+        record: of the trial.
+        objectives: of the sweep.
+        done: how many have ended with it.
+        total: of the sweep.
+    """
+    if record.status == "finished":
+        text = ", ".join(f"{name} {_value(name, record.metric(name))}" for name in objectives)
+    else:
+        why = f": {record.error}" if record.error else ""
+        at = f" at {100 * record.rungs[-1].progress:.0f} %" if record.rungs else ""
+        text = f"{record.status}{at}{why}"
+    seconds = record.seconds.get("total")
+    took = f" ({seconds:.0f} s)" if seconds is not None else ""
+    return f"[{done}/{total}] {record.id} {record.name}: {text}{took}"
+
+
+def _value(name: str, value: float) -> str:
+    return f"{100 * value:.1f}" if name.endswith("accuracy") else f"{value:g}"
+
+
+def _say(
+    snapshot: Snapshot, records: Sequence[TrialRecord], console: Console, known: set[str]
+) -> set[str]:
+    """Print a line for each trial that ended since, as they ended; return their ids."""
+    new = [each for each in records if each.status != "running" and each.id not in known]
+    new.sort(key=lambda record: (not record.reference, record.finished or 0.0))
     clock = time.strftime("%H:%M:%S")
-    for row in new:
-        values = ", ".join(f"{name} {value:.4g}" for name, value in row.values.items())
-        what = values if row.status == "finished" else row.excluded
-        line = f"{clock} [{snapshot.done}/{snapshot.total}] {row.id} {row.name}: {what}"
+    for done, record in enumerate(new, start=len(known) + 1):
+        line = f"{clock} {ended_line(record, snapshot.objectives, done, snapshot.total)}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if snapshot.seconds is None and snapshot.note:
         console.print(f"{clock} {snapshot.note}", markup=False, highlight=False, soft_wrap=True)
-    return {row.id for row in new}
+    return {record.id for record in new}
 
 
 def _driver_started(sweep: Sweep) -> float:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import ItemsView
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 from rich.console import Console
 
 from sweeps.config import SweepConfig
+from sweeps.sweep import Sweep
 from sweeps.views.progress import Progress
+from sweeps.views.watch import watch
+from tests.sweeps._made_sweep import make_sweep
 from tests.sweeps.test_config import RAW
 
 
@@ -27,6 +31,29 @@ class Changing(dict[str, Any]):
             yield from later
 
         return changed()  # type: ignore[return-value]
+
+
+def test_who_watches_reads_what_the_launch_said(tmp_path: Path) -> None:
+    folder = make_sweep(tmp_path, "made", trials=9, track=False)
+    shown = []
+    for watched in (False, True):
+        out = io.StringIO()
+        console = Console(file=out, soft_wrap=True)
+        if watched:
+            watch(Sweep(folder), console)
+        else:
+            progress = Progress(console)
+            progress.start(Mock(records={}, total=9), SweepConfig(folder.read_config()))
+            for record in folder.records():
+                progress.trial_ended(record)
+        shown.append([line[9:] for line in out.getvalue().splitlines() if "/9] " in line])
+    assert shown[0] == shown[1] and len(shown[0]) == 9
+    first = folder.records()[0]
+    assert shown[0][0] == (
+        f"[1/9] t0000 {first.name}: id_dev/accuracy {100 * first.metric('id_dev/accuracy'):.1f}, "
+        f"ood_dev/accuracy {100 * first.metric('ood_dev/accuracy'):.1f} (18 s)"
+    )
+    assert shown[0][7].startswith("[8/9] t0007 ") and shown[0][7].endswith(": stopped at 50 %")
 
 
 def test_a_trial_may_start_and_end_while_the_view_is_drawn() -> None:
