@@ -235,7 +235,8 @@ def _row(
             deviation=100 * noise.pairs[OOD_KEY],
             df=noise.pairs_df[OOD_KEY],
         )
-    bias, reason = _bias(folder, trials, reference, reader)
+    # The dense row's is 1, or undefined where its own gap says nothing.
+    bias, reason = _bias(folder, trials, trials if record.reference else reference, reader)
     return ConfirmedRow(
         id=record.id,
         name=record.name,

@@ -41,7 +41,7 @@ def confirmed_table(found: Confirmed) -> str:
             *(() if found.own else (searched,)),
             points_text(row.against_reference),
             _against_dense(row, found),
-            "1" if row.reference else _bias(row.bias),
+            _bias(row),
             "" if row.chance is None else f"{100 * row.chance:.0f} %",
             style="bold" if row.confirmed else None,
         )
@@ -130,7 +130,7 @@ def _notes(found: Confirmed) -> list[str]:
         )
     reasons = dict.fromkeys(
         "ID accuracy is more than 3 points below the reference's" if "ID acc" in r else r
-        for r in (row.bias_reason for row in found.rows if not row.reference)
+        for r in (row.bias_reason for row in found.rows)
         if r is not None
     )
     return [*lines, *(f"F_bias -: {reason}" for reason in reasons)]
@@ -185,9 +185,12 @@ def _against_dense(row: ConfirmedRow, found: Confirmed) -> str:
     return "not shown" if told == "open" else told
 
 
-def _bias(found: Estimate) -> str:
+def _bias(row: ConfirmedRow) -> str:
+    found = row.bias
     if math.isnan(found.mean):
         return "-"
+    if row.reference:
+        return "1"
     span = "" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]"
     return f"{found.mean:.2f}{span}"
 

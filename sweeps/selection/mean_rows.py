@@ -67,7 +67,7 @@ def _mean(row: Row, each: ConfirmedRow, objectives: Mapping[str, str]) -> Row:
         id_accuracy=each.estimates[ID_KEY].mean,
         ood_accuracy=each.estimates[OOD_KEY].mean,
         ood_difference=math.nan if against is None else against.mean,
-        relative_bias=1.0 if each.reference else each.bias.mean,
+        relative_bias=each.bias.mean,
         bias_reason=each.bias_reason,
         seconds=sum(seconds) / len(seconds),
     )

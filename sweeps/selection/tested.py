@@ -110,14 +110,17 @@ def _row(group: Group, reference: Group | None, reader: Reader) -> dict[str, Any
         before, after = dev[where], figures["ood_seen" if where == "ood" and seen else where]
         known = before is not None and after is not None
         row["drop"][where] = 100 * (before.mean - after.mean) if known else None  # type: ignore[union-attr]
-    if reference is None or group is reference:
+    if reference is None:
+        return row
+    bias = relative_bias(reader, group.trials, reference.trials, "test")
+    if bias is not None:
+        # The dense row's is 1, or undefined where its own gap says nothing.
+        row["relative_bias"], row["bias_reason"] = estimate_json(bias[0]), bias[1]
+    if group is reference:
         return row
     for where, role in zip(("id", "ood"), _TEST, strict=True):
         found = difference(reader, group.trials, reference.trials, role)
         row[f"{where}_difference"] = estimate_json(found)
-    bias = relative_bias(reader, group.trials, reference.trials, "test")
-    if bias is not None:
-        row["relative_bias"], row["bias_reason"] = estimate_json(bias[0]), bias[1]
     return row
 
 

@@ -33,7 +33,7 @@ def test_table(document: Mapping[str, Any]) -> str:
         cells += [_share(accuracy.get("ood_seen"))] if seen and not several else []
         cells += ["" if row["reference"] else _points(row["ood_difference"])]
         cells += [VERDICTS[row.get("verdict")]] if several else []
-        cells += ["1" if row["reference"] else _ratio(row["relative_bias"])]
+        cells += [_dense_bias(row, rows) if row["reference"] else _ratio(row["relative_bias"])]
         table.add_row(*_named(row, document), *cells)
     _add_floors(table, document.get("floors", {}), titles)
     texts = [render(table), *_notes(document, rows, several, seen)]
@@ -168,6 +168,19 @@ def _add_floors(
             for title in titles
         ]
         table.add_row("", "", NAMES.get(name, name), *cells, style="dim")
+
+
+def _dense_bias(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the dense row's relative bias: 1 where its gap says something."""
+    if row["relative_bias"] is not None or row.get("bias_reason") is not None:
+        return "-" if row["relative_bias"] is None else "1"
+    # Of a version that did not ask: other rows were held against the same gap, before their own
+    # accuracy.
+    told = any(
+        each["relative_bias"] is not None or "ID acc" in (each.get("bias_reason") or "")
+        for each in rows
+    )
+    return "1" if told else "-"
 
 
 def _rows_of_old(document: Mapping[str, Any]) -> list[dict[str, Any]]:

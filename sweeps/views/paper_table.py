@@ -205,8 +205,8 @@ def _bias(
     Args:
         noted: the column's name, and the notes that a reason for having no value is added to.
     """
-    if dense is None or row is dense:
-        return "-" if dense is None else "1"
+    if dense is None:
+        return "-"
     columns = [each.by_seed(key) for each in (row, dense) for key in keys]
     shared = sorted(set.intersection(*map(set, columns)))
     if not shared:
@@ -218,7 +218,9 @@ def _bias(
     reason = reason or opened.get("bias_reason")
     interval_of = opened.get("relative_bias") or {}
     shown = f"{bias:.3f}"
-    if interval_of.get("low") is not None:
+    if row is dense:
+        shown = "1"
+    elif interval_of.get("low") is not None:
         shown += f" [{interval_of['low']:.2f}, {interval_of['high']:.2f}]"
     if reason is not None:
         # Amounts differ from row to row; one note for each kind of reason is enough.

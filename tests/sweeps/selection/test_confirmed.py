@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sweeps.selection import confirm as confirming
 from sweeps.selection.confirm import FIRST_SEED, confirmation
 from sweeps.selection.confirmed import confirmed, optimism
 from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
+from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.noise import ID_KEY, OOD_KEY, power_text
 from sweeps.selection.options import options
 from sweeps.sweep import Sweep
@@ -200,8 +202,26 @@ def test_a_bias_needs_a_gap_that_so_few_samples_show(sweep: Sweep) -> None:
 
     for seeds in (1, 2):
         assert bias(100, seeds) == (pytest.approx((0.18 / 0.92) / (0.12 / 0.93)), None)
+        assert dense_row(sweep) == ("1", 1.0, 1.0)
         value, reason = bias(50, seeds)
         assert value != value and reason is not None and "standard error 6.6 points" in reason
+        # The dense row's own says as little.
+        assert dense_row(sweep) == ("-", None, pytest.approx(math.nan, nan_ok=True))
+
+
+def dense_row(sweep: Sweep) -> tuple[str, float | None, float]:
+    """Return the dense row's bias: as the table shows it, in JSON, and as a mean's row has it."""
+    found = confirmed(sweep)
+    assert found is not None
+    (line,) = [each for each in confirmed_table(found).splitlines() if "(dense reference)" in each]
+    (values,) = [each for each in confirmed_json(found)["rows"] if each["reference"]]
+    means = mean_rows(found, sweep.rows, sweep.objectives)
+    (row,) = [each for each in means if each.reference]
+    return (
+        line.replace("\u2502", " ").split()[-1],
+        values["relative_bias"]["mean"],
+        row.relative_bias,
+    )
 
 
 def test_before_a_confirmation_a_bias_is_the_record_s_own(sweep: Sweep) -> None:

@@ -198,7 +198,26 @@ def test_the_table_reads_seeds_intervals_and_the_drop(opened: Sweep) -> None:
                  "seen OOD test %", "optimism of choosing on dev", "bag of words"):  # fmt: skip
         assert part in text, part
     assert "what was not chosen stands beside it for comparison" in text
+    assert dense_bias(document) in ("1", "-")
+    (dense,) = [row for row in document["rows"] if row["reference"]]
+    assert (dense["relative_bias"] is None) == (dense["bias_reason"] is not None)
+    for value, reason, shown in (({"mean": 1.0}, None, "1"), (None, "the gap is small", "-")):
+        dense |= {"relative_bias": value, "bias_reason": reason}
+        assert dense_bias(document) == shown
+    # Of a version that left it out: the others' reasons tell of the gap.
+    dense |= {"relative_bias": None, "bias_reason": None}
+    others = [row for row in document["rows"] if not row["reference"]]
+    for reason, shown in (("the gap is small", "-"), ("ID accuracy is 4 points below", "1")):
+        for row in others:
+            row |= {"relative_bias": None, "bias_reason": reason}
+        assert dense_bias(document) == shown
     assert "significant" not in text and "p-value" not in text
+
+
+def dense_bias(document: dict[str, Any]) -> str:
+    lines = sealed_table(document).splitlines()
+    line = next(each for each in lines if "t0000" in each)
+    return line.replace("\u2502", " ").split()[-1]
 
 
 def test_a_selection_that_changes_later_is_marked_everywhere(

@@ -77,6 +77,23 @@ def test_rows_are_means_over_seeds_with_their_interval() -> None:
     assert found["majority class"]["ID %"] == "50.0"
 
 
+@pytest.mark.parametrize(
+    ("ood", "shown"), [((0.70, 0.74), "1"), ((0.89, 0.91), "-"), ((0.30, 0.90), "-")]
+)
+def test_the_dense_rows_bias_is_1_only_where_its_gap_says_something(
+    ood: tuple[float, float], shown: str
+) -> None:
+    """Of two seeds whose gaps are 20 and 18 points, 1 each, and 60 and 2: not clear of zero."""
+    dense = [
+        record(number, "dense", "vanilla", seed, **accuracies(id_accuracy, ood[seed]))
+        for number, seed, id_accuracy in ((0, 0, 0.90), (3, 1, 0.92))
+    ]
+    text = paper_table([dense[0], *RECORDS[1:3], dense[1]], CONFIG, None, form="csv")
+    found = parsed(text)
+    assert found["dense vanilla"]["F_bias"] == shown
+    assert (found["magnitude-40 rmc"]["F_bias"] == "-") == (shown == "-")
+
+
 def test_losses_are_compared_with_vanilla_seed_by_seed() -> None:
     vanilla = [
         record(5, "magnitude-40", "vanilla", 1, **accuracies(0.90, 0.63)),
