@@ -17,6 +17,7 @@ from sweeps.sections import (
     SWEPT,
     TRIAL_KEYS,
     base_values,
+    check_overrides,
     known_only,
     nested,
     not_mappings,
@@ -300,6 +301,7 @@ def load_sweep(
     path: str | Path, overrides: Sequence[str] = (), *, elsewhere: bool = False
 ) -> SweepConfig:
     """Read and validate a sweep's YAML. Raises ConfigError with every problem found."""
+    check_overrides(overrides)
     sweep = SweepConfig(read_yaml(path, overrides), elsewhere=elsewhere)
     problems = without_effect(overrides, (parameter.key for parameter in sweep.space.parameters))
     if problems:

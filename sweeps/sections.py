@@ -136,6 +136,15 @@ def nested(path: list[str], value: Any) -> dict[str, Any]:
     return value
 
 
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise ConfigError where overrides are one text: Python would take it letter by letter."""
+    if isinstance(overrides, str):
+        raise ConfigError(
+            f"overrides must be a list, like ['search.trials=2'], but is the text {overrides!r}; "
+            "put it in brackets"
+        )
+
+
 def without_effect(overrides: Sequence[str], searched: Iterable[str]) -> list[Problem]:
     """Return a problem for each override of a value that the space replaces in every trial."""
     keys = set(searched)

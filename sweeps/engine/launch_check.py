@@ -19,6 +19,7 @@ from sweeps.engine.data_check import check_data
 from sweeps.engine.warm_start import known_trials
 from sweeps.names import as_stem, check_new
 from sweeps.remote.mirror import Mirror
+from sweeps.sections import check_overrides
 
 
 def as_config(
@@ -29,6 +30,7 @@ def as_config(
     Raises:
         InputError: it does not validate, or overrides cannot hold.
     """
+    check_overrides(overrides)
     if isinstance(config, SweepConfig):
         if overrides:
             raise InputError(

@@ -16,6 +16,7 @@ from sweeps.remote.files import is_locked
 from sweeps.remote.lease import check_free
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.remote.trials import begin_anew
+from sweeps.sections import check_overrides
 from sweeps.views.progress import Progress
 
 # A key, or a section of which every key may change.
@@ -32,6 +33,7 @@ def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
     Raises:
         ConfigError: another key, a value that is none, or fewer trials than before.
     """
+    check_overrides(overrides)
     problems = []
     for override in overrides:
         key = override.partition("=")[0].strip()

@@ -154,6 +154,9 @@ def test_overrides_hold_for_plain_values_and_are_refused_for_a_configuration() -
     assert raw == merge(RAW, {"search": {"trials": 9}}), "the caller's values are left alone"
     sweep = SweepConfig(RAW)
     assert as_config(sweep, []) is sweep
+    for given in (raw, sweep, Path("any.yaml")):
+        with pytest.raises(InputError, match=r"overrides must be a list, like \['search.trials=2"):
+            runner.launch(given, overrides="search.trials=3")
     with pytest.raises(InputError, match=r"search\.trials=3.*put them into the values"):
         runner.launch(sweep, overrides=["search.trials=3"])
 
@@ -289,3 +292,5 @@ def test_ctrl_c_before_the_sweep_began_says_so_and_leaves_nothing(
     with pytest.raises(attempt.SweepInterrupted, match="rc-sweep resume two"):
         runner.resume("two", storage=tmp_path)
     assert folder.path.is_dir()
+    with pytest.raises(InputError, match="overrides must be a list"):
+        runner.resume("two", storage=tmp_path, overrides="search.trials=3")
