@@ -19,6 +19,13 @@ def without_place(section: Any) -> Any:
     return section
 
 
+def flat(key: str, value: Any) -> dict[str, Any]:
+    """Return the plain values of a section by dotted key."""
+    if not isinstance(value, Mapping):
+        return {key: value}
+    return {k: v for part, each in value.items() for k, v in flat(f"{key}.{part}", each).items()}
+
+
 def placeless(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved configuration's values without where its data lies."""
     return {**config, "task": without_place(config["task"])}

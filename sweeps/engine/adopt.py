@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +11,18 @@ from rc_core import plugins
 from rc_core.config import TrainingConfig, TrialConfig, decode
 from rc_core.errors import ConfigError, Problem, StorageError
 from rc_core.record import TrialFolder, TrialRecord, read_records
-from sweeps.comparable import COMPARED, without_place
+from sweeps.comparable import COMPARED, flat, without_place
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.listed import listed, why_not_listed
 from sweeps.folder import SweepFolder
 from sweeps.remote.files import is_locked
 from sweeps.remote.lease import check_free
+from sweeps.selection.stamp import named
 from sweeps.sweep import Sweep
 
 _PARTS = ("model", "predictions")
+_SAME = "; give the same --config and --set as for rc-sweep trials"
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,9 @@ def _all_problems(
     # The seeds of a fixed design may have a teacher each.
     references = [trial.reference().training for trial in coming.values()]
     digest = next((r.data.get("digest") for r in [*here, *records] if r.data), None)
-    found = []
+    found: list[Problem] = []
+    # What differs is mostly the same for all: it is told once.
+    trials: dict[tuple[str, str], list[str]] = {}
     for record in records:
         try:
             own = decode(record.config)
@@ -190,49 +194,59 @@ def _all_problems(
                 )
             )
             continue
-        differing = _differing(record, base)
+        differing = [*_differing(record, base)]
         if own.reference().training not in references:
-            differing.append(Problem(record.id, _no_reference(own, references)))
+            differing += _no_reference(own, references)
         if not differing and record.data.get("digest") != digest:
-            differing.append(
-                Problem(
-                    record.id,
-                    f"must have the sweep's data ({digest}), but has {record.data.get('digest')}",
-                )
-            )
-        found += differing
+            got = record.data.get("digest")
+            differing.append(("data", f"must be the sweep's ({digest}), but is {got}"))
+        for each in differing:
+            trials.setdefault(each, []).append(record.id)
+    found += [
+        Problem(f"{where} ({named(ids)})", f"{message}{_SAME}")
+        for (where, message), ids in trials.items()
+    ]
     return found
 
 
-def _no_reference(trial: TrialConfig, references: Sequence[TrainingConfig]) -> str:
-    """Say why none of a sweep's dense references is the one that a trial is compared with."""
+def _no_reference(
+    trial: TrialConfig, references: Sequence[TrainingConfig]
+) -> Iterator[tuple[str, str]]:
+    """Yield why none of a sweep's dense references is the one that a trial is compared with."""
     wanted = trial.reference().training
     seeds = sorted({each.seed for each in references if _with_seed(each, wanted.seed) == wanted})
     if seeds:
         known = ", ".join(map(str, seeds))
-        return (
-            f"its teacher's seed must be one of the configuration's ({known}), but is "
-            f"{wanted.seed}; add it under space (training.seed, teacher.seed), or leave the trial "
-            "out of the folder"
+        yield (
+            "teacher.seed",
+            f"must be one of the configuration's ({known}), but is {wanted.seed}; add it under "
+            "space (training.seed, teacher.seed), or leave these trials out of the folder",
         )
-    return "must be compared with a dense reference of the sweep, but is not"
+        return
+    own, sweeps = wanted.as_dict(), references[0].as_dict()
+    for key in own:
+        if key != "seed" and own[key] != sweeps[key]:
+            yield (
+                f"training.{key}",
+                f"of the dense reference must be the sweep's {sweeps[key]!r}, but is {own[key]!r}",
+            )
 
 
 def _with_seed(training: TrainingConfig, seed: int) -> TrainingConfig:
     return training.model_copy(update={"seed": seed})
 
 
-def _differing(record: TrialRecord, base: TrialConfig) -> list[Problem]:
-    """Return a problem for each section that must be the sweep's, but is not."""
+def _differing(record: TrialRecord, base: TrialConfig) -> Iterator[tuple[str, str]]:
+    """Yield each key that must be the sweep's, but is not, with both values."""
     wanted = base.as_dict()
-    return [
-        Problem(
-            f"{record.id}.{key}",
-            f"must be the sweep's {wanted[key]!r}, but is {record.config[key]!r}",
+    for section in COMPARED:
+        own, sweeps = (
+            flat(section, without_place(each[section])) for each in (record.config, wanted)
         )
-        for key in COMPARED
-        if without_place(record.config[key]) != without_place(wanted[key])
-    ]
+        for key in dict.fromkeys([*sweeps, *own]):
+            mine, other = sweeps.get(key, "not there"), own.get(key, "not there")
+            if mine != other:
+                yield key, f"must be the sweep's {mine!r}, but is {other!r}"
 
 
 def _moved(record: TrialRecord, config: SweepConfig) -> TrialRecord:

@@ -186,12 +186,17 @@ def test_a_sweep_is_made_once_and_only_of_its_own_trials(gpu: Path, out: Path) -
     storage = gpu / out.parent.name
     refused = adopt(gpu, out, "--set", "space.teacher.seed={choice: [0, 9]}")
     assert isinstance(refused.exception, InputError)
-    assert len(refused.exception.problems) == 3, "all of teacher 1"
     said = str(refused.exception)
-    assert "t0005: its teacher's seed must be one of the configuration's (0, 9), but is 1" in said
-    assert "leave the trial out of the folder" in said
-    refused = adopt(gpu, out, "--set", "task.text=other")
-    assert "t0000.task: must be the sweep's" in str(refused.exception)
+    assert len(refused.exception.problems) == 1, "all of teacher 1, told once"
+    told = "teacher.seed (t0004, t0005, t0006): must be one of the configuration's (0, 9), but is 1"
+    assert told in said and "leave these trials out of the folder" in said
+    refused = adopt(gpu, out, "--set", "task.text=other", "--set", "training.batch_size=7")
+    said = str(refused.exception)
+    assert len(refused.exception.problems) == 2, "not once for each trial"
+    assert "task.text (" in said and "): must be the sweep's ['other'], but is " in said
+    assert "training.batch_size (" in said
+    assert "): of the dense reference must be the sweep's 7, but is " in said
+    assert said.count("give the same --config and --set as for rc-sweep trials") == 2
     assert not (storage / "new").exists(), "nothing is left of it"
 
     alone = rc_sweep("adopt", "new", out, "--set", "training.epochs=2", "--storage", storage)
