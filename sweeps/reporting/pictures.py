@@ -87,7 +87,7 @@ def _many(facts: Facts, axes: Axes) -> bool:
         axes.scatter([x], [y], c="#16191d", s=160, marker="*", label="dense reference")
     _finish(axes, f"{facts.name}: {len(places)} trials (large: front of compressed models)",
             metric_title(first), metric_title(second))  # fmt: skip
-    axes.legend(frameon=False)
+    _legend(axes)
     return bool(places)
 
 
@@ -114,7 +114,7 @@ def _losses(facts: Facts, axes: Axes) -> bool:
     _finish(axes, f"{facts.name}: OOD accuracy by loss (dotted: dense reference)",
             "non-zero parameters removed (%)", "OOD accuracy (%)")  # fmt: skip
     if drawn:
-        axes.legend(frameon=False)
+        _legend(axes)
     return drawn
 
 
@@ -182,7 +182,7 @@ def comparison_picture(
                 colour, marker = LIGHT[f"c{i % NUM_SERIES}"], list(_MARKERS.values())[i % 9]
                 axes.plot(xs, ys, color=colour, marker=marker, linewidth=1.2, label=_text(name))
         _finish(axes, titles["title"], titles["x"], titles["y"])
-        axes.legend(frameon=False)
+        _legend(axes)
         figure.savefig(path)
     finally:
         pyplot.close(figure)
@@ -195,6 +195,12 @@ def _finish(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_title(_text(title), loc="left", fontsize=11)
     axes.set_xlabel(_text(x))
     axes.set_ylabel(_text(y))
+
+
+def _legend(axes: Axes) -> None:
+    """Name what is drawn; of what has no name matplotlib would warn on the user's screen."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
 
 
 def _text(text: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 from rc_core.errors import StorageError
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.page import report_page
+from sweeps.reporting.pictures import write_pictures
 from sweeps.reporting.style import DARK, LIGHT, NUM_SERIES
 from sweeps.reporting.summary import summary
 from sweeps.reporting.write import try_report, write_report
@@ -279,3 +280,11 @@ def test_a_trial_with_new_seeds_shows_them_beside_the_searchs_value(
         mean = confirmed[trial].estimates["ood_dev/accuracy"].mean
         assert values[outside].startswith(f"{100 * mean:.1f} \u00b1 ")
         assert values[outside].endswith(f" % ({confirmed[trial].seeds})")
+
+
+def test_pictures_of_a_sweep_that_has_nothing_to_name_say_nothing(tmp_path: Path) -> None:
+    """Warnings are errors here, and on a user's screen no better."""
+    sweep = made_sweep(tmp_path, trials=4, failed=4)
+    facts = Facts.read(sweep)
+    assert not any(row.rank is not None for row in facts.rows)
+    assert write_pictures(facts, tmp_path) == ["front.png"]
