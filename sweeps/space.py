@@ -250,6 +250,11 @@ def _parse_parameter(key: str, spec: Any) -> Parameter:
             "teacher": "a sweep has one dense reference",
         }.get(section, did_you_mean(section, _SECTIONS))
         raise ConfigError(Problem(where, f"cannot be searched: {reason}"))
+    parent, _, last = key.rpartition(".")
+    if last in (*_KINDS, "when"):
+        whole = f"'space.{parent}={{uniform: [0.2, 0.8], when: {{loss.name: rmc}}}}'"
+        reason = f"'{last}' is a part of {parent}, which must be given as a whole: --set {whole}"
+        raise ConfigError(Problem(where, reason))
     if not isinstance(spec, Mapping):
         raise ConfigError(Problem(where, f"must be like {{uniform: [0.2, 0.8]}}, but got {spec!r}"))
     unknown = [str(name) for name in spec if name not in (*_KINDS, "when")]

@@ -10,6 +10,7 @@ from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint
 from sweeps.deploy.measured import check_measured, latency_notes, with_latency
+from sweeps.failure import failure_of
 from sweeps.folder import SweepFolder, check_weights
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.storages import storage_root
@@ -138,8 +139,12 @@ class Sweep:
     def closing_lines(self) -> str:
         """Return where things are, and the commands a user wants next."""
         export = ("export", "--pick", "knee", "--out", "exported")
+        first = {command(self.folder, "confirm"): "more seeds where noise may have decided"}
+        if self.config.get("design") == "fixed":
+            # Nothing was selected, so there is nothing to confirm.
+            first = {command(self.folder, "table"): "its rows, means over seeds"}
         commands = {
-            command(self.folder, "confirm"): "more seeds where noise may have decided",
+            **first,
             command(self.folder, "test"): "open the sealed test, once",
             command(self.folder, *export): "a folder to deploy",
             command(self.folder, "ui"): "every trial in MLflow",
@@ -184,6 +189,9 @@ class Sweep:
         notes = ["One seed each: differences of a few points may be noise."]
         if self.confirmation is not None:
             notes = ["The search's values, one seed each, by which it chose: they flatter."]
+        if not any(record.status == "finished" for record in records):
+            why = failure_of(self.path) or "none has ended yet, or what ended failed or was stopped"
+            notes = [f"No trial has finished: {why} ({command(self.folder, 'status')})."]
         notes += latency_notes(self.folder, records, extra)
         notes += stamp_lines(stamp(self))
         lines = reference_lines(records)

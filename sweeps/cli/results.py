@@ -231,10 +231,14 @@ def export(
         ),
     ] = None,
     storage: StorageOption = None,
+    trial: Annotated[str | None, typer.Option("--trial", hidden=True)] = None,
 ) -> None:
     """Write one model as a folder that plain transformers loads."""
     from sweeps.views.status import interrupted_line
 
+    if trial is not None:
+        # What many try first; it would else be taken for a misspelt --storage.
+        raise InputError(f"a trial is named with --pick, not --trial: --pick {trial}")
     if weight and pick != "weighted":
         raise InputError(
             f"--weight is of --pick weighted, but the pick is {pick}; leave it out, or ask for "

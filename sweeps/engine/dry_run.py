@@ -83,13 +83,17 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"stops early: {found['stops_early']}",
         f"each holds: {found['each_holds']}",
         *(f"artifacts:  {line}" for line in found["artifacts"]),
-        f"disk:       about {found['models_bytes'] / 1e9:.1f} GB for {trials} models, and "
-        f"{found['running_trial_bytes'] / 1e9:.1f} GB for each trial that is running",
-        f"time:       about {seconds * trials / 60:.1f} minutes of one trial's resources "
-        f"({seconds:.0f} s a trial; {found['seconds_from']}), divided by how many run at once; "
+        f"disk:       {_about(found['models_bytes'] / 1e9)} GB for {trials} models, and "
+        f"{_about(found['running_trial_bytes'] / 1e9)} GB for each trial that is running",
+        f"time:       {_about(seconds * trials / 60)} minutes of one trial's resources "
+        f"({_about(seconds)} s a trial; {found['seconds_from']}), divided by how many run at once; "
         "artifacts to be built (teacher, levels) come on top",
     ]
     return "\n".join(lines)
+
+
+def _about(amount: float) -> str:
+    return "less than 0.1" if amount < 0.1 else f"about {amount:.1f}"
 
 
 def _origin(sweep: SweepConfig) -> str:

@@ -141,7 +141,10 @@ def read_table(path: Path) -> Table:
         trials = tuple(_read(row) for row in raw["trials"])
         return Table(raw["config"], trials, raw.get("stopped", 0))
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path} must be a table of a sweep, but is not: {error!r}") from error
+        raise StorageError(
+            f"{path} must be a sweep's name or folder, or a recorded table (rc-sweep simulate "
+            f"SWEEP --export-table FILE writes one), but is neither: {error!r}"
+        ) from error
 
 
 def _trial(record: TrialRecord, values: Mapping[str, float], point: Point | None) -> ReplayTrial:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table as RichTable
 
 from rc_core import plugins
-from rc_core.errors import ConfigError, Problem
+from rc_core.errors import ConfigError, Problem, did_you_mean
 from sweeps.pareto import hypervolume, pareto_front
 from sweeps.selection.statistics import Estimate, mean_interval
 from sweeps.settings import SchedulerConfig, decode_settings
@@ -70,9 +70,10 @@ def simulate(
         ConfigError: the scheduler's section is wrong, or no such search.
     """
     config = _scheduler(scheduler, table)
-    names = plugins.available("sweeps.search")
-    if search not in names or search in ("grid", "race"):
-        raise ConfigError(Problem("--search", f"must be a sampler, but got '{search}'"))
+    names = [each for each in plugins.available("sweeps.search") if each not in ("grid", "race")]
+    if search not in names:
+        hint = did_you_mean(search, names)
+        raise ConfigError(Problem("--search", f"must be a sampler, but got '{search}': {hint}"))
     module = plugins.load("sweeps.schedulers", config.name)
     rows: list[dict[str, float]] = []
     savings: list[dict[str, float]] = []

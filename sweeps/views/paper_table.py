@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rc_core.errors import InputError
+from rc_core.errors import InputError, Problem
 from rc_core.metrics._floors import NAMES
 from rc_core.metrics.robustness import gap_standard_error, guarded_relative_bias
 from rc_core.record import TrialRecord, counted_samples
@@ -53,10 +53,13 @@ def paper_table(
             "rc-sweep table needs a sweep with design: fixed; rows of a search were selected, so a "
             "table of them would flatter; see its front with rc-sweep pareto"
         )
-    if form not in ("markdown", "csv") or role not in (None, "dev", "test"):
-        raise InputError(
-            f"--format must be markdown or csv and --role dev or test, but got {form} and {role}"
-        )
+    problems = []
+    if form not in ("markdown", "csv"):
+        problems.append(Problem("--format", f"must be markdown or csv, but got '{form}'"))
+    if role not in (None, "dev", "test"):
+        problems.append(Problem("--role", f"must be dev or test, but got '{role}'"))
+    if problems:
+        raise InputError(problems)
     stage = role or ("test" if tested else "dev")
     if stage == "test" and not tested:
         raise InputError("the test roles are sealed; open them with rc-sweep test, or --role dev")

@@ -162,8 +162,8 @@ def front_table(
             Text(name),
             _percent(row.id_accuracy),
             _percent(row.ood_accuracy),
-            *(f"{row.values[key]:g}" for key in extra),
-            "" if row.reference else f"{row.ood_difference:+.1f}",
+            *(_or_dash(row.values[key], "g") for key in extra),
+            "" if row.reference else _or_dash(row.ood_difference, "+.1f"),
             Text(_bias(row, reasons)),
             "-" if math.isnan(row.parameters) else f"{row.parameters / 1e6:.1f}",
             "-" if math.isnan(row.seconds) else f"{row.seconds:.0f}",
@@ -325,6 +325,10 @@ def _entry(row: Row) -> dict[str, Any]:
 
 def _null(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else f"{value:{form}}"
 
 
 def _percent(value: float) -> str:

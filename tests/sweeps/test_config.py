@@ -122,6 +122,8 @@ def test_points_of_the_yaml_follow_without_repeats() -> None:
         ({"search": 3}, "search", "must be a mapping"),
         ({"constraints": "footprint/bytes <= 1"}, "constraints", "must be a list"),
         ({"space": {"loss.alpha": {"choice": []}}}, "space.loss.alpha", "at least one value"),
+        ({"space": {"loss.lambda.when": {"loss.name": "rmc"}}}, "space.loss.lambda.when",
+         "--set 'space.loss.lambda={uniform: [0.2, 0.8], when: "),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(changes: dict[str, Any], where: str, expected: str) -> None:

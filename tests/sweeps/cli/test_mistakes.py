@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import typer.main
 from typer.testing import CliRunner
 
 from rc_core import plugins
-from rc_core.errors import InputError
+from rc_core.errors import InputError, TrialError
 from sweeps.cli import app
 from sweeps.cli.listing import PLUGIN_KINDS, keys_of
+from sweeps.failure import keep_failure
 from sweeps.sweep import Sweep
 from tests.rc_core._plugins import WHOLE, WrittenPlugins, written
 from tests.sweeps._made_sweep import make_sweep
@@ -60,6 +62,11 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("export made --out x --pick t0001 --where id_dev/accuracy>=0.999", "t0001 must meet"),
         ("adopt newsweep {storage}", "rc-sweep launch CONFIG --name newsweep"),
         ("simulate made --scheduler pareto_asha:eta=@2", "--scheduler must be like"),
+        ("simulate made --search nope", "must be a sampler, but got 'nope': available: gp, nsga2"),
+        ("simulate {storage}/made/sweep.yaml", "a sweep's name or folder, or a recorded table"),
+        ("export made --out x --trial t0001", "--pick t0001"),
+        ("table fixed --format xml", "--format: must be markdown or csv, but got 'xml'"),
+        ("table fixed --role train", "--role: must be dev or test, but got 'train'"),
         ("compare made made", "given twice"),
         ("compare made {storage}/made", "given twice"),
     ],
@@ -130,6 +137,24 @@ def test_a_plugin_whose_check_fails_is_told_and_hides_no_other_file(
     file = "rc_core/compression/mine.py: problems() must return a list of Problem"
     assert done.output.count(f"{file}, {told}") == 1
     assert "did you mean 'magnitude'" in done.output
+
+
+def test_a_table_without_any_trial_says_why(tmp_path: Path) -> None:
+    folder = made_sweep(tmp_path, trials=1, name="empty").folder
+    shutil.rmtree(folder.trials / "t0000")
+    pareto = ("pareto", "empty", "--storage", str(tmp_path))
+    assert "No trial has finished: none has ended yet" in rc_sweep(*pareto).output
+    with folder.driving() as attempt:
+        pass
+    keep_failure(folder.path, attempt, TrialError("the dense reference diverged"))
+    done = rc_sweep(*pareto)
+    assert done.exit_code == 0 and "No trial has finished: the dense reference" in done.output
+
+
+def test_after_a_fixed_design_its_table_is_next_and_no_confirmation(storage: Path) -> None:
+    closing = Sweep.load("fixed", storage=storage).closing_lines()
+    assert "rc-sweep table fixed" in closing and "confirm" not in closing
+    assert "rc-sweep confirm made" in Sweep.load("made", storage=storage).closing_lines()
 
 
 def test_a_storage_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def test_the_time_follows_from_the_data_that_is_there(
     assert not (config.parent / "storage").exists(), "starts nothing"
     text = dry_run(config, "--set", setting).output
     assert "rough" in text and "on top" in text
+    assert " 0.0 " not in text and "less than 0.1 GB for 4 models" in text
 
 
 def test_the_time_is_that_of_trials_whose_teacher_trains_otherwise(config: Path) -> None:

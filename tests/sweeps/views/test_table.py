@@ -188,6 +188,13 @@ def test_the_picture_is_drawn_for_any_front(tmp_path: Path, objectives: dict[str
     assert pixels[..., :3].std() > 0.01
 
 
+def test_what_was_not_measured_is_a_dash() -> None:
+    bare = TRIALS[1].model_copy(update={"metrics": {"id_dev/accuracy": 0.9}})
+    objectives = {"id_dev/accuracy": "max", "footprint/nonzero_parameters": "min"}
+    text = render(front_table(rows([TRIALS[0], bare], objectives), objectives), width=200)
+    assert "nan" not in text and "-" in text
+
+
 def test_the_sealed_table_marks_the_selection_and_what_changed() -> None:
     metrics = {
         "id_test/accuracy": 0.9,
