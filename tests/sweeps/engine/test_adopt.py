@@ -12,9 +12,10 @@ from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine.adopt import adopt_trials
 from sweeps.engine.assignments import Assignments
-from sweeps.folder import SweepFolder, storage_root
+from sweeps.folder import SweepFolder
 from sweeps.remote import lease
 from sweeps.search import random
+from sweeps.storages import storage_root
 from sweeps.sweep import Sweep
 from tests._s3 import S3Server
 from tests.sweeps.test_config import RAW

@@ -11,9 +11,9 @@ from rc_core.artifacts import ArtifactKey, ArtifactStore
 from rc_core.errors import StorageError
 from sweeps.cli import app
 from sweeps.doctor.storage import with_address
-from sweeps.folder import storage_root
 from sweeps.remote.address import local_path, parse
 from sweeps.remote.mirror import Mirror
+from sweeps.storages import storage_root
 from tests._s3 import S3Server
 
 KEY = ArtifactKey(kind="teacher", version=1, inputs={"a": 1})

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from rc_core.errors import StorageError
-from sweeps.folder import SweepFolder, storage_root
+from sweeps.folder import SweepFolder
 from sweeps.remote import lease, uploads
 from sweeps.remote.mirror import Mirror
+from sweeps.storages import storage_root
 from tests._s3 import S3Server
 
 

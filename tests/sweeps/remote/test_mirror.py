@@ -11,10 +11,11 @@ import pytest
 
 from rc_core.errors import StorageError
 from rc_core.record import RungRecord, Status, TrialRecord
-from sweeps.folder import SweepFolder, storage_root
+from sweeps.folder import SweepFolder
 from sweeps.remote.address import parse
 from sweeps.remote.mirror import Mirror
 from sweeps.remote.trials import begin_anew
+from sweeps.storages import storage_root
 from sweeps.sweep import Sweep
 from tests._s3 import S3Server
 

@@ -12,9 +12,10 @@ from rc_core.artifacts import Artifact, ArtifactKey, ArtifactStore
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
 from sweeps.cli.artifacts import app
-from sweeps.folder import SweepFolder, storage_root
+from sweeps.folder import SweepFolder
 from sweeps.remote import lease
 from sweeps.remote.mirror import Mirror
+from sweeps.storages import storage_root
 from tests._s3 import S3Server
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from rc_core.errors import StaleAttemptError, StorageError
 from rc_core.record import Status, TrialRecord
-from sweeps.folder import SweepFolder, artifacts_at, storage_root, trial_at
+from sweeps.folder import SweepFolder, artifacts_at, trial_at
 from sweeps.remote import worker
 from sweeps.remote.mirror import Mirror
 from sweeps.remote.worker import AwayTrial, NotSharedError, leave_token
+from sweeps.storages import storage_root
 from tests._s3 import S3Server
 
 
