@@ -102,10 +102,16 @@ def test_who_may_only_read_sees_whether_a_sweep_runs(
 
 
 @pytest.mark.parametrize("file", [".lock", "attempt.json"])
-def test_a_folder_that_cannot_be_written_is_the_users_problem(tmp_path: Path, file: str) -> None:
+def test_a_folder_that_cannot_be_written_is_the_users_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
     folder = SweepFolder.create(tmp_path, "mine", "x")
-    # Who runs the tests may write everything: a folder in the file's place stands for the rest.
-    (folder.path / file).mkdir()
+    # Who runs the tests may write everything.
+    if file == ".lock":
+        (folder.path / file).mkdir()
+    else:
+        denied = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied"))
+        monkeypatch.setattr("sweeps.folder.write_json", denied)
     with pytest.raises(StorageError, match=r"writable.*user who launched it"), folder.driving():
         pass
 

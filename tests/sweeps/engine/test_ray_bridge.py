@@ -37,7 +37,7 @@ def result_of(error: Exception | None) -> dict[str, Any]:
     [
         (None, None, True),
         (NotSharedError("the bucket must answer"), None, True),
-        (TrialError("diverged"), "TrialError: diverged", False),
+        (TrialError("diverged"), "diverged", False),
     ],
     ids=["finished", "finished, not uploaded", "failed"],
 )

@@ -280,8 +280,8 @@ def test_relative_bias_has_the_interval_that_the_opened_test_gave_it() -> None:
     ("config", "options", "message"),
     [
         ({"design": "search"}, {}, "design: fixed"),
-        ({}, {"form": "xml"}, "--format must be"),
-        ({}, {"role": "train"}, "--role dev or test"),
+        ({}, {"form": "xml"}, "--format: must be markdown or csv, but got 'xml'"),
+        ({}, {"role": "train"}, "--role: must be dev or test, but got 'train'"),
         ({}, {"role": "test"}, "are sealed"),
     ],
 )
