@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts, percent
 
-# A sub-network this little above the commonest label answers hardly anything else.
-_LEAST_OVER_MAJORITY = 0.05
+# Of what the dense reference has over the commonest label; with less a sub-network hardly answers
+# anything else.
+_LEAST = 0.25
 
 
 def difficulty_checks(facts: Facts) -> Iterator[Check]:
@@ -18,20 +20,24 @@ def difficulty_checks(facts: Facts) -> Iterator[Check]:
     A level's loss then says how far a sample is from the commonest label, not how hard it is.
     """
     majority = facts.lines.get("id_dev", {}).get("majority", math.nan)
-    if math.isnan(majority):
+    dense = math.nan if facts.reference is None else facts.reference.id_accuracy
+    if math.isnan(majority) or math.isnan(dense):
         return
-    # Trials of one seed read the same estimate: each is counted once.
-    estimates = {
-        record.artifacts["difficulty"]: record.loss["difficulty"]
-        for record in facts.records
-        if "difficulty" in record.artifacts and record.loss.get("difficulty", {}).get("levels")
-    }
+    least = majority + _LEAST * (dense - majority)
+    # Trials of one seed read the same estimate: each is counted once. Of two ways to score it only
+    # one may say what share of the variance a level holds.
+    estimates: dict[str, dict[str, Any]] = {}
+    for record in facts.records:
+        found = record.loss.get("difficulty", {})
+        if "difficulty" in record.artifacts and found.get("levels"):
+            known = estimates.setdefault(record.artifacts["difficulty"], {})
+            estimates[record.artifacts["difficulty"]] = {**found, **known}
     dead: dict[float, list[float]] = {}
     shares: dict[float, list[float]] = {}
     for found in estimates.values():
         for row in found["levels"]:
             level, accuracy = row["level"], row["id_dev_accuracy"]
-            if accuracy < majority + _LEAST_OVER_MAJORITY:
+            if accuracy < least:
                 dead.setdefault(level, []).append(accuracy)
                 share = found.get("variance_share", {}).get(f"{level:g}")
                 shares.setdefault(level, []).append(math.nan if share is None else share)
@@ -49,7 +55,8 @@ def difficulty_checks(facts: Facts) -> Iterator[Check]:
     yield Check(
         "warn",
         "Do the pruned levels behind the difficulty know the task?",
-        f"always the commonest label is right on {percent(majority)}; level {'; '.join(parts)}",
+        f"always the commonest label is right on {percent(majority)}, dense on {percent(dense)}; "
+        f"level {'; '.join(parts)}",
         "train levels longer (difficulty.epochs, or mode: independent), leave the level out of "
         "difficulty.levels, or spread the degrees by rank (loss.normalisation: rank)",
     )
