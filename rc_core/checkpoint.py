@@ -43,7 +43,7 @@ def save_checkpoint(
         point: where training stands.
         spent: seconds, by what besides training took them.
     """
-    temporary = _next(folder)
+    temporary = folder.checkpoint_next
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -51,7 +51,7 @@ def save_checkpoint(
     torch.save({**point.state(), "spent": dict(spent)}, temporary / "optimizer.pt")
     manifest = {"fingerprint": config.fingerprint(), "teacher": teacher, "step": point.step}
     write_json(temporary / "checkpoint.json", manifest)
-    before = _before(folder)
+    before = folder.checkpoint_before
     if folder.checkpoint.is_dir():
         shutil.rmtree(before, ignore_errors=True)
         folder.checkpoint.replace(before)
@@ -87,25 +87,9 @@ def load_checkpoint(
     return state
 
 
-def remove_checkpoint(folder: TrialFolder) -> None:
-    """Remove the checkpoint of a trial that has ended, and what a kill left of others."""
-    for path in (folder.checkpoint, _before(folder), _next(folder)):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _before(folder: TrialFolder) -> Path:
-    """Return where the checkpoint before the last is, while the last takes its place."""
-    return folder.path / ".checkpoint.before"
-
-
-def _next(folder: TrialFolder) -> Path:
-    """Return where the next checkpoint is written."""
-    return folder.path / ".checkpoint.tmp"
-
-
 def _found(folder: TrialFolder, config: TrialConfig) -> tuple[Path, dict[str, Any]] | None:
     """Return the last whole checkpoint of this configuration and what it says of itself."""
-    for path in (folder.checkpoint, _before(folder)):
+    for path in (folder.checkpoint, folder.checkpoint_before):
         try:
             found = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -75,15 +75,18 @@ class TrialError(RobustCompressionError):
 
 
 class DivergedError(TrialError):
-    """The training loss is no longer finite. Whoever trains says what may be lowered.
+    """The training loss is no longer finite; who trains something else than a trial says so.
 
     Attributes:
         where: `is nan between steps 0 and 4`.
     """
 
-    def __init__(self, where: str, advice: str = "lower training.learning_rate") -> None:
+    def __init__(self, where: str) -> None:
         self.where = where
-        super().__init__(f"training loss must stay finite, but {where}; {advice}")
+        super().__init__(
+            f"training loss must stay finite, but {where}; lower training.learning_rate or the "
+            "sparsity"
+        )
 
     def __reduce__(self) -> tuple[type[DivergedError], tuple[str]]:
         return type(self), (self.where,)

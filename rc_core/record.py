@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -163,6 +164,25 @@ class TrialFolder:
     @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoint"
+
+    @property
+    def checkpoint_before(self) -> Path:
+        """Where the checkpoint before the last is, while the last takes its place."""
+        return self.path / ".checkpoint.before"
+
+    @property
+    def checkpoint_next(self) -> Path:
+        """Where the next checkpoint is written."""
+        return self.path / ".checkpoint.tmp"
+
+    def has_checkpoint(self) -> bool:
+        """Tell whether there is one to go on from, also where a kill came while it was replaced."""
+        return self.checkpoint.is_dir() or self.checkpoint_before.is_dir()
+
+    def forget_checkpoint(self) -> None:
+        """Remove the checkpoint, and what a kill left of others."""
+        for path in (self.checkpoint, self.checkpoint_before, self.checkpoint_next):
+            shutil.rmtree(path, ignore_errors=True)
 
     def predictions(self, role: str, suite: str) -> Path:
         return self.path / "predictions" / f"{role}.{suite}.parquet"

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Generator, Sequence
 
 from rc_core.assembly import compressed_data
-from rc_core.checkpoint import remove_checkpoint, rungs_before
+from rc_core.checkpoint import rungs_before
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.data._task import DEV_ROLES, TEST_ROLES, Role
 from rc_core.errors import RobustCompressionError, StaleAttemptError
@@ -90,7 +90,7 @@ def trial_steps(
         else:
             record = yield from train_trial(config, workspace, folder, record)
         folder.commit(record)
-        remove_checkpoint(folder)
+        folder.forget_checkpoint()
         return record
     except StaleAttemptError:
         raise

@@ -135,7 +135,7 @@ def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
             _copy(place, target)
             # Last: only a trial with a record counts.
             target.commit(record)
-            shutil.rmtree(target.checkpoint, ignore_errors=True)
+            target.forget_checkpoint()
             adopted.append((old.id, new))
         return _summary(sweep, adopted, completed, own)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -219,7 +218,7 @@ class Assignments:
             self.records[trial_id] = record
             self._tell(record)
             # Of a stopped trial the record is kept; its checkpoint is three times a model.
-            shutil.rmtree(self._folder.trial(trial_id).checkpoint, ignore_errors=True)
+            self._folder.trial(trial_id).forget_checkpoint()
             self.usage.save(every=SAVE_SECONDS)
         self._on_record(record)
         return record

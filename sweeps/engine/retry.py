@@ -54,7 +54,7 @@ def reopen_failed(folder: SweepFolder, attempt: int) -> list[str]:
         number = len(list(trial.path.glob("failed-*.json"))) + 1
         # As it is: a trial that diverged has values that JSON only knows as null.
         shutil.copyfile(trial.record_file, trial.path / f"failed-{number}.json")
-        shutil.rmtree(trial.checkpoint, ignore_errors=True)
+        trial.forget_checkpoint()
         trial.commit(
             TrialRecord(
                 id=record.id,

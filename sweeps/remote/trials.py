@@ -46,7 +46,7 @@ def begin_anew(sweep: Path) -> list[TrialRecord]:
     for path in sorted(sweep.glob("trials/*/record.json")):
         record = read_record(path)
         folder = TrialFolder(path.parent)
-        if record.status == "running" and record.rungs and not folder.checkpoint.is_dir():
+        if record.status == "running" and record.rungs and not folder.has_checkpoint():
             changed.append(record.model_copy(update={"rungs": ()}))
             folder.commit(changed[-1])
     return changed

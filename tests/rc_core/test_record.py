@@ -94,3 +94,14 @@ def test_every_damaged_record_is_named_and_what_to_do(tmp_path: Path) -> None:
     lines = str(found.value).splitlines()
     assert [line.partition("/record.json")[0][-5:] for line in lines] == ["t0001", "t0003"]
     assert all("restore it, or remove its folder" in line for line in lines)
+
+
+@pytest.mark.parametrize("left", ["checkpoint", ".checkpoint.before"])
+def test_a_checkpoint_is_one_wherever_a_kill_left_it(tmp_path: Path, left: str) -> None:
+    folder = TrialFolder(tmp_path / "t0003")
+    (folder.path / ".checkpoint.tmp").mkdir(parents=True)
+    assert not folder.has_checkpoint()
+    (folder.path / left).mkdir()
+    assert folder.has_checkpoint()
+    folder.forget_checkpoint()
+    assert not folder.has_checkpoint() and not list(folder.path.iterdir())
