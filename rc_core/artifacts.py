@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from rc_core.atomic import write_json
 from rc_core.config import fingerprint
 from rc_core.errors import ArtifactError, StorageError
-from rc_core.record import write_json
 
 _MANIFEST = "artifact.json"
 _logger = logging.getLogger(__name__)

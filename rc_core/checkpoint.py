@@ -21,8 +21,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from rc_core.atomic import write_json
 from rc_core.config import TrialConfig
-from rc_core.record import RungRecord, TrialFolder, TrialRecord, write_json
+from rc_core.record import RungRecord, TrialFolder, TrialRecord
 from rc_core.training import FitPoint
 
 

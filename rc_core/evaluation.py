@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import nn
 
+from rc_core.atomic import replacing
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import TrialError
 from rc_core.metrics.classification import (
@@ -197,9 +197,8 @@ def write_predictions(
     for i, name in enumerate(label_names):
         columns[f"log_prob.{name}"] = pa.array(log_probs[:, i], pa.float32())
     # A worker that should be gone may write the same file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(pa.table(columns), temporary, compression="zstd")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
 
 
 def stored_metrics(

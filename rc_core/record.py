@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from rc_core.atomic import write_json
 from rc_core.errors import StaleAttemptError, StorageError
 
 SCHEMA_VERSION = 1
@@ -288,14 +288,3 @@ def read_records(trials: Path) -> list[TrialRecord]:
 
 def _record_files(trials: Path) -> Iterator[Path]:
     return trials.glob("*/record.json")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1, allow_nan=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)

@@ -14,8 +14,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from rc_core.atomic import write_json
 from rc_core.errors import RobustCompressionError
-from rc_core.record import write_json
 from sweeps.json_files import read_json
 from sweeps.remote.files import attempt_in, is_locked, trial_ids
 

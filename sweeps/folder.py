@@ -22,10 +22,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from rc_core.atomic import write_json, write_text
 from rc_core.errors import StorageError, did_you_mean
-from rc_core.record import TrialFolder, TrialRecord, read_records, write_json
+from rc_core.record import TrialFolder, TrialRecord, read_records
 from rc_core.yaml_files import read_yaml
-from sweeps.atomic import write_text
 from sweeps.failure import clear
 from sweeps.names import NAME, RESERVED, as_stem, check_new, elsewhere, taken
 from sweeps.remote.address import local_path, parse

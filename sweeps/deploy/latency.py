@@ -14,6 +14,7 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
+from rc_core.atomic import write_json
 from rc_core.config import decode
 from rc_core.errors import InputError, Problem, StorageError, did_you_mean
 from rc_core.metrics.latency import (
@@ -27,7 +28,7 @@ from rc_core.metrics.latency import (
 )
 from rc_core.model_facts import model_facts
 from rc_core.models import load_model
-from rc_core.record import TrialRecord, write_json
+from rc_core.record import TrialRecord
 from rc_core.workspace import Workspace
 from sweeps.deploy.export import stock_note
 from sweeps.deploy.measured import SCHEMA_VERSION, conditions_text, read_latency

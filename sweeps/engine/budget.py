@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from rc_core.record import TrialRecord, write_json
+from rc_core.atomic import write_json
+from rc_core.record import TrialRecord
 from sweeps.engine.live_front import LiveFront
 from sweeps.json_files import read_json
 from sweeps.settings import BudgetConfig, SweepSettings

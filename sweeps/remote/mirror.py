@@ -9,8 +9,8 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
+from rc_core.atomic import write_json
 from rc_core.errors import StorageError
-from rc_core.record import write_json
 from sweeps.json_files import read_json
 from sweeps.remote import pulling, pushing
 from sweeps.remote.address import Address

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rc_core.artifacts import sha256
-from sweeps.atomic import replacing
+from rc_core.atomic import replacing
 from sweeps.remote.files import (
     ATTEMPT,
     LEASE,

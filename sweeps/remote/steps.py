@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sweeps.atomic import write_text
+from rc_core.atomic import write_text
 from sweeps.remote.objects import Stamp
 
 _FILE = ".steps.json"

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rc_core.atomic import write_json
 from rc_core.errors import StorageError
-from rc_core.record import write_json
 from sweeps.remote.files import attempt_in
 from sweeps.remote.lease import LEASE_SECONDS, lost_to, release, renew, take
 from sweeps.remote.mirror import Mirror

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from rc_core.atomic import write_text
 from rc_core.errors import StorageError
-from sweeps.atomic import write_text
 from sweeps.folder import SweepFolder
 from sweeps.reporting.facts import Facts
 from sweeps.sweep import Sweep

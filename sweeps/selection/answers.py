@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from rc_core.atomic import write_json
 from rc_core.data._task import Role, Split, Task
 from rc_core.metrics.classification import collapsed_predictions
-from rc_core.record import TrialFolder, write_json
+from rc_core.record import TrialFolder
 from sweeps.json_files import read_json
 
 # Slices whose values are clusters, the finest first: sentences of one pattern are not independent.

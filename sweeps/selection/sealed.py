@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rc_core.atomic import write_json
 from rc_core.config import decode, seedless
 from rc_core.data._task import DEV_ROLES, TEST_ROLES
 from rc_core.errors import StorageError
-from rc_core.record import TrialFolder, TrialRecord, write_json
+from rc_core.record import TrialFolder, TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.folder import check_weights

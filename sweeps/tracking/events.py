@@ -18,10 +18,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from rc_core.atomic import write_json, write_text
 from rc_core.config import decode
 from rc_core.errors import RobustCompressionError
-from rc_core.record import TrialRecord, write_json
-from sweeps.atomic import write_text
+from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.selection.confirmed import Confirmed, confirmed

@@ -18,7 +18,7 @@ MAX_LINES = 350
 # One line is one layer, from the bottom up. A name that ends in `.*` is a package of plugins: its
 # modules may import each other; any other two modules of one line may not.
 LAYERS = """
-rc_core rc_core.errors rc_core.labels
+rc_core rc_core.errors rc_core.labels rc_core.atomic
 rc_core.plugins rc_core.schema rc_core.yaml_files
 rc_core.config rc_core.record
 rc_core.artifacts
@@ -47,7 +47,7 @@ rc_core.batch
 sweeps.engine sweeps.tracking sweeps.selection sweeps.views sweeps.deploy sweeps.simulation
 sweeps.doctor
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
-sweeps.comparable sweeps.atomic sweeps.json_files
+sweeps.comparable rc_core.atomic sweeps.json_files
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
 sweeps.views.paper_results sweeps.views.paper_rows sweeps.fixed_design

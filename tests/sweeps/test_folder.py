@@ -60,7 +60,7 @@ def test_a_configuration_that_is_cut_short_leaves_the_old_one(
     folder.write_config({"model": "tiny:bert"})
 
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr("sweeps.atomic.os.fsync", Mock(side_effect=KeyboardInterrupt))
+        killed.setattr("rc_core.atomic.os.fsync", Mock(side_effect=KeyboardInterrupt))
         folder.write_config({"model": "tiny:roberta"})
     assert folder.read_config() == {"model": "tiny:bert"}
     folder.write_config({"model": "tiny:roberta"})

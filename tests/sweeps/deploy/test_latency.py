@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from rc_core.atomic import write_json
 from rc_core.compression._heads import heads_per_layer, keep_heads
 from rc_core.errors import ConfigError, InputError, StorageError
 from rc_core.metrics.footprint import footprint
 from rc_core.metrics.latency import METRICS
 from rc_core.models import load_encoder, load_tokenizer, save_model
-from rc_core.record import TrialRecord, write_json
+from rc_core.record import TrialRecord
 from sweeps.cli import app
 from sweeps.config import SweepConfig
 from sweeps.deploy import latency as timing

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from rc_core.atomic import write_json
 from rc_core.errors import StorageError
-from rc_core.record import RungRecord, TrialRecord, read_record, write_json
+from rc_core.record import RungRecord, TrialRecord, read_record
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID, Assignment, Assignments

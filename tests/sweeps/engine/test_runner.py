@@ -15,8 +15,9 @@ from unittest.mock import Mock
 import pytest
 from rich.console import Console
 
+from rc_core.atomic import write_json
 from rc_core.errors import InputError, StorageError, TrialError
-from rc_core.record import TrialRecord, write_json
+from rc_core.record import TrialRecord
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine import attempt, runner

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rc_core.record import write_json
+from rc_core.atomic import write_json
 from sweeps.cli import app
 from sweeps.deploy.measured import remedy
 from sweeps.folder import SweepFolder

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -43,3 +45,13 @@ def write_text(path: Path, text: str, *, sync: bool = False) -> None:
         if sync:
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as JSON, as a whole, and wait until the disk has them.
+
+    Raises:
+        OSError: it cannot be written; the old file, if there is one, is as it was.
+        ValueError: a value is NaN or infinite, which JSON does not know.
+    """
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n", sync=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.atomic import replacing, write_text
+from rc_core.atomic import replacing, write_text
 from sweeps.folder import SweepFolder
 
 
