@@ -13,10 +13,11 @@ from sweeps.deploy.measured import check_measured, latency_notes, with_latency
 from sweeps.failure import failure_of
 from sweeps.folder import SweepFolder, check_weights
 from sweeps.remote.mirror import CONFIRM_SUFFIX
+from sweeps.rows import Row, front_json, reference_lines, rows
 from sweeps.storages import storage_root
 from sweeps.views.commands import command
-from sweeps.views.floors import floor_lines, reference_lines
-from sweeps.views.table import Row, front_json, front_table, render, rows
+from sweeps.views.floors import floor_lines
+from sweeps.views.table import front_table, render
 
 
 class Sweep:

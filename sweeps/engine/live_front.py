@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 from rc_core.record import TrialRecord
 from sweeps.constraints import parse
 from sweeps.pareto import hypervolume
+from sweeps.rows import exclusion, reference_point
 
 _SIGNS = {"max": -1.0, "min": 1.0}
 _Point = tuple[float, ...]
@@ -35,8 +35,8 @@ class LiveFront:
         self._constraints = [parse(text) for text in constraints]
         self._base: Mapping[str, float] = {}
         self._points: dict[str, _Point] = {}
-        # As in front.json: shares are measured from 0, everything else from the worst trial.
-        self._worst: list[float] = [-math.inf] * len(self._objectives)
+        # The worst point so far stands for all that took part: what front.json measures from.
+        self._worst: list[float] | None = None
         self._past: deque[list[_Point]] = deque(maxlen=window + 1)
         self._past.append([])
         # Asked for at every step of the driver.
@@ -46,12 +46,11 @@ class LiveFront:
         """Take in a trial that ended, however it did; the same one only once."""
         if record.reference:
             self._base = dict(record.metrics)
-        if self._takes_part(record):
-            point = tuple(
-                _SIGNS[way] * record.metric(name) for name, way in self._objectives.items()
-            )
-            self._worst = [max(pair) for pair in zip(self._worst, point, strict=True)]
-            _enter(self._points, record.id, point)
+        if exclusion(record, self._objectives, self._constraints, self._base) is None:
+            values = [record.metric(name) for name in self._objectives]
+            seen = [values] if self._worst is None else [self._worst, values]
+            self._worst = reference_point(seen, self._objectives)
+            _enter(self._points, record.id, self._costs(values))
         if not record.reference:
             self._past.append(list(self._points.values()))
             self._gain = self._find_gain()
@@ -71,22 +70,13 @@ class LiveFront:
         return 1 - self._volume(self._past[0]) / now if now > 0 else None
 
     def _volume(self, costs: Sequence[_Point]) -> float:
-        if not costs:
+        if self._worst is None:
             return 0.0
-        reference = [
-            0.0 if way == "max" and name.endswith("accuracy") else worst
-            for (name, way), worst in zip(self._objectives.items(), self._worst, strict=True)
-        ]
-        return hypervolume(costs, reference, ["min"] * len(reference))
+        return hypervolume(costs, self._costs(self._worst), ["min"] * len(self._objectives))
 
-    def _takes_part(self, record: TrialRecord) -> bool:
-        if record.status != "finished":
-            return False
-        if any(not math.isfinite(record.metric(name)) for name in self._objectives):
-            return False
-        missed = (c.violation(record.metrics, self._base) for c in self._constraints)
-        # A violation that cannot be computed is NaN, and not below zero either.
-        return all(amount <= 0 for amount in missed)
+    def _costs(self, values: Sequence[float]) -> _Point:
+        pairs = zip(self._objectives.values(), values, strict=True)
+        return tuple(_SIGNS[way] * value for way, value in pairs)
 
 
 def _enter(front: dict[str, _Point], key: str, point: _Point) -> None:

@@ -18,7 +18,8 @@ from rich.text import Text
 from rc_core.errors import InputError
 from sweeps.pareto import hypervolume, pareto_front
 from sweeps.reporting.facts import Facts, millions, percent
-from sweeps.views.table import Row, render
+from sweeps.rows import Row
+from sweeps.views.table import render
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,13 @@ from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
 from sweeps.folder import SweepFolder
 from sweeps.pareto import hypervolume
+from sweeps.rows import Row, front_json, reference_lines, rows
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.mean_rows import mean_rows, with_ranks_of
 from sweeps.selection.options import pick
 from sweeps.selection.stamp import read_test, stamp, stamp_lines
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
-from sweeps.views.floors import reference_lines
-from sweeps.views.table import Row, front_json, rows
 
 ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
 # What a trial's configuration is made of, in the order in which people ask for it.

@@ -20,7 +20,7 @@ from sweeps.reporting.style import (
     short,
     variable,
 )
-from sweeps.views.table import Row
+from sweeps.rows import Row
 
 
 def front_places(facts: Facts) -> dict[str, tuple[float, float]]:

@@ -20,7 +20,7 @@ from sweeps.reporting.style import (
     short,
     variable,
 )
-from sweeps.views.table import Row
+from sweeps.rows import Row
 
 _GAP_KEY, _BIAS_KEY = "id_dev/difficulty_gap", "ood_dev/relative_bias"
 # Lines drawn by the parallel coordinates; more are a blot.

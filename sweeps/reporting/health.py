@@ -13,8 +13,8 @@ from sweeps.reporting.check import ORDER, Check
 from sweeps.reporting.facts import OOD_KEY, Facts, best_line, dev_samples, percent
 from sweeps.reporting.health_difficulty import difficulty_checks
 from sweeps.reporting.health_search import search_checks
+from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow, alike, cannot_be_told_apart
-from sweeps.views.table import Row
 
 # This near to what needs no model, a model has little to show.
 _NEAR_FLOOR = 0.02

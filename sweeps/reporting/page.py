@@ -42,8 +42,8 @@ from sweeps.reporting.sections_search import (
 from sweeps.reporting.sections_top import front_section, health_section, verdict_section
 from sweeps.reporting.style import DARK, LIGHT, Style, css_variables, escaped
 from sweeps.reporting.verdict import verdict
+from sweeps.rows import Row
 from sweeps.selection.confirmed_text import share_text
-from sweeps.views.table import Row
 
 _TEMPLATE = """<!DOCTYPE html>
 <html lang="en">

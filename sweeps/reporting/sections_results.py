@@ -13,7 +13,7 @@ from sweeps.reporting.markup import Raw, Section, figures, name_cell, note, para
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_top import legend
 from sweeps.reporting.style import Style
-from sweeps.views.table import Row
+from sweeps.rows import Row
 
 _MOST_SLICES = 60
 _MOST_FAILURES = 50

@@ -21,7 +21,7 @@ from sweeps.reporting.markup import (
 from sweeps.reporting.style import REFERENCE_SYMBOL, Style, escaped, metric_title, variable
 from sweeps.reporting.symbols import symbol
 from sweeps.reporting.verdict import Sentence
-from sweeps.views.table import Row
+from sweeps.rows import Row
 
 _MARKS = {"good": "\u2713 fine", "note": "note", "warn": "! doubt", "bad": "\u2717 problem"}
 # The class `note` is taken by small print.

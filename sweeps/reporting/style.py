@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.views.table import Row
+from sweeps.rows import Row
 
 # Okabe and Ito's hues, darkened or lightened until each stands out from its background (3:1).
 LIGHT = {

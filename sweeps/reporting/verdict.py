@@ -22,9 +22,9 @@ from sweeps.reporting.facts import (
     percent,
 )
 from sweeps.reporting.opened_rows import opened_rows
+from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow, cannot_be_told_apart
 from sweeps.selection.statistics import detectable_difference
-from sweeps.views.table import Row
 
 
 @dataclass(frozen=True)

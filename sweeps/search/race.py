@@ -20,10 +20,10 @@ from rc_core.config import seedless
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.rows import rows
 from sweeps.search._base import Known, Outcome
 from sweeps.selection.statistics import front_probabilities, pooled_covariance
 from sweeps.space import Point
-from sweeps.views.table import rows
 
 # Below the first a row is taken to be off the front, above the second on it.
 BOUNDS = (0.05, 0.95)

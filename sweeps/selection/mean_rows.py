@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sweeps.pareto import pareto_front, pareto_ranks
+from sweeps.rows import Row
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow
 from sweeps.selection.noise import ID_KEY, OOD_KEY
-from sweeps.views.table import Row
 
 
 def mean_rows(found: Confirmed, rows: Sequence[Row], objectives: Mapping[str, str]) -> list[Row]:

@@ -24,6 +24,7 @@ from rc_core.errors import RobustCompressionError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.rows import front_json, reference_lines, rows
 from sweeps.selection.confirmed import Confirmed, confirmed
 from sweeps.selection.mean_rows import mean_rows, with_ranks_of
 from sweeps.sweep import Sweep
@@ -41,9 +42,7 @@ from sweeps.tracking.tracked import (
     summary,
     sweep_params,
 )
-from sweeps.views.floors import reference_lines
 from sweeps.views.picture import front_picture
-from sweeps.views.table import front_json, rows
 
 _logger = logging.getLogger(__name__)
 # front.json holds every trial, so writing it takes longer as trials come in: it is written anew

@@ -14,8 +14,8 @@ from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.pareto import knee
+from sweeps.rows import Row
 from sweeps.tracking.shown import changed_values, lookup, shown_keys, shown_values
-from sweeps.views.table import Row
 
 _SWEEP_PARAMS = (
     "model",

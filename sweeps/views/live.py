@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.views.table import Row
+from sweeps.rows import Row
 
 _FRONT_SHOWN, _RUNNING_SHOWN, _FAILED_SHOWN = 5, 8, 2
 # From this many columns on, the picture stands beside the lists.
@@ -54,7 +54,7 @@ class Snapshot:
     Attributes:
         total: trials that the sweep will have, at most.
         counts: status -> trials.
-        rows: of all trials with a record (sweeps.views.table.rows).
+        rows: of all trials with a record (sweeps.rows.rows).
         seconds: since this driver began; None where nobody drives.
         trial_seconds: mean of the ended trials, the reference left out; None before the first.
         unit: what one running trial holds, `1 CPU`, and how much of it.

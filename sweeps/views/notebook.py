@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from sweeps.rows import Row
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed_text import points_text, share_text
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.statistics import Estimate
 from sweeps.views.commands import command
 from sweeps.views.notebook_picture import front_svg, scaled
-from sweeps.views.table import Row
 
 if TYPE_CHECKING:
     from sweeps.sweep import Sweep

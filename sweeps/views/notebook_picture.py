@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow
 from sweeps.selection.statistics import Estimate
-from sweeps.views.table import Row
 
 # Of Okabe and Ito's palette those that stand out from white and from black.
 _COLOURS = ("#0090e0", "#e07000", "#00a878", "#cc79a7", "#b08d00", "#8a7fd6")

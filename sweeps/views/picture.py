@@ -16,12 +16,12 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
 from rc_core.metrics._floors import NAMES
+from sweeps.rows import Row
 from sweeps.selection.budgets import SIZES, Budget
 from sweeps.selection.choose import ID_KEY as _ID
 from sweeps.selection.choose import OOD_KEY as _OOD
 from sweeps.selection.choose import Option
 from sweeps.views.picture_names import name_points
-from sweeps.views.table import Row
 
 # Okabe and Ito's palette: tells apart for every common kind of colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

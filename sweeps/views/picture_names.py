@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from numpy.typing import NDArray
 
+from sweeps.rows import Row
 from sweeps.views.placing import Box, Label, Shape, place
-from sweeps.views.table import Row
 
 _MOST = 40
 _STYLE: dict[str, Any] = {

@@ -15,8 +15,8 @@ from rc_core.config import decode
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import Assignments
+from sweeps.rows import Row, rows
 from sweeps.views.live import RunningTrial, Snapshot, duration, view
-from sweeps.views.table import Row, rows
 from sweeps.views.watch import ended_line, mean_seconds
 
 # The cluster is asked no more often than this: it is a request to another process.

@@ -10,10 +10,10 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from rc_core.record import TrialRecord, read_record
+from sweeps.rows import Row, rows
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 from sweeps.views.live import RunningTrial, Snapshot, view
-from sweeps.views.table import Row, rows
 
 _INTERVAL = 2.0
 # Of a storage at a URI: each look is a request.

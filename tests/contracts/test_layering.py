@@ -47,7 +47,8 @@ rc_core.batch
 sweeps.engine sweeps.tracking sweeps.selection sweeps.views sweeps.deploy sweeps.simulation
 sweeps.doctor
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
-sweeps.comparable rc_core.atomic sweeps.json_files
+sweeps.comparable sweeps.json_files
+sweeps.rows
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
 sweeps.views.paper_results sweeps.views.paper_rows sweeps.fixed_design
@@ -67,8 +68,7 @@ sweeps.views.commands
 sweeps.deploy.measured
 sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose
 sweeps.selection.compared sweeps.selection.explain
-sweeps.views.floors
-sweeps.views.table sweeps.artifact_uses
+sweeps.views.floors sweeps.views.table sweeps.artifact_uses
 sweeps.selection.budgets sweeps.selection.tested
 sweeps.engine.data_check
 sweeps.engine.shares sweeps.engine.step_shares

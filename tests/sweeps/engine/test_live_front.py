@@ -13,8 +13,8 @@ from rc_core.record import TrialRecord
 from sweeps.engine.budget import Budget, Usage
 from sweeps.engine.live_front import LiveFront
 from sweeps.pareto import hypervolume
+from sweeps.rows import front_json
 from sweeps.settings import BudgetConfig, StallConfig
-from sweeps.views.table import front_json
 
 OBJECTIVES = {"id_dev/accuracy": "max", "footprint/parameters": "min"}
 PLAIN = {"compression": {"name": "magnitude"}, "loss": {"name": "vanilla"}}

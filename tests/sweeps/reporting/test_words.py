@@ -36,7 +36,7 @@ def made(tmp_path: Path) -> Callable[..., Sweep]:
 
 def changed(facts: Facts, trial_id: str | None, **metrics: float) -> Facts:
     """Return the facts with metrics of one trial (None: of all compressed ones) replaced."""
-    from sweeps.views.table import rows
+    from sweeps.rows import rows
 
     new = {key.replace("__", "/"): value for key, value in metrics.items()}
     records = [
@@ -165,7 +165,7 @@ def test_a_front_at_the_edge_of_the_space_is_told(made: Callable[..., Sweep]) ->
             strict=True,
         )
     ]
-    from sweeps.views.table import rows
+    from sweeps.rows import rows
 
     everything = [facts.records[0], *records]
     edge = dataclasses.replace(facts, records=everything, rows=rows(everything, facts.objectives))

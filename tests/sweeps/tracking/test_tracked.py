@@ -11,10 +11,10 @@ import pytest
 from rc_core.config import seedless
 from sweeps.folder import SweepFolder
 from sweeps.pareto import knee
+from sweeps.rows import rows
 from sweeps.selection.confirm import confirmation
 from sweeps.sweep import Sweep
 from sweeps.tracking.tracked import TrialFacts, datasets, front_models, measured, summary
-from sweeps.views.table import rows
 from tests.sweeps._made_sweep import DATA, make_sweep
 
 OBJECTIVES = {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}

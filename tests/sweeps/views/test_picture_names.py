@@ -9,9 +9,9 @@ from matplotlib import pyplot
 from matplotlib.text import Annotation
 
 from rc_core.record import TrialRecord
+from sweeps.rows import Row, rows
 from sweeps.views.picture import _draw_lines
 from sweeps.views.picture_names import name_points
-from sweeps.views.table import Row, rows
 
 OBJECTIVES = {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}
 

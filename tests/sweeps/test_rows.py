@@ -1,4 +1,4 @@
-"""Views of records: who is on the front, who is not and why, and what is printed of it."""
+"""Rows of a sweep: who is on the front, who is not and why, and what tables print of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 
 from rc_core.record import TrialRecord
 from sweeps.pareto import hypervolume
+from sweeps.rows import front_json, rows
 from sweeps.selection.tested_text import test_table as sealed_table
 from sweeps.views.picture import front_picture
-from sweeps.views.table import front_json, front_table, render, rows
+from sweeps.views.table import front_table, render
 
 OBJECTIVES = {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}
 

@@ -1,0 +1,253 @@
+"""Trials compared with each other and with the dense reference: the rows of every table.
+
+No torch, Ray or MLflow here: `rc-sweep pareto` uses it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
+from rc_core.record import TrialRecord
+from sweeps.constraints import Constraint, parse
+from sweeps.pareto import hypervolume, pareto_front, pareto_ranks
+
+SCHEMA_VERSION = 1
+_ID, _OOD, _BIAS = "id_dev/accuracy", "ood_dev/accuracy", "ood_dev/relative_bias"
+_DIFFERENCE = "ood_dev/difference"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial, compared with the others and with the dense reference.
+
+    Attributes:
+        id: the trial's.
+        name: short, of what differs from the defaults.
+        status: of the record.
+        compression: plugin name.
+        loss: plugin name.
+        reference: whether this is the dense reference.
+        values: objective -> value, NaN where not measured.
+        id_accuracy: share on id_dev.
+        ood_accuracy: share on ood_dev.
+        ood_difference: points on ood_dev, this minus the reference.
+        relative_bias: guarded F_bias; NaN where undefined.
+        bias_reason: why it is undefined.
+        rank: 0 on the front; None where it takes no part.
+        candidate: on the front that is left without the dense reference. The reference often beats
+            every compressed model on both accuracies; these are the ones to choose from.
+        excluded: why it takes no part (not finished, a constraint), else None.
+        parameters: non-zero parameters, NaN where not measured.
+        seconds: of the trial.
+    """
+
+    id: str
+    name: str
+    status: str
+    compression: str
+    loss: str
+    reference: bool
+    values: Mapping[str, float]
+    id_accuracy: float
+    ood_accuracy: float
+    ood_difference: float
+    relative_bias: float
+    bias_reason: str | None
+    rank: int | None
+    candidate: bool
+    excluded: str | None
+    parameters: float
+    seconds: float
+
+    @property
+    def on_front(self) -> bool:
+        return self.rank == 0
+
+
+def rows(
+    records: Sequence[TrialRecord],
+    objectives: Mapping[str, str],
+    *,
+    constraints: Sequence[str] = (),
+) -> list[Row]:
+    """Return one row per record, in order.
+
+    Args:
+        records: all of a sweep.
+        objectives: metric -> "max" or "min".
+        constraints: as in the YAML; a trial that misses one takes no part in the front.
+    """
+    reference = next((record for record in records if record.reference), None)
+    base = dict(reference.metrics) if reference is not None else {}
+    bounds = [parse(text) for text in constraints]
+    reasons = [exclusion(record, objectives, bounds, base) for record in records]
+    points = [
+        [math.nan if reason else record.metric(name) for name in objectives]
+        for record, reason in zip(records, reasons, strict=True)
+    ]
+    directions = list(objectives.values())
+    ranks = pareto_ranks(points, directions)
+    alone = [
+        [math.nan] * len(objectives) if record.reference else point
+        for record, point in zip(records, points, strict=True)
+    ]
+    candidates = pareto_front(alone, directions)
+    return [
+        _row(record, objectives, base, reason, int(rank), bool(candidate))
+        for record, reason, rank, candidate in zip(records, reasons, ranks, candidates, strict=True)
+    ]
+
+
+def exclusion(
+    record: TrialRecord,
+    objectives: Mapping[str, str],
+    constraints: Sequence[Constraint],
+    base: Mapping[str, float],
+) -> str | None:
+    """Return why a trial takes no part in the front, None where it does: the one rule of it.
+
+    Args:
+        record: of any trial.
+        objectives: metric -> "max" or "min".
+        constraints: of the sweep.
+        base: the dense reference's metrics, for constraints relative to it.
+    """
+    if record.status == "running":
+        # Whether somebody runs it now, the records do not say.
+        return "not finished"
+    if record.status != "finished":
+        return record.status if record.error is None else f"{record.status}: {record.error}"
+    for name in objectives:
+        if math.isnan(record.metric(name)):
+            why = record.undefined.get(name, "not measured")
+            return f"{name} is undefined: {why}"
+    for constraint in constraints:
+        violation = constraint.violation(record.metrics, base)
+        if math.isnan(violation):
+            return constraint.unmeasured()
+        if violation > 0:
+            return f"misses {constraint.text} by {violation:.3g}"
+    return None
+
+
+def reference_point(
+    points: Sequence[Sequence[float]], objectives: Mapping[str, str]
+) -> list[float]:
+    """Return the point from which a front's hypervolume is measured.
+
+    0 for shares (accuracies), the worst value among the trials for any other objective: with such
+    objectives the volume compares within one sweep only.
+
+    Args:
+        points: objective values of all trials that take part.
+        objectives: metric -> "max" or "min".
+    """
+    columns = zip(*points, strict=True) if points else [()] * len(objectives)
+    return [
+        0.0
+        if direction == "max" and name.endswith("accuracy")
+        else (min if direction == "max" else max)(column, default=0.0)
+        for column, (name, direction) in zip(columns, objectives.items(), strict=True)
+    ]
+
+
+def reference_lines(records: Sequence[TrialRecord]) -> dict[str, dict[str, float]]:
+    """Return role -> line -> accuracy of what needs no model, empty where it was not measured."""
+    reference = next((record for record in records if record.reference), None)
+    lines: dict[str, dict[str, float]] = reference.data.get("floors", {}) if reference else {}
+    return lines
+
+
+def front_json(
+    records: Sequence[TrialRecord],
+    objectives: Mapping[str, str],
+    *,
+    sweep: str,
+    constraints: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the front as plain JSON values (NaN as null), trials by id.
+
+    Records come in the order in which trials ended while a sweep runs, and by id when they are read
+    again; the document is the same.
+
+    From where the hypervolume is measured: `reference_point`.
+    """
+    records = sorted(records, key=lambda record: record.id)
+    found = rows(records, objectives, constraints=constraints)
+    directions = list(objectives.values())
+    taking_part = [row for row in found if row.rank is not None]
+    points = [[row.values[name] for name in objectives] for row in taking_part]
+    worst = reference_point(points, objectives)
+    volume = hypervolume(points, worst, directions) if points else 0.0
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "sweep": sweep,
+        "objectives": dict(objectives),
+        "constraints": list(constraints),
+        "reference": next((row.id for row in found if row.reference), None),
+        "reference_lines": reference_lines(records),
+        "front": [_entry(row) for row in found if row.on_front],
+        "front_without_reference": [row.id for row in found if row.candidate],
+        "dominated": [_entry(row) for row in found if row.rank is not None and row.rank > 0],
+        "excluded": [{"id": row.id, "why": row.excluded} for row in found if row.excluded],
+        "hypervolume": volume,
+        "hypervolume_reference": worst,
+    }
+
+
+def _row(
+    record: TrialRecord,
+    objectives: Mapping[str, str],
+    base: Mapping[str, float],
+    reason: str | None,
+    rank: int,
+    candidate: bool,
+) -> Row:
+    accuracies = (record.metric(_ID), record.metric(_OOD))
+    references = (base.get(_ID, math.nan), base.get(_OOD, math.nan))
+    if _BIAS in record.metrics:
+        bias, bias_reason = record.metric(_BIAS), record.undefined.get(_BIAS)
+    else:
+        bias, bias_reason = guarded_relative_bias(*accuracies, *references)
+    return Row(
+        id=record.id,
+        name=record.name,
+        status=record.status,
+        compression=record.config["compression"]["name"],
+        loss=record.config["loss"]["name"],
+        reference=record.reference,
+        values={name: record.metric(name) for name in objectives},
+        id_accuracy=accuracies[0],
+        ood_accuracy=accuracies[1],
+        # The record's own where it has one: the seeds of a design may have a teacher each.
+        ood_difference=record.metrics.get(
+            _DIFFERENCE, difference_in_points(accuracies[1], references[1])
+        ),
+        relative_bias=bias,
+        bias_reason=bias_reason,
+        rank=None if reason else rank,
+        candidate=candidate,
+        excluded=reason,
+        parameters=record.metric("footprint/nonzero_parameters"),
+        seconds=record.seconds.get("total", math.nan),
+    )
+
+
+def _entry(row: Row) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "rank": row.rank,
+        "values": {name: _null(value) for name, value in row.values.items()},
+        "ood_difference": _null(row.ood_difference),
+        "relative_bias": _null(row.relative_bias),
+        "nonzero_parameters": _null(row.parameters),
+    }
+
+
+def _null(value: float) -> float | None:
+    return None if math.isnan(value) else value
