@@ -232,14 +232,13 @@ def _run_trials(
     )
     events.trial_started(reference)
     assignments.add(reference)
-    _search(sweep, folder, assignments, rule, events, progress, f"attempt-{attempt}")
+    _search(sweep, folder, assignments, rule, events, progress, attempt, "")
     rounds = 1
     # Once the last results are in, a race may find that something is open again, and a paused
     # trial may be promoted that Ray does not have (any more).
     while assignments.reopened():
         rounds += 1
-        part = f"attempt-{attempt}-{rounds}"
-        _search(sweep, folder, assignments, rule, events, progress, part)
+        _search(sweep, folder, assignments, rule, events, progress, attempt, f"-{rounds}")
     for record in assignments.stop_left():
         progress.trial_ended(record)
     if assignments.late:
@@ -282,16 +281,23 @@ def _search(
     rule: RungRule | None,
     events: SweepEvents,
     progress: Progress,
-    name: str,
+    attempt: int,
+    part: str,
 ) -> None:
-    """Run Ray Tune until the assignments have nothing left."""
+    """Run Ray Tune until the assignments have nothing left.
+
+    Args:
+        attempt: this driver's. The file's may be a newer one, which fences this driver's workers
+            off: they must not get its number.
+        part: of its experiment's name, where the attempt has several.
+    """
     resources = sweep.settings.resources
     searcher = AssignmentSearcher(
         assignments,
         {
             "sweep": folder.address,
             "artifacts": folder.artifacts_address,
-            "attempt": folder.attempt(),
+            "attempt": attempt,
             "threads": max(1, int(resources.cpu)),
             "gpu": resources.gpu,
             "device": resources.torch_device,
@@ -319,7 +325,7 @@ def _search(
             trial_dirname_creator=lambda trial: trial.config.get("trial_id", trial.trial_id),
         ),
         run_config=tune.RunConfig(
-            name=name,
+            name=f"attempt-{attempt}{part}",
             storage_path=str(folder.path / "ray"),
             callbacks=[callback],
             # A trial that fails by itself ends as a result; this counts workers that were lost.

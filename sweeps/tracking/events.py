@@ -83,6 +83,8 @@ class SweepEvents:
         """
         self._sweep = sweep
         self._folder = folder
+        # Until `sweep_started` says this driver's own: the file's may be another's later on.
+        self._attempt = folder.attempt()
         self._outbox = Outbox(folder.outbox)
         self._lock = threading.Lock()
         self._announced: set[str] = set()
@@ -95,6 +97,7 @@ class SweepEvents:
         self._drain = _drain(sweep, folder, self._outbox)
 
     def sweep_started(self, attempt: int) -> None:
+        self._attempt = attempt
         with _going_on("the start of the sweep"):
             values = OmegaConf.create(self._sweep.as_dict())
             self._outbox.append(
@@ -220,7 +223,7 @@ class SweepEvents:
             self._tell_ranks(front, {row.id: row.rank for row in found if row.rank is not None})
         self._outbox.append(
             "sweep_ended",
-            attempt=self._folder.attempt(),
+            attempt=self._attempt,
             status=status,
             seconds=seconds,
             front=front,
@@ -265,7 +268,7 @@ class SweepEvents:
                 "trial_started",
                 trial_id=trial_id,
                 config=dict(config),
-                attempt=self._folder.attempt(),
+                attempt=self._attempt,
                 reference=reference,
                 **self._facts.of(trial_id, label, config),
             )

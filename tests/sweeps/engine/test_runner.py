@@ -120,6 +120,20 @@ def test_a_trial_whose_record_never_came_is_said_and_left_open(
     assert not (folder.trials / "t0001").exists(), "nothing is said to have become of it"
 
 
+def test_workers_get_their_drivers_attempt_whatever_the_file_says_by_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = Mock()
+    monkeypatch.setattr(runner, "AssignmentSearcher", searcher)
+    monkeypatch.setattr(runner.tune, "Tuner", Mock())
+    folder = SweepFolder.create(tmp_path, "one", "x")
+    # Another machine has taken it over: its number fences this driver's workers off.
+    write_json(folder.path / "attempt.json", {"attempt": 8, "pid": 0, "lost": True})
+    assignments = Mock(close_late=Mock(return_value=[]))
+    runner._search(SweepConfig(RAW), folder, assignments, None, Mock(), Mock(), 7, "-2")
+    assert searcher.call_args.args[1]["attempt"] == 7
+
+
 @pytest.mark.parametrize("lost", [None, "another machine (b, process 7)"])
 def test_an_interrupted_driver_says_how_to_go_on_and_one_taken_over_who_has_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Mock, lost: str | None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rc_core.atomic import write_json
 from rc_core.record import Status, TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
@@ -83,6 +84,23 @@ def test_one_that_was_told_as_failed_and_has_finished_since_is_told_again(
     events = [event for event in Outbox(folder.outbox).events() if "trial_id" in event]
     assert [event["kind"] for event in events] == ["trial_started", "trial_ended", "trial_ended"]
     assert [event["status"] for event in events[1:]] == ["failed", "finished"]
+
+
+def test_a_driver_that_was_taken_over_tells_its_own_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
+    sweep = SweepConfig(RAW)
+    folder = SweepFolder.create(tmp_path, "lost", "lost")
+    folder.write_config(sweep.as_dict())
+    events = SweepEvents(sweep, folder)
+    events.sweep_started(3)
+    # As `Uploads` leaves it where the lease was lost.
+    write_json(folder.path / "attempt.json", {"attempt": 4, "pid": 0, "lost": True})
+    events.trial_assigned("t0001", sweep.trial({"loss.name": "distil"}).as_dict())
+    events.sweep_ended("interrupted", 1.0)
+    told = {e["kind"]: e["attempt"] for e in Outbox(folder.outbox).events() if "attempt" in e}
+    assert told == {"sweep_started": 3, "trial_started": 3, "sweep_ended": 3}
 
 
 def test_a_sweeps_id_is_made_whole_and_before_any_thread_asks_for_it(
