@@ -1,4 +1,4 @@
-"""What a resume does before it drives: nobody else runs the sweep, and what is changed of it.
+"""What a resume does before its trials: nobody else runs the sweep, and what is changed of it.
 
 How a sweep is run may change from one attempt to the next: with what resources, for how long, told
 to which tracking server. What it searches may not: trials of one sweep are comparable.
@@ -75,6 +75,22 @@ def make_ready(folder: SweepFolder, progress: Progress, take_over: bool) -> None
     base = folder.name.removesuffix(CONFIRM_SUFFIX)
     for name in (base, base + CONFIRM_SUFFIX):
         folder.mirror.bring(name, "predictions")
+
+
+def take_on(folder: SweepFolder, progress: Progress, asked: SweepConfig | None) -> None:
+    """Change a sweep's files for a driver that holds its lock, and its lease at a URI.
+
+    Not before: one that is refused, or fails at its start, leaves the sweep as it was.
+
+    Args:
+        folder: of the sweep.
+        progress: told of trials that start anew.
+        asked: the configuration that a resume has changed; None: it stays.
+    """
+    if asked is not None:
+        folder.write_config(asked.as_dict())
+    if folder.mirror is None:
+        return
     anew = [record.id for record in begin_anew(folder.path)]
     if anew:
         progress.say(f"from their start, their checkpoints are elsewhere: {', '.join(anew)}")

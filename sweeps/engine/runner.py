@@ -27,7 +27,7 @@ from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait
 from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
-from sweeps.engine.resuming import changed, make_ready
+from sweeps.engine.resuming import changed, make_ready, take_on
 from sweeps.engine.retry import open_again
 from sweeps.engine.rungs import RungRule
 from sweeps.engine.slots import Slots
@@ -145,11 +145,9 @@ def _begin(
         how: as for `_drive`.
     """
     check_storage(folder)
-    if keep:
-        folder.write_config(sweep.as_dict())
     folder.alone = len(alive_nodes()) == 1 and address == "local"
-    sweep = resolve(sweep, folder.artifacts_address, progress.say)
-    return _drive(sweep, folder, progress, started, **how)
+    resolved = resolve(sweep, folder.artifacts_address, progress.say)
+    return _drive(resolved, folder, progress, started, asked=sweep if keep else None, **how)
 
 
 def _drive(
@@ -158,6 +156,7 @@ def _drive(
     progress: Progress,
     started: float,
     *,
+    asked: SweepConfig | None = None,
     retry_failed: bool = False,
     take_over: bool = False,
 ) -> Sweep:
@@ -165,6 +164,7 @@ def _drive(
 
     Args:
         started: when the user's command did, as `time.monotonic` counts.
+        asked: what a resume has changed, as `take_on`.
         retry_failed: open failed trials again, if the budget is not used up.
         take_over: take the lease from another machine that seems to run it.
     """
@@ -174,6 +174,7 @@ def _drive(
             folder.mirror, folder.path, attempt, say=progress.say, take_over=take_over
         ) as uploads,
     ):
+        take_on(folder, progress, asked)
         # From here on: preparation is a driver's time too.
         time_used = Usage(folder.usage, gpu=sweep.settings.resources.gpu)
         again = open_again(sweep, folder, attempt, time_used) if retry_failed else ""

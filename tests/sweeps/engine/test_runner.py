@@ -6,7 +6,7 @@ import errno
 import json
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -292,6 +292,34 @@ def test_a_sweep_with_a_trial_is_not_replaced_and_what_failed_is_shown_until_it_
     with folder.driving():
         assert "health gate" not in status_text(Sweep(folder))
     assert "health gate" not in status_text(Sweep(folder)), "of an attempt before the newest"
+
+
+@pytest.mark.usefixtures("events", "no_ray")
+def test_a_resume_changes_the_sweep_only_once_nothing_can_refuse_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = SweepConfig(RAW)
+    folder = SweepFolder.create(tmp_path, "one", "x")
+    folder.write_config(sweep.as_dict())
+    before = folder.read_config()
+    overrides = ["budget.hours=3"]
+    monkeypatch.setattr(runner, "resolve", Mock(side_effect=InputError("no GPU")))
+    with pytest.raises(InputError, match="no GPU"):
+        runner.resume("one", storage=tmp_path, overrides=overrides)
+    assert folder.read_config() == before
+    with ExitStack() as other:
+        # It starts while this one is at its own start.
+        other_starts = Mock(side_effect=lambda s, *_: other.enter_context(folder.driving()) and s)
+        monkeypatch.setattr(runner, "resolve", other_starts)
+        with pytest.raises(StorageError, match="is being run by another process"):
+            runner.resume("one", storage=tmp_path, overrides=overrides)
+    assert folder.read_config() == before
+    monkeypatch.setattr(runner, "resolve", lambda sweep, *_: sweep)
+    monkeypatch.setattr(runner, "prepare", lambda *_, **__: dense(sweep))
+    monkeypatch.setattr(runner, "_run_trials", lambda _, folder, *__: commit(folder, sweep))
+    monkeypatch.setattr(attempt, "try_report", lambda *_: None)
+    runner.resume("one", storage=tmp_path, overrides=overrides)
+    assert folder.read_config()["budget"]["hours"] == 3.0
 
 
 @pytest.mark.parametrize("when", ["connected", "check_storage"])

@@ -6,11 +6,13 @@ import json
 import shutil
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from rc_core.errors import StorageError
 from rc_core.record import RungRecord, Status, TrialRecord
+from sweeps.engine.resuming import make_ready, take_on
 from sweeps.folder import SweepFolder
 from sweeps.remote.address import parse
 from sweeps.remote.mirror import Mirror
@@ -182,8 +184,11 @@ def test_unfinished_trials_begin_anew_where_their_checkpoint_is_not(
     assert begin_anew(folder.path) == []
     monkeypatch.setenv("RC_STATE", str(elsewhere))
     other = SweepFolder.find("one", storage_root(s3.storage))
-    assert [record.id for record in begin_anew(other.path)] == ["t0001"]
-    assert other.records()[0].rungs == ()
+    progress = Mock()
+    make_ready(other, progress, take_over=True)
+    assert other.records()[0].rungs, "a driver that may still be refused changes nothing"
+    take_on(other, progress, None)
+    assert other.records()[0].rungs == () and "t0001" in progress.say.call_args.args[0]
 
 
 def test_names_are_those_of_every_machine(
