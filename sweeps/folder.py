@@ -27,7 +27,7 @@ from rc_core.errors import StorageError, did_you_mean
 from rc_core.record import TrialFolder, TrialRecord, read_records
 from rc_core.yaml_files import read_yaml
 from sweeps.failure import clear
-from sweeps.names import NAME, RESERVED, as_stem, check_new, elsewhere, taken
+from sweeps.names import NAME, RESERVED, as_stem, check_free, elsewhere, taken
 from sweeps.remote.address import local_path, parse
 from sweeps.remote.artifacts import RemoteArtifacts
 from sweeps.remote.files import attempt_in, is_locked
@@ -114,7 +114,7 @@ class SweepFolder:
             StorageError: the name is taken, is no name, or the storage cannot be written.
         """
         if name is not None:
-            check_new(storage, name)
+            check_free(storage, name)
             folder = cls(storage / name)
             try:
                 clear(folder.path)

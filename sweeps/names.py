@@ -9,7 +9,7 @@ from pathlib import Path
 from rc_core.errors import StorageError
 from sweeps.failure import came_to_nothing, failure_of
 from sweeps.remote.files import is_locked
-from sweeps.remote.mirror import Mirror
+from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
 from sweeps.storages import command_at
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -27,8 +27,28 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_new(storage: Path, name: str) -> None:
-    """Check that a new sweep may have this name in a storage. Raises StorageError.
+def check_new(storage: Path, name: str, *, confirms: str | None = None) -> None:
+    """Check that a new sweep may be given this name in a storage.
+
+    Args:
+        storage: of all sweeps.
+        name: asked for.
+        confirms: the sweep that the new one confirms (`confirm.sweep`), None of another.
+
+    Raises:
+        StorageError: it is none, it is taken, or it is that of another sweep's confirmation, which
+            every view of that sweep reads.
+    """
+    if name.endswith(CONFIRM_SUFFIX) and name != f"{confirms}{CONFIRM_SUFFIX}":
+        raise StorageError(
+            f"a sweep's name must not end in '{CONFIRM_SUFFIX}', which holds another sweep's new "
+            f"seeds (rc-sweep confirm makes it), but got '{name}'; choose another --name"
+        )
+    check_free(storage, name)
+
+
+def check_free(storage: Path, name: str) -> None:
+    """Check that a name is one and not taken in a storage. Raises StorageError.
 
     A sweep that came to nothing may be replaced, but not at a URI: other machines may know of it.
     """

@@ -16,6 +16,7 @@ from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.listed import listed, why_not_listed
 from sweeps.folder import SweepFolder
+from sweeps.names import check_new
 from sweeps.remote.files import is_locked
 from sweeps.remote.lease import check_free
 from sweeps.selection.stamp import named
@@ -54,6 +55,7 @@ def adopt_new(config: SweepConfig, name: str, storage: Path, source: Path) -> tu
     Raises:
         StorageError: the name is taken or is none; as `adopt_trials`. No folder is left then.
     """
+    check_new(storage, name, confirms=config.settings.confirm.sweep)
     folder = SweepFolder.create(storage, name, name)
     try:
         folder.write_config(config.as_dict())

@@ -74,7 +74,7 @@ def check_launch(
     if name is None:
         as_stem(stem)
     else:
-        check_new(root, name)
+        check_new(root, name, confirms=sweep.settings.confirm.sweep)
     task = check_data(sweep)
     known_trials(sweep, root)
     return task

@@ -18,6 +18,7 @@ from sweeps.folder import SweepFolder
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.selection.answers import clusters_of, write_clusters
 from sweeps.sweep import Sweep
+from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
 # Far from the seeds people choose, so that no confirmation repeats a search's seed by accident.
@@ -50,7 +51,8 @@ def confirm(
         progress: as `runner.launch`.
 
     Raises:
-        InputError: fewer than two seeds, unknown ids, another `whole` than before.
+        InputError: fewer than two seeds, unknown ids, another `whole` than before, or the sweep is
+            a confirmation itself.
         StorageError: nothing finished, or the sweep is running.
     """
     config = confirmation(sweep, seeds=seeds, also=also, whole=whole, hours=hours)
@@ -101,6 +103,13 @@ def confirmation(
     hours: float | None = None,
 ) -> SweepConfig:
     """Return the fixed design that `confirm` races: finished configurations times new seeds."""
+    confirmed = sweep.config.get("confirm", {}).get("sweep")
+    if confirmed is not None:
+        of = SweepFolder(sweep.path.with_name(confirmed))
+        raise ConfigError(
+            f"what is confirmed must be a sweep that searched, but {sweep.name} holds the new "
+            f"seeds of {confirmed}; for more of them: {command(of, 'confirm', '--seeds', 'N')}"
+        )
     if sweep.folder.is_running():
         raise StorageError(f"sweep {sweep.name} is running; confirm it when it has ended")
     finished = [record for record in sweep.records if record.status == "finished"]

@@ -78,7 +78,7 @@ def status_text(sweep: Sweep) -> str:
 
 
 def _correct(sweep: Sweep) -> str:
-    """Say how a sweep without any trial is corrected; see `sweeps.names.check_new`."""
+    """Say how a sweep without any trial is corrected; see `sweeps.names.check_free`."""
     if sweep.folder.mirror is not None:
         return "correct its YAML and launch it under another name; "
     return f"correct its YAML and launch it again, --name {sweep.name}; "

@@ -118,6 +118,14 @@ def test_one_that_goes_on_is_changed_while_no_driver_can_start(
     assert locked == [True] and len(done.config["search"]["points"]) == 4 * 4
 
 
+def test_a_confirmation_is_not_confirmed_itself(sweep: Sweep) -> None:
+    confirm(sweep, {})
+    assert sweep.confirmation is not None
+    told = r"found\.confirm holds the new seeds of found; .*rc-sweep confirm found --seeds N"
+    with pytest.raises(ConfigError, match=told):
+        confirmation(sweep.confirmation, seeds=3)
+
+
 def test_whole_gives_the_teacher_the_new_seeds_too(sweep: Sweep) -> None:
     assert confirmation(sweep, seeds=2, hours=0.5).settings.budget.hours == 0.5
     config = confirmation(sweep, seeds=2, whole=True)

@@ -1,0 +1,44 @@
+"""Which names a user may give a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rc_core.errors import StorageError
+from rc_core.yaml_files import merge
+from sweeps.config import SweepConfig
+from sweeps.engine.adopt import adopt_new
+from sweeps.engine.launch_check import check_launch
+from sweeps.names import check_new
+from tests.sweeps.test_config import RAW
+
+
+def test_a_name_that_would_be_read_as_anothers_confirmation_is_for_rc_sweep_confirm(
+    tmp_path: Path,
+) -> None:
+    refused = pytest.raises(StorageError, match=r"must not end in '\.confirm'.*another --name")
+    with refused:
+        check_new(tmp_path, "mine.confirm")
+    with refused:
+        check_new(tmp_path, "mine.confirm", confirms="yours")
+    check_new(tmp_path, "mine.confirm", confirms="mine")
+    check_new(tmp_path, "mine.confirmed")
+    with refused:
+        check_launch(SweepConfig(RAW), tmp_path, stem="x", name="mine.confirm", address="local")
+    with refused:
+        adopt_new(SweepConfig(RAW), "mine.confirm", tmp_path, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_confirmation_may_be_launched_under_its_name(tmp_path: Path) -> None:
+    changes = {
+        "design": "fixed",
+        "space": {},
+        "task": {"name": "shortcut_nli", "train_size": 100, "dev_size": 60, "test_size": 60},
+        "search": {"name": "race", "points": [{"loss.name": "distil"}]},
+        "confirm": {"sweep": "mine"},
+    }
+    sweep = SweepConfig(merge({k: v for k, v in RAW.items() if k != "space"}, changes))
+    check_launch(sweep, tmp_path, stem="x", name="mine.confirm", address="local")
