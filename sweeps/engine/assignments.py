@@ -116,7 +116,10 @@ class Assignments:
             choose = self._proposals.choose
             if choose is not None:
                 chosen = choose(self._left())
-                return None if chosen is None else self._hand_out_first(chosen)
+                if chosen is None:
+                    self._ending = "the search, which finds no trial left worth running"
+                    return None
+                return self._hand_out_first(chosen)
             for trial_id, point in self._first.items():
                 if trial_id not in self._handed:
                     self._handed.add(trial_id)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from rc_core import plugins
-from rc_core.errors import InputError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
+from sweeps.ending import keep_ending
 from sweeps.engine.assignments import Assignments
 from sweeps.engine.attempt import SweepIncomplete, interrupted, new_folder, tracked
 from sweeps.engine.budget import Usage
@@ -32,11 +33,10 @@ from sweeps.engine.retry import open_again
 from sweeps.engine.rungs import RungRule
 from sweeps.engine.slots import Slots
 from sweeps.engine.trainable import TrialTrainable
-from sweeps.engine.warm_start import known_trials
+from sweeps.engine.warm_start import tell_known
 from sweeps.failure import came_to_nothing
 from sweeps.folder import SweepFolder
 from sweeps.remote.uploads import uploading
-from sweeps.search._base import Proposals
 from sweeps.storages import storage_root
 from sweeps.sweep import Sweep
 from sweeps.tracking.events import SweepEvents
@@ -217,7 +217,7 @@ def _run_trials(
     proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(
         sweep, folder.study
     )
-    _warm_start(sweep, folder, proposals, attempt, progress.say, data=reference.data)
+    tell_known(sweep, folder, proposals, attempt, progress.say, data=reference.data)
     scheduler = sweep.settings.scheduler
     rule = plugins.load("sweeps.schedulers", scheduler.name).build(
         scheduler, sweep.settings.objectives
@@ -249,30 +249,9 @@ def _run_trials(
             "are still open; go on once the storage answers, with: "
             f"{command(folder, 'resume')}"
         )
-
-
-def _warm_start(
-    sweep: SweepConfig,
-    folder: SweepFolder,
-    proposals: Proposals,
-    attempt: int,
-    say: Callable[[str], None],
-    *,
-    data: Mapping[str, Any] | None = None,
-) -> None:
-    """Tell the search of earlier sweeps; each driver does, one before may not have come so far."""
-    try:
-        known, line = known_trials(sweep, folder.storage, data)
-    except InputError as error:
-        if attempt == 1:
-            raise
-        # Whatever became of those sweeps since, this one goes on; its study has what it was told.
-        say(f"warning: nothing more for a warm start: {error}")
-        return
-    for trial in known:
-        proposals.know(trial)
-    if line:
-        say(line)
+    with suppress(OSError):
+        # It is only shown.
+        keep_ending(folder.path, attempt, assignments.ending)
 
 
 def _search(

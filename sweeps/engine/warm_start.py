@@ -8,17 +8,17 @@ compare. Nor do trials count of which an objective or a constraint was not measu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rc_core.config import seedless
-from rc_core.errors import ConfigError, Problem, StorageError
+from rc_core.errors import ConfigError, InputError, Problem, StorageError
 from rc_core.record import TrialRecord
 from sweeps.comparable import COMPARED, other_data, placeless, without_place
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
-from sweeps.search._base import Known, outcome_of
+from sweeps.search._base import Known, Proposals, outcome_of
 from sweeps.space import Point
 
 
@@ -60,6 +60,30 @@ def known_trials(
         raise ConfigError(problems)
     text = f"warm start: the search knows {', '.join(lines)} (the rest does not compare)"
     return found, text if lines else ""
+
+
+def tell_known(
+    sweep: SweepConfig,
+    folder: SweepFolder,
+    proposals: Proposals,
+    attempt: int,
+    say: Callable[[str], None],
+    *,
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Tell the search of earlier sweeps; each driver does, one before may not have come so far."""
+    try:
+        known, line = known_trials(sweep, folder.storage, data)
+    except InputError as error:
+        if attempt == 1:
+            raise
+        # Whatever became of those sweeps since, this one goes on; its study has what it was told.
+        say(f"warning: nothing more for a warm start: {error}")
+        return
+    for trial in known:
+        proposals.know(trial)
+    if line:
+        say(line)
 
 
 def point_of(config: Mapping[str, Any], sweep: SweepConfig) -> Point | None:

@@ -15,6 +15,7 @@ from typing import Any
 from rc_core.errors import StorageError
 from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
+from sweeps.ending import ending_of
 from sweeps.folder import SweepFolder
 from sweeps.pareto import hypervolume
 from sweeps.rows import Row, front_json, reference_lines, rows
@@ -72,6 +73,7 @@ class Facts:
         began: when the sweep was launched, seconds since 1970; NaN where its events do not say.
         running: whether a driver runs the sweep now.
         attempts: how often it was started.
+        ending: what ended it, None where its last driver did not come to its end.
         made: when this was read, seconds since 1970.
     """
 
@@ -93,6 +95,7 @@ class Facts:
     began: float
     running: bool
     attempts: int
+    ending: str | None
     made: float
 
     @classmethod
@@ -135,6 +138,7 @@ class Facts:
             began=_began(sweep.folder.outbox),
             running=not ended and sweep.folder.is_running(),
             attempts=sweep.folder.attempt(),
+            ending=ending_of(sweep.path),
             made=time.time(),
         )
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rc_core.config import seedless
+from sweeps.ending import raising
 from sweeps.reporting.check import ORDER, Check
 from sweeps.reporting.facts import OOD_KEY, Facts, best_line, dev_samples, percent
 from sweeps.reporting.health_difficulty import difficulty_checks
@@ -46,6 +47,10 @@ def _finished(facts: Facts) -> Iterator[Check]:
             f"it is running: {ended} of {planned} trials have ended; this page is a moment of it"
         )
         yield Check("note", title, found, facts.command("status"))
+    elif ended < planned and facts.ending is not None:
+        found = f"it was ended by {facts.ending}: {ended} of {planned} planned trials have ended"
+        lift = raising(facts.ending)
+        yield Check("note", title, found, facts.command("resume", *lift) if lift else "")
     elif ended < planned:
         found = f"{ended} of {planned} planned trials have ended, and nothing runs"
         yield Check("warn", title, found, facts.command("resume"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from sweeps.ending import ending_of, raising
 from sweeps.failure import came_to_nothing, failure_of
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
@@ -25,6 +26,7 @@ def status_document(sweep: Sweep) -> dict[str, Any]:
         "driver": "running" if running else "not running",
         "attempts": sweep.folder.attempt(),
         "failure": failure_of(sweep.path),
+        "ending": ending_of(sweep.path),
         "trials": states,
         "planned": sweep.config["search"]["trials"],
         "front": [record.id for record in sweep.front],
@@ -70,11 +72,20 @@ def status_text(sweep: Sweep) -> str:
         lines.append(_correct(sweep) + f"as it is it is tried again with: {again}")
     elif document["driver"] != "running" and ended < document["planned"]:
         go_on = command(sweep.folder, "resume")
-        more = f"fewer than planned; unless a limit ended it: {go_on}"
-        if document["failure"] is not None:
+        more = f"fewer than planned; go on with: {go_on}"
+        if document["ending"] is not None:
+            more = _ended(sweep, document["ending"])
+        elif document["failure"] is not None:
             more = f"once that is mended, go on with: {go_on}"
         lines.append(interrupted_line(sweep) or more)
     return "\n".join(lines)
+
+
+def _ended(sweep: Sweep, ending: str) -> str:
+    """Say what ended a sweep with fewer trials than planned, and what lifts a limit."""
+    lift = raising(ending)
+    more = f"; to go on with more: {command(sweep.folder, 'resume', *lift)}" if lift else ""
+    return f"fewer than planned: ended by {ending}{more}"
 
 
 def _correct(sweep: Sweep) -> str:

@@ -59,7 +59,7 @@ sweeps.remote.steps
 sweeps.remote.pulling sweeps.remote.pushing
 sweeps.remote.artifacts
 sweeps.remote.mirror
-sweeps.storages sweeps.failure
+sweeps.storages sweeps.failure sweeps.ending
 sweeps.names
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.shelf sweeps.remote.uploads

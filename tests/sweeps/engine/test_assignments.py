@@ -320,6 +320,13 @@ def spend(folder: SweepFolder, hours: float = 5.0) -> None:
     write_json(folder.usage, {"hours": hours, "accelerator_hours": 0.0})
 
 
+def test_a_search_over_fixed_rows_says_that_none_is_worth_running(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s")
+    driver.proposals.choose = lambda left: None  # type: ignore[assignment]
+    assert driver.assignments.next() is None
+    assert driver.assignments.ending == "the search, which finds no trial left worth running"
+
+
 def test_what_was_interrupted_is_closed_once_the_budget_is_used_up(tmp_path: Path) -> None:
     driver = Driver(tmp_path / "s")
     given = [each for each in (driver.assignments.next() for _ in range(6)) if each is not None]

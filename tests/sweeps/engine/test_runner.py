@@ -20,6 +20,7 @@ from rc_core.errors import InputError, StorageError, TrialError
 from rc_core.record import TrialRecord
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
+from sweeps.ending import ending_of, raising
 from sweeps.engine import attempt, runner
 from sweeps.engine.assignments import Assignments
 from sweeps.engine.launch_check import as_config
@@ -204,6 +205,27 @@ def test_once_the_budget_is_used_up_a_resume_leaves_nothing_open(
     runner._drive(sweep, folder, progress, time.monotonic(), retry_failed=True)
     assert [record.status for record in folder.records()] == ["finished", "stopped", "failed"]
     assert "failed before is not run again: budget.hours (1 h) is reached" in said.getvalue()
+    assert ending_of(folder.path) == "budget.hours (1 h)"
+    shown = status_text(Sweep(folder))
+    assert "fewer than planned: ended by budget.hours (1 h); to go on with more: " in shown
+    assert "rc-sweep resume one --set budget.hours=N" in shown
+    with folder.driving():
+        assert ending_of(folder.path) is None
+    assert status_document(Sweep(folder))["ending"] is None, "of an attempt before the newest"
+    assert "fewer than planned; go on with: rc-sweep resume one" in status_text(Sweep(folder))
+
+
+@pytest.mark.parametrize(
+    ("reason", "options"),
+    [
+        ("budget.hours (1 h)", ("--set", "budget.hours=N")),
+        ("budget.stall (the last 2 trials added 0 %)", ("--set", "budget.stall=null")),
+        ("search.trials (7)", ("--set", "search.trials=N")),
+        ("the search has proposed every point", ()),
+    ],
+)
+def test_what_lifts_a_limit_is_an_option_of_resume(reason: str, options: tuple[str, ...]) -> None:
+    assert raising(reason) == options
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from rc_core.errors import ConfigError
 from rc_core.record import TrialRecord
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
-from sweeps.engine.runner import _warm_start
-from sweeps.engine.warm_start import known_trials, point_of
+from sweeps.engine.warm_start import known_trials, point_of, tell_known
 from sweeps.folder import SweepFolder
 from sweeps.search import random
 from sweeps.search._base import Known
@@ -118,7 +117,7 @@ def test_every_driver_tells_the_search_since_one_before_may_not_have_come_so_far
     earlier(tmp_path, [STUDENT])
     said: list[str] = []
     study: Any = Study()
-    _warm_start(new(), SweepFolder(tmp_path / "new"), study, attempt, said.append)
+    tell_known(new(), SweepFolder(tmp_path / "new"), study, attempt, said.append)
     assert study.sources == ["old/t0001"] and "1 of 1" in said[0]
 
 
@@ -127,8 +126,8 @@ def test_a_resume_goes_on_without_the_earlier_sweep(tmp_path: Path) -> None:
     study: Any = Study()
     folder = SweepFolder(tmp_path / "new")
     with pytest.raises(ConfigError):
-        _warm_start(new(), folder, study, 1, said.append)
-    _warm_start(new(), folder, study, 2, said.append)
+        tell_known(new(), folder, study, 1, said.append)
+    tell_known(new(), folder, study, 2, said.append)
     assert study.sources == [] and "no sweep 'old'" in said[0]
 
 

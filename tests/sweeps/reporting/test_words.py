@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sweeps.ending import keep_ending
 from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
@@ -271,3 +272,16 @@ def test_a_rise_is_not_called_a_negative_fall() -> None:
         "rose by 3.7",
         "fell by 0.0",
     )
+
+
+def test_a_sweep_that_a_limit_ended_is_not_told_to_be_resumed(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path, trials=8, search={"name": "random", "trials": 20})
+    left = about(Facts.read(sweep), "Has the sweep ended?")
+    assert (left.level, left.action) == ("warn", "rc-sweep resume made")
+    attempt = sweep.folder.attempt()
+    keep_ending(sweep.path, attempt, "budget.hours (2 h)")
+    ended = about(Facts.read(sweep), "Has the sweep ended?")
+    assert ended.level == "note" and "ended by budget.hours (2 h): 8 of 20" in ended.found
+    assert ended.action == "rc-sweep resume made --set budget.hours=N"
+    keep_ending(sweep.path, attempt, "the search has proposed every point")
+    assert about(Facts.read(sweep), "Has the sweep ended?").action == ""
