@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Iterator
+
+import numpy as np
+
 from rc_core import plugins
 from rc_core.config import PLUGIN_PACKAGES
-from rc_core.data._task import Task, check_task
+from rc_core.data._task import DEV_ROLES, Role, Task, check_task
 from rc_core.errors import ConfigError, Problem, did_you_mean
+from rc_core.metrics import footprint
+from rc_core.metrics.classification import role_metrics
+from rc_core.metrics.easy_hard import easy_hard_metrics
 from sweeps.config import SweepConfig
+from sweeps.constraints import parse
 
 
 def check_data(sweep: SweepConfig) -> Task:
@@ -14,17 +23,63 @@ def check_data(sweep: SweepConfig) -> Task:
 
     Raises:
         DataError: a missing file, column or split, a label the map does not know, one label only.
-        ConfigError: an objective names a suite that the task does not have.
+        ConfigError: an objective or a constraint names what is not measured of this task: a suite
+            or a slice that it does not have. Every trial would lack it, and so be off the front.
     """
     config = sweep.reference().task
     task = check_task(plugins.load(PLUGIN_PACKAGES["task"], config.name).load(config))
-    problems = []
-    for name in sweep.settings.objectives:
-        role, *middle = name.split("/")[:-1]
-        suites = [split.suite for split in task.splits if split.role == role]
-        if middle and suites and middle[0] not in suites and "." not in middle[0]:
-            hint = did_you_mean(middle[0], suites)
-            problems.append(Problem(f"objectives.{name}", f"no suite '{middle[0]}': {hint}"))
+    settings = sweep.settings
+    asked = [(f"objectives.{name}", "", name) for name in settings.objectives]
+    asked += [("constraints", f"'{text}': ", parse(text).metric) for text in settings.constraints]
+    known = measured(task)
+    problems = [
+        Problem(where, f"{given}{_unmeasured(name, known)}")
+        for where, given, name in asked
+        if name not in known
+    ]
     if problems:
         raise ConfigError(problems)
     return task
+
+
+def measured(task: Task) -> set[str]:
+    """Return the keys of what a trial's record may hold of the open roles of a task."""
+    return set(footprint.METRICS) | {key for role in DEV_ROLES for key in _of_role(task, role)}
+
+
+def _of_role(task: Task, role: Role) -> Iterator[str]:
+    splits, labels = task.of_role(role), task.label_names
+    # The keys are what the metrics themselves say, of a model that knows nothing.
+    unsure = -math.log(len(labels))
+    pairs = [(split, np.full((len(split), len(labels)), unsure)) for split in splits]
+    yield from role_metrics(role, pairs, labels)
+    yield from (f"{role}/{name}" for name in ("agreement", "difference"))
+    if len(splits) > 1:
+        yield from (f"{role}/{split.suite}/agreement" for split in splits)
+    if role == "ood_dev":
+        yield f"{role}/relative_bias"
+    else:
+        # Where a loss of the sweep reads difficulty.
+        none = np.zeros(0, dtype=np.bool_)
+        yield from (f"{role}/{key}" for key in easy_hard_metrics(none, none, none)[0])
+
+
+def _unmeasured(name: str, known: Collection[str]) -> str:
+    """Return which part of a metric's name is wrong, and what it may be."""
+    parts = name.split("/")
+    for position, what in ((1, "suite"), (2, "slice")):
+        before = parts[:position]
+        beside = {each[position] for each in _split(known, before) if len(each) > position + 1}
+        if len(parts) > position + 1 and parts[position] not in beside:
+            of = f" of {before[-1]}" if position == 2 else ""
+            hint = did_you_mean(parts[position], sorted(beside))
+            return f"no {what} '{parts[position]}'{of}: {hint}"
+    metrics = sorted(each[-1] for each in _split(known, parts[:-1]) if len(each) == len(parts))
+    return f"'{parts[-1]}' is not measured of {'/'.join(parts[:-1])}; available: " + ", ".join(
+        metrics
+    )
+
+
+def _split(known: Collection[str], start: list[str]) -> list[list[str]]:
+    found = [name.split("/") for name in known]
+    return [parts for parts in found if parts[: len(start)] == start]
