@@ -13,6 +13,7 @@ from sweeps.tracking.mlflow_store import log_batch, mlflow_name, search_models
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
 
 _NOT_IN_NAMES = "/:.%\"'"
 
@@ -25,14 +26,20 @@ class FrontModels:
         self._experiment = experiment
         self._sweep_id = sweep_id
         self._known: dict[str, str] | None = None
+        # Made, but not known to be whole: what makes them so is done again.
+        self._begun: dict[str, LoggedModel] = {}
 
     @property
     def known(self) -> dict[str, str]:
         """Trial id -> model id."""
+        from mlflow.entities import LoggedModelStatus
+
         if self._known is None:
             condition = f"tags.`rc.sweep_id` = '{self._sweep_id}'"
             found = search_models(self._client, self._experiment, condition)
             self._known = {model.tags["rc.trial_id"]: model.model_id for model in found}
+            begun = [model for model in found if model.status != LoggedModelStatus.READY]
+            self._begun = {model.tags["rc.trial_id"]: model for model in begun}
         return self._known
 
     def update(self, models: Sequence[Mapping[str, Any]], runs: Mapping[str, str]) -> None:
@@ -48,7 +55,11 @@ class FrontModels:
             self._client.set_logged_model_tags(model_id, {"pareto": pareto})
         for trial_id, model in now.items():
             if trial_id not in self.known:
-                self.known[trial_id] = self._make(model, runs[trial_id])
+                made = self._make(model, runs[trial_id])
+                self.known[trial_id], self._begun[trial_id] = made.model_id, made
+            if trial_id in self._begun:
+                self._complete(self._begun[trial_id], model, runs[trial_id])
+                del self._begun[trial_id]
 
     def log_metrics(
         self, trial_id: str, run_id: str, measured: Sequence[Mapping[str, Any]], seconds: float
@@ -77,10 +88,7 @@ class FrontModels:
         if model_id is not None:
             log_batch(self._client, run_id, metrics=metrics)
 
-    def _make(self, model: Mapping[str, Any], run_id: str) -> str:
-        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-        from mlflow.models.utils import get_external_mlflow_model_spec
-
+    def _make(self, model: Mapping[str, Any], run_id: str) -> LoggedModel:
         name = "".join("_" if ch in _NOT_IN_NAMES else ch for ch in model["name"])
         tags = {
             # As mlflow.create_external_model does, which knows one global tracking server only.
@@ -90,7 +98,7 @@ class FrontModels:
             "pareto": str(model["pareto"]).lower(),
             **model["tags"],
         }
-        made = self._client.create_logged_model(
+        return self._client.create_logged_model(
             self._experiment,
             name=name,
             source_run_id=run_id,
@@ -98,14 +106,20 @@ class FrontModels:
             params={mlflow_name(key): str(value) for key, value in model["params"].items()},
             model_type="encoder-classifier",
         )
-        model_id: str = made.model_id
+
+    def _complete(self, made: LoggedModel, model: Mapping[str, Any], run_id: str) -> None:
+        """Give a model its file, its run and its metrics; ready, which comes last, says it is so.
+
+        Every part may be there already.
+        """
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+        from mlflow.models.utils import get_external_mlflow_model_spec
+
         with TemporaryDirectory() as folder:
             # What lets the model be registered.
             get_external_mlflow_model_spec(made).save(f"{folder}/MLmodel")
-            self._client.log_model_artifacts(model_id, folder)
-        self._client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+            self._client.log_model_artifacts(made.model_id, folder)
         step = max((int(each["step"]) for each in model["metrics"]), default=0)
-        self._client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
-        self.known[model["trial_id"]] = model_id
+        self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
         self.log_metrics(model["trial_id"], run_id, model["metrics"], model["time"])
-        return model_id
+        self._client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)

@@ -2,8 +2,9 @@
 
 One run per sweep, one child per trial; a confirmation's run lies below its sweep's, and its trials
 below the trials that they repeat; opening the test makes a run below each tested trial. Runs are
-found by tags of ours (`rc.sweep_id`, `rc.trial_id`) before one is made, so that repeats, a killed
-driver and a resume leave exactly one run per trial.
+found by tags of ours (`rc.sweep_id`, `rc.trial_id`) when a writer is made, and one is made after
+each error (sweeps/tracking/outbox.py), so that repeats, late answers, a killed driver and a resume
+leave exactly one run per trial.
 """
 
 from __future__ import annotations
@@ -108,13 +109,19 @@ class MlflowWriter:
             raise
 
     def _sweep_started(self, event: Event) -> None:
+        # What tells more of the run is written again where there is one: a driver that was killed,
+        # or an answer that came too late, may have left it out.
+        given = {mlflow_name(key): value for key, value in event.get("params", {}).items()}
         if self._parent:
+            # A parameter that is there stays: MLflow refuses another value for it.
+            there = self._client.get_run(self._parent).data.params
+            given = {key: value for key, value in given.items() if key not in there}
             self._client.update_run(self._parent, status="RUNNING")
-            self._tag(self._parent, {"status": "running"})
-            return
-        tags = {"rc.kind": "sweep", "status": "running", **event.get("tags", {})}
-        self._parent = self._create(event, event["sweep"], tags, "")
-        log_batch(self._client, self._parent, params=event.get("params", {}))
+            self._tag(self._parent, {"status": "running", **event.get("tags", {})})
+        else:
+            tags = {"rc.kind": "sweep", "status": "running", **event.get("tags", {})}
+            self._parent = self._create(event, event["sweep"], tags, "")
+        log_batch(self._client, self._parent, params=given)
         self._store(self._client.log_text, self._parent, event["config"], "sweep.yaml")
         if "view" in event:
             store_view(self._client, self._experiment, self._sweep_id, event["view"])

@@ -42,7 +42,10 @@ class Writer(Protocol):
     empty: bool
 
     def apply(self, event: Event) -> None:
-        """Take in one event; raise where it was not delivered, Undeliverable if it never can be."""
+        """Take in one event; raise where it was not delivered, Undeliverable if it never can be.
+
+        After any other error than Undeliverable the writer is not used again.
+        """
         ...
 
 
@@ -136,8 +139,9 @@ class Drain:
 
         Args:
             outbox: the events.
-            connect: makes the writer; called in the thread (it imports MLflow), and again until it
-                succeeds.
+            connect: makes the writer; called in the thread (it imports MLflow), and again after
+                each error: what failed may have happened all the same, so a new writer has to look
+                what is there.
         """
         self._outbox = outbox
         self._connect = connect
@@ -193,6 +197,8 @@ class Drain:
                     return
             # Whatever a tracking server or its client raises, the sweep must go on without it.
             except Exception as error:
+                # It knows no more what is there: a late answer is an error too.
+                writer = None
                 if not warned:
                     _logger.warning(
                         "tracking is not available, events are kept in %s: %s",

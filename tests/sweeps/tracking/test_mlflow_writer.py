@@ -13,7 +13,7 @@ from rc_core.record import RungRecord, TrialRecord
 from sweeps.tracking.mlflow_store import default_uri
 from sweeps.tracking.mlflow_view import view_state
 from sweeps.tracking.mlflow_writer import MlflowWriter
-from sweeps.tracking.outbox import Event, Undeliverable
+from sweeps.tracking.outbox import Drain, Event, Outbox, Undeliverable
 
 pytestmark = pytest.mark.slow
 CONFIG: dict[str, Any] = {
@@ -231,6 +231,64 @@ def test_parameters_lost_in_a_kill_are_written_the_second_time(storage: Path) ->
     for one in listed[1:]:
         again.apply(one)
     check(storage, "params")
+
+
+@pytest.mark.parametrize("call", ["create_run", "create_logged_model"])
+def test_what_was_made_though_its_answer_came_too_late_is_found(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    from mlflow import MlflowClient
+
+    sweep, whole, answered = f"late-{call}", getattr(MlflowClient, call), []
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        made = whole(*arguments, **options)
+        answered.append(made)
+        # The parent's, both trials' and the model's: each fails once.
+        raise ConnectionError("no answer in time")
+
+    monkeypatch.setattr(MlflowClient, call, late)
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    for one in events(sweep, storage):
+        outbox.append(**one)
+    monkeypatch.setattr("sweeps.tracking.outbox._FIRST_WAIT", 0.01)
+    drain = Drain(outbox, lambda: connect(storage, sweep))
+    assert drain.close(60) == 0
+    assert len(answered) == (3 if call == "create_run" else 1)
+    check(storage, sweep)
+
+
+@pytest.mark.parametrize("lost", ["params", "sweep.yaml", "view"])
+def test_what_a_kill_left_out_of_the_sweeps_own_run_is_written_the_second_time(
+    storage: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    from mlflow import MlflowClient
+
+    sweep = f"half-{lost}"
+    listed = events(sweep, storage)
+    listed[0] |= {"params": {"search.trials": "9", "model": "tiny"}, "view": {"a": 1}}
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    step = {"params": "log_batch", "view": "store_view"}.get(lost)
+    first = connect(storage, sweep)
+    with monkeypatch.context() as kill:
+        if step is None:
+            kill.setattr(first._client, "log_text", killed)
+        else:
+            kill.setattr(f"sweeps.tracking.mlflow_writer.{step}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            first.apply(listed[0])
+    again = connect(storage, sweep)
+    # A resume may have changed what a parameter says; MLflow keeps the first.
+    for one in (*listed, listed[0] | {"params": {"search.trials": "20", "seed": "1"}}, listed[-1]):
+        again.apply(one)
+    check(storage, sweep)
+    parent = runs(storage, sweep)["parent"]
+    assert parent.data.params == {"search.trials": "9", "model": "tiny", "seed": "1"}
+    experiment = MlflowClient(tracking_uri=default_uri(storage)).get_experiment("1")
+    assert experiment.tags[f"mlflow.sharedViewState.{sweep}-id"] == '{"a": 1}'
 
 
 def test_a_run_that_the_user_deleted_is_refused_and_no_more(storage: Path) -> None:

@@ -299,3 +299,31 @@ def test_numbers_that_json_lacks_are_null(tmp_path: Path) -> None:
     (event, _), *_ = outbox.read(0)
     assert event["metrics"] == {"a": None, "b": [None, 1.5]}
     assert event["many"] == [1, 2]
+
+
+def test_after_an_error_a_new_writer_looks_what_is_there(tmp_path: Path) -> None:
+    """What failed may have happened all the same, which the old writer would not know."""
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    fill(outbox, 3)
+    made: list[set[int]] = []
+    there: list[int] = []
+
+    class Late:
+        empty = False
+
+        def __init__(self) -> None:
+            # As a writer looks for its runs when it is made.
+            self.known = set(there)
+            made.append(self.known)
+
+        def apply(self, event: Event) -> None:
+            if event["number"] in self.known:
+                return
+            there.append(event["number"])
+            if event["number"] == 1:
+                raise TimeoutError("the answer came too late")
+
+    drain = Drain(outbox, Late)
+    assert drain.close(20) == 0
+    assert there == [0, 1, 2], "nothing twice"
+    assert made == [set(), {0, 1}]
