@@ -101,6 +101,8 @@ def check(package: str, name: str, module: ModuleType) -> None:
     found = [*_unfinished(module, contract, base)]
     if package == "rc_core.losses":
         found += _wrong_needs(module, base)
+    if package == "rc_core.data":
+        found += _wrong_texts(module)
     other = getattr(module, "OUTPUTS_OF", name)
     if package == "rc_core.difficulty" and other not in available(package):
         hint = did_you_mean(str(other), available(package))
@@ -187,6 +189,14 @@ def _wrong_needs(module: ModuleType, base: ModuleType) -> Iterator[str]:
             yield f"Loss.needs names '{need}', which no loss is given: {did_you_mean(need, known)}"
         elif key and key not in getattr(getattr(module, "Config", None), "model_fields", {key}):
             yield f"Config must have a key '{key}', which says what '{need}' of Loss.needs are of"
+
+
+def _wrong_texts(module: ModuleType) -> Iterator[str]:
+    """Yield what is wrong with a task's names of its texts."""
+    texts = getattr(module, "TEXTS", ("text",))
+    named = isinstance(texts, tuple) and all(isinstance(each, str) and each for each in texts)
+    if not named or len(texts) not in (1, 2):
+        yield f"TEXTS must be a tuple of one name, or of two for pairs, but is {texts!r}"
 
 
 def _called(functions: Iterable[str]) -> str:

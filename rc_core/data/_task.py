@@ -159,7 +159,12 @@ class Task:
 
 
 class TaskModule(Protocol):
-    """What a file in rc_core/data has to define besides its `Config`."""
+    """What a file in rc_core/data has to define besides its `Config`.
+
+    It may define `TEXTS` too: what it calls the texts of a sample, one name, or two of pairs in
+    the order of `Split.first` and `second`. The model card says it. Without it a key `text` of the
+    task's section counts, else nobody knows.
+    """
 
     def load(self, config: object) -> Task: ...
 

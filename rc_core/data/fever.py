@@ -19,6 +19,7 @@ from rc_core.data._splits import split_keys
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
 
+TEXTS = ("evidence", "claim")
 NAMES = ("SUPPORTS", "NOT ENOUGH INFO", "REFUTES")
 # Integers as in local files; names as published.
 RAW = {str(i): name for i, name in enumerate(NAMES)} | {name: name for name in NAMES}

@@ -20,6 +20,7 @@ from rc_core.data._parts import Part, PublicConfig, overriding, read_part
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
 
+TEXTS = ("premise", "hypothesis")
 LABELS = {"0": "entailment", "1": "neutral", "2": "contradiction"}
 HANS_LABELS = {"0": "entailment", "1": "non_entailment"}
 MERGE = {"neutral": "non_entailment", "contradiction": "non_entailment"}

@@ -17,6 +17,7 @@ from rc_core.data._parts import Part, PublicConfig, is_local, overriding, read_p
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
 
+TEXTS = ("question1", "question2")
 LABELS = ("not_duplicate", "duplicate")
 _MEANS = {"0": "not_duplicate", "1": "duplicate"}
 

@@ -24,6 +24,7 @@ from rc_core.data._nli_templates import HEURISTICS, SUBCASES, Draw, Subcase, cha
 from rc_core.data._overlap import overlap_entails
 from rc_core.data._task import Role, Split, Task, check_task, pair_key
 
+TEXTS = ("premise", "hypothesis")
 LABELS = ("entailment", "non_entailment")
 
 # Whether the shortcut is right, wrong, or silent because the hypothesis has words of its own.

@@ -14,16 +14,9 @@ from typing import Any
 from rc_core import plugins
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.data._task import check_task
-from rc_core.errors import InputError, RobustCompressionError
+from rc_core.errors import ConfigError, InputError, RobustCompressionError
 from rc_core.record import TrialRecord
 
-# What the texts of tasks are whose sections do not name them (or by columns that say nothing).
-_MEANT = {
-    "shortcut_nli": ("premise", "hypothesis"),
-    "mnli": ("premise", "hypothesis"),
-    "fever": ("evidence", "claim"),
-    "qqp": ("question1", "question2"),
-}
 _PLACE = ("first text", "second text")
 _LONG = " ".join(
     ["the old mill beside the river was sold, and nobody in the village knew why;"] * 60
@@ -87,20 +80,31 @@ def check_texts(config: TrialConfig, record: TrialRecord, most: int) -> CheckTex
 def text_names(task: Mapping[str, Any], columns: int | None = None) -> tuple[str, ...]:
     """Return what a task calls the texts of a sample, in the order that its models take them.
 
+    Its section's `text` says so where it has one, else `TEXTS` of its file.
+
     Args:
         task: the section of a configuration.
         columns: how many there are, where it is known.
 
     Returns:
-        One name, or two of pairs; none where the section does not tell and `columns` is None.
+        One name, or two of pairs; none where neither tells and `columns` is None.
     """
-    found: Any = task.get("text") or _MEANT.get(task["name"], ())
+    found: Any = task.get("text") or _declared(task["name"])
     names = (found,) if isinstance(found, str) else tuple(found)
     return names if columns in (None, len(names)) else _PLACE[:columns]
 
 
+def _declared(name: str) -> tuple[str, ...]:
+    """Return what a task's file calls its texts; nothing where it does not say, or is not here."""
+    try:
+        found = getattr(plugins.load(PLUGIN_PACKAGES["task"], name), "TEXTS", ())
+    except ConfigError:
+        return ()
+    return tuple(found)
+
+
 def _fixed(config: TrialConfig, why: str) -> CheckTexts:
-    # A task whose section tells nothing is taken for one of pairs, as all of ours but `files` are.
+    # A task that tells nothing is taken for one of pairs, as all of ours but `files` are.
     names = text_names(config.task.as_dict()) or _PLACE
     columns = [[pair[i] for pair in _SENTENCES] for i in range(len(names))]
     what = "sentences" if len(names) == 1 else "pairs of sentences"

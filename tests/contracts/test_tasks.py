@@ -104,6 +104,17 @@ def test_the_task_is_sound_and_named_after_its_file(name: str, tmp_path: Path) -
 
 
 @over_tasks
+def test_the_names_of_its_texts_are_as_many_as_its_texts(name: str, tmp_path: Path) -> None:
+    """Whether its file declares them or its section names columns: the model card says them."""
+    given = example(name, tmp_path)
+    declared = getattr(plugins.load(PACKAGE, name), "TEXTS", None)
+    if declared is None and "text" not in given:
+        pytest.skip("says nothing of its texts")
+    second = load(name, given).id_dev.second
+    assert len(given.get("text", declared)) == (1 if second is None else 2)
+
+
+@over_tasks
 def test_the_same_configuration_gives_the_same_task(name: str, tmp_path: Path) -> None:
     given = example(name, tmp_path)
     first, second = load(name, given), load(name, given)

@@ -8,10 +8,14 @@ import pytest
 
 from rc_core import plugins
 from rc_core.config import decode
+from rc_core.errors import ConfigError
 from rc_core.record import TrialRecord
 from sweeps.deploy.export import stock_note
 from sweeps.deploy.model_card import model_card
 from sweeps.deploy.texts import text_names
+from tests.rc_core._plugins import WHOLE, WrittenPlugins, written
+
+__all__ = ["written"]
 
 
 def card(compression: dict[str, Any], **options: Any) -> str:
@@ -72,8 +76,26 @@ def test_what_texts_are_called(
 
 
 def test_every_task_of_ours_says_what_its_texts_are() -> None:
-    """But `files`, whose section names the columns; a new task has to be added."""
+    """But `files`, whose section names the columns."""
     names = [name for name in plugins.available("rc_core.data") if name != "files"]
     assert [name for name in names if len(text_names({"name": name})) != 2] == []
     # The module of the task says so: the evidence is the first text, wherever it comes from.
     assert text_names({"name": "fever"}) == ("evidence", "claim")
+
+
+def test_a_new_tasks_file_says_what_its_texts_are(written: WrittenPlugins) -> None:
+    source = WHOLE["rc_core.data"]
+    written.write("rc_core.data", f'{source}\n\nTEXTS = ("question", "passage")\n')
+    names = text_names({"name": "mine"})
+    assert names == ("question", "passage")
+    text = card({"name": "dense"}, texts=names)
+    assert "first `question`, then `passage`" in text and '["a text (passage)"]' in text
+    written.write("rc_core.data", source)
+    assert text_names({"name": "mine"}) == ()
+
+
+@pytest.mark.parametrize("wrong", ['"question"', '("a", "b", "c")', "()", '("a", 1)'])
+def test_names_that_are_none_are_told(written: WrittenPlugins, wrong: str) -> None:
+    written.write("rc_core.data", f"{WHOLE['rc_core.data']}\n\nTEXTS = {wrong}\n")
+    with pytest.raises(ConfigError, match=r"mine\.py.* TEXTS must be a tuple of one"):
+        plugins.load("rc_core.data", "mine")
