@@ -9,6 +9,7 @@ A model is named in one of four ways:
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import re
@@ -33,7 +34,8 @@ TINY_ARCHITECTURES = ("bert", "distilbert", "electra", "roberta")
 TINY_LAYERS = 4
 TINY_HEADS = 4
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
-_TEXT_FILES = ["*.json", "*.txt", "*.model"]
+_TEXT_FILES = ("*.json", "*.txt", "*.model")
+_CONFIG_ONLY = ("config.json",)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def locate(spec: str) -> Path:
         return _packaged_folder(name)
     if kind == "folder":
         return check_folder(Path(name).expanduser())
-    return check_folder(_hub_folder(name, [*_TEXT_FILES, "model*.safetensors"]))
+    return check_folder(_hub_folder(name, (*_TEXT_FILES, "model*.safetensors")))
 
 
 def check_folder(folder: Path) -> Path:
@@ -138,7 +140,7 @@ def model_facts(spec: str) -> ModelFacts:
     kind, name = model_kind(spec)
     if kind == "tiny":
         return ModelFacts(name, TINY_LAYERS, TINY_HEADS, 128, 100_000)
-    folder = _hub_folder(name, ["config.json"]) if kind == "hub" else locate(spec)
+    folder = _hub_folder(name, _CONFIG_ONLY) if kind == "hub" else locate(spec)
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -210,19 +212,24 @@ def _packaged_folder(name: str) -> Path:
     return path
 
 
-def _hub_folder(spec: str, patterns: list[str]) -> Path:
+@functools.cache
+def _hub_folder(spec: str, patterns: tuple[str, ...]) -> Path:
+    """Ask the hub once per process: each question is a request, and an id may move meanwhile."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    name, _, revision = spec.partition("@")
+    name, _, given = spec.partition("@")
+    # The commit in which the config was found: config and weights belong together.
+    revision = (given or None) if patterns == _CONFIG_ONLY else _hub_folder(spec, _CONFIG_ONLY).name
     try:
-        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+        wanted = list(patterns)
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
         if any("safetensors" in pattern for pattern in patterns) and not list(
             folder.glob("model*.safetensors")
         ):
             # Older repositories carry only the pickled form; transformers loads it weights-only.
             bins = [*_TEXT_FILES, "pytorch_model*.bin"]
-            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=bins))
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=bins))
         return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from rc_core.errors import ModelError
-from rc_core.model_facts import TINY_ARCHITECTURES, model_facts, model_kind, weights_digest
+from rc_core.model_facts import (
+    TINY_ARCHITECTURES,
+    TINY_LAYERS,
+    _hub_folder,
+    locate,
+    model_facts,
+    model_kind,
+    weights_digest,
+)
 from rc_core.models import load_encoder, load_model, load_tokenizer, save_model
+from rc_core.workspace import model_digest
 
 PAIR = ("the dog ran", "a dog slept")
 
@@ -161,22 +173,57 @@ def test_a_folder_must_hold_config_and_weights(tmp_path: Path) -> None:
         model_facts(str(tmp_path))
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """Yield a cache of the hub's own shape that holds `owner/name`, and its commit."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--owner--name"
+    model = load_encoder("tiny:roberta", label_names=["a", "b"], seed=0)
+    save_model(model, load_tokenizer("tiny:roberta"), repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    _hub_folder.cache_clear()
+    yield repository / "snapshots", commit
+    _hub_folder.cache_clear()
+
+
 def test_a_hub_id_that_cannot_be_had_says_what_to_check() -> None:
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE"):
         model_facts("owner/no-such-model@main")
 
 
-def test_a_hub_id_loads_from_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_loads_from_its_snapshot(hub: tuple[Path, str]) -> None:
     """The real download call, answered by a local cache of the hub's own shape."""
-    model = load_encoder("tiny:roberta", label_names=["a", "b"], seed=0)
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    repository = tmp_path / "models--owner--name"
-    save_model(model, load_tokenizer("tiny:roberta"), repository / "snapshots" / commit)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshots, commit = hub
+    model = load_model(snapshots / commit)
     assert model_facts("owner/name").model_type == "roberta"
     loaded = load_encoder(f"owner/name@{commit}", label_names=["a", "b"], seed=0)
     for name, tensor in loaded.state_dict().items():
         if "embeddings" in name:
             assert torch.equal(tensor, model.state_dict()[name])
+
+
+def test_a_hub_id_is_asked_for_once_and_stays_what_it_was(
+    hub: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshots, commit = hub
+    asked: list[object] = []
+    download = huggingface_hub.snapshot_download
+
+    def counted(name: str, **rest: Any) -> str:
+        asked.append(rest["allow_patterns"])
+        return str(download(name, **rest))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", counted)
+    digest = model_digest("owner/name")
+    # As if the id were pushed to while a sweep runs.
+    moved = commit[::-1]
+    shutil.copytree(snapshots / commit, snapshots / moved)
+    (snapshots / moved / "config.json").write_text("{}")
+    (snapshots.parent / "refs" / "main").write_text(moved)
+    for _ in range(3):
+        assert model_digest("owner/name") == digest
+        assert model_facts("owner/name").num_layers == TINY_LAYERS
+    assert locate("owner/name") == snapshots / commit
+    assert len(asked) <= 2, "once for the config alone, once for all"
