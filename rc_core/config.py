@@ -102,7 +102,8 @@ class TrainingConfig(Section):
         warmup: share of the steps over which the learning rate rises, in [0, 1].
         max_length: tokens kept per text or pair; more is cut and counted in the record.
         max_grad_norm: gradients are clipped to this norm; 0 turns clipping off.
-        precision: `auto` times a step in fp32 and in bf16 autocast and takes the faster.
+        precision: `auto` is bf16 autocast on a GPU that has it; on a CPU steps are timed in both,
+            and bf16 is taken where it is clearly faster than fp32.
         seed: fixes initialisation of new weights, data order and dropout.
         rungs: equal parts of training; after each but the last a quick evaluation on a fixed
             sample is reported (what schedulers see), after the last the full one.

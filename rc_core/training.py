@@ -33,8 +33,6 @@ from rc_core.first_token import first_token_only
 from rc_core.losses._base import Loss
 
 Precision = str  # "fp32" or "bf16"; "auto" is resolved before training starts
-# So many times slower than fp32 on two samples, bf16 is not what this processor is made for.
-_EMULATED = 3.0
 
 
 @dataclass(frozen=True)
@@ -237,38 +235,6 @@ def schedule(step: int, total: int, warmup: float) -> float:
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Return a context for one step; held open over optimizer steps it caches stale weights."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
-def choose_precision(model: nn.Module, encoded: Encoded, *, repeats: int = 3) -> Precision:
-    """Return "bf16" where a training step is clearly faster in it on this machine, else "fp32".
-
-    Timed, because processors that list bf16 differ by ten times in how fast they run it. On a
-    CPU two samples are timed first: where bf16 is emulated, a step of a whole batch takes half a
-    minute.
-    """
-    device = next(model.parameters()).device
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        return "fp32"
-    model.train()
-
-    def seconds(precision: Precision, size: int, count: int) -> float:
-        rows = np.arange(min(size, len(encoded.labels)))
-        batch = feed_of(encoded, device).batch(rows)
-        times = []
-        for _ in range(count + 1):
-            start = time.perf_counter()
-            with autocast(device, precision):
-                logits = model(**batch.inputs).logits
-            F.cross_entropy(logits.float(), batch.labels).backward()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - start)
-        model.zero_grad(set_to_none=True)
-        return min(times[1:])
-
-    if device.type == "cpu" and seconds("bf16", 2, 2) > _EMULATED * seconds("fp32", 2, 2):
-        return "fp32"
-    return "bf16" if seconds("bf16", 32, repeats) < 0.9 * seconds("fp32", 32, repeats) else "fp32"
 
 
 def _check_loss(value: object) -> None:

@@ -28,7 +28,8 @@ from rc_core.data._encoding import Encoded, encode
 from rc_core.data._task import Split, Task, check_task
 from rc_core.model_facts import locate, model_facts, model_kind, weights_digest
 from rc_core.models import load_encoder, load_model, load_tokenizer
-from rc_core.training import Precision, choose_precision
+from rc_core.precision import cuda_precision, timed_precision
+from rc_core.training import Precision
 
 # Quick evaluations look at this many samples of each dev suite, the same ones in every trial.
 RUNG_SAMPLES = 256
@@ -172,15 +173,18 @@ class Workspace:
         return self._data[key]
 
     def precision(self, config: TrialConfig) -> Precision:
-        """Return the precision to train in; `auto` is timed once per machine and model."""
+        """Return the precision to train in; a CPU times `auto`, once per machine and model."""
         if config.training.precision != "auto":
             return config.training.precision
+        if self.device.type == "cuda":
+            return cuda_precision()
         key = self._precision_key(config)
 
         def build(folder: Path) -> None:
             data = self.data(config)
             model = load_encoder(config.model, label_names=data.task.label_names, seed=0)
-            chosen = choose_precision(model.to(self.device), data.encoded(data.task.train))
+            train = data.encoded(data.task.train)
+            chosen = timed_precision(model.to(self.device), train, config.training)
             (folder / "precision.json").write_text(json.dumps(chosen))
 
         artifact = self.store.build(key, build)
@@ -188,13 +192,14 @@ class Workspace:
 
     def knows_precision(self, config: TrialConfig) -> bool:
         """Tell whether `precision` answers without timing anything."""
-        known = self.store.has(self._precision_key(config))
-        return known or config.training.precision != "auto"
+        if config.training.precision != "auto" or self.device.type == "cuda":
+            return True
+        return self.store.has(self._precision_key(config))
 
     def _precision_key(self, config: TrialConfig) -> ArtifactKey:
         return ArtifactKey(
             kind="precision",
-            version=1,
+            version=2,  # processor time of steps as they are trained
             inputs={
                 "processor": _processor(self.device),
                 "torch": torch.__version__,

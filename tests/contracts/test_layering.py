@@ -32,6 +32,7 @@ rc_core.losses.* rc_core.compression.*
 rc_core.metrics.* rc_core.cpu_steps rc_core.first_token rc_core.feeds
 rc_core.cuda_steps
 rc_core.training
+rc_core.precision
 rc_core.workspace rc_core.checkpoint
 rc_core.evaluation
 rc_core.teacher

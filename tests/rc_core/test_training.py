@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from rc_core.models import load_encoder
 from rc_core.training import (
     FitPoint,
     batches,
-    choose_precision,
     fit,
     num_steps,
     predict,
@@ -218,52 +216,6 @@ def test_gradients_are_clipped_to_their_norm_and_0_turns_that_off(
     finally:
         hook.remove()
     assert len(norms) == 5 and all(low < norm < high for norm in norms), norms
-
-
-def test_choosing_the_precision_leaves_no_gradients() -> None:
-    net = model()
-    choose_precision(net, encoded(16, 0), repeats=1)
-    assert all(p.grad is None for p in net.parameters())
-
-
-class Timed(nn.Module):
-    """Moves the clock by so many seconds a forward pass; the first of each kind takes an hour."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        super().__init__()
-        self.head = nn.Linear(1, 2)
-        self.seconds, self.now = seconds, 0.0
-        self.sizes: dict[str, list[int]] = {"fp32": [], "bf16": []}
-
-    def perf_counter(self) -> float:
-        return self.now
-
-    def forward(self, input_ids: Tensor, **_: Tensor) -> Any:
-        kind, size = "bf16" if torch.is_autocast_enabled("cpu") else "fp32", len(input_ids)
-        self.now += self.seconds[kind] if size in self.sizes[kind] else 3600.0
-        self.sizes[kind].append(size)
-        return SimpleNamespace(logits=self.head(input_ids[:, :1].float()))
-
-
-@pytest.mark.parametrize(
-    ("bf16", "precision", "sizes"),
-    [
-        # Emulated: no whole batch is tried in it.
-        (3.1, "fp32", {2}),
-        (2.9, "fp32", {2, 32}),
-        # Not clearly faster.
-        (0.95, "fp32", {2, 32}),
-        (0.85, "bf16", {2, 32}),
-    ],
-)
-def test_bf16_is_taken_where_a_step_is_clearly_faster_in_it(
-    bf16: float, precision: str, sizes: set[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    net = Timed({"fp32": 1.0, "bf16": bf16})
-    # The module's own name alone: everyone else's clock goes on.
-    monkeypatch.setattr("rc_core.training.time", net)
-    assert choose_precision(net, encoded(40, 0)) == precision
-    assert set(net.sizes["bf16"]) == sizes
 
 
 def test_golden_run() -> None:
