@@ -40,22 +40,48 @@ PRUNED_LEVEL_VERSION = 2
 _OUTPUTS, _REPORT = "log_probs.safetensors", "report.json"
 
 
-def level_key(config: TrialConfig, workspace: Workspace, level: float) -> ArtifactKey:
-    """Return the key of the teacher pruned to one level by itself."""
+def level_key(
+    config: TrialConfig,
+    workspace: Workspace,
+    level: float,
+    *,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+) -> ArtifactKey:
+    """Return the key of the teacher pruned to one level by itself.
+
+    Args:
+        level: its sparsity.
+        epochs: None takes those of the difficulty's settings.
+        learning_rate: likewise.
+    """
+    training = _level_training(config, rungs=1, epochs=epochs, learning_rate=learning_rate)
     inputs = {
         "teacher": teacher_key(config, workspace).key,
         "level": level,
-        "training": _level_training(config, rungs=1).as_dict(),
+        "training": training.as_dict(),
     }
     return ArtifactKey("pruned_level", PRUNED_LEVEL_VERSION, inputs)
 
 
-def level_artifact(config: TrialConfig, workspace: Workspace, level: float) -> Artifact:
-    """Return the outputs of the teacher pruned to one level, training it where not stored."""
+def level_artifact(
+    config: TrialConfig,
+    workspace: Workspace,
+    level: float,
+    *,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+) -> Artifact:
+    """Return the outputs of the teacher pruned to one level, training it where not stored.
+
+    Args: as `level_key`.
+    """
+    training = _level_training(config, rungs=1, epochs=epochs, learning_rate=learning_rate)
+    key = level_key(config, workspace, level, epochs=epochs, learning_rate=learning_rate)
 
     def build(folder: Path) -> None:
         task = workspace.data(config.reference()).task
-        model, points = _prune(config, workspace, None, level, _level_training(config, rungs=1))
+        model, points = _prune(config, workspace, None, level, training)
         with _naming(level):
             seconds = max(point.seconds for point in points)
         judge = predictor(model, config, workspace)
@@ -63,7 +89,7 @@ def level_artifact(config: TrialConfig, workspace: Workspace, level: float) -> A
         log_probs = {name: torch.from_numpy(found)[None] for name, found in outputs.items()}
         save_outputs(Outputs(log_probs, {"train_seconds": seconds}), folder)
 
-    return workspace.store.build(level_key(config, workspace, level), build)
+    return workspace.store.build(key, build)
 
 
 def _level_training(
@@ -102,7 +128,10 @@ def prune_levels(
     task = workspace.data(config.reference()).task
     if mode == "independent":
         for level in levels:
-            found = load_outputs(level_artifact(config, workspace, level))
+            artifact = level_artifact(
+                config, workspace, level, epochs=epochs, learning_rate=learning_rate
+            )
+            found = load_outputs(artifact)
             outputs = {
                 split.name: found.log_probs[name][0].numpy()
                 for name, split in (("train", task.train), ("id_dev", task.id_dev))

@@ -84,6 +84,31 @@ def test_too_few_steps_for_the_levels_are_told_before_anything_is_trained(tmp_pa
     assert steps(config(difficulty=short | {"mode": "independent"}), Workspace(tmp_path))
 
 
+@pytest.mark.parametrize("settings", [{"name": "hypothesis_only"}, BASE["difficulty"]])
+def test_independent_levels_are_trained_as_the_plugin_asks(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the plugin's settings are called."""
+    wanted, space = config(difficulty=settings), Workspace(tmp_path)
+    teacher(wanted, space)
+    trained: list[tuple[float, float]] = []
+    fit = stages.fit
+
+    def seen(*given: Any, **rest: Any) -> Any:
+        trained.append((given[3].epochs, given[3].learning_rate))
+        return fit(*given, **rest)
+
+    monkeypatch.setattr(stages, "fit", seen)
+    for epochs, rate in ((0.5, 3e-3), (0.5, 3e-3), (1.0, 3e-3), (0.5, None)):
+        found = stages.prune_levels(
+            wanted, space, (0.3,), mode="independent", epochs=epochs, learning_rate=rate
+        )
+        assert [each.level for each in found] == [0.3]
+    assert trained == [(0.5, 3e-3), (1.0, 3e-3), (0.5, 1e-3)]
+    # A plugin that hands on its settings finds what `steps` lists, and what was stored before.
+    assert level_key(wanted, space, 0.3) == level_key(wanted, space, 0.3, epochs=1.0)
+
+
 def test_levels_are_trained_and_judged_in_the_references_precision(
     workspace: Workspace, tmp_path: Path
 ) -> None:
