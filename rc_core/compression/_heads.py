@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rc_core.compression._layers import blocks
+from rc_core.compression._layers import linears
 from rc_core.errors import ModelError
 
 # (query, key, value, output) of a block: BERT, RoBERTa and ELECTRA; DistilBERT.
@@ -52,19 +52,8 @@ def attentions(model: nn.Module) -> list[Attention]:
     Raises:
         ModelError: unsupported encoder.
     """
-    found = []
-    for block in blocks(model):
-        names = next((n for n in _PLACES if _has(block, n)), None)
-        if names is None:
-            raise ModelError(
-                "model must keep its attention's query, key, value and output projections where "
-                f"BERT or DistilBERT do, but {type(model).__name__} does not; take another encoder"
-            )
-        q, k, v, output = (block.get_submodule(name) for name in names)
-        assert isinstance(q, nn.Linear) and isinstance(k, nn.Linear)
-        assert isinstance(v, nn.Linear) and isinstance(output, nn.Linear)
-        found.append(Attention((q, k, v), output))
-    return found
+    what = "its attention's query, key, value and output projections"
+    return [Attention((q, k, v), output) for q, k, v, output in linears(model, _PLACES, what)]
 
 
 def head_size(model: nn.Module) -> int:
@@ -192,10 +181,3 @@ def _rows(heads: Sequence[int], size: int) -> Tensor:
 
 def _like(old: Tensor, new: Tensor) -> nn.Parameter:
     return nn.Parameter(new.detach().clone().contiguous(), requires_grad=old.requires_grad)
-
-
-def _has(block: nn.Module, names: Sequence[str]) -> bool:
-    try:
-        return all(isinstance(block.get_submodule(name), nn.Linear) for name in names)
-    except AttributeError:
-        return False

@@ -6,7 +6,7 @@ encoders built the same way work too. Anything else is refused rather than guess
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -25,6 +25,30 @@ def blocks(model: nn.Module) -> nn.ModuleList:
     layers = _holder(model).layer
     assert isinstance(layers, nn.ModuleList)
     return layers
+
+
+def linears(
+    model: nn.Module, places: Sequence[Sequence[str]], what: str
+) -> list[tuple[nn.Linear, ...]]:
+    """Return linear layers of every block, first to last.
+
+    Args:
+        model: an encoder.
+        places: names of the layers inside a block, for each kind of encoder; the first fits whose
+            layers are all there.
+        what: they are, for people.
+
+    Raises:
+        ModelError: unsupported encoder.
+    """
+    found = [next(_at_places(block, places), None) for block in blocks(model)]
+    whole = [layers for layers in found if layers is not None]
+    if len(whole) < len(found):
+        raise ModelError(
+            f"model must keep {what} where BERT or DistilBERT do, but {type(model).__name__} does "
+            "not; take another encoder"
+        )
+    return whole
 
 
 def embeddings(model: nn.Module) -> list[nn.Module]:
@@ -58,6 +82,19 @@ def keep_blocks(model: nn.Module, keep: Sequence[int]) -> None:
     # DistilBERT's config maps this name to its own `n_layers`.
     config: Any = model.config
     config.num_hidden_layers = len(keep)
+
+
+def _at_places(
+    block: nn.Module, places: Sequence[Sequence[str]]
+) -> Iterator[tuple[nn.Linear, ...]]:
+    for names in places:
+        try:
+            found = [block.get_submodule(name) for name in names]
+        except AttributeError:
+            continue
+        layers = tuple(each for each in found if isinstance(each, nn.Linear))
+        if len(layers) == len(names):
+            yield layers
 
 
 def _base(model: nn.Module) -> nn.Module:

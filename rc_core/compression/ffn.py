@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from rc_core.compression._base import CompressionContext
 from rc_core.compression._importance import UnitsConfig, of_reference, unit_importance
-from rc_core.compression._layers import blocks, embeddings
+from rc_core.compression._layers import embeddings, linears
 from rc_core.compression._masks import measure
-from rc_core.errors import ModelError, Problem, TrialError
+from rc_core.errors import Problem, TrialError
 from rc_core.model_facts import ModelFacts
 
 # (first, second) linear layer of a block: BERT, RoBERTa and ELECTRA; DistilBERT.
@@ -118,26 +118,8 @@ class Compression:
 
 
 def _layers(model: nn.Module) -> list[tuple[nn.Linear, nn.Linear]]:
-    found = []
-    for block in blocks(model):
-        pair = next((p for p in (_pair(block, n) for n in _PLACES) if p is not None), None)
-        if pair is None:
-            raise ModelError(
-                "model must keep its feed-forward layers where BERT or DistilBERT do, but "
-                f"{type(model).__name__} does not; take another encoder"
-            )
-        found.append(pair)
-    return found
-
-
-def _pair(block: nn.Module, names: tuple[str, str]) -> tuple[nn.Linear, nn.Linear] | None:
-    try:
-        first, second = (block.get_submodule(name) for name in names)
-    except AttributeError:
-        return None
-    if isinstance(first, nn.Linear) and isinstance(second, nn.Linear):
-        return first, second
-    return None
+    pairs = linears(model, _PLACES, "its feed-forward layers")
+    return [(first, second) for first, second in pairs]
 
 
 @torch.no_grad()

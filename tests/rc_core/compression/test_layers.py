@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from rc_core.compression._layers import blocks, embeddings, keep_blocks
+from rc_core.compression._layers import blocks, embeddings, keep_blocks, linears
 from rc_core.errors import ModelError
 from tests.contracts._tiny import ARCHITECTURES, NUM_LAYERS, logits_of, tiny_model
 
@@ -52,3 +52,13 @@ def test_anything_else_is_refused(model: nn.Module) -> None:
 def test_albert_shares_its_layers_and_is_refused() -> None:
     with pytest.raises(ModelError, match=r"BERT, RoBERTa, ELECTRA"):
         blocks(tiny_model("albert"))
+
+
+def test_linear_layers_are_found_by_the_places_that_fit() -> None:
+    places = (("no.such", "output.dense"), ("intermediate", "output.dense"))
+    places = (*places, ("intermediate.dense", "output.dense"))
+    found = linears(tiny_model("bert"), places, "its layers")
+    assert [(first.out_features, second.in_features) for first, second in found] == [(24, 24)] * 4
+    # What is there but is no linear layer does not fit either.
+    with pytest.raises(ModelError, match=r"must keep its layers where .* BertForSequence"):
+        linears(tiny_model("bert"), places[:2], "its layers")
