@@ -140,7 +140,7 @@ def _judge(config: TrialConfig, workspace: Workspace, hard: NDArray[np.bool_]) -
     """Train one configuration and return its accuracies on id_dev, and on its two halves."""
     data = compressed_data(config, workspace)
     loss, rows, _ = prepare_loss(config, workspace)
-    compression, model = prepare_model(config, workspace, loss, rows)
+    compression, model = prepare_model(config, workspace)
     for _ in fit(
         model,
         data.encoded(data.task.train),

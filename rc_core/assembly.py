@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rc_core import plugins
-from rc_core.compression._base import Batch, Compression, CompressionContext
+from rc_core.compression._base import Compression, CompressionContext
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.errors import TrialError
 from rc_core.estimates import difficulty, expert_log_probs, first_stage_log_probs
@@ -90,12 +90,7 @@ def recordable(loss: Loss, compression: Compression) -> bool:
     return all(vars(type(each)).get("recordable", False) for each in (loss, compression))
 
 
-def prepare_model(
-    config: TrialConfig,
-    workspace: Workspace,
-    loss: Loss,
-    rows: Mapping[str, Tensor],
-) -> tuple[Compression, nn.Module]:
+def prepare_model(config: TrialConfig, workspace: Workspace) -> tuple[Compression, nn.Module]:
     """Return the compression and the model it wants trained, on the device."""
     data = compressed_data(config, workspace)
     seed = config.training.seed
@@ -105,16 +100,9 @@ def prepare_model(
         encoder = config.compression.encoder(config.model)
         model = workspace.encoder(encoder, label_names=data.task.label_names, seed=seed)
     model.to(workspace.device)
-    tables = {name: table.to(workspace.device) for name, table in rows.items()}
-
-    def batch_loss(logits: Tensor, batch: Batch) -> Tensor:
-        return loss(logits, batch.labels, {k: table[batch.rows] for k, table in tables.items()})
-
     context = CompressionContext(
         batches=lambda: batches(data.encoded(data.task.train), config.training, workspace.device),
-        loss=batch_loss,
         device=workspace.device,
-        generator=torch.Generator().manual_seed(seed),
         teacher=lambda: load_model(teacher(config, workspace).path / "model"),
         importance=(lambda: importance(config, workspace)) if has_importance(config) else None,
     )

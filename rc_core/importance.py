@@ -9,9 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
-from torch.nn.functional import cross_entropy
-
 from rc_core import plugins
 from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.compression._base import CompressionContext
@@ -64,9 +61,7 @@ def importance_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
             batches=lambda: batches(
                 data.encoded(data.task.train), config.training, workspace.device
             ),
-            loss=lambda logits, batch: cross_entropy(logits.float(), batch.labels),
             device=workspace.device,
-            generator=torch.Generator().manual_seed(config.training.seed),
         )
         assert isinstance(config.compression, UnitsConfig)
         plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)

@@ -204,12 +204,7 @@ def _prune(
     model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
     settings = magnitude.Config(name="magnitude", init="teacher", sparsity=level)
     compression = magnitude.Compression(settings, target=target)
-    context = CompressionContext(
-        batches=lambda: iter(()),
-        loss=lambda logits, batch: torch.nn.functional.cross_entropy(logits, batch.labels),
-        device=workspace.device,
-        generator=torch.Generator().manual_seed(training.seed),
-    )
+    context = CompressionContext(batches=lambda: iter(()), device=workspace.device)
     model = compression.prepare(model, context)
     points = fit(
         model,

@@ -125,7 +125,7 @@ def _begin(
     loss, rows, report = prepare_loss(resolved, workspace)
     if chosen:
         report["alpha"] = chosen
-    compression, model = prepare_model(resolved, workspace, loss, rows)
+    compression, model = prepare_model(resolved, workspace)
     resume = load_checkpoint(folder, config, dense.key.key, model)
     precision = workspace.precision(config)
     before = resume["spent"] if resume is not None else {"prepare": 0.0, "evaluate": 0.0}

@@ -44,22 +44,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class CompressionContext:
-    """What a compression may use.
+    """What a compression may use. Random draws are torch's own, seeded before `prepare`.
 
     Attributes:
         batches: returns fresh training batches on the model's device, in a seeded order.
-        loss: (logits, batch) -> scalar, the trial's own loss.
         device: where the model is.
-        generator: seeded with training.seed.
         teacher: loads the fine-tuned dense reference, or None where there is none.
         importance: returns what the plugin's `importance` finds on the dense reference, measured
             once for all trials of a seed; None where there is no store to keep it in.
     """
 
     batches: Callable[[], Iterator[Batch]]
-    loss: Callable[[Tensor, Batch], Tensor]
     device: torch.device
-    generator: torch.Generator
     teacher: Callable[[], nn.Module] | None = None
     importance: Callable[[], list[list[float]]] | None = None
 

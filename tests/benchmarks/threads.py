@@ -37,7 +37,7 @@ def _train(
     train = data.encoded(data.task.train)
     net = load_encoder(model, label_names=data.task.label_names, seed=0)
     compression: Any = Compression(config.compression)  # type: ignore[arg-type]
-    context: Any = CompressionContext(iter, lambda a, b: a, torch.device("cpu"), torch.Generator())
+    context: Any = CompressionContext(iter, torch.device("cpu"))
     net = compression.prepare(net, context)
     loss = vanilla.Loss(vanilla.Config(name="vanilla"))
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from rc_core.assembly import prepare_loss, prepare_model
+from rc_core.assembly import prepare_model
 from rc_core.compression import heads
 from rc_core.compression._base import CompressionContext
 from rc_core.config import TrialConfig, decode
@@ -45,9 +44,7 @@ def test_it_is_that_of_the_reference_on_the_trials_own_batches(workspace: Worksp
     data = workspace.data(wanted)
     context = CompressionContext(
         batches=lambda: batches(data.encoded(data.task.train), wanted.training, workspace.device),
-        loss=lambda logits, batch: logits.sum(),
         device=workspace.device,
-        generator=torch.Generator(),
     )
     judged = load_model(teacher(wanted, workspace).path / "model")
     expected = heads.importance(judged, context, num_batches=2)
@@ -84,7 +81,7 @@ def test_a_trial_reads_it_and_measures_nothing(
     for step in steps(wanted, workspace):
         step.build()
     monkeypatch.setattr(heads, "importance", lambda *_, **__: pytest.fail("measured again"))
-    compression, model = prepare_model(wanted, workspace, *prepare_loss(wanted, workspace)[:2])
+    compression, model = prepare_model(wanted, workspace)
     assert compression.report(model)["asked"] == {"heads": 12.0}
 
 
