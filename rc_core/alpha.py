@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,13 @@ from numpy.typing import NDArray
 
 from rc_core import plugins
 from rc_core.artifacts import Artifact, ArtifactKey
-from rc_core.assembly import compressed_data, prepare_loss, prepare_model, recordable
+from rc_core.assembly import compressed_data, fit_compressed, prepare_loss, prepare_model
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import DifficultyError
 from rc_core.estimates import difficulty, difficulty_key, outputs_of
 from rc_core.evaluation import predict_splits
 from rc_core.metrics.easy_hard import relative_robustness
 from rc_core.teacher import teacher_key
-from rc_core.training import fit
 from rc_core.workspace import Workspace, model_digest
 
 # 2: nothing is chosen where id_dev lacks one half, nor by an undefined robustness.
@@ -138,20 +136,11 @@ def resolve(config: TrialConfig, workspace: Workspace) -> tuple[TrialConfig, dic
 
 def _judge(config: TrialConfig, workspace: Workspace, hard: NDArray[np.bool_]) -> dict[str, float]:
     """Train one configuration and return its accuracies on id_dev, and on its two halves."""
-    data = compressed_data(config, workspace)
     loss, rows, _ = prepare_loss(config, workspace)
     compression, model = prepare_model(config, workspace)
-    for _ in fit(
-        model,
-        data.encoded(data.task.train),
-        loss,
-        config.training,
-        precision=workspace.precision(config),
-        rows=rows,
-        after_step=partial(compression.after_step, model),
-        recordable=recordable(loss, compression),
-    ):
+    for _ in fit_compressed(config, workspace, loss, rows, compression, model):
         pass
+    data = compressed_data(config, workspace)
     id_dev = data.task.id_dev
     log_probs = predict_splits(compression.finalize(model), data, [id_dev])[id_dev.name]
     right = log_probs.argmax(axis=1) == id_dev.labels

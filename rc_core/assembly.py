@@ -1,9 +1,10 @@
-"""From a configuration to what is trained: the loss with its per-sample rows, the model to fit."""
+"""From a configuration to its training: the loss with its per-sample rows, the model, the steps."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from rc_core.importance import has_importance, importance
 from rc_core.losses._base import Loss, LossContext
 from rc_core.models import load_model
 from rc_core.teacher import teacher, teacher_log_probs
-from rc_core.training import batches
+from rc_core.training import FitPoint, batches, fit
 from rc_core.workspace import TaskData, Workspace
 
 
@@ -109,3 +110,28 @@ def prepare_model(config: TrialConfig, workspace: Workspace) -> tuple[Compressio
     plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
     compression: Compression = plugin.Compression(config.compression)
     return compression, compression.prepare(model, context)
+
+
+def fit_compressed(
+    config: TrialConfig,
+    workspace: Workspace,
+    loss: Loss,
+    rows: Mapping[str, Tensor],
+    compression: Compression,
+    model: nn.Module,
+    *,
+    resume: dict[str, Any] | None = None,
+) -> Iterator[FitPoint]:
+    """Train what `prepare_loss` and `prepare_model` returned; see `rc_core.training.fit`."""
+    data = compressed_data(config, workspace)
+    return fit(
+        model,
+        data.encoded(data.task.train),
+        loss,
+        config.training,
+        precision=workspace.precision(config),
+        rows=rows,
+        after_step=partial(compression.after_step, model),
+        resume=resume,
+        recordable=recordable(loss, compression),
+    )

@@ -29,10 +29,9 @@ from rc_core.data._task import Split
 from rc_core.difficulty._base import Outputs, Predict, PrunedLevel
 from rc_core.difficulty._levels import LevelsConfig
 from rc_core.errors import DifficultyError, TrialError
-from rc_core.losses import vanilla
 from rc_core.models import load_encoder, load_model
 from rc_core.teacher import teacher, teacher_key
-from rc_core.training import FitPoint, fit, num_steps, predict, rung_steps
+from rc_core.training import FitPoint, fit_vanilla, num_steps, predict, rung_steps
 from rc_core.workspace import Workspace
 
 # 2: trained and judged in the reference's precision, which is what the key names.
@@ -206,14 +205,12 @@ def _prune(
     compression = magnitude.Compression(settings, target=target)
     context = CompressionContext(batches=lambda: iter(()), device=workspace.device)
     model = compression.prepare(model, context)
-    points = fit(
+    points = fit_vanilla(
         model,
         data.encoded(data.task.train),
-        vanilla.Loss(vanilla.Config(name="vanilla")),
         training,
         precision=workspace.precision(config.reference()),
-        after_step=lambda progress: compression.after_step(model, progress),
-        recordable=True,
+        after_step=partial(compression.after_step, model),
     )
     return model, points
 
@@ -235,9 +232,8 @@ def fit_dense(
     model = load_encoder(reference.model, label_names=names, seed=training.seed)
     model.to(workspace.device)
     train = data.encoded(data.task.train.take(rows))
-    loss = vanilla.Loss(vanilla.Config(name="vanilla"))
     precision = workspace.precision(reference)
-    for _ in fit(model, train, loss, training, precision=precision, recordable=True):
+    for _ in fit_vanilla(model, train, training, precision=precision):
         pass
     return predictor(model, config, workspace)
 

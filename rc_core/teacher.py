@@ -23,9 +23,8 @@ from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES
 from rc_core.errors import DivergedError, TrialError
 from rc_core.evaluation import predict_splits, split_metrics, write_predictions
-from rc_core.losses import vanilla
 from rc_core.models import load_encoder, load_model, save_model
-from rc_core.training import FitPoint, fit, predict
+from rc_core.training import FitPoint, fit_vanilla, predict
 from rc_core.workspace import Workspace
 
 # 2, 3: dropout draws other random numbers (rc_core/cpu_steps.py; rc_core/first_token.py).
@@ -55,10 +54,9 @@ def teacher(config: TrialConfig, workspace: Workspace) -> Artifact:
         blocks(model)
         model.to(workspace.device)
         train = data.encoded(data.task.train)
-        loss = vanilla.Loss(vanilla.Config(name="vanilla"))
         precision = workspace.precision(reference)
         try:
-            points = list(fit(model, train, loss, training, precision=precision, recordable=True))
+            points = list(fit_vanilla(model, train, training, precision=precision))
         except DivergedError as error:
             raise TrialError(
                 f"the dense reference diverged: its training loss must stay finite, but "

@@ -25,9 +25,8 @@ import torch
 from rc_core.artifacts import ArtifactKey
 from rc_core.config import TrialConfig, decode, fingerprint
 from rc_core.errors import TrialError
-from rc_core.losses import vanilla
 from rc_core.models import load_encoder
-from rc_core.training import FitPoint, fit, num_steps
+from rc_core.training import FitPoint, fit_vanilla, num_steps
 from rc_core.workspace import Workspace
 
 THROUGHPUT_VERSION = 1
@@ -230,10 +229,9 @@ def _endless(config: TrialConfig, workspace: Workspace) -> Any:
             "rungs": _MANY_STEPS // _steps_at_once(workspace.device),
         }
     )
-    loss = vanilla.Loss(vanilla.Config(name="vanilla"))
     precision = workspace.precision(config)
     model.to(workspace.device)
-    return fit(model, train, loss, training, precision=precision, recordable=True)
+    return fit_vanilla(model, train, training, precision=precision)
 
 
 def _steps_at_once(device: torch.device) -> int:

@@ -14,6 +14,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,12 +27,14 @@ from torch import Tensor, nn
 from rc_core.compression._base import Batch
 from rc_core.config import TrainingConfig
 from rc_core.cpu_steps import fast_steps
-from rc_core.cuda_steps import RecordedSteps, own_stream, rates_on_device
+from rc_core.cuda_steps import own_stream
 from rc_core.data._encoding import Encoded, length_bucketed_batches, length_sorted_batches
-from rc_core.errors import DivergedError, TrialError
-from rc_core.feeds import DeviceFeed, Feed, feed_of
+from rc_core.errors import DivergedError
+from rc_core.feeds import feed_of
 from rc_core.first_token import first_token_only
+from rc_core.losses import vanilla
 from rc_core.losses._base import Loss
+from rc_core.train_step import TrainStep, autocast
 
 Precision = str  # "fp32" or "bf16"; "auto" is resolved before training starts
 
@@ -46,7 +50,8 @@ class FitPoint:
         train_loss: mean training loss since the last point.
         seconds: spent in training steps so far, evaluation between rungs not counted.
         samples: training samples seen so far.
-        state: returns what a checkpoint needs besides the weights.
+        state: returns what a checkpoint needs besides the weights, to be called before training
+            goes on; at the end of training it has no moments of the optimizer left.
     """
 
     rung: int
@@ -128,71 +133,61 @@ def fit(
         DivergedError: the training loss is no longer finite.
         TrialError: the loss returned something else than a scalar that depends on the logits.
     """
-    device = next(model.parameters()).device
     total = num_steps(len(encoded.labels), training)
-    ends = rung_steps(total, training.rungs)
-    optimizer = _optimizer(model, training)
-    tables = {name: table.to(device) for name, table in (rows or {}).items()}
-    torch.manual_seed(training.seed)
+    train_step = TrainStep(
+        model, loss, training, precision=precision, rows=rows or {}, resume=resume
+    )
     step, seconds, samples = 0, 0.0, 0
     if resume is not None:
         step, seconds, samples = resume["step"], resume["seconds"], resume["samples"]
-        optimizer.load_state_dict(resume["optimizer"])
-        _set_random_state(resume["random"], device)
-    set_rate = _rate_setter(optimizer, device)
     source = _batch_rows(encoded, training, step)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    # Summed on the device: reading every loss would stall a GPU on every step.
-    loss_sum = torch.zeros((), device=device)
-
-    def train_on(batch: Batch) -> None:
-        with autocast(device, precision):
-            logits = model(**batch.inputs).logits
-        picked = {name: table[batch.rows] for name, table in tables.items()}
-        value = loss(logits.float(), batch.labels, picked)
-        _check_loss(value)
-        value.backward()
-        if training.max_grad_norm > 0:
-            torch.nn.utils.clip_grad_norm_(trainable, training.max_grad_norm, foreach=True)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss_sum.add_(value.detach())
-
+    device = next(model.parameters()).device
     feed = feed_of(encoded, device)
-    train_rows = _rows_trainer(train_on, feed, model, training.batch_size, record=recordable)
-    for rung, end in enumerate(ends, start=1):
+    train_on = train_step.on_rows(feed, training.batch_size, record=recordable)
+    for rung, end in enumerate(rung_steps(total, training.rungs), start=1):
         if end <= step:
             continue
         model.train()
         started, first = time.perf_counter(), step
-        loss_sum.zero_()
+        train_step.loss_sum.zero_()
         with fast_steps(model), first_token_only(model), own_stream(device):
-            for chosen in source:
-                set_rate(training.learning_rate * schedule(step, total, training.warmup))
-                train_rows(chosen)
+            for chosen in islice(source, end - step):
+                train_step.set_rate(training.learning_rate * schedule(step, total, training.warmup))
+                train_on(chosen)
                 step += 1
                 samples += len(chosen)
                 if after_step is not None:
                     after_step(step / total)
-                if step == end:
-                    break
-        train_loss = float(loss_sum) / (step - first)
+        train_loss = float(train_step.loss_sum) / (step - first)
         seconds += time.perf_counter() - started
         if not math.isfinite(train_loss):
             raise DivergedError(f"is {train_loss} between steps {first} and {step}")
-
-        def state(
-            step: int = step, seconds: float = seconds, samples: int = samples
-        ) -> dict[str, Any]:
-            return {
-                "step": step,
-                "seconds": seconds,
-                "samples": samples,
-                "optimizer": optimizer.state_dict(),
-                "random": _random_state(device),
-            }
-
+        if step == total:
+            # Whoever keeps the last point evaluates next, and wants the memory.
+            train_step.release()
+        state = partial(train_step.state, step=step, seconds=seconds, samples=samples)
         yield FitPoint(rung, step, step / total, train_loss, seconds, samples, state)
+
+
+def fit_vanilla(
+    model: nn.Module,
+    encoded: Encoded,
+    training: TrainingConfig,
+    *,
+    precision: Precision,
+    after_step: Callable[[float], None] | None = None,
+) -> Iterator[FitPoint]:
+    """Train with plain cross-entropy, as the dense reference is; see `fit`."""
+    loss = vanilla.Loss(vanilla.Config(name="vanilla"))
+    return fit(
+        model,
+        encoded,
+        loss,
+        training,
+        precision=precision,
+        after_step=after_step,
+        recordable=True,
+    )
 
 
 @torch.no_grad()
@@ -230,73 +225,3 @@ def schedule(step: int, total: int, warmup: float) -> float:
     if step < rise:
         return (step + 1) / (rise + 1)
     return (total - step) / max(total - rise, 1.0)
-
-
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Return a context for one step; held open over optimizer steps it caches stale weights."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
-def _check_loss(value: object) -> None:
-    """Refuse what backward could not be called on, before torch does in words of its own."""
-    if isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad:
-        return
-    given = repr(value)
-    if isinstance(value, Tensor):
-        given = f"a tensor of shape {tuple(value.shape)}"
-        given += "" if value.requires_grad else " that depends on no parameter"
-    raise TrialError(
-        f"a loss must return a scalar tensor that depends on the logits, but returned {given}"
-    )
-
-
-def _rows_trainer(
-    train_on: Callable[[Batch], None],
-    feed: Feed,
-    model: nn.Module,
-    batch_size: int,
-    *,
-    record: bool,
-) -> Callable[[NDArray[np.int64]], None]:
-    """Return what trains on some rows: a GPU may replay what it has done before."""
-    if record and isinstance(feed, DeviceFeed):
-        return RecordedSteps(train_on, feed, model, batch_size)
-    return lambda rows: train_on(feed.batch(rows))
-
-
-def _optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    # Decay pulls weights towards zero; biases and layer norms have no reason to be near it.
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
-
-
-def _rate_setter(
-    optimizer: torch.optim.Optimizer, device: torch.device
-) -> Callable[[float], object]:
-    """Return what sets the learning rate of the next step, now that the optimizer has its state."""
-    if device.type == "cuda":
-        return rates_on_device(optimizer, device).fill_
-
-    def set_rate(rate: float) -> None:
-        for group in optimizer.param_groups:
-            # A checkpoint written on a GPU says otherwise of the second.
-            group["lr"], group["capturable"] = rate, False
-
-    return set_rate
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)

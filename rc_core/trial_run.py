@@ -1,8 +1,8 @@
 """The training of one compressed model: what it reads, its rungs, its end.
 
-run = begin                       artifacts built, loss and model made, a checkpoint loaded
-for point in fit(...): report     at each rung: evaluate, commit the record, then the checkpoint
-finish                            evaluate the open roles in full, save the model, seal
+run = begin                          artifacts built, loss and model made, a checkpoint loaded
+for point in fit_compressed: report  at each rung: evaluate, commit the record, then the checkpoint
+finish                               evaluate the open roles in full, save the model, seal
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rc_core.alpha import resolve
 from rc_core.artifacts import Artifact
-from rc_core.assembly import compressed_data, prepare_loss, prepare_model, recordable
+from rc_core.assembly import compressed_data, fit_compressed, prepare_loss, prepare_model
 from rc_core.checkpoint import load_checkpoint, save_checkpoint
 from rc_core.compression._base import Compression
 from rc_core.config import TrialConfig
@@ -42,7 +42,7 @@ from rc_core.models import save_model
 from rc_core.preparation import steps
 from rc_core.record import RungRecord, TrialFolder, TrialRecord
 from rc_core.teacher import teacher, teacher_facts, training_facts
-from rc_core.training import FitPoint, fit
+from rc_core.training import FitPoint
 from rc_core.workspace import TaskData, Workspace
 
 
@@ -95,16 +95,8 @@ def train_trial(
         StaleAttemptError: a newer driver has taken the sweep over.
     """
     run, record = _begin(config, workspace, folder, record)
-    for point in fit(
-        run.model,
-        run.data.encoded(run.data.task.train),
-        run.loss,
-        config.training,
-        precision=run.precision,
-        rows=run.rows,
-        after_step=lambda progress: run.compression.after_step(run.model, progress),
-        resume=run.resume,
-        recordable=recordable(run.loss, run.compression),
+    for point in fit_compressed(
+        config, workspace, run.loss, run.rows, run.compression, run.model, resume=run.resume
     ):
         if point.progress == 1.0:
             break

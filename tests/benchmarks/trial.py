@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from rc_core.assembly import prepare_loss
+from rc_core.assembly import fit_compressed, prepare_loss
 from rc_core.config import TrialConfig
 from rc_core.data._encoding import length_bucketed_batches
 from rc_core.record import TrialFolder
-from rc_core.training import FitPoint, fit
+from rc_core.training import FitPoint
 from rc_core.trial import run_trial
 from rc_core.workspace import Workspace
 from tests.benchmarks import _harness as harness
@@ -52,7 +52,7 @@ def ours(config: TrialConfig, workspace: Workspace, folder: Path) -> rival.Resul
 
     def timed(*args: Any, **rest: Any) -> Iterator[FitPoint]:
         nonlocal cpu
-        points = fit(*args, **rest)
+        points = fit_compressed(*args, **rest)
         while True:
             started = time.process_time()
             point = next(points, None)
@@ -61,7 +61,7 @@ def ours(config: TrialConfig, workspace: Workspace, folder: Path) -> rival.Resul
                 return
             yield point
 
-    with mock.patch("rc_core.trial_run.fit", timed):
+    with mock.patch("rc_core.trial_run.fit_compressed", timed):
         record = run_trial(config, workspace, TrialFolder(folder), trial_id="t0001")
     accuracy = {role: record.metrics[f"{role}/accuracy"] for role in ("id_dev", "ood_dev")}
     return rival.Result(cpu, record.seconds["train"], record.seconds["total"], accuracy)

@@ -31,6 +31,7 @@ rc_core.difficulty.*
 rc_core.losses.* rc_core.compression.*
 rc_core.metrics.* rc_core.cpu_steps rc_core.first_token rc_core.feeds
 rc_core.cuda_steps
+rc_core.train_step
 rc_core.training
 rc_core.precision
 rc_core.workspace rc_core.checkpoint

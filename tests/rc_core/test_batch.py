@@ -124,8 +124,8 @@ def test_after_a_kill_the_same_command_goes_on_from_the_last_rung(
         begun.append(resume["step"])
         return trained(*arguments, resume=resume, **options)
 
-    trained = trial_run.fit
-    monkeypatch.setattr(trial_run, "fit", fit)
+    trained = trial_run.fit_compressed
+    monkeypatch.setattr(trial_run, "fit_compressed", fit)
     command = [str(listed), "--out", str(out)]
     assert main(command) == 0
     assert "teacher: built" not in capsys.readouterr().out

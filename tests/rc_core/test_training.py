@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,25 @@ def test_frozen_parameters_stay_and_get_no_optimizer_state() -> None:
     for parameter in frozen.parameters():
         parameter.requires_grad_(False)
     before = [p.clone() for p in frozen.parameters()]
-    points = run(net, training())
+    points = fit(net, encoded(80, 0), vanilla(), training(), precision="fp32")
+    state = next(points).state()
+    assert len(list(points)) == 2
     for old, new in zip(before, frozen.parameters(), strict=True):
         assert torch.equal(old, new)
     trained = sum(p.requires_grad for p in net.parameters())
-    assert len(points[-1].state()["optimizer"]["state"]) == trained
+    assert len(state["optimizer"]["state"]) == trained
+
+
+def test_nothing_holds_the_moments_once_training_has_ended() -> None:
+    """A model of twice its own size in them would lie beside every full evaluation."""
+    points = fit(model(), encoded(80, 0), vanilla(), training(), precision="fp32")
+    first = next(points)
+    moments = [
+        weakref.ref(each["exp_avg"]) for each in first.state()["optimizer"]["state"].values()
+    ]
+    assert all(each() is not None for each in moments)
+    last = list(points)[-1]
+    assert last.progress == 1.0 and not any(each() is not None for each in moments)
 
 
 def test_after_step_sees_the_progress_after_the_optimizer() -> None:

@@ -182,7 +182,7 @@ def test_an_encoder_without_known_blocks_is_told_before_the_teacher_is_trained(
     def unknown(*arguments: Any) -> Any:
         raise ModelError("must be an encoder with its transformer blocks in a known place")
 
-    monkeypatch.setattr("rc_core.teacher.fit", trained)
+    monkeypatch.setattr("rc_core.teacher.fit_vanilla", trained)
     monkeypatch.setattr("rc_core.teacher.blocks", unknown)
     with pytest.raises(ModelError, match="transformer blocks"):
         build_teacher(config(), Workspace(tmp_path / "artifacts"))
@@ -346,8 +346,8 @@ def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_one_before(
         begun.append(resume["step"])
         return trained(*arguments, resume=resume, **options)
 
-    trained = trial_run.fit
-    monkeypatch.setattr(trial_run, "fit", fit)
+    trained = trial_run.fit_compressed
+    monkeypatch.setattr(trial_run, "fit_compressed", fit)
     assert run_trial(config(), workspace, folder, trial_id="t").status == "finished"
     assert begun == [2]
     assert sorted(path.name for path in folder.path.iterdir()) == [
