@@ -9,6 +9,7 @@ Degrees of difficulty, easy and hard halves and bias experts all follow from the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,25 @@ class Difficulty:
     scores: Tensor
     hard_id_dev: NDArray[np.bool_]
     report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Expert:
+    """Whose outputs on train are a loss's bias expert.
+
+    Attributes:
+        key: of the artifact that holds them.
+        title: what it is, for people.
+        build: builds it, or returns it where it is stored.
+        position: among the models whose outputs it holds.
+        estimate: the configuration whose difficulty estimate it is; None for a level by itself.
+    """
+
+    key: ArtifactKey
+    title: str
+    build: Callable[[], Artifact]
+    position: int = 0
+    estimate: TrialConfig | None = None
 
 
 def difficulty_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
@@ -171,37 +191,34 @@ def expert_level(config: TrialConfig) -> float | None:
     return None if level is None else float(level)
 
 
-def expert_of(config: TrialConfig, workspace: Workspace) -> tuple[ArtifactKey, str]:
-    """Return the artifact that holds the bias expert's outputs, and what it is, for people."""
-    level = expert_level(config)
-    if level is None:
-        other = hypothesis_only(config)
-        return difficulty_key(other, workspace), difficulty_title(other)
-    if _milestone(config, level) is not None:
-        return difficulty_key(config, workspace), difficulty_title(config)
-    return level_key(config, workspace, level), f"bias expert: teacher pruned to {level:g}"
+def expert_of(config: TrialConfig, workspace: Workspace) -> Expert:
+    """Return the bias expert that `loss.expert` names.
 
-
-def build_expert(config: TrialConfig, workspace: Workspace) -> Artifact:
-    """Build what `expert_of` names."""
+    A level that is among `difficulty.levels` is the milestone of that run; any other is pruned by
+    itself, from the teacher, in `difficulty.epochs`. Raises ConfigError as `expert_level`.
+    """
     level = expert_level(config)
-    if level is None:
-        return difficulty_artifact(hypothesis_only(config), workspace)
-    if _milestone(config, level) is not None:
-        return difficulty_artifact(config, workspace)
-    return level_artifact(config, workspace, level)
+    position = None if level is None else _milestone(config, level)
+    if level is not None and position is None:
+        return Expert(
+            level_key(config, workspace, level),
+            f"bias expert: teacher pruned to {level:g}",
+            partial(level_artifact, config, workspace, level),
+        )
+    estimate = hypothesis_only(config) if level is None else config
+    return Expert(
+        difficulty_key(estimate, workspace),
+        difficulty_title(estimate),
+        partial(difficulty_artifact, estimate, workspace),
+        position or 0,
+        estimate,
+    )
 
 
 def expert_log_probs(config: TrialConfig, workspace: Workspace) -> Tensor:
-    """Return the bias expert's log-probabilities on train, (N, C) float32.
-
-    A level that is among `difficulty.levels` is the milestone of that run; any other is pruned by
-    itself, from the teacher, in `difficulty.epochs`.
-    """
-    outputs = load_outputs(build_expert(config, workspace)).log_probs["train"]
-    level = expert_level(config)
-    position = None if level is None else _milestone(config, level)
-    return outputs[position or 0]
+    """Return the bias expert's log-probabilities on train, (N, C) float32."""
+    expert = expert_of(config, workspace)
+    return load_outputs(expert.build()).log_probs["train"][expert.position]
 
 
 def first_stage_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:

@@ -142,16 +142,11 @@ def _estimate_step(config: TrialConfig, workspace: Workspace, title: str) -> Ste
 
 def _expert_step(config: TrialConfig, workspace: Workspace) -> Step:
     """Return the step of the bias expert, which may be a difficulty estimate."""
-    key, title = estimates.expert_of(config, workspace)
-    for other in (estimates.hypothesis_only(config), config):
-        if key == estimates.difficulty_key(other, workspace):
-            return _estimate_step(other, workspace, title)
-    return Step(
-        key,
-        title,
-        lambda: estimates.build_expert(config, workspace),
-        (teacher.teacher_key(config, workspace).key,),
-    )
+    expert = estimates.expert_of(config, workspace)
+    if expert.estimate is not None:
+        return _estimate_step(expert.estimate, workspace, expert.title)
+    dense = teacher.teacher_key(config, workspace)
+    return Step(expert.key, expert.title, expert.build, (dense.key,))
 
 
 def _can_compare(config: TrialConfig, workspace: Workspace) -> bool:

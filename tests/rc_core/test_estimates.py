@@ -18,7 +18,6 @@ from rc_core.compression._masks import sparsity
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import DifficultyError
 from rc_core.estimates import (
-    build_expert,
     difficulty,
     difficulty_artifact,
     difficulty_key,
@@ -191,7 +190,7 @@ def test_difficulty_report_says_what_the_levels_and_other_estimates_say(
 
 def test_an_expert_among_the_levels_is_the_milestone_of_that_run(workspace: Workspace) -> None:
     wanted = config(loss={"name": "poe", "expert": {"level": 0.8}})
-    assert expert_of(wanted, workspace)[0].kind == "difficulty"
+    assert expert_of(wanted, workspace).key.kind == "difficulty"
     outputs = load_outputs(difficulty_artifact(wanted, workspace)).log_probs["train"]
     assert torch.equal(expert_log_probs(wanted, workspace), outputs[1])
 
@@ -199,7 +198,7 @@ def test_an_expert_among_the_levels_is_the_milestone_of_that_run(workspace: Work
 def test_any_other_expert_level_is_pruned_by_itself(workspace: Workspace) -> None:
     wanted = config(loss={"name": "poe", "expert": {"level": 0.75}})
     assert kinds(wanted, workspace) == ["teacher", "teacher_log_probs", "pruned_level"]
-    artifact = build_expert(wanted, workspace)
+    artifact = expert_of(wanted, workspace).build()
     assert torch.equal(
         expert_log_probs(wanted, workspace), load_outputs(artifact).log_probs["train"][0]
     )

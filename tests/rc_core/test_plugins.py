@@ -244,14 +244,14 @@ def test_an_expert_is_no_milestone_of_outputs_of_another_kind(
     """Settings alone do not tell what outputs are."""
     poe: Mapping[str, Any] = {"name": "poe", "expert": {"level": 0.85}}
     workspace = Workspace(tmp_path)
-    assert expert_of(config(loss=poe), workspace)[0].kind == "difficulty"
+    assert expert_of(config(loss=poe), workspace).key.kind == "difficulty"
     text = DIFFICULTY.replace("(PluginConfig)", "(loss_variance.Config)").replace(
         "import torch\n", "import torch\n\nfrom rc_core.difficulty import loss_variance\n"
     )
     written.write("rc_core.difficulty", text)
-    assert expert_of(named("rc_core.difficulty", loss=poe), workspace)[0].kind == "pruned_level"
+    assert expert_of(named("rc_core.difficulty", loss=poe), workspace).key.kind == "pruned_level"
     written.write("rc_core.difficulty", f"OUTPUTS_OF = 'loss_variance'\n{text}")
-    assert expert_of(named("rc_core.difficulty", loss=poe), workspace)[0].kind == "difficulty"
+    assert expert_of(named("rc_core.difficulty", loss=poe), workspace).key.kind == "difficulty"
 
 
 @pytest.mark.parametrize(
