@@ -124,6 +124,8 @@ def fit_compressed(
 ) -> Iterator[FitPoint]:
     """Train what `prepare_loss` and `prepare_model` returned; see `rc_core.training.fit`."""
     data = compressed_data(config, workspace)
+    after_backward = getattr(compression, "after_backward", None)
+    parameter_groups = getattr(compression, "parameter_groups", None)
     return fit(
         model,
         data.encoded(data.task.train),
@@ -132,6 +134,8 @@ def fit_compressed(
         precision=workspace.precision(config),
         rows=rows,
         after_step=partial(compression.after_step, model),
+        after_backward=None if after_backward is None else partial(after_backward, model),
+        groups=() if parameter_groups is None else parameter_groups(model),
         resume=resume,
         recordable=recordable(loss, compression),
     )

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from rc_core.compression._base import Batch
 from rc_core.feeds import DeviceFeed
@@ -142,10 +142,23 @@ class RecordedSteps:
         return recording
 
 
-def rates_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor:
-    """Put the learning rate of all groups into one tensor, which recorded steps read; return it."""
-    rate = torch.zeros((), device=device)
-    for group in optimizer.param_groups:
+def rates_on_device(
+    optimizer: torch.optim.Optimizer, peaks: Sequence[float], device: torch.device
+) -> Callable[[float], None]:
+    """Put the groups' learning rates into tensors, which recorded steps read; return their setter.
+
+    Args:
+        optimizer: with its state.
+        peaks: of each group; those with the same one share a tensor.
+        device: where to.
+    """
+    rates = {peak: torch.zeros((), device=device) for peak in peaks}
+    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
         # A checkpoint written on a CPU says otherwise of the second.
-        group["lr"], group["capturable"] = rate, True
-    return rate
+        group["lr"], group["capturable"] = rates[peak], True
+
+    def set_rates(share: float) -> None:
+        for peak, rate in rates.items():
+            rate.fill_(peak * share)
+
+    return set_rates

@@ -6,7 +6,8 @@ where it is from the first one on: parameters, the optimizer's state, the loss's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from numpy import int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rc_core.compression._base import Batch
+from rc_core.compression._base import Batch, ParameterGroup
 from rc_core.config import TrainingConfig
 from rc_core.cuda_steps import RecordedSteps, rates_on_device
 from rc_core.errors import TrialError
@@ -28,7 +29,7 @@ class TrainStep:
     Attributes:
         loss_sum: of the losses of all steps since it was last set to zero, on the device: reading
             every loss would stall a GPU on every step.
-        set_rate: takes the learning rate of the next step.
+        set_rate: takes the share of the peak learning rates that the next step has.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class TrainStep:
         *,
         precision: str,
         rows: Mapping[str, Tensor],
+        after_backward: Callable[[], object] | None = None,
+        groups: Sequence[ParameterGroup] = (),
         resume: Mapping[str, Any] | None = None,
     ) -> None:
         """Make the optimizer and seed torch; see `rc_core.training.fit`, whose arguments these are.
@@ -51,14 +54,15 @@ class TrainStep:
         self._tables = {name: table.to(self._device) for name, table in rows.items()}
         self._trainable = [p for p in model.parameters() if p.requires_grad]
         self._max_norm = training.max_grad_norm
-        self._optimizer = _optimizer(self._trainable, training)
+        self._after_backward = after_backward
+        self._optimizer, peaks = _optimizer(self._trainable, training, groups)
         self.loss_sum = torch.zeros((), device=self._device)
         torch.manual_seed(training.seed)
         if resume is not None:
             self._optimizer.load_state_dict(resume["optimizer"])
             _set_random_state(resume["random"], self._device)
         # Loading replaces what the groups hold, so only now.
-        self.set_rate = _rate_setter(self._optimizer, self._device)
+        self.set_rate = _rate_setter(self._optimizer, peaks, self._device)
 
     def __call__(self, batch: Batch) -> None:
         """Train on one batch. Raises TrialError where the loss is no scalar with a gradient."""
@@ -68,6 +72,8 @@ class TrainStep:
         value = self._loss(logits.float(), batch.labels, picked)
         _check_loss(value)
         value.backward()
+        if self._after_backward is not None:
+            self._after_backward()
         if self._max_norm > 0:
             torch.nn.utils.clip_grad_norm_(self._trainable, self._max_norm, foreach=True)
         self._optimizer.step()
@@ -78,7 +84,8 @@ class TrainStep:
         self, feed: Feed, batch_size: int, *, record: bool
     ) -> Callable[[NDArray[int64]], None]:
         """Return what trains on some rows: a GPU may replay what it has done before."""
-        if record and isinstance(feed, DeviceFeed):
+        # What a hook does in Python a recording would not repeat.
+        if record and self._after_backward is None and isinstance(feed, DeviceFeed):
             return RecordedSteps(self, feed, self._model, batch_size)
         return lambda rows: self(feed.batch(rows))
 
@@ -113,28 +120,47 @@ def _check_loss(value: object) -> None:
     )
 
 
-def _optimizer(trainable: list[nn.Parameter], training: TrainingConfig) -> torch.optim.AdamW:
-    # Decay pulls weights towards zero; biases and layer norms have no reason to be near it.
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
+def _optimizer(
+    trainable: Sequence[nn.Parameter], training: TrainingConfig, groups: Sequence[ParameterGroup]
+) -> tuple[torch.optim.AdamW, list[float]]:
+    """Return the optimizer and the peak learning rate of each of its groups."""
+    own = Counter(id(p) for group in groups for p in group.parameters)
+    if own - Counter(map(id, trainable)):
+        raise TrialError(
+            "parameter_groups() must name trainable parameters of the model, each in one group, "
+            "but names others, or one of them twice"
+        )
+    found, peaks = [], []
+    for group in (ParameterGroup([p for p in trainable if id(p) not in own]), *groups):
+        # Decay pulls weights towards zero; biases and layer norms have no reason to be near it.
+        matrices, others = training.weight_decay, 0.0
+        if group.weight_decay is not None:
+            matrices = others = group.weight_decay
+        given = group.learning_rate
+        peaks += 2 * [training.learning_rate if given is None else given]
+        found += [
+            {"params": [p for p in group.parameters if p.ndim >= 2], "weight_decay": matrices},
+            {"params": [p for p in group.parameters if p.ndim < 2], "weight_decay": others},
+        ]
+    return torch.optim.AdamW(found, lr=training.learning_rate, fused=True), peaks
 
 
 def _rate_setter(
-    optimizer: torch.optim.Optimizer, device: torch.device
-) -> Callable[[float], object]:
-    """Return what sets the learning rate of the next step, now that the optimizer has its state."""
+    optimizer: torch.optim.Optimizer, peaks: Sequence[float], device: torch.device
+) -> Callable[[float], None]:
+    """Return what sets the learning rates of the next step, now that the optimizer has its state.
+
+    It takes the share of the peaks.
+    """
     if device.type == "cuda":
-        return rates_on_device(optimizer, device).fill_
+        return rates_on_device(optimizer, peaks, device)
 
-    def set_rate(rate: float) -> None:
-        for group in optimizer.param_groups:
+    def set_rates(share: float) -> None:
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             # A checkpoint written on a GPU says otherwise of the second.
-            group["lr"], group["capturable"] = rate, False
+            group["lr"], group["capturable"] = peak * share, False
 
-    return set_rate
+    return set_rates
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

@@ -3,7 +3,8 @@
 for batch in batches of this epoch (bucketed by length, seeded):
     logits = model(batch)                      # autocast entered per step
     loss(logits.float(), labels, rows)         # soft targets, weights: gathered, not recomputed
-    backward, clip, optimizer.step
+    backward, after_backward, clip         # movement pruning reads gradients there
+    optimizer.step
     after_step(progress)                       # masks, after Adam has moved the weights
 yield FitPoint                                 # at each rung: what schedulers see, checkpoints
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rc_core.compression._base import Batch
+from rc_core.compression._base import Batch, ParameterGroup
 from rc_core.config import TrainingConfig
 from rc_core.cpu_steps import fast_steps
 from rc_core.cuda_steps import own_stream
@@ -110,6 +111,8 @@ def fit(
     precision: Precision,
     rows: Mapping[str, Tensor] | None = None,
     after_step: Callable[[float], None] | None = None,
+    after_backward: Callable[[], object] | None = None,
+    groups: Sequence[ParameterGroup] = (),
     resume: dict[str, Any] | None = None,
     recordable: bool = False,
 ) -> Iterator[FitPoint]:
@@ -125,17 +128,28 @@ def fit(
         precision: "fp32" or "bf16".
         rows: tensors of N rows that the loss wants (see `Loss.rows`).
         after_step: called with the progress after every optimizer step.
+        after_backward: called in every step once gradients are there, before they are clipped;
+            no step is replayed then.
+        groups: parameters with a learning rate or decay of their own.
         resume: what `FitPoint.state` returned; the weights must be loaded already.
         recordable: that steps differ in nothing but tensors (`rc_core.cuda_steps`), so that a GPU
             may replay them; without effect on a CPU.
 
     Raises:
         DivergedError: the training loss is no longer finite.
-        TrialError: the loss returned something else than a scalar that depends on the logits.
+        TrialError: the loss returned something else than a scalar that depends on the logits, or
+            `groups` hold what is not trained.
     """
     total = num_steps(len(encoded.labels), training)
     train_step = TrainStep(
-        model, loss, training, precision=precision, rows=rows or {}, resume=resume
+        model,
+        loss,
+        training,
+        precision=precision,
+        rows=rows or {},
+        after_backward=after_backward,
+        groups=groups,
+        resume=resume,
     )
     step, seconds, samples = 0, 0.0, 0
     if resume is not None:
@@ -152,7 +166,7 @@ def fit(
         train_step.loss_sum.zero_()
         with fast_steps(model), first_token_only(model), own_stream(device):
             for chosen in islice(source, end - step):
-                train_step.set_rate(training.learning_rate * schedule(step, total, training.warmup))
+                train_step.set_rate(schedule(step, total, training.warmup))
                 train_on(chosen)
                 step += 1
                 samples += len(chosen)

@@ -2,7 +2,9 @@
 
 model = compression.prepare(model, context)      # before training: structure, freezing
 for step in steps:
-    ...forward, backward, optimizer.step()...
+    ...forward, backward...
+    compression.after_backward(model)            # optional: the only place that sees gradients
+    ...clipping, optimizer.step(), zero_grad()...
     compression.after_step(model, progress)      # after the optimizer: Adam moves pruned weights
 model = compression.finalize(model)              # no hook left; what was asked was reached
 
@@ -10,15 +12,20 @@ model = Compression(config).to_stock(load_model(folder))    # plain transformers
 
 What a compression knows has to lie in the model: an export calls `to_stock` on a new instance, with
 the model reloaded from the trial's folder (`rc_core.models.load_model`), so `self` holds nothing
-that it needs. `save_model` and `load_model` keep weights, the config and which heads were kept; any
-other structure that the config does not describe has to be saved and loaded there too. A checkpoint
-holds weights and optimizer only: after a resume `prepare` is called again, then they are loaded.
-From `Config.settled` on, shapes and zeros stay as they are.
+that it needs. A folder has the weights and the config; a structure that the config does not
+describe (heads cut out, factorised layers) needs two functions beside the class:
+
+    structure(model) -> plain JSON        of a finished model, written beside its weights
+    restore(model, structure) -> model    from a stock one of that config; weights are read after it
+
+A checkpoint holds weights, buffers and the optimizer only: after a resume `prepare` is called
+again, then they are loaded. What else must outlive a stop is a buffer, made in `prepare` and
+deleted in `finalize`. From `Config.settled` on, shapes and zeros stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,6 +67,21 @@ class CompressionContext:
     importance: Callable[[], list[list[float]]] | None = None
 
 
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are trained in another way than the rest.
+
+    Attributes:
+        parameters: trainable ones of the model.
+        learning_rate: peak of the schedule; None takes `training.learning_rate`.
+        weight_decay: of all of them; None takes `training.weight_decay`, on matrices only.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+
+
 class Compression(Protocol):
     """A compression."""
 
@@ -85,6 +107,10 @@ class Compression(Protocol):
     # Optional: `recordable = True`, that the prepared model's forward differs between steps in
     # nothing but what its tensors hold; `after_step`, which is never recorded, may change them in
     # place. A GPU then replays a step that it has done before (rc_core.cuda_steps).
+    # Optional: `after_backward(model) -> None`, called in every step with the gradients of one
+    # batch, not clipped yet; in `after_step` they are gone. A GPU never replays such steps.
+    # Optional: `parameter_groups(model) -> list[ParameterGroup]`, of the prepared model; parameters
+    # in none of them are trained as without it.
     # Optional: `stock_note() -> str`, what the model card says of the stock form.
 
     def report(self, model: nn.Module) -> dict[str, Any]:

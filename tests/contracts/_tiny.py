@@ -76,6 +76,7 @@ def train_steps(
     for step in range(first, last + 1):
         batch = tiny_batch(seed=step)
         nn.functional.cross_entropy(model(**batch.inputs).logits, batch.labels).backward()
+        getattr(compression, "after_backward", lambda model: None)(model)
         optimizer.step()
         optimizer.zero_grad()
         compression.after_step(model, step / total)

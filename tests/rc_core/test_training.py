@@ -15,11 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from rc_core.compression._base import ParameterGroup
 from rc_core.config import TrainingConfig
+from rc_core.cuda_steps import RecordedSteps
 from rc_core.errors import TrialError
+from rc_core.feeds import DeviceFeed
 from rc_core.losses.vanilla import Config as VanillaConfig
 from rc_core.losses.vanilla import Loss as VanillaLoss
 from rc_core.models import load_encoder
+from rc_core.train_step import TrainStep
 from rc_core.training import (
     FitPoint,
     batches,
@@ -146,6 +150,31 @@ def test_after_step_sees_the_progress_after_the_optimizer() -> None:
     assert seen == pytest.approx([step / 10 for step in range(1, 11)])
 
 
+def test_gradients_are_seen_before_they_are_clipped_and_are_gone_after_the_step() -> None:
+    net, norms, left = model(), [], set()
+
+    def after_backward() -> None:
+        norms.append(float(torch.nn.utils.get_total_norm(p.grad for p in net.parameters())))
+
+    def after_step(progress: float) -> None:
+        left.update(p.grad for p in net.parameters())
+
+    config = training(max_grad_norm=1e-3)
+    run(net, config, after_backward=after_backward, after_step=after_step)
+    assert len(norms) == 10 and min(norms) > 10 * config.max_grad_norm and left == {None}
+
+
+def test_steps_that_a_hook_looks_into_are_never_recorded() -> None:
+    feed = DeviceFeed(encoded(80, 0), CPU)
+
+    def recorded(**options: Any) -> bool:
+        step = TrainStep(model(), vanilla(), training(), precision="fp32", rows={}, **options)
+        return isinstance(step.on_rows(feed, 16, record=True), RecordedSteps)
+
+    assert recorded()
+    assert not recorded(after_backward=lambda: None)
+
+
 def test_rows_reach_the_loss_with_their_samples() -> None:
     class Check:
         needs = frozenset[Any]()
@@ -208,6 +237,57 @@ def test_weight_decay_shrinks_matrices_and_nothing_else() -> None:
             assert torch.equal(found, before[name]), name
         else:
             torch.testing.assert_close(found.detach(), before[name] * expected, msg=name)
+
+
+def test_parameters_may_have_a_rate_and_a_decay_of_their_own() -> None:
+    """Of all of them, biases included; without a decay of their own it is as everywhere."""
+    net = model()
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    config = training(epochs=1, learning_rate=0.1, weight_decay=0.5, warmup=0.0)
+    head, dense = net.classifier, net.bert.pooler.dense
+    groups = [
+        ParameterGroup(list(head.parameters()), learning_rate=0.2, weight_decay=0.3),
+        ParameterGroup(list(dense.parameters()), learning_rate=0.05),
+    ]
+    points = list(fit(net, encoded(80, 0), Nothing(), config, precision="fp32", groups=groups))
+
+    def factor(rate: float, decay: float) -> float:
+        return math.prod(1 - rate * (5 - step) / 5 * decay for step in range(5))
+
+    for name, found in net.named_parameters():
+        expected = factor(0.1, 0.5) if found.ndim > 1 else 1.0
+        if "classifier" in name:
+            expected = factor(0.2, 0.3)
+        elif "pooler" in name and found.ndim > 1:
+            expected = factor(0.05, 0.5)
+        torch.testing.assert_close(found.detach(), before[name] * expected, msg=name)
+    assert len(points) == 3
+
+
+@pytest.mark.parametrize("wrong", ["frozen", "twice", "of another model"])
+def test_groups_of_what_is_not_trained_are_refused(wrong: str) -> None:
+    net = model()
+    chosen = net.classifier.weight
+    groups = [ParameterGroup([chosen])] * (2 if wrong == "twice" else 1)
+    chosen.requires_grad_(wrong != "frozen")
+    with pytest.raises(TrialError, match="must name trainable parameters of the model"):
+        run(model() if wrong == "of another model" else net, training(), groups=groups)
+
+
+def test_a_run_with_groups_of_its_own_goes_on_where_it_stopped() -> None:
+    def groups(net: nn.Module) -> list[ParameterGroup]:
+        return [ParameterGroup(list(net.classifier.parameters()), learning_rate=1e-2)]
+
+    whole, interrupted, resumed = model(), model(), model(seed=5)
+    run(whole, training(), groups=groups(whole))
+    points = fit(
+        interrupted, encoded(80, 0), vanilla(), training(), precision="fp32",
+        groups=groups(interrupted),
+    )  # fmt: skip
+    state = next(points).state()
+    resumed.load_state_dict(interrupted.state_dict())
+    run(resumed, training(), resume=state, groups=groups(resumed))
+    torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("max_grad_norm", "low", "high"), [(1.0, 0.999, 1.001), (0.0, 50.0, 1e9)])
