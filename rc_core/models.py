@@ -25,11 +25,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from rc_core.compression._heads import keep_heads
+from rc_core import plugins
+from rc_core.config import PLUGIN_PACKAGES
 from rc_core.errors import ModelError
 from rc_core.model_facts import TINY_HEADS, TINY_LAYERS, check_folder, locate, model_kind
 
-STRUCTURE_VERSION = 1
+# 2: of any compression, by its name; the first version knew of heads alone.
+STRUCTURE_VERSION = 2
 _STRUCTURE = "structure.json"
 
 # The load report (which head weights are new) is expected here on every single load.
@@ -61,8 +63,8 @@ def load_encoder(spec: str, *, label_names: Sequence[str], seed: int) -> nn.Modu
     folder = locate(spec)
     if (folder / _STRUCTURE).is_file():
         raise ModelError(
-            f"{folder} must be a stock encoder to start from, but has attention heads cut out; "
-            "take what rc-sweep export makes of it"
+            f"{folder} must be a stock encoder to start from, but has the structure that a "
+            "compression gave it; take what rc-sweep export makes of it"
         )
     # A fine-tuned folder may bring a head, of our size or of another one.
     model, missing, other_size = _from_pretrained(folder, **labels, ignore_mismatched_sizes=True)
@@ -87,19 +89,32 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_model(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    compression: str | None = None,
+) -> None:
     """Write weights (safetensors), config and tokenizer, as plain transformers reads them.
 
-    Of a model with heads cut out, `structure.json` says which stayed; only `load_model` reads that.
+    Args:
+        model: of transformers.
+        tokenizer: its own.
+        folder: made where it is missing.
+        compression: the plugin that made the model; None for a stock model. What its `structure`
+            says, if it has one, goes into structure.json, which only `load_model` reads.
+
+    Raises:
+        ModelError: the structure is not plain JSON.
     """
     assert isinstance(model, PreTrainedModel)
+    manifest = None if compression is None else _manifest(model, compression)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = getattr(model.config, "rc_kept_heads", None)
     model.save_pretrained(folder)
     (folder / _STRUCTURE).unlink(missing_ok=True)
-    if kept is not None:
-        manifest = {"schema_version": STRUCTURE_VERSION, "kept_heads": kept}
-        (folder / _STRUCTURE).write_text(json.dumps(manifest, indent=1) + "\n")
+    if manifest is not None:
+        (folder / _STRUCTURE).write_text(manifest)
     tokenizer.save_pretrained(folder)
 
 
@@ -117,32 +132,57 @@ def load_model(folder: Path) -> nn.Module:
     return model
 
 
-def _from_structure(folder: Path) -> nn.Module:
-    """Make the stock architecture, cut it as the manifest says, and load the weights strictly."""
-    path = folder / _STRUCTURE
+def _manifest(model: nn.Module, compression: str) -> str | None:
+    """Return the text of structure.json; None where a compression leaves a stock model."""
+    plugin = plugins.load(PLUGIN_PACKAGES["compression"], compression)
+    if not hasattr(plugin, "structure"):
+        return None
+    manifest = {"schema_version": STRUCTURE_VERSION, "compression": compression}
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        version, kept = manifest["schema_version"], manifest["kept_heads"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return json.dumps({**manifest, "structure": plugin.structure(model)}, indent=1) + "\n"
+    except TypeError as error:
         raise ModelError(
-            f"{path} must say which heads were kept, but cannot be read: {error}"
+            f"rc_core/compression/{compression}.py: structure() must return plain JSON values, but "
+            f"{error}"
         ) from error
-    if version != STRUCTURE_VERSION:
-        raise ModelError(
-            f"{path} must have schema_version {STRUCTURE_VERSION}, but has {version!r}; read it "
-            "with the version that wrote it"
-        )
+
+
+def _from_structure(folder: Path) -> nn.Module:
+    """Make the stock architecture, restore its structure, and load the weights strictly."""
+    path = folder / _STRUCTURE
+    compression, structure = _read_manifest(path)
     try:
+        plugin = plugins.load(PLUGIN_PACKAGES["compression"], compression)
         config = AutoConfig.from_pretrained(folder)
-        config.rc_kept_heads = None
         model: nn.Module = AutoModelForSequenceClassification.from_config(config)
-        keep_heads(model, kept)
+        model = plugin.restore(model, structure)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError) as error:
+    # Whatever somebody's file raises is told with the folder.
+    except Exception as error:
         raise ModelError(
-            f"{folder} cannot be loaded with the heads of {path.name}: {error}"
+            f"{folder} cannot be loaded with the structure that {path.name} says "
+            f"rc_core/compression/{compression}.py gave it: {error}"
         ) from error
     return model.float().eval()
+
+
+def _read_manifest(path: Path) -> tuple[str, Any]:
+    """Return the compression whose structure a folder has, and the structure."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["schema_version"]
+        if version == 1:
+            return "heads", {"kept_heads": manifest["kept_heads"]}
+        if version == STRUCTURE_VERSION:
+            return manifest["compression"], manifest["structure"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path} must say which structure the model has, but cannot be read: {error}"
+        ) from error
+    raise ModelError(
+        f"{path} must have schema_version 1 or {STRUCTURE_VERSION}, but has {version!r}; read it "
+        "with the version that wrote it"
+    )
 
 
 def _from_pretrained(folder: Path, **options: Any) -> tuple[PreTrainedModel, set[str], set[str]]:

@@ -144,6 +144,9 @@ def _unfinished(module: ModuleType, contract: Contract, base: ModuleType) -> Ite
     functions = [*contract.functions]
     # Its importance is measured before any trial is made (rc_core.importance).
     functions += ["importance"] if "UnitsConfig" in parents else []
+    if contract.protocol == "Compression" and {"structure", "restore"} & vars(module).keys():
+        # What one says the other reads (rc_core.models).
+        functions += ["structure", "restore"]
     if contract.protocol:
         protocol = getattr(base, contract.protocol)
         asked = _methods(protocol)

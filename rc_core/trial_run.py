@@ -191,7 +191,8 @@ def _finish(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
                 f"rc_core/compression/{config.compression.name}.py: report() must return plain "
                 f"JSON values, but {error}"
             ) from error
-        save_model(model.cpu(), data.tokenizer, folder.model)
+        name = config.compression.name
+        save_model(model.cpu(), data.tokenizer, folder.model, compression=name)
     seconds = {
         "prepare": round(run.spent["prepare"], 3),
         "train": round(point.seconds, 3),

@@ -2,7 +2,7 @@
 
 A block's attention is four linear layers: query, key and value give each head its own rows, the
 output projection its own columns. transformers 5 reads the number of heads from the projections'
-size, so a block with smaller ones runs as it is; only reloading needs to know (rc_core.models).
+size, so a block with smaller ones runs as it is; only reloading needs to know (`heads.restore`).
 """
 
 from __future__ import annotations

@@ -75,6 +75,18 @@ def importance(
     return unit_importance(model, outputs, context, width=head_size(model), num_batches=num_batches)
 
 
+def structure(model: nn.Module) -> dict[str, Any]:
+    """Return which heads every layer kept."""
+    config: Any = model.config
+    return {"kept_heads": config.rc_kept_heads}
+
+
+def restore(model: nn.Module, structure: dict[str, Any]) -> nn.Module:
+    """Return a stock model with these heads only. Raises ModelError, ValueError: it cannot be."""
+    keep_heads(model, structure["kept_heads"])
+    return model
+
+
 class Compression:
     """Cuts heads out before training; nothing happens during it."""
 

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from rc_core import plugins
+from rc_core.compression._base import ParameterGroup
 from rc_core.compression._layers import blocks
 from rc_core.compression._masks import num_entries, prunable_weights
 from rc_core.config import CompressionConfig
@@ -25,6 +26,7 @@ from tests.contracts._tiny import (
     NUM_LAYERS,
     adamw,
     logits_of,
+    tiny_batch,
     tiny_context,
     tiny_model,
     train_steps,
@@ -70,7 +72,7 @@ def test_finished_model_is_stock_and_as_asked(name: str, architecture: str, tmp_
     assert count_hooks(model) == hooks
     own = logits_of(model)
     # The trial's own folder gives the very same model back, whatever its shape.
-    save_model(model, load_tokenizer("tiny:bert"), tmp_path / "own")
+    save_model(model, load_tokenizer("tiny:bert"), tmp_path / "own", compression=name)
     assert torch.equal(logits_of(load_model(tmp_path / "own").eval()), own)
     report = compression.report(model)
     layers = report["measured"]["layers"]
@@ -127,8 +129,9 @@ def test_the_structure_stays_once_it_is_settled(name: str, architecture: str) ->
 
     def structure(model: nn.Module) -> dict[str, Any]:
         zeros = {key: weight == 0 for key, weight in prunable_weights(model).items()}
-        shapes = {key: tuple(weight.shape) for key, weight in model.state_dict().items()}
-        return {"zeros": zeros, "shapes": shapes}
+        shapes = {key: tuple(weight.shape) for key, weight in model.named_parameters()}
+        buffers = {(key, tuple(each.shape)) for key, each in model.named_buffers()}
+        return {"zeros": zeros, "shapes": shapes, "buffers": buffers}
 
     compression, total = build(name), 8
     settled = config_of(name).settled()
@@ -142,11 +145,32 @@ def test_the_structure_stays_once_it_is_settled(name: str, architecture: str) ->
             seen.append(structure(model))
     seen.append(structure(compression.finalize(model)))
     assert len(seen) >= 2
+    # What only training needs beside the weights goes at its end; nothing comes.
+    assert all(found["buffers"] == seen[0]["buffers"] for found in seen[:-1])
+    assert seen[-1]["buffers"] <= seen[0]["buffers"]
     for found in seen[1:]:
         assert found["shapes"] == seen[0]["shapes"]
         assert all(
             torch.equal(found["zeros"][key], seen[0]["zeros"][key]) for key in found["zeros"]
         )
+
+
+@over_compressions
+def test_what_it_may_have_besides_is_called_as_the_contract_says(name: str) -> None:
+    compression = build(name)
+    model = compression.prepare(tiny_model("bert"), tiny_context("bert"))
+    if hasattr(compression, "after_backward"):
+        batch = tiny_batch()
+        nn.functional.cross_entropy(model(**batch.inputs).logits, batch.labels).backward()
+        compression.after_backward(model)
+    if hasattr(compression, "parameter_groups"):
+        groups = compression.parameter_groups(model)
+        own = [id(parameter) for group in groups for parameter in group.parameters]
+        trained = {id(p) for p in model.parameters() if p.requires_grad}
+        assert all(isinstance(group, ParameterGroup) for group in groups)
+        assert len(own) == len(set(own)) and set(own) <= trained
+    module = plugins.load(PACKAGE, name)
+    assert hasattr(module, "structure") == hasattr(module, "restore")
 
 
 @over_compressions

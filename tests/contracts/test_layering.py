@@ -24,7 +24,6 @@ rc_core.config rc_core.record
 rc_core.artifacts
 rc_core.model_facts
 rc_core.compression._layers
-rc_core.compression._heads
 rc_core.models
 rc_core.data.*
 rc_core.difficulty.*

@@ -92,6 +92,8 @@ def test_a_whole_one_is_found_by_its_name(written: WrittenPlugins, package: str)
         ("compression", "rc_core.config import CompressionConfig",
          "rc_core.compression._importance import UnitsConfig as CompressionConfig",
          "but lacks importance()"),
+        ("compression", "def problems", "def structure(model):\n    pass\n\n\ndef problems",
+         "but lacks restore()"),
         ("data", "def load", "def read", "must define load(), but lacks load()"),
     ],
 )  # fmt: skip

@@ -200,7 +200,7 @@ def test_finalize_checks_what_stayed() -> None:
 def test_a_damaged_manifest_is_a_clear_error(tmp_path: Path, content: str, message: str) -> None:
     model = tiny_model("bert")
     keep_heads(model, [[0], [0], [0], [0]])
-    save_model(model, load_tokenizer("tiny:bert"), tmp_path)
+    save_model(model, load_tokenizer("tiny:bert"), tmp_path, compression="heads")
     (tmp_path / "structure.json").write_text(content)
     with pytest.raises(ModelError, match=message):
         load_model(tmp_path)
@@ -210,3 +210,19 @@ def test_label() -> None:
     assert config_of().label() == "heads-20"
     assert config_of(remove=0.1944, min_per_layer=2).label() == "heads-19.44 min_per_layer=2"
     assert config_of(remove=0.19443219).label() == "heads-19.4"
+
+
+def test_a_folder_of_the_first_version_still_loads(tmp_path: Path) -> None:
+    """Its structure.json knew of heads alone."""
+    kept = [[1], [0, 1], [0], [0, 1]]
+    model = tiny_model("bert")
+    keep_heads(model, kept)
+    save_model(model, load_tokenizer("tiny:bert"), tmp_path)
+    assert not (tmp_path / "structure.json").exists()
+    manifest = {"schema_version": 1, "kept_heads": kept}
+    (tmp_path / "structure.json").write_text(json.dumps(manifest))
+    found = load_model(tmp_path)
+    assert torch.equal(logits_of(found), logits_of(model))
+    stock = Compression(config_of()).to_stock(found)
+    assert heads_per_layer(stock) == [2, 2, 2, 2]
+    torch.testing.assert_close(logits_of(stock), logits_of(model), atol=1e-6, rtol=1e-5)

@@ -67,7 +67,8 @@ def make(storage: Path, *, reference: bool = True, finished: bool = True) -> Swe
             keep_heads(model, [[0], *kept[1:]])
             model.config.rc_kept_heads = [[0], *kept[1:]]
         place = folder.trial(f"t{number:04d}")
-        save_model(model, load_tokenizer("tiny:bert"), place.model)
+        own = trial.compression.name
+        save_model(model, load_tokenizer("tiny:bert"), place.model, compression=own)
         stopped = number == 4 or not finished
         place.commit(
             TrialRecord(
