@@ -176,20 +176,18 @@ def weights_digest(spec: str) -> str:
         return f"tiny:{name}:1"
     folder = locate(spec)
     files = sorted([*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")])
-    return "+".join(
-        _digest(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files
-    )
+    return "+".join(map(file_digest, files))
 
 
-_DIGESTS: dict[tuple[str, int, int], str] = {}
+def file_digest(file: Path) -> str:
+    """Return a file's SHA-256, hashed once per process, again when it has changed."""
+    facts = file.stat()
+    return _hashed(file, facts.st_size, facts.st_mtime_ns)
 
 
-def _digest(path: str, size: int, modified: int) -> str:
-    """Hash each file once per process, again when it has changed."""
-    key = (path, size, modified)
-    if key not in _DIGESTS:
-        _DIGESTS[key] = sha256(Path(path))
-    return _DIGESTS[key]
+@functools.cache
+def _hashed(file: Path, size: int, modified: int) -> str:
+    return sha256(file)
 
 
 def _packaged_folder(name: str) -> Path:
@@ -203,8 +201,7 @@ def _packaged_folder(name: str) -> Path:
         )
     path = check_folder(Path(next(iter(spec.submodule_search_locations))) / folder)
     weights = path / "model.safetensors"
-    facts = weights.stat()
-    found = _digest(str(weights), facts.st_size, facts.st_mtime_ns)
+    found = file_digest(weights)
     if found != expected:
         raise ModelError(
             f"{weights} must have sha256 {expected}, but has {found}; install the package again"

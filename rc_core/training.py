@@ -3,7 +3,7 @@
 for batch in batches of this epoch (bucketed by length, seeded):
     logits = model(batch)                      # autocast entered per step
     loss(logits.float(), labels, rows)         # soft targets, weights: gathered, not recomputed
-    backward, after_backward, clip         # movement pruning reads gradients there
+    backward, after_backward, clip             # gradients are there now, and at no other time
     optimizer.step
     after_step(progress)                       # masks, after Adam has moved the weights
 yield FitPoint                                 # at each rung: what schedulers see, checkpoints

@@ -22,11 +22,17 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rc_core import plugins
-from rc_core.artifacts import ArtifactKey, ArtifactStore, Backing, sha256
+from rc_core.artifacts import ArtifactKey, ArtifactStore, Backing
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, fingerprint
 from rc_core.data._encoding import Encoded, encode
 from rc_core.data._task import Split, Task, check_task
-from rc_core.model_facts import locate, model_facts, model_kind, weights_digest
+from rc_core.model_facts import (
+    file_digest,
+    locate,
+    model_facts,
+    model_kind,
+    weights_digest,
+)
 from rc_core.models import load_encoder, load_model, load_tokenizer
 from rc_core.precision import cuda_precision, timed_precision
 from rc_core.training import Precision
@@ -246,18 +252,7 @@ def model_digest(spec: str) -> str:
         return weights
     folder = locate(spec)
     found = {file for pattern in _MODEL_FILES for file in folder.glob(pattern) if file.is_file()}
-    return fingerprint([weights, *([file.name, _file_digest(file)] for file in sorted(found))])
-
-
-def _file_digest(file: Path) -> str:
-    facts = file.stat()
-    return _hashed(file, facts.st_size, facts.st_mtime_ns)
-
-
-@functools.cache
-def _hashed(file: Path, size: int, modified: int) -> str:
-    """Hash each file once per process, again when it has changed."""
-    return sha256(file)
+    return fingerprint([weights, *([file.name, file_digest(file)] for file in sorted(found))])
 
 
 @functools.cache
