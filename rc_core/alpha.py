@@ -25,7 +25,7 @@ from rc_core.errors import DifficultyError
 from rc_core.estimates import difficulty, difficulty_key, outputs_of
 from rc_core.evaluation import predict_splits
 from rc_core.metrics.easy_hard import relative_robustness
-from rc_core.teacher import teacher_key
+from rc_core.teacher import teacher_key, training_inputs
 from rc_core.workspace import Workspace, model_digest
 
 # 2: nothing is chosen where id_dev lacks one half, nor by an undefined robustness.
@@ -51,7 +51,8 @@ def alpha_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
     judged = _with_alpha(config, ALPHAS[0])
     values = judged.as_dict()
     loss = {key: value for key, value in values["loss"].items() if key != "alpha"}
-    training = {key: value for key, value in values["training"].items() if key != "rungs"}
+    # The trial's own precision, where the teacher's is another.
+    training = training_inputs(judged.training) | {"precision": workspace.precision(judged)}
     inputs = {
         "teacher": teacher_key(config, workspace).key,
         "difficulty": difficulty_key(config, workspace).key,

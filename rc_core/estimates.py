@@ -28,6 +28,7 @@ from rc_core.difficulty._base import (
     DifficultyContext,
     DifficultyModule,
     Outputs,
+    Predict,
     agreement,
     hardest,
 )
@@ -43,7 +44,7 @@ from rc_core.stages import (
     prune_levels,
     save_outputs,
 )
-from rc_core.teacher import teacher, teacher_key
+from rc_core.teacher import teacher, teacher_key, training_inputs
 from rc_core.workspace import Workspace
 
 # Raised for changes outside the plugins' files, which are in the key themselves.
@@ -95,7 +96,7 @@ def difficulty_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
         "teacher": teacher_key(config, workspace).key,
         "difficulty": config.difficulty.as_dict() | {"name": outputs_of(config)},
         "source": plugins.digest(PLUGIN_PACKAGES["difficulty"], outputs_of(config)),
-        "training": config.reference().training.as_dict(),
+        "training": training_inputs(config.reference().training),
     }
     return ArtifactKey("difficulty", DIFFICULTY_VERSION, inputs)
 
@@ -227,14 +228,22 @@ def first_stage_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
     return ArtifactKey("first_stage", FIRST_STAGE_VERSION, inputs)
 
 
+def first_stage_is_teacher(config: TrialConfig, workspace: Workspace) -> bool:
+    """Tell whether the first stage is trained just as the teacher is."""
+    return teacher_key(_first_stage(config), workspace) == teacher_key(config, workspace)
+
+
 def first_stage_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
     """Return the first stage's outputs on train, training it where they are not stored yet."""
     stage = _first_stage(config)
 
     def build(folder: Path) -> None:
         task = workspace.data(stage.reference()).task
-        rows = np.arange(len(task.train))
-        judge = fit_dense(stage, workspace, rows, epochs=stage.training.epochs)
+        if first_stage_is_teacher(config, workspace):
+            judge: Predict = partial(_teacher_predict, config, workspace)
+        else:
+            rows = np.arange(len(task.train))
+            judge = fit_dense(stage, workspace, rows, epochs=stage.training.epochs)
         save_outputs(Outputs({"train": torch.from_numpy(judge(task.train))}, {}), folder)
 
     return workspace.store.build(first_stage_key(config, workspace), build)

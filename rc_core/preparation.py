@@ -90,6 +90,7 @@ def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
                 estimates.first_stage_key(config, workspace),
                 f"first stage of {config.loss.name}",
                 lambda: estimates.first_stage_artifact(config, workspace),
+                after_dense if estimates.first_stage_is_teacher(config, workspace) else (),
             )
         )
     if alpha.wants_alpha(config):

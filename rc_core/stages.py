@@ -30,7 +30,7 @@ from rc_core.difficulty._base import Outputs, Predict, PrunedLevel
 from rc_core.difficulty._levels import LevelsConfig
 from rc_core.errors import DifficultyError, TrialError
 from rc_core.models import load_encoder, load_model
-from rc_core.teacher import teacher, teacher_key
+from rc_core.teacher import teacher, teacher_key, training_inputs
 from rc_core.training import FitPoint, fit_vanilla, num_steps, predict, rung_steps
 from rc_core.workspace import Workspace
 
@@ -58,7 +58,7 @@ def level_key(
     inputs = {
         "teacher": teacher_key(config, workspace).key,
         "level": level,
-        "training": training.as_dict(),
+        "training": training_inputs(training),
     }
     return ArtifactKey("pruned_level", PRUNED_LEVEL_VERSION, inputs)
 

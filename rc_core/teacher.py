@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.compression._layers import blocks
-from rc_core.config import TrialConfig
+from rc_core.config import TrainingConfig, TrialConfig
 from rc_core.data._task import DEV_ROLES
 from rc_core.errors import DivergedError, TrialError
 from rc_core.evaluation import predict_splits, split_metrics, write_predictions
@@ -36,10 +36,17 @@ LOG_PROBS_VERSION = 1
 def teacher_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
     """Return the key of the dense reference of a configuration."""
     reference = config.reference()
-    # `precision` is in the identity as resolved; rungs do not change what is trained.
-    training = reference.training.model_dump(mode="json", exclude={"precision", "rungs"})
-    inputs = workspace.identity(reference) | {"training": training}
+    inputs = workspace.identity(reference) | {"training": training_inputs(reference.training)}
     return ArtifactKey("teacher", TEACHER_VERSION, inputs)
+
+
+def training_inputs(training: TrainingConfig) -> dict[str, Any]:
+    """Return what of a training's settings its result depends on, for keys.
+
+    Not rungs, which only say when it is looked at; nor how `precision` is spelled: what it comes to
+    is in `Workspace.identity`, and so in every key that names the teacher.
+    """
+    return training.model_dump(mode="json", exclude={"precision", "rungs"})
 
 
 def teacher(config: TrialConfig, workspace: Workspace) -> Artifact:

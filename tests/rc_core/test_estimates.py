@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from rc_core import stages
+from rc_core import estimates, stages
 from rc_core.alpha import alpha_key
 from rc_core.compression._masks import sparsity
 from rc_core.config import TrialConfig, decode
@@ -28,7 +28,7 @@ from rc_core.estimates import (
 )
 from rc_core.preparation import steps
 from rc_core.stages import level_artifact, level_key, load_outputs
-from rc_core.teacher import teacher
+from rc_core.teacher import teacher, teacher_key
 from rc_core.training import num_steps
 from rc_core.workspace import Workspace
 
@@ -219,6 +219,54 @@ def test_first_stage_is_trained_for_its_own_epochs(workspace: Workspace) -> None
     first, second = first_stage_log_probs(short, workspace), first_stage_log_probs(long, workspace)
     assert first.shape == second.shape and not torch.allclose(first, second)
     assert not first_stage_artifact(short, workspace).built
+
+
+def test_a_first_stage_as_long_as_the_teacher_is_the_teacher(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = config(loss={"name": "jtt", "first_epochs": 2.0})
+    dense = teacher_key(wanted, workspace).key
+    assert [step.needs for step in steps(wanted, workspace)] == [(), (dense,)]
+    other = config(loss={"name": "jtt", "first_epochs": 1.0})
+    assert steps(other, workspace)[1].needs == ()
+    judge = stages.fit_dense(wanted, workspace, np.arange(160))
+    expected = judge(workspace.data(wanted).task.train)
+    teacher(wanted, workspace)
+    monkeypatch.setattr(estimates, "fit_dense", None)
+    assert torch.equal(first_stage_log_probs(wanted, workspace), torch.from_numpy(expected))
+
+
+def test_what_is_stored_does_not_depend_on_rungs_nor_on_how_precision_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = Workspace(tmp_path)
+    monkeypatch.setattr(space, "precision", lambda _: "fp32")
+    names = {
+        "rmc": {"alpha": "auto"},
+        "jtt": {},
+        "poe": {"expert": {"level": 0.75}},
+        "conf_reg": {"expert": "hypothesis_only"},
+    }
+
+    def keys(**training: object) -> list[str]:
+        found = [
+            step.key.key
+            for name, values in names.items()
+            for mode in ("gradual", "independent")
+            for step in steps(
+                config(
+                    training=BASE["training"] | training,
+                    loss={"name": name, **values},
+                    difficulty=BASE["difficulty"] | {"mode": mode},
+                ),
+                space,
+            )
+        ]
+        return list(dict.fromkeys(found))
+
+    assert len(keys()) > 8
+    assert keys(rungs=3) == keys() == keys(precision="auto")
+    assert len({*keys(epochs=3)} & {*keys()}) == 1, "only the first stage has epochs of its own"
 
 
 def test_teacher_errors_drive_rmc_as_well(workspace: Workspace) -> None:
