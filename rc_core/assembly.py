@@ -109,6 +109,8 @@ def prepare_model(config: TrialConfig, workspace: Workspace) -> tuple[Compressio
     )
     plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
     compression: Compression = plugin.Compression(config.compression)
+    # A model that was kept was not made here: what is drawn next would depend on what ran before.
+    torch.manual_seed(seed)
     return compression, compression.prepare(model, context)
 
 

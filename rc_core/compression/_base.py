@@ -86,7 +86,10 @@ class Compression(Protocol):
     """A compression."""
 
     def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
-        """Return the model to train: structure changed, parts frozen."""
+        """Return the model to train: structure changed, parts frozen.
+
+        torch's own generator is seeded with training.seed as well, so either may be drawn from.
+        """
         ...
 
     def after_step(self, model: nn.Module, progress: float) -> None:

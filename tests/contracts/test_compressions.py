@@ -124,6 +124,21 @@ def test_resumed_run_ends_as_an_uninterrupted_one(name: str, architecture: str) 
 
 @over_compressions
 @over_everything
+def test_prepared_again_it_is_the_same_model(name: str, architecture: str) -> None:
+    """Whatever was drawn before; the caller seeds torch's generator (rc_core.assembly)."""
+    found = []
+    for _ in range(2):
+        model, context = tiny_model(architecture), tiny_context(architecture)
+        torch.manual_seed(0)
+        found.append(build(name).prepare(model, context).state_dict())
+        torch.rand(7)
+    first, second = found
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@over_compressions
+@over_everything
 def test_the_structure_stays_once_it_is_settled(name: str, architecture: str) -> None:
     """Schedulers compare what a rung measured from there on."""
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rc_core import plugins
+from rc_core.assembly import prepare_loss, prepare_model
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import ConfigError, TrialError
 from rc_core.estimates import (
@@ -285,6 +286,29 @@ def test_a_record_says_where_in_a_plugin_it_failed(
         run_trial(named("rc_core.losses"), workspace, folder, trial_id="t")
     record = folder.read()
     assert record is not None and record.status == "failed" and told in (record.error or "")
+
+
+def test_a_compression_may_draw_from_torch_s_own_generator(
+    written: WrittenPlugins, tmp_path: Path
+) -> None:
+    drawing = "torch.nn.init.normal_(model.classifier.weight)\n        return model"
+    text = f"{COMPRESSION.replace('return model', drawing, 1)}\n\nimport torch\n"
+    written.write("rc_core.compression", text)
+    wanted, workspace = named("rc_core.compression"), Workspace(tmp_path)
+    loss, rows, _ = prepare_loss(wanted, workspace)
+
+    def drawn(seed: int) -> list[float]:
+        training = BASE["training"] | {"seed": seed}
+        model = prepare_model(
+            named("rc_core.compression", training=training), workspace, loss, rows
+        )[1]
+        torch.rand(3)
+        return model.get_parameter("classifier.weight").flatten().tolist()
+
+    first = drawn(0)
+    # The second model is a copy of the one kept.
+    assert drawn(0) == first == drawn(0)
+    assert drawn(1) != first
 
 
 def test_a_compression_s_report_must_be_json(written: WrittenPlugins, tmp_path: Path) -> None:
