@@ -47,6 +47,16 @@ def write_text(path: Path, text: str, *, sync: bool = False) -> None:
             os.fsync(stream.fileno())
 
 
+def flush(path: Path) -> None:
+    """Wait until the disk has a file that something else wrote.
+
+    Raises:
+        OSError: there is none, or the disk fails.
+    """
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write plain values as JSON, as a whole, and wait until the disk has them.
 

@@ -2,29 +2,47 @@
 
     checkpoint/weights.safetensors     of the model under compression
     checkpoint/optimizer.pt            moments, random state, step, seconds spent
-    checkpoint/checkpoint.json         whose it is, and its step
+    checkpoint/checkpoint.json         whose it is, of which plugins, and its step
 
 It is written after the record that has its rung: a record may be ahead of its checkpoint (then the
 rung is run again), never behind it. A process may be ended at any moment: the one before stays
-until the next is whole.
+until the next is whole. One that is damaged, or was trained by plugins that were edited since, is
+dropped, and the trial trained from the start.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from rc_core.atomic import write_json
+from rc_core.atomic import flush, write_json
 from rc_core.config import TrialConfig
 from rc_core.record import RungRecord, TrialFolder, TrialRecord
 from rc_core.training import FitPoint
+
+_logger = logging.getLogger(__name__)
+
+_STATE = {"step", "seconds", "samples", "optimizer", "random", "spent"}
+# What readers raise of files that are torn, emptied or gone.
+_DAMAGED = (
+    SafetensorError,
+    RuntimeError,
+    OSError,
+    KeyError,
+    ValueError,
+    EOFError,
+    pickle.UnpicklingError,
+)
 
 
 def save_checkpoint(
@@ -50,7 +68,15 @@ def save_checkpoint(
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, temporary / "weights.safetensors")
     torch.save({**point.state(), "spent": dict(spent)}, temporary / "optimizer.pt")
-    manifest = {"fingerprint": config.fingerprint(), "teacher": teacher, "step": point.step}
+    # On the disk before the manifest, which says that they are whole.
+    for name in ("weights.safetensors", "optimizer.pt"):
+        flush(temporary / name)
+    manifest = {
+        "fingerprint": config.fingerprint(),
+        "plugins": config.sources(),
+        "teacher": teacher,
+        "step": point.step,
+    }
     write_json(temporary / "checkpoint.json", manifest)
     before = folder.checkpoint_before
     if folder.checkpoint.is_dir():
@@ -63,9 +89,9 @@ def save_checkpoint(
 def rungs_before(
     folder: TrialFolder, config: TrialConfig, record: TrialRecord
 ) -> tuple[RungRecord, ...] | None:
-    """Return a record's rungs up to the checkpoint, or None without one of this configuration."""
+    """Return a record's rungs up to the checkpoint, or None without one to go on from."""
     found = _found(folder, config)
-    if found is None:
+    if found is None or _edited(found[1], config):
         return None
     _, manifest = found
     return tuple(rung for rung in record.rungs if rung.step <= manifest["step"])
@@ -77,25 +103,62 @@ def load_checkpoint(
     """Load the weights into `model` and return the training state.
 
     Returns:
-        None where there is no checkpoint, or one of another configuration or of other data.
+        None where there is no checkpoint, or one of another configuration or of other data; where
+        plugins were edited since or it cannot be read, it is removed as well.
     """
     found = _found(folder, config)
     if found is None or found[1]["teacher"] != teacher:
         return None
-    path, _ = found
-    model.load_state_dict(load_file(path / "weights.safetensors"))
-    state: dict[str, Any] = torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu")
+    path, manifest = found
+    edited = _edited(manifest, config)
+    if edited:
+        _drop(folder, f"was trained before {' and '.join(edited)} changed")
+        return None
+    try:
+        weights, state = _read(path, model)
+    except _DAMAGED as error:
+        _drop(folder, f"is damaged ({type(error).__name__}: {error})")
+        return None
+    model.load_state_dict(weights)
     return state
+
+
+def _read(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return weights and state; the model is not touched before both are known to be whole."""
+    weights = load_file(path / "weights.safetensors")
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in weights.items()}:
+        raise ValueError("its weights are not those of the model")
+    state = torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu")
+    missing = _STATE - set(state)
+    if missing:
+        raise KeyError(", ".join(sorted(missing)))
+    return weights, state
+
+
+def _drop(folder: TrialFolder, why: str) -> None:
+    _logger.warning("the checkpoint of %s %s: training from the start", folder.path.name, why)
+    folder.forget_checkpoint()
+
+
+def _edited(manifest: Mapping[str, Any], config: TrialConfig) -> list[str]:
+    """Return the plugins whose files are not those that a checkpoint was trained with."""
+    return [
+        f"{section} '{getattr(config, section).name}'"
+        for section, digest in config.sources().items()
+        if manifest["plugins"].get(section) != digest
+    ]
 
 
 def _found(folder: TrialFolder, config: TrialConfig) -> tuple[Path, dict[str, Any]] | None:
     """Return the last whole checkpoint of this configuration and what it says of itself."""
+    wanted = {"step", "teacher", "plugins"}
     for path in (folder.checkpoint, folder.checkpoint_before):
         try:
             found = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        # One of an earlier version does not say its step.
-        if {"step", "teacher"} <= set(found) and found.get("fingerprint") == config.fingerprint():
+        # One of an earlier version does not say its step, or of which plugins it is.
+        if wanted <= set(found) and found.get("fingerprint") == config.fingerprint():
             return path, found
     return None

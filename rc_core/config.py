@@ -159,6 +159,13 @@ class TrialConfig(BaseModel):
         """Return 16 hex digits that change whenever anything in the configuration changes."""
         return fingerprint(self.as_dict())
 
+    def sources(self) -> dict[str, str]:
+        """Return a digest of each plugin's file, by section: an edited one trains otherwise."""
+        return {
+            section: plugins.digest(package, getattr(self, section).name)
+            for section, package in PLUGIN_PACKAGES.items()
+        }
+
     def reference(self) -> TrialConfig:
         """Return the dense, vanilla configuration that this one is compared with (the teacher)."""
         raw = self.as_dict()

@@ -76,7 +76,7 @@ class TrialRecord(_Part):
         compression: what was asked and what was measured.
         loss: what the loss reports (degree histogram, ...).
         artifacts: kind -> key of every shared artifact used.
-        environment: versions, device, threads.
+        environment: versions, device, threads; `plugins`: section -> digest of the plugin's file.
         error: why it failed.
     """
 

@@ -76,7 +76,7 @@ def trial_steps(
         reference=config.is_reference(),
         attempt=attempt,
         started=time.time(),
-        environment=workspace.environment(),
+        environment=workspace.environment() | {"plugins": config.sources()},
     )
     rungs = None if previous is None else rungs_before(folder, config, previous)
     if previous is not None and rungs is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from rc_core import plugins
+from rc_core import plugins, trial_run
 from rc_core.assembly import prepare_loss, prepare_model
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import ConfigError, TrialError
@@ -21,10 +22,10 @@ from rc_core.estimates import (
 )
 from rc_core.importance import importance_key
 from rc_core.preparation import steps
-from rc_core.record import TrialFolder
+from rc_core.record import TrialFolder, TrialRecord
 from rc_core.stages import load_outputs
 from rc_core.teacher import teacher_log_probs
-from rc_core.trial import run_trial
+from rc_core.trial import run_trial, trial_steps
 from rc_core.workspace import Workspace
 from tests.rc_core._plugins import (
     COMPRESSION,
@@ -286,6 +287,49 @@ def test_a_record_says_where_in_a_plugin_it_failed(
         run_trial(named("rc_core.losses"), workspace, folder, trial_id="t")
     record = folder.read()
     assert record is not None and record.status == "failed" and told in (record.error or "")
+
+
+@pytest.mark.parametrize("package", ["rc_core.losses", "rc_core.compression"])
+def test_a_trial_of_an_edited_plugin_does_not_go_on(
+    written: WrittenPlugins, tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = WHOLE[package].replace('frozenset({"difficulty"})', "frozenset()")
+    training = BASE["training"] | {"rungs": 2}
+    folder, workspace = TrialFolder(tmp_path / "t"), Workspace(tmp_path / "artifacts")
+    begun: list[object] = []
+    fit = trial_run.fit
+
+    def seen(*given: Any, resume: Any, **rest: Any) -> Any:
+        begun.append(resume and resume["step"])
+        return fit(*given, resume=resume, **rest)
+
+    monkeypatch.setattr(trial_run, "fit", seen)
+    for edited in (text, text, f"{text}\n# edited\n"):
+        written.write(package, edited)
+        wanted = named(package, training=training)
+        record = next_record(wanted, workspace, folder)
+        digest = plugins.digest(package, "mine")
+        assert record.environment["plugins"][SECTIONS[package]] == digest
+        assert [rung.step for rung in record.rungs] == [2]
+    # Each time the second rung, at the end, is left out: the second goes on, the third must not.
+    assert begun == [None, 2, None]
+
+
+def next_record(wanted: TrialConfig, workspace: Workspace, folder: TrialFolder) -> TrialRecord:
+    """Run a trial to its next rung, or to where its model would be saved."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial_run, "save_model", interrupt)
+        generator = trial_steps(wanted, workspace, folder, trial_id="t")
+        with contextlib.suppress(KeyboardInterrupt):
+            next(generator)
+        generator.close()
+    record = folder.read()
+    assert record is not None
+    return record
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_compression_may_draw_from_torch_s_own_generator(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from rc_core import trial, trial_run
+from rc_core import checkpoint, trial, trial_run
+from rc_core.checkpoint import load_checkpoint, rungs_before
 from rc_core.config import TrialConfig, decode
 from rc_core.errors import ModelError, StaleAttemptError, StorageError, TrialError
 from rc_core.estimates import difficulty_artifact
 from rc_core.evaluation import read_predictions
-from rc_core.models import load_model
+from rc_core.models import load_encoder, load_model
 from rc_core.preparation import steps
 from rc_core.record import TrialFolder, TrialRecord
 from rc_core.stages import load_outputs
@@ -369,6 +374,85 @@ def test_a_checkpoint_of_other_data_is_not_used(workspace: Workspace, tmp_path: 
     record = run_trial(config(), workspace, folder, trial_id="t")
     whole = run_trial(config(), workspace, TrialFolder(tmp_path / "whole"), trial_id="t")
     assert comparable(record) == comparable(whole)
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def of_another_kind(file: Path) -> None:
+    file.write_bytes(b"no such format" * 9)
+
+
+def of_another_model(file: Path) -> None:
+    if file.name == "optimizer.pt":
+        torch.save({"step": 2}, file)
+    else:
+        save_file({"classifier.bias": torch.zeros(2)}, file)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt"])
+@pytest.mark.parametrize(
+    "damage", [cut_short, emptied, of_another_kind, of_another_model, Path.unlink]
+)
+def test_a_damaged_checkpoint_is_dropped(
+    interrupted: Path, tmp_path: Path, damage: Callable[[Path], None], name: str, caplog: Any
+) -> None:
+    folder = TrialFolder(shutil.copytree(interrupted, tmp_path / "t"))
+    record = folder.read()
+    assert record is not None and rungs_before(folder, config(), record) == record.rungs
+    teacher = json.loads((folder.checkpoint / "checkpoint.json").read_text())["teacher"]
+    model = load_encoder("tiny:bert", label_names=["a", "b"], seed=0)
+    before = copy.deepcopy(model.state_dict())
+    damage(folder.checkpoint / name)
+    assert load_checkpoint(folder, config(), teacher, model) is None
+    assert all(torch.equal(before[key], each) for key, each in model.state_dict().items())
+    assert "is damaged" in caplog.text and "training from the start" in caplog.text
+    assert not folder.has_checkpoint() and rungs_before(folder, config(), record) is None
+
+
+@pytest.fixture(scope="module")
+def interrupted(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a trial that was killed after its first rung."""
+    folder = TrialFolder(tmp_path_factory.mktemp("interrupted"))
+    generator = trial_steps(config(), workspace, folder, trial_id="t")
+    next(generator)
+    generator.close()
+    return folder.path
+
+
+def test_a_trial_with_a_damaged_checkpoint_is_trained_from_the_start(
+    workspace: Workspace, interrupted: Path, tmp_path: Path
+) -> None:
+    folder = TrialFolder(shutil.copytree(interrupted, tmp_path / "t"))
+    emptied(folder.checkpoint / "optimizer.pt")
+    found = run_trial(config(), workspace, folder, trial_id="t")
+    whole = run_trial(config(), workspace, TrialFolder(tmp_path / "whole"), trial_id="t")
+    assert comparable(found) == comparable(whole)
+
+
+def test_a_manifest_is_written_when_the_disk_has_the_rest(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    flush, write_json = checkpoint.flush, checkpoint.write_json
+
+    def flushed(path: Path) -> None:
+        written.append(path.name)
+        flush(path)
+
+    def manifest(path: Path, content: Any) -> None:
+        written.append(path.name)
+        write_json(path, content)
+
+    monkeypatch.setattr(checkpoint, "flush", flushed)
+    monkeypatch.setattr(checkpoint, "write_json", manifest)
+    next(trial_steps(config(), workspace, TrialFolder(tmp_path / "t"), trial_id="t"))
+    assert written == ["weights.safetensors", "optimizer.pt", "checkpoint.json"]
 
 
 def test_nothing_of_another_model_is_left_in_the_folder(
