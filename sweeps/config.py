@@ -12,7 +12,13 @@ from rc_core.errors import ConfigError, Problem, did_you_mean
 from rc_core.schema import validate_section
 from rc_core.yaml_files import merge, read_yaml
 from sweeps.encoders import Encoders, absolute_models
-from sweeps.fixed_design import fixed_rows, teacher_problems
+from sweeps.fixed_design import (
+    adaptive_problems,
+    fit_trials,
+    fixed_rows,
+    looks_at_results,
+    teacher_problems,
+)
 from sweeps.sections import (
     SWEPT,
     TRIAL_KEYS,
@@ -28,7 +34,7 @@ from sweeps.sections import (
     without_effect,
 )
 from sweeps.settings import SweepSettings, check_settings, decode_settings
-from sweeps.space import Point, Space, parse_space
+from sweeps.space import SEEDS, Point, Space, parse_space
 
 
 class SweepConfig:
@@ -76,6 +82,7 @@ class SweepConfig:
         asked = raw.get("search")
         trials_given = isinstance(asked, Mapping) and "trials" in asked
         space_problems += teacher_problems(self.settings.design, self.space.parameters)
+        problems.extend(adaptive_problems(self.settings, self.space.parameters))
         problems.extend(space_problems)
         encoders = Encoders(elsewhere=elsewhere)
         found = self._check_base(swept_sections(raw), encoders)
@@ -144,29 +151,18 @@ class SweepConfig:
         return self.trial({}).reference() if not len(self.space) else next(self._any()).reference()
 
     def _fit_trials(self, given: bool) -> None:
-        """Give a sweep that searches nothing as many trials as it has distinct rows.
-
-        A number that is given is checked in a fixed design.
-
-        Raises:
-            ConfigError: fewer trials than rows: some would be left out silently.
-        """
+        """Fit `search.trials`, which may have been given, to the rows. Raises ConfigError."""
         points = [*self.first_points()]
+        rows = 1 + len(points)
         if self.settings.search.name == "grid":
             points += [*self.space.grid()]
+        elif any(p.key not in SEEDS for p in self.space.parameters):
+            # Random and quasi-random draws have no end of their own.
+            given = True
         distinct = {self.trial(point).fingerprint() for point in points}
         needed = len(distinct | {self.reference().fingerprint()})
-        if not given or self.settings.design == "search":
-            search = self.settings.search.model_copy(update={"trials": needed})
-            self.settings = self.settings.model_copy(update={"search": search})
-        elif self.settings.search.trials < needed:
-            raise ConfigError(
-                Problem(
-                    "search.trials",
-                    f"must be at least {needed}, the rows of this fixed design with the dense "
-                    f"reference, but is {self.settings.search.trials}; raise it, or leave it out",
-                )
-            )
+        most = rows if len(self.space) and looks_at_results(self.settings.search.name) else None
+        self.settings = fit_trials(self.settings, given=given, needed=needed, most=most)
 
     def first_points(self) -> list[Point]:
         """Return the points tried first: each compression with vanilla, then the YAML's points.

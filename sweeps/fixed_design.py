@@ -1,11 +1,15 @@
-"""The rows of a fixed design: what somebody listed, times the seeds."""
+"""The rows of a fixed design: what somebody listed, times the seeds, or what no result steers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from rc_core import plugins
 from rc_core.errors import ConfigError, Problem
+from sweeps.settings import SweepSettings
 from sweeps.space import SEEDS, Parameter, Point
+
+_SEARCHES = "sweeps.search"
 
 TRAINING_SEED, TEACHER_SEED = SEEDS
 
@@ -40,6 +44,84 @@ def fixed_rows(points: Sequence[Point], parameters: Sequence[Parameter]) -> list
     own = [dict(point) for point in points if TRAINING_SEED in point]
     rest = [point for point in points if TRAINING_SEED not in point]
     return own + [{**point, **values} for values in each for point in rest]
+
+
+def fit_trials(
+    settings: SweepSettings, *, given: bool, needed: int, most: int | None
+) -> SweepSettings:
+    """Return the settings of a sweep that searches nothing with as many trials as it has rows.
+
+    Args:
+        settings: of the sweep.
+        given: `search.trials` was: in a fixed design it is checked.
+        needed: distinct rows, the dense reference among them.
+        most: trials after which results would choose; None: they never do.
+
+    Raises:
+        ConfigError: fewer trials than rows, some of which would be left out silently, or more than
+            `most`.
+    """
+    trials = settings.search.trials
+    if not given or settings.design == "search":
+        search = settings.search.model_copy(update={"trials": needed})
+        return settings.model_copy(update={"search": search})
+    if trials < needed:
+        raise ConfigError(
+            Problem(
+                "search.trials",
+                f"must be at least {needed}, the rows of this fixed design with the dense "
+                f"reference, but is {trials}; raise it, or leave it out",
+            )
+        )
+    if most is not None and trials > most:
+        raise ConfigError(
+            Problem(
+                "search.trials",
+                f"must be at most {most}, the rows of this fixed design, as {settings.search.name} "
+                f"chooses further ones by results, but is {trials}; leave it out",
+            )
+        )
+    return settings
+
+
+def looks_at_results(search: str) -> bool:
+    """Tell whether what a search proposes next depends on what came of the trials before.
+
+    Its file says so: `LOOKS_AT_RESULTS`, True where it does not say. Raises ConfigError where there
+    is no such search.
+    """
+    return bool(getattr(plugins.load(_SEARCHES, search), "LOOKS_AT_RESULTS", True))
+
+
+def adaptive_problems(
+    settings: SweepSettings, parameters: Sequence[Parameter]
+) -> Iterator[Problem]:
+    """Yield what would let results choose the rows of a fixed design.
+
+    Its sealed test is opened as that of rows which nobody selected. A confirmation says itself that
+    it goes by results.
+
+    Args:
+        settings: of the sweep.
+        parameters: of its space.
+    """
+    if settings.design != "fixed" or settings.confirm.sweep is not None:
+        return
+    if settings.budget.stall is not None:
+        yield Problem(
+            "budget.stall",
+            "must be left out of a fixed design, whose rows run whatever is found, but is set; "
+            "take budget.hours, or design: search",
+        )
+    searched = [p.key for p in parameters if p.key not in SEEDS]
+    name = settings.search.name
+    if searched and name in plugins.available(_SEARCHES) and looks_at_results(name):
+        yield Problem(
+            "search.name",
+            "must be grid, random or qmc in a fixed design that searches more than seeds (here "
+            f"{', '.join(searched)}), as no result may choose its rows, but is {name}; list the "
+            "rows in search.points, or take design: search",
+        )
 
 
 def teacher_problems(design: str, parameters: Sequence[Parameter]) -> list[Problem]:

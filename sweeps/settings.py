@@ -182,8 +182,9 @@ class SweepSettings(Section):
         tracking: where MLflow's runs go.
         confirm: whose trials get more seeds; `rc-sweep confirm` writes it.
         design: `search` chooses by results. `fixed` runs every row of the space whatever is found
-            (a grid, a random search): nothing is selected, so `rc-sweep table` gives means and
-            intervals over `training.seed`, and the sealed test is opened for all rows.
+            (search.name grid, random or qmc, no budget.stall): nothing is selected, so `rc-sweep
+            table` gives means and intervals over `training.seed`, and the sealed test is opened
+            for all rows.
         health_gate: what happens where the dense reference hardly beats the majority class: the
             launch ends (`stop`), or goes on and says so (`warn`).
         storage: folder or s3://bucket/prefix of all sweeps; `--storage` goes before it. null:

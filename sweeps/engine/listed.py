@@ -1,5 +1,7 @@
 """Every trial of a sweep that is known beforehand: a fixed design's, a grid's, a random search's.
 
+Also that of quasi-random draws: of every search that no result steers.
+
 So that such a sweep may run elsewhere, without Ray (`rc-sweep trials`, `python -m rc_core.trial`).
 """
 
@@ -14,10 +16,8 @@ from rc_core.errors import ConfigError, Problem
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID, Assignments
+from sweeps.fixed_design import looks_at_results
 from sweeps.folder import SweepFolder
-
-# Searches whose next point does not depend on what came of those before.
-_NO_RESULTS = ("grid", "random")
 
 
 def why_not_listed(sweep: SweepConfig) -> Problem | None:
@@ -26,17 +26,11 @@ def why_not_listed(sweep: SweepConfig) -> Problem | None:
     if sweep.settings.confirm.sweep is not None:
         return Problem("confirm.sweep", "chooses its trials by results; use rc-sweep confirm SWEEP")
     asked = len(sweep.space) and search.trials > 1 + len(sweep.first_trials())
-    if search.name in _NO_RESULTS or not asked:
+    if not asked or not looks_at_results(search.name):
         return None
-    if sweep.settings.design == "fixed":
-        return Problem(
-            "search.trials",
-            f"must be at most {1 + len(sweep.first_trials())}, the rows of this fixed design, for "
-            f"its trials to be listed, but is {search.trials}; leave it out",
-        )
     return Problem(
         "design",
-        "must be fixed, or search.name grid or random, for its trials to be listed, but here "
+        "must be fixed, or search.name grid, random or qmc, for its trials to be listed, but here "
         f"{search.name} chooses trials by the results of those before; run it with rc-sweep launch",
     )
 
@@ -45,7 +39,7 @@ def listed(sweep: SweepConfig, study: Path | None = None) -> dict[str, TrialConf
     """Return each trial by its id, in the order in which a launch hands them out.
 
     Args:
-        sweep: a fixed design, a grid or a random search; t0000 is its dense reference.
+        sweep: a fixed design, or of a search that no result steers; t0000 is its dense reference.
         study: the journal of a new sweep, where a search's points are entered as a launch enters
             them, so that a resumed sweep knows them by the same ids. None: nothing is written.
 

@@ -1,6 +1,9 @@
 """The contract of a search algorithm, free of Ray.
 
 def proposals(sweep, study_file): ...       # a `Proposals`; study_file None: nothing is kept
+
+`LOOKS_AT_RESULTS = False` in its file says that no outcome steers what it proposes: then it may run
+a fixed design, and its trials can be listed beforehand.
 """
 
 from __future__ import annotations

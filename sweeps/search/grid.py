@@ -10,6 +10,8 @@ from sweeps.config import SweepConfig
 from sweeps.search._optuna import StudyProposals
 from sweeps.space import Point
 
+LOOKS_AT_RESULTS = False
+
 
 class GridProposals(StudyProposals):
     """Enters the grid's points one by one; the sampler is never asked."""

@@ -15,6 +15,8 @@ from optuna.samplers import QMCSampler
 from sweeps.config import SweepConfig
 from sweeps.search._flat import FlatProposals
 
+LOOKS_AT_RESULTS = False
+
 
 def proposals(sweep: SweepConfig, study_file: Path | None) -> FlatProposals:
     """Return proposals from one Sobol sequence; a resumed sweep goes on in it."""

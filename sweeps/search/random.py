@@ -11,6 +11,8 @@ from sweeps.config import SweepConfig
 from sweeps.search._optuna import StudyProposals
 from sweeps.space import Point
 
+LOOKS_AT_RESULTS = False
+
 
 class RandomProposals(StudyProposals):
     """Draws by itself: the study is told of the whole point at once, which is much faster."""

@@ -16,7 +16,6 @@ from random import Random
 from typing import Any, Protocol
 
 from rc_core import plugins
-from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine.rungs import Decision, RungRule
 from sweeps.search._base import Outcome, Proposals
@@ -140,8 +139,11 @@ class SampledOrder:
             seed: of the sampler.
         """
         known = [trial for trial in table.trials if trial.point is not None]
-        changes = {"name": search, "seed": seed, "trials": len(known), "points": []}
-        sweep = SweepConfig(merge(dict(table.config), {"search": changes}))
+        sweep = SweepConfig(table.config)
+        # Not validated with the rest: rows that were a fixed design are sought like any others.
+        changes = {"name": search, "seed": seed, "trials": len(known), "points": ()}
+        asked = sweep.settings.search.model_copy(update=changes)
+        sweep.settings = sweep.settings.model_copy(update={"search": asked})
         self._space = sweep.space
         self._left = {trial.id: trial for trial in known}
         module = plugins.load("sweeps.search", search)

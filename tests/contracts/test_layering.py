@@ -52,9 +52,9 @@ sweeps.comparable sweeps.json_files
 sweeps.rows
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
-sweeps.views.paper_results sweeps.views.paper_rows sweeps.fixed_design
+sweeps.views.paper_results sweeps.views.paper_rows
 sweeps.settings sweeps.sections sweeps.encoders
-sweeps.remote sweeps.remote.address sweeps.remote.files
+sweeps.remote sweeps.remote.address sweeps.remote.files sweeps.fixed_design
 sweeps.remote.objects
 sweeps.remote.steps
 sweeps.remote.pulling sweeps.remote.pushing

@@ -241,6 +241,51 @@ def test_a_fixed_design_runs_all_rows_of_one_seed_before_the_next() -> None:
     ]
 
 
+SEEDS = {"training.seed": {"choice": [0, 1]}}
+CHOSEN = {"compression.sparsity": {"uniform": [0.2, 0.8]}}
+
+
+@pytest.mark.parametrize(
+    ("space", "changes", "where", "told"),
+    [
+        (CHOSEN, {}, "search.name", "must be grid, random or qmc .*compression.sparsity.* is tpe"),
+        (CHOSEN, {"search": {"name": "gp", "trials": 9}}, "search.name", "but is gp"),
+        (SEEDS, {"search": {"trials": 9}}, "search.trials", "must be at most 3, .* tpe chooses"),
+        (SEEDS, {"budget": {"stall": {"trials": 3}}}, "budget.stall", "must be left out"),
+    ],
+)
+def test_no_result_chooses_the_rows_of_a_fixed_design(
+    space: dict[str, Any], changes: dict[str, Any], where: str, told: str
+) -> None:
+    rows = {"search": {"points": [{"loss.name": "distil"}]}}
+    raw = RAW | {"design": "fixed", "space": space}
+    with pytest.raises(ConfigError, match=told) as caught:
+        SweepConfig(merge(raw, merge(rows, changes)))
+    assert [problem.where for problem in caught.value.problems] == [where]
+
+
+@pytest.mark.parametrize(
+    ("space", "search"),
+    [
+        (CHOSEN, {"name": "random", "trials": 9}),
+        (CHOSEN, {"name": "qmc", "trials": 9}),
+        (SEEDS, {"name": "tpe", "points": [{"loss.name": "distil"}]}),
+        (SEEDS, {"name": "grid"}),
+    ],
+)
+def test_rows_that_no_result_chooses_are_a_fixed_design(
+    space: dict[str, Any], search: dict[str, Any]
+) -> None:
+    budget = {"hours": 1.0}
+    raw = RAW | {"design": "fixed", "space": space, "search": search, "budget": budget}
+    assert SweepConfig(SweepConfig(raw).as_dict()).settings.design == "fixed"
+
+
+def test_draws_of_a_fixed_design_are_as_many_as_of_any_sweep() -> None:
+    sweep = SweepConfig(RAW | {"design": "fixed", "space": CHOSEN, "search": {"name": "random"}})
+    assert sweep.settings.search.trials == 12
+
+
 def test_a_fixed_base_without_a_space_is_one_trial() -> None:
     raw = {k: v for k, v in RAW.items() if k != "space"}
     sweep = SweepConfig(raw)

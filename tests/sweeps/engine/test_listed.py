@@ -16,7 +16,7 @@ from sweeps.engine.assignments import Assignments
 from sweeps.engine.listed import listed
 from sweeps.engine.prepare import _open
 from sweeps.folder import SweepFolder
-from sweeps.search import grid, random
+from sweeps.search import grid, qmc, random
 from tests.sweeps.test_config import RAW
 
 # Two seeds with a teacher each, three rows, one of which is the dense reference.
@@ -101,12 +101,14 @@ def test_a_grid_and_the_study_that_a_launch_would_have(tmp_path: Path) -> None:
     }
 
 
-def test_a_random_search_is_known_beforehand(tmp_path: Path) -> None:
-    sweep = SweepConfig(merge(RAW, {"search": {"name": "random", "trials": 12}}))
+@pytest.mark.parametrize("search", [random, qmc])
+def test_a_search_that_no_result_steers_is_known_beforehand(tmp_path: Path, search: Any) -> None:
+    name = search.__name__.rpartition(".")[2]
+    sweep = SweepConfig(merge(RAW, {"search": {"name": name, "trials": 12}}))
     found = listed(sweep)
     assert list(found) == [f"t{i:04d}" for i in range(12)]
     folder = SweepFolder(tmp_path)
-    driver = Assignments(sweep, folder, random.proposals(sweep, folder.study), 1)
+    driver = Assignments(sweep, folder, search.proposals(sweep, folder.study), 1)
     driver.add(finished("t0000", sweep.reference()))
     given = [each for _ in range(12) if (each := driver.next()) is not None]
     assert {each.trial_id: each.config for each in given} == {

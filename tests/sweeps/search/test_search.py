@@ -16,6 +16,7 @@ from rc_core import plugins
 from rc_core.record import RungRecord, Status, TrialRecord
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
+from sweeps.fixed_design import looks_at_results
 from sweeps.search._base import Known, Outcome, outcome_of
 from sweeps.search._optuna import StudyProposals
 from sweeps.search._storage import study_storage
@@ -24,6 +25,7 @@ from tests.sweeps.test_config import RAW
 
 # Whatever lies in sweeps/search; a race gives seeds to a sweep, see test_race.py.
 SAMPLERS = tuple(name for name in plugins.available("sweeps.search") if name != "race")
+STEERED_BY_NOTHING = tuple(name for name in SAMPLERS if not looks_at_results(name))
 FLAT = ("nsga2", "gp", "qmc")
 # What a grid needs of `RAW`: a choice in the place of the range.
 CHOICES = {
@@ -142,6 +144,23 @@ def test_equal_configurations_have_equal_encodings(name: str) -> None:
             asleep = parameter.key not in point
             expected = parameter.middle if asleep else point[parameter.key]
             assert trial.params[parameter.key] == expected
+
+
+def test_those_that_say_no_result_steers_them() -> None:
+    assert set(STEERED_BY_NOTHING) == {"grid", "random", "qmc"}
+
+
+@pytest.mark.parametrize("name", STEERED_BY_NOTHING)
+def test_what_no_result_steers_proposes_the_same_whatever_is_found(name: str) -> None:
+    drawn = []
+    for outcome in (None, finished(0.9, 0.1), Outcome("failed", {}, {}, {})):
+        found, points = proposals(name), []
+        for i in range(12):
+            points.append(found.propose(f"t{i:04d}"))
+            if outcome is not None:
+                found.tell(f"t{i:04d}", outcome)
+        drawn.append(points)
+    assert drawn[0] == drawn[1] == drawn[2]
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
