@@ -14,6 +14,7 @@ from rc_core.artifacts import ArtifactStore, Stored, damage
 from rc_core.errors import StorageError
 from rc_core.record import read_records
 from sweeps.folder import SweepFolder
+from sweeps.prepared import preparation_of
 
 # Measured once on a machine and named by no record; tiny, and every new sweep asks for them.
 MEASURED_KINDS = ("precision", "throughput")
@@ -21,7 +22,7 @@ MEASURED_KINDS = ("precision", "throughput")
 
 @dataclass(frozen=True)
 class Use:
-    """One artifact, and the sweeps whose records name it (by name, sorted)."""
+    """One artifact, and the sweeps that have read it or were prepared to (by name, sorted)."""
 
     stored: Stored
     sweeps: tuple[str, ...]
@@ -82,13 +83,16 @@ class FolderShelf:
 
 
 def uses(shelf: Shelf) -> list[Use]:
-    """Return every artifact of a storage with the sweeps whose records name it.
+    """Return every artifact of a storage with the sweeps whose records or preparation name it.
 
     Raises:
         StorageError: a record cannot be read, so that nobody knows what it needs.
     """
     named: dict[str, set[str]] = {}
     for folder in sweep_folders(shelf.root):
+        # What an interrupted sweep was prepared with, its trials would read when it goes on.
+        for key in preparation_of(folder.path).keys:
+            named.setdefault(key, set()).add(folder.name)
         for record in read_records(folder.trials):
             for keys in record.artifacts.values():
                 for key in keys.split("+"):

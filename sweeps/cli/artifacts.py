@@ -80,7 +80,7 @@ def prune(
     dry_run: Annotated[bool, flag("--dry-run", "Say what would go.")] = False,
     yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
 ) -> None:
-    """Remove the artifacts that no sweep's records name, and what killed builders left behind."""
+    """Remove what no sweep has read or was prepared with, and what killed builders left behind."""
     from sweeps.artifact_uses import size, uses
 
     shelf = _shelf(storage)

@@ -24,8 +24,8 @@ from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.cluster import alive_nodes, result_of, usage
-from sweeps.engine.listed import listed, why_not_listed
 from sweeps.engine.step_shares import Held, Planned, light, room, shares
+from sweeps.engine.wanted import counted, settle, wanted
 from sweeps.folder import SweepFolder, trial_at
 
 # Ray tells a little late what a task has given back.
@@ -59,18 +59,19 @@ def prepare(
         TrialError: the health gate is `stop` and the reference does not beat the majority class, or
             workers were lost more often than `resources.retries`.
     """
-    configs = _open(sweep, folder)
+    needed = wanted(sweep, folder)
     resources = sweep.settings.resources
     # Before anything of ours is held.
     found = room(_free_nodes(), resources)
     arguments = {"artifacts": folder.artifacts_address, "device": resources.torch_device}
     tasks = _Tasks(resources.retries, arguments, say)
-    values = [config.as_dict() for config in configs]
+    values = [config.as_dict() for config in (*needed.first, *needed.later)]
     planned = tasks.result(tasks.start(_plan, light(resources), values)) if values else []
+    if planned:
+        planned = settle(folder, planned, len(needed.first), say)
     missing = Counter(step.title for step in planned if not step.stored)
     if missing:
-        titles = (f"{count} x {title}" if count > 1 else title for title, count in missing.items())
-        say(f"prepare: to build: {', '.join(titles)}")
+        say(f"prepare: to build: {counted(missing)}")
     _build_all(planned, values, shares(planned, found, resources), tasks, say)
     reference = sweep.reference().as_dict()
     # Its teacher is built: what is left is to copy it.
@@ -80,26 +81,6 @@ def prepare(
     assert isinstance(record, TrialRecord)
     _report_health(sweep, record, majority, warnings, say)
     return record
-
-
-def _open(sweep: SweepConfig, folder: SweepFolder) -> list[TrialConfig]:
-    """Return what artifacts follow from: of a fixed design its trials that have not ended.
-
-    They may all have ended elsewhere (`rc-sweep adopt`): then nothing is built here, nor for a
-    search whose trials are known beforehand. Where some of its trials are left, what any of them
-    may read is built.
-    """
-    if why_not_listed(sweep) is not None:
-        return [sweep.reference(), *sweep.structures()]
-    ended = {
-        record.fingerprint
-        for record in folder.records()
-        if record.status != "running" and (record.status == "finished" or not record.reference)
-    }
-    left = [each for each in listed(sweep).values() if each.fingerprint() not in ended]
-    if left and sweep.settings.design != "fixed":
-        return [sweep.reference(), *sweep.structures()]
-    return left
 
 
 def _build_all(

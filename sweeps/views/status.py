@@ -7,6 +7,7 @@ from typing import Any
 
 from sweeps.ending import ending_of, raising
 from sweeps.failure import came_to_nothing, failure_of
+from sweeps.prepared import preparation_of
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 
@@ -30,6 +31,7 @@ def status_document(sweep: Sweep) -> dict[str, Any]:
         "trials": states,
         "planned": sweep.config["search"]["trials"],
         "front": [record.id for record in sweep.front],
+        "artifacts_later": dict(preparation_of(sweep.path).later) if running else {},
         "tested": sweep.folder.test.is_file(),
         "unfinished": [
             {
@@ -62,6 +64,12 @@ def status_text(sweep: Sweep) -> str:
     ]
     for trial in document["unfinished"]:
         lines.append(f"  {trial['id']} {trial['name']}: {100 * trial['progress']:.0f} % done")
+    if document["artifacts_later"]:
+        later = ", ".join(f"{n} x {title}" for title, n in document["artifacts_later"].items())
+        lines.append(
+            f"not built before the first trial: {later}; the first trial that needs one builds it "
+            "before its own training"
+        )
     for trial in document["failed"]:
         lines.append(f"  {trial['id']} {trial['name']}: failed: {trial['error']}")
     if document["failure"] is not None:

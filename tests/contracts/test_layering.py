@@ -60,7 +60,7 @@ sweeps.remote.steps
 sweeps.remote.pulling sweeps.remote.pushing
 sweeps.remote.artifacts
 sweeps.remote.mirror
-sweeps.storages sweeps.failure sweeps.ending
+sweeps.storages sweeps.failure sweeps.ending sweeps.prepared
 sweeps.names
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.shelf sweeps.remote.uploads
@@ -79,7 +79,7 @@ sweeps.tracking.shown
 sweeps.engine.assignments sweeps.engine.ray_scheduler sweeps.engine.slots
 sweeps.tracking.tracked
 sweeps.tracking.mlflow_store sweeps.engine.retry sweeps.engine.listed
-sweeps.tracking.mlflow_models sweeps.tracking.mlflow_view
+sweeps.tracking.mlflow_models sweeps.tracking.mlflow_view sweeps.engine.wanted
 sweeps.tracking.mlflow_writer
 sweeps.views.paper_table sweeps.simulation.replay
 sweeps.views.placing

@@ -14,6 +14,7 @@ from rc_core.record import TrialRecord
 from sweeps.artifact_uses import FolderShelf, age, uses
 from sweeps.cli.artifacts import app
 from sweeps.folder import SweepFolder
+from sweeps.prepared import Preparation, keep_preparation
 
 KINDS = ("teacher", "level", "level", "unused", "precision")
 
@@ -62,6 +63,20 @@ def test_each_artifact_is_listed_with_the_sweeps_that_use_it(
     assert rows[stored[0].key.key]["bytes"] > 1000
     code, out = invoke(tmp_path, "list")
     assert code == 0 and "5 artifacts" in out and "1 of them" in out
+
+
+def test_what_an_interrupted_sweep_was_prepared_with_is_used(
+    stored: list[Artifact], tmp_path: Path
+) -> None:
+    """No record names it yet: its trials have not begun."""
+    folder = SweepFolder(tmp_path / "two")
+    keep_preparation(folder.path, Preparation(frozenset({stored[3].key.key}), {}))
+    found = {use.stored.key: use for use in uses(FolderShelf(tmp_path))}
+    assert found[stored[3].key.key].sweeps == ("two",)
+    assert invoke(tmp_path, "prune", "--yes")[0] == 0 and stored[3].path.is_dir()
+    (folder.path / "prepared.json").write_text("{")
+    with pytest.raises(StorageError, match=r"prepared\.json .*remove it"):
+        uses(FolderShelf(tmp_path))
 
 
 def test_verify_names_what_is_damaged_and_who_uses_it(

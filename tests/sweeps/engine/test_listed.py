@@ -14,7 +14,6 @@ from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import Assignments
 from sweeps.engine.listed import listed
-from sweeps.engine.prepare import _open
 from sweeps.folder import SweepFolder
 from sweeps.search import grid, qmc, random
 from tests.sweeps.test_config import RAW
@@ -114,16 +113,6 @@ def test_a_search_that_no_result_steers_is_known_beforehand(tmp_path: Path, sear
     assert {each.trial_id: each.config for each in given} == {
         trial_id: config for trial_id, config in found.items() if trial_id != "t0000"
     }
-
-
-def test_artifacts_are_built_for_what_is_open_only(tmp_path: Path) -> None:
-    sweep, folder = SweepConfig(DESIGN), SweepFolder(tmp_path)
-    found = listed(sweep)
-    assert _open(sweep, folder) == list(found.values())
-    finish(folder, sweep, "t0005")
-    assert _open(sweep, folder) == [found["t0005"]]
-    search = SweepConfig(RAW)
-    assert _open(search, folder) == [search.reference(), *search.structures()]
 
 
 @pytest.mark.parametrize(
