@@ -102,7 +102,7 @@ def adopt(
 
 def _existing(sweep: str, storage: str | None) -> Any:
     try:
-        return load(sweep, storage)
+        return load(sweep, storage, live=True)
     except StorageError as error:
         raise StorageError(
             f"{error}. Trials are taken into a sweep that was launched with their model, task and "

@@ -69,11 +69,11 @@ def launch(
         found = dry.plan(sweep, task, root, stem=stem, name=name)
         typer.echo(json.dumps(found, indent=1) if as_json else dry.as_text(found))
         return
-    from sweeps.engine import runner
+    from sweeps import launching
     from sweeps.views.progress import Progress
 
     progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
-    done = runner.launch(
+    done = launching.launch(
         sweep, name=name, storage=storage, address=address, progress=progress, stem=config.stem
     )
     _finish(done, as_json)
@@ -97,11 +97,11 @@ def resume(
 
     --set changes how it is run: resources, budget, tracking, health_gate; search.trials upwards.
     """
-    from sweeps.engine import runner
+    from sweeps import launching
     from sweeps.views.progress import Progress
 
     progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
-    found = runner.resume(
+    found = launching.resume(
         sweep,
         storage=storage,
         address=address,

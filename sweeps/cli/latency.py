@@ -37,10 +37,9 @@ def latency(
     if every and trial:
         raise InputError("--all and --trial must be asked for one at a time")
     found = load(sweep, storage)
-    from sweeps.deploy.latency import latency_table, measure_latency
+    from sweeps.deploy.latency import latency_table
 
-    document = measure_latency(
-        found,
+    document = found.latency(
         batch=batch,
         length=length,
         rounds=rounds,
@@ -49,7 +48,6 @@ def latency(
         every=every,
         device=device,
     )
-    found.folder.share()
     if as_json:
         typer.echo(json.dumps(document, indent=1))
     else:

@@ -49,14 +49,19 @@ WhereOption = Annotated[
 JsonOption = Annotated[bool, flag("--json", "One JSON document on stdout.")]
 
 
-def load(sweep: str, storage: str | Path | None) -> Any:
-    """Return a sweep by name or path.
+def load(sweep: str, storage: str | Path | None, *, live: bool = False) -> Any:
+    """Return a sweep by name or path, its records read once: see `sweeps.sweep.Sweep.still`.
+
+    Args:
+        sweep: name or path.
+        storage: as `--storage`.
+        live: records are read anew each time: of a command that adds some, or follows them.
 
     Raises:
         StorageError: no such storage or sweep, or its sweep.yaml is not that of a sweep.
     """
+    from sweeps.api import Sweep
     from sweeps.storages import storage_root
-    from sweeps.sweep import Sweep
 
     root = storage_root(storage)
     if not root.is_dir() and not (Path(sweep).expanduser() / "sweep.yaml").is_file():
@@ -72,7 +77,7 @@ def load(sweep: str, storage: str | Path | None) -> Any:
             f"no section {', '.join(missing)}; name a sweep's folder (rc-sweep launch CONFIG makes "
             "one)"
         )
-    return found
+    return found if live else found.still()
 
 
 def checked_wheres(sweep: Any, wheres: Sequence[str] | None) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +32,7 @@ def status(
     """Show how far a sweep is: trials by state, what runs, what failed."""
     from sweeps.views.status import status_document, status_text
 
-    found = load(sweep, storage)
+    found = load(sweep, storage, live=watch)
     if watch and as_json:
         raise ConfigError(Problem("--watch", "draws a view, --json prints one: choose one"))
     if watch:
@@ -70,9 +69,6 @@ def pareto(
     ] = False,
 ) -> None:
     """Print the Pareto front, with the dense reference and the vanilla rows."""
-    from sweeps.selection.confirmed import confirmed
-    from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
-    from sweeps.selection.stamp import stamp, stamp_lines
     from sweeps.views.status import interrupted, interrupted_line
 
     found = load(sweep, storage)
@@ -87,27 +83,13 @@ def pareto(
         if why in interrupted(found):
             typer.echo(interrupted_line(found))
         return
-    result = confirmed(found)
-    if result is not None and not result.rows:
-        result = None
-    missed = _missed(found, result, wheres) if result is not None else {}
     if as_json:
-        means = confirmed_json(result) | {"misses": missed} if result is not None else None
-        document = found.document(wheres=wheres) | {"confirmation": means}
-        document["interrupted"] = interrupted(found)
-        typer.echo(json.dumps(document, indent=1))
+        typer.echo(json.dumps(found.document(wheres=wheres), indent=1))
         return
-    own = result is not None and result.own
-    typer.echo(found.table() if own else found.table(wheres=wheres))
+    typer.echo(found.table(wheres=wheres))
     line = interrupted_line(found)
     if line is not None:
         typer.echo(line)
-    if result is not None:
-        lines = _meeting(result, missed) if wheres else []
-        if not own:
-            lines = ["", confirmed_table(result), *lines, *stamp_lines(stamp(found, result))]
-        if lines:
-            typer.echo("\n".join(lines))
 
 
 def table(
@@ -144,11 +126,9 @@ def table(
 
 def test(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Open the test roles, once, for what was chosen and the rows it is compared with."""
-    from sweeps.selection.sealed import open_tests
     from sweeps.selection.tested_text import test_table
 
-    found = load(sweep, storage)
-    document = open_tests(found, say=lambda line: typer.echo(line, err=True))
+    document = load(sweep, storage).test(say=lambda line: typer.echo(line, err=True))
     typer.echo(json.dumps(document, indent=1) if as_json else test_table(document))
 
 
@@ -169,16 +149,14 @@ def confirm(
     as_json: JsonOption = False,
 ) -> None:
     """Train new seeds where noise may have decided (same teacher, unless --whole)."""
-    from sweeps.selection.confirm import confirm as run
     from sweeps.selection.confirmed import confirmed
     from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
     from sweeps.selection.stamp import stamp, stamp_lines
     from sweeps.views.progress import Progress
 
-    found = load(sweep, storage)
+    found = load(sweep, storage, live=True)
     progress = Progress(Console(stderr=True, soft_wrap=True) if as_json else None)
-    run(
-        found,
+    found.confirm(
         seeds=seeds,
         also=also or [],
         whole=whole,
@@ -186,6 +164,7 @@ def confirm(
         address=address,
         progress=progress,
     )
+    found = found.still()
     result = confirmed(found)
     assert result is not None
     if as_json:
@@ -277,28 +256,6 @@ def _explained(sweep: Any, trial: str, wheres: list[str]) -> str:
         wheres=constraints(sweep, wheres),
         alike=alike(found),
     )
-
-
-def _missed(sweep: Any, found: Any, wheres: list[str]) -> dict[str, str]:
-    """Return who of the configurations with new seeds misses a constraint by its means, and how."""
-    from sweeps.selection.choose import sieve
-    from sweeps.selection.options import constraints, options
-
-    ids = {row.id for row in found.rows}
-    available = [option for option in options(sweep, found) if option.id in ids]
-    return sieve(available, sweep.objectives, constraints(sweep, wheres))[1]
-
-
-def _meeting(found: Any, missed: Mapping[str, str]) -> list[str]:
-    """Say which rows of a confirmation meet what --where asks."""
-    from sweeps.selection.stamp import named
-
-    ids = [row.id for row in found.rows if not row.reference]
-    meeting = [trial for trial in ids if trial not in missed]
-    return [
-        f"--where is met by {len(meeting)} of the {len(ids)} rows, by their means: "
-        f"{named(meeting)} (--why TRIAL says what another misses)"
-    ]
 
 
 def _budgets(sweep: Any, wheres: list[str]) -> None:

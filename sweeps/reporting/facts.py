@@ -109,6 +109,7 @@ class Facts:
         Raises:
             StorageError: a file cannot be read.
         """
+        sweep = sweep.still()
         records = sweep.records
         document = front_json(
             records, sweep.objectives, sweep=sweep.name, constraints=sweep.constraints
@@ -136,7 +137,7 @@ class Facts:
             tested=read_test(sweep),
             seal=stamp_lines(stamp(sweep, found)),
             began=_began(sweep.folder.outbox),
-            running=not ended and sweep.folder.is_running(),
+            running=not ended and sweep.running,
             attempts=sweep.folder.attempt(),
             ending=ending_of(sweep.path),
             made=time.time(),

@@ -14,7 +14,7 @@ from sweeps.views.commands import command
 
 def status_document(sweep: Sweep) -> dict[str, Any]:
     """Return the state as plain JSON values."""
-    running = sweep.folder.is_running()
+    running = sweep.running
     records = sweep.records
     states: dict[str, int] = {}
     for record in records:
@@ -105,7 +105,7 @@ def _correct(sweep: Sweep) -> str:
 
 def interrupted(sweep: Sweep) -> list[str]:
     """Return the trials that a driver has left open which is gone."""
-    if sweep.folder.is_running():
+    if sweep.running:
         return []
     return [record.id for record in sweep.records if record.status == "running"]
 

@@ -289,7 +289,7 @@ def test_a_sweep_shows_itself_without_the_heavy_libraries(storage: Path, tmp_pat
     done = run_python(
         f"""
         import sys
-        from sweeps.sweep import Sweep
+        from sweeps.api import Sweep
         assert "<svg" in Sweep.load("one", storage={str(storage)!r})._repr_html_()
         print(sorted(set({HEAVY!r}) & set(sys.modules)))
         """,

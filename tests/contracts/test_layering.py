@@ -108,6 +108,8 @@ sweeps.engine.resuming sweeps.engine.attempt sweeps.engine.launch_check
 sweeps.engine.runner sweeps.engine.adopt sweeps.engine.dry_run
 sweeps.selection.sealed sweeps.deploy.export sweeps.views.status
 sweeps.selection.confirm sweeps.deploy.latency
+sweeps.api
+sweeps.launching
 sweeps
 sweeps.cli.options
 sweeps.cli.results sweeps.cli.artifacts sweeps.cli.engine sweeps.cli.doctor sweeps.cli.report
@@ -118,19 +120,7 @@ sweeps.cli.__main__
 """
 
 # Imports that point upwards; each is inside a function, so that importing the module is quick.
-UPWARD = {
-    # `Sweep.export(...)` in a notebook; export itself works on a Sweep.
-    ("sweeps.sweep", "sweeps.deploy.export"),
-    ("sweeps.sweep", "sweeps.reporting.write"),
-    # `Sweep.pick(...)` and `Sweep.table()` know of a confirmation and of the seal, which are views
-    # of a Sweep themselves.
-    ("sweeps.sweep", "sweeps.selection.options"),
-    ("sweeps.sweep", "sweeps.selection.stamp"),
-    ("sweeps.sweep", "sweeps.selection.confirmed"),
-    ("sweeps.sweep", "sweeps.selection.confirmed_text"),
-    # A `Sweep` at the end of a notebook's cell shows itself.
-    ("sweeps.sweep", "sweeps.views.notebook"),
-}
+UPWARD: set[tuple[str, str]] = set()
 
 # Libraries that may be imported in the named places only.
 CONFINED = {

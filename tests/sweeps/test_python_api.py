@@ -34,6 +34,8 @@ def test_the_readmes_code_launches_a_sweep_and_exports_a_model(tmp_path: Path) -
     for shown, ours in (
         ('"tune_configs/quickstart.yaml"', repr(str(config))),
         ("search.trials=8", "search.trials=3"),
+        ("seeds=5", "seeds=2"),
+        ("relative <= 0.7", "relative <= 9"),
     ):
         assert code.count(shown) == 1
         code = code.replace(shown, ours)
@@ -48,6 +50,9 @@ def test_the_readmes_code_launches_a_sweep_and_exports_a_model(tmp_path: Path) -
     # Nothing of it names a storage or the sweep: these are the defaults.
     found = records(tmp_path / "rc_storage", "tiny-1")
     assert list(found) == ["t0000", "t0001", "t0002"], "the override holds"
+    kept = tmp_path / "rc_storage" / "tiny-1"
+    assert (kept / "test.json").is_file() and (kept / "latency.json").is_file()
+    assert len(records(kept.parent, "tiny-1.confirm")) > 2
     assert {record["status"] for record in found.values()} == {"finished"}
     table, front = done.stdout.rsplit("front:", 1)
     assert re.findall(r"t\d{4}", front) and all(trial in table for trial in found)

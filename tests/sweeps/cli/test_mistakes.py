@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from rc_core import plugins
 from rc_core.errors import InputError, TrialError
+from sweeps.api import Sweep
 from sweeps.cli import app
 from sweeps.cli.listing import PLUGIN_KINDS, keys_of
 from sweeps.failure import keep_failure
-from sweeps.sweep import Sweep
 from tests.rc_core._plugins import WHOLE, WrittenPlugins, written
 from tests.sweeps._made_sweep import make_sweep
 from tests.sweeps.reporting._made import made_sweep

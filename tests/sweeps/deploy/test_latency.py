@@ -20,6 +20,7 @@ from rc_core.metrics.footprint import footprint
 from rc_core.metrics.latency import METRICS
 from rc_core.models import load_encoder, load_tokenizer, save_model
 from rc_core.record import TrialRecord
+from sweeps.api import Sweep
 from sweeps.cli import app
 from sweeps.config import SweepConfig
 from sweeps.deploy import latency as timing
@@ -27,7 +28,6 @@ from sweeps.deploy.latency import latency_table, measure_latency
 from sweeps.deploy.measured import read_latency, with_latency
 from sweeps.folder import SweepFolder
 from sweeps.selection.options import pick
-from sweeps.sweep import Sweep
 
 VALUES: dict[str, Any] = {
     "model": "tiny:bert",

@@ -9,10 +9,10 @@ import typer
 from typer.testing import CliRunner
 
 from sweeps import cli
+from sweeps.api import Sweep
 from sweeps.cli import entry
 from sweeps.remote.files import is_locked
 from sweeps.storages import storage_root
-from sweeps.sweep import Sweep
 from tests._s3 import S3Server
 from tests.sweeps._made_sweep import make_sweep
 

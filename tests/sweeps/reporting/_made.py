@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from rc_core.record import RungRecord, TrialRecord
+from sweeps.api import Sweep
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.selection.confirm import confirmation
-from sweeps.sweep import Sweep
 
 VALUES: dict[str, Any] = {
     "model": "tiny:bert",

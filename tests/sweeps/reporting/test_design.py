@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from rc_core.record import TrialRecord
 from sweeps.cli import app
+from sweeps.api import Sweep
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.reporting.facts import Facts
@@ -21,7 +22,6 @@ from sweeps.reporting.style import Style
 from sweeps.reporting.verdict import verdict
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.options import options
-from sweeps.sweep import Sweep
 from sweeps.tracking.events import SweepEvents
 from sweeps.tracking.outbox import Outbox
 from sweeps.views.notebook import sweep_html

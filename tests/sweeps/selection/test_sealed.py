@@ -21,6 +21,7 @@ from rc_core.models import load_encoder, load_tokenizer, save_model
 from rc_core.record import TrialRecord
 from rc_core.trial import evaluate_saved
 from rc_core.workspace import Workspace
+from sweeps.api import Sweep
 from sweeps.cli import app
 from sweeps.config import SweepConfig
 from sweeps.deploy.model_card import model_card
@@ -32,7 +33,6 @@ from sweeps.selection.noise import ID_KEY, OOD_KEY
 from sweeps.selection.sealed import open_tests
 from sweeps.selection.stamp import read_test, stamp, stamp_lines
 from sweeps.selection.tested_text import test_table as sealed_table
-from sweeps.sweep import Sweep
 from sweeps.views.paper_table import paper_table
 
 CHANGED = "SELECTION CHANGED AFTER OPENING"

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from rc_core.atomic import write_json
+from sweeps.api import Sweep
 from sweeps.cli import app
 from sweeps.deploy.measured import remedy
 from sweeps.folder import SweepFolder
-from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 from sweeps.views.status import status_text
 from tests.sweeps._made_sweep import make_sweep

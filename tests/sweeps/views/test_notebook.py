@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rc_core.config import seedless
+from sweeps.api import Sweep
 from sweeps.selection.confirmed import confirmed
-from sweeps.sweep import Sweep
 from tests.sweeps._made_sweep import make_sweep
 from tests.sweeps.reporting._made import confirm_made, made_sweep
 

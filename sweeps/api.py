@@ -1,0 +1,300 @@
+"""`sweeps.Sweep`: a sweep as a user works with it, in a notebook or through `rc-sweep`.
+
+Torch and Ray are imported only by the methods that need them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rc_core.errors import StorageError
+from rc_core.record import TrialRecord
+from sweeps.constraints import Constraint
+from sweeps.deploy.measured import check_measured, latency_notes, with_latency
+from sweeps.failure import failure_of
+from sweeps.folder import check_weights
+from sweeps.rows import front_json, reference_lines, rows
+from sweeps.sweep import Sweep as _OnDisk
+from sweeps.views.commands import command
+from sweeps.views.floors import floor_lines
+from sweeps.views.status import interrupted
+from sweeps.views.table import front_table, render
+
+if TYPE_CHECKING:
+    from sweeps.selection.confirmed import Confirmed
+    from sweeps.views.progress import Progress
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+class Sweep(_OnDisk):
+    """What a sweep found, and what is done with it.
+
+    Example:
+        sweep = Sweep.load("rc_storage/quickstart-1")
+        [record.name for record in sweep.front]
+        sweep.export("best-ood", "exported", wheres=["id_dev/accuracy >= reference - 0.02"])
+    """
+
+    def pick(
+        self, which: str, *, wheres: Sequence[str] = (), weights: Sequence[str] = ()
+    ) -> TrialRecord:
+        """Return one record.
+
+        Picks choose among the compressed models, that is from the front without the dense
+        reference; by means over new seeds where a confirmation has any.
+
+        Args:
+            which: `knee`, `best-id`, ... (`sweeps.selection.choose.PICKS`), or a trial's id.
+            wheres: constraints on top of the sweep's: `footprint/parameters <= 20e6`.
+            weights: of the objectives for `weighted`: `ood_dev/accuracy=2`.
+
+        Raises:
+            ConfigError: constraints or weights that cannot be read.
+            StorageError: no such trial, it has no model, or nothing is left to choose from.
+        """
+        from sweeps.selection.options import pick
+
+        now = self.still()
+        chosen = pick(now, which, wheres=wheres, weights=weights)
+        return now._with_model(next(r for r in now.records if r.id == chosen))
+
+    def confirm(
+        self,
+        *,
+        seeds: int = 5,
+        also: Sequence[str] = (),
+        whole: bool = False,
+        hours: float | None = None,
+        address: str = "local",
+        progress: Progress | None = None,
+    ) -> Sweep:
+        """Train new seeds where noise may have decided; return the sweep that holds them.
+
+        From then on `table`, `pick` and the notebook's view of this sweep go by their means. See
+        `sweeps.selection.confirm.confirm` for arguments and errors.
+        """
+        from sweeps.selection.confirm import confirm
+
+        done = confirm(
+            self,
+            seeds=seeds,
+            also=also,
+            whole=whole,
+            hours=hours,
+            address=address,
+            progress=progress,
+        )
+        return Sweep(done.folder)
+
+    def test(self, *, say: Callable[[str], None] = _to_stderr) -> dict[str, Any]:
+        """Open the sealed test, once, for what was chosen; return what test.json holds.
+
+        Args:
+            say: told of each trial that is tested; by default standard error.
+
+        Raises:
+            StorageError: see `sweeps.selection.sealed.open_tests`, which says what is returned too.
+        """
+        from sweeps.selection.sealed import open_tests
+
+        return open_tests(self.still(), say=say)
+
+    def latency(
+        self,
+        *,
+        batch: int = 1,
+        length: int = 64,
+        rounds: int = 30,
+        threads: int = 1,
+        trials: Sequence[str] = (),
+        every: bool = False,
+        device: str | None = None,
+    ) -> dict[str, Any]:
+        """Time models side by side with the dense one; return what latency.json holds.
+
+        Then `latency/relative <= 0.7` may stand among `wheres`. See
+        `sweeps.deploy.latency.measure_latency` for arguments and errors.
+        """
+        from sweeps.deploy.latency import measure_latency
+
+        document = measure_latency(
+            self.still(),
+            batch=batch,
+            length=length,
+            rounds=rounds,
+            threads=threads,
+            trials=trials,
+            every=every,
+            device=device,
+        )
+        self.folder.share()
+        return document
+
+    def export(
+        self,
+        pick: str,
+        out: str | Path,
+        *,
+        wheres: Sequence[str] = (),
+        weights: Sequence[str] = (),
+    ) -> Path:
+        """Write a model that plain transformers loads; see `sweeps.deploy.export.export`.
+
+        Args:
+            pick: as for `pick`, with its `wheres` and `weights`.
+            out: a new or empty folder.
+        """
+        from sweeps.deploy.export import export
+
+        now = self.still()
+        return export(now, now.pick(pick, wheres=wheres, weights=weights), Path(out))
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the HTML report; see `sweeps.reporting.write.write_report`."""
+        from sweeps.reporting.write import write_report
+
+        return write_report(self, None if out is None else Path(out))
+
+    def document(self, *, wheres: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the front as one JSON document, computed from the records as they are now.
+
+        Args:
+            wheres: constraints on top of the sweep's, as for `table`.
+
+        Raises:
+            ConfigError: constraints that cannot be read.
+            StorageError: they name a latency, but none was measured.
+        """
+        from sweeps.selection.confirmed_text import confirmed_json
+        from sweeps.selection.stamp import stamp, stamp_json
+
+        now = self.still()
+        found, missed = now._new_seeds(wheres)
+        records, extra = now._measured(wheres)
+        document = front_json(
+            records, now.objectives, sweep=now.name, constraints=now._every(extra)
+        )
+        return {
+            **document,
+            "test": stamp_json(stamp(now, found)),
+            "confirmation": None if found is None else confirmed_json(found) | {"misses": missed},
+            "interrupted": interrupted(now),
+        }
+
+    def table(self, *, wheres: Sequence[str] = ()) -> str:
+        """Return the front, the reference and the vanilla rows as text, then the new seeds' means.
+
+        Of a fixed design with several seeds its configurations' means alone.
+
+        Args:
+            wheres: constraints on top of the sweep's. Means are not left out for them: who meets
+                them is told below.
+
+        Raises:
+            ConfigError: constraints that cannot be read.
+            StorageError: they name a latency, but none was measured.
+        """
+        from sweeps.selection.confirmed_text import confirmed_table
+        from sweeps.selection.stamp import stamp, stamp_lines
+
+        now = self.still()
+        found, missed = now._new_seeds(wheres)
+        meeting = _meeting(found, missed) if found is not None and wheres else []
+        seal = stamp_lines(stamp(now, found))
+        lines = reference_lines(now.records)
+        if found is not None and found.own:
+            return "\n".join([confirmed_table(found), *floor_lines(lines), *seal, *meeting])
+        records, extra = now._measured(wheres)
+        notes = ["One seed each: differences of a few points may be noise."]
+        if now.confirmation is not None:
+            notes = ["The search's values, one seed each, by which it chose: they flatter."]
+        if not any(record.status == "finished" for record in records):
+            why = failure_of(now.path) or "none has ended yet, or what ended failed or was stopped"
+            notes = [f"No trial has finished: {why} ({command(now.folder, 'status')})."]
+        notes += latency_notes(now.folder, records, extra)
+        shown = rows(records, now.objectives, constraints=now._every(extra))
+        parts = [render(front_table(shown, now.objectives, lines=lines, notes=[*notes, *seal]))]
+        if found is not None:
+            parts += ["", confirmed_table(found), *meeting, *seal]
+        return "\n".join(parts)
+
+    def closing_lines(self) -> str:
+        """Return where things are, and the commands a user wants next."""
+        export = ("export", "--pick", "knee", "--out", "exported")
+        first = {command(self.folder, "confirm"): "more seeds where noise may have decided"}
+        if self.config.get("design") == "fixed":
+            # Nothing was selected, so there is nothing to confirm.
+            first = {command(self.folder, "table"): "its rows, means over seeds"}
+        commands = {
+            **first,
+            command(self.folder, "test"): "open the sealed test, once",
+            command(self.folder, *export): "a folder to deploy",
+            command(self.folder, "ui"): "every trial in MLflow",
+        }
+        width = max(map(len, commands))
+        page, mirror = self.path / "report.html", self.folder.mirror
+        lines = [
+            "",
+            f"records: {self.folder.trials}/<id>/record.json",
+            *([f"kept at: {mirror.uri}/{self.name}"] if mirror is not None else []),
+            f"report:  {page}" if page.is_file() else f"picture: {self.folder.picture}",
+            "next:",
+            *(f"  {line:<{width}}   {what}" for line, what in commands.items()),
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from sweeps.views.notebook import sweep_html
+
+        return sweep_html(self.still())
+
+    def _measured(self, wheres: Sequence[str]) -> tuple[list[TrialRecord], list[Constraint]]:
+        """Return the records with what was measured of their models, and the user's constraints."""
+        from sweeps.selection.choose import check_wheres
+
+        extra = check_wheres(wheres)
+        check_measured(self.folder, extra)
+        return with_latency(self.folder, self.records), extra
+
+    def _new_seeds(self, wheres: Sequence[str]) -> tuple[Confirmed | None, dict[str, str]]:
+        """Return what new seeds showed, and which of its rows miss a constraint, and how."""
+        from sweeps.selection.choose import sieve
+        from sweeps.selection.confirmed import confirmed
+        from sweeps.selection.options import constraints, options
+
+        found = confirmed(self)
+        if found is None or not found.rows:
+            return None, {}
+        ids = {row.id for row in found.rows}
+        available = [option for option in options(self, found) if option.id in ids]
+        return found, sieve(available, self.objectives, constraints(self, wheres))[1]
+
+    def _every(self, extra: Sequence[Constraint]) -> list[str]:
+        """Return the sweep's constraints and more."""
+        return [*self.constraints, *(each.text for each in extra)]
+
+    def _with_model(self, record: TrialRecord) -> TrialRecord:
+        if record.status != "finished":
+            raise StorageError(
+                f"trial {record.id} must be finished to be exported, but is {record.status}"
+            )
+        check_weights({record.id: self.folder.trial(record.id)}, "exported")
+        return record
+
+
+def _meeting(found: Confirmed, missed: Mapping[str, str]) -> list[str]:
+    """Say which rows of a confirmation meet what the user asks."""
+    from sweeps.selection.stamp import named
+
+    ids = [row.id for row in found.rows if not row.reference]
+    meeting = [trial for trial in ids if trial not in missed]
+    return [
+        f"--where is met by {len(meeting)} of the {len(ids)} rows, by their means: "
+        f"{named(meeting)} (--why TRIAL says what another misses)"
+    ]

@@ -1,0 +1,28 @@
+"""`sweeps.launch` and `sweeps.resume`: the driver's, which return what a user works with.
+
+A confirmation is driven too, so the driver cannot know of `sweeps.api.Sweep` itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec
+
+from sweeps.api import Sweep
+from sweeps.engine import runner
+from sweeps.sweep import Sweep as _OnDisk
+
+_P = ParamSpec("_P")
+
+
+def _worked_with(drive: Callable[_P, _OnDisk]) -> Callable[_P, Sweep]:
+    @functools.wraps(drive)
+    def run(*arguments: _P.args, **options: _P.kwargs) -> Sweep:
+        return Sweep(drive(*arguments, **options).folder)
+
+    return run
+
+
+launch = _worked_with(runner.launch)
+resume = _worked_with(runner.resume)
