@@ -60,8 +60,8 @@ def _of_role(task: Task, role: Role) -> Iterator[str]:
         yield f"{role}/relative_bias"
     else:
         # Where a loss of the sweep reads difficulty.
-        none = np.zeros(0, dtype=np.bool_)
-        yield from (f"{role}/{key}" for key in easy_hard_metrics(none, none, none)[0])
+        nobody = np.zeros(0, dtype=np.bool_)
+        yield from (f"{role}/{key}" for key in easy_hard_metrics(nobody, np.zeros(0), nobody)[0])
 
 
 def _unmeasured(name: str, known: Collection[str]) -> str:
