@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from numpy import int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -82,7 +82,7 @@ class TrainStep:
 
     def on_rows(
         self, feed: Feed, batch_size: int, *, record: bool
-    ) -> Callable[[NDArray[int64]], None]:
+    ) -> Callable[[NDArray[np.int64]], None]:
         """Return what trains on some rows: a GPU may replay what it has done before."""
         # What a hook does in Python a recording would not repeat.
         if record and self._after_backward is None and isinstance(feed, DeviceFeed):
