@@ -23,7 +23,7 @@ from rc_core.checkpoint import load_checkpoint, save_checkpoint
 from rc_core.compression._base import Compression
 from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES, Split
-from rc_core.errors import TrialError
+from rc_core.errors import ModelError, TrialError
 from rc_core.estimates import difficulty, knows_difficulty
 from rc_core.evaluation import (
     LogProbs,
@@ -38,7 +38,7 @@ from rc_core.evaluation import (
 )
 from rc_core.losses._base import Loss
 from rc_core.metrics.footprint import footprint
-from rc_core.models import save_model
+from rc_core.models import load_model, save_model
 from rc_core.preparation import steps
 from rc_core.record import RungRecord, TrialFolder, TrialRecord
 from rc_core.teacher import teacher, teacher_facts, training_facts
@@ -193,6 +193,7 @@ def _finish(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
             ) from error
         name = config.compression.name
         save_model(model.cpu(), data.tokenizer, folder.model, compression=name)
+        _check_saved(config, folder)
     seconds = {
         "prepare": round(run.spent["prepare"], 3),
         "train": round(point.seconds, 3),
@@ -213,6 +214,18 @@ def _finish(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
             "seconds": seconds | {"total": round(sum(seconds.values()), 3)},
         }
     ).sealed("finished")
+
+
+def _check_saved(config: TrialConfig, folder: TrialFolder) -> None:
+    """Load what was saved: a record must not call finished what nobody can read. TrialError."""
+    try:
+        load_model(folder.model)
+    except ModelError as error:
+        raise TrialError(
+            f"a finished model must load from its folder, but what compression "
+            f"'{config.compression.name}' made of {config.compression.encoder(config.model)} does "
+            f"not ({error}); take another encoder or compression"
+        ) from error
 
 
 def measure_halves(

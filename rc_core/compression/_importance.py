@@ -5,7 +5,7 @@ A part's importance is E_x |dL(x) / d xi|, xi a factor on its output that is 1 (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Annotated, Protocol
 
@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from rc_core.compression._base import CompressionContext
 from rc_core.config import CompressionConfig
-from rc_core.errors import TrialError
+from rc_core.errors import Problem, TrialError
 from rc_core.labels import short_number
+from rc_core.model_facts import ModelFacts
 
 
 class UnitsConfig(CompressionConfig):
@@ -37,6 +38,28 @@ class UnitsConfig(CompressionConfig):
         """Return `heads-20`, and what else differs from the defaults."""
         parts = self.label_parts(leave_out=["remove"])
         return " ".join([f"{self.name}-{short_number(100 * self.remove)}", *parts])
+
+
+def family_problems(
+    config: UnitsConfig, facts: ModelFacts, families: Collection[str]
+) -> list[Problem]:
+    """Return what is wrong where an encoder is of a family that was not tried with a compression.
+
+    Layers in known places do not tell: some families read the number of heads from their config,
+    or cut their output into heads of a size of their own.
+
+    Args:
+        families: as transformers names them (`model_type`).
+    """
+    if facts.model_type in families:
+        return []
+    return [
+        Problem(
+            "compression.name",
+            f"{config.name} cuts encoders of the families {', '.join(sorted(families))}, but the "
+            f"model is of '{facts.model_type}'; take another encoder, or magnitude or student",
+        )
+    ]
 
 
 class Measure(Protocol):

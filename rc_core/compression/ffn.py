@@ -15,7 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rc_core.compression._base import CompressionContext
-from rc_core.compression._importance import UnitsConfig, of_reference, unit_importance
+from rc_core.compression._importance import (
+    UnitsConfig,
+    family_problems,
+    of_reference,
+    unit_importance,
+)
 from rc_core.compression._layers import embeddings, linears
 from rc_core.compression._masks import measure
 from rc_core.errors import Problem, TrialError
@@ -23,6 +28,28 @@ from rc_core.model_facts import ModelFacts
 
 # (first, second) linear layer of a block: BERT, RoBERTa and ELECTRA; DistilBERT.
 _PLACES = (("intermediate.dense", "output.dense"), ("ffn.lin1", "ffn.lin2"))
+# Each is cut, trained, saved and loaded in tests/contracts/test_compressions.py.
+FAMILIES = (
+    "bert",
+    "big_bird",
+    "camembert",
+    "convbert",
+    "data2vec-text",
+    "deberta",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "ernie",
+    "megatron-bert",
+    "mpnet",
+    "nystromformer",
+    "rembert",
+    "roberta",
+    "roberta-prelayernorm",
+    "roformer",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+)
 # What the config calls the number of neurons.
 _SIZES = ("intermediate_size", "hidden_dim")
 
@@ -38,8 +65,8 @@ class Config(UnitsConfig):
 
 
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:
-    """Return what is wrong with `config` for an encoder: never anything."""
-    return []
+    """Return what is wrong with `config` for an encoder: its family."""
+    return family_problems(config, facts, FAMILIES)
 
 
 def neurons_kept(size: int, remove: float) -> int:

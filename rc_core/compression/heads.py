@@ -25,11 +25,30 @@ from rc_core.compression._heads import (
     normalised_by_layer,
     restore_heads,
 )
-from rc_core.compression._importance import UnitsConfig, of_reference, unit_importance
+from rc_core.compression._importance import (
+    UnitsConfig,
+    family_problems,
+    of_reference,
+    unit_importance,
+)
 from rc_core.compression._layers import embeddings
 from rc_core.compression._masks import measure
 from rc_core.errors import Problem, TrialError
 from rc_core.model_facts import ModelFacts
+
+# Each is cut, trained, saved and loaded in tests/contracts/test_compressions.py.
+FAMILIES = (
+    "bert",
+    "camembert",
+    "data2vec-text",
+    "distilbert",
+    "electra",
+    "ernie",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+)
 
 
 class Config(UnitsConfig):
@@ -48,7 +67,10 @@ class Config(UnitsConfig):
 
 
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:
-    """Return what is wrong with `config` for an encoder: more heads asked for than may go."""
+    """Return what is wrong with `config` for an encoder: its family, more heads than may go."""
+    wrong = family_problems(config, facts, FAMILIES)
+    if wrong:
+        return wrong
     total = facts.num_layers * facts.num_heads
     most = facts.num_layers * max(facts.num_heads - config.min_per_layer, 0)
     asked = round(config.remove * total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,37 @@ def test_finished_model_is_stock_and_as_asked(name: str, architecture: str, tmp_
     assert type(reloaded) is type(tiny_model(architecture))
     assert len(blocks(reloaded)) == layers
     assert torch.equal(logits_of(reloaded.eval()), expected)
+
+
+FAMILIES = [
+    (name, family)
+    for name in NAMES
+    for family in getattr(plugins.load(PACKAGE, name), "FAMILIES", ())
+    if family not in ARCHITECTURES
+]
+
+
+@pytest.mark.parametrize(("name", "architecture"), FAMILIES)
+def test_every_family_that_is_said_to_work_does(
+    name: str, architecture: str, tmp_path: Path
+) -> None:
+    test_finished_model_is_stock_and_as_asked(name, architecture, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        *(("heads", each) for each in ("big_bird", "convbert", "deberta", "megatron-bert")),
+        *(("heads", each) for each in ("mobilebert", "mpnet", "nystromformer", "rembert")),
+        ("heads", "roformer"),
+        ("ffn", "mobilebert"),
+        ("ffn", "albert"),
+    ],
+)
+def test_a_family_that_does_not_work_is_refused_by_its_config(name: str, family: str) -> None:
+    facts = replace(FACTS, model_type=family)
+    (problem,) = plugins.load(PACKAGE, name).problems(config_of(name), facts)
+    assert problem.where == "compression.name" and f"'{family}'" in problem.message
 
 
 @over_compressions

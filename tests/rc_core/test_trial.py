@@ -455,6 +455,26 @@ def test_a_manifest_is_written_when_the_disk_has_the_rest(
     assert written == ["weights.safetensors", "optimizer.pt", "checkpoint.json"]
 
 
+def test_a_model_that_cannot_be_read_again_is_not_finished(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some families would be saved in shapes that their config does not describe."""
+    save_model = trial_run.save_model
+
+    def save_with_another_config(model: Any, tokenizer: Any, folder: Path) -> None:
+        save_model(model, tokenizer, folder)
+        described = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(described | {"intermediate_size": 48}))
+
+    monkeypatch.setattr(trial_run, "save_model", save_with_another_config)
+    wanted, folder = config(loss={"name": "vanilla"}), TrialFolder(tmp_path / "t")
+    with pytest.raises(TrialError, match="must load from its folder, but what compression 'mag"):
+        run_trial(wanted, workspace, folder, trial_id="t")
+    record = folder.read()
+    assert record is not None and record.status == "failed"
+    assert "another encoder" in (record.error or "")
+
+
 def test_nothing_of_another_model_is_left_in_the_folder(
     workspace: Workspace, tmp_path: Path
 ) -> None:
