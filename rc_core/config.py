@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
@@ -44,7 +44,16 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 class PluginConfig(Section):
-    """Base of every plugin's `Config`: `name` is the plugin's file name."""
+    """Base of every plugin's `Config`: `name` is the plugin's file name.
+
+    Attributes:
+        artifact_keys: keys of a trial's configuration (`training.seed`) on which a shared artifact
+            depends because of this plugin. A sweep builds it before its first trial, once for each
+            of their values, so it searches them as choices. Not what is known without: the dense
+            reference's training, `difficulty`, what a loss's `needs` asks for, `ALPHA_KEYS`.
+    """
+
+    artifact_keys: ClassVar[frozenset[str]] = frozenset()
 
     name: str
 
@@ -119,6 +128,13 @@ class TrainingConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: Seed = 0
     rungs: Annotated[int, Field(ge=1)] = 2
+
+
+# On which the choice of alpha (`rc_core.alpha`) depends where a loss has `alpha: auto`: it is made
+# by trainings with that loss, of one seed.
+ALPHA_KEYS = frozenset(
+    {"loss", *(f"training.{k}" for k in TrainingConfig.model_fields if k not in ("seed", "rungs"))}
+)
 
 
 class TrialConfig(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from sweeps.fixed_design import (
     looks_at_results,
     teacher_problems,
 )
+from sweeps.plugin_configs import SWEPT, artifact_keys
 from sweeps.sections import (
-    SWEPT,
     TRIAL_KEYS,
     base_values,
     check_overrides,
@@ -75,7 +76,9 @@ class SweepConfig:
         self.base = base_values({k: raw[k] for k in TRIAL_KEYS if k in raw})
         space_problems: list[Problem] = []
         try:
-            self.space = parse_space(raw.get("space", {}), self._base_value)
+            self.space = parse_space(
+                raw.get("space", {}), self._base_value, partial(artifact_keys, self._base_value)
+            )
         except ConfigError as error:
             space_problems = error.problems
         problems.extend(check_settings(self.settings))
@@ -266,8 +269,8 @@ class SweepConfig:
         problems += [
             Problem(
                 f"space.{key}",
-                "changes what is built before the first trial (an expert, a first stage, the "
-                "choice of alpha), so it must be a choice of a few values",
+                "changes what is built before the first trial (difficulty, an expert, a first "
+                "stage, importance, the choice of alpha), so it must be a choice of a few values",
             )
             for key in self.space.continuous_artifact_keys()
         ]

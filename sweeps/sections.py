@@ -13,10 +13,9 @@ from typing import Any
 from rc_core import plugins
 from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, decode
 from rc_core.errors import ConfigError, Problem, did_you_mean
+from sweeps.plugin_configs import SWEPT
 
 TRIAL_KEYS = ("model", *DEFAULTS)
-# What a trial holds of these depends on the plugin that a point names.
-SWEPT = ("compression", "loss", "difficulty")
 # The dense reference's own plugins.
 _ALWAYS = {"compression": "dense", "loss": "vanilla"}
 

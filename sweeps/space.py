@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Literal
 
@@ -88,15 +88,27 @@ class Parameter:
 class Space:
     """The parameters in an order in which conditions come before what they govern."""
 
-    def __init__(self, parameters: Sequence[Parameter], base: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        base: Callable[[str], Any],
+        artifact_keys: Collection[str] = (),
+    ) -> None:
         """Store what is given.
 
         Args:
             parameters: in any order.
             base: returns the base configuration's value of a dotted key (None where it has none).
+            artifact_keys: on which what is built before the first trial depends, as plugins declare
+                it: dotted keys, or whole sections.
         """
         self.parameters = tuple(_ordered(parameters))
         self.base = base
+        self._artifact_keys = {
+            p.key
+            for p in self.parameters
+            if any(f"{p.key}.".startswith(f"{declared}.") for declared in artifact_keys)
+        }
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -148,7 +160,7 @@ class Space:
 
         That is: names, keys of conditions, and whatever changes a shared artifact.
         """
-        told = {key for p in self.parameters for key in p.when} | self._artifact_keys()
+        told = {key for p in self.parameters for key in p.when} | self._artifact_keys
         yield from self._product(
             lambda p: (
                 p.values
@@ -157,24 +169,9 @@ class Space:
             )
         )
 
-    def _artifact_keys(self) -> set[str]:
-        """Return the searched keys that change what is built before the first trial."""
-        keys = {
-            p.key
-            for p in self.parameters
-            if p.key.startswith(("difficulty.", "loss.expert")) or p.key == "loss.first_epochs"
-        }
-        # Alpha is chosen for the rest of the loss as it is.
-        searched = [p.values for p in self.parameters if p.key == "loss.alpha"]
-        if any("auto" in v for v in searched) or (
-            not searched and self.base("loss.alpha") == "auto"
-        ):
-            keys |= {p.key for p in self.parameters if p.key.startswith("loss.")}
-        return keys
-
     def continuous_artifact_keys(self) -> list[str]:
-        """Return those of them that are not choices: every trial would build its own artifact."""
-        keys = self._artifact_keys()
+        """Return the ranges among what artifacts depend on: every trial would build its own."""
+        keys = self._artifact_keys
         return [p.key for p in self.parameters if p.key in keys and p.kind != "choice"]
 
     def corners(self) -> Iterator[Point]:
@@ -214,8 +211,17 @@ class Space:
         yield from extend({}, self.parameters)
 
 
-def parse_space(raw: Any, base: Callable[[str], Any]) -> Space:
+def parse_space(
+    raw: Any,
+    base: Callable[[str], Any],
+    artifact_keys: Callable[[Sequence[Parameter]], Collection[str]] = lambda parameters: (),
+) -> Space:
     """Read the `space` section.
+
+    Args:
+        raw: of a YAML.
+        base: as of `Space`.
+        artifact_keys: what plugins that these parameters reach declare, as of `Space`.
 
     Raises:
         ConfigError: every malformed parameter, unknown condition and cycle at once.
@@ -233,7 +239,7 @@ def parse_space(raw: Any, base: Callable[[str], Any]) -> Space:
         problems.extend(_check_conditions(parameter, parameters, base))
     if not problems:
         try:
-            return Space(parameters, base)
+            return Space(parameters, base, artifact_keys(parameters))
         except ConfigError as error:
             problems.extend(error.problems)
     raise ConfigError(problems)
@@ -265,11 +271,11 @@ def _parse_parameter(key: str, spec: Any) -> Parameter:
     if len(kinds) != 1:
         raise ConfigError(Problem(where, f"must have exactly one of {', '.join(_KINDS)}"))
     kind = kinds[0]
-    values = _parse_values(where, key, kind, spec[kind])
+    values = _parse_values(where, kind, spec[kind])
     return Parameter(key, kind, values, _parse_when(where, spec.get("when", {})))
 
 
-def _parse_values(where: str, key: str, kind: Kind, given: Any) -> tuple[Any, ...]:
+def _parse_values(where: str, kind: Kind, given: Any) -> tuple[Any, ...]:
     if not isinstance(given, list | tuple) or not given:
         what = "a list" if not isinstance(given, list | tuple) else "a list of at least one value"
         raise ConfigError(Problem(where, f"{kind} must be {what}, but got {given!r}"))
@@ -287,10 +293,6 @@ def _parse_values(where: str, key: str, kind: Kind, given: Any) -> tuple[Any, ..
         raise ConfigError(Problem(where, f"log_uniform must have low > 0, but got {given!r}"))
     if kind == "int" and not all(isinstance(v, int) for v in numbers):
         raise ConfigError(Problem(where, f"int must have whole numbers, but got {given!r}"))
-    if key.startswith("difficulty."):
-        raise ConfigError(
-            Problem(where, f"changes a shared artifact, so it must be a choice, but got {kind}")
-        )
     return (low, high) if kind == "int" else (float(low), float(high))
 
 

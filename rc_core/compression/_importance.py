@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from itertools import islice
-from typing import Annotated, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import torch
 from pydantic import Field
@@ -29,6 +29,11 @@ class UnitsConfig(CompressionConfig):
         num_batches: training batches over which the importance is a mean.
         freeze_embeddings: as for magnitude pruning (Du et al. 2023, section 3).
     """
+
+    # What `rc_core.importance` stores it under, besides the reference and the plugin's file.
+    artifact_keys: ClassVar[frozenset[str]] = frozenset(
+        {"compression.num_batches", "training.batch_size", "training.seed"}
+    )
 
     remove: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     num_batches: Annotated[int, Field(ge=1)] = 32

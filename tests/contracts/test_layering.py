@@ -53,6 +53,7 @@ sweeps.rows
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
 sweeps.views.paper_results sweeps.views.paper_rows
+sweeps.plugin_configs
 sweeps.settings sweeps.sections sweeps.encoders
 sweeps.remote sweeps.remote.address sweeps.remote.files sweeps.fixed_design
 sweeps.remote.objects

@@ -329,25 +329,47 @@ def test_alpha_auto_is_judged_on_the_cheapest_compression() -> None:
     assert on == {"name": "student", "num_layers": 1}
 
 
+AUTO = {"name": "rmc", "alpha": "auto"}
+HALVES = {"choice": [0.5, 0.75]}
+WHOLE = {"choice": [8, 16]}
+
+
 @pytest.mark.parametrize(
-    ("loss", "key", "searched"),
+    ("sections", "key", "searched", "chosen"),
     [
-        ({"name": "jtt"}, "loss.first_epochs", {"uniform": [0.5, 2.0]}),
-        ({"name": "poe"}, "loss.expert.level", {"uniform": [0.5, 0.9]}),
-        ({"name": "rmc", "alpha": "auto"}, "loss.lambda", {"uniform": [0.5, 0.9]}),
+        ({"loss": {"name": "jtt"}}, "loss.first_epochs", {"uniform": [0.5, 2.0]}, HALVES),
+        ({"loss": {"name": "poe"}}, "loss.expert.level", {"uniform": [0.5, 0.9]}, HALVES),
+        ({"loss": AUTO}, "loss.lambda", {"uniform": [0.5, 0.9]}, HALVES),
+        ({"loss": AUTO}, "training.weight_decay", {"uniform": [0.1, 0.9]}, HALVES),
+        ({"loss": {"name": "rmc"}}, "difficulty.epochs", {"uniform": [1.0, 2.0]}, HALVES),
+        ({"compression": {"name": "heads"}}, "compression.num_batches", {"int": [4, 64]}, WHOLE),
+        ({"compression": {"name": "ffn"}}, "training.batch_size", {"int": [8, 64]}, WHOLE),
+        ({"compression": {"name": "ffn"}}, "training.seed", {"int": [0, 1000]}, WHOLE),
     ],
 )
 def test_what_changes_an_artifact_is_a_choice(
-    loss: dict[str, Any], key: str, searched: dict[str, Any]
+    sections: dict[str, Any], key: str, searched: dict[str, Any], chosen: dict[str, Any]
 ) -> None:
     space = {key: searched}
-    if loss.get("alpha"):
+    if sections.get("loss") == AUTO:
         space["loss.alpha"] = {"choice": ["auto", 0.5]}
     with pytest.raises(ConfigError, match="must be a choice of a few values"):
-        SweepConfig(copy.deepcopy(RAW) | {"loss": loss, "space": space})
-    chosen = {"choice": [0.5, 0.75]}
-    sweep = SweepConfig(copy.deepcopy(RAW) | {"loss": loss, "space": space | {key: chosen}})
-    assert len(list(sweep.space.structures())) >= 2
+        SweepConfig(copy.deepcopy(RAW) | sections | {"space": space})
+    sweep = SweepConfig(copy.deepcopy(RAW) | sections | {"space": space | {key: chosen}})
+    values = {point[key] for point in sweep.space.structures()}
+    assert values == set(chosen["choice"]), "each is prepared"
+
+
+def test_what_changes_no_artifact_is_searched_as_it_likes() -> None:
+    space = {
+        "loss.name": {"choice": ["distil", "rmc"]},
+        "loss.lambda": {"uniform": [0.5, 0.9]},
+        "training.seed": {"int": [0, 1000]},
+        "training.batch_size": {"int": [8, 64]},
+        "loss.alpha": {"choice": [0.3, 0.5], "when": {"loss.name": "rmc"}},
+    }
+    sweep = SweepConfig(RAW | {"space": space})
+    assert len([*sweep.space.structures()]) == 2
 
 
 def test_folders_of_models_get_their_full_path(

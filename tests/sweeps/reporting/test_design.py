@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rc_core.record import TrialRecord
-from sweeps.cli import app
 from sweeps.api import Sweep
+from sweeps.cli import app
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.reporting.facts import Facts
