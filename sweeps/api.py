@@ -24,6 +24,8 @@ from sweeps.views.status import interrupted
 from sweeps.views.table import front_table, render
 
 if TYPE_CHECKING:
+    import pandas
+
     from sweeps.selection.confirmed import Confirmed
     from sweeps.views.progress import Progress
 
@@ -223,6 +225,20 @@ class Sweep(_OnDisk):
         if found is not None:
             parts += ["", confirmed_table(found), *meeting, *seal]
         return "\n".join(parts)
+
+    def frame(self) -> pandas.DataFrame:
+        """Return every trial as a row of a pandas DataFrame, by id.
+
+        Its columns: see `sweeps.trials_table.trial_columns`. What is not known is NaN or None.
+
+        Raises:
+            StorageError: a file of the sweep cannot be read.
+        """
+        import pandas
+
+        from sweeps.trials_table import trial_columns
+
+        return pandas.DataFrame(trial_columns(self.still())).set_index("id")
 
     def closing_lines(self) -> str:
         """Return where things are, and the commands a user wants next."""

@@ -102,21 +102,30 @@ def table(
         str | None,
         typer.Option(help="dev or test (default: test where it was opened).", metavar="ROLE"),
     ] = None,
+    every: Annotated[
+        bool,
+        flag(
+            "--trials",
+            "Of any sweep: a row per trial, with the settings that vary, every metric, seconds and "
+            "error.",
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
 ) -> None:
-    """Print a fixed design as the paper lays its tables out: mean and interval over seeds."""
+    """Print a fixed design as the paper's tables: mean, interval over seeds; or every trial."""
     from sweeps.selection.stamp import read_test, stamp, stamp_lines
+    from sweeps.trials_table import trials_table
     from sweeps.views.paper_table import paper_table
 
+    if every and role is not None:
+        raise InputError("--trials shows the metrics of every role; leave --role out")
     found = load(sweep, storage)
-    text = paper_table(
-        found.records,
-        found.config,
-        read_test(found),
-        role=role,
-        form=form,
-        stamp=stamp_lines(stamp(found)),
-    )
+    seal = stamp_lines(stamp(found))
+    if every:
+        text = trials_table(found, form=form, stamp=seal)
+    else:
+        tested = read_test(found)
+        text = paper_table(found.records, found.config, tested, role=role, form=form, stamp=seal)
     if out is None:
         typer.echo(text)
     else:

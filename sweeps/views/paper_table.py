@@ -51,7 +51,8 @@ def paper_table(
     if config.get("design", "search") != "fixed":
         raise InputError(
             "rc-sweep table needs a sweep with design: fixed; rows of a search were selected, so a "
-            "table of them would flatter; see its front with rc-sweep pareto"
+            "table of them would flatter; see its front with rc-sweep pareto, each trial with "
+            "rc-sweep table --trials"
         )
     problems = []
     if form not in ("markdown", "csv"):

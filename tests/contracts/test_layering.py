@@ -102,6 +102,7 @@ sweeps.selection.confirmed_text sweeps.selection.tested_text
 sweeps.views.notebook_picture
 sweeps.views.notebook
 sweeps.reporting.*
+sweeps.trials_table
 sweeps.doctor.services
 sweeps.doctor.storage
 sweeps.doctor.checks
