@@ -51,7 +51,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class CompressionContext:
-    """What a compression may use. Random draws are torch's own, seeded before `prepare`.
+    """What a compression may use.
 
     Attributes:
         batches: returns fresh training batches on the model's device, in a seeded order.
@@ -88,7 +88,7 @@ class Compression(Protocol):
     def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
         """Return the model to train: structure changed, parts frozen.
 
-        torch's own generator is seeded with training.seed as well, so either may be drawn from.
+        torch's own generator is seeded with training.seed, so it may be drawn from.
         """
         ...
 

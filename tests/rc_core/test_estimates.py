@@ -91,13 +91,13 @@ def test_independent_levels_are_trained_as_the_plugin_asks(
     wanted, space = config(difficulty=settings), Workspace(tmp_path)
     teacher(wanted, space)
     trained: list[tuple[float, float]] = []
-    fit = stages.fit
+    fit = stages.fit_vanilla
 
     def seen(*given: Any, **rest: Any) -> Any:
-        trained.append((given[3].epochs, given[3].learning_rate))
+        trained.append((given[2].epochs, given[2].learning_rate))
         return fit(*given, **rest)
 
-    monkeypatch.setattr(stages, "fit", seen)
+    monkeypatch.setattr(stages, "fit_vanilla", seen)
     for epochs, rate in ((0.5, 3e-3), (0.5, 3e-3), (1.0, 3e-3), (0.5, None)):
         found = stages.prune_levels(
             wanted, space, (0.3,), mode="independent", epochs=epochs, learning_rate=rate

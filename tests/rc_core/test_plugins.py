@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rc_core import plugins, trial_run
-from rc_core.assembly import prepare_loss, prepare_model
+from rc_core.assembly import prepare_model
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import ConfigError, TrialError
 from rc_core.estimates import (
@@ -297,13 +297,13 @@ def test_a_trial_of_an_edited_plugin_does_not_go_on(
     training = BASE["training"] | {"rungs": 2}
     folder, workspace = TrialFolder(tmp_path / "t"), Workspace(tmp_path / "artifacts")
     begun: list[object] = []
-    fit = trial_run.fit
+    fit = trial_run.fit_compressed
 
     def seen(*given: Any, resume: Any, **rest: Any) -> Any:
         begun.append(resume and resume["step"])
         return fit(*given, resume=resume, **rest)
 
-    monkeypatch.setattr(trial_run, "fit", seen)
+    monkeypatch.setattr(trial_run, "fit_compressed", seen)
     for edited in (text, text, f"{text}\n# edited\n"):
         written.write(package, edited)
         wanted = named(package, training=training)
@@ -328,7 +328,7 @@ def next_record(wanted: TrialConfig, workspace: Workspace, folder: TrialFolder) 
     return record
 
 
-def interrupt(*_: object) -> None:
+def interrupt(*_: object, **options: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -338,14 +338,11 @@ def test_a_compression_may_draw_from_torch_s_own_generator(
     drawing = "torch.nn.init.normal_(model.classifier.weight)\n        return model"
     text = f"{COMPRESSION.replace('return model', drawing, 1)}\n\nimport torch\n"
     written.write("rc_core.compression", text)
-    wanted, workspace = named("rc_core.compression"), Workspace(tmp_path)
-    loss, rows, _ = prepare_loss(wanted, workspace)
+    workspace = Workspace(tmp_path)
 
     def drawn(seed: int) -> list[float]:
         training = BASE["training"] | {"seed": seed}
-        model = prepare_model(
-            named("rc_core.compression", training=training), workspace, loss, rows
-        )[1]
+        model = prepare_model(named("rc_core.compression", training=training), workspace)[1]
         torch.rand(3)
         return model.get_parameter("classifier.weight").flatten().tolist()
 

@@ -461,8 +461,8 @@ def test_a_model_that_cannot_be_read_again_is_not_finished(
     """Some families would be saved in shapes that their config does not describe."""
     save_model = trial_run.save_model
 
-    def save_with_another_config(model: Any, tokenizer: Any, folder: Path) -> None:
-        save_model(model, tokenizer, folder)
+    def save_with_another_config(model: Any, tokenizer: Any, folder: Path, **rest: Any) -> None:
+        save_model(model, tokenizer, folder, **rest)
         described = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(described | {"intermediate_size": 48}))
 
