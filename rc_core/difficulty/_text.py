@@ -15,14 +15,37 @@ from rc_core.errors import DifficultyError
 _SMALLEST = 1e-6
 
 
-def folds(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Return each sample's fold, (N,) in [0, count), drawn with the labels' shares kept."""
+def folds(
+    labels: NDArray[np.int64], keys: Sequence[str], count: int, seed: int
+) -> NDArray[np.int64]:
+    """Return each sample's fold, (N,) in [0, count), drawn with the labels' shares kept.
+
+    Samples with the same key fall into one fold, that of the first: a model that saw one saw all.
+
+    Args:
+        labels: (N,); of samples with the same key they may differ.
+        keys: N, of what makes a sample (see `rc_core.data._splits.split_keys`).
+        count: at least 1.
+        seed: of the draw.
+
+    Raises:
+        DifficultyError: a fold is empty.
+    """
+    first_of: dict[str, int] = {}
+    firsts = np.array([first_of.setdefault(key, i) for i, key in enumerate(keys)], dtype=np.int64)
+    heads = np.unique(firsts)
     generator = np.random.default_rng(seed)
     found = np.empty(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        rows = generator.permutation(np.flatnonzero(labels == label))
+    for label in np.unique(labels[heads]):
+        rows = generator.permutation(heads[labels[heads] == label])
         found[rows] = np.arange(len(rows)) % count
-    return found
+    filled = len(np.unique(found[heads]))
+    if filled < count:
+        raise DifficultyError(
+            f"train must hold other texts for each of {count} folds, but its {len(heads)} "
+            f"different ones fill {filled}; give it more data or fewer difficulty.folds"
+        )
+    return found[firsts]
 
 
 def cross_fitted(
@@ -30,6 +53,7 @@ def cross_fitted(
     labels: NDArray[np.int64],
     others: Sequence[str],
     *,
+    keys: Sequence[str],
     num_labels: int,
     num_folds: int,
     seed: int,
@@ -42,15 +66,16 @@ def cross_fitted(
         texts: N of train.
         labels: (N,) in [0, num_labels).
         others: M texts that are not in train; judged by a model of all of train.
+        keys: N, the same for what counts as the same sample (see `folds`).
 
     Returns:
         (N, C) and (M, C) float32.
 
     Raises:
-        DifficultyError: a part of train has one label only or no word of two characters or more
-            twice.
+        DifficultyError: a part of train is empty, or has one label only or no word of two
+            characters or more twice.
     """
-    assigned = folds(labels, num_folds, seed)
+    assigned = folds(labels, keys, num_folds, seed)
     inside = np.empty((len(texts), num_labels), dtype=np.float32)
     for fold in range(num_folds):
         seen = np.flatnonzero(assigned != fold)

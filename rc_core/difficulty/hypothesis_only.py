@@ -2,7 +2,9 @@
 
 Gururangan et al. 2018: annotators leave traces in the hypothesis, and a model that reads nothing
 else is right where the sample is easy. Du et al. 2023 use it to check loss variance (82.8 %
-agreement on MNLI dev). Cross-fitted here: no training sample is judged by a model that saw it.
+agreement on MNLI dev). Cross-fitted here: no training sample is judged by a model that saw it, or
+the same pair again. A second text that comes with other first texts is not held out: that it tells
+the label there too is what is looked for.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rc_core.config import PluginConfig
+from rc_core.data._splits import split_keys
 from rc_core.data._task import Split
 from rc_core.difficulty._base import DifficultyContext, Outputs, error_probability
 from rc_core.difficulty._text import cross_fitted
@@ -49,6 +52,7 @@ def outputs(config: Config, context: DifficultyContext) -> Outputs:
         _second(task.train),
         task.train.labels,
         _second(task.id_dev),
+        keys=split_keys(task.train),
         num_labels=len(task.label_names),
         num_folds=config.folds,
         seed=context.seed,

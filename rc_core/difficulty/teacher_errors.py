@@ -1,7 +1,8 @@
 """A sample is hard when the dense model, trained without it, gets it wrong.
 
 A teacher makes hardly any errors on what it was trained on, so it is cross-fitted: train falls into
-folds, and each is judged by a dense model of the others, trained as the teacher is.
+folds, and each is judged by a dense model of the others, trained as the teacher is. A pair that
+occurs more than once is in one fold.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rc_core.config import PluginConfig
+from rc_core.data._splits import split_keys
 from rc_core.difficulty._base import DifficultyContext, Outputs, error_probability
 from rc_core.difficulty._text import folds
 
@@ -41,7 +43,8 @@ def title(config: Config) -> str:
 def outputs(config: Config, context: DifficultyContext) -> Outputs:
     """Return the held-out models' log-probabilities, K = 1; id_dev: of their mean probability."""
     task = context.task
-    assigned = folds(task.train.labels, config.folds, context.seed)
+    keys = split_keys(task.train)
+    assigned = folds(task.train.labels, keys, config.folds, context.seed)
     shape = (len(task.train), len(task.label_names))
     train = np.empty(shape, dtype=np.float32)
     id_dev = []

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from rc_core import plugins
 from rc_core.config import PluginConfig
+from rc_core.data._splits import split_keys
 from rc_core.data._task import Split, Task
 from rc_core.difficulty._base import DifficultyContext, Predict, PrunedLevel
-from rc_core.errors import ConfigError
+from rc_core.difficulty._text import folds
+from rc_core.errors import ConfigError, DifficultyError
 from rc_core.schema import validate_section
 from tests.rc_core._data import LABELS, split
 
@@ -46,10 +48,11 @@ def judge(seed: int) -> Predict:
 
 
 def noisy(given: Split) -> Split:
-    """Turn every seventh label, so that no text tells them all."""
+    """Turn every seventh label, so that no text tells them all; and make every pair another one."""
     labels = given.labels.copy()
     labels[::7] = 1 - labels[::7]
-    return replace(given, labels=labels)
+    first = [f"{text} {i}" for i, text in enumerate(given.first)]
+    return replace(given, labels=labels, first=first)
 
 
 def context() -> tuple[DifficultyContext, list[NDArray[np.int64]]]:
@@ -95,6 +98,56 @@ def test_outputs_scores_and_halves_have_the_stated_shapes(name: str) -> None:
     labels = torch.from_numpy(given.task.train.labels)
     assert isinstance(module.summary(found.log_probs["train"], labels, config_of(name)), dict)
     assert module.title(config_of(name)).startswith("difficulty: ")
+
+
+@pytest.mark.parametrize("name", ["hypothesis_only", "teacher_errors"])
+def test_cross_fitting_learns_nothing_from_repeated_texts(name: str) -> None:
+    """Labels at random: what judges a text must not have seen the same text with its label."""
+    generator = np.random.default_rng(0)
+    size, words = 240, [f"word{i}" for i in range(60)]
+    texts = [" ".join(generator.choice(words, 6)) for _ in range(size)]
+    labels = generator.integers(2, size=size)
+    twice = Split(
+        role="train",
+        suite="words",
+        first=[*texts, *(f"{text}." for text in texts)],
+        second=[*texts, *(text.upper() for text in texts)],
+        labels=np.concatenate([labels, labels]).astype(np.int64),
+        label_names=LABELS,
+    )
+
+    def fit_dense(rows: NDArray[np.int64], *, epochs: float | None = None) -> Predict:
+        """Return a model that remembers what it saw, in spite of case and punctuation."""
+        seen = {twice.first[i].strip("."): twice.labels[i] for i in rows.tolist()}
+
+        def predict(given: Split) -> NDArray[np.float32]:
+            known = [seen.get(text.strip("."), -1) for text in given.first]
+            found = [[0.9 if y == 0 else 0.1, 0.9 if y == 1 else 0.1] for y in known]
+            return np.log(np.array(found, np.float32))
+
+        return predict
+
+    task = Task("words", LABELS, (twice, replace(split(30, 1, "id_dev")), split(30, 2, "ood_dev")))
+    given = DifficultyContext(task, context()[0].prune_levels, fit_dense, seed=0)
+    module = plugins.load(PACKAGE, name)
+    found = module.outputs(config_of(name), given).log_probs["train"]
+    accuracy = float((found[0].argmax(dim=1).numpy() == twice.labels).mean())
+    assert 0.35 < accuracy < 0.65
+    once = folds(labels.astype(np.int64), texts, 5, 0)
+    keys = split_keys(twice)
+    assert folds(twice.labels, keys, 5, 0).tolist() == [*once, *once], "and the halves alike"
+
+
+def test_folds_without_repeats_are_what_they_were() -> None:
+    labels = np.array([0, 1, 1, 0, 1, 0, 0, 1, 1, 1, 0, 0])
+    generator = np.random.default_rng(3)
+    expected = np.empty(12, dtype=np.int64)
+    for label in (0, 1):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        expected[rows] = np.arange(len(rows)) % 3
+    assert folds(labels, list("abcdefghijkl"), 3, 3).tolist() == expected.tolist()
+    with pytest.raises(DifficultyError, match="each of 3 folds, but its 2 different ones fill 1"):
+        folds(labels, list("aabbbaabbbaa"), 3, 3)
 
 
 @over_difficulties
@@ -143,10 +196,8 @@ def test_teacher_errors_judges_no_sample_by_a_model_that_saw_it() -> None:
 def test_hypothesis_only_reads_nothing_but_the_second_text() -> None:
     module, (given, _) = plugins.load(PACKAGE, "hypothesis_only"), context()
     expected = module.outputs(config_of("hypothesis_only"), given).log_probs["train"]
-    changed = [
-        Split(s.role, s.suite, ["other"] * len(s), s.second, s.labels, s.label_names)
-        for s in given.task.splits
-    ]
+    # No pair becomes another's repetition.
+    changed = [replace(s, first=[f"other{i}" for i in range(len(s))]) for s in given.task.splits]
     task = Task(name="words", label_names=LABELS, splits=tuple(changed))
     again = DifficultyContext(
         task, given.prune_levels, given.fit_dense, seed=0, teacher=given.teacher
