@@ -6,6 +6,8 @@ Everything that is wrong with a file is a `DataError` that names the file; nothi
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,9 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from rc_core.errors import DataError, Problem, did_you_mean
+
+_logger = logging.getLogger(__name__)
+_WHOLE_NUMBER = re.compile(r"-?\d+\.0+")
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 
@@ -34,7 +39,8 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     and TSV have a header line, and their values are strings.
 
     Raises:
-        DataError: no such file, not of its format, no rows, or a column is missing.
+        DataError: no such file, not of its format, no rows, or a column is missing, there twice, or
+            holds half a character.
     """
     readers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _delimited, ".tsv": _delimited}
     reader = readers.get(path.suffix.lower())
@@ -80,7 +86,7 @@ def texts(path: Path, column: str, values: Sequence[Any]) -> list[str]:
 
 
 def raw_label(value: Any) -> str:
-    """Return how a label is spelled in a `labels` map: 1, 1.0 and "1" are all `1`.
+    """Return how a label is spelled in a `labels` map: 1, 1.0, "1" and "1.0" are all `1`.
 
     Booleans, and the strings that look like them, are `true` and `false`; a missing label is "".
     """
@@ -89,6 +95,9 @@ def raw_label(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     text = str(value).strip()
+    # As a file of strings has it, where labels were floating-point numbers.
+    if _WHOLE_NUMBER.fullmatch(text):
+        return text.partition(".")[0]
     return text.lower() if text.lower() in ("true", "false") else text
 
 
@@ -148,7 +157,8 @@ def _delimited(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     else:
         parse = pa.csv.ParseOptions(newlines_in_values=True)
     with pa.csv.open_csv(path, parse_options=parse) as head:
-        _require(path, columns, head.schema.names)
+        names = head.schema.names
+        _require(path, columns, names)
     # As strings, a text "NA" or "1" stays what it is.
     convert = pa.csv.ConvertOptions(
         include_columns=list(dict.fromkeys(columns)),
@@ -156,7 +166,31 @@ def _delimited(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
         strings_can_be_null=False,
     )
     table = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
-    return {name: table[name].to_pylist() for name in columns}
+    values = {name: table[name].to_pylist() for name in columns}
+    _warn_of_stray_quotes(path, values, len(names))
+    return values
+
+
+def _warn_of_stray_quotes(path: Path, values: Mapping[str, list[str]], num_columns: int) -> None:
+    """Tell of values that look like several rows: a quote too many joins all up to the next one."""
+    for name, column in values.items():
+        found = [i for i, value in enumerate(column) if _looks_like_rows(value, num_columns)]
+        if found:
+            _logger.warning(
+                "%s: %d values of column '%s' go over several lines with as many commas as whole "
+                "rows have (first: row %d, %r); if a quotation mark is missing or too many there, "
+                "rows were joined: write one within a value as two",
+                path,
+                len(found),
+                name,
+                found[0],
+                column[found[0]][:80],
+            )
+
+
+def _looks_like_rows(value: str, num_columns: int) -> bool:
+    breaks = value.count("\n")
+    return breaks > 0 and num_columns > 1 and value.count(",") == breaks * (num_columns - 1)
 
 
 def _jsonl(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
@@ -174,8 +208,24 @@ def _jsonl(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
                 raise DataError(Problem(where, f"must be a JSON object, but is {row!r:.60}"))
             _require(Path(where), columns, list(row))
             for name in columns:
+                _check_whole(where, name, row[name])
                 values[name].append(row[name])
     return values
+
+
+def _check_whole(where: str, name: str, value: Any) -> None:
+    """Refuse what JSON may spell and UTF-8 may not: half a character. Raises DataError."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise DataError(
+            Problem(
+                where,
+                f"column '{name}' must hold whole characters, but has half of one ({half!r}), as "
+                "where a text was cut within an emoji; remove it",
+            )
+        ) from error
 
 
 def _require(where: Path, columns: Sequence[str], names: Sequence[str]) -> None:
@@ -184,4 +234,10 @@ def _require(where: Path, columns: Sequence[str], names: Sequence[str]) -> None:
         raise DataError(
             Problem(str(where), f"must have a column '{column}': {did_you_mean(column, names)}")
             for column in missing
+        )
+    twice = [column for column in columns if names.count(column) > 1]
+    if twice:
+        raise DataError(
+            Problem(str(where), f"must have one column '{column}', but has {names.count(column)}")
+            for column in dict.fromkeys(twice)
         )

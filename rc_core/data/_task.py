@@ -10,8 +10,10 @@ Roles (which stage may look at a split):
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -170,9 +172,19 @@ class TaskModule(Protocol):
 
 
 def pair_key(first: str, second: str | None) -> str:
-    """Return the key by which a pair counts as the same: lowercased, alphanumerics only."""
+    """Return the key by which a pair counts as the same: lowercased, no spaces, no punctuation.
+
+    Marks and symbols stay: Hindi's vowel signs, C++ and C#, > and <, emoji.
+    """
     texts = first if second is None else f"{first}\x1f{second}"
-    return "".join(ch for ch in texts.lower() if ch.isalnum() or ch == "\x1f")
+    return "".join(filter(_tells, texts.lower()))
+
+
+@functools.cache
+def _tells(character: str) -> bool:
+    """Tell whether texts that differ in a character are different."""
+    kept = character.isalnum() or unicodedata.category(character)[0] in "MS"
+    return kept or character == "\x1f"
 
 
 def check_task(task: Task) -> Task:

@@ -138,6 +138,36 @@ def test_a_bad_line_of_jsonl_is_named(tmp_path: Path, line: str, expected: str) 
     assert expected in message(path, ["text"])
 
 
+def test_half_a_character_of_jsonl_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"text": "\\ud83d\\ude00"}\n{"text": "cut \\ud83d"}\n', encoding="utf-8")
+    found = message(path, ["text"])
+    assert "data.jsonl:2: column 'text' must hold whole characters" in found
+    assert found.encode()
+
+
+def test_rows_that_stray_quotes_join_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text('id,text,label\n1,fine,0\n2,"an inch,0\n3,b,1\n4,c",1\n', encoding="utf-8")
+    assert len(read_columns(path, ["text"])["text"]) == 2
+    assert "1 values of column 'text' go over several lines" in caplog.text
+    assert "(first: row 1, 'an inch,0" in caplog.text
+    caplog.clear()
+    path.write_text('id,text,label\n1,"Dear all,\nwhat, now?\nYours",0\n', encoding="utf-8")
+    assert read_columns(path, ["text"])["text"] == ["Dear all,\nwhat, now?\nYours"]
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_a_column_there_twice_is_refused(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / ("data.csv" if separator == "," else "data.tsv")
+    path.write_text("text,label,label,x,x\na,0,1,2,3\n".replace(",", separator))
+    assert "must have one column 'label', but has 2" in message(path, ["text", "label"])
+    assert read_columns(path, ["text"])["text"] == ["a"], "what is not read may be twice"
+
+
 def test_an_unknown_suffix(tmp_path: Path) -> None:
     path = tmp_path / "data.xlsx"
     path.touch()
@@ -156,6 +186,10 @@ def test_texts_must_be_texts_and_missing_ones_are_empty() -> None:
         (1, "1"),
         (1.0, "1"),
         ("1", "1"),
+        ("1.0", "1"),
+        ("-2.00", "-2"),
+        ("1.5", "1.5"),
+        ("v1.0", "v1.0"),
         (" a b ", "a b"),
         (-1, "-1"),
         (True, "true"),

@@ -87,6 +87,21 @@ def test_the_key_ignores_case_and_punctuation_but_not_where_a_text_ends() -> Non
     assert pair_key("ab", None) != pair_key("a", "b")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\u0915\u0940", "\u0915\u093e"),
+        ("C++", "C"),
+        ("2 > 1", "2 < 1"),
+        ("\U0001f600", "\U0001f622"),
+        ("\U0001f600", ""),
+    ],
+)
+def test_the_key_keeps_marks_and_symbols(one: str, other: str) -> None:
+    assert pair_key(one, "same") != pair_key(other, "same")
+    assert pair_key(f" {one}!", "same") == pair_key(one, "same")
+
+
 def test_test_wins_over_dev_and_dev_over_train_and_ood_over_id() -> None:
     roles = {
         "train": ["t", "id dev", "ood dev", "id test", "ood test"],
