@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from rc_core import plugins
 from rc_core.errors import ConfigError, Problem, did_you_mean
+from rc_core.former import completed
 from rc_core.labels import short
 from rc_core.schema import Section, validate_section
 from rc_core.yaml_files import merge
@@ -204,12 +205,33 @@ def fingerprint(values: Any) -> str:
 def seedless(values: Mapping[str, Any]) -> str:
     """Return a fingerprint of a resolved configuration that leaves out the training seeds.
 
-    Trials that differ in `training.seed` (and the teacher's) only are one configuration.
+    Trials that differ in `training.seed` (and the teacher's) only are one configuration, also where
+    one was recorded by a version that lacked some of today's keys.
     """
+    return fingerprint(seedfree(values))
+
+
+def seedfree(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `seedless` is a fingerprint of."""
+    values = completed(values)
     left = {key: value for key, value in values.items() if key not in ("training", "teacher")}
     for section in ("training", "teacher"):
         left[section] = {k: v for k, v in values.get(section, {}).items() if k != "seed"}
-    return fingerprint(left)
+    return left
+
+
+def current_fingerprint(values: Mapping[str, Any]) -> str:
+    """Return the fingerprint that a recorded configuration has today."""
+    return fingerprint(completed(values))
+
+
+def decode_recorded(values: Mapping[str, Any]) -> TrialConfig:
+    """Validate a recorded configuration, of this version or an earlier one, as it was trained.
+
+    Raises:
+        ConfigError: as `decode`.
+    """
+    return decode(completed(values))
 
 
 def absolute_model(spec: str) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rc_core.config import TrainingConfig, TrialConfig, decode
+from rc_core.config import PLUGIN_PACKAGES, TrainingConfig, TrialConfig, decode
 from rc_core.errors import ConfigError, Problem, did_you_mean
 from rc_core.schema import validate_section
 from rc_core.yaml_files import merge, read_yaml
@@ -20,7 +20,7 @@ from sweeps.fixed_design import (
     looks_at_results,
     teacher_problems,
 )
-from sweeps.plugin_configs import SWEPT, artifact_keys
+from sweeps.plugin_configs import SWEPT, artifact_keys, changed_defaults, stored_defaults
 from sweeps.sections import (
     TRIAL_KEYS,
     base_values,
@@ -73,6 +73,7 @@ class SweepConfig:
         given = {k: v for k, v in raw.items() if k in SweepSettings.model_fields}
         self.settings, found = decode_settings(given)
         problems.extend(found)
+        self._kept = changed_defaults(self.settings.defaults)
         self.base = base_values({k: raw[k] for k in TRIAL_KEYS if k in raw})
         space_problems: list[Problem] = []
         try:
@@ -99,6 +100,8 @@ class SweepConfig:
         if self.settings.design == "fixed" or not len(self.space):
             self._fit_trials(trials_given)
         # Written out, so that a later version's defaults cannot change a sweep that is resumed.
+        defaults = stored_defaults(self.settings.defaults, self._reached())
+        self.settings = self.settings.model_copy(update={"defaults": defaults})
         training = validate_section(TrainingConfig, self.base["training"], "training")
         self._check_rungs(training.rungs)
         task = next(self._any()).task
@@ -136,6 +139,8 @@ class SweepConfig:
                 values[section],
                 {k.partition(".")[2] for k in point if k.startswith(section)},
             )
+        for section in PLUGIN_PACKAGES:
+            values[section] = self._with_kept(section, values[section])
         if values["loss"].get("alpha") == "auto" and not values["loss"].get("alpha_on"):
             values["loss"]["alpha_on"] = self._cheapest_compression()
         # Every key is stated: one left to the trial's own `training` would follow the search.
@@ -230,15 +235,28 @@ class SweepConfig:
                     values = merge(values, nested(field.split("."), value))
             name = values["name"]
             known = known_only("compression", values, {"name"})
+            known = self._with_kept("compression", known)
             layers = known.get("num_layers") or len(known.get("keep") or ()) or math.inf
             found.append((name == "dense", float(layers), known))
         return min(found, key=lambda each: each[:2])[2]
+
+    def _with_kept(self, section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Fill in its plugin's defaults of the launch, where this version has others."""
+        return {**self._kept.get(section, {}).get(str(values.get("name")), {}), **values}
 
     def _names(self, section: str) -> list[Any]:
         """Return the plugins of a section that the space or the points name."""
         key = f"{section}.name"
         points = self.settings.search.points
         return [*self._choices(key), *(point[key] for point in points if key in point)]
+
+    def _reached(self) -> dict[str, list[Any]]:
+        """Return the plugins that trials of the sweep may have, by section."""
+        reference = self.reference()
+        found = {section: [getattr(reference, section).name] for section in PLUGIN_PACKAGES}
+        for section in SWEPT:
+            found[section] += [self._base_value(f"{section}.name"), *self._names(section)]
+        return found
 
     def _choices(self, key: str) -> list[Any]:
         for parameter in self.space.parameters:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.fields import FieldInfo
 
 from rc_core import plugins
 from rc_core.config import ALPHA_KEYS, PLUGIN_PACKAGES, PluginConfig
 from rc_core.errors import ConfigError
+from rc_core.former import former
 from sweeps.space import Parameter
 
 # What a trial holds of these depends on the plugin that a point names.
 SWEPT = ("compression", "loss", "difficulty")
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+# Section -> plugin -> key -> value.
+Defaults = dict[str, dict[str, dict[str, Any]]]
 
 
 def config_class(section: str, name: Any) -> type[PluginConfig] | None:
@@ -42,6 +49,90 @@ def artifact_keys(base: Callable[[str], Any], parameters: Sequence[Parameter]) -
             if config is not None and "alpha" in config.model_fields:
                 found |= ALPHA_KEYS if "auto" in _values("loss.alpha", base, searched) else set()
     return found
+
+
+def default_values(config: type[PluginConfig]) -> dict[str, Any]:
+    """Return a plugin's defaults as plain values, keyed as in the YAML."""
+    return {
+        key: _plain(field.get_default(call_default_factory=True))
+        for key, field in _keys(config).items()
+        if key != "name" and not field.is_required()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    return _ANY.dump_python(value, mode="json", by_alias=True)
+
+
+def _keys(config: type[PluginConfig]) -> dict[str, FieldInfo]:
+    return {field.alias or key: field for key, field in config.model_fields.items()}
+
+
+def stored_defaults(known: Defaults, names: Mapping[str, Iterable[Any]]) -> Defaults:
+    """Return the defaults of a sweep's plugins: those that are known already, else today's.
+
+    Args:
+        known: by section and plugin, as they were when the sweep was launched.
+        names: by section, the plugins that its trials may have.
+    """
+    found: Defaults = {section: dict(each) for section, each in known.items()}
+    for section, given in names.items():
+        for name in dict.fromkeys(map(str, given)):
+            config = config_class(section, name)
+            if config is not None and name not in found.get(section, {}):
+                found.setdefault(section, {})[name] = default_values(config)
+    return found
+
+
+def changed_defaults(known: Defaults) -> Defaults:
+    """Return the defaults of a launched sweep that are others today, also of keys that came later.
+
+    Args:
+        known: as of `stored_defaults`. Of a plugin that it lacks today's count.
+    """
+    found: Defaults = {}
+    for section, name in ((section, name) for section, each in known.items() for name in each):
+        config = config_class(section, name)
+        if config is None:
+            continue
+        today, fields = default_values(config), _keys(config)
+        before = _plain({**former(section, name), **known[section][name]})
+        changed = {
+            key: value
+            for key, value in before.items()
+            if key in fields and (key not in today or today[key] != value)
+        }
+        if changed:
+            found.setdefault(section, {})[name] = changed
+    return found
+
+
+def recorded_defaults(
+    values: Mapping[str, Any], configs: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a launched sweep's plain values with the defaults that it was launched with.
+
+    A sweep.yaml of a version that did not write them gets those of plugins whose trials lack a key
+    of today: what is trained from now on must be trained as these were.
+
+    Args:
+        values: of sweep.yaml.
+        configs: of its records.
+    """
+    if "defaults" in values:
+        return dict(values)
+    found: Defaults = {}
+    for config in configs:
+        for section in PLUGIN_PACKAGES:
+            own = config.get(section, {})
+            name = own.get("name")
+            plugin = config_class(section, name) if former(section, name) else None
+            if plugin is not None and former(section, name).keys() - own.keys():
+                today = default_values(plugin)
+                stored = {key: value for key, value in today.items() if key in own}
+                found.setdefault(section, {})[str(name)] = stored
+    return {**values, "defaults": found} if found else dict(values)
 
 
 def declared_keys(section: str, name: Any) -> frozenset[str]:

@@ -185,6 +185,8 @@ class SweepSettings(Section):
             (search.name grid, random or qmc, no budget.stall): nothing is selected, so `rc-sweep
             table` gives means and intervals over `training.seed`, and the sealed test is opened
             for all rows.
+        defaults: of the plugins, by section and name, as they were at the launch that wrote them
+            here: a later version's change no sweep that goes on.
         health_gate: what happens where the dense reference hardly beats the majority class: the
             launch ends (`stop`), or goes on and says so (`warn`).
         storage: folder or s3://bucket/prefix of all sweeps; `--storage` goes before it. null:
@@ -200,6 +202,7 @@ class SweepSettings(Section):
     tracking: TrackingConfig = TrackingConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     design: Literal["search", "fixed"] = "search"
+    defaults: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     health_gate: Literal["stop", "warn"] = "stop"
     storage: str | None = None
 
@@ -267,6 +270,12 @@ def check_settings(settings: SweepSettings) -> Iterator[Problem]:
                 yield Problem("constraints", f"'{text}': {reason}")
     if settings.search.name == "race" and settings.confirm.sweep is None:
         yield Problem("search.name", "race gives more seeds to a sweep: use rc-sweep confirm SWEEP")
+    if settings.search.name != "race" and settings.confirm.sweep is not None:
+        yield Problem(
+            "confirm.sweep",
+            "is written by rc-sweep confirm, for search.name: race, but here that is "
+            f"{settings.search.name}; leave it out",
+        )
     name = settings.search.name
     names = plugins.available("sweeps.search")
     if name not in names:

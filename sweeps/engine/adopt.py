@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rc_core import plugins
-from rc_core.config import TrainingConfig, TrialConfig, decode
+from rc_core.config import (
+    TrainingConfig,
+    TrialConfig,
+    current_fingerprint,
+    decode_recorded,
+    fingerprint,
+)
 from rc_core.errors import ConfigError, Problem, StorageError
+from rc_core.former import completed
 from rc_core.record import TrialFolder, TrialRecord, read_records
 from sweeps.comparable import COMPARED, flat, without_place
 from sweeps.config import SweepConfig
@@ -17,6 +24,7 @@ from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.listed import listed, why_not_listed
 from sweeps.folder import SweepFolder
 from sweeps.names import check_new
+from sweeps.plugin_configs import recorded_defaults
 from sweeps.remote.files import is_locked
 from sweeps.remote.lease import check_free
 from sweeps.selection.stamp import named
@@ -98,14 +106,15 @@ def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
         )
     with folder.driving() as attempt:
         here = sweep.records
-        config = SweepConfig(sweep.config, elsewhere=True)
+        values = recorded_defaults(sweep.config, (record.config for record in here))
+        config = SweepConfig(values, elsewhere=True)
         coming = _coming(config, folder)
         problems = _all_problems(records, here, config, coming)
         if problems:
             raise StorageError(problems)
         # Of two with one fingerprint the finished one counts.
         ordered = sorted(here, key=lambda record: record.status == "finished")
-        existing = {record.fingerprint: record for record in ordered}
+        existing = {current_fingerprint(record.config): record for record in ordered}
         own: dict[str, str] = {}
         for trial_id, trial in coming.items():
             own.setdefault(trial.fingerprint(), trial_id)
@@ -159,7 +168,7 @@ def _summary(
     completed: list[str],
     own: Mapping[str, str],
 ) -> Adopted:
-    ended = {record.fingerprint for record in sweep.records if record.status != "running"}
+    ended = {current_fingerprint(r.config) for r in sweep.records if r.status != "running"}
     return Adopted(
         trials=adopted,
         completed=completed,
@@ -183,15 +192,17 @@ def _all_problems(
     trials: dict[tuple[str, str], list[str]] = {}
     for record in records:
         try:
-            own = decode(record.config)
+            own = decode_recorded(record.config)
         except ConfigError as error:
             found += [Problem(f"{record.id}.{p.where}", p.message) for p in error.problems]
             continue
-        if own.fingerprint() != record.fingerprint:
+        # As it was written: what this version makes of it may have more keys.
+        written = fingerprint(record.config)
+        if written != record.fingerprint:
             found.append(
                 Problem(
                     record.id,
-                    f"fingerprint must be that of its configuration, {own.fingerprint()}, but is "
+                    f"fingerprint must be that of its configuration, {written}, but is "
                     f"{record.fingerprint}; the record was changed",
                 )
             )
@@ -243,7 +254,8 @@ def _differing(record: TrialRecord, base: TrialConfig) -> Iterator[tuple[str, st
     wanted = base.as_dict()
     for section in COMPARED:
         own, sweeps = (
-            flat(section, without_place(each[section])) for each in (record.config, wanted)
+            flat(section, without_place(each[section]))
+            for each in (completed(record.config), wanted)
         )
         for key in dict.fromkeys([*sweeps, *own]):
             mine, other = sweeps.get(key, "not there"), own.get(key, "not there")
@@ -253,12 +265,12 @@ def _differing(record: TrialRecord, base: TrialConfig) -> Iterator[tuple[str, st
 
 def _moved(record: TrialRecord, config: SweepConfig) -> TrialRecord:
     """Return the record with the sweep's own place of the data, so that it counts as its trial."""
-    moved = decode({**record.config, "task": config.base["task"]})
+    moved = decode_recorded({**record.config, "task": config.base["task"]})
     return record.model_copy(update={"config": moved.as_dict(), "fingerprint": moved.fingerprint()})
 
 
 def _same_training(record: TrialRecord, config: SweepConfig) -> bool:
-    return decode(record.config).training == config.reference().training
+    return decode_recorded(record.config).training == config.reference().training
 
 
 def _complete(there: TrialFolder, here: TrialFolder, other: TrialRecord, own: TrialRecord) -> bool:

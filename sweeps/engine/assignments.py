@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from rc_core.config import TrialConfig, decode
+from rc_core.config import TrialConfig, current_fingerprint, decode_recorded
 from rc_core.errors import ConfigError, StaleAttemptError, StorageError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
@@ -80,7 +80,7 @@ class Assignments:
         self._ending = ""
         self._rng = Random(sweep.settings.search.seed)
         self.records: dict[str, TrialRecord] = {r.id: r for r in folder.records()}
-        self._fingerprints = {r.fingerprint for r in self.records.values()}
+        self._fingerprints = {current_fingerprint(r.config) for r in self.records.values()}
         self._closed = {i for i, r in self.records.items() if r.status != "running"}
         self._first = sweep.first_trials()
         self._handed: set[str] = set(self._closed) | {REFERENCE_ID}
@@ -298,7 +298,7 @@ class Assignments:
         for record in self.records.values():
             if record.status == "running" and record.id != REFERENCE_ID:
                 try:
-                    found[record.id] = decode(record.config)
+                    found[record.id] = decode_recorded(record.config)
                 except ConfigError as error:
                     _logger.warning("trial %s cannot be resumed: %s", record.id, error)
                     continue
@@ -330,7 +330,7 @@ class Assignments:
             if not record.rungs:
                 continue
             try:
-                config = unfinished.get(record.id) or decode(record.config)
+                config = unfinished.get(record.id) or decode_recorded(record.config)
             except ConfigError:
                 continue
             last = restore(self._rule, record.id, config, record.rungs)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rc_core import plugins
 from rc_core.data._task import Task
 from rc_core.errors import InputError
 from rc_core.yaml_files import apply_override
@@ -17,8 +18,9 @@ from sweeps.config import SweepConfig, load_sweep
 from sweeps.doctor.storage import check_place
 from sweeps.engine.data_check import check_data
 from sweeps.engine.warm_start import known_trials
+from sweeps.folder import SweepFolder
 from sweeps.names import as_stem, check_new
-from sweeps.remote.mirror import Mirror
+from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
 from sweeps.sections import check_overrides
 
 
@@ -77,4 +79,22 @@ def check_launch(
         check_new(root, name, confirms=sweep.settings.confirm.sweep)
     task = check_data(sweep)
     known_trials(sweep, root)
+    check_confirmed(sweep, root)
     return task
+
+
+def check_confirmed(sweep: SweepConfig, root: Path) -> None:
+    """Check that a confirmation's rows are trials of the sweep that it confirms, before Ray starts.
+
+    Args:
+        sweep: any; nothing is checked of one that confirms none.
+        root: its storage's folder.
+
+    Raises:
+        StorageError: they are not.
+    """
+    confirmed = sweep.settings.confirm.sweep
+    if confirmed is not None:
+        search = plugins.load("sweeps.search", sweep.settings.search.name)
+        # A race keeps no study: only where it would lie says which storage is meant.
+        search.proposals(sweep, SweepFolder(root / f"{confirmed}{CONFIRM_SUFFIX}").study)

@@ -12,6 +12,7 @@ from rc_core.errors import ConfigError, Problem
 from rc_core.yaml_files import read_yaml
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.plugin_configs import recorded_defaults
 from sweeps.remote.files import is_locked
 from sweeps.remote.lease import check_free
 from sweeps.remote.mirror import CONFIRM_SUFFIX
@@ -48,7 +49,8 @@ def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
             )
     if problems:
         raise ConfigError(problems)
-    after = SweepConfig(read_yaml(folder.path / "sweep.yaml", overrides))
+    values = read_yaml(folder.path / "sweep.yaml", overrides)
+    after = SweepConfig(recorded_defaults(values, (r.config for r in folder.records())))
     # As it was written, not validated: what is changed may be what was wrong.
     had = int(folder.read_config().get("search", {}).get("trials", 0))
     asked = after.settings.search.trials

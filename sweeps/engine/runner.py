@@ -23,7 +23,7 @@ from sweeps.engine.assignments import Assignments
 from sweeps.engine.attempt import SweepIncomplete, interrupted, new_folder, tracked
 from sweeps.engine.budget import Usage
 from sweeps.engine.cluster import alive_nodes, check_room, check_storage, connected, usage
-from sweeps.engine.launch_check import as_config, check_launch
+from sweeps.engine.launch_check import as_config, check_confirmed, check_launch
 from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait
@@ -118,6 +118,7 @@ def resume(
     progress = progress or Progress()
     make_ready(folder, progress, take_over)
     sweep = changed(folder, overrides)
+    check_confirmed(sweep, folder.storage)
     try:
         with connected(address, progress.say):
             check_room(sweep.settings.resources, wait=address != "local", say=progress.say)

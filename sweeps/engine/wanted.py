@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rc_core import plugins
-from rc_core.config import TrialConfig
+from rc_core.config import TrialConfig, current_fingerprint
 from sweeps.config import SweepConfig
 from sweeps.engine.listed import listed, why_not_listed
 from sweeps.engine.step_shares import Planned
@@ -43,7 +43,7 @@ def wanted(sweep: SweepConfig, folder: SweepFolder) -> Wanted:
     teacher, and all that follows from it.
     """
     ended = {
-        record.fingerprint
+        current_fingerprint(record.config)
         for record in folder.records()
         if record.status != "running" and (record.status == "finished" or not record.reference)
     }

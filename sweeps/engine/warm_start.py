@@ -14,6 +14,7 @@ from typing import Any
 
 from rc_core.config import seedless
 from rc_core.errors import ConfigError, InputError, Problem, StorageError
+from rc_core.former import completed
 from rc_core.record import TrialRecord
 from sweeps.comparable import COMPARED, other_data, placeless, without_place
 from sweeps.config import SweepConfig
@@ -87,7 +88,8 @@ def tell_known(
 
 
 def point_of(config: Mapping[str, Any], sweep: SweepConfig) -> Point | None:
-    """Return the point of the space that a resolved configuration is, None where it is none."""
+    """Return the point of the space that a recorded configuration is, None where it is none."""
+    config = completed(config)
     point = sweep.space.sample(lambda parameter: _value(config, parameter.key))
     if not sweep.space.contains(point):
         return None

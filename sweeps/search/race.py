@@ -16,10 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rc_core.config import seedless
+from rc_core.config import TrialConfig, seedfree, seedless
+from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
+from sweeps.comparable import flat
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.rows import rows
 from sweeps.search._base import Known, Outcome
 from sweeps.selection.statistics import front_probabilities, pooled_covariance
@@ -30,6 +33,8 @@ BOUNDS = (0.05, 0.95)
 _FIRST_SEEDS = 2
 # Fewer draws than for the table: this is asked before every trial.
 _DRAWS = 1_000
+# Rows, and keys, that an error names.
+_SHOWN = 3
 
 
 @dataclass
@@ -130,6 +135,9 @@ class RaceProposals:
         Args:
             sweep: the confirmation's, `search.points` x `space.training.seed`.
             source: records of the sweep that is confirmed.
+
+        Raises:
+            StorageError: a row is none of them.
         """
         self._objectives = sweep.settings.objectives
         self._rows: list[Row] = []
@@ -139,8 +147,11 @@ class RaceProposals:
         searched = {seedless(record.config): record for record in reversed(source)}
         asked = set(sweep.settings.confirm.also)
         by_key: dict[str, int] = {}
-        for trial_id, point in sweep.first_trials().items():
-            config = sweep.trial(point)
+        trials = {i: sweep.trial(point) for i, point in sweep.first_trials().items()}
+        unknown = [i for i, each in trials.items() if seedless(each.as_dict()) not in searched]
+        if unknown:
+            raise _no_rows(sweep, unknown, trials[unknown[0]], source)
+        for trial_id, config in trials.items():
             key = seedless(config.as_dict())
             if key not in by_key:
                 record = searched[key]
@@ -195,7 +206,37 @@ class RaceProposals:
 
 
 def proposals(sweep: SweepConfig, study_file: Path) -> RaceProposals:
-    """Return the race of a confirmation, told of the sweep that it confirms."""
+    """Return the race of a confirmation, told of the sweep that it confirms.
+
+    Raises:
+        StorageError: a row is no finished trial of that sweep.
+    """
     folder = SweepFolder(study_file.parent)
     source = SweepFolder(folder.storage / str(sweep.settings.confirm.sweep))
     return RaceProposals(sweep, [r for r in source.records() if r.status == "finished"])
+
+
+def _no_rows(
+    sweep: SweepConfig, unknown: Sequence[str], first: TrialConfig, source: Sequence[TrialRecord]
+) -> StorageError:
+    """Return the error that says which rows were not searched, and what one differs in."""
+    own = flat("", seedfree(first.as_dict()))
+    others = [flat("", seedfree(record.config)) for record in source]
+    apart = [[key for key in {**own, **each} if own.get(key) != each.get(key)] for each in others]
+    nearest = min(zip(apart, others, strict=True), key=lambda each: len(each[0]), default=None)
+    told = ""
+    if nearest is not None:
+        told = "; ".join(
+            f"{key.removeprefix('.')} {nearest[1].get(key, 'not there')!r} there, "
+            f"{own.get(key, 'not there')!r} here"
+            for key in nearest[0][:_SHOWN]
+        )
+        told = f" (nearest to {unknown[0]}: {told})"
+    name = sweep.settings.confirm.sweep
+    more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    return StorageError(
+        f"every row of a confirmation must be a finished trial of {name}, but these are none: "
+        f"{', '.join(unknown[:_SHOWN])}{more}{told}. Trials of {name} were removed, or "
+        f"another version makes other configurations of its rows: go on with the version that "
+        f"began it, or remove {name}{CONFIRM_SUFFIX} and confirm anew"
+    )

@@ -15,6 +15,7 @@ from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine import runner
 from sweeps.folder import SweepFolder
+from sweeps.plugin_configs import recorded_defaults
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.selection.answers import clusters_of, write_clusters
 from sweeps.sweep import Sweep
@@ -127,7 +128,7 @@ def confirmation(
     taken = {record.config["training"]["seed"] for record in finished}
     fresh = range(FIRST_SEED, FIRST_SEED + seeds + len(taken))
     chosen = [seed for seed in fresh if seed not in taken][:seeds]
-    values = dict(sweep.config)
+    values = recorded_defaults(sweep.config, (record.config for record in finished))
     points = [_point(record, seed, whole) for record in _distinct(finished) for seed in chosen]
     values |= {
         "design": "fixed",

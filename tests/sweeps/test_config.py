@@ -98,6 +98,7 @@ def test_points_of_the_yaml_follow_without_repeats() -> None:
         ({"objectives": {"id_dev/accuracy": "maximum"}}, "objectives.id_dev/accuracy", "max"),
         ({"constraints": ["id_test/accuracy >= 0.5"]}, "constraints", "sealed"),
         ({"resources": {"gpu": 2}}, "resources.gpu", "less than or equal to 1"),
+        ({"confirm": {"sweep": "x"}}, "confirm.sweep", "is written by rc-sweep confirm, for"),
         ({"model": "tiny:bart"}, "model", "did you mean 'bert'"),
         ({"training": {"epochs": "2"}}, "training.epochs", "valid number"),
         ({"space": {"compression.num_layers": {"int": [1, 9]}}},

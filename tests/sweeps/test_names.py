@@ -41,4 +41,6 @@ def test_a_confirmation_may_be_launched_under_its_name(tmp_path: Path) -> None:
         "confirm": {"sweep": "mine"},
     }
     sweep = SweepConfig(merge({k: v for k, v in RAW.items() if k != "space"}, changes))
-    check_launch(sweep, tmp_path, stem="x", name="mine.confirm", address="local")
+    # Its name is right; what it confirms is not there.
+    with pytest.raises(StorageError, match="finished trial of mine, but these are none: t0001"):
+        check_launch(sweep, tmp_path, stem="x", name="mine.confirm", address="local")
