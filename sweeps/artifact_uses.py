@@ -102,7 +102,8 @@ def uses(shelf: Shelf) -> list[Use]:
 
 def sweep_folders(storage: Path) -> list[SweepFolder]:
     """Return the sweeps of a storage folder."""
-    return [SweepFolder(path.parent) for path in sorted(storage.glob("*/sweep.yaml"))]
+    # A name that begins with a dot is that of no sweep, but of one that is being removed.
+    return [SweepFolder(path.parent) for path in sorted(storage.glob("[!.]*/sweep.yaml"))]
 
 
 def age(seconds_since_epoch: float) -> str:

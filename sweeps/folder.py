@@ -160,7 +160,7 @@ class SweepFolder:
         for path in (storage / sweep, Path(sweep).expanduser()):
             if (path / "sweep.yaml").is_file():
                 return cls(path)
-        names = {path.parent.name for path in storage.glob("*/sweep.yaml")}
+        names = {path.parent.name for path in storage.glob("[!.]*/sweep.yaml")}
         if mirror is not None:
             names |= set(mirror.names()) - set(RESERVED)
         where = storage if mirror is None else mirror.uri

@@ -32,7 +32,7 @@ from sweeps.cli.options import (
     flag,
     load,
 )
-from sweeps.cli.storage import sync
+from sweeps.cli.storage import list_sweeps, remove, sync
 
 app = typer.Typer(
     name="rc-sweep",
@@ -135,6 +135,7 @@ def validate(
 
 
 app.command("list")(list_plugins)
+app.command("sweeps")(list_sweeps)
 for _command in (
     results.status,
     results.pareto,
@@ -150,6 +151,7 @@ for _command in (
     elsewhere.trials,
     elsewhere.adopt,
     sync,
+    remove,
     doctor,
 ):
     app.command()(_command)

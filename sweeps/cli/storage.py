@@ -1,13 +1,79 @@
-"""The command on a storage that is a URI. Registered in sweeps/cli/entry.py."""
+"""Commands on what a storage holds: list, remove, bring in step. Registered in entry.py."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rc_core.errors import InputError
-from sweeps.cli.options import StorageOption, SweepArgument, flag, load
+from rc_core.errors import InputError, StorageError
+from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, flag, load
+
+if TYPE_CHECKING:
+    from sweeps.removal import Removal
+
+
+def list_sweeps(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """List the sweeps of a storage: state, trials, age, size, whether confirmed and tested."""
+    from sweeps.inventory import as_json as plain
+    from sweeps.inventory import as_text, leftovers, stored_sweeps
+
+    root = _root(storage)
+    found = stored_sweeps(root)
+    if as_json:
+        typer.echo(json.dumps(plain(found), indent=1))
+    else:
+        typer.echo(as_text(found, _shown(root), leftovers(root)))
+
+
+def remove(
+    sweep: SweepArgument,
+    storage: StorageOption = None,
+    yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
+) -> None:
+    """Remove a sweep that has ended, and its confirmation: trials, models, all of it.
+
+    Of a storage at a URI what lies there goes too. What sweeps share stays until rc-sweep
+    artifacts prune.
+    """
+    from sweeps import removal
+    from sweeps.artifact_uses import size
+    from sweeps.folder import SweepFolder
+
+    root = _root(storage, sweep)
+    try:
+        folder = SweepFolder.find(sweep, root)
+    except StorageError:
+        if not removal.finish_removal(sweep, root):
+            raise
+        typer.echo(f"what an earlier removal had left of {sweep} is removed")
+        return
+    found = removal.plan_removal(folder)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError(
+                f"removing {folder.name} must be confirmed, but there is no terminal to ask on; "
+                "add --yes"
+            )
+        typer.echo("\n".join(_described(found)))
+        typer.confirm("Remove it for good?", abort=True)
+    removal.remove(found)
+    names = " and ".join(each.folder.name for each in reversed(found.sweeps))
+    typer.echo(f"removed {names}: {size(sum(each.size for each in found.sweeps))}")
+    prune = removal.prune_command(found.storage)
+    if found.freed is None:
+        typer.echo(f"what only it used of the shared artifacts can be freed with: {prune}")
+    elif found.freed:
+        total = size(sum(stored.size for stored in found.freed))
+        typer.echo(
+            f"{len(found.freed)} shared artifacts, {total}, are used by no sweep now; free them "
+            f"with: {prune}"
+        )
+    for line in removal.forget_runs(found):
+        typer.echo(line)
 
 
 def sync(
@@ -30,3 +96,35 @@ def sync(
         for part in ("model", "predictions"):
             folder.mirror.bring(folder.name, part)
     typer.echo(f"{folder.name} is in step with {folder.mirror.uri}")
+
+
+def _root(storage: str | None, sweep: str = "") -> Path:
+    """Return a storage's folder. Raises InputError where there is none, nor a sweep at its path."""
+    from sweeps.storages import storage_root
+
+    root = storage_root(storage)
+    if not root.is_dir() and not (sweep and (Path(sweep).expanduser() / "sweep.yaml").is_file()):
+        raise InputError(
+            f"the storage must be a folder, but there is none at {root}; name it: --storage DIR, "
+            "or RC_STORAGE"
+        )
+    return root
+
+
+def _shown(root: Path) -> str:
+    from sweeps.remote.mirror import Mirror
+
+    mirror = Mirror.at(root)
+    return str(root) if mirror is None else mirror.uri
+
+
+def _described(found: Removal) -> list[str]:
+    """Return what would go, a line for each sweep."""
+    from sweeps.artifact_uses import size
+
+    lines = []
+    for each in found.sweeps:
+        counts = f"{each.finished} finished trials of {each.planned}, {size(each.size)}"
+        seal = "; its sealed test was opened" if each.tested else ""
+        lines.append(f"{each.folder.path}: {each.state}, {counts}{seal}")
+    return lines

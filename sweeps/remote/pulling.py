@@ -31,6 +31,11 @@ def pull(objects: Objects, folder: Path) -> None:
     found = objects.stamps(name)
     listed = {key[len(name) + 1 :]: stamp for key, stamp in found.items()}
     if "sweep.yaml" not in listed:
+        if (folder / "sweep.yaml").is_file():
+            # Removed there. Should this machine go on with it, all that it has goes up again.
+            steps = Steps(folder)
+            steps.set_listing({})
+            steps.save()
         return
     folder.mkdir(parents=True, exist_ok=True)
     steps = Steps(folder)

@@ -67,7 +67,7 @@ class RemoteShelf:
         Raises:
             StorageError: one does.
         """
-        for path in sorted(self.root.glob("*/sweep.yaml")):
+        for path in sorted(self.root.glob("[!.]*/sweep.yaml")):
             if is_locked(path.parent):
                 raise StorageError(
                     f"no sweep of {self._mirror.uri} must be running while artifacts are removed, "

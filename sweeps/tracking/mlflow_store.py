@@ -80,6 +80,21 @@ def search_models(client: MlflowClient, experiment: str, condition: str) -> list
             return found
 
 
+def delete_runs(uri: str, sweep_id: str) -> int:
+    """Mark a sweep's runs and models as deleted, which can be undone; return how many runs."""
+    client = connect(uri)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        return 0
+    condition = f"tags.`rc.sweep_id` = '{sweep_id}'"
+    for model in search_models(client, found.experiment_id, condition):
+        client.delete_logged_model(model.model_id)
+    runs = search_runs(client, found.experiment_id, condition)
+    for run in runs:
+        client.delete_run(run.info.run_id)
+    return len(runs)
+
+
 def log_batch(
     client: MlflowClient,
     run_id: str,

@@ -276,6 +276,17 @@ def test_choosing_by_latency_needs_no_heavy_library(storage: Path, tmp_path: Pat
     assert "batch 1, 64 tokens, 1 thread" in " ".join(run.out.split())
 
 
+def test_looking_after_sweeps_needs_no_heavy_library(storage: Path, tmp_path: Path) -> None:
+    where = ["--storage", str(storage)]
+    run = run_command(["sweeps", *where], HEAVY, tmp_path)
+    assert (run.code, run.loaded) == (0, []) and "2/3" in run.out, run.err
+    run = run_command(["table", "one", "--trials", "--format", "csv", *where], HEAVY, tmp_path)
+    assert (run.code, run.loaded) == (0, []) and "\nt0001,finished," in run.out, run.err
+    # Nothing of it was tracked, so there is nothing to ask MLflow.
+    run = run_command(["remove", "one", "--yes", *where], HEAVY, tmp_path)
+    assert (run.code, run.loaded) == (0, []) and "removed one" in run.out, run.err
+
+
 @pytest.mark.parametrize("command", ["list", "prune"])
 def test_looking_after_artifacts_needs_no_heavy_library(
     command: str, storage: Path, tmp_path: Path

@@ -71,6 +71,7 @@ sweeps.deploy.measured
 sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose
 sweeps.selection.compared sweeps.selection.explain
 sweeps.views.floors sweeps.views.table sweeps.artifact_uses
+sweeps.inventory
 sweeps.selection.budgets sweeps.selection.tested
 sweeps.engine.data_check
 sweeps.engine.shares sweeps.engine.step_shares
@@ -80,7 +81,7 @@ sweeps.tracking.shown
 sweeps.engine.assignments sweeps.engine.ray_scheduler sweeps.engine.slots
 sweeps.tracking.tracked
 sweeps.tracking.mlflow_store sweeps.engine.retry sweeps.engine.listed
-sweeps.tracking.mlflow_models sweeps.tracking.mlflow_view sweeps.engine.wanted
+sweeps.tracking.mlflow_models sweeps.tracking.mlflow_view sweeps.engine.wanted sweeps.removal
 sweeps.tracking.mlflow_writer
 sweeps.views.paper_table sweeps.simulation.replay
 sweeps.views.placing

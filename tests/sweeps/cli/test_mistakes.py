@@ -68,6 +68,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("table fixed --format xml", "--format: must be markdown or csv, but got 'xml'"),
         ("table fixed --role train", "--role: must be dev or test, but got 'train'"),
         ("compare made made", "given twice"),
+        ("remove made", "add --yes"),
+        ("remove nothing --yes", "no sweep 'nothing'"),
         ("compare made {storage}/made", "given twice"),
     ],
 )

@@ -1,0 +1,226 @@
+"""The sweeps of a storage: what state each is in, how far, how old, how large.
+
+No torch, Ray or MLflow here: `rc-sweep sweeps` and `remove` use it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rc_core.errors import RobustCompressionError
+from rc_core.record import TrialRecord
+from sweeps.artifact_uses import age, size, sweep_folders
+from sweeps.failure import failure_of
+from sweeps.folder import SweepFolder
+from sweeps.names import RESERVED
+from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
+from sweeps.remote.steps import Steps
+
+# As SweepEvents writes them: what an event is stands first in its line.
+_BEGUN, _ENDED = b'{"kind": "sweep_started"', b'{"kind": "sweep_ended"'
+
+
+@dataclass(frozen=True)
+class StoredSweep:
+    """One sweep of a storage; a confirmation is one too.
+
+    Attributes:
+        folder: of the sweep.
+        state: `running`; `failed`: its newest driver did; `interrupted`: trials are left; `done`;
+            `unreadable`.
+        trials: status -> number of trials.
+        planned: trials it was to have; a budget or a race may end it with fewer.
+        began: when its first trial was started, or its folder made; seconds since 1970.
+        size: bytes; of a storage at a URI of what lies there.
+        confirmed: whether there is a confirmation of it.
+        tested: whether its sealed test was opened.
+        here_only: it lies on this machine, but not at its storage's URI.
+        problem: why it failed or cannot be read, else empty.
+    """
+
+    folder: SweepFolder
+    state: str
+    trials: Mapping[str, int] = field(default_factory=dict)
+    planned: int = 0
+    began: float = 0.0
+    size: int = 0
+    confirmed: bool = False
+    tested: bool = False
+    here_only: bool = False
+    problem: str = ""
+
+    @property
+    def finished(self) -> int:
+        return self.trials.get("finished", 0)
+
+
+def stored_sweeps(storage: Path) -> list[StoredSweep]:
+    """Return the sweeps of a storage by name; of one at a URI those there and those only here.
+
+    Models are not brought. A sweep that cannot be read is among them.
+
+    Raises:
+        StorageError: the URI's service cannot be reached or refuses.
+    """
+    mirror = Mirror.at(storage)
+    there: set[str] | None = None
+    if mirror is not None:
+        there = set(mirror.names()) - set(RESERVED)
+        # A pull brings a sweep and its confirmation.
+        for base in sorted({name.removesuffix(CONFIRM_SUFFIX) for name in there}):
+            mirror.pull(base)
+    return [
+        look_at(folder, here_only=there is not None and folder.name not in there)
+        for folder in sweep_folders(storage)
+    ]
+
+
+def look_at(folder: SweepFolder, *, here_only: bool = False) -> StoredSweep:
+    """Return what is known of one sweep; what its files hold raises nothing.
+
+    Args:
+        folder: of the sweep.
+        here_only: it is not at its storage's URI.
+    """
+    made = (folder.path / "sweep.yaml").stat().st_mtime
+    found = StoredSweep(
+        folder, "unreadable", began=made, size=_size(folder, here_only), here_only=here_only
+    )
+    try:
+        # Before the records are read, as it may end meanwhile.
+        running = folder.is_running()
+        records, config = folder.records(), folder.read_config()
+        planned, failure = int(config["search"]["trials"]), failure_of(folder.path)
+        state = "running" if running else _state(folder, records, config, failure)
+    except (RobustCompressionError, OSError) as error:
+        return replace(found, problem=" ".join(str(error).split()))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return replace(found, problem="sweep.yaml must be that of a launched sweep, but is not")
+    confirmation = folder.path.with_name(folder.name + CONFIRM_SUFFIX)
+    return replace(
+        found,
+        state=state,
+        trials=Counter(record.status for record in records),
+        planned=planned,
+        began=min((record.started for record in records), default=made),
+        confirmed=(confirmation / "sweep.yaml").is_file(),
+        tested=folder.test.is_file(),
+        problem="" if running else failure or "",
+    )
+
+
+def leftovers(storage: Path) -> list[Path]:
+    """Return folders of sweeps whose removal was cut short, or goes on now."""
+    return sorted(storage.glob(".*.removed"))
+
+
+def _state(
+    folder: SweepFolder,
+    records: Sequence[TrialRecord],
+    config: Mapping[str, Any],
+    failure: str | None,
+) -> str:
+    """Return the state of a sweep that no driver runs."""
+    if failure is not None:
+        return "failed"
+    if any(record.status == "running" for record in records):
+        return "interrupted"
+    told = _told_end(folder)
+    if told is not None:
+        return {"finished": "done", "failed": "failed"}.get(told, "interrupted")
+    # Driven on another machine, or adopted.
+    search = config["search"]
+    may_end_early = search.get("name") == "race" or any((config.get("budget") or {}).values())
+    whole = len(records) >= search["trials"] or (may_end_early and records)
+    return "done" if whole else "interrupted"
+
+
+def _told_end(folder: SweepFolder) -> str | None:
+    """Return how the newest attempt ended, `killed` if it told only its start, None: unknown."""
+    last = b""
+    try:
+        with folder.outbox.open("rb") as stream:
+            for line in stream:
+                if line.startswith((_BEGUN, _ENDED)):
+                    last = line
+        event = json.loads(last)
+    except (OSError, ValueError):
+        return None
+    if event.get("attempt") != folder.attempt():
+        return None
+    return str(event["status"]) if event["kind"] == "sweep_ended" else "killed"
+
+
+def _size(folder: SweepFolder, here_only: bool) -> int:
+    if folder.mirror is not None and not here_only:
+        listed = Steps(folder.path).listed
+        if listed:
+            return sum(num_bytes for num_bytes, _ in listed.values())
+    total = 0
+    for place, _, names in os.walk(folder.path):
+        for name in names:
+            # A running sweep's checkpoints come and go.
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(place, name)).st_size
+    return total
+
+
+def as_json(found: Iterable[StoredSweep]) -> list[dict[str, Any]]:
+    """Return sweeps as plain JSON values."""
+    return [
+        {
+            "sweep": each.folder.name,
+            "path": str(each.folder.path),
+            "state": each.state,
+            "problem": each.problem or None,
+            "trials": dict(each.trials),
+            "finished": each.finished,
+            "planned": each.planned,
+            "began": each.began,
+            "bytes": each.size,
+            "confirmed": each.confirmed,
+            "tested": each.tested,
+            "here_only": each.here_only,
+        }
+        for each in found
+    ]
+
+
+def as_text(found: Sequence[StoredSweep], where: str, left: Iterable[Path] = ()) -> str:
+    """Return sweeps as lines of text, one each, and their sum.
+
+    Args:
+        found: as `stored_sweeps` returns them.
+        where: the storage, as a user names it.
+        left: see `leftovers`.
+    """
+    rest = [f"{path}: left by a removal that was cut short, unless it goes on" for path in left]
+    if not found:
+        return "\n".join([*rest, f"no sweep in {where}; rc-sweep launch CONFIG makes one"])
+    titles = ("sweep", "state", "finished", "age", "size", "")
+    lines = [titles, *map(_cells, found)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    problems = [f"{each.folder.name}: {each.problem}" for each in found if each.problem]
+    total = size(sum(each.size for each in found))
+    return "\n".join([*shown, *problems, *rest, f"{len(found)} sweeps in {where}, {total}"])
+
+
+def _cells(each: StoredSweep) -> tuple[str, ...]:
+    failed = each.trials.get("failed", 0)
+    notes = ["confirmed"] if each.confirmed else []
+    notes += ["tested"] if each.tested else []
+    notes += [f"{failed} failed"] if failed else []
+    notes += ["on this machine only"] if each.here_only else []
+    counts = "-" if each.state == "unreadable" else f"{each.finished}/{each.planned}"
+    return each.folder.name, each.state, counts, age(each.began), size(each.size), ", ".join(notes)
