@@ -12,14 +12,35 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-_SIGNS = {"max": -1.0, "min": 1.0}
+# What turns values into costs, of which less is better.
+SIGNS = {"max": -1.0, "min": 1.0}
 _PAIRS_AT_ONCE = 2_000_000
 
 
-def pareto_front(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which points no other point dominates.
+def costs_of(values: Sequence[float], directions: Sequence[str]) -> tuple[float, ...]:
+    """Return one point's costs: lower is better on every objective."""
+    return tuple(SIGNS[way] * value for way, value in zip(directions, values, strict=True))
 
-    A point dominates another when it is at least as good on every objective and better on one.
+
+def dominates(first: ArrayLike, second: ArrayLike) -> NDArray[np.bool_]:
+    """Return whether the first dominates the second: nowhere worse, somewhere better.
+
+    Args:
+        first: (..., k) costs; what has a NaN dominates nothing.
+        second: (..., k) costs, broadcast with the first; what has a NaN is dominated by nothing.
+    """
+    a, b = np.broadcast_arrays(first, second)
+    no_worse, better = np.ones(a.shape[:-1], dtype=bool), np.zeros(a.shape[:-1], dtype=bool)
+    # Objective by objective: all of them at once would take k times the memory.
+    for ours, theirs in zip(np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0), strict=True):
+        no_worse &= ours <= theirs
+        better |= ours < theirs
+    found: NDArray[np.bool_] = no_worse & better
+    return found
+
+
+def pareto_front(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which points no other point dominates (`dominates`).
 
     Args:
         points: (n, k).
@@ -57,12 +78,7 @@ def pareto_fronts(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bo
     step = max(1, _PAIRS_AT_ONCE // max(1, number * number))
     for start in range(0, sets, step):
         part = costs[start : start + step]
-        no_worse = np.ones((len(part), number, number), dtype=bool)
-        better = np.zeros_like(no_worse)
-        for column in np.moveaxis(part, -1, 0):
-            no_worse &= column[:, :, None] <= column[:, None, :]
-            better |= column[:, :, None] < column[:, None, :]
-        masks[start : start + step] = ~(no_worse & better).any(axis=1)
+        masks[start : start + step] = ~dominates(part[:, :, None], part[:, None]).any(axis=1)
     return masks
 
 
@@ -124,7 +140,7 @@ def knee(points: ArrayLike, directions: Sequence[str]) -> int:
 
 def _costs(points: ArrayLike, directions: Sequence[str]) -> Floats:
     """Return points as (n, k) with lower better everywhere."""
-    wrong = [direction for direction in directions if direction not in _SIGNS]
+    wrong = [direction for direction in directions if direction not in SIGNS]
     if wrong or not directions:
         raise ValueError(f"directions must be 'max' or 'min', but got {list(directions)}")
     array = np.asarray(points, dtype=np.float64)
@@ -132,7 +148,7 @@ def _costs(points: ArrayLike, directions: Sequence[str]) -> Floats:
         array = array.reshape(0, len(directions))
     if array.ndim != 2 or array.shape[1] != len(directions):
         raise ValueError(f"points must have shape (n, {len(directions)}), but got {array.shape}")
-    costs: Floats = array * np.array([_SIGNS[direction] for direction in directions])
+    costs: Floats = array * np.array([SIGNS[direction] for direction in directions])
     return costs
 
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from rc_core.record import TrialRecord
 from sweeps.constraints import parse
-from sweeps.pareto import hypervolume
+from sweeps.pareto import costs_of, dominates, hypervolume
 from sweeps.rows import exclusion, reference_point
 
-_SIGNS = {"max": -1.0, "min": 1.0}
 _Point = tuple[float, ...]
 
 
@@ -75,18 +74,16 @@ class LiveFront:
         return hypervolume(costs, self._costs(self._worst), ["min"] * len(self._objectives))
 
     def _costs(self, values: Sequence[float]) -> _Point:
-        pairs = zip(self._objectives.values(), values, strict=True)
-        return tuple(_SIGNS[way] * value for way, value in pairs)
+        return costs_of(values, list(self._objectives.values()))
 
 
 def _enter(front: dict[str, _Point], key: str, point: _Point) -> None:
     """Put a point on a front unless one there beats it; take off what it beats."""
-    if any(_beats(other, point) for other in front.values()):
-        return
-    for beaten in [k for k, other in front.items() if _beats(point, other)]:
-        del front[beaten]
+    if front:
+        others = list(front.values())
+        if dominates(others, point).any():
+            return
+        for other, beaten in zip(list(front), dominates(point, others), strict=True):
+            if beaten:
+                del front[other]
     front[key] = point
-
-
-def _beats(a: _Point, b: _Point) -> bool:
-    return a != b and all(x <= y for x, y in zip(a, b, strict=True))

@@ -12,6 +12,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeps.pareto import dominates
+
 Floats = NDArray[np.float64]
 Opening = Literal["alternate", "compromise"]
 
@@ -200,8 +202,5 @@ def epsilon_net(points: Floats, count: int, *, first: int | None = None) -> list
 
 
 def _dominated(points: Floats, by: Floats) -> NDArray[np.bool_]:
-    """Return which points some row of `by` dominates: nowhere worse, somewhere better."""
-    no_worse = np.all(by[None] <= points[:, None], axis=2)
-    better = np.any(by[None] < points[:, None], axis=2)
-    found: NDArray[np.bool_] = np.any(no_worse & better, axis=1)
-    return found
+    """Return which points some row of `by` dominates."""
+    return np.asarray(dominates(by[None], points[:, None]).any(axis=1))

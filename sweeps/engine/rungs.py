@@ -23,9 +23,9 @@ from typing import Literal
 from rc_core.config import TrialConfig
 from rc_core.record import RungRecord
 from sweeps.engine.ranking import Ranking
+from sweeps.pareto import SIGNS
 
 Variant = Literal["stopping", "promotion"]
-_SIGNS = {"max": -1.0, "min": 1.0}
 
 
 class Decision(Enum):
@@ -120,7 +120,7 @@ class RungRule:
 
     def _enter(self, trial_id: str, rung: int, values: Mapping[str, float]) -> bool:
         """Rank a trial; one with an undefined value is ranked nowhere."""
-        costs = [_SIGNS[way] * values.get(name, math.nan) for name, way in self._metrics.items()]
+        costs = [SIGNS[way] * values.get(name, math.nan) for name, way in self._metrics.items()]
         if not all(map(math.isfinite, costs)):
             return False
         ranking = self._rungs.setdefault(rung, self._make())

@@ -8,12 +8,20 @@ import math
 import numpy as np
 import pytest
 
-from sweeps.pareto import hypervolume, knee, pareto_front, pareto_fronts, pareto_ranks
+from sweeps.pareto import (
+    costs_of,
+    dominates,
+    hypervolume,
+    knee,
+    pareto_front,
+    pareto_fronts,
+    pareto_ranks,
+)
 
 NAN, INF = math.nan, math.inf
 
 
-def dominates(a: list[float], b: list[float], directions: list[str]) -> bool:
+def beats(a: list[float], b: list[float], directions: list[str]) -> bool:
     """The definition: nowhere worse, somewhere better."""
     pairs = [(x, y) if d == "max" else (-x, -y) for x, y, d in zip(a, b, directions, strict=True)]
     return all(x >= y for x, y in pairs) and any(x > y for x, y in pairs)
@@ -21,7 +29,7 @@ def dominates(a: list[float], b: list[float], directions: list[str]) -> bool:
 
 def brute_force(points: list[list[float]], directions: list[str]) -> list[bool]:
     valid = [p for p in points if not any(math.isnan(v) for v in p)]
-    return [p in valid and not any(dominates(q, p, directions) for q in valid) for p in points]
+    return [p in valid and not any(beats(q, p, directions) for q in valid) for p in points]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -36,6 +44,10 @@ def test_the_front_is_what_no_point_dominates(seed: int) -> None:
     directions = [("max", "min")[i] for i in rng.integers(2, size=count)]
     found = pareto_front(points, directions)
     assert found.tolist() == brute_force(points.tolist(), directions)
+    costs = np.array([costs_of(point, directions) for point in points])
+    assert dominates(costs[:, None], costs[None]).tolist() == [
+        [beats(a, b, directions) for b in points.tolist()] for a in points.tolist()
+    ]
     ranks = pareto_ranks(points, directions)
     assert (ranks == 0).tolist() == found.tolist()
     left = [p for p, r in zip(points.tolist(), ranks, strict=True) if r > 0]
