@@ -26,6 +26,8 @@ METRICS: dict[str, Metric] = catalogue(
 MIN_REFERENCE_GAP = 0.02
 MAX_ID_LOSS = 0.03
 _Z95 = 1.96
+# How the reason of a model that lost too much begins. Records keep the text alone, so this tells.
+_LOST = "ID accuracy is "
 # 0.57 - 0.55 is a hair under 0.02 in binary.
 _ROUNDING = 1e-9
 
@@ -90,11 +92,29 @@ def guarded_relative_bias(
             f"{_points(reference_gap_standard_error)})"
         )
     elif loss > MAX_ID_LOSS + _ROUNDING:
-        reason = (
-            f"ID accuracy is {_points(loss)} below the reference's, more than "
-            f"{_points(MAX_ID_LOSS)}"
-        )
+        reason = f"{_LOST}{_points(loss)} below the reference's, more than {_points(MAX_ID_LOSS)}"
     return (math.nan, reason) if reason else (relative_bias(*given), None)
+
+
+def is_lost_accuracy(reason: str) -> bool:
+    """Tell whether F_bias is undefined for what the model lost: the reference's gap was sound.
+
+    Args:
+        reason: of `guarded_relative_bias`, in this process or in a record.
+    """
+    return reason.startswith(_LOST)
+
+
+def without_amounts(reason: str, *, below: str = "the reference's") -> str:
+    """Return a reason as one note gives it for all rows that share it, whatever each one's amount.
+
+    Args:
+        reason: of `guarded_relative_bias`.
+        below: what the models are compared with.
+    """
+    if not is_lost_accuracy(reason):
+        return reason
+    return f"{_LOST}more than {100 * MAX_ID_LOSS:.0f} points below {below}"
 
 
 def gap_standard_error(

@@ -12,8 +12,10 @@ from rc_core.metrics.robustness import (
     difference_in_points,
     gap_standard_error,
     guarded_relative_bias,
+    is_lost_accuracy,
     majority_share,
     relative_bias,
+    without_amounts,
 )
 
 # Du et al. 2023. Each row: MNLI dev, HANS, F_b; FEVER dev, Sym1, Sym2, F_b; QQP dev, PAWS-wiki,
@@ -143,6 +145,12 @@ def test_guard(
         assert why is None and value == relative_bias(*given)
     else:
         assert math.isnan(value) and why is not None and reason in why
+        lost = "below the reference's" in reason
+        assert is_lost_accuracy(why) == lost
+        # One note stands for all rows that lost too much, each by its own amount.
+        shared = "ID accuracy is more than 3 points below the reference's"
+        assert without_amounts(why) == (shared if lost else why)
+        assert without_amounts(why, below="dense").endswith("below dense") == lost
 
 
 @pytest.mark.parametrize("given", [(84.0, 55.0, 84.2, 59.8), (0.8, -0.1, 0.8, 0.6)])
