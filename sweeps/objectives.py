@@ -5,6 +5,8 @@ from __future__ import annotations
 from rc_core.errors import did_you_mean
 from rc_core.metrics import classification, easy_hard, footprint, latency, robustness
 
+# What every sweep measures, and every table shows.
+ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
 _OBJECTIVE_ROLES = ("id_dev", "ood_dev")
 
 

@@ -66,6 +66,10 @@ class Difference:
     p_value: float
     n: int
 
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
 
 def mean_interval(
     values: ArrayLike, *, level: float = LEVEL, deviation: float | None = None, df: int = 0

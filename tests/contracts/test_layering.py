@@ -49,6 +49,7 @@ sweeps.engine sweeps.tracking sweeps.selection sweeps.views sweeps.deploy sweeps
 sweeps.doctor
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
 sweeps.comparable sweeps.json_files
+sweeps.shown_values
 sweeps.rows
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
