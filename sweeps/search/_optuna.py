@@ -6,7 +6,6 @@ trial may carry no values in a multi-objective study); failed or NaN -> FAIL.
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from collections.abc import Container, Mapping, Sequence
@@ -35,7 +34,6 @@ _ID = "rc.trial_id"
 _WARM = "rc.warm_start"
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-_logger = logging.getLogger(__name__)
 
 
 class StudyProposals:
