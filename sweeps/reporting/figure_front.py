@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.reporting.facts import ID_KEY, OOD_KEY, Facts, last_rung, millions, percent
+from sweeps.objectives import ID_KEY, OOD_KEY
+from sweeps.reporting.facts import Facts, last_rung
 from sweeps.reporting.front_notes import Mean, Places, frame_of, front_axes, front_means, guides
 from sweeps.reporting.style import (
     Figure,
@@ -21,6 +22,7 @@ from sweeps.reporting.style import (
     variable,
 )
 from sweeps.rows import Row
+from sweeps.shown_values import millions, percent
 
 
 def front_places(facts: Facts) -> dict[str, tuple[float, float]]:

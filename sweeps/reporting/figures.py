@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeps.reporting.cost import Step, device_of, timeline
-from sweeps.reporting.facts import Facts, millions, percent, varied
+from sweeps.reporting.facts import Facts, varied
 from sweeps.reporting.style import (
     Figure,
     Style,
@@ -21,8 +21,9 @@ from sweeps.reporting.style import (
     variable,
 )
 from sweeps.rows import Row
+from sweeps.shown_values import millions, percent
 
-_GAP_KEY, _BIAS_KEY = "id_dev/difficulty_gap", "ood_dev/relative_bias"
+_GAP_KEY = "id_dev/difficulty_gap"
 # Lines drawn by the parallel coordinates; more are a blot.
 MOST_LINES = 300
 # With more trials than this, joining the trials of one loss shows nothing.

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rc_core.metrics._floors import NAMES
-from sweeps.reporting.facts import ID_KEY, OOD_KEY, Facts
+from sweeps.objectives import ID_KEY, OOD_KEY
+from sweeps.reporting.facts import Facts
 from sweeps.reporting.style import Style, escaped, scale, short, variable
 from sweeps.views.placing import Box, Label, Point, Shape, place
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sweeps.reporting.check import Check
-from sweeps.reporting.facts import Facts, percent
+from sweeps.reporting.facts import Facts
+from sweeps.shown_values import percent
 
 # Of what the dense reference has over the commonest label; with less a sub-network hardly answers
 # anything else.

@@ -16,15 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rc_core import __version__
-from sweeps.reporting.facts import (
-    ID_KEY,
-    OOD_KEY,
-    Facts,
-    duration,
-    millions,
-    percent,
-    varied,
-)
+from sweeps.objectives import ID_KEY, OOD_KEY
+from sweeps.reporting.facts import Facts, varied
 from sweeps.reporting.health import health
 from sweeps.reporting.markup import Section
 from sweeps.reporting.sections_results import (
@@ -44,6 +37,7 @@ from sweeps.reporting.style import DARK, LIGHT, Style, css_variables, escaped
 from sweeps.reporting.verdict import verdict
 from sweeps.rows import Row
 from sweeps.selection.confirmed_text import share_text
+from sweeps.shown_values import duration, millions, percent
 
 _TEMPLATE = """<!DOCTYPE html>
 <html lang="en">

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from sweeps.reporting.check import Check
-from sweeps.reporting.facts import Facts, millions, percent
+from sweeps.reporting.facts import Facts
 from sweeps.reporting.figure_front import front_figure, front_places
 from sweeps.reporting.front_notes import MOST_BARS, front_axes
 from sweeps.reporting.markup import (
@@ -22,6 +22,7 @@ from sweeps.reporting.style import REFERENCE_SYMBOL, Style, escaped, metric_titl
 from sweeps.reporting.symbols import symbol
 from sweeps.reporting.verdict import Sentence
 from sweeps.rows import Row
+from sweeps.shown_values import millions, number, percent, points, share
 
 _MARKS = {"good": "\u2713 fine", "note": "note", "warn": "! doubt", "bad": "\u2717 problem"}
 # The class `note` is taken by small print.
@@ -210,12 +211,11 @@ def _front_table(facts: Facts) -> str:
                 "*" if row.on_front else "+" if row.candidate else "",
                 row.id,
                 name_cell(name),
-                percent(row.id_accuracy).removesuffix(" %"),
-                percent(row.ood_accuracy).removesuffix(" %"),
-                *(f"{row.values[key]:g}" for key in extra),
-                "" if row.reference or math.isnan(row.ood_difference)
-                else f"{row.ood_difference:+.1f}",
-                "-" if math.isnan(row.relative_bias) else f"{row.relative_bias:.2f}",
+                share(row.id_accuracy),
+                share(row.ood_accuracy),
+                *(number(row.values[key]) for key in extra),
+                "" if row.reference else points(row.ood_difference),
+                number(row.relative_bias, ".2f"),
                 millions(row.parameters),
                 "" if row.reference else Raw(_export_button(facts, row.id)),
             ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from sweeps.reporting.facts import Facts, millions, percent
+from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
 from sweeps.reporting.verdict import markdown, verdict
+from sweeps.shown_values import millions, points, share
 
 _MOST_ROWS = 30
 
@@ -50,10 +50,8 @@ def _front(facts: Facts) -> str:
     ]
     for row in rows[:_MOST_ROWS]:
         name = f"{row.name} (dense reference)" if row.reference else row.name
-        difference = (
-            "" if row.reference or math.isnan(row.ood_difference) else f"{row.ood_difference:+.1f}"
-        )
-        values = (percent(v).removesuffix(" %") for v in (row.id_accuracy, row.ood_accuracy))
+        difference = "" if row.reference else points(row.ood_difference)
+        values = map(share, (row.id_accuracy, row.ood_accuracy))
         lines.append(
             f"| {row.id} | {plain(name)} | {' | '.join(values)} | {difference} | "
             f"{millions(row.parameters)} |"

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rc_core.errors import StorageError, did_you_mean
 from sweeps.constraints import Constraint
-from sweeps.selection.choose import ID_KEY, OOD_KEY, Option, front, shown, sieve
+from sweeps.objectives import ID_KEY, OOD_KEY
+from sweeps.pareto import costs_of, dominates
+from sweeps.selection.choose import Option, front, sieve
+from sweeps.shown_values import metric_text
 
 
 def explain(
@@ -70,14 +73,9 @@ def explain(
 
 
 def _dominates(first: Option, second: Option, objectives: Mapping[str, str]) -> bool:
-    if first.id == second.id:
-        return False
-    signs = [1 if direction == "max" else -1 for direction in objectives.values()]
-    gains = [
-        sign * (a - b)
-        for sign, a, b in zip(signs, first.point(objectives), second.point(objectives), strict=True)
-    ]
-    return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)
+    ways = list(objectives.values())
+    ours, theirs = (costs_of(each.point(objectives), ways) for each in (first, second))
+    return bool(dominates(ours, theirs))
 
 
 def _margins(first: Option, second: Option, objectives: Mapping[str, str]) -> str:
@@ -87,8 +85,8 @@ def _margins(first: Option, second: Option, objectives: Mapping[str, str]) -> st
         a, b = first.metric(name), second.metric(name)
         label = {ID_KEY: "ID", OOD_KEY: "OOD"}.get(name, name)
         if a == b:
-            parts.append(f"{label} {shown(name, first)}, the same")
+            parts.append(f"{label} {metric_text(name, a)}, the same")
             continue
         amount = f"{100 * abs(a - b):.1f} points" if name.endswith("accuracy") else f"{a - b:+.4g}"
-        parts.append(f"{label} {shown(name, first)} against {shown(name, second)} ({amount})")
+        parts.append(f"{label} {metric_text(name, a)} against {metric_text(name, b)} ({amount})")
     return "; ".join(parts)

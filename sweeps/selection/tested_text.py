@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rc_core.metrics._floors import NAMES
+from rc_core.metrics.robustness import is_lost_accuracy, without_amounts
 from sweeps.selection.stamp import Stamp, stamp_lines
+from sweeps.shown_values import points, share
 from sweeps.views.table import render
 
 VERDICTS = {"better": "better", "worse": "worse", "open": "not shown", None: ""}
@@ -54,7 +57,7 @@ def _drop_table(
         cells = []
         for key, test in (("id", "id"), ("ood", "ood_seen" if seen else "ood")):
             dev, drop = row["dev"].get(key), row["drop"].get(key)
-            cells += ["-" if dev is None else f"{100 * dev:.1f}", _share(row["accuracy"][test])]
+            cells += ["-" if dev is None else share(dev), _share(row["accuracy"][test])]
             cells.append("-" if drop is None else f"{drop:.1f}")
         table.add_row(*_named(row, document), *cells)
     return table
@@ -112,13 +115,8 @@ def _notes(
         )
     if seen:
         lines.append("OOD %: subcases that no dev split holds; seen: those that ood_dev has")
-    reasons = dict.fromkeys(row["bias_reason"] for row in rows if row.get("bias_reason"))
-    # Amounts differ from row to row; one note for each kind of reason is enough.
-    kinds = dict.fromkeys(
-        "ID accuracy is more than 3 points below the reference's" if "ID acc" in r else r
-        for r in reasons
-    )
-    return [*lines, *(f"F_bias -: {kind}" for kind in kinds)]
+    reasons = [row["bias_reason"] for row in rows if row.get("bias_reason")]
+    return [*lines, *(f"F_bias -: {each}" for each in dict.fromkeys(map(without_amounts, reasons)))]
 
 
 def _optimism(document: Mapping[str, Any], seen: bool) -> list[str]:
@@ -162,7 +160,7 @@ def _add_floors(
         # Lines are of whole roles; suites and slices have none.
         values = {"ID %": "id_test", "OOD %": "ood_test"}
         cells = [
-            f"{100 * lines[values[title]][name]:.1f}"
+            share(lines[values[title]][name])
             if title in values and name in lines.get(values[title], {})
             else ""
             for title in titles
@@ -177,7 +175,7 @@ def _dense_bias(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
     # Of a version that did not ask: other rows were held against the same gap, before their own
     # accuracy.
     told = any(
-        each["relative_bias"] is not None or "ID acc" in (each.get("bias_reason") or "")
+        each["relative_bias"] is not None or is_lost_accuracy(each.get("bias_reason") or "")
         for each in rows
     )
     return "1" if told else "-"
@@ -225,15 +223,17 @@ def _rows_of_old(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _share(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "-"
-    half = "" if found["low"] is None else f" \u00b1 {50 * (found['high'] - found['low']):.1f}"
-    return f"{100 * found['mean']:.1f}{half}"
+    return share(found["mean"], _half(found))
 
 
 def _points(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "-"
-    half = "" if found["low"] is None else f" \u00b1 {(found['high'] - found['low']) / 2:.1f}"
-    return f"{found['mean']:+.1f}{half}"
+    return points(found["mean"], _half(found))
+
+
+def _half(found: Mapping[str, Any]) -> float:
+    return math.nan if found["low"] is None else (found["high"] - found["low"]) / 2
 
 
 def _ratio(found: Mapping[str, Any] | None) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from rc_core.metrics._floors import NAMES
+from sweeps.shown_values import share
 
 
 def floor_lines(lines: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -18,11 +19,7 @@ def floor_lines(lines: Mapping[str, Mapping[str, float]]) -> list[str]:
     found = []
     for name in names:
         inside, outside = (
-            _percent(lines.get(role, {}).get(name, math.nan)) for role in ("id_dev", "ood_dev")
+            share(lines.get(role, {}).get(name, math.nan)) for role in ("id_dev", "ood_dev")
         )
         found.append(f"{NAMES.get(name, name)}: ID {inside} %, OOD {outside} %")
     return found
-
-
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"

@@ -17,8 +17,13 @@ from typing import Any
 
 from rc_core.errors import InputError, Problem
 from rc_core.metrics._floors import NAMES
-from rc_core.metrics.robustness import gap_standard_error, guarded_relative_bias
+from rc_core.metrics.robustness import (
+    gap_standard_error,
+    guarded_relative_bias,
+    without_amounts,
+)
 from rc_core.record import TrialRecord, counted_samples
+from sweeps.shown_values import number
 from sweeps.views.paper_results import ALPHA, TASKS, TRAINING, row_beside, why_none
 from sweeps.views.paper_rows import Row, dense_of, rows_of, vanilla_of
 
@@ -124,8 +129,8 @@ def _cells(
         cells += [_share(row, f"ood_{stage}/{name}/accuracy") for name in suites]
         cells += [_share(row, ood_key), bias]
         cells += [_paired(row, other, ood_key) for other in (dense, vanilla)]
-        cells += [_share(row, _EASY), _share(row, _HARD), _plain(row.mean(_GAP), "{:.1f}")]
-        cells += [_plain(row.mean("footprint/nonzero_parameters") / 1e6, "{:.1f}")]
+        cells += [_share(row, _EASY), _share(row, _HARD), number(row.mean(_GAP), ".1f")]
+        cells += [number(row.mean("footprint/nonzero_parameters") / 1e6, ".1f")]
         if whole:
             keys = (id_key, f"ood_{stage}/{whole[0]}/accuracy")
             counted = (sizes[0], whole[1]) if sizes else None
@@ -141,7 +146,7 @@ def _cells(
         cells = [""] * len(header)
         cells[0] = NAMES.get(name, name)
         for position, key in ((2, f"id_{stage}"), (header.index("OOD %"), f"ood_{stage}")):
-            cells[position] = _plain(100 * lines.get(key, {}).get(name, math.nan), "{:.1f}")
+            cells[position] = number(100 * lines.get(key, {}).get(name, math.nan), ".1f")
         body.append(cells)
     which = "test roles, no selection was made" if stage == "test" else "dev roles"
     which += "; test is sealed" if stage == "dev" and not tested else ""
@@ -227,9 +232,7 @@ def _bias(
     elif interval_of.get("low") is not None:
         shown += f" [{interval_of['low']:.2f}, {interval_of['high']:.2f}]"
     if reason is not None:
-        # Amounts differ from row to row; one note for each kind of reason is enough.
-        kind = "ID accuracy is more than 3 points below dense" if "ID acc" in reason else reason
-        note = f"{noted[0]} undefined: {kind}"
+        note = f"{noted[0]} undefined: {without_amounts(reason, below='dense')}"
         if note not in noted[1]:
             noted[1].append(note)
         shown = "-"
@@ -315,10 +318,6 @@ def _share(row: Row, key: str) -> str:
     half = interval(values)
     spread = "" if math.isnan(half) else f" +- {half:.1f}"
     return f"{sum(values) / len(values):.1f}{spread}"
-
-
-def _plain(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else form.format(value)
 
 
 def _line(cells: Sequence[str]) -> str:

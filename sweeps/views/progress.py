@@ -16,7 +16,8 @@ from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import Assignments
 from sweeps.rows import Row, rows
-from sweeps.views.live import RunningTrial, Snapshot, duration, view
+from sweeps.shown_values import clock
+from sweeps.views.live import RunningTrial, Snapshot, view
 from sweeps.views.watch import ended_line, mean_seconds
 
 # The cluster is asked no more often than this: it is a request to another process.
@@ -102,9 +103,7 @@ class Progress:
     def finished(self, seconds: float, preparation: float) -> None:
         """Say how long the whole took, and what of it came before the first trial."""
         states = ", ".join(f"{count} {state}" for state, count in sorted(self._states.items()))
-        self.say(
-            f"done in {duration(seconds)} min, {duration(preparation)} of it preparation: {states}"
-        )
+        self.say(f"done in {clock(seconds)} min, {clock(preparation)} of it preparation: {states}")
         if self._assignments is not None:
             self.say(f"ended by {self._assignments.ending}")
 

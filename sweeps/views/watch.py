@@ -11,6 +11,7 @@ from rich.live import Live
 
 from rc_core.record import TrialRecord, read_record
 from sweeps.rows import Row, rows
+from sweeps.shown_values import metric_number
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 from sweeps.views.live import RunningTrial, Snapshot, view
@@ -169,7 +170,9 @@ def ended_line(record: TrialRecord, objectives: Iterable[str], done: int, total:
         total: of the sweep.
     """
     if record.status == "finished":
-        text = ", ".join(f"{name} {_value(name, record.metric(name))}" for name in objectives)
+        text = ", ".join(
+            f"{name} {metric_number(name, record.metric(name))}" for name in objectives
+        )
     else:
         why = f": {record.error}" if record.error else ""
         at = f" at {100 * record.rungs[-1].progress:.0f} %" if record.rungs else ""
@@ -177,10 +180,6 @@ def ended_line(record: TrialRecord, objectives: Iterable[str], done: int, total:
     seconds = record.seconds.get("total")
     took = f" ({seconds:.0f} s)" if seconds is not None else ""
     return f"[{done}/{total}] {record.id} {record.name}: {text}{took}"
-
-
-def _value(name: str, value: float) -> str:
-    return f"{100 * value:.1f}" if name.endswith("accuracy") else f"{value:g}"
 
 
 def _say(
