@@ -16,12 +16,12 @@ from sweeps.constraints import Constraint
 from sweeps.deploy.measured import check_measured, latency_notes, with_latency
 from sweeps.failure import failure_of
 from sweeps.folder import check_weights
-from sweeps.rows import front_json, reference_lines, rows
+from sweeps.rows import Row, front_json, reference_lines, rows
 from sweeps.sweep import Sweep as _OnDisk
 from sweeps.views.commands import command
 from sweeps.views.floors import floor_lines
 from sweeps.views.status import interrupted
-from sweeps.views.table import front_table, render
+from sweeps.views.table import ONE_SEED, front_table, render
 
 if TYPE_CHECKING:
     import pandas
@@ -42,6 +42,20 @@ class Sweep(_OnDisk):
         [record.name for record in sweep.front]
         sweep.export("best-ood", "exported", wheres=["id_dev/accuracy >= reference - 0.02"])
     """
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The records on the Pareto front; see `sweeps.selection.mean_rows.front`."""
+        from sweeps.selection.mean_rows import front
+
+        return front(self)
+
+    @property
+    def candidates(self) -> list[TrialRecord]:
+        """The front that is left without the dense reference: what there is to choose from."""
+        from sweeps.selection.mean_rows import candidates
+
+        return candidates(self)
 
     def pick(
         self, which: str, *, wheres: Sequence[str] = (), weights: Sequence[str] = ()
@@ -166,6 +180,8 @@ class Sweep(_OnDisk):
     def document(self, *, wheres: Sequence[str] = ()) -> dict[str, Any]:
         """Return the front as one JSON document, computed from the records as they are now.
 
+        Of a fixed design with several seeds it is that of the configurations' means, as in `table`.
+
         Args:
             wheres: constraints on top of the sweep's, as for `table`.
 
@@ -174,13 +190,22 @@ class Sweep(_OnDisk):
             StorageError: they name a latency, but none was measured.
         """
         from sweeps.selection.confirmed_text import confirmed_json
+        from sweeps.selection.mean_rows import mean_rows
         from sweeps.selection.stamp import stamp, stamp_json
 
         now = self.still()
         found, missed = now._new_seeds(wheres)
         records, extra = now._measured(wheres)
+        means: list[Row] = []
+        if found is not None and found.own:
+            # What misses a constraint of the user's takes no part either.
+            means = mean_rows(found, now.rows, now.objectives, misses=missed)
         document = front_json(
-            records, now.objectives, sweep=now.name, constraints=now._every(extra)
+            records,
+            now.objectives,
+            sweep=now.name,
+            constraints=now._every(extra),
+            means=means,
         )
         return {
             **document,
@@ -213,7 +238,7 @@ class Sweep(_OnDisk):
         if found is not None and found.own:
             return "\n".join([confirmed_table(found), *floor_lines(lines), *seal, *meeting])
         records, extra = now._measured(wheres)
-        notes = ["One seed each: differences of a few points may be noise."]
+        notes = [ONE_SEED]
         if now.confirmation is not None:
             notes = ["The search's values, one seed each, by which it chose: they flatter."]
         if not any(record.status == "finished" for record in records):
@@ -265,6 +290,12 @@ class Sweep(_OnDisk):
         ]
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        now = self.still()
+        return (
+            f"Sweep({str(self.path)!r}, {len(now.records)} trials, {len(now.front)} on the front)"
+        )
+
     def _repr_html_(self) -> str:
         from sweeps.views.notebook import sweep_html
 
@@ -280,16 +311,13 @@ class Sweep(_OnDisk):
 
     def _new_seeds(self, wheres: Sequence[str]) -> tuple[Confirmed | None, dict[str, str]]:
         """Return what new seeds showed, and which of its rows miss a constraint, and how."""
-        from sweeps.selection.choose import sieve
         from sweeps.selection.confirmed import confirmed
-        from sweeps.selection.options import constraints, options
+        from sweeps.selection.options import misses
 
         found = confirmed(self)
         if found is None or not found.rows:
             return None, {}
-        ids = {row.id for row in found.rows}
-        available = [option for option in options(self, found) if option.id in ids]
-        return found, sieve(available, self.objectives, constraints(self, wheres))[1]
+        return found, misses(self, found, wheres)
 
     def _every(self, extra: Sequence[Constraint]) -> list[str]:
         """Return the sweep's constraints and more."""

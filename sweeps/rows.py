@@ -7,17 +7,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint, parse
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import hypervolume, pareto_front, pareto_ranks
+from sweeps.shown_values import metric_text, null
 
 SCHEMA_VERSION = 1
-_ID, _OOD, _BIAS = "id_dev/accuracy", "ood_dev/accuracy", "ood_dev/relative_bias"
-_DIFFERENCE = "ood_dev/difference"
+_BIAS, _DIFFERENCE = "ood_dev/relative_bias", "ood_dev/difference"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a trial, or a configuration over its seeds, is judged by.
+
+    Attributes:
+        metrics: key -> value.
+        paired: what is compared with the dense reference: its own figures and the reference's, of
+            a configuration over the seeds that both have.
+        undefined: metric -> why it is NaN.
+        unpaired: what to say where the reference has no such figure.
+    """
+
+    metrics: Mapping[str, float]
+    paired: tuple[Mapping[str, float], Mapping[str, float]]
+    undefined: Mapping[str, str] = field(default_factory=dict)
+    unpaired: str = "the dense reference has no value of it"
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,22 @@ class Row:
     @property
     def on_front(self) -> bool:
         return self.rank == 0
+
+    @property
+    def drawn(self) -> bool:
+        """Whether pictures have it: it takes part, or it is what everything is compared with.
+
+        Constraints are for what is chosen. The finished dense reference may miss one (any of size,
+        as a rule), and is then on no front, but it stays in sight.
+        """
+        if self.rank is not None:
+            return True
+        return self.reference and self.status == "finished" and not self.without_value
+
+    @property
+    def without_value(self) -> bool:
+        """Whether an objective has no value."""
+        return any(math.isnan(value) for value in self.values.values())
 
 
 def rows(
@@ -116,21 +151,49 @@ def exclusion(
         constraints: of the sweep.
         base: the dense reference's metrics, for constraints relative to it.
     """
+    figures = Figures(record.metrics, (record.metrics, base), record.undefined)
+    return unfinished(record) or missed(figures, objectives, constraints)
+
+
+def unfinished(record: TrialRecord) -> str | None:
+    """Return why a trial has no figures, None where it has."""
     if record.status == "running":
         # Whether somebody runs it now, the records do not say.
         return "not finished"
     if record.status != "finished":
         return record.status if record.error is None else f"{record.status}: {record.error}"
+    return None
+
+
+def missed(
+    figures: Figures, objectives: Mapping[str, str], constraints: Sequence[Constraint]
+) -> str | None:
+    """Return why figures take no part in a front: no value of an objective, or a missed constraint.
+
+    The one rule of it, for a trial's own figures and for means over seeds alike.
+
+    Args:
+        figures: of a trial or a configuration.
+        objectives: metric -> "max" or "min".
+        constraints: of the sweep, of the user.
+    """
     for name in objectives:
-        if math.isnan(record.metric(name)):
-            why = record.undefined.get(name, "not measured")
-            return f"{name} is undefined: {why}"
+        if math.isnan(figures.metrics.get(name, math.nan)):
+            why = figures.undefined.get(name)
+            return f"{name} was not measured" if why is None else f"{name} is undefined: {why}"
     for constraint in constraints:
-        violation = constraint.violation(record.metrics, base)
+        key = constraint.metric
+        ours, base = figures.paired if constraint.factor else (figures.metrics, {})
+        violation = constraint.violation(ours, base)
         if math.isnan(violation):
-            return constraint.unmeasured()
+            if math.isnan(figures.metrics.get(key, math.nan)):
+                return constraint.unmeasured()
+            return f"{constraint.text} cannot be checked: {figures.unpaired}"
         if violation > 0:
-            return f"misses {constraint.text} by {violation:.3g}"
+            return (
+                f"misses {constraint.text}: has {metric_text(key, ours[key])}, by {violation:.3g} "
+                f"too {'little' if constraint.at_least else 'much'}"
+            )
     return None
 
 
@@ -168,18 +231,30 @@ def front_json(
     *,
     sweep: str,
     constraints: Sequence[str] = (),
+    means: Sequence[Row] = (),
 ) -> dict[str, Any]:
     """Return the front as plain JSON values (NaN as null), trials by id.
 
     Records come in the order in which trials ended while a sweep runs, and by id when they are read
-    again; the document is the same.
+    again; the document is the same. From where the hypervolume is measured: `reference_point`.
 
-    From where the hypervolume is measured: `reference_point`.
+    Args:
+        records: all of a sweep.
+        objectives: metric -> "max" or "min".
+        sweep: its name.
+        constraints: as `rows`.
+        means: of a design over seeds its configurations, means: they are compared then, and each
+            trial's own figures stand under `trials`.
     """
     records = sorted(records, key=lambda record: record.id)
-    found = rows(records, objectives, constraints=constraints)
+    trials = rows(records, objectives, constraints=constraints)
+    found = means or trials
     directions = list(objectives.values())
     taking_part = [row for row in found if row.rank is not None]
+    out = [row for row in found if row.excluded]
+    if means:
+        # Of no mean: what failed or goes on.
+        out += [row for row in trials if row.status != "finished"]
     points = [[row.values[name] for name in objectives] for row in taking_part]
     worst = reference_point(points, objectives)
     volume = hypervolume(points, worst, directions) if points else 0.0
@@ -190,12 +265,14 @@ def front_json(
         "constraints": list(constraints),
         "reference": next((row.id for row in found if row.reference), None),
         "reference_lines": reference_lines(records),
+        "front_is_of": "means over seeds" if means else "trials",
         "front": [_entry(row) for row in found if row.on_front],
         "front_without_reference": [row.id for row in found if row.candidate],
         "dominated": [_entry(row) for row in found if row.rank is not None and row.rank > 0],
-        "excluded": [{"id": row.id, "why": row.excluded} for row in found if row.excluded],
+        "excluded": [{"id": row.id, "why": row.excluded} for row in out],
         "hypervolume": volume,
         "hypervolume_reference": worst,
+        **({"trials": [_own_entry(row) for row in trials]} if means else {}),
     }
 
 
@@ -207,8 +284,8 @@ def _row(
     rank: int,
     candidate: bool,
 ) -> Row:
-    accuracies = (record.metric(_ID), record.metric(_OOD))
-    references = (base.get(_ID, math.nan), base.get(_OOD, math.nan))
+    accuracies = (record.metric(ID_KEY), record.metric(OOD_KEY))
+    references = (base.get(ID_KEY, math.nan), base.get(OOD_KEY, math.nan))
     if _BIAS in record.metrics:
         bias, bias_reason = record.metric(_BIAS), record.undefined.get(_BIAS)
     else:
@@ -238,16 +315,18 @@ def _row(
 
 
 def _entry(row: Row) -> dict[str, Any]:
+    return {"id": row.id, "name": row.name, "rank": row.rank, **_figures(row)}
+
+
+def _own_entry(row: Row) -> dict[str, Any]:
+    """Return a trial of a design over seeds: it has no rank of its own."""
+    return {"id": row.id, "name": row.name, "status": row.status, **_figures(row)}
+
+
+def _figures(row: Row) -> dict[str, Any]:
     return {
-        "id": row.id,
-        "name": row.name,
-        "rank": row.rank,
-        "values": {name: _null(value) for name, value in row.values.items()},
-        "ood_difference": _null(row.ood_difference),
-        "relative_bias": _null(row.relative_bias),
-        "nonzero_parameters": _null(row.parameters),
+        "values": {name: null(value) for name, value in row.values.items()},
+        "ood_difference": null(row.ood_difference),
+        "relative_bias": null(row.relative_bias),
+        "nonzero_parameters": null(row.parameters),
     }
-
-
-def _null(value: float) -> float | None:
-    return None if math.isnan(value) else value

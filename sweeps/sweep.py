@@ -88,24 +88,6 @@ class Sweep:
         """One row per record, with rank, difference to the reference, relative bias."""
         return list(self._known("rows", self._compare))
 
-    @property
-    def front(self) -> list[TrialRecord]:
-        """The records on the Pareto front, best on the first objective first."""
-        now = self.still()
-        return now._sorted({row.id for row in now.rows if row.on_front})
-
-    @property
-    def candidates(self) -> list[TrialRecord]:
-        """The front that is left without the dense reference: what there is to choose from."""
-        now = self.still()
-        return now._sorted({row.id for row in now.rows if row.candidate}) or now.front
-
-    def __repr__(self) -> str:
-        now = self.still()
-        return (
-            f"Sweep({str(self.path)!r}, {len(now.records)} trials, {len(now.front)} on the front)"
-        )
-
     def _known(self, what: str, read: Callable[[], _T]) -> _T:
         """Return what is read; of a still copy, what was read the first time."""
         if self._once is None:
@@ -131,8 +113,3 @@ class Sweep:
             return None
         found = type(self)(SweepFolder(path))
         return found if self._once is None else found.still()
-
-    def _sorted(self, ids: set[str]) -> list[TrialRecord]:
-        first, direction = next(iter(self.objectives.items()))
-        chosen = [record for record in self.records if record.id in ids]
-        return sorted(chosen, key=lambda r: r.metric(first), reverse=direction == "max")

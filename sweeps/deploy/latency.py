@@ -34,6 +34,7 @@ from sweeps.deploy.export import stock_note
 from sweeps.deploy.measured import SCHEMA_VERSION, conditions_text, read_latency
 from sweeps.folder import check_weights
 from sweeps.selection.confirmed import confirmed
+from sweeps.selection.mean_rows import candidates, front
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 from sweeps.views.table import render
@@ -192,7 +193,7 @@ def _chosen(sweep: Sweep, trials: Sequence[str], every: bool) -> list[TrialRecor
             wanted = [row.id for row in found.rows if row.confirmed]
         else:
             seeded = [row.id for row in found.rows] if found is not None else []
-            wanted = [*(r.id for r in [*sweep.front, *sweep.candidates]), *seeded]
+            wanted = [*(r.id for r in [*front(sweep), *candidates(sweep)]), *seeded]
     chosen = [reference, *(finished[i] for i in dict.fromkeys(wanted) if i != reference.id)]
     check_weights({record.id: sweep.folder.trial(record.id) for record in chosen}, "timed")
     return chosen

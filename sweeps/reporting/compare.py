@@ -17,8 +17,9 @@ from rich.text import Text
 
 from rc_core.errors import InputError
 from sweeps.pareto import hypervolume, pareto_front
-from sweeps.reporting.facts import Facts, millions, percent
+from sweeps.reporting.facts import Facts
 from sweeps.rows import Row
+from sweeps.shown_values import millions, null, percent, points, share
 from sweeps.views.table import render
 
 
@@ -43,11 +44,13 @@ class Side:
 
     def best(self) -> dict[str, Row]:
         """Return what there is to choose: knee, best ID, best OOD, of compressed models."""
-        found = self.facts.candidates
-        if not found or self.facts.chosen is None:
+        chosen = self.facts.chosen
+        if chosen is None:
             return {}
+        # New seeds may have chosen one that the search's own seed had left off its front.
+        found = self.facts.candidates or [chosen]
         return {
-            "knee": self.facts.chosen,
+            "knee": chosen,
             "best ID": max(found, key=lambda row: row.id_accuracy),
             "best OOD": max(found, key=lambda row: row.ood_accuracy),
         }
@@ -121,7 +124,7 @@ def _labels(found: Sequence[Facts]) -> list[str]:
 def _points(facts: Facts, objectives: Mapping[str, str], *, reference: bool) -> list[list[float]]:
     return [
         [row.values[name] for name in objectives]
-        for row in facts.rows
+        for row in facts.units
         if row.rank is not None and (reference or not row.reference)
     ]
 
@@ -260,16 +263,15 @@ def best_rows(found: Comparison) -> list[list[str]]:
             row = side.best().get(pick)
             if row is None:
                 continue
-            difference = "-" if math.isnan(row.ood_difference) else f"{row.ood_difference:+.1f}"
             rows.append(
                 [
                     pick,
                     side.label,
                     row.id,
                     row.name,
-                    percent(row.id_accuracy).removesuffix(" %"),
-                    percent(row.ood_accuracy).removesuffix(" %"),
-                    difference,
+                    share(row.id_accuracy),
+                    share(row.ood_accuracy),
+                    points(row.ood_difference),
                     millions(row.parameters),
                 ]
             )
@@ -284,8 +286,23 @@ def notes(found: Comparison) -> list[str]:
     return [
         f"hypervolume: of compressed models, all sweeps measured from {point}",
         "beaten: share of the sweep's front that a compressed model of another sweep dominates",
-        "one seed each: no difference between sweeps is shown to be real by this",
+        basis(found),
     ]
+
+
+def basis(found: Comparison) -> str:
+    """Say what the figures are of: single seeds, or means over those of a design."""
+    over = [side.label for side in found.sides if side.facts.own_seeds]
+    others = [side.label for side in found.sides if not side.facts.own_seeds]
+    shown = "no difference between sweeps is shown to be real by this"
+    if not over:
+        return f"one seed each: {shown}"
+    if not others:
+        return f"means over each design's seeds: {shown}"
+    return (
+        f"{', '.join(over)}: means over seeds; {', '.join(others)}: one seed each, and the best "
+        f"of single seeds is high by luck: {shown}"
+    )
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
@@ -297,11 +314,12 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "sweeps": [
             {
                 "sweep": side.label,
+                "front_is_of": "means over seeds" if side.facts.own_seeds else "trials",
                 "finished": len(side.facts.finished),
                 "trials": len(side.facts.rows),
                 "hypervolume": side.volume,
                 "hypervolume_with_reference": side.with_reference,
-                "beaten": None if math.isnan(side.beaten) else side.beaten,
+                "beaten": null(side.beaten),
                 "front": [row.id for row in side.facts.candidates],
                 "best": {pick: row.id for pick, row in side.best().items()},
             }

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rc_core.errors import StorageError
-from sweeps.reporting.compare import Comparison, Side, best_rows, notes
-from sweeps.reporting.facts import percent
+from sweeps.reporting.compare import Comparison, Side, basis, best_rows, notes
 from sweeps.reporting.markup import Section, figure, note, paragraph, table
 from sweeps.reporting.page import assemble
 from sweeps.reporting.style import (
@@ -24,6 +23,7 @@ from sweeps.reporting.style import (
     variable,
 )
 from sweeps.reporting.symbols import symbol
+from sweeps.shown_values import percent
 
 PAGE, PICTURE = "comparison.html", "comparison.png"
 
@@ -72,8 +72,8 @@ def comparison_page(found: Comparison) -> str:
 def _warnings(found: Comparison) -> Section:
     if not found.warnings:
         body = paragraph(
-            "Same task, data, splits, encoder, steps and seeds: the numbers can be compared. One "
-            "seed each: a difference of a few points may still be noise."
+            "Same task, data, splits, encoder, steps and seeds: the numbers can be compared. A "
+            f"difference of a few points may still be noise; {basis(found)}."
         )
         return Section("alike", "Can these be compared?", body, link="Alike?")
     items = "".join(
@@ -111,7 +111,7 @@ def _figure(found: Comparison) -> Figure:
         for on_front in (False, True):
             rows = [
                 row
-                for row in side.facts.rows
+                for row in side.facts.units
                 if row.rank is not None and not row.reference and (row.id in front) == on_front
             ]
             rows.sort(key=lambda row: row.values[names[0]])
@@ -133,7 +133,7 @@ def _figure(found: Comparison) -> Figure:
                 }
             )
         reference = side.facts.reference
-        if reference is not None and reference.rank is not None:
+        if reference is not None and reference.drawn:
             data.append(
                 {
                     "type": "scatter",

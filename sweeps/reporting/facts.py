@@ -17,16 +17,16 @@ from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
 from sweeps.ending import ending_of
 from sweeps.folder import SweepFolder
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import hypervolume
 from sweeps.rows import Row, front_json, reference_lines, rows
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.mean_rows import mean_rows, with_ranks_of
 from sweeps.selection.options import pick
-from sweeps.selection.stamp import read_test, stamp, stamp_lines
+from sweeps.selection.stamp import Stamp, read_test, stamp
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 
-ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
 # What a trial's configuration is made of, in the order in which people ask for it.
 SECTIONS = ("compression", "loss", "difficulty", "training")
 
@@ -63,13 +63,13 @@ class Facts:
             the standing of its configuration.
         means: of such a design one row per configuration, means over its seeds; empty of others.
         lines: role -> line -> accuracy of what needs no model.
-        hypervolume: of all trials that take part, from `worst`.
+        hypervolume: of all `units` that take part, from `worst`.
         worst: the point it is measured from, one value per objective.
         knee: id of what `rc-sweep export --pick knee` takes, None where there is nothing: of the
             front of compressed models, at the means over new seeds where there are any.
         confirmation: what new seeds showed, or a fixed design's own; None where there are none.
         tested: test.json, None while the test roles are sealed.
-        seal: what is to be said of the seal (`sweeps.selection.stamp`).
+        seal: state of the seal, None while it holds.
         began: when the sweep was launched, seconds since 1970; NaN where its events do not say.
         running: whether a driver runs the sweep now.
         attempts: how often it was started.
@@ -91,7 +91,7 @@ class Facts:
     knee: str | None
     confirmation: Confirmed | None
     tested: Mapping[str, Any] | None
-    seal: Sequence[str]
+    seal: Stamp | None
     began: float
     running: bool
     attempts: int
@@ -111,15 +111,19 @@ class Facts:
         """
         sweep = sweep.still()
         records = sweep.records
-        document = front_json(
-            records, sweep.objectives, sweep=sweep.name, constraints=sweep.constraints
-        )
         found = confirmed(sweep)
         every = rows(records, sweep.objectives, constraints=sweep.constraints)
         means: list[Row] = []
         if found is not None and found.own:
             means = mean_rows(found, every, sweep.objectives)
             every = with_ranks_of(every, means, found)
+        document = front_json(
+            records,
+            sweep.objectives,
+            sweep=sweep.name,
+            constraints=sweep.constraints,
+            means=means,
+        )
         return cls(
             name=sweep.name,
             folder=sweep.folder,
@@ -135,7 +139,7 @@ class Facts:
             knee=_knee(sweep),
             confirmation=found if found is not None and found.rows else None,
             tested=read_test(sweep),
-            seal=stamp_lines(stamp(sweep, found)),
+            seal=stamp(sweep, found),
             began=_began(sweep.folder.outbox),
             running=not ended and sweep.running,
             attempts=sweep.folder.attempt(),
@@ -183,6 +187,13 @@ class Facts:
     def chosen(self) -> Row | None:
         """The model to take, None where there is nothing to choose from."""
         return next((row for row in self.units if row.id == self.knee), None)
+
+    @cached_property
+    def left_out(self) -> list[tuple[Row, str]]:
+        """Who of those that have ended takes no part, and why: by means over seeds, where known."""
+        over = {row.id: row.excluded for row in self.confirmed_rows}
+        pairs = [(row, over.get(row.id, row.excluded)) for row in self.rows]
+        return [(row, why) for row, why in pairs if why and row.status != "running"]
 
     def command(self, verb: str, *rest: str) -> str:
         """Return a command about this sweep, as it can be copied."""
@@ -312,24 +323,3 @@ def last_rung(record: TrialRecord) -> Mapping[str, float]:
     if not record.rungs:
         return {}
     return {k.removeprefix("rung/"): v for k, v in record.rungs[-1].metrics.items()}
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """Return a share in percent, a dash where it is unknown."""
-    return "-" if math.isnan(share) else f"{100 * share:.{digits}f} %"
-
-
-def millions(number: float) -> str:
-    """Return a number of parameters for people: `22.7 M`, `45.7 K`."""
-    if math.isnan(number):
-        return "-"
-    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number / 1e3:.1f} K"
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: `48 s`, `6.5 min`, `3.2 h`."""
-    if math.isnan(seconds):
-        return "-"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 
 from rc_core.config import seedless
 from sweeps.ending import raising
+from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import ORDER, Check
-from sweeps.reporting.facts import OOD_KEY, Facts, best_line, dev_samples, percent
+from sweeps.reporting.facts import Facts, best_line, dev_samples
 from sweeps.reporting.health_difficulty import difficulty_checks
 from sweeps.reporting.health_search import search_checks
 from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow, alike, cannot_be_told_apart
+from sweeps.shown_values import percent
 
 # This near to what needs no model, a model has little to show.
 _NEAR_FLOOR = 0.02
@@ -39,20 +41,17 @@ def health(facts: Facts) -> list[Check]:
 
 
 def _finished(facts: Facts) -> Iterator[Check]:
-    planned = int(facts.config.get("search", {}).get("trials", 0))
     ended = sum(row.status != "running" for row in facts.rows)
-    title = "Has the sweep ended?"
+    planned, title = int(facts.config["search"]["trials"]), "Has the sweep ended?"
     if facts.running:
-        found = (
-            f"it is running: {ended} of {planned} trials have ended; this page is a moment of it"
-        )
+        found = f"it is running: {ended} of {planned} trials have ended; this page is a moment"
         yield Check("note", title, found, facts.command("status"))
     elif ended < planned and facts.ending is not None:
         found = f"it was ended by {facts.ending}: {ended} of {planned} planned trials have ended"
         lift = raising(facts.ending)
         yield Check("note", title, found, facts.command("resume", *lift) if lift else "")
     elif ended < planned:
-        found = f"{ended} of {planned} planned trials have ended, and nothing runs"
+        found = f"{ended} trials have ended, {planned} planned, and nothing runs"
         yield Check("warn", title, found, facts.command("resume"))
 
 

@@ -9,9 +9,12 @@ from typing import Any
 from scipy import stats
 
 from sweeps.constraints import parse
+from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import Check
 from sweeps.reporting.cost import cost, timeline
-from sweeps.reporting.facts import OOD_KEY, Facts, last_rung, most_common_reason, percent
+from sweeps.reporting.facts import Facts, last_rung, most_common_reason
+from sweeps.selection.stamp import changed_line
+from sweeps.shown_values import percent
 from sweeps.space import Parameter, parse_space
 
 # A value this near to an end of its range, as a share of the range, is at the edge.
@@ -96,6 +99,7 @@ def _still_growing(facts: Facts) -> Iterator[Check]:
     if facts.config.get("design") == "fixed" or len(points) < 10:
         return
     directions = list(facts.objectives.values())
+    planned = int(facts.config["search"]["trials"])
     steps = timeline(facts.records, facts.config, points, facts.worst, directions)
     border = max(math.ceil(len(steps) * (1 - _LATE)), 1)
     before, after = steps[border - 1].volume, steps[-1].volume
@@ -112,8 +116,8 @@ def _still_growing(facts: Facts) -> Iterator[Check]:
         title,
         f"the front of compressed models still grew by {percent(growth)} of its hypervolume in the "
         f"last {late} trials",
-        f"more trials are likely to find better ones: launch again with more "
-        f"(--set search.trials={2 * len(steps)})",
+        "more trials are likely to find better ones; this keeps all that was computed: "
+        + facts.command("resume", "--set", f"search.trials={2 * max(len(steps), planned)}"),
     )
 
 
@@ -190,10 +194,10 @@ def _untried(facts: Facts) -> Iterator[Check]:
 
 
 def _sealed(facts: Facts) -> Iterator[Check]:
-    for line in facts.seal:
-        if "CHANGED AFTER OPENING" in line:
-            action = "report the selection of the first opening only, or a test of fresh data"
-            yield Check("bad", "Is the sealed test still clean?", line, action)
+    line = changed_line(facts.seal)
+    if line is not None:
+        action = "report the selection of the first opening only, or a test of fresh data"
+        yield Check("bad", "Is the sealed test still clean?", line, action)
 
 
 def _parameters(config: Mapping[str, Any]) -> Sequence[Parameter]:

@@ -152,7 +152,7 @@ def _volume(facts: Facts, axes: Axes) -> bool:
     directions = list(facts.objectives.values())
     steps = timeline(facts.records, facts.config, points, facts.worst, directions)
     steps = [step for step in steps if step.volume > 0]
-    if len(steps) < 3:
+    if facts.own_seeds or len(steps) < 3:
         return False
     hours = [step.device / 3_600 for step in steps]
     axes.step(hours, [s.volume for s in steps], where="post", color=LIGHT["c0"], linewidth=2)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.reporting.facts import Facts
-from sweeps.reporting.figures import (
-    sparsity_figures,
-)
+from sweeps.reporting.figures import sparsity_figures
 from sweeps.reporting.markup import Raw, Section, figures, name_cell, note, paragraph, table
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_top import legend
 from sweeps.reporting.style import Style
 from sweeps.rows import Row
+from sweeps.selection.confirmed_text import notes, points_text, share_text
+from sweeps.selection.stamp import changed_line, stamp_lines
+from sweeps.selection.tested_text import VERDICTS
+from sweeps.shown_values import points, share
 
 _MOST_SLICES = 60
-_MOST_FAILURES = 50
 # Points below the reference from which a slice is marked.
 _LARGE_LOSS = -10.0
-_BUSY_PRECISION = 0.995
 
 
 def sparsity_section(facts: Facts, style: Style) -> Section | None:
@@ -133,24 +134,19 @@ def confirmed_section(facts: Facts) -> Section | None:
     """Return what new seeds showed, or those of a fixed design."""
     if facts.confirmation is None:
         return None
-    from sweeps.selection.confirmed_text import confirmed_table
-
     rows = []
     for row in facts.confirmed_rows:
-        ood, inside = row.estimates["ood_dev/accuracy"], row.estimates["id_dev/accuracy"]
-        against = row.against_reference
+        ood, inside = row.estimates[OOD_KEY], row.estimates[ID_KEY]
         rows.append(
             [
                 "*" if row.confirmed else "",
                 row.id,
                 name_cell(row.name + (" (dense reference)" if row.reference else "")),
                 str(row.seeds),
-                _with_half(inside.mean, inside.half_width),
-                _with_half(ood.mean, ood.half_width),
-                *([] if facts.own_seeds else [f"{100 * row.searched['ood_dev/accuracy']:.1f}"]),
-                "" if against is None or not against.n else
-                f"{against.mean:+.1f}" + ("" if math.isnan(against.low) else
-                                          f" \u00b1 {(against.high - against.low) / 2:.1f}"),
+                share_text(inside),
+                share_text(ood),
+                *([] if facts.own_seeds else [share(row.searched[OOD_KEY])]),
+                points_text(row.against_reference),
                 "" if row.chance is None else f"{100 * row.chance:.0f} %",
             ]
         )  # fmt: skip
@@ -165,19 +161,9 @@ def confirmed_section(facts: Facts) -> Section | None:
         "beside what the search had said of the one seed that was chosen for being high."
     )
     body += table(titles, rows, numbers=range(3, len(titles)), caption="confirmation")
-    caption = confirmed_table(facts.confirmation).splitlines()
-    border = max(
-        (i for i, line in enumerate(caption) if "\u2518" in line or "\u2534" in line), default=0
-    )
-    body += "".join(note(line.strip()) for line in caption[border + 1 :] if line.strip())
+    body += "".join(note(line.strip()) for line in notes(facts.confirmation))
     title = "Means over seeds" if facts.own_seeds else "Confirmed with new seeds"
     return Section("confirmed", title, body, link="Seeds")
-
-
-def _with_half(mean: float, half: float) -> str:
-    if math.isnan(mean):
-        return "-"
-    return f"{100 * mean:.1f}" + ("" if math.isnan(half) else f" \u00b1 {100 * half:.1f}")
 
 
 def sealed_section(facts: Facts) -> Section:
@@ -194,18 +180,18 @@ def sealed_section(facts: Facts) -> Section:
     found = opened_rows(facts)
     seen = any(not math.isnan(row.seen) for row in found)
     titles = ["", "trial", "configuration", "seeds", "ID test %", "OOD test %"]
-    titles += ["seen subcases %"] * seen + ["fell from dev", "OOD vs dense"]
+    titles += ["seen subcases %"] * seen + ["fell from dev", "OOD is"]
     rows = [
         [
             "*" if row.selected else "",
             row.id,
             name_cell(row.name),
             str(row.seeds),
-            _with_half(row.inside, math.nan),
-            _with_half(row.outside, row.half),
-            *[_with_half(row.seen, math.nan)] * seen,
-            "-" if math.isnan(row.fall) else f"{row.fall:+.1f}",
-            row.verdict or "",
+            share(row.inside),
+            share(row.outside, row.half),
+            *[share(row.seen)] * seen,
+            points(row.fall),
+            VERDICTS[row.verdict],
         ]
         for row in found
     ]
@@ -219,10 +205,8 @@ def sealed_section(facts: Facts) -> Section:
             "OOD test %: subcases that no dev split holds. Seen: those that ood_dev holds as well; "
             "the fall is to these."
         )
-    body += "".join(
-        paragraph(line[:1].upper() + line[1:] + ".", "bad")
-        if "CHANGED" in line
-        else note(line[:1].upper() + line[1:] + ".")
-        for line in facts.seal
-    )
+    changed = changed_line(facts.seal)
+    for line in stamp_lines(facts.seal):
+        text = line[:1].upper() + line[1:] + "."
+        body += paragraph(text, "bad") if line == changed else note(text)
     return Section("test", "The sealed test", body, link="Test")

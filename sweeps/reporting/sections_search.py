@@ -5,20 +5,14 @@ from __future__ import annotations
 import math
 
 from sweeps.reporting.cost import cost
-from sweeps.reporting.facts import Facts, duration, percent, varied
-from sweeps.reporting.figures import (
-    MOST_LINES,
-    hypervolume_figures,
-    parallel_figure,
-)
+from sweeps.reporting.facts import Facts, varied
+from sweeps.reporting.figures import MOST_LINES, hypervolume_figures, parallel_figure
 from sweeps.reporting.importance import Importance, importance
 from sweeps.reporting.markup import Raw, Section, figure, figures, name_cell, note, paragraph, table
 from sweeps.reporting.style import Style, escaped, variable
+from sweeps.shown_values import duration, percent
 
-_MOST_SLICES = 60
 _MOST_FAILURES = 50
-# Points below the reference from which a slice is marked.
-_LARGE_LOSS = -10.0
 _BUSY_PRECISION = 0.995
 
 
@@ -88,8 +82,11 @@ def _importances(facts: Facts) -> str:
 
 
 def volume_section(facts: Facts) -> Section | None:
-    """Return the hypervolume over time: whether more trials would have paid."""
-    drawn = hypervolume_figures(facts)
+    """Return the hypervolume over time: whether more trials would have paid.
+
+    Nothing of a design over seeds: nothing was searched, and its single trials are luck.
+    """
+    drawn = [] if facts.own_seeds else hypervolume_figures(facts)
     if not drawn:
         return None
     worst = ", ".join(
@@ -176,13 +173,13 @@ def _cores(facts: Facts, concurrent: float) -> list[tuple[str, str]]:
 
 def failures_section(facts: Facts) -> Section | None:
     """Return what failed or was left out, with the reasons."""
-    out = [row for row in facts.rows if row.excluded and row.status != "running"]
+    out = facts.left_out
     if not out:
         return None
     rows: list[list[str | Raw]] = [
         [row.id, name_cell(row.name), row.status,
-         str(row.excluded).removeprefix(f"{row.status}: ")[:400]]
-        for row in out[:_MOST_FAILURES]
+         why.removeprefix(f"{row.status}: ")[:400]]
+        for row, why in out[:_MOST_FAILURES]
     ]  # fmt: skip
     body = table(["trial", "configuration", "state", "reason"], rows, caption="failures")
     if len(out) > _MOST_FAILURES:

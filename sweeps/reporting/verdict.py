@@ -11,20 +11,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from sweeps.objectives import OOD_KEY
 from sweeps.pareto import pareto_front
-from sweeps.reporting.facts import (
-    OOD_KEY,
-    Facts,
-    Measured,
-    best_line,
-    millions,
-    most_common_reason,
-    percent,
-)
+from sweeps.reporting.facts import Facts, Measured, best_line, most_common_reason
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow, cannot_be_told_apart
 from sweeps.selection.statistics import detectable_difference
+from sweeps.shown_values import millions, percent
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ def _front_size(facts: Facts) -> tuple[int, str]:
     means = [
         [row.estimates[name].mean for name in names]
         for row in facts.confirmed_rows
-        if row.seeds and not row.reference and all(name in row.estimates for name in names)
+        if row.seeds and not row.reference and row.excluded is None
     ]
     if not means:
         return len(facts.candidates), "dev values"
@@ -128,7 +122,10 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         f"{_gain(100 * (ours.inside - theirs.inside))} in distribution and {_gain(outside)} out of "
         "it."
     )
-    best = max(facts.candidates, key=lambda row: facts.measured(row).outside)
+    # New seeds may have chosen what is off the search's front, and excluded what is on it.
+    out = {row.id for row in facts.confirmed_rows if row.excluded}
+    others = [row for row in facts.candidates if row.id not in out]
+    best = max([*others, chosen], key=lambda row: facts.measured(row).outside)
     its = facts.measured(best)
     if best.id != chosen.id and its.outside > facts.measured(chosen).outside:
         alone = " (one seed only)" if its.seeds < facts.measured(chosen).seeds else ""
@@ -254,7 +251,7 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
 def _failed(facts: Facts) -> Iterator[Sentence]:
     failed = [record for record in facts.records if record.status == "failed"]
     states = Counter(record.status for record in facts.records)
-    excluded = [row for row in facts.rows if row.excluded and row.status == "finished"]
+    excluded = [row for row, _ in facts.left_out if row.status == "finished"]
     parts = [f"{states['finished']} of {len(facts.records)} trials finished"]
     if states["stopped"]:
         parts.append(f"{states['stopped']} were stopped early")

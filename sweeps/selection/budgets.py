@@ -11,8 +11,10 @@ from rich.text import Text
 
 from rc_core.errors import StorageError
 from sweeps.constraints import Constraint
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import knee
-from sweeps.selection.choose import ID_KEY, OOD_KEY, Option, front, paired, sieve
+from sweeps.selection.choose import Option, front, paired, sieve
+from sweeps.shown_values import points, share
 from sweeps.views.table import render
 
 BUDGETS = (0.10, 0.25, 0.50, 1.0)
@@ -54,7 +56,8 @@ def budgets(
     Raises:
         StorageError: the dense reference has not finished, or there is no compressed model.
     """
-    reference = next((o for o in options if o.reference and o.excluded is None), None)
+    # Whatever constraint excludes it, one of size as a rule: shares are of it all the same.
+    reference = next((o for o in options if o.reference and o.metrics), None)
     if reference is None:
         raise StorageError("budgets are shares of the dense reference, which has not finished")
     kept, _ = sieve(options, objectives, wheres)
@@ -67,14 +70,14 @@ def budgets(
     found = []
     for measure in SIZES:
         sizes = [o.metric(measure) for o in compressed if not math.isnan(o.metric(measure))]
-        for share in shares:
-            limit = share * reference.metric(measure)
+        for part in shares:
+            limit = part * reference.metric(measure)
             fitting = [option for option in compressed if option.metric(measure) <= limit]
             inside = front(fitting, objectives)
-            points = [option.point(objectives) for option in inside]
-            best = inside[knee(points, list(objectives.values()))] if inside else None
+            places = [option.point(objectives) for option in inside]
+            best = inside[knee(places, list(objectives.values()))] if inside else None
             smallest = min(sizes, default=math.nan)
-            found.append(Budget(measure, share, limit, len(fitting), inside, best, smallest))
+            found.append(Budget(measure, part, limit, len(fitting), inside, best, smallest))
     return found
 
 
@@ -92,26 +95,26 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
         if i == 0 or budget.measure != found[i - 1].measure:
             table.add_section()
             table.add_row("", "", "", "", Text(SIZES[budget.measure], style="bold"))
-        share = f"{100 * budget.share:.0f} %"
+        part = f"{100 * budget.share:.0f} %"
         limit = _size(budget.limit, budget.measure)
         if budget.best is None:
             smallest = f"nothing fits; smallest: {_size(budget.smallest, budget.measure)}"
             if math.isnan(budget.smallest):
                 smallest = "not measured"
-            table.add_row(share, limit, "0", "0", smallest)
+            table.add_row(part, limit, "0", "0", smallest)
             continue
         best = budget.best
         ours, dense = paired(best, reference)
         difference = 100 * (ours.metric(OOD_KEY) - dense.metric(OOD_KEY))
         table.add_row(
-            share,
+            part,
             limit,
             str(budget.fitting),
             str(len(budget.front)),
             Text(f"{best.id} {best.name}"),
-            f"{100 * best.metric(ID_KEY):.1f}",
-            f"{100 * best.metric(OOD_KEY):.1f}",
-            "-" if math.isnan(difference) else f"{difference:+.1f}",
+            share(best.metric(ID_KEY)),
+            share(best.metric(OOD_KEY)),
+            points(difference),
             _size(best.metric(budget.measure), budget.measure),
         )
     notes = [

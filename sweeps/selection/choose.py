@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from rc_core.data._task import DEV_ROLES
 from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
 from rc_core.metrics.robustness import guarded_relative_bias
+from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint, parse
-from sweeps.objectives import check_choice
-from sweeps.pareto import knee, pareto_front
+from sweeps.objectives import ID_KEY, OOD_KEY, check_choice
+from sweeps.pareto import SIGNS, knee, pareto_front
+from sweeps.rows import Figures, missed
 
-ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
 PICKS = {
     "knee": "gives up least for what it gains",
     "best-id": "highest in-distribution accuracy",
@@ -44,7 +45,9 @@ class Option:
         seeds: new seeds behind the metrics; 0: the one that the search trained, and chose by.
         by_seed: new seed -> its metrics.
         bias: F_bias and why it says nothing, as the tables have it; None: from the metrics.
-        excluded: why it takes no part (failed, stopped, a constraint of the sweep), else None.
+        undefined: metric -> why it has no value.
+        excluded: why it has no figures to choose by (failed, stopped, no new seeds), else None;
+            whether they meet the constraints says `sieve`.
     """
 
     id: str
@@ -53,6 +56,7 @@ class Option:
     metrics: Mapping[str, float]
     seeds: int = 0
     excluded: str | None = None
+    undefined: Mapping[str, str] = field(default_factory=dict)
     by_seed: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     bias: tuple[float, str | None] | None = None
 
@@ -119,29 +123,20 @@ def sieve(
     reference = next((o for o in options if o.reference), None)
     kept, why = [], {}
     for option in options:
-        reason = option.excluded
-        if reason is None:
-            undefined = [key for key in objectives if math.isnan(option.metric(key))]
-            reason = f"{undefined[0]} was not measured" if undefined else None
-        for constraint in wheres if reason is None else ():
-            ours, base = option, None
-            if constraint.factor and reference is not None:
-                ours, base = paired(option, reference)
-            violation = constraint.violation(ours.metrics, base.metrics if base else {})
-            if math.isnan(violation) and not math.isnan(option.metric(constraint.metric)):
-                reason = f"{constraint.text} cannot be checked: {_UNPAIRED}"
-            elif math.isnan(violation):
-                reason = constraint.unmeasured()
-            elif violation > 0:
-                reason = (
-                    f"misses {constraint.text}: has {shown(constraint.metric, ours)}, "
-                    f"by {violation:.3g} too {'little' if constraint.at_least else 'much'}"
-                )
+        reason = option.excluded or missed(_figures(option, reference), objectives, wheres)
         if reason is None:
             kept.append(option)
         else:
             why[option.id] = reason
     return kept, why
+
+
+def _figures(option: Option, reference: Option | None) -> Figures:
+    ours, base = (option, None) if reference is None else paired(option, reference)
+    figures = Figures(
+        option.metrics, (ours.metrics, base.metrics if base else {}), option.undefined
+    )
+    return replace(figures, unpaired=_UNPAIRED) if option.by_seed else figures
 
 
 def front(options: Sequence[Option], objectives: Mapping[str, str]) -> list[Option]:
@@ -177,7 +172,8 @@ def choose(
     kept, why = sieve(options, objectives, wheres)
     left = front([option for option in kept if not option.reference], objectives)
     if not left:
-        reasons = [f"{i}: {reason}" for i, reason in why.items()]
+        compressed = {option.id for option in options if not option.reference}
+        reasons = [f"{i}: {reason}" for i, reason in why.items() if i in compressed]
         raise StorageError(
             "there is no compressed model to choose from"
             + ("; " + "; ".join(reasons[:6]) if reasons else "")
@@ -225,6 +221,25 @@ def _over(option: Option, seeds: Sequence[int]) -> Option:
     return replace(option, metrics={**means(found), **kept})
 
 
+def over_seeds(record: TrialRecord, trials: Mapping[int, TrialRecord]) -> Option:
+    """Return a configuration as means over its seeds.
+
+    Args:
+        record: of the trial that it is named after.
+        trials: seed -> finished trial, at least one.
+    """
+    by_seed = {seed: trial.metrics for seed, trial in trials.items()}
+    return Option(
+        id=record.id,
+        name=record.name,
+        reference=record.reference,
+        metrics=means(list(by_seed.values())),
+        seeds=len(trials),
+        undefined={key: why for each in trials.values() for key, why in each.undefined.items()},
+        by_seed=by_seed,
+    )
+
+
 def means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the means of the metrics that all have."""
     keys = [key for key in found[0] if all(key in each for each in found)] if found else []
@@ -258,14 +273,6 @@ def scores_bias(option: Option, reference: Option) -> tuple[float, str | None]:
     return guarded_relative_bias(*accuracies)
 
 
-def shown(metric: str, option: Option) -> str:
-    """Return a metric as people read it: percent for shares, plain numbers else."""
-    value = option.metric(metric)
-    if metric.endswith("accuracy"):
-        return f"{100 * value:.1f} %"
-    return f"{value:.4g}"
-
-
 def _lowest_bias(left: Sequence[Option], reference: Option) -> Option:
     scored = [(option, *scores_bias(option, reference)) for option in left]
     defined = [(option, bias) for option, bias, reason in scored if reason is None]
@@ -281,8 +288,7 @@ def _lowest_bias(left: Sequence[Option], reference: Option) -> Option:
 def _scaled(options: Sequence[Option], objectives: Mapping[str, str]) -> NDArray[np.float64]:
     """Return the objectives scaled to [0, 1] over the options, 1 the best; equal ones are 1."""
     points = np.array([option.point(objectives) for option in options], dtype=np.float64)
-    signs = np.array([1.0 if direction == "max" else -1.0 for direction in objectives.values()])
-    points = points * signs
+    points = points * [-SIGNS[direction] for direction in objectives.values()]
     low, high = points.min(axis=0), points.max(axis=0)
     spread = np.where(high > low, high - low, 1.0)
     return np.where(high > low, (points - low) / spread, 1.0)

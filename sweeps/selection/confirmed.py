@@ -21,11 +21,15 @@ import numpy as np
 from rc_core.config import seedless
 from rc_core.metrics.robustness import gap_standard_error, guarded_relative_bias
 from rc_core.record import TrialRecord, counted_samples
+from sweeps.constraints import parse
 from sweeps.folder import SweepFolder
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import pareto_front
+from sweeps.rows import rows as rows_of
 from sweeps.selection.answers import read_clusters
+from sweeps.selection.choose import over_seeds, sieve
 from sweeps.selection.compared import Reader, relative_bias
-from sweeps.selection.noise import ID_KEY, OOD_KEY, Noise, by_configuration, noise_of, unselected
+from sweeps.selection.noise import Noise, by_configuration, noise_of, unselected
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
@@ -59,6 +63,7 @@ class ConfirmedRow:
         bias: F_bias of mean accuracies; NaN where it says nothing. An interval (over seeds and
             samples) only where the clusters are known, see sweeps/selection/answers.py.
         bias_reason: why it says nothing.
+        excluded: why it takes no part in the front by its means (a constraint), else None.
     """
 
     id: str
@@ -73,6 +78,7 @@ class ConfirmedRow:
     against_reference: Difference | None
     bias: Estimate
     bias_reason: str | None
+    excluded: str | None = None
 
     @property
     def seeds(self) -> int:
@@ -120,6 +126,7 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
     if seeded is None:
         return None
     found, records, own = seeded
+    known = sweep.records
     metrics = list(dict.fromkeys([*sweep.objectives, ID_KEY, OOD_KEY]))
     groups = by_configuration(records)
     points = {
@@ -128,16 +135,19 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
     }
     noise = noise_of(groups, metrics)
     searched: dict[str, TrialRecord] = {}
-    for record in sweep.records:
+    for record in known:
         if record.status == "finished":
             searched.setdefault(seedless(record.config), record)
-    known = {row.id: row for row in sweep.rows}
+    standing = rows_of(known, sweep.objectives, constraints=sweep.constraints)
+    chosen = {row.id for row in standing if row.candidate}
+    rules = [parse(text) for text in sweep.constraints]
+    over = [over_seeds(searched[key], groups[key]) for key in groups if key in searched]
+    # By the new figures, as whoever picks judges: the search's seed may have been lucky, or not.
+    why = sieve(over, sweep.objectives, rules)[1]
     contenders = [
         key
         for key in groups
-        if key in searched
-        and not searched[key].reference
-        and known[searched[key].id].rank is not None
+        if key in searched and not searched[key].reference and searched[key].id not in why
     ]
     chances = _chances(sweep, contenders, points, noise)
     reference = next((key for key in groups if key in searched and searched[key].reference), None)
@@ -146,7 +156,7 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
     rows = [
         _row(
             searched[key],
-            known[searched[key].id].candidate and not own,
+            searched[key].id in chosen and not own,
             found.folder,
             groups[key],
             noise,
@@ -154,6 +164,7 @@ def confirmed(sweep: Sweep) -> Confirmed | None:
             key in marked,
             groups.get(reference) if reference is not None and key != reference else None,
             reader,
+            why.get(searched[key].id),
         )
         for key in groups
         if key in searched
@@ -217,6 +228,7 @@ def _row(
     marked: bool,
     reference: Mapping[int, TrialRecord] | None,
     reader: Reader,
+    excluded: str | None,
 ) -> ConfirmedRow:
     estimates = {
         metric: mean_interval(
@@ -250,6 +262,7 @@ def _row(
         against_reference=against,
         bias=bias,
         bias_reason=reason,
+        excluded=excluded,
     )
 
 

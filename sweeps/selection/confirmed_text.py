@@ -8,15 +8,18 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from rc_core.metrics.robustness import without_amounts
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.selection.confirmed import ON_FRONT, Confirmed, ConfirmedRow, optimism
 from sweeps.selection.confirmed import alike as told_alike
-from sweeps.selection.noise import ID_KEY, OOD_KEY, uneven_noise
+from sweeps.selection.noise import uneven_noise
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
     detectable_difference,
     verdict,
 )
+from sweeps.shown_values import null, points, share
 from sweeps.views.table import render
 
 
@@ -45,7 +48,7 @@ def confirmed_table(found: Confirmed) -> str:
             "" if row.chance is None else f"{100 * row.chance:.0f} %",
             style="bold" if row.confirmed else None,
         )
-    table.caption, table.caption_justify = Text("\n".join(_notes(found))), "left"
+    table.caption, table.caption_justify = Text("\n".join(notes(found))), "left"
     return render(table, width=140)
 
 
@@ -57,11 +60,11 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
         "everything": found.everything,
         "own_seeds": found.own,
         "failed": found.failed,
-        "deviations": {key: _null(value) for key, value in found.noise.deviations.items()},
-        "pair_deviations": {key: _null(value) for key, value in found.noise.pairs.items()},
+        "deviations": {key: null(value) for key, value in found.noise.deviations.items()},
+        "pair_deviations": {key: null(value) for key, value in found.noise.pairs.items()},
         "degrees_of_freedom": found.noise.df,
         "optimism": {
-            key: {"mean": _null(each.mean), "low": _null(each.low), "high": _null(each.high)}
+            key: {"mean": null(each.mean), "low": null(each.low), "high": null(each.high)}
             for key, each in ((name, optimism(found, name)) for name in (ID_KEY, OOD_KEY))
         },
         "rows": [
@@ -70,21 +73,22 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
                 "name": row.name,
                 "reference": row.reference,
                 "confirmed": row.confirmed,
+                "excluded": row.excluded,
                 "on_front": row.chance,
                 "seeds": sorted(row.trials),
                 "searched_front": row.searched_front,
                 "relative_bias": {
-                    "mean": _null(row.bias.mean),
-                    "low": _null(row.bias.low),
-                    "high": _null(row.bias.high),
+                    "mean": null(row.bias.mean),
+                    "low": null(row.bias.low),
+                    "high": null(row.bias.high),
                     "undefined": row.bias_reason,
                 },
-                "searched": {key: _null(value) for key, value in row.searched.items()},
+                "searched": {key: null(value) for key, value in row.searched.items()},
                 "estimates": {
                     key: {
-                        "mean": _null(each.mean),
-                        "low": _null(each.low),
-                        "high": _null(each.high),
+                        "mean": null(each.mean),
+                        "low": null(each.low),
+                        "high": null(each.high),
                     }
                     for key, each in row.estimates.items()
                 },
@@ -94,7 +98,8 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
     }
 
 
-def _notes(found: Confirmed) -> list[str]:
+def notes(found: Confirmed) -> list[str]:
+    """Return what a table of it says below: who is marked, what is luck, who is alike."""
     seeds = max((row.seeds for row in found.rows), default=0)
     lines = [
         _starred(found),
@@ -108,6 +113,8 @@ def _notes(found: Confirmed) -> list[str]:
             f"{found.trained} trainings instead of {found.everything} (all configurations and "
             "seeds)"
         )
+    out = [f"{row.id}: {row.excluded}" for row in found.rows if row.excluded and not row.reference]
+    lines += ["not on the front: " + "; ".join(out)] if out else []
     if found.failed:
         where = found.sweep if found.own else f"{found.sweep}.confirm"
         lines.append(f"{found.failed} trainings failed: rc-sweep status {where}")
@@ -128,12 +135,8 @@ def _notes(found: Confirmed) -> list[str]:
             "intervals are of the noise of all rows, too narrow for the noisier ones"
             + (f"; each row's own: rc-sweep table {found.sweep}" if found.own else "")
         )
-    reasons = dict.fromkeys(
-        "ID accuracy is more than 3 points below the reference's" if "ID acc" in r else r
-        for r in (row.bias_reason for row in found.rows)
-        if r is not None
-    )
-    return [*lines, *(f"F_bias -: {reason}" for reason in reasons)]
+    reasons = [row.bias_reason for row in found.rows if row.bias_reason is not None]
+    return [*lines, *(f"F_bias -: {each}" for each in dict.fromkeys(map(without_amounts, reasons)))]
 
 
 def _starred(found: Confirmed) -> str:
@@ -151,10 +154,10 @@ def _luck(found: Confirmed) -> list[str]:
     gain = optimism(found, OOD_KEY)
     if not gain.n:
         return []
-    half = "" if math.isnan(gain.low) else f" \u00b1 {100 * gain.half_width:.1f}"
+    more = points(100 * gain.mean, 100 * gain.half_width)
     lines = [
-        f"luck: the search's front ({gain.n} configurations) had {100 * gain.mean:+.1f}{half} OOD "
-        "points more in the search than with new seeds"
+        f"luck: the search's front ({gain.n} configurations) had {more} OOD points more in the "
+        "search than with new seeds"
     ]
     dense = next((row for row in found.rows if row.reference), None)
     if dense is not None:
@@ -197,23 +200,11 @@ def _bias(row: ConfirmedRow) -> str:
 
 def share_text(estimate: Estimate) -> str:
     """Return a share in percent with half its interval: `64.2 \u00b1 13.1`; `-` if unknown."""
-    if math.isnan(estimate.mean):
-        return "-"
-    half = "" if math.isnan(estimate.low) else f" \u00b1 {100 * estimate.half_width:.1f}"
-    return f"{100 * estimate.mean:.1f}{half}"
+    return share(estimate.mean, estimate.half_width)
 
 
 def points_text(difference: Difference | None) -> str:
     """Return a difference in points with half its interval: `+5.6 \u00b1 11.4`, or nothing."""
     if difference is None or difference.n == 0:
         return ""
-    half = (
-        ""
-        if math.isnan(difference.low)
-        else f" \u00b1 {(difference.high - difference.low) / 2:.1f}"
-    )
-    return f"{difference.mean:+.1f}{half}"
-
-
-def _null(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return points(difference.mean, difference.half_width)

@@ -9,23 +9,49 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rc_core.record import TrialRecord
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import pareto_front, pareto_ranks
 from sweeps.rows import Row
-from sweeps.selection.confirmed import Confirmed, ConfirmedRow
-from sweeps.selection.noise import ID_KEY, OOD_KEY
+from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
+from sweeps.sweep import Sweep
 
 
-def mean_rows(found: Confirmed, rows: Sequence[Row], objectives: Mapping[str, str]) -> list[Row]:
+def front(sweep: Sweep) -> list[TrialRecord]:
+    """Return the records on the Pareto front, best on the first objective first.
+
+    Of a fixed design with several seeds the configurations whose means are on it, each by the
+    record that it is exported by, its first seed's.
+    """
+    now = sweep.still()
+    return _records(now, [row for row in _compared(now) if row.on_front])
+
+
+def candidates(sweep: Sweep) -> list[TrialRecord]:
+    """Return the front that is left without the dense reference: what there is to choose from."""
+    now = sweep.still()
+    return _records(now, [row for row in _compared(now) if row.candidate]) or front(now)
+
+
+def mean_rows(
+    found: Confirmed,
+    rows: Sequence[Row],
+    objectives: Mapping[str, str],
+    *,
+    misses: Mapping[str, str] | None = None,
+) -> list[Row]:
     """Return the configurations' rows, ordered by id.
 
     Args:
         found: means over a design's own seeds.
         rows: of its trials.
         objectives: metric -> "max" or "min".
+        misses: configuration -> why it takes no part; None: by the sweep's constraints.
     """
     known = {row.id: row for row in rows}
     ordered = sorted(found.rows, key=lambda each: each.id)
-    means = [_mean(known[each.id], each, objectives) for each in ordered]
+    why = {each.id: each.excluded for each in ordered} if misses is None else misses
+    means = [_mean(known[each.id], each, objectives, why.get(each.id)) for each in ordered]
     points = [
         [math.nan if row.excluded else row.values[name] for name in objectives] for row in means
     ]
@@ -51,14 +77,19 @@ def with_ranks_of(rows: Sequence[Row], means: Sequence[Row], found: Confirmed) -
         for trial in each.trials.values()
     }
     return [
-        replace(row, rank=of[row.id].rank, candidate=of[row.id].candidate)
-        if row.rank is not None and row.id in of
+        replace(
+            row,
+            rank=of[row.id].rank,
+            candidate=of[row.id].candidate,
+            excluded=of[row.id].excluded,
+        )
+        if row.id in of and not row.without_value
         else row
         for row in rows
     ]
 
 
-def _mean(row: Row, each: ConfirmedRow, objectives: Mapping[str, str]) -> Row:
+def _mean(row: Row, each: ConfirmedRow, objectives: Mapping[str, str], excluded: str | None) -> Row:
     against = each.against_reference
     seconds = [trial.seconds.get("total", math.nan) for trial in each.trials.values()]
     return replace(
@@ -70,4 +101,20 @@ def _mean(row: Row, each: ConfirmedRow, objectives: Mapping[str, str]) -> Row:
         relative_bias=each.bias.mean,
         bias_reason=each.bias_reason,
         seconds=sum(seconds) / len(seconds),
+        excluded=excluded,
     )
+
+
+def _compared(sweep: Sweep) -> list[Row]:
+    """Return what is compared: in a design over seeds means, else trials."""
+    found = confirmed(sweep) if sweep.config.get("design") == "fixed" else None
+    if found is None or not found.own:
+        return sweep.rows
+    return mean_rows(found, sweep.rows, sweep.objectives)
+
+
+def _records(sweep: Sweep, rows: Sequence[Row]) -> list[TrialRecord]:
+    first, direction = next(iter(sweep.objectives.items()))
+    ordered = sorted(rows, key=lambda row: row.values[first], reverse=direction == "max")
+    known = {record.id: record for record in sweep.records}
+    return [known[row.id] for row in ordered]

@@ -18,6 +18,8 @@ from scipy import stats
 from rc_core.config import seedless
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
+from sweeps.engine.assignments import REFERENCE_ID
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.selection.statistics import (
     detectable_difference,
@@ -28,9 +30,6 @@ from sweeps.selection.statistics import (
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 from sweeps.views.table import render
-
-ID_KEY, OOD_KEY = "id_dev/accuracy", "ood_dev/accuracy"
-
 
 # Rows that are alike seem unlike once in so many tables.
 _UNEVEN = 0.1
@@ -121,8 +120,8 @@ def unselected(sweep: Sweep) -> tuple[Sweep, list[TrialRecord], bool] | None:
     """
     again = sweep.confirmation
     if again is not None:
-        # Its t0000 is the searched teacher, not a new seed.
-        return again, [record for record in again.records if record.id != "t0000"], False
+        # Its reference is the searched teacher, not a new seed.
+        return again, [record for record in again.records if record.id != REFERENCE_ID], False
     if sweep.config.get("design") != "fixed" or sweep.name.endswith(CONFIRM_SUFFIX):
         return None
     records = sweep.records

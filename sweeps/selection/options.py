@@ -16,12 +16,13 @@ from rc_core.metrics import latency
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint, parse
 from sweeps.deploy.measured import check_measured, latencies, remedy, with_latency
+from sweeps.rows import rows, unfinished
 from sweeps.selection.choose import (
     PICKS,
     Option,
     check_wheres,
     choose,
-    means,
+    over_seeds,
     parse_weights,
     sieve,
 )
@@ -39,8 +40,9 @@ def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
         found: its confirmation, where there is one.
     """
     known = {row.id: row for row in found.rows} if found is not None else {}
-    excluded = {row.id: row.excluded for row in sweep.rows}
-    timed = latencies(sweep.folder)
+    timed, records = latencies(sweep.folder), sweep.records
+    searched = rows(records, sweep.objectives, constraints=sweep.constraints)
+    why = {row.id: row.excluded for row in searched}
     return [
         _confirmed(record, known[record.id], timed.get(record.id, {}))
         if record.id in known
@@ -50,9 +52,10 @@ def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
             reference=record.reference,
             metrics=record.metrics,
             bias=_own_bias(record),
-            excluded=excluded[record.id] or _without_seeds(sweep, record, found),
+            excluded=unfinished(record) or _without_seeds(sweep, record, found, why),
+            undefined=record.undefined,
         )
-        for record in with_latency(sweep.folder, sweep.records)
+        for record in with_latency(sweep.folder, records)
     ]
 
 
@@ -68,6 +71,23 @@ def constraints(sweep: Sweep, wheres: Iterable[str] = ()) -> list[Constraint]:
     command = remedy(sweep.folder)
     timed = [replace(e, remedy=command) if e.metric in latency.METRICS else e for e in extra]
     return [*(parse(text) for text in sweep.constraints), *timed]
+
+
+def misses(sweep: Sweep, found: Confirmed, wheres: Iterable[str] = ()) -> dict[str, str]:
+    """Return which configurations miss a constraint by their means, and why.
+
+    Args:
+        sweep: any.
+        found: its configurations over seeds.
+        wheres: constraints on top of the sweep's.
+
+    Raises:
+        ConfigError: constraints that cannot be read.
+        StorageError: they name a latency, but none was measured.
+    """
+    ids = {row.id for row in found.rows}
+    available = [option for option in options(sweep, found) if option.id in ids]
+    return sieve(available, sweep.objectives, constraints(sweep, wheres))[1]
 
 
 def pick(
@@ -130,15 +150,11 @@ def alike(found: Confirmed | None) -> Callable[[str, str], bool] | None:
 
 
 def _confirmed(record: TrialRecord, row: ConfirmedRow, timed: Mapping[str, float]) -> Option:
-    by_seed = {seed: trial.metrics for seed, trial in row.trials.items()}
-    return Option(
-        id=record.id,
-        name=record.name,
-        reference=record.reference,
+    option = over_seeds(record, row.trials)
+    return replace(
+        option,
         # Latency is the searched trial's own: that one is exported, and a seed changes no shape.
-        metrics={**means(list(by_seed.values())), **timed},
-        seeds=row.seeds,
-        by_seed=by_seed,
+        metrics={**option.metrics, **timed},
         bias=None if row.reference else (row.bias.mean, row.bias_reason),
     )
 
@@ -154,12 +170,17 @@ def _own_bias(record: TrialRecord) -> tuple[float, str | None] | None:
     return record.metric(key), record.undefined.get(key)
 
 
-def _without_seeds(sweep: Sweep, record: TrialRecord, found: Confirmed | None) -> str | None:
+def _without_seeds(
+    sweep: Sweep, record: TrialRecord, found: Confirmed | None, searched: Mapping[str, str | None]
+) -> str | None:
     """Return why a trial whose configuration has no row is no option; None: it is one."""
     if found is None or not found.rows:
         return None
     if found.own:
         return "it is one seed of a configuration, which counts by its mean"
+    if searched[record.id] is not None:
+        # Why it was not worth any.
+        return searched[record.id]
     return "new seeds did not go to it, its place was clear without; give it some: " + command(
         sweep.folder, "confirm", "--also", record.id
     )

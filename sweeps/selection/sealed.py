@@ -134,6 +134,13 @@ def _finished_confirmation(sweep: Sweep) -> Confirmed | None:
         raise StorageError(f"the confirmation {other.name} is running; test when it has ended")
     if any(record.status == "running" for record in other.records):
         raise StorageError(f"the confirmation {other.name} was interrupted; end it first: {go_on}")
+    compressed = [row for row in found.rows if not row.reference]
+    if compressed and all(row.excluded for row in compressed):
+        raise StorageError(
+            f"the confirmation {other.name} must have confirmed a configuration before the test is "
+            "opened for it, but none meets the constraints by its means over new seeds (rc-sweep "
+            "pareto --why TRIAL says which it misses)"
+        )
     if not any(row.confirmed for row in found.rows):
         raise StorageError(
             f"the confirmation {other.name} must have confirmed a configuration before the test is "

@@ -13,6 +13,7 @@ from typing import Any
 
 from sweeps.json_files import read_json
 from sweeps.selection.confirmed import Confirmed, confirmed
+from sweeps.selection.mean_rows import candidates, front
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 
@@ -67,14 +68,15 @@ def _as_test(raw: Any) -> dict[str, Any]:
 def selection(sweep: Sweep, found: Confirmed | None) -> list[str]:
     """Return the configurations that are chosen now, without the dense reference.
 
-    After a confirmation those that it confirmed; before it the front and, where the reference beats
-    compressed models, the best of these. In a fixed design, where nothing is chosen, all.
+    After a confirmation those that it confirmed (none where all miss a constraint by their means);
+    before it the front and, where the reference beats compressed models, the best of these. In
+    a fixed design, where nothing is chosen, all.
     """
     if sweep.config.get("design") == "fixed":
         return [r.id for r in sweep.records if r.status == "finished" and not r.reference]
-    if found is not None and any(row.confirmed for row in found.rows):
+    if found is not None and found.rows and found.noise.df:
         return sorted(row.id for row in found.rows if row.confirmed)
-    records = [*sweep.front, *sweep.candidates]
+    records = [*front(sweep), *candidates(sweep)]
     return list(dict.fromkeys(record.id for record in records if not record.reference))
 
 
@@ -117,15 +119,21 @@ def stamp_lines(found: Stamp | None) -> list[str]:
     lines = [f"sealed test opened {when} for {who}"]
     if found.again:
         lines[0] += f"; opened again {found.again} time{'s' if found.again > 1 else ''}"
-    if found.changed:
-        parts = [f"{named(found.joined)} joined"] if found.joined else []
-        parts += [f"{named(found.left)} left"] if found.left else []
-        what = "ROWS" if found.fixed else "SELECTION"
-        lines.append(
-            f"{what} CHANGED AFTER OPENING: {', '.join(parts)}; what was chosen after the test was "
-            "seen has no sealed test"
-        )
-    return lines
+    changed = changed_line(found)
+    return lines if changed is None else [*lines, changed]
+
+
+def changed_line(found: Stamp | None) -> str | None:
+    """Return the line of the seal that is a warning, None where nothing changed after opening."""
+    if found is None or not found.changed:
+        return None
+    parts = [f"{named(found.joined)} joined"] if found.joined else []
+    parts += [f"{named(found.left)} left"] if found.left else []
+    what = "ROWS" if found.fixed else "SELECTION"
+    return (
+        f"{what} CHANGED AFTER OPENING: {', '.join(parts)}; what was chosen after the test was "
+        "seen has no sealed test"
+    )
 
 
 def stamp_json(found: Stamp | None) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from rc_core.errors import RobustCompressionError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
-from sweeps.rows import front_json, reference_lines, rows
+from sweeps.rows import Row, front_json, reference_lines, rows
 from sweeps.selection.confirmed import Confirmed, confirmed
 from sweeps.selection.mean_rows import mean_rows, with_ranks_of
 from sweeps.sweep import Sweep
@@ -196,9 +196,6 @@ class SweepEvents:
         return left
 
     def _end(self, status: str, seconds: float, report: Path | None) -> None:
-        document = self._front()
-        with _going_on("front.json"):
-            write_json(self._folder.front, document)
         settings = self._sweep.settings
         records = list(self._records.values())
         found = rows(records, settings.objectives, constraints=settings.constraints)
@@ -207,6 +204,9 @@ class SweepEvents:
         if over_seeds is not None:
             shown = mean_rows(over_seeds, found, settings.objectives)
             found = with_ranks_of(found, shown, over_seeds)
+        document = self._front(() if shown is found else shown)
+        with _going_on("front.json"):
+            write_json(self._folder.front, document)
         artifacts = [self._folder.path / "sweep.yaml", self._folder.front]
         if report is None and any(row.on_front for row in shown):
             with _going_on("the picture of the front"):
@@ -275,13 +275,14 @@ class SweepEvents:
             with self._lock:
                 self._unannounced.discard(trial_id)
 
-    def _front(self) -> dict[str, Any]:
+    def _front(self, means: Sequence[Row] = ()) -> dict[str, Any]:
         settings = self._sweep.settings
         return front_json(
             list(self._records.values()),
             settings.objectives,
             sweep=self._folder.name,
             constraints=settings.constraints,
+            means=means,
         )
 
 

@@ -219,7 +219,7 @@ def _knee(found: Sequence[Row], objectives: Mapping[str, str]) -> list[str]:
             f"{_TITLES.get(name, name)} {_shown(name, row.values[name])}" for name in objectives
         )
 
-    dense = next((row for row in found if row.reference and row.rank is not None), None)
+    dense = next((row for row in found if row.reference and row.drawn), None)
     beside = f"; dense: {values(dense)}" if dense is not None else ""
     return [f"Knee: **{best.id} {best.name}**: {values(best)}{beside}.", ""]
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.rows import Row
+from sweeps.shown_values import clock, metric_number
 
 _FRONT_SHOWN, _RUNNING_SHOWN, _FAILED_SHOWN = 5, 8, 2
 # From this many columns on, the picture stands beside the lists.
@@ -140,13 +141,13 @@ def scatter(
         height: lines that may be used, axes and legend included; at least 6.
     """
     names = list(objectives)[:2]
-    points = [(row, [row.values[name] for name in names]) for row in rows if row.rank is not None]
+    points = [(row, [row.values[name] for name in names]) for row in rows if row.drawn]
     points = [(row, at) for row, at in points if all(map(math.isfinite, at))]
     if len(names) < 2 or len(points) < 2 or height < 6:
         return Text("")
     labels = [name.removesuffix("/accuracy") for name in names]
     limits = [_limits([at[i] for _, at in points]) for i in range(2)]
-    ticks = [[_value(name, edge) for edge in limits[i]] for i, name in enumerate(names)]
+    ticks = [[metric_number(name, edge) for edge in limits[i]] for i, name in enumerate(names)]
     margin = max(map(len, ticks[1])) + 1
     columns, lines = width - margin - 2, height - 4
     grid: list[list[tuple[str, str]]] = [[(" ", "")] * columns for _ in range(lines)]
@@ -197,7 +198,7 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
 def _amounts(snapshot: Snapshot, room: int) -> str:
     """Return what is done, taken and left; where there is no room, without what it costs."""
     done = f"{snapshot.done} of {snapshot.total} trials"
-    taken = f", {duration(snapshot.seconds)} so far" if snapshot.seconds is not None else ""
+    taken = f", {clock(snapshot.seconds)} so far" if snapshot.seconds is not None else ""
     work, left = snapshot.work_left, snapshot.seconds_left
     if not snapshot.running or work is None or left is None:
         return done + taken
@@ -206,7 +207,7 @@ def _amounts(snapshot: Snapshot, room: int) -> str:
     spent = f"{cost / 60:.1f} {unit} hours"
     if cost < 120:
         spent = f"{cost:.0f} {unit} minute{'' if round(cost) == 1 else 's'}"
-    rest = f", about {duration(left)} left"
+    rest = f", about {clock(left)} left"
     choices = (f"{done}{taken}{rest} ({spent})", done + taken + rest, done + rest)
     return next((text for text in choices if len(text) <= room), done)
 
@@ -233,7 +234,7 @@ def _running(snapshot: Snapshot, room: int) -> RenderableType:
             Text(trial.name),
             *([ProgressBar(total=1.0, completed=trial.progress, width=10)] if bars else []),
             f"{100 * trial.progress:.0f}%",
-            "" if trial.seconds is None else duration(trial.seconds),
+            "" if trial.seconds is None else clock(trial.seconds),
             rung,
         )
     more = len(snapshot.running) - len(shown)
@@ -256,7 +257,7 @@ def _front(snapshot: Snapshot, room: int) -> RenderableType | None:
     for label, each in zip(labels, widths, strict=True):
         table.add_column(label, justify="right", no_wrap=True, width=each)
     for row in chosen[:_FRONT_SHOWN]:
-        values = [_value(name, row.values[name]) for name in snapshot.objectives]
+        values = [metric_number(name, row.values[name]) for name in snapshot.objectives]
         table.add_row("*" if row.on_front else "+", row.id, Text(row.name), *values)
     more = len(chosen) - _FRONT_SHOWN
     return Group(table, Text(f"and {more} more", style="dim")) if more > 0 else table
@@ -285,14 +286,3 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 def _cell(value: float, limits: tuple[float, float], count: int) -> int:
     low, high = limits
     return min(max(round((value - low) / (high - low) * (count - 1)), 0), count - 1)
-
-
-def _value(name: str, value: float) -> str:
-    return f"{100 * value:.1f}" if name.endswith("accuracy") else f"{value:.4g}"
-
-
-def duration(seconds: float) -> str:
-    """Return `m:ss`, from an hour on `h:mm:ss`."""
-    minutes, rest = divmod(int(max(seconds, 0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -19,15 +19,16 @@ from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed_text import points_text, share_text
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.statistics import Estimate
+from sweeps.shown_values import column_title, metric_number, number, points
 from sweeps.views.commands import command
-from sweeps.views.notebook_picture import front_svg, scaled
+from sweeps.views.notebook_picture import front_svg
+from sweeps.views.table import ONE_SEED
 
 if TYPE_CHECKING:
     from sweeps.sweep import Sweep
 
 _SHOWN = 12
 _CELL = "padding:2px 10px;text-align:{align};white-space:nowrap"
-_ONE_SEED = "one seed each: differences of a few points may be noise"
 
 
 def sweep_html(sweep: Sweep) -> str:
@@ -55,7 +56,7 @@ def _html(sweep: Sweep) -> str:
     parts = [f'<div style="margin:4px 0">{head}</div>']
     if new is not None and new.own:
         found = mean_rows(new, found, objectives)
-    shown = [row for row in found if row.rank is not None]
+    shown = [row for row in found if row.drawn or _starred(row, means)]
     names = list(objectives)
     chosen = _chosen(shown, objectives, means)
     if len(names) > 1 and shown:
@@ -103,14 +104,14 @@ def _matters(row: Row, means: Mapping[str, ConfirmedRow]) -> bool:
 
 
 def _table(rows: Sequence[Row], names: Sequence[str]) -> str:
-    titles = ["", "id", "name", *map(_title, names), "OOD vs dense", "non-zero M"]
+    titles = ["", "id", "name", *map(column_title, names), "OOD vs dense", "non-zero M"]
     lines = [_line("th", titles)]
     for row in rows[:_SHOWN]:
         mark = "*" if row.on_front else "+" if row.candidate else ""
-        values = [_value(each, row.values[each]) for each in names]
-        rest = ["" if row.reference else f"{row.ood_difference:+.1f}", _millions(row)]
+        values = [metric_number(each, row.values[each]) for each in names]
+        rest = ["" if row.reference else points(row.ood_difference), _millions(row)]
         lines.append(_line("td", [mark, row.id, _name(row), *values, *rest]))
-    note = f"{_more(rows)}* on the front, + on it but for the dense reference; {_ONE_SEED}"
+    note = f"{_more(rows)}* on the front, + on it but for the dense reference; {ONE_SEED}"
     return _framed(lines, [note])
 
 
@@ -122,10 +123,10 @@ def _confirmed_table(
     means: Mapping[str, ConfirmedRow],
 ) -> str:
     said = [] if new.own else ["search said"]
-    titles = ["", "id", "name", "seeds", *map(_title, names)]
+    titles = ["", "id", "name", "seeds", *map(column_title, names)]
     lines = [_line("th", [*titles, *said, "OOD vs dense", "non-zero M"])]
     for row in rows[:_SHOWN]:
-        searched = [_value(each, row.values[each]) for each in names]
+        searched = [metric_number(each, row.values[each]) for each in names]
         cells = [row.id, _name(row)]
         if row.id in means:
             own = means[row.id]
@@ -136,7 +137,7 @@ def _confirmed_table(
             else:
                 cells += [f"{own.seeds} new", *values, " / ".join(searched), against]
         else:
-            against = "" if row.reference else f"{row.ood_difference:+.1f}"
+            against = "" if row.reference else points(row.ood_difference)
             cells += ["1, the search's", *searched, "", against]
         lines.append(_line("td", ["*" if _starred(row, means) else "", *cells, _millions(row)]))
     notes = [
@@ -164,34 +165,27 @@ def _framed(lines: Sequence[str], notes: Sequence[str]) -> str:
 
 def _line(tag: str, cells: Sequence[str]) -> str:
     styled = [
-        f'<{tag} style="{_CELL.format(align="left" if i < 3 else "right")}">'
-        f"{escape(cell.replace('nan', '-'))}</{tag}>"
+        f'<{tag} style="{_CELL.format(align="left" if i < 3 else "right")}">{escape(cell)}</{tag}>'
         for i, cell in enumerate(cells)
     ]
     return f'<tr style="background:transparent">{"".join(styled)}</tr>'
 
 
 def _name(row: Row) -> str:
-    return f"{row.name} (dense reference)" if row.reference else row.name
-
-
-def _value(name: str, value: float) -> str:
-    return f"{scaled(name, value):.1f}" if name.endswith("accuracy") else f"{value:.4g}"
+    if not row.reference:
+        return row.name
+    missing = "; misses a constraint" if row.excluded else ""
+    return f"{row.name} (dense reference{missing})"
 
 
 def _estimate(name: str, estimate: Estimate) -> str:
-    return share_text(estimate) if name.endswith("accuracy") else f"{estimate.mean:.4g}"
+    return share_text(estimate) if name.endswith("accuracy") else number(estimate.mean, ".4g")
 
 
 def _millions(row: Row) -> str:
-    return f"{row.parameters / 1e6:.1f}"
+    return number(row.parameters / 1e6, ".1f")
 
 
 def _more(rows: Sequence[Row]) -> str:
     more = len(rows) - _SHOWN
     return f"and {more} more; " if more > 0 else ""
-
-
-def _title(name: str) -> str:
-    known: Mapping[str, str] = {"id_dev/accuracy": "ID %", "ood_dev/accuracy": "OOD %"}
-    return known.get(name, f"{name} (%)" if name.endswith("accuracy") else name)

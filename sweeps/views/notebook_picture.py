@@ -9,11 +9,11 @@ from html import escape
 from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow
 from sweeps.selection.statistics import Estimate
+from sweeps.shown_values import column_title, scaled
 
 # Of Okabe and Ito's palette those that stand out from white and from black.
 _COLOURS = ("#0090e0", "#e07000", "#00a878", "#cc79a7", "#b08d00", "#8a7fd6")
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 620, 356, 58, 44, 42, 14
-_TITLES = {"id_dev/accuracy": "ID %", "ood_dev/accuracy": "OOD %"}
 
 Limits = tuple[float, float]
 
@@ -59,18 +59,13 @@ def front_svg(rows: Sequence[Row], names: Sequence[str], means: Sequence[Confirm
         f'<path d="M{_LEFT} {_TOP}V{_HEIGHT - _BOTTOM}H{_WIDTH - _RIGHT}" fill="none" {axis}/>'
         f"{_ticks(limits)}{''.join(marks)}"
         f'<g fill="currentColor"><text x="{(_LEFT + _WIDTH) / 2}" y="{_HEIGHT - 8}" '
-        f'text-anchor="middle">{escape(_TITLES.get(names[0], names[0]))}</text>'
+        f'text-anchor="middle">{escape(column_title(names[0]))}</text>'
         f'<text transform="translate(14 {_HEIGHT / 2 - 14}) rotate(-90)" text-anchor="middle">'
-        f"{escape(_TITLES.get(names[1], names[1]))}</text>"
+        f"{escape(column_title(names[1]))}</text>"
         f'<text x="{_LEFT - 8}" y="14">{legend}</text>'
         f'<text x="{_LEFT + 2}" y="30" font-size="11" '
         f'fill-opacity="0.75">{said}</text></g></svg>'
     )
-
-
-def scaled(name: str, value: float) -> float:
-    """Return a value as it is shown: accuracies in percent."""
-    return 100 * value if name.endswith("accuracy") else value
 
 
 def _span(name: str, estimate: Estimate) -> tuple[float, float]:

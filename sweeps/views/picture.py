@@ -16,11 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
 from rc_core.metrics._floors import NAMES
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.rows import Row
 from sweeps.selection.budgets import SIZES, Budget
-from sweeps.selection.choose import ID_KEY as _ID
-from sweeps.selection.choose import OOD_KEY as _OOD
 from sweeps.selection.choose import Option
+from sweeps.shown_values import scaled
 from sweeps.views.picture_names import name_points
 
 # Okabe and Ito's palette: tells apart for every common kind of colour vision.
@@ -58,7 +58,7 @@ def front_picture(
         halves: id -> objective -> half of the mean's interval, drawn as bars.
     """
     names = list(objectives)[:2]
-    shown = [row for row in found if row.rank is not None]
+    shown = [row for row in found if row.drawn]
     colours = dict(zip(sorted({row.compression for row in shown}), _COLOURS, strict=False))
     markers = dict(zip(sorted({row.loss for row in shown}), _MARKERS, strict=False))
     figure, axes = pyplot.subplots(figsize=(12, 8), dpi=100, layout="constrained")
@@ -88,10 +88,10 @@ def front_picture(
         _join(axes, [places[row.id] for row in front], objectives, "-")
         if any(not row.on_front for row in candidates):
             _join(axes, [places[row.id] for row in candidates], objectives, "--")
-        _legend(axes, colours, markers, any(row.reference for row in shown))
+        _legend(axes, colours, markers, next((row for row in shown if row.reference), None))
         axes.set_xlabel(_title(names[0]))
         axes.set_ylabel(_title(names[1]) if len(names) > 1 else "trial")
-        num_off = sum(row.rank is None for row in found)
+        num_off = len(found) - len(shown)
         off = f", {num_off} not shown (failed, stopped or infeasible)" if num_off else ""
         what = f"configurations, means of {len(seeds)} trials," if seeds else "trials"
         axes.set_title(
@@ -116,7 +116,7 @@ def _draw_seeds(
 ) -> None:
     """Draw the trials behind means, small and pale."""
     for row in seeds:
-        if row.rank is not None:
+        if row.drawn:
             axes.scatter(
                 *_place(row, 0, names),
                 s=30,
@@ -138,7 +138,7 @@ def _draw_bars(
 ) -> None:
     """Draw the intervals of means."""
     for row in shown:
-        found = [_scaled(halves.get(row.id, {}).get(name, math.nan), name) for name in names]
+        found = [scaled(name, halves.get(row.id, {}).get(name, math.nan)) for name in names]
         if all(map(math.isfinite, found)):
             colour = colours.get(row.compression, "#777777")
             axes.errorbar(
@@ -174,7 +174,7 @@ def budget_picture(
 
 def _budget_panel(axes: Axes, found: Sequence[Budget], options: Sequence[Option]) -> None:
     def place(option: Option) -> tuple[float, float]:
-        return 100 * option.metric(_ID), 100 * option.metric(_OOD)
+        return 100 * option.metric(ID_KEY), 100 * option.metric(OOD_KEY)
 
     for option in options:
         if option.reference:
@@ -196,8 +196,8 @@ def _budget_panel(axes: Axes, found: Sequence[Budget], options: Sequence[Option]
         axes.scatter(*place(budget.best), s=size**2, marker=_MARKERS[i], color=colour, zorder=4)
         axes.annotate(budget.best.id, place(budget.best), xytext=(0, -18 - 3 * i),
                       textcoords="offset points", ha="center", color=colour)  # fmt: skip
-    axes.set_xlabel(_title(_ID))
-    axes.set_ylabel(_title(_OOD))
+    axes.set_xlabel(_title(ID_KEY))
+    axes.set_ylabel(_title(OOD_KEY))
     axes.grid(color="#dddddd", linewidth=0.7)
     axes.margins(0.12)
     axes.legend(
@@ -257,12 +257,8 @@ def _draw_lines(
 
 
 def _place(row: Row, index: int, names: Sequence[str]) -> tuple[float, float]:
-    values = [_scaled(row.values[name], name) for name in names]
+    values = [scaled(name, row.values[name]) for name in names]
     return (values[0], values[1]) if len(values) > 1 else (values[0], float(index))
-
-
-def _scaled(value: float, name: str) -> float:
-    return value * (100 if name.endswith("accuracy") else 1)
 
 
 def _share(value: float, largest: float) -> float:
@@ -282,7 +278,7 @@ def _join(
 
 
 def _legend(
-    axes: Axes, colours: Mapping[str, str], markers: Mapping[str, str], reference: bool
+    axes: Axes, colours: Mapping[str, str], markers: Mapping[str, str], reference: Row | None
 ) -> None:
     def mark(label: str, marker: str, colour: str, *, filled: bool = True) -> Line2D:
         face = colour if filled else "white"
@@ -294,8 +290,9 @@ def _legend(
     handles = [mark(name, "o", colour) for name, colour in colours.items() if name != "dense"]
     handles += [mark(f"loss {name}", marker, "#555555") for name, marker in markers.items()]
     handles += [mark("dominated", "o", "#555555", filled=False)]
-    if reference:
-        handles.append(mark("dense reference", "*", colours.get("dense", "#555555")))
+    if reference is not None:
+        name = "dense reference" + (", misses\na constraint" if reference.excluded else "")
+        handles.append(mark(name, "*", colours.get("dense", "#555555")))
     axes.legend(
         handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False,
         title="area: non-zero\nparameters", alignment="left",
@@ -304,7 +301,7 @@ def _legend(
 
 def _title(name: str) -> str:
     known = {
-        "id_dev/accuracy": "in-distribution accuracy, id_dev (%)",
-        "ood_dev/accuracy": "out-of-distribution accuracy, ood_dev (%)",
+        ID_KEY: "in-distribution accuracy, id_dev (%)",
+        OOD_KEY: "out-of-distribution accuracy, ood_dev (%)",
     }
     return known.get(name, name)

@@ -8,6 +8,7 @@ from typing import Any
 from sweeps.ending import ending_of, raising
 from sweeps.failure import came_to_nothing, failure_of
 from sweeps.prepared import preparation_of
+from sweeps.selection.mean_rows import front
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 
@@ -30,7 +31,7 @@ def status_document(sweep: Sweep) -> dict[str, Any]:
         "ending": ending_of(sweep.path),
         "trials": states,
         "planned": sweep.config["search"]["trials"],
-        "front": [record.id for record in sweep.front],
+        "front": [record.id for record in front(sweep)],
         "artifacts_later": dict(preparation_of(sweep.path).later) if running else {},
         "tested": sweep.folder.test.is_file(),
         "unfinished": [

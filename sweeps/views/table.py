@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from rc_core.metrics._floors import NAMES
+from rc_core.metrics.robustness import without_amounts
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.rows import Row
+from sweeps.shown_values import number, points, share
 
 _SHOWN_WHOLE = 20
-_ONE_SEED = "One seed each: differences of a few points may be noise."
-_ID, _OOD = "id_dev/accuracy", "ood_dev/accuracy"
+ONE_SEED = "one seed each: differences of a few points may be noise"
 
 
 def front_table(
@@ -23,7 +25,7 @@ def front_table(
     objectives: Mapping[str, str],
     *,
     lines: Mapping[str, Mapping[str, float]] | None = None,
-    notes: Sequence[str] = (_ONE_SEED,),
+    notes: Sequence[str] = (ONE_SEED,),
 ) -> Table:
     """Return the front, the front without the dense reference, the reference, the vanilla rows.
 
@@ -54,7 +56,7 @@ def front_table(
         "+ on it but for the dense reference)",
         title_justify="left",
     )
-    extra = [name for name in objectives if name not in (_ID, _OOD)]
+    extra = [name for name in objectives if name not in (ID_KEY, OOD_KEY)]
     for title in ("", "id", "name"):
         table.add_column(title, no_wrap=title != "name")
     for title in ("ID %", "OOD %", *extra, "OOD vs dense", "F_bias", "non-zero M", "s"):
@@ -68,13 +70,13 @@ def front_table(
             row.id,
             # As it is: brackets in a name are no markup.
             Text(name),
-            _percent(row.id_accuracy),
-            _percent(row.ood_accuracy),
-            *(_or_dash(row.values[key], "g") for key in extra),
-            "" if row.reference else _or_dash(row.ood_difference, "+.1f"),
+            share(row.id_accuracy),
+            share(row.ood_accuracy),
+            *(number(row.values[key]) for key in extra),
+            "" if row.reference else points(row.ood_difference),
             Text(_bias(row, reasons)),
-            "-" if math.isnan(row.parameters) else f"{row.parameters / 1e6:.1f}",
-            "-" if math.isnan(row.seconds) else f"{row.seconds:.0f}",
+            number(row.parameters / 1e6, ".1f"),
+            number(row.seconds, ".0f"),
             style="bold" if row.on_front else None,
         )
     _add_lines(table, lines or {}, len(extra))
@@ -92,9 +94,7 @@ def _add_lines(table: Table, lines: Mapping[str, Mapping[str, float]], num_extra
     if names:
         table.add_section()
     for name in names:
-        values = [
-            _percent(lines.get(role, {}).get(name, math.nan)) for role in ("id_dev", "ood_dev")
-        ]
+        values = [share(lines.get(role, {}).get(name, math.nan)) for role in ("id_dev", "ood_dev")]
         table.add_row("", "", NAMES.get(name, name), *values, *[""] * (num_extra + 4), style="dim")
 
 
@@ -106,24 +106,12 @@ def render(table: Table, *, width: int = 120) -> str:
     return console.file.getvalue().rstrip()
 
 
-def _or_dash(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else f"{value:{form}}"
-
-
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
-
-
 def _bias(row: Row, notes: list[str]) -> str:
     if row.reference:
         return "1" if not math.isnan(row.relative_bias) else "-"
     if not math.isnan(row.relative_bias):
         return f"{row.relative_bias:.3f}"
-    reason = row.bias_reason or ""
-    # The amounts differ from row to row; one note for each kind of reason is enough.
-    kind = (
-        "ID accuracy is more than 3 points below the reference's" if "ID acc" in reason else reason
-    )
-    if kind not in notes:
-        notes.append(kind)
-    return f"- [{notes.index(kind) + 1}]"
+    reason = without_amounts(row.bias_reason or "")
+    if reason not in notes:
+        notes.append(reason)
+    return f"- [{notes.index(reason) + 1}]"

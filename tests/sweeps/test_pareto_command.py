@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from rich.text import Text
 from typer.testing import CliRunner
 
 from rc_core.errors import ConfigError, InputError
 from sweeps.cli import app
 from sweeps.selection.confirmed import confirmed
 from sweeps.sweep import Sweep
+from sweeps.views.live import scatter
+from sweeps.views.notebook import sweep_html
+from sweeps.views.picture import front_picture
 from tests.sweeps.reporting._made import confirm_made, made_sweep
 
 WHERE = "footprint/nonzero_parameters <= 21e6"
@@ -78,6 +84,53 @@ def test_the_confirmation_says_who_misses_it(sweep: Sweep) -> None:
     assert 0 < len(met) < len(found.rows) - 1
     assert f"met by {len(met)} of the {len(found.rows) - 1} rows" in line and met[0] in line
     assert "--where is met" not in rc_sweep("pareto", str(sweep.path)).output
+
+
+def test_a_constraint_of_size_excludes_the_dense_reference_but_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = "footprint/nonzero_parameters <= 21e6"
+    small = made_sweep(tmp_path, trials=12, constraints=[rule])
+    (dense,) = [row for row in small.rows if row.reference]
+    assert dense.rank is None and not dense.on_front and dense.drawn
+    assert dense.excluded == f"misses {rule}: has 2.27e+07, by 1.7e+06 too much"
+    heavy = [row.id for row in small.rows if row.excluded and not row.reference]
+    assert heavy and not [row for row in small.rows if row.drawn and row.id in heavy]
+    # Shares of a size are of the reference's, whatever it misses itself.
+    shown = rc_sweep("pareto", str(small.path), "--budgets")
+    assert shown.exit_code == 0, shown.output
+    assert "22.7 M" in shown.output and (small.path / "budgets.png").is_file()
+    assert "t0000" not in {record.id for record in small.candidates}
+    # It is drawn wherever trials are.
+    drawn: list[Figure] = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    front_picture(small.rows, small.objectives, tmp_path / "front.png", title="x")
+    monkeypatch.undo()
+    (axes,) = drawn[0].axes
+    pyplot.close(drawn[0])
+    legend = axes.get_legend()
+    assert legend is not None
+    names = [text.get_text() for text in legend.get_texts()]
+    assert "dense reference, misses\na constraint" in names
+    assert f"{len(heavy)} not shown" in axes.get_title(loc="left")
+    shown_live = scatter(small.rows, small.objectives, 60, 20)
+    assert isinstance(shown_live, Text) and "D dense" in shown_live.plain
+    notebook = sweep_html(small)
+    assert (
+        "&#9733;<title>t0000" in notebook and "(dense reference; misses a constraint)" in notebook
+    )
+
+
+def test_a_reference_without_figures_is_not_drawn(tmp_path: Path) -> None:
+    small = made_sweep(tmp_path, trials=4)
+    path = small.folder.trial("t0000").record_file
+    record = small.records[0]
+    for changes in ({"status": "failed", "metrics": {}}, {"metrics": {"id_dev/accuracy": 0.9}}):
+        path.write_text(record.model_copy(update=changes).model_dump_json())
+        assert not small.rows[0].drawn
+    path.write_text(record.model_copy(update={"status": "failed", "metrics": {}}).model_dump_json())
+    done = rc_sweep("pareto", str(small.path), "--budgets")
+    assert "has not finished" in str(done.exception)
 
 
 def test_without_a_confirmation_there_is_none(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from sweeps.api import Sweep
 from sweeps.cli import app
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.reporting.compare import compare, comparison_json, comparison_text
+from sweeps.reporting.compare_page import write_comparison
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.figure_front import front_figure
 from sweeps.reporting.health import health
@@ -25,6 +27,7 @@ from sweeps.selection.options import options
 from sweeps.tracking.events import SweepEvents
 from sweeps.tracking.outbox import Outbox
 from sweeps.views.notebook import sweep_html
+from sweeps.views.status import status_document
 from tests.sweeps.tracking.test_events import NoDrain
 
 POINTS: list[dict[str, Any]] = [
@@ -115,12 +118,75 @@ def test_a_configuration_counts_by_its_mean_and_goes_by_its_first_trial(sweep: S
 
 def test_a_lucky_seed_is_not_picked(sweep: Sweep) -> None:
     lucky, steady = of_loss(sweep, "distil"), of_loss(sweep, "rmc")
-    assert lucky in {record.id for record in sweep.candidates}, "of single seeds it is the best"
+    assert lucky in {row.id for row in sweep.rows if row.candidate}, "of single seeds the best"
+    assert lucky not in {record.id for record in sweep.candidates}
     assert sweep.pick("best-ood").id == steady
     excluded = {option.id: option.excluded for option in options(sweep, confirmed(sweep))}
     assert excluded[steady] is None
     assert "counts by its mean" in str(excluded[of_loss(sweep, "rmc", seed=1)])
     assert sweep.pick(of_loss(sweep, "rmc", seed=1)).config["training"]["seed"] == 1
+
+
+def test_every_view_has_the_front_of_the_means(sweep: Sweep) -> None:
+    steady = [of_loss(sweep, "vanilla"), of_loss(sweep, "rmc")]
+    assert [record.id for record in sweep.front] == ["t0000"]
+    assert [record.id for record in sweep.candidates] == steady, "best ID first, by the means"
+    assert status_document(sweep)["front"] == ["t0000"]
+    document = sweep.document()
+    assert document["front_is_of"] == "means over seeds"
+    (dense,) = document["front"]
+    assert dense["values"]["ood_dev/accuracy"] == pytest.approx(0.91)
+    assert set(document["front_without_reference"]) == set(steady)
+    (worst,) = [each for each in document["dominated"] if each["rank"] == 2]
+    assert worst["values"]["ood_dev/accuracy"] == pytest.approx(0.75)
+    own = {each["id"]: each["values"]["ood_dev/accuracy"] for each in document["trials"]}
+    assert own == {record.id: record.metric("ood_dev/accuracy") for record in sweep.records}
+    assert document["hypervolume"] == pytest.approx(0.98 * 0.91)
+    facts = Facts.read(sweep)
+    assert facts.hypervolume == document["hypervolume"]
+
+
+def test_a_constraint_is_for_means_in_a_design(sweep: Sweep) -> None:
+    """Each seed of rmc but the first misses it by a hair, its mean does not; vanilla's does."""
+    rule = "ood_dev/accuracy >= 0.87"
+    asked = sweep.document(wheres=[rule])
+    sweep.folder.write_config(sweep.config | {"constraints": [rule]})
+    steady = of_loss(sweep, "rmc")
+    for document in (asked, Sweep(sweep.folder).document()):
+        assert document["front_without_reference"] == [steady]
+        why = {each["id"]: each["why"] for each in document["excluded"]}
+        assert why[of_loss(sweep, "vanilla")] == f"misses {rule}: has 82.0 %, by 0.05 too little"
+        assert set(why) == {of_loss(sweep, "vanilla"), of_loss(sweep, "distil")}
+    facts = Facts.read(Sweep(sweep.folder))
+    assert [row.id for row in facts.candidates] == [steady] and facts.knee == steady
+    # A configuration's seeds stand and fall with it.
+    standing = {row.id: (row.rank, row.excluded is None) for row in facts.rows}
+    assert {standing[of_loss(sweep, "rmc", seed)] for seed in range(3)} == {(1, True)}
+    assert {standing[of_loss(sweep, "distil", seed)] for seed in range(3)} == {(None, False)}
+
+
+def test_designs_are_compared_by_their_means(sweep: Sweep, tmp_path: Path) -> None:
+    """Reference: the volume of two mean points, by hand; a lucky seed would add to it."""
+    facts = Facts.read(sweep)
+    one = design(tmp_path, VALUES, "one")
+    for record in one.records:
+        if record.config["training"]["seed"] > 0:
+            one.folder.trial(record.id).record_file.unlink()
+    found = compare([facts, Facts.read(one)])
+    assert found.sides[0].volume == pytest.approx(0.96 * 0.82 + 0.955 * (0.88 - 0.82))
+    assert found.sides[0].with_reference == pytest.approx(0.98 * 0.91)
+    assert found.sides[1].volume > 0.95 * 0.95, "one seed each, a lucky one among them"
+    text = " ".join(comparison_text(found).split())
+    assert "made: means over seeds; one: one seed each" in text
+    alone = compare([facts, facts])
+    assert "means over each design's seeds" in comparison_text(alone)
+    assert "82.0" in comparison_text(alone) and "80.0" not in comparison_text(alone)
+    assert [each["front_is_of"] for each in comparison_json(found)["sweeps"]] == [
+        "means over seeds",
+        "trials",
+    ]
+    page = write_comparison(alone, tmp_path / "out").read_text()
+    assert "one seed each" not in page and '"y":[95.0' not in page
 
 
 def test_one_seed_each_or_a_search_is_no_such_design(tmp_path: Path) -> None:
@@ -143,6 +209,8 @@ def test_tables_and_json_have_means_and_no_search(sweep: Sweep) -> None:
     assert "majority class: ID - %, OOD 50.0 %" in done.output
     document = json.loads(CliRunner().invoke(app, ["pareto", str(sweep.path), "--json"]).stdout)
     assert document["confirmation"]["own_seeds"]
+    marked = {row["id"] for row in document["confirmation"]["rows"] if row["confirmed"]}
+    assert marked == set(document["front_without_reference"]), "as the table stars them"
     where = ["pareto", str(sweep.path), "--where", "ood_dev/accuracy >= 0.8"]
     said = CliRunner().invoke(app, where).output
     assert "--where is met by 2 of the 3 rows" in said
@@ -186,6 +254,7 @@ def test_the_report_its_pictures_and_a_notebook_show_means(sweep: Sweep) -> None
     page = sweep.report().read_text()
     assert "Means over seeds" in page and "Confirmed with new seeds" not in page
     assert (sweep.path / "front.png").stat().st_size > 10_000
+    assert "Did the search still find better ones?" not in page, "of single seeds that is luck"
     shown = sweep_html(sweep)
     assert "seeds for 4 configurations (12 trainings)" in shown
     assert "search said" not in shown and of_loss(sweep, "rmc", seed=1) not in shown
@@ -195,6 +264,8 @@ def test_the_report_its_pictures_and_a_notebook_show_means(sweep: Sweep) -> None
 def test_tracking_is_told_of_configurations(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
     SweepEvents(SweepConfig(sweep.config), sweep.folder).sweep_ended("finished", 9.0)
+    written = json.loads(sweep.folder.front.read_text())
+    assert written == {key: sweep.document()[key] for key in written}
     events = Outbox(sweep.folder.outbox).events()
     ended = next(event for event in events if event["kind"] == "sweep_ended")
     dense = {r.id for r in sweep.records if r.config["compression"]["name"] == "dense"}

@@ -14,8 +14,11 @@ from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
 from sweeps.reporting.opened_rows import opened_rows
-from sweeps.reporting.sections_results import sealed_section
+from sweeps.reporting.sections_results import confirmed_section, sealed_section
+from sweeps.reporting.style import escaped
 from sweeps.reporting.verdict import _moved, verdict
+from sweeps.selection.confirmed import confirmed
+from sweeps.selection.confirmed_text import notes
 from sweeps.sweep import Sweep
 from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made, write_record
 
@@ -130,7 +133,9 @@ def test_the_sealed_test_shows_the_drop_and_a_changed_selection(made: Callable[.
     assert "it fell by 7.0 OOD points, the reference by 7.0" in said(facts)["Test"]
     assert not [c for c in health(facts) if "sealed test" in c.title]
     assert facts.tested is not None
-    late = dataclasses.replace(facts, seal=["SELECTION CHANGED AFTER OPENING: t0009 joined"])
+    assert facts.seal is not None and "bad" not in sealed_section(facts).body
+    late = dataclasses.replace(facts, seal=dataclasses.replace(facts.seal, joined=["t0009"]))
+    assert 'class="bad">SELECTION CHANGED AFTER OPENING: t0009 joined' in sealed_section(late).body
     assert about(late, "sealed test").level == "bad"
 
 
@@ -182,7 +187,11 @@ def test_a_front_that_still_grew_is_told(
     facts = Facts.read(made(trials=30))
     best = "t0029" if late else "t0002"
     facts = changed(facts, best, id_dev__accuracy=0.999, ood_dev__accuracy=0.99)
-    assert about(facts, "stopped too early").level == level
+    check = about(facts, "stopped too early")
+    assert check.level == level
+    if level == "warn":
+        # Nothing that was computed is thrown away for more trials.
+        assert "rc-sweep resume made --set search.trials=" in str(check.action)
 
 
 def test_early_stopping_is_judged_by_how_rungs_order_the_ends(made: Callable[..., Sweep]) -> None:
@@ -225,10 +234,14 @@ def test_trials_that_were_not_made_alike_are_told(
 
 def test_an_unfinished_sweep_is_told(made: Callable[..., Sweep]) -> None:
     facts = Facts.read(made(trials=5))
-    config = {**facts.config, "search": {"trials": 9}}
-    check = about(dataclasses.replace(facts, config=config), "ended")
+    assert not [c for c in health(facts) if "ended" in c.title]
+    config = {**facts.config, "search": {"name": "random", "trials": 9}}
+    facts.folder.write_config(config)
+    facts = Facts.read(Sweep(facts.folder))
+    check = about(facts, "ended")
     assert check.level == "warn" and check.action == "rc-sweep resume made"
-    running = dataclasses.replace(facts, config=config, running=True)
+    assert check.found == "5 trials have ended, 9 planned, and nothing runs"
+    running = dataclasses.replace(facts, running=True)
     assert about(running, "ended").level == "note"
 
 
@@ -264,6 +277,20 @@ def test_a_test_opened_over_seeds_is_shown_with_them(made: Callable[..., Sweep])
     found = {each.id: each for each in opened_rows(opened)}
     assert found[facts.chosen.id].half == pytest.approx(0.02)
     assert sealed_section(opened).html().count("55.0 \u00b1 2.0") == 1
+    rows[1]["verdict"] = "open"
+    html = sealed_section(opened).html()
+    assert "OOD is" in html and ">not shown<" in html and ">open<" not in html, "as the terminal"
+
+
+def test_the_page_says_below_the_seeds_what_the_terminal_says(made: Callable[..., Sweep]) -> None:
+    sweep = made(trials=14)
+    confirm_made(sweep)
+    found = confirmed(sweep)
+    section = confirmed_section(Facts.read(sweep))
+    assert found is not None and section is not None
+    for line in notes(found):
+        # In one piece, where the terminal breaks it.
+        assert escaped(line.strip()) in section.body
 
 
 def test_a_rise_is_not_called_a_negative_fall() -> None:

@@ -1,14 +1,27 @@
-"""A trial that is asked for by its id, with constraints beside it."""
+"""Who takes part in what is chosen: by which figures, and a trial asked for by its id."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from rc_core.errors import StorageError
-from sweeps.selection.options import pick
-from tests.sweeps.reporting._made import confirm_made, made_sweep
+from rc_core.record import TrialRecord
+from sweeps.folder import SweepFolder
+from sweeps.reporting.compare import compare
+from sweeps.reporting.facts import Facts
+from sweeps.reporting.verdict import verdict
+from sweeps.reporting.write import write_report
+from sweeps.selection.confirm import confirmation
+from sweeps.selection.confirmed import confirmed
+from sweeps.selection.confirmed_text import notes
+from sweeps.selection.options import misses, pick
+from sweeps.selection.sealed import open_tests
+from sweeps.selection.stamp import selection
+from sweeps.views.notebook import sweep_html
+from tests.sweeps.reporting._made import confirm_made, made_sweep, write_record
 
 
 def test_a_trial_asked_for_by_its_id_must_meet_what_is_asked_with_it(tmp_path: Path) -> None:
@@ -33,3 +46,73 @@ def test_one_without_new_seeds_is_held_against_its_own_values(tmp_path: Path) ->
     assert pick(sweep, left.id, wheres=[f"ood_dev/accuracy >= {value - 0.001:.4f}"]) == left.id
     with pytest.raises(StorageError, match=f"{left.id} must meet"):
         pick(sweep, left.id, wheres=[f"ood_dev/accuracy >= {value + 0.001:.4f}"])
+
+
+def test_who_takes_part_is_judged_by_new_seeds_everywhere(tmp_path: Path) -> None:
+    """The search's seed met the constraint, the mean of new ones does not."""
+    rule = "id_dev/accuracy >= 0.9705"
+    sweep = made_sweep(tmp_path, trials=12, constraints=[rule])
+    confirm_made(sweep, rows=4)
+    (chosen,) = [record.id for record in sweep.candidates]
+    found = confirmed(sweep)
+    assert found is not None and found.noise.df
+    rows = {row.id: row for row in found.rows}
+    assert rows[chosen].searched["id_dev/accuracy"] > 0.9705
+    reason = str(rows[chosen].excluded)
+    assert reason.startswith(f"misses {rule}: has 96.9 %, by 0.00")
+    assert rows[chosen].chance is None and not rows[chosen].confirmed
+    # The same words from whoever asks.
+    with pytest.raises(StorageError, match=f"{chosen}: {re.escape(reason)}"):
+        pick(sweep, "knee")
+    assert f"not on the front: {chosen}: {reason}" in notes(found)
+    assert misses(sweep, found)[chosen] == reason
+    assert selection(sweep, found) == [], "the sealed test is opened for nothing that misses it"
+    with pytest.raises(StorageError, match="none meets the constraints by its means"):
+        open_tests(sweep, say=lambda line: None)
+    facts = Facts.read(sweep)
+    assert {row.id: why for row, why in facts.left_out}[chosen] == reason
+    assert facts.chosen is None and verdict(facts)[0].text.startswith("Nothing yet")
+
+
+def test_one_that_meets_a_constraint_by_new_seeds_alone_is_chosen(tmp_path: Path) -> None:
+    """No searched value meets it: what new seeds say of a row that was asked for does."""
+    sweep = made_sweep(tmp_path, trials=6, constraints=["id_dev/accuracy >= 0.9999"])
+    assert sweep.candidates == [] and not any(row.on_front for row in sweep.rows)
+    config = confirmation(sweep, seeds=3, also=["t0002"])
+    folder = SweepFolder.create(tmp_path, "made.confirm", "x")
+    folder.write_config(config.as_dict())
+    for number, (trial_id, point) in enumerate(config.first_trials().items()):
+        row = sweep.records[number // 3].id
+        if row in ("t0000", "t0002"):
+            trial = config.trial(point)
+            metrics = {"id_dev/accuracy": 0.99995, "ood_dev/accuracy": 0.8 + 0.01 * (number % 3)}
+            record = TrialRecord(
+                id=trial_id, status="finished", name="x", config=trial.as_dict(),
+                fingerprint=trial.fingerprint(), started=0.0, metrics=metrics,
+            )  # fmt: skip
+            write_record(folder, record)
+    found = confirmed(sweep)
+    assert found is not None and [row.id for row in found.rows if row.confirmed] == ["t0002"]
+    assert pick(sweep, "knee") == "t0002" and selection(sweep, found) == ["t0002"]
+    facts = Facts.read(sweep)
+    assert facts.candidates == [] and facts.chosen is not None
+    said = {sentence.topic: sentence.text for sentence in verdict(facts)}
+    assert "(t0002)" in said["Take"] and "If OOD is what counts" not in said["Costs"]
+    assert "t0002" not in {row.id for row, _ in facts.left_out}
+    assert list(compare([facts, facts]).sides[0].best()) == ["knee", "best ID", "best OOD"]
+    assert write_report(sweep).is_file()
+    assert "t0002" in sweep_html(sweep)
+
+
+def test_constraints_relative_to_the_reference_are_judged_seed_by_seed(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path, trials=8, constraints=["id_dev/accuracy >= reference - 0.02"])
+    confirm_made(sweep, rows=4)
+    assert sweep.confirmation is not None
+    for record in sweep.confirmation.records:
+        if record.config["compression"]["name"] == "dense":
+            sweep.confirmation.folder.trial(record.id).record_file.unlink()
+    found = confirmed(sweep)
+    assert found is not None and all(row.excluded for row in found.rows)
+    with pytest.raises(StorageError, match="the dense reference has none of its seeds"):
+        pick(sweep, "knee")
+    assert selection(sweep, found) == []

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from sweeps.folder import SweepFolder
+from sweeps.shown_values import clock
 from sweeps.sweep import Sweep
-from sweeps.views.live import RunningTrial, Snapshot, duration, scatter, view
+from sweeps.views.live import RunningTrial, Snapshot, scatter, view
 from sweeps.views.watch import Watcher, watch
 from tests.sweeps._made_sweep import make_sweep
 
@@ -133,7 +134,7 @@ def test_time_and_cost_left_follow_from_what_trials_took() -> None:
     last = replace(snapshot, total=6, trial_seconds=40.0, unit=(1.0, "CPU"))
     assert drawn(view(last, 80, 24), 80)[0].endswith("left (1 CPU minute)")
     assert replace(snapshot, trial_seconds=None).seconds_left is None
-    assert (duration(59.9), duration(3661)) == ("0:59", "1:01:01")
+    assert (clock(59.9), clock(3661)) == ("0:59", "1:01:01")
 
 
 def test_nothing_yet_is_no_error() -> None:
