@@ -1,20 +1,24 @@
-"""Why a sweep's driver gave out no more trials: kept beside the sweep for whoever looks later.
+"""How a sweep ended, if it has, and whether there is something to resume.
 
-    <sweep>/ending.json   {"attempt", "reason"}
+    <sweep>/ending.json   {"attempt", "reason"}: why its driver gave out no more trials
 
-It counts while that attempt is the newest one, as in sweeps/failure.py.
+The file counts while that attempt is the newest one, as in sweeps/failure.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rc_core.atomic import write_json
+from rc_core.record import TrialRecord
+from sweeps.folder import SweepFolder
 from sweeps.json_files import read_json
 from sweeps.remote.files import attempt_in
 
 FILE = "ending.json"
+_RACE = "race"
 
 
 def keep_ending(sweep: Path, attempt: int, reason: str) -> None:
@@ -42,6 +46,52 @@ def raising(reason: str) -> tuple[str, ...]:
     if "." not in key:
         return ()
     return ("--set", f"{key}={'null' if key == 'budget.stall' else 'N'}")
+
+
+def is_race(search: str) -> bool:
+    """Tell whether a sweep with this search has its planned trials at the most."""
+    return search == _RACE
+
+
+def planned_text(config: Mapping[str, Any]) -> str:
+    """Return how many trials a sweep will have: `32 planned`, `up to 450`."""
+    trials = config["search"]["trials"]
+    return f"up to {trials}" if is_race(config["search"]["name"]) else f"{trials} planned"
+
+
+def has_ended(
+    folder: SweepFolder,
+    config: Mapping[str, Any],
+    records: Sequence[TrialRecord],
+    *,
+    closing: bool = False,
+) -> bool:
+    """Tell whether nothing is left to resume, as far as files say.
+
+    A limit (`budget`) that ended it can be lifted, so that is not the end; a race has ended where
+    its driver came to its end, however few its trials are.
+
+    Args:
+        folder: of the sweep.
+        config: its resolved values.
+        records: all of it.
+        closing: its driver, which still holds the lock, has come to its end.
+    """
+    if any(record.status == "running" for record in records):
+        return False
+    if not closing and folder.is_running():
+        return False
+    if len(records) >= config["search"]["trials"]:
+        return True
+    reason = ending_of(folder.path)
+    return reason is not None and not raising(reason)
+
+
+def confirmed_by(folder: SweepFolder, config: Mapping[str, Any]) -> SweepFolder:
+    """Return the sweep whose tables show what a sweep found: itself, or the one it confirms."""
+    name = (config.get("confirm") or {}).get("sweep")
+    base = folder if name is None else SweepFolder(folder.path.with_name(name))
+    return base if (base.path / "sweep.yaml").is_file() else folder
 
 
 def _attempt_and_reason(raw: Any) -> tuple[int, str]:

@@ -15,7 +15,7 @@ from typing import Any
 from rc_core.errors import StorageError
 from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
-from sweeps.ending import ending_of
+from sweeps.ending import ending_of, has_ended
 from sweeps.folder import SweepFolder
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import hypervolume
@@ -72,6 +72,7 @@ class Facts:
         seal: state of the seal, None while it holds.
         began: when the sweep was launched, seconds since 1970; NaN where its events do not say.
         running: whether a driver runs the sweep now.
+        ended: whether nothing is left to resume (`sweeps.ending`).
         attempts: how often it was started.
         ending: what ended it, None where its last driver did not come to its end.
         made: when this was read, seconds since 1970.
@@ -94,6 +95,7 @@ class Facts:
     seal: Stamp | None
     began: float
     running: bool
+    ended: bool
     attempts: int
     ending: str | None
     made: float
@@ -142,6 +144,7 @@ class Facts:
             seal=stamp(sweep, found),
             began=_began(sweep.folder.outbox),
             running=not ended and sweep.running,
+            ended=has_ended(sweep.folder, sweep.config, records, closing=ended),
             attempts=sweep.folder.attempt(),
             ending=ending_of(sweep.path),
             made=time.time(),

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rc_core.config import seedless
-from sweeps.ending import raising
+from sweeps.ending import planned_text, raising
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import ORDER, Check
 from sweeps.reporting.facts import Facts, best_line, dev_samples
@@ -42,16 +42,16 @@ def health(facts: Facts) -> list[Check]:
 
 def _finished(facts: Facts) -> Iterator[Check]:
     ended = sum(row.status != "running" for row in facts.rows)
-    planned, title = int(facts.config["search"]["trials"]), "Has the sweep ended?"
+    planned, title = planned_text(facts.config), "Has the sweep ended?"
     if facts.running:
-        found = f"it is running: {ended} of {planned} trials have ended; this page is a moment"
+        found = f"it is running: {ended} trials have ended, {planned}; this page is a moment of it"
         yield Check("note", title, found, facts.command("status"))
-    elif ended < planned and facts.ending is not None:
-        found = f"it was ended by {facts.ending}: {ended} of {planned} planned trials have ended"
+    elif not facts.ended and facts.ending is not None:
+        found = f"it was ended by {facts.ending}: {ended} trials have ended, {planned}"
         lift = raising(facts.ending)
         yield Check("note", title, found, facts.command("resume", *lift) if lift else "")
-    elif ended < planned:
-        found = f"{ended} trials have ended, {planned} planned, and nothing runs"
+    elif not facts.ended:
+        found = f"{ended} trials have ended, {planned}, and nothing runs"
         yield Check("warn", title, found, facts.command("resume"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rc_core.atomic import write_text
 from rc_core.errors import StorageError
-from sweeps.folder import SweepFolder
+from sweeps.ending import confirmed_by
 from sweeps.reporting.facts import Facts
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
@@ -34,7 +34,7 @@ def write_report(sweep: Sweep, out: Path | None = None, *, ended: bool = False) 
     from sweeps.reporting.pictures import write_pictures
     from sweeps.reporting.summary import summary
 
-    sweep = _confirmed_by(sweep)
+    sweep = Sweep(confirmed_by(sweep.folder, sweep.config))
     facts = Facts.read(sweep, ended=ended)
     if not any(row.status != "running" for row in facts.rows):
         raise StorageError(
@@ -60,12 +60,3 @@ def try_report(sweep: Sweep) -> Path | None:
     except Exception as error:
         _logger.warning("the report of sweep %s could not be written: %s", sweep.name, error)
         return None
-
-
-def _confirmed_by(sweep: Sweep) -> Sweep:
-    """Return the sweep that a confirmation confirms, where it lies beside it; else itself."""
-    name = (sweep.config.get("confirm") or {}).get("sweep")
-    if name is None:
-        return sweep
-    folder = SweepFolder(sweep.path.with_name(name))
-    return Sweep(folder) if (folder.path / "sweep.yaml").is_file() else sweep

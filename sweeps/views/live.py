@@ -53,7 +53,8 @@ class Snapshot:
     """A sweep at one moment.
 
     Attributes:
-        total: trials that the sweep will have, at most.
+        total: trials that the sweep will have.
+        at_most: it may end with fewer, nobody knows how many.
         counts: status -> trials.
         rows: of all trials with a record (sweeps.rows.rows).
         seconds: since this driver began; None where nobody drives.
@@ -74,6 +75,7 @@ class Snapshot:
     unit: tuple[float, str] = (1.0, "CPU")
     cluster: str | None = None
     note: str = ""
+    at_most: bool = False
 
     @property
     def done(self) -> int:
@@ -82,7 +84,7 @@ class Snapshot:
     @property
     def work_left(self) -> float | None:
         """Seconds of one trial's resources that are left, from what trials took so far."""
-        if self.trial_seconds is None:
+        if self.trial_seconds is None or self.at_most:
             return None
         begun = sum(trial.progress for trial in self.running)
         return max(self.total - self.done - begun, 0.0) * self.trial_seconds
@@ -185,7 +187,8 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
     if snapshot.cluster:
         second.append(f"   {snapshot.cluster}")
     bar = ProgressBar(
-        total=max(snapshot.total, 1),
+        # Without a known end it shows that something goes on, not how far.
+        total=None if snapshot.at_most else max(snapshot.total, 1),
         completed=snapshot.done + sum(trial.progress for trial in snapshot.running),
         width=width,
     )
@@ -197,7 +200,8 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
 
 def _amounts(snapshot: Snapshot, room: int) -> str:
     """Return what is done, taken and left; where there is no room, without what it costs."""
-    done = f"{snapshot.done} of {snapshot.total} trials"
+    most = "up to " if snapshot.at_most else ""
+    done = f"{snapshot.done} of {most}{snapshot.total} trials"
     taken = f", {clock(snapshot.seconds)} so far" if snapshot.seconds is not None else ""
     work, left = snapshot.work_left, snapshot.seconds_left
     if not snapshot.running or work is None or left is None:

@@ -14,6 +14,7 @@ from rich.live import Live
 from rc_core.config import decode
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
+from sweeps.ending import is_race
 from sweeps.engine.assignments import Assignments
 from sweeps.rows import Row, rows
 from sweeps.shown_values import clock
@@ -133,7 +134,8 @@ class Progress:
         self._update_rows()
         total = self._assignments.total if self._assignments is not None else 0
         objectives = self._sweep.settings.objectives if self._sweep is not None else ()
-        self.say(ended_line(record, objectives, sum(self._states.values()), total))
+        done, race = sum(self._states.values()), self._is_race
+        self.say(ended_line(record, objectives, done, total, at_most=race))
 
     def snapshot(self) -> Snapshot:
         """Return the sweep as it is now; called in the thread of the live view."""
@@ -149,6 +151,7 @@ class Progress:
         return Snapshot(
             sweep=self._name,
             total=self._assignments.total,
+            at_most=self._is_race,
             counts=counts,
             running=[
                 RunningTrial(i, each.label, each.progress, now - each.started, each.rung)
@@ -162,6 +165,10 @@ class Progress:
             cluster=self._cluster_use(now),
             note="Ctrl-C stops it; rc-sweep resume goes on",
         )
+
+    @property
+    def _is_race(self) -> bool:
+        return self._sweep is not None and is_race(self._sweep.settings.search.name)
 
     def _update_rows(self) -> None:
         started = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sweeps.ending import ending_of, raising
+from sweeps.ending import confirmed_by, ending_of, has_ended, is_race, planned_text, raising
 from sweeps.failure import came_to_nothing, failure_of
 from sweeps.prepared import preparation_of
 from sweeps.selection.mean_rows import front
@@ -31,6 +31,8 @@ def status_document(sweep: Sweep) -> dict[str, Any]:
         "ending": ending_of(sweep.path),
         "trials": states,
         "planned": sweep.config["search"]["trials"],
+        "planned_at_most": is_race(sweep.config["search"]["name"]),
+        "ended": has_ended(sweep.folder, sweep.config, records),
         "front": [record.id for record in front(sweep)],
         "artifacts_later": dict(preparation_of(sweep.path).later) if running else {},
         "tested": sweep.folder.test.is_file(),
@@ -59,7 +61,7 @@ def status_text(sweep: Sweep) -> str:
     lines = [
         f"sweep {document['sweep']} ({document['path']})",
         f"driver {document['driver']}, attempt {document['attempts']}",
-        f"trials: {counts}; {document['planned']} planned",
+        f"trials: {counts}; {planned_text(sweep.config)}",
         f"front: {', '.join(document['front']) or '-'}; "
         f"test roles {'opened' if document['tested'] else 'sealed'}",
     ]
@@ -75,16 +77,23 @@ def status_text(sweep: Sweep) -> str:
         lines.append(f"  {trial['id']} {trial['name']}: failed: {trial['error']}")
     if document["failure"] is not None:
         lines.append(f"attempt {document['attempts']} failed: {document['failure']}")
-    ended = sum(document["trials"].values()) - len(document["unfinished"])
     if came_to_nothing(sweep.path):
         again = command(sweep.folder, "resume")
         lines.append(_correct(sweep) + f"as it is it is tried again with: {again}")
-    elif document["driver"] != "running" and ended < document["planned"]:
+    elif document["ended"]:
+        if document["planned_at_most"]:
+            shown = command(confirmed_by(sweep.folder, sweep.config), "pareto")
+            lines.append(f"it has ended, nothing is left to resume; see: {shown}")
+        elif sum(document["trials"].values()) < document["planned"]:
+            lines.append(_ended(sweep, document["ending"]))
+    elif document["driver"] != "running":
         go_on = command(sweep.folder, "resume")
         more = f"fewer than planned; go on with: {go_on}"
         if document["ending"] is not None:
             more = _ended(sweep, document["ending"])
-        elif document["failure"] is not None:
+        elif document["planned_at_most"]:
+            more = f"it was cut short; go on with: {go_on}"
+        if document["failure"] is not None:
             more = f"once that is mended, go on with: {go_on}"
         lines.append(interrupted_line(sweep) or more)
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from rc_core.record import TrialRecord, read_record
+from sweeps.ending import confirmed_by, has_ended, is_race
 from sweeps.rows import Row, rows
 from sweeps.shown_values import metric_number
 from sweeps.sweep import Sweep
@@ -70,6 +71,7 @@ class Watcher:
         return Snapshot(
             sweep=sweep.name,
             total=max(sweep.config["search"]["trials"], len(records)),
+            at_most=is_race(sweep.config["search"]["name"]),
             counts=counts,
             running=[
                 running_trial(record, now if driven else None)
@@ -85,11 +87,11 @@ class Watcher:
         )
 
     def _note(self, records: Sequence[TrialRecord], driven: bool, now: float) -> str:
-        ended = sum(record.status != "running" for record in records)
-        if not driven and ended >= self._sweep.config["search"]["trials"]:
-            return f"it has ended; see: {command(self._sweep.folder, 'pareto')}"
+        folder, config = self._sweep.folder, self._sweep.config
+        if not driven and has_ended(folder, config, records):
+            return f"it has ended; see: {command(confirmed_by(folder, config), 'pareto')}"
         if not driven:
-            return f"no driver runs it now; go on with: {command(self._sweep.folder, 'resume')}"
+            return f"no driver runs it now; go on with: {command(folder, 'resume')}"
         if not records:
             return "preparing: what all trials share is being built"
         silent = now - self._records.newest
@@ -160,7 +162,9 @@ def _drawn(snapshot: Snapshot, console: Console) -> RenderableType:
     return view(snapshot, console.width, console.height)
 
 
-def ended_line(record: TrialRecord, objectives: Iterable[str], done: int, total: int) -> str:
+def ended_line(
+    record: TrialRecord, objectives: Iterable[str], done: int, total: int, *, at_most: bool = False
+) -> str:
     """Return what a launch, and whoever watches one, says of a trial that has ended.
 
     Args:
@@ -168,6 +172,7 @@ def ended_line(record: TrialRecord, objectives: Iterable[str], done: int, total:
         objectives: of the sweep.
         done: how many have ended with it.
         total: of the sweep.
+        at_most: it may end with fewer (`sweeps.ending.is_race`).
     """
     if record.status == "finished":
         text = ", ".join(
@@ -179,7 +184,8 @@ def ended_line(record: TrialRecord, objectives: Iterable[str], done: int, total:
         text = f"{record.status}{at}{why}"
     seconds = record.seconds.get("total")
     took = f" ({seconds:.0f} s)" if seconds is not None else ""
-    return f"[{done}/{total}] {record.id} {record.name}: {text}{took}"
+    count = f"{done}, up to {total}" if at_most else f"{done}/{total}"
+    return f"[{count}] {record.id} {record.name}: {text}{took}"
 
 
 def _say(
@@ -190,8 +196,10 @@ def _say(
     new.sort(key=lambda record: (not record.reference, record.finished or 0.0))
     clock = time.strftime("%H:%M:%S")
     for done, record in enumerate(new, start=len(known) + 1):
-        line = f"{clock} {ended_line(record, snapshot.objectives, done, snapshot.total)}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        line = ended_line(
+            record, snapshot.objectives, done, snapshot.total, at_most=snapshot.at_most
+        )
+        console.print(f"{clock} {line}", markup=False, highlight=False, soft_wrap=True)
     if snapshot.seconds is None and snapshot.note:
         console.print(f"{clock} {snapshot.note}", markup=False, highlight=False, soft_wrap=True)
     return {record.id for record in new}

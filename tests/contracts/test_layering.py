@@ -62,12 +62,12 @@ sweeps.remote.steps
 sweeps.remote.pulling sweeps.remote.pushing
 sweeps.remote.artifacts
 sweeps.remote.mirror
-sweeps.storages sweeps.failure sweeps.ending sweeps.prepared
+sweeps.storages sweeps.failure sweeps.prepared
 sweeps.names
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.shelf sweeps.remote.uploads
 sweeps.config sweeps.folder sweeps.selection.statistics
-sweeps.views.commands
+sweeps.views.commands sweeps.ending
 sweeps.deploy.measured
 sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose
 sweeps.selection.compared sweeps.selection.explain
