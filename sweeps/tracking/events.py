@@ -238,7 +238,7 @@ class SweepEvents:
         if self._sweep.settings.design != "fixed":
             return None
         try:
-            found = confirmed(Sweep(self._folder))
+            found = confirmed(Sweep(self._folder).still())
         except (RobustCompressionError, OSError) as error:
             _logger.warning("means over seeds could not be read: %s", error)
             return None
