@@ -234,7 +234,7 @@ def test_the_front_shows_what_latency_left(fresh: Sweep) -> None:
     assert done.exit_code == 0, done.output
     flat = " ".join(done.output.split())
     assert "1 of 4 finished trials" in flat
-    assert "t0001: misses latency/relative <= 0.7 by 0.2" in flat
+    assert "t0001: misses latency/relative <= 0.7: has 0.9, by 0.2 too much" in flat
     assert "Latency: batch 1, 8 tokens" in flat
     assert "1 of 4 finished trials have no latency; measure them: rc-sweep latency timed --all" in (
         flat
