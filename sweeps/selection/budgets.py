@@ -132,5 +132,7 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
 
 
 def _size(value: float, measure: str) -> str:
+    if math.isnan(value):
+        return "-"
     unit = "B" if measure.endswith("bytes") else ""
     return f"{value / 1e6:.1f} M{unit}" if value >= 1e6 else f"{value / 1e3:.1f} k{unit}"

@@ -99,7 +99,8 @@ def test_a_constraint_of_size_excludes_the_dense_reference_but_does_not_hide_it(
     # Shares of a size are of the reference's, whatever it misses itself.
     shown = rc_sweep("pareto", str(small.path), "--budgets")
     assert shown.exit_code == 0, shown.output
-    assert "22.7 M" in shown.output and (small.path / "budgets.png").is_file()
+    assert "22.7 M" in shown.output and "nan" not in shown.output, "bytes were not measured"
+    assert (small.path / "budgets.png").is_file()
     assert "t0000" not in {record.id for record in small.candidates}
     # It is drawn wherever trials are.
     drawn: list[Figure] = []
