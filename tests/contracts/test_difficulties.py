@@ -193,6 +193,22 @@ def test_teacher_errors_judges_no_sample_by_a_model_that_saw_it() -> None:
     assert sorted(held_out.tolist()) == list(range(80))
 
 
+def test_teacher_errors_judges_id_dev_by_the_folds_mean_probability() -> None:
+    """By hand: 0.99 and 0.5 are 0.745 together; their logs' mean, normalised, would be 0.909."""
+    rights = iter((0.99, 0.5))
+
+    def fit_dense(rows: NDArray[np.int64], *, epochs: float | None = None) -> Predict:
+        right = next(rights)
+        said = np.log(np.array([right, 1 - right], np.float32))
+        return lambda given: np.tile(said, (len(given), 1))
+
+    module, given = plugins.load(PACKAGE, "teacher_errors"), context()[0]
+    found = module.outputs(config_of("teacher_errors"), replace(given, fit_dense=fit_dense))
+    np.testing.assert_allclose(
+        found.log_probs["id_dev"].exp().numpy(), np.tile([0.745, 0.255], (1, 30, 1)), rtol=1e-5
+    )
+
+
 def test_hypothesis_only_reads_nothing_but_the_second_text() -> None:
     module, (given, _) = plugins.load(PACKAGE, "hypothesis_only"), context()
     expected = module.outputs(config_of("hypothesis_only"), given).log_probs["train"]

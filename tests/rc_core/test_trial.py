@@ -93,6 +93,35 @@ def test_the_record_is_valid_after_each_rung_and_at_the_end(
     assert (log_probs.argmax(1) == split.labels).mean() == pytest.approx(accuracy)
 
 
+@pytest.mark.parametrize("dense", [False, True])
+def test_easy_and_hard_figures_are_those_of_the_predictions_and_halves(
+    workspace: Workspace, tmp_path: Path, dense: bool
+) -> None:
+    """Reference: the stored predictions, and the half of id_dev whose loss varies most, in NumPy."""
+    outputs = load_outputs(difficulty_artifact(config(), workspace)).log_probs["id_dev"]
+    changes = {"compression": {"name": "dense"}, "loss": {"name": "vanilla"}} if dense else {}
+    folder = TrialFolder(tmp_path / "t")
+    record = run_trial(config(**changes), workspace, folder, trial_id="t")
+    assert record.reference is dense
+    split = workspace.data(config()).task.id_dev
+    rows = np.arange(len(split))
+    variances = outputs.double().numpy()[:, rows, split.labels].var(axis=0)
+    hard = variances > np.sort(variances)[len(split) // 2 - 1]
+    assert hard.sum() == len(split) // 2
+    probabilities = np.exp(read_predictions(folder.predictions("id_dev", split.suite)))
+    right = probabilities.argmax(axis=1) == split.labels
+    expected = {
+        "id_dev/difficulty.easy/accuracy": right[~hard].mean(),
+        "id_dev/difficulty.easy/confidence": probabilities.max(axis=1)[~hard].mean(),
+        "id_dev/difficulty.hard/accuracy": right[hard].mean(),
+        "id_dev/difficulty.hard/confidence": probabilities.max(axis=1)[hard].mean(),
+        "id_dev/difficulty_gap": 100 * (right[~hard].mean() - right[hard].mean()),
+    }
+    found = {key: value for key, value in record.metrics.items() if "/difficulty" in key}
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert expected["id_dev/difficulty_gap"] != 0
+
+
 def test_the_same_seed_gives_the_same_record(workspace: Workspace, tmp_path: Path) -> None:
     found = [
         run_trial(config(), workspace, TrialFolder(tmp_path / name / "t0001"), trial_id="t0001")
@@ -546,6 +575,9 @@ def test_artifacts_do_not_depend_on_what_only_a_trial_has(workspace: Workspace) 
         (0.5, 0.5, 500, False),
         (0.54, 0.5, 5000, False),
         (0.6, 0.5, 20, False),
+        # 100 samples: a standard error of 4.9 points, twice of it 9.8.
+        (0.6, 0.505, 100, False),
+        (0.6, 0.5, 100, True),
     ],
 )
 def test_the_health_gate(accuracy: float, majority: float, size: int, healthy: bool) -> None:

@@ -90,6 +90,16 @@ def test_small_but_real_differences_are_used() -> None:
     assert degrees_of(losses, 0.5).tolist() == pytest.approx([0.5, 0.625, 1.0])
 
 
+def test_losses_that_differ_by_more_than_rounding_are_not_the_same() -> None:
+    """Steps of 8e-6 are 67 units in the last place of 1; steps of 2 units are rounding."""
+    steps = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0 + 8e-6, 1.0 + 16e-6]])
+    assert degrees_of(steps, 0.5).tolist() == pytest.approx([0.5, 0.625, 1.0], rel=1e-2)
+    assert variance_shares(steps) == pytest.approx([0.5, 0.5])
+    rounding = torch.tensor([[1.0, 1.0], [1.0, 1.0 + 2 * torch.finfo(torch.float32).eps]])
+    assert degrees_of(rounding, 0.5).tolist() == [1.0, 1.0]
+    assert variance_shares(rounding) == [None, None]
+
+
 @pytest.mark.parametrize("shape", [(5, 0), (0, 5), (5,), (2, 3, 4)])
 def test_losses_of_a_wrong_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="must be \\(levels, samples\\)"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
+from scipy.stats import entropy
 from torch import Tensor
 
 from rc_core import plugins
@@ -167,6 +168,32 @@ def test_temperature_softens_both_sides(temperature: float) -> None:
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+@pytest.mark.parametrize("name", ["distil", "smooth", "rmc", "poe", "conf_reg"])
+def test_every_loss_with_a_teacher_compares_at_its_temperature(
+    name: str, temperature: float
+) -> None:
+    """Reference: Hinton et al. 2015, T^2 KL at p^(1/T), with SciPy's KL sample by sample."""
+    given = context()
+    teacher = given.teacher_log_probs.double().exp().numpy()[CHOSEN]
+    expert = softmax(given.expert_log_probs.double().numpy(), axis=1)[CHOSEN]
+    scores = given.difficulty.numpy()
+    place = (scores - scores.min()) / (scores.max() - scores.min())
+    degree = {
+        "smooth": np.full(B, 0.6),
+        "rmc": 0.3 + 0.7 * place[CHOSEN],
+        "conf_reg": 1 - expert[np.arange(B), LABELS.numpy()],
+    }.get(name, np.ones(B))
+    settings = {"smooth": {"degree": 0.6}, "rmc": {"alpha": 0.3}}.get(name, {})
+    # SciPy normalises what it compares.
+    each = entropy(teacher ** (degree[:, None] / temperature), Q ** (1 / temperature), axis=1)
+    product = Q * expert / (Q * expert).sum(1, keepdims=True)
+    hard = cross_entropies(product if name == "poe" else Q).mean()
+    expected = 0.3 * hard + 0.7 * temperature**2 * each.mean()
+    found = value_of(name, given, temperature=temperature, **settings, **{"lambda": 0.7})
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0, 3.0])
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 def test_poe_is_the_product_written_out(beta: float, weight: float) -> None:
@@ -216,6 +243,16 @@ def test_poe_survives_an_expert_that_is_certain() -> None:
     assert np.isfinite(value)
     assert given.report["expert"]["entropy"] == 0.0
     assert given.report["expert"]["accuracy"] == pytest.approx(1 / C)
+
+
+def test_poe_holds_the_expert_of_what_it_rules_out_at_minus_15() -> None:
+    """By hand: certain of class 0, so that labels 1 and 2 are wrong by 15 nats and no more."""
+    expert = torch.full((N, C), -40.0)
+    expert[:, 0] = 0.0
+    b = np.array([1.0, np.exp(-15.0), np.exp(-15.0)])
+    product = Q * b / (Q * b).sum(1, keepdims=True)
+    found = value_of("poe", context(expert_log_probs=expert), **{"lambda": 0.0})
+    assert found == pytest.approx(cross_entropies(product).mean(), rel=1e-5)
 
 
 def test_poe_shuffled_has_the_same_experts_on_other_samples() -> None:

@@ -162,6 +162,11 @@ def test_degree_report_by_hand() -> None:
     assert report["quantiles"]["0.25"] == pytest.approx(0.515)
 
 
+def test_degrees_are_near_alpha_up_to_two_hundredths_above_it() -> None:
+    found = degree_report(torch.tensor([0.3, 0.319, 0.321, 0.33, 0.34]), alpha=0.3)
+    assert found["near_alpha"] == pytest.approx(0.4)
+
+
 def test_scores_that_agree_leave_the_teacher() -> None:
     given = context(difficulty=torch.full((30,), 0.7, dtype=torch.float64))
     found = rmc.Loss(config_of(alpha=0.2)).rows(given)["soft_targets"]
