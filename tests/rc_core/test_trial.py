@@ -97,7 +97,7 @@ def test_the_record_is_valid_after_each_rung_and_at_the_end(
 def test_easy_and_hard_figures_are_those_of_the_predictions_and_halves(
     workspace: Workspace, tmp_path: Path, dense: bool
 ) -> None:
-    """Reference: the stored predictions, and the half of id_dev whose loss varies most, in NumPy."""
+    """Reference: the stored predictions, the half of id_dev whose loss varies most."""
     outputs = load_outputs(difficulty_artifact(config(), workspace)).log_probs["id_dev"]
     changes = {"compression": {"name": "dense"}, "loss": {"name": "vanilla"}} if dense else {}
     folder = TrialFolder(tmp_path / "t")

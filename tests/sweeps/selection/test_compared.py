@@ -1,4 +1,4 @@
-"""F_bias over seeds, on answers made by hand."""
+"""F_bias and the optimism of a selection over seeds, on answers made by hand."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from sweeps.selection import compared
 from sweeps.selection.bootstrap import Answers
-from sweeps.selection.compared import relative_bias
+from sweeps.selection.compared import excess_drop, relative_bias
+from tests.sweeps.selection._planted import Planted, whole
 
 
 class Made:
@@ -41,3 +44,66 @@ def test_a_gap_that_so_few_samples_cannot_show_has_no_bias(seeds: int) -> None:
     many = relative_bias(Made(1_000, seeds), trials, trials, "dev")  # type: ignore[arg-type]
     assert many is not None and many[1] is None
     assert many[0].mean == pytest.approx((0.2 / 0.9) / (0.1 / 0.9))
+
+
+def test_a_gap_that_differs_by_seed_has_no_bias_and_the_model_s_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Gaps of 2, 10 and 18 points: a standard error of Student's half width over 1.96."""
+    samples = 100_000
+    planted = Planted(monkeypatch, dict.fromkeys(("id_dev", "ood_dev"), np.zeros(samples)))
+    inside = whole([0.9] * 3, samples)
+    steady = planted.row("steady", id_dev=inside, ood_dev=whole([0.8] * 3, samples))
+    varied = planted.row("varied", id_dev=inside, ood_dev=whole([0.88, 0.8, 0.72], samples))
+    found = relative_bias(planted.reader(), steady, varied, "dev")
+    assert found is not None and math.isnan(found[0].mean) and found[1] is not None
+    said = float(found[1].partition("standard error ")[2].partition(" points")[0])
+    assert said == pytest.approx(100 * stats.t.ppf(0.975, 2) * 0.08 / 3**0.5 / 1.96, rel=0.03)
+    found = relative_bias(planted.reader(), varied, steady, "dev")
+    assert found is not None and found[1] is None and found[0].mean == pytest.approx(1.0)
+
+
+def test_what_the_chosen_lose_is_their_mean_over_shared_seeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By hand: drops of 6 and 12 points beside the reference's 4; a third seed is not shared."""
+    roles = ("ood_dev", "ood_test")
+    planted = Planted(monkeypatch, {role: np.zeros(1_000) for role in roles})
+    first = planted.row("a", ood_dev=whole([0.80, 0.82]), ood_test=whole([0.74, 0.76]))
+    second = planted.row("b", ood_dev=whole([0.70, 0.74, 0.99]), ood_test=whole([0.60, 0.60, 0.01]))
+    dense = planted.row("dense", ood_dev=whole([0.9, 0.9]), ood_test=whole([0.87, 0.85]))
+
+    def excess(*chosen: Any) -> float:
+        found = excess_drop(planted.reader(), chosen, dense, roles, "headline")
+        assert found is not None and found.n == 2
+        return found.mean
+
+    assert excess(first) == pytest.approx(2.0)
+    assert excess(first, second) == excess(second, first) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(("by_seed", "by_cluster"), [(0.03, 0.002), (0.003, 0.05), (0.02, 0.04)])
+def test_the_optimism_s_interval_covers_the_truth(
+    monkeypatch: pytest.MonkeyPatch, by_seed: float, by_cluster: float
+) -> None:
+    """The chosen fall 5 points further; seeds and each model's clusters vary, 16 to a role."""
+    monkeypatch.setattr(compared, "_DRAWS", 200)
+    rng = np.random.default_rng(0)
+    roles, worlds = ("ood_dev", "ood_test"), 150
+    covered = 0
+    for _ in range(worlds):
+        planted = Planted(monkeypatch, {role: np.arange(16) for role in roles})
+
+        def row(name: str, *means: float, planted: Planted = planted) -> Any:
+            answers = {
+                role: mean + rng.normal(0, by_seed, (4, 1)) + rng.normal(0, by_cluster, (1, 16))
+                for role, mean in zip(roles, means, strict=True)
+            }
+            return planted.row(name, **answers)
+
+        chosen = [row("a", 0.8, 0.73), row("b", 0.75, 0.68)]
+        dense = row("dense", 0.82, 0.80)
+        found = excess_drop(planted.reader(), chosen, dense, roles, "headline")
+        assert found is not None
+        covered += found.low <= 5.0 <= found.high
+    assert 0.91 <= covered / worlds <= 1.0

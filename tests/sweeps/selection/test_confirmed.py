@@ -217,6 +217,29 @@ def test_a_bias_needs_a_gap_that_so_few_samples_show(sweep: Sweep) -> None:
         assert dense_row(sweep) == ("-", None, pytest.approx(math.nan, nan_ok=True))
 
 
+def test_a_bias_needs_a_gap_that_differs_little_by_seed(sweep: Sweep) -> None:
+    """By hand: gaps of 2, 12 and 22 points are 12 with Student's half width, over 1.96, of 12.7."""
+    config = confirmation(sweep, seeds=3)
+    folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
+    folder.write_config(config.as_dict())
+    trials = list(config.first_trials().items())
+    data = {f"{role}_dev.x": {"samples": 100_000} for role in ("id", "ood")}
+
+    def bias(dense: tuple[float, ...], ours: tuple[float, ...]) -> tuple[float, str | None]:
+        for row, outside in enumerate((dense, ours)):
+            for (trial_id, point), each in zip(trials[3 * row :], outside, strict=False):
+                write(folder, trial_id, config.trial(point), (0.93, each), data=data)
+        found = confirmed(sweep)
+        assert found is not None
+        row = next(row for row in found.rows if row.id == "t0001")
+        return row.bias.mean, row.bias_reason
+
+    value, reason = bias((0.91, 0.81, 0.71), (0.75, 0.75, 0.75))
+    assert math.isnan(value) and reason is not None and "standard error 12.7 points" in reason
+    # How the compressed model's gap varies is no matter of the guard.
+    assert bias((0.81, 0.81, 0.81), (0.91, 0.81, 0.71)) == (pytest.approx(1.0), None)
+
+
 def dense_row(sweep: Sweep) -> tuple[str, float | None, float]:
     """Return the dense row's bias: as the table shows it, in JSON, and as a mean's row has it."""
     found = confirmed(sweep)
