@@ -7,7 +7,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import KFold
 
 from rc_core.record import RungRecord, TrialRecord
 from sweeps.pareto import hypervolume
@@ -103,6 +107,30 @@ def test_importance_finds_the_setting_that_made_the_values() -> None:
     assert list(found.shares)[:2] == ["strength", "name"]
     assert found.shares["noise"] < 0.05 and found.shares["only_a"] < 0.05
     assert "same" not in found.shares
+
+
+def test_importance_is_what_shuffling_adds_to_the_error() -> None:
+    """Reference: scikit-learn's permutation importance of forests on held-out fifths."""
+    rng = np.random.default_rng(0)
+    table = rng.random((150, 3))
+    # More than a quarter of the variance is noise, which no shuffled setting is to blame for.
+    values = 2 * table[:, 0] + table[:, 1] + rng.normal(0, 0.5, 150)
+    lost = np.zeros(3)
+    for fitted, held in KFold(5, shuffle=True, random_state=1).split(table):
+        forest = RandomForestRegressor(60, min_samples_leaf=2, random_state=0)
+        forest.fit(table[fitted], values[fitted])
+        lost += permutation_importance(
+            forest,
+            table[held],
+            values[held],
+            scoring="neg_mean_squared_error",
+            n_repeats=5,
+            random_state=0,
+        ).importances_mean
+    expected = np.maximum(lost, 0) / np.maximum(lost, 0).sum()
+    found = importance(dict(zip("abc", table.T.tolist(), strict=True)), values.tolist())
+    assert [found.shares[key] for key in "abc"] == pytest.approx(expected.tolist(), abs=0.05)
+    assert found.shares["a"] > 0.6 and 0.2 < found.explained < 0.75
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,39 @@ def test_early_stopping_is_judged_by_how_rungs_order_the_ends(made: Callable[...
 
 
 @pytest.mark.parametrize(
+    ("order", "tau", "level"),
+    [
+        # 3 of 15 pairs are the other way round: (12 - 3) / 15.
+        ((2, 1, 4, 3, 6, 5), "0.60", "good"),
+        # 6 of 15 are; Spearman's rho would be 0.54.
+        ((3, 2, 1, 6, 5, 4), "0.20", "warn"),
+    ],
+)
+def test_early_stopping_is_judged_by_pairs_of_trials(
+    made: Callable[..., Sweep], order: tuple[int, ...], tau: str, level: str
+) -> None:
+    facts = Facts.read(made(trials=8, stopped=1))
+    records = list(facts.records)
+    for place, rank in enumerate(order, start=1):
+        record = records[place]
+        metrics = {**record.metrics, "ood_dev/accuracy": 0.6 + place / 100}
+        rung = record.rungs[-1].model_copy(update={"metrics": {"rung/ood_dev/accuracy": rank / 10}})
+        records[place] = record.model_copy(update={"metrics": metrics, "rungs": (rung,)})
+    check = about(dataclasses.replace(facts, records=records), "early stopping right")
+    assert check.level == level
+    assert "among the 6 that finished" in check.found and f"Kendall's tau {tau}" in check.found
+
+
+def test_what_the_choice_of_samples_blurs_is_half_of_a_95_percent_interval(
+    made: Callable[..., Sweep],
+) -> None:
+    """By hand: 80 % of 600 samples have a standard error of 1.63 points, times 1.96."""
+    facts = changed(Facts.read(made(trials=6)), None, ood_dev__accuracy=0.8)
+    found = about(facts, "seeds enough").found
+    assert "of the 600 OOD samples alone blurs a figure by about 3.2 points" in found
+
+
+@pytest.mark.parametrize(
     ("update", "title", "level"),
     [
         ({"data": {"digest": "other"}}, "alike? data", "bad"),
