@@ -34,7 +34,7 @@ from sweeps.deploy import model_card
 from sweeps.deploy.texts import CheckTexts, check_texts, text_names
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import confirmed_json
-from sweeps.selection.stamp import read_test, stamp, stamp_lines
+from sweeps.selection.stamp import read_test, stamp
 from sweeps.sweep import Sweep
 
 TOLERANCE = 1e-4
@@ -206,6 +206,6 @@ def _write_papers(
         length=length,
         compared=compared,
         seeds=next((row for row in rows if row["id"] == record.id), None),
-        stamp=stamp_lines(stamp(sweep, found)),
+        seal=stamp(sweep, found),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rc_core.record import TrialRecord
+from sweeps.selection.stamp import Stamp, changed_line, stamp_lines
+from sweeps.shown_values import percent
 
 _DEV = ("id_dev", "ood_dev")
 _TEST = ("id_test", "ood_test")
@@ -24,7 +26,7 @@ def model_card(
     length: int | None = None,
     compared: str = "",
     seeds: Mapping[str, Any] | None = None,
-    stamp: Sequence[str] = (),
+    seal: Stamp | None = None,
 ) -> str:
     """Return the card as Markdown with the front matter that model hubs read.
 
@@ -41,7 +43,7 @@ def model_card(
         compared: what the exported model's logits were compared with, and on what.
         seeds: this configuration over seeds that chose nothing, a row of
             `sweeps.selection.confirmed_text.confirmed_json`; None: there are none.
-        stamp: what is to be said of the seal (`sweeps.selection.stamp.stamp_lines`).
+        seal: state of the seal, None while it holds.
     """
     config = record.config
     encoder = config["compression"].get("model") or config["model"]
@@ -69,7 +71,10 @@ def model_card(
         *_test_rows(record, reference, tested),
         "",
         _selection_note(record, tested),
-        *(f"**{line}.**" if "CHANGED" in line else f"{line}." for line in stamp),
+        *(
+            f"**{line}.**" if line == changed_line(seal) else f"{line}."
+            for line in stamp_lines(seal)
+        ),
         "",
         *_seeds_lines(record, seeds, tested),
         "## Size",
@@ -77,7 +82,7 @@ def model_card(
         f"- parameters: {_count(record.metric('footprint/parameters'))}, of which non-zero: "
         f"{_count(record.metric('footprint/nonzero_parameters'))}",
         "- zeros in the transformer blocks: "
-        f"{_percent(record.metric('footprint/encoder_sparsity'))}",
+        f"{percent(record.metric('footprint/encoder_sparsity'))}",
         "",
         *([note, ""] if note else []),
         "## How it was made",
@@ -150,7 +155,7 @@ def _rows(
         base = reference.get(key, math.nan)
         difference = f"{100 * (value - base):+.1f}" if math.isfinite(base) else "-"
         name = "/".join(parts[:-1])
-        found.append(f"| {name} | {_percent(value)} | {_percent(base)} | {difference} |")
+        found.append(f"| {name} | {percent(value)} | {percent(base)} | {difference} |")
     return found
 
 
@@ -234,12 +239,8 @@ def _span(found: Mapping[str, Any] | None) -> str:
     if found is None or found["mean"] is None:
         return "-"
     if found["low"] is None:
-        return _percent(found["mean"])
+        return percent(found["mean"])
     return f"{100 * found['mean']:.1f} % ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
-
-
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
 def _count(value: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.pareto import knee
 from sweeps.rows import Row
+from sweeps.shown_values import metric_text, number
 from sweeps.tracking.shown import changed_values, lookup, shown_keys, shown_values
 
 _SWEEP_PARAMS = (
@@ -196,10 +196,10 @@ def summary(found: Sequence[Row], objectives: Mapping[str, str], *, seeded: bool
     for row in chosen[:_SUMMARY_SHOWN]:
         mark = "*" if row.on_front else "+" if row.candidate else ""
         role = " (dense reference)" if row.reference else ""
-        values = " | ".join(_shown(name, row.values[name]) for name in names)
+        values = " | ".join(metric_text(name, row.values[name]) for name in names)
         lines.append(
             f"| {mark} | {row.id} {row.name}{role} | {values} | "
-            f"{_number(row.ood_difference, '+.1f')} | {_number(row.parameters / 1e6, '.1f')} |"
+            f"{number(row.ood_difference, '+.1f')} | {number(row.parameters / 1e6, '.1f')} |"
         )
     if len(chosen) > _SUMMARY_SHOWN:
         lines += ["", f"and {len(chosen) - _SUMMARY_SHOWN} more: see front.json"]
@@ -216,7 +216,8 @@ def _knee(found: Sequence[Row], objectives: Mapping[str, str]) -> list[str]:
 
     def values(row: Row) -> str:
         return ", ".join(
-            f"{_TITLES.get(name, name)} {_shown(name, row.values[name])}" for name in objectives
+            f"{_TITLES.get(name, name)} {metric_text(name, row.values[name])}"
+            for name in objectives
         )
 
     dense = next((row for row in found if row.reference and row.drawn), None)
@@ -226,14 +227,3 @@ def _knee(found: Sequence[Row], objectives: Mapping[str, str]) -> list[str]:
 
 def _finite(record: TrialRecord) -> dict[str, float]:
     return {key: value for key, value in record.metrics.items() if value == value}
-
-
-def _shown(name: str, value: float) -> str:
-    if name.endswith("accuracy"):
-        return "-" if math.isnan(value) else f"{100 * value:.1f} %"
-    return _number(value, ".4g")
-
-
-def _number(value: float, form: str) -> str:
-    """Return a number for people, a dash where it is undefined."""
-    return "-" if math.isnan(value) else format(value, form)

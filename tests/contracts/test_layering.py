@@ -97,9 +97,10 @@ sweeps.selection.mean_rows
 sweeps.tracking.events
 sweeps.views.watch
 sweeps.views.progress
-sweeps.engine.ray_bridge sweeps.engine.prepare sweeps.engine.packing sweeps.deploy.model_card
+sweeps.engine.ray_bridge sweeps.engine.prepare sweeps.engine.packing
 sweeps.deploy.texts
 sweeps.selection.stamp sweeps.selection.options
+sweeps.deploy.model_card
 sweeps.selection.confirmed_text sweeps.selection.tested_text
 sweeps.views.notebook_picture
 sweeps.views.notebook
