@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rc_core.config import seedless
-from sweeps.ending import planned_text, raising
+from sweeps.ending import is_race, planned_text, raising
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import ORDER, Check
 from sweeps.reporting.facts import Facts, best_line, dev_samples
@@ -46,13 +46,19 @@ def _finished(facts: Facts) -> Iterator[Check]:
     if facts.running:
         found = f"it is running: {ended} trials have ended, {planned}; this page is a moment of it"
         yield Check("note", title, found, facts.command("status"))
-    elif not facts.ended and facts.ending is not None:
+    elif facts.ending is not None and _is_short(facts, ended):
         found = f"it was ended by {facts.ending}: {ended} trials have ended, {planned}"
         lift = raising(facts.ending)
         yield Check("note", title, found, facts.command("resume", *lift) if lift else "")
     elif not facts.ended:
         found = f"{ended} trials have ended, {planned}, and nothing runs"
         yield Check("warn", title, found, facts.command("resume"))
+
+
+def _is_short(facts: Facts, ended: int) -> bool:
+    """Tell whether fewer trials ended than were planned; a race that ran its course had no plan."""
+    search = facts.config["search"]
+    return ended < search["trials"] and not (facts.ended and is_race(search["name"]))
 
 
 def _reference(facts: Facts) -> Iterator[Check]:
