@@ -213,7 +213,8 @@ def as_text(found: Sequence[StoredSweep], where: str, left: Iterable[Path] = ())
     ]
     problems = [f"{each.folder.name}: {each.problem}" for each in found if each.problem]
     total = size(sum(each.size for each in found))
-    return "\n".join([*shown, *problems, *rest, f"{len(found)} sweeps in {where}, {total}"])
+    counted = "1 sweep" if len(found) == 1 else f"{len(found)} sweeps"
+    return "\n".join([*shown, *problems, *rest, f"{counted} in {where}, {total}"])
 
 
 def _cells(each: StoredSweep) -> tuple[str, ...]:
