@@ -42,10 +42,24 @@ def write(path: Path, *lines: Any) -> Path:
 
 @pytest.mark.slow
 def test_two_processes_write_the_folders_of_a_sweep(tmp_path: Path) -> None:
-    listed = write(tmp_path / "list.jsonl", BASE, {"id": "mine", "config": PRUNED}, STUDENT)
+    """What cannot be built fails the trials that read it only."""
+    broken = {"name": "loss_variance", "epochs": 2, "learning_rate": 1e30}
+    diverges = {**PRUNED, "loss": {"name": "rmc"}, "difficulty": broken}
+    listed = write(
+        tmp_path / "list.jsonl",
+        BASE,
+        {"id": "mine", "config": PRUNED},
+        STUDENT,
+        {"id": "diverges", "config": diverges},
+    )
     command = [sys.executable, "-m", "rc_core.trial", str(listed), "--out", str(tmp_path / "out")]
-    first = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, timeout=280)
-    assert first.returncode == 0, first.stderr
+    done = subprocess.run(
+        [*command, "--jobs", "2", "--test"], capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 3, done.stderr
+    assert "diverges magnitude-50 rmc: failed: difficulty level 0.2 diverged" in done.stdout
+    assert done.stdout.count("teacher: built") == 1
+    assert "3 finished, 1 failed" in done.stdout
     records = {record.id: record for record in read_records(tmp_path / "out" / "trials")}
     assert sorted(records) == ["mine", "t0000", "t0002"]
     assert records["t0000"].reference and not records["mine"].reference
@@ -55,33 +69,8 @@ def test_two_processes_write_the_folders_of_a_sweep(tmp_path: Path) -> None:
         assert (folder / "model" / "model.safetensors").is_file()
         assert not (folder / "checkpoint").exists()
         predictions = sorted(path.name for path in (folder / "predictions").iterdir())
-        assert [name.split(".")[0] for name in predictions] == ["id_dev", "ood_dev"]
-    assert "0 failed" in first.stdout
-    again = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    assert again.returncode == 0
-    assert "3 of 3 trials are finished already" in again.stdout
-
-
-@pytest.mark.slow
-def test_what_cannot_be_built_fails_the_trials_that_read_it_only(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    broken = {"name": "loss_variance", "epochs": 2, "learning_rate": 1e30}
-    lines = [
-        {"id": "diverges", "config": {**PRUNED, "loss": {"name": "rmc"}, "difficulty": broken}},
-        {"id": "works", "config": PRUNED},
-    ]
-    listed = write(tmp_path / "list.jsonl", *lines)
-    command = [str(listed), "--out", str(tmp_path / "out"), "--jobs", "2", "--test"]
-    assert main(command) == 3
-    printed = capsys.readouterr().out
-    assert "diverges magnitude-50 rmc: failed: difficulty level 0.2 diverged" in printed
-    assert printed.count("teacher: built") == 1
-    assert "1 finished, 1 failed" in printed
-    folder = tmp_path / "out" / "trials" / "works"
-    files = (folder / "predictions").glob("*.parquet")
-    predicted = sorted(path.name.split(".")[0] for path in files)
-    assert predicted == ["id_dev", "id_test", "ood_dev", "ood_test"]
+        roles = [name.split(".")[0] for name in predictions if name.endswith(".parquet")]
+        assert roles == ["id_dev", "id_test", "ood_dev", "ood_test"]
 
 
 @pytest.mark.slow
@@ -128,7 +117,11 @@ def test_after_a_kill_the_same_command_goes_on_from_the_last_rung(
     monkeypatch.setattr(trial_run, "fit_compressed", fit)
     command = [str(listed), "--out", str(out)]
     assert main(command) == 0
-    assert "teacher: built" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "teacher: built" not in printed and "1 finished, 0 failed" in printed
+    predicted = (folder.path / "predictions").iterdir()
+    roles = sorted(path.name.split(".")[0] for path in predicted)
+    assert roles == ["id_dev", "ood_dev"], "without --test the test roles are sealed"
     record = folder.read()
     assert record is not None and record.status == "finished" and begun == [first.step]
     assert record.rungs[0] == first and record.started == killed.started
