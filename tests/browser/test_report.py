@@ -16,6 +16,7 @@ from sweeps.reporting.facts import Facts
 from sweeps.reporting.page import report_page
 from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made, write_record
 
+pytestmark = pytest.mark.browser
 TRIALS, FAILED = 40, 4
 EVIL = '<img src=x onerror="window.evil=1"><script>window.evil=2</script>'
 
