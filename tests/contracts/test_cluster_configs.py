@@ -143,7 +143,7 @@ def test_the_slurm_script_starts_a_head_and_workers_and_passes_the_exit_code_on(
     }  # fmt: skip
     done = subprocess.run(
         ["bash", str(SLURM), "launch", "a b.yaml", "--storage", "s"],
-        env=environment, capture_output=True, text=True, timeout=60, check=False,
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
     lines = calls.read_text().splitlines()

@@ -15,7 +15,7 @@ from sweeps.cli import app
 from tests.e2e._sweeps import call, records
 from tests.sweeps.engine.test_listed import DESIGN
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_resume_builds_and_runs_nothing(tmp_path: Path) -> None:

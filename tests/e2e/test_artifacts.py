@@ -11,7 +11,7 @@ import pytest
 
 from sweeps.artifact_uses import FolderShelf, uses
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 CONFIG = """
 model: tiny:bert

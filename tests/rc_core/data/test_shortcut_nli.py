@@ -258,7 +258,7 @@ def test_another_process_generates_the_same() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=120,
             cwd=Path(__file__).parents[3],
         ).stdout.strip()
         for hash_seed in ("1", "2")
