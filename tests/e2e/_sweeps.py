@@ -1,4 +1,7 @@
-"""What the end-to-end tests share: the command line in processes of its own, a tiny sweep."""
+"""What the end-to-end tests share: the command line, a tiny sweep, what is left of one.
+
+A command that trains nothing is run in the test's process: starting another one costs its imports.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from sweeps.cli import entry
 
 CONFIG = """
 model: tiny:bert
@@ -35,6 +42,17 @@ def call(storage: Path, *arguments: str, timeout: float = 280) -> subprocess.Com
     return subprocess.run(
         command(storage, *arguments), capture_output=True, text=True, timeout=timeout
     )
+
+
+def call_here(
+    capsys: pytest.CaptureFixture[str], storage: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that starts no Ray in this process; a traceback of it fails the test."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        entry.main([*arguments, "--storage", str(storage)])
+    printed = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, ended.value.code, printed.out, printed.err)
 
 
 def write_config(

@@ -15,7 +15,7 @@ import optuna
 import pytest
 
 from sweeps.search._storage import study_storage
-from tests.e2e.test_sweep import call, command, records
+from tests.e2e._sweeps import call, command, records
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e-2")]
 

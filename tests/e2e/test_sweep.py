@@ -6,7 +6,6 @@ One sweep is launched for the whole module; the tests look at what it left behin
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.search._storage import study_storage
-from tests.e2e._sweeps import call, command, records, write_config
+from tests.e2e._sweeps import call, records, write_config
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -266,42 +265,6 @@ def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(tmp_path: Path
     assert after == {name: record for name, record in found.items() if name != failed}
     kept = tmp_path / "failing" / "trials" / failed / "failed-1.json"
     assert json.loads(kept.read_text()) == found[failed]
-
-
-def test_own_files_given_relative_to_where_the_user_stands(tmp_path: Path) -> None:
-    """Workers, and a later test or export from elsewhere, must find them all the same."""
-    data = tmp_path / "data"
-    data.mkdir()
-    for name, size in (("train", 240), ("ood", 60), ("test", 60)):
-        rows = [
-            {"text": f"{name} says {'yes' if i % 2 else 'no'} {i}", "label": i % 2}
-            for i in range(size)
-        ]
-        (data / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    text = (
-        "model: tiny:bert\n"
-        "task: {name: files, data_dir: data, text: text, label: label, labels: {0: bad, 1: good},\n"
-        "  roles: {train: train.jsonl, ood_dev: {x: ood.jsonl}, ood_test: {y: test.jsonl}}}\n"
-        "training: {epochs: 1, learning_rate: 1.0e-3, rungs: 1, precision: fp32}\n"
-        "compression: {name: magnitude, sparsity: 0.5}\n"
-        "loss: {name: vanilla}\n"
-        "search: {name: grid, trials: 3}\n"
-        "space: {compression.sparsity: {choice: [0.2, 0.6]}}\n"
-        "health_gate: warn\n"
-    )
-    (tmp_path / "own.yaml").write_text(text)
-    arguments = ["launch", "own.yaml", "--name", "own"]
-    launched = subprocess.run(
-        command(tmp_path / "storage", *arguments),
-        capture_output=True, text=True, timeout=280, cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
-    assert launched.returncode == 0, launched.stdout + launched.stderr
-    assert {r["status"] for r in records(tmp_path / "storage", "own").values()} == {"finished"}
-    tested = call(tmp_path / "storage", "test", "own")
-    assert tested.returncode == 0, tested.stderr
-    opened = json.loads((tmp_path / "storage" / "own" / "test.json").read_text())
-    assert all("ood_test/accuracy" in t["metrics"] for t in opened["trials"].values())
 
 
 @pytest.mark.parametrize(
