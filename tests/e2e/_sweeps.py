@@ -74,3 +74,17 @@ def write_config(
 def records(storage: Path, sweep: str) -> dict[str, dict[str, Any]]:
     files = sorted((storage / sweep / "trials").glob("*/record.json"))
     return {file.parent.name: json.loads(file.read_text()) for file in files}
+
+
+def one_run_per_trial(storage: Path, sweep: str) -> None:
+    """Check that MLflow has the sweep and each of its trials once, ended as the records say."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{storage / 'mlflow.db'}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    children = [run for run in runs if "rc.trial_id" in run.data.tags]
+    ended = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+    assert sorted((run.data.tags["rc.trial_id"], run.info.status) for run in children) == [
+        (name, ended[record["status"]]) for name, record in records(storage, sweep).items()
+    ]
+    assert len(runs) == len(children) + 1
