@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from rc_core import batch
 from sweeps.search._storage import study_storage
-from tests.e2e._sweeps import call, records, write_config
+from tests.e2e._sweeps import call, call_here, records, write_config
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,9 @@ def test_the_log_shows_artifacts_front_and_next_commands(storage: Path) -> None:
     assert (storage / "first" / "front.png").stat().st_size > 10_000
 
 
-def test_the_front_is_that_of_the_records(storage: Path) -> None:
+def test_the_front_is_that_of_the_records(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Reference: dominance by two loops over the records."""
     points = {
         name: (record["metrics"]["id_dev/accuracy"], record["metrics"]["ood_dev/accuracy"])
@@ -62,7 +65,7 @@ def test_the_front_is_that_of_the_records(storage: Path) -> None:
         for name, (a, b) in points.items()
         if not any(c >= a and d >= b and (c, d) != (a, b) for c, d in points.values())
     }
-    done = call(storage, "pareto", "first", "--json")
+    done = call_here(capsys, storage, "pareto", "first", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert {entry["id"] for entry in document["front"]} == expected
@@ -130,8 +133,10 @@ def test_nothing_of_the_test_roles_is_written_before_they_are_opened(storage: Pa
     assert not found, found
 
 
-def test_after_a_confirmation_its_seeds_are_what_the_test_opens(storage: Path) -> None:
-    done = call(storage, "test", "tiny-1", "--json")
+def test_after_a_confirmation_its_seeds_are_what_the_test_opens(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = call_here(capsys, storage, "test", "tiny-1", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["basis"] == "confirmed" and document["selection"]
@@ -139,42 +144,50 @@ def test_after_a_confirmation_its_seeds_are_what_the_test_opens(storage: Path) -
         if row["selected"] or row["reference"]:
             assert len(row["seeds"]) == 2
             assert all(key.startswith("confirm/") for key in row["trials"])
-    shown = call(storage, "pareto", "tiny-1")
+    shown = call_here(capsys, storage, "pareto", "tiny-1")
     assert shown.stdout.count("sealed test opened") == 2, shown.stdout
     assert "CHANGED AFTER" not in shown.stdout
-    assert "drop" in call(storage, "test", "tiny-1").stdout
+    assert "drop" in call_here(capsys, storage, "test", "tiny-1").stdout
 
 
-def test_choosing_under_constraints_and_saying_why(storage: Path) -> None:
-    why = call(storage, "pareto", "first", "--why", "t0003")
+def test_choosing_under_constraints_and_saying_why(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = call_here(capsys, storage, "pareto", "first", "--why", "t0003")
     assert why.returncode == 0 and "on the front" in why.stdout
-    table = call(storage, "pareto", "first", "--budgets")
+    table = call_here(capsys, storage, "pareto", "first", "--budgets")
     assert table.returncode == 0 and "best trade-off" in table.stdout
     assert (storage / "first" / "budgets.png").stat().st_size > 10_000
     out = storage / "never"
-    done = call(storage, "export", "first", "--out", str(out), "--where", "footprint/bytes <= 10")
+    done = call_here(
+        capsys, storage, "export", "first", "--out", str(out), "--where", "footprint/bytes <= 10"
+    )
     assert done.returncode == 2 and "misses footprint/bytes <= 10" in done.stderr
     assert not out.exists()
-    sealed = call(storage, "pareto", "first", "--where", "ood_test/accuracy >= 0.5")
+    sealed = call_here(capsys, storage, "pareto", "first", "--where", "ood_test/accuracy >= 0.5")
     assert sealed.returncode == 2 and "sealed" in sealed.stderr
 
 
-def test_test_opens_the_sealed_roles_once(storage: Path) -> None:
-    done = call(storage, "test", "first", "--json")
+def test_test_opens_the_sealed_roles_once(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = call_here(capsys, storage, "test", "first", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     front = {e["id"] for e in json.loads((storage / "first" / "front.json").read_text())["front"]}
     assert front | {"t0000"} <= set(document["trials"])
     assert {"id_test/accuracy", "ood_test/accuracy"} <= set(document["trials"]["t0000"]["metrics"])
     before = (storage / "first" / "test.json").read_text()
-    again = call(storage, "test", "first")
+    again = call_here(capsys, storage, "test", "first")
     assert again.returncode == 0 and "F_bias" in again.stdout
     assert (storage / "first" / "test.json").read_text() == before
 
 
-def test_an_exported_model_loads_with_plain_transformers(storage: Path) -> None:
+def test_an_exported_model_loads_with_plain_transformers(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = storage / "exported"
-    done = call(storage, "export", "first", "--pick", "t0002", "--out", str(out))
+    done = call_here(capsys, storage, "export", "first", "--pick", "t0002", "--out", str(out))
     assert done.returncode == 0, done.stderr
     names = {path.name for path in out.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= names
@@ -187,11 +200,13 @@ def test_an_exported_model_loads_with_plain_transformers(storage: Path) -> None:
     )
     plain = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert plain.stdout.strip() in ("entailment", "non_entailment"), plain.stderr
-    again = call(storage, "export", "first", "--pick", "t0002", "--out", str(out))
+    again = call_here(capsys, storage, "export", "first", "--pick", "t0002", "--out", str(out))
     assert again.returncode == 2 and "must be a new or empty folder" in again.stderr
 
 
-def test_a_tampered_model_is_not_exported(storage: Path, tmp_path: Path) -> None:
+def test_a_tampered_model_is_not_exported(
+    storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from safetensors.torch import load_file, save_file
 
     weights = storage / "first" / "trials" / "t0003" / "model" / "model.safetensors"
@@ -203,26 +218,25 @@ def test_a_tampered_model_is_not_exported(storage: Path, tmp_path: Path) -> None
     tensors["classifier.bias"][0] += 0.5
     save_file(tensors, weights, metadata={"format": "pt"})
     try:
-        done = call(storage, "export", "first", "--pick", "t0003", "--out", str(tmp_path / "out"))
+        done = call_here(
+            capsys, storage, "export", "first", "--pick", "t0003", "--out", str(tmp_path / "out")
+        )
     finally:
         weights.write_bytes(kept)
     assert done.returncode == 1 and "recorded predictions" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_adopt_takes_in_trials_made_without_ray(storage: Path, tmp_path: Path) -> None:
+def test_adopt_takes_in_trials_made_without_ray(
+    storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = records(storage, "first")["t0000"]["config"]
     pruned = {**config, "compression": {"name": "magnitude", "sparsity": 0.33}}
     listed = tmp_path / "list.jsonl"
     listed.write_text(json.dumps(pruned) + "\n")
     out = tmp_path / "out"
-    made = subprocess.run(
-        [sys.executable, "-m", "rc_core.trial", str(listed), "--out", str(out)],
-        capture_output=True,
-        text=True,
-    )
-    assert made.returncode == 0, made.stderr
-    done = call(storage, "adopt", "first", str(out))
+    assert batch.main([str(listed), "--out", str(out)]) == 0, capsys.readouterr().err
+    done = call_here(capsys, storage, "adopt", "first", str(out))
     assert done.returncode == 0, done.stderr
     assert "1 trials adopted" in done.stdout
     new = done.stdout.split("-> ")[1].split()[0]
@@ -233,7 +247,7 @@ def test_adopt_takes_in_trials_made_without_ray(storage: Path, tmp_path: Path) -
     changed = json.loads(record_file.read_text())
     changed["config"]["training"]["epochs"] = 9.0
     record_file.write_text(json.dumps(changed))
-    refused = call(storage, "adopt", "first", str(out))
+    refused = call_here(capsys, storage, "adopt", "first", str(out))
     assert refused.returncode == 2 and "fingerprint" in refused.stderr
 
 
@@ -270,7 +284,6 @@ def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--set", "resources.gpu=1"], "resources.gpu"),
         (["--set", "trainin.epochs=1"], "did you mean 'training'"),
         (["--name", "../outside"], "must be letters"),
         (["--set", "objectives={ood_dev/nowhere/accuracy: max}"], "no suite 'nowhere'"),
@@ -278,9 +291,20 @@ def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(tmp_path: Path
         (["--address", "ray://127.0.0.1:10001"], "ray job submit"),
     ],
 )
-def test_bad_input_starts_nothing(tmp_path: Path, arguments: list[str], expected: str) -> None:
+def test_bad_input_starts_nothing(
+    tmp_path: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = write_config(tmp_path, trials=3)
-    done = call(tmp_path / "storage", "launch", str(config), *arguments)
+    done = call_here(capsys, tmp_path / "storage", "launch", str(config), *arguments)
     assert done.returncode == 2
     assert expected in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "storage").glob("*/sweep.yaml"))
+
+
+def test_what_no_machine_has_starts_nothing(tmp_path: Path) -> None:
+    """Told when Ray has started: in a process of its own."""
+    config = write_config(tmp_path, trials=3)
+    done = call(tmp_path / "storage", "launch", str(config), "--set", "resources.gpu=1")
+    assert done.returncode == 2
+    assert "resources.gpu" in done.stderr and "Traceback" not in done.stderr
     assert not list((tmp_path / "storage").glob("*/sweep.yaml"))
