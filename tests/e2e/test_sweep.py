@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from rc_core import batch
+from rc_core.yaml_files import read_yaml
 from sweeps.search._storage import study_storage
 from tests.e2e._sweeps import call, call_here, records, write_config
 
@@ -251,7 +252,9 @@ def test_adopt_takes_in_trials_made_without_ray(
     assert refused.returncode == 2 and "fingerprint" in refused.stderr
 
 
-def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(tmp_path: Path) -> None:
+def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = write_config(tmp_path, trials=4)
     text = config.read_text() + "\n"
     # A learning rate that breaks training, for one trial of the sweep only.
@@ -269,14 +272,19 @@ def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(tmp_path: Path
     assert "training loss must stay finite" in done.stderr
     assert "rc-sweep resume failing --retry-failed" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    # It diverges again: the only trial that runs, and what was known of it stays.
-    again = call(tmp_path, "resume", "failing", "--retry-failed")
+    refused = call_here(capsys, tmp_path, "resume", "failing", "--set", "training.epochs=9")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "training.epochs: cannot change in a sweep that was launched" in refused.stderr
+    # It diverges again: with a new one the only trial that runs, and what was known of it stays.
+    again = call(tmp_path, "resume", "failing", "--retry-failed", "--set", "search.trials=5")
     assert again.returncode == 3, again.stdout + again.stderr
     (failed,) = [name for name, record in found.items() if record["status"] == "failed"]
     assert f"failed before, run again: {failed}" in again.stdout
     after = records(tmp_path, "failing")
     assert after.pop(failed)["started"] > found[failed]["started"]
+    assert after.pop("t0004")["status"] == "finished"
     assert after == {name: record for name, record in found.items() if name != failed}
+    assert read_yaml(tmp_path / "failing" / "sweep.yaml")["search"]["trials"] == 5
     kept = tmp_path / "failing" / "trials" / failed / "failed-1.json"
     assert json.loads(kept.read_text()) == found[failed]
 
