@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e._sweeps import call, command, one_run_per_trial, records, write_config
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1000)]
 
 NAME = "ended"
 TRIALS = 9
@@ -38,7 +38,7 @@ def interrupted(storage: Path, how: signal.Signals, *arguments: str) -> None:
             start_new_session=True,
         )
     signal.signal(signal.SIGINT, ours)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     try:
         while time.monotonic() < deadline:
             states = [record["status"] for record in records(storage, NAME).values()]
@@ -47,7 +47,7 @@ def interrupted(storage: Path, how: signal.Signals, *arguments: str) -> None:
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)
         else:
-            pytest.fail(f"not within 200 s: {wanted} finished trials\n{log.read_text()}")
+            pytest.fail(f"not within 400 s: {wanted} finished trials\n{log.read_text()}")
         if how == signal.SIGINT:
             os.killpg(process.pid, how)
         else:
