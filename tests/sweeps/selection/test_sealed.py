@@ -247,7 +247,7 @@ def test_a_selection_that_changes_later_is_marked_everywhere(
         sweep.records[0],
         first,
         seeds=next(r for r in confirmed_json(result)["rows"] if r["id"] == "t0004"),
-        stamp=lines,
+        seal=stamp(sweep),
     )
     assert CHANGED in card and "with 2 seeds" in card
     document = open_tests(sweep, say=lambda line: None)
@@ -340,7 +340,7 @@ def test_a_fixed_design_is_opened_whole_and_rows_added_later_are_marked(
     assert not stamp(sweep).changed  # type: ignore[union-attr]
     # Whoever takes a row now has seen its test: nothing was selected before.
     row = next(record for record in sweep.records if not record.reference)
-    card = model_card(sweep.name, row, sweep.records[0], document, stamp=stamp_lines(stamp(sweep)))
+    card = model_card(sweep.name, row, sweep.records[0], document, seal=stamp(sweep))
     assert "Nothing was selected when the sealed test was opened" in card
     assert "no test of it" in card and "opened after selection" not in card
     write(folder, late, config.trial(other), workspace, SEARCHED[2])
