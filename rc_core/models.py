@@ -85,6 +85,12 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
         raise ModelError(f"{folder} has no tokenizer that loads: {error}") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{folder} must have a fast tokenizer (tokenizer.json), but has none")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # What transformers makes of a folder without its files: every text would be unknown tokens.
+        raise ModelError(
+            f"{folder} must hold its tokenizer (tokenizer.json or a vocabulary), but what loads "
+            "knows special tokens only; save the tokenizer beside the model"
+        )
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
 

@@ -1,8 +1,6 @@
 """How a sweep ended, if it has, and whether there is something to resume.
 
-    <sweep>/ending.json   {"attempt", "reason"}: why its driver gave out no more trials
-
-The file counts while that attempt is the newest one, as in sweeps/failure.py.
+<sweep>/ending.json   {"attempt", "reason"}: why its driver gave out no more trials
 """
 
 from __future__ import annotations
@@ -11,30 +9,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rc_core.atomic import write_json
 from rc_core.record import TrialRecord
+from sweeps.attempt_note import AttemptNote
 from sweeps.folder import SweepFolder
-from sweeps.json_files import read_json
-from sweeps.remote.files import attempt_in
 
-FILE = "ending.json"
+_NOTE = AttemptNote("ending.json", "reason", "what ended the sweep's newest attempt")
 _RACE = "race"
 
 
 def keep_ending(sweep: Path, attempt: int, reason: str) -> None:
     """Write what ended an attempt. Raises OSError."""
-    write_json(sweep / FILE, {"attempt": attempt, "reason": reason})
+    _NOTE.keep(sweep, attempt, reason)
 
 
 def ending_of(sweep: Path) -> str | None:
     """Return what ended the newest attempt, None where that one runs or did not come to its end."""
-    found = read_json(
-        sweep / FILE,
-        _attempt_and_reason,
-        what="what ended the sweep's newest attempt",
-        advice="remove it: it is only shown",
-    )
-    return None if found is None or found[0] != attempt_in(sweep) else found[1]
+    return _NOTE.of(sweep)
 
 
 def raising(reason: str) -> tuple[str, ...]:
@@ -92,7 +82,3 @@ def confirmed_by(folder: SweepFolder, config: Mapping[str, Any]) -> SweepFolder:
     name = (config.get("confirm") or {}).get("sweep")
     base = folder if name is None else SweepFolder(folder.path.with_name(name))
     return base if (base.path / "sweep.yaml").is_file() else folder
-
-
-def _attempt_and_reason(raw: Any) -> tuple[int, str]:
-    return int(raw["attempt"]), str(raw["reason"])

@@ -1,9 +1,6 @@
 """Why a sweep's driver failed: kept beside the sweep for whoever looks later.
 
-    <sweep>/failure.json   {"attempt", "error"}
-
-It counts while that attempt is the newest one: nothing has to be removed, here or at a URI, when
-the sweep goes on.
+<sweep>/failure.json   {"attempt", "error"}
 """
 
 from __future__ import annotations
@@ -12,34 +9,25 @@ import fcntl
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any
 
-from rc_core.atomic import write_json
 from rc_core.errors import RobustCompressionError
-from sweeps.json_files import read_json
+from sweeps.attempt_note import AttemptNote
 from sweeps.remote.files import attempt_in, is_locked, trial_ids
 
-FILE = "failure.json"
+_NOTE = AttemptNote("failure.json", "error", "why the sweep's newest attempt failed")
 
 
 def keep_failure(sweep: Path, attempt: int, error: Exception) -> None:
     """Write why an attempt failed. Raises OSError."""
     known = isinstance(error, RobustCompressionError)
     text = str(error) if known else f"{type(error).__name__}: {error}"
-    write_json(sweep / FILE, {"attempt": attempt, "error": text})
+    _NOTE.keep(sweep, attempt, text)
 
 
 def failure_of(sweep: Path) -> str | None:
     """Return why the newest attempt failed, None where it did not, or runs now."""
-    found = read_json(
-        sweep / FILE,
-        _attempt_and_error,
-        what="why the sweep's newest attempt failed",
-        advice="remove it: it is only shown",
-    )
-    if found is None or is_locked(sweep) or found[0] != attempt_in(sweep):
-        return None
-    return found[1]
+    found = _NOTE.of(sweep)
+    return None if is_locked(sweep) else found
 
 
 def came_to_nothing(sweep: Path) -> bool:
@@ -67,7 +55,3 @@ def clear(sweep: Path) -> bool:
         sweep.rename(away)
     shutil.rmtree(away, ignore_errors=True)
     return True
-
-
-def _attempt_and_error(raw: Any) -> tuple[int, str]:
-    return int(raw["attempt"]), str(raw["error"])

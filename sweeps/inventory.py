@@ -5,7 +5,6 @@ No torch, Ray or MLflow here: `rc-sweep sweeps` and `remove` use it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +16,12 @@ from typing import Any
 from rc_core.errors import RobustCompressionError
 from rc_core.record import TrialRecord
 from sweeps.artifact_uses import age, size, sweep_folders
+from sweeps.ending import ending_of
 from sweeps.failure import failure_of
 from sweeps.folder import SweepFolder
 from sweeps.names import RESERVED
 from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
 from sweeps.remote.steps import Steps
-
-# As SweepEvents writes them: what an event is stands first in its line.
-_BEGUN, _ENDED = b'{"kind": "sweep_started"', b'{"kind": "sweep_ended"'
 
 
 @dataclass(frozen=True)
@@ -132,30 +129,9 @@ def _state(
         return "failed"
     if any(record.status == "running" for record in records):
         return "interrupted"
-    told = _told_end(folder)
-    if told is not None:
-        return {"finished": "done", "failed": "failed"}.get(told, "interrupted")
-    # Driven on another machine, or adopted.
-    search = config["search"]
-    may_end_early = search.get("name") == "race" or any((config.get("budget") or {}).values())
-    whole = len(records) >= search["trials"] or (may_end_early and records)
-    return "done" if whole else "interrupted"
-
-
-def _told_end(folder: SweepFolder) -> str | None:
-    """Return how the newest attempt ended, `killed` if it told only its start, None: unknown."""
-    last = b""
-    try:
-        with folder.outbox.open("rb") as stream:
-            for line in stream:
-                if line.startswith((_BEGUN, _ENDED)):
-                    last = line
-        event = json.loads(last)
-    except (OSError, ValueError):
-        return None
-    if event.get("attempt") != folder.attempt():
-        return None
-    return str(event["status"]) if event["kind"] == "sweep_ended" else "killed"
+    # Without a word of its driver's (it was killed, or all of it was adopted) numbers decide.
+    whole = len(records) >= config["search"]["trials"]
+    return "done" if whole or ending_of(folder.path) is not None else "interrupted"
 
 
 def _size(folder: SweepFolder, here_only: bool) -> int:

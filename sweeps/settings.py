@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from rc_core import plugins
+from rc_core.config import Seed
 from rc_core.errors import ConfigError, Problem, did_you_mean
 from rc_core.schema import Section, validate_section
 from sweeps.constraints import parse as parse_constraint
@@ -43,7 +44,7 @@ class SearchConfig(Section):
 
     name: str = "tpe"
     trials: Annotated[int, Field(ge=1)] = 12
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     points: tuple[dict[str, Any], ...] = ()
     warm_start: tuple[str, ...] = ()
 

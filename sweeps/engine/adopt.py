@@ -20,6 +20,7 @@ from rc_core.former import completed
 from rc_core.record import TrialFolder, TrialRecord, read_records
 from sweeps.comparable import COMPARED, flat, without_place
 from sweeps.config import SweepConfig
+from sweeps.ending import ending_of, keep_ending
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.listed import listed, why_not_listed
 from sweeps.folder import SweepFolder
@@ -104,6 +105,7 @@ def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
         raise StorageError(
             f"{source} must hold finished trials (trials/<id>/record.json), but has none"
         )
+    ending = ending_of(folder.path)
     with folder.driving() as attempt:
         here = sweep.records
         values = recorded_defaults(sweep.config, (record.config for record in here))
@@ -148,6 +150,9 @@ def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
             target.commit(record)
             target.forget_checkpoint()
             adopted.append((old.id, new))
+        if ending is not None:
+            # This attempt only brings what others trained: the last driver's word still holds.
+            keep_ending(folder.path, attempt, ending)
         return _summary(sweep, adopted, completed, own)
 
 

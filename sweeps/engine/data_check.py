@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from rc_core import plugins
 from rc_core.config import PLUGIN_PACKAGES
 from rc_core.data._task import DEV_ROLES, Role, Task, check_task
-from rc_core.errors import ConfigError, Problem, did_you_mean
+from rc_core.errors import ConfigError, DataError, Problem, did_you_mean
 from rc_core.metrics import footprint
 from rc_core.metrics.classification import role_metrics
 from rc_core.metrics.easy_hard import easy_hard_metrics
+from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.constraints import parse
 
@@ -26,8 +27,7 @@ def check_data(sweep: SweepConfig) -> Task:
         ConfigError: an objective or a constraint names what is not measured of this task: a suite
             or a slice that it does not have. Every trial would lack it, and so be off the front.
     """
-    config = sweep.reference().task
-    task = check_task(plugins.load(PLUGIN_PACKAGES["task"], config.name).load(config))
+    task = _load(sweep)
     settings = sweep.settings
     asked = [(f"objectives.{name}", "", name) for name in settings.objectives]
     asked += [("constraints", f"'{text}': ", parse(text).metric) for text in settings.constraints]
@@ -40,6 +40,36 @@ def check_data(sweep: SweepConfig) -> Task:
     if problems:
         raise ConfigError(problems)
     return task
+
+
+def check_same_data(sweep: SweepConfig, records: Sequence[TrialRecord]) -> None:
+    """Check that what is trained from now on learns from what finished trials did.
+
+    Args:
+        sweep: any.
+        records: of trials that its own are compared with.
+
+    Raises:
+        DataError: the data's files are others by now.
+    """
+    known = [r.data["digest"] for r in records if r.status == "finished" and "digest" in r.data]
+    if not known:
+        return
+    try:
+        digest = _load(sweep).digest()
+    except DataError:
+        # Nothing may be left that needs data, as where trials were adopted: preparation tells.
+        return
+    if digest not in known:
+        raise DataError(
+            f"the data must be what this sweep's trials were trained on (digest {known[0]}), but "
+            f"has changed ({digest}); put the old files back, or launch a new sweep for these"
+        )
+
+
+def _load(sweep: SweepConfig) -> Task:
+    config = sweep.reference().task
+    return check_task(plugins.load(PLUGIN_PACKAGES["task"], config.name).load(config))
 
 
 def measured(task: Task) -> set[str]:

@@ -16,7 +16,7 @@ from rc_core.errors import InputError
 from rc_core.yaml_files import apply_override
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.doctor.storage import check_place
-from sweeps.engine.data_check import check_data
+from sweeps.engine.data_check import check_data, check_same_data
 from sweeps.engine.warm_start import known_trials
 from sweeps.folder import SweepFolder
 from sweeps.names import as_stem, check_new
@@ -92,9 +92,11 @@ def check_confirmed(sweep: SweepConfig, root: Path) -> None:
 
     Raises:
         StorageError: they are not.
+        DataError: the data has changed since they were trained.
     """
     confirmed = sweep.settings.confirm.sweep
     if confirmed is not None:
         search = plugins.load("sweeps.search", sweep.settings.search.name)
         # A race keeps no study: only where it would lie says which storage is meant.
         search.proposals(sweep, SweepFolder(root / f"{confirmed}{CONFIRM_SUFFIX}").study)
+        check_same_data(sweep, SweepFolder(root / confirmed).records())

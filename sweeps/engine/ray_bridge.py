@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ray.exceptions import OutOfMemoryError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from rc_core.errors import RobustCompressionError
 from sweeps.engine.assignments import Assignments
 from sweeps.engine.budget import SAVE_SECONDS
+from sweeps.folder import SweepFolder
 from sweeps.tracking.events import SweepEvents
+from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
 _logger = logging.getLogger(__name__)
@@ -171,3 +175,31 @@ class DriverCallback(Callback):
 def _ended(result: Mapping[str, Any]) -> bool:
     """Tell whether a trial's last result is its end, as `sweeps.engine.trainable` returns it."""
     return bool(result.get("ended"))
+
+
+class OutOfMemory(RobustCompressionError):
+    """Ray has ended a trial's process for want of memory, and with it the attempt."""
+
+
+@contextmanager
+def memory_told(folder: SweepFolder) -> Iterator[None]:
+    """Tell of memory that ran out in words of ours.
+
+    Ray Tune counts neither such a process as lost nor its trial as failed: it ends the driver.
+
+    Raises:
+        OutOfMemory: in the place of what Ray raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OutOfMemoryError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        fewer = command(folder, "resume", "--set", "resources.cpu=N")
+        raise OutOfMemory(
+            "memory must hold the trials that run at once, but ran out, and Ray ended one; nothing "
+            f"finished is lost. Go on with fewer at once, each holding more processors: {fewer}"
+        ) from error

@@ -20,13 +20,19 @@ from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.ending import keep_ending
 from sweeps.engine.assignments import Assignments
-from sweeps.engine.attempt import SweepIncomplete, interrupted, new_folder, tracked
+from sweeps.engine.attempt import (
+    SweepIncomplete,
+    interrupted,
+    new_folder,
+    tracked,
+)
 from sweeps.engine.budget import Usage
 from sweeps.engine.cluster import alive_nodes, check_room, check_storage, connected, usage
+from sweeps.engine.data_check import check_same_data
 from sweeps.engine.launch_check import as_config, check_confirmed, check_launch
 from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
-from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait
+from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait, memory_told
 from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
 from sweeps.engine.resuming import changed, make_ready, take_on
 from sweeps.engine.retry import open_again
@@ -119,6 +125,7 @@ def resume(
     make_ready(folder, progress, take_over)
     sweep = changed(folder, overrides)
     check_confirmed(sweep, folder.storage)
+    check_same_data(sweep, folder.records())
     try:
         with connected(address, progress.say):
             check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
@@ -316,7 +323,7 @@ def _search(
     )
     progress.start(assignments, sweep, name=folder.name, cluster=usage)
     try:
-        with many_may_wait():
+        with many_may_wait(), memory_told(folder):
             tuner.fit()
         for record in assignments.close_late():
             progress.trial_ended(record)

@@ -62,6 +62,7 @@ sweeps.remote.steps
 sweeps.remote.pulling sweeps.remote.pushing
 sweeps.remote.artifacts
 sweeps.remote.mirror
+sweeps.attempt_note
 sweeps.storages sweeps.failure sweeps.prepared
 sweeps.names
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker

@@ -46,6 +46,17 @@ def test_a_tiny_encoder_reloads_with_the_same_logits(architecture: str, tmp_path
     assert model_facts(spec).num_layers == model_facts(str(tmp_path / "m")).num_layers
 
 
+def test_a_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    """Transformers makes one of special tokens alone: every text would be unknown tokens."""
+    model = load_encoder("tiny:bert", label_names=["a", "b"], seed=0)
+    save_model(model, load_tokenizer("tiny:bert"), tmp_path / "m")
+    for file in (tmp_path / "m").iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            file.unlink()
+    with pytest.raises(ModelError, match="must hold its tokenizer"):
+        load_tokenizer(str(tmp_path / "m"))
+
+
 def test_the_seed_fixes_the_weights() -> None:
     def weights(seed: int) -> torch.Tensor:
         model = load_encoder("tiny:bert", label_names=["a", "b"], seed=seed)

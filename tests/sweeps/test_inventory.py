@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from rc_core.errors import InputError, StorageError
 from sweeps.cli import app
+from sweeps.ending import keep_ending
 from sweeps.failure import keep_failure
 from sweeps.folder import SweepFolder
 from sweeps.storages import storage_root
-from sweeps.tracking.outbox import Outbox
 from tests._s3 import S3Server
 from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made, write_record
+
+LAST = "the last of its trials"
 
 
 def listed(storage: Path | str) -> dict[str, dict[str, Any]]:
@@ -34,27 +36,21 @@ def text(storage: Path | str) -> str:
 
 
 def attempt(folder: SweepFolder, *ends: str | None) -> None:
-    """Tell of so many attempts how each ended; None: it was killed."""
-    outbox = Outbox(folder.outbox)
+    """Make so many attempts and say of each what ended it; None: it was stopped or killed."""
     for number, end in enumerate(ends, start=1):
         (folder.path / "attempt.json").write_text(json.dumps({"attempt": number, "pid": 0}))
-        outbox.append("sweep_started", attempt=number)
         if end is not None:
-            outbox.append("sweep_ended", attempt=number, status=end)
-    # Opening the test comes after the end.
-    outbox.append("tested", trials={})
+            keep_ending(folder.path, number, end)
 
 
 @pytest.mark.parametrize(
     ("ends", "planned", "state"),
     [
-        (["finished"], 4, "done"),
-        # A budget has ended it.
-        (["finished"], 9, "done"),
-        (["interrupted"], 9, "interrupted"),
+        ([LAST], 4, "done"),
+        (["budget.hours (1 h)"], 9, "done"),
         ([None], 9, "interrupted"),
-        ([None, "finished"], 9, "done"),
-        (["finished", None], 9, "interrupted"),
+        ([None, "budget.hours (1 h)"], 9, "done"),
+        (["budget.hours (1 h)", None], 9, "interrupted"),
         # Nothing was told: driven on another machine, or adopted.
         ([], 4, "done"),
         ([], 9, "interrupted"),
@@ -69,16 +65,10 @@ def test_the_state_is_how_the_newest_attempt_ended(
         attempt(sweep.folder, *ends)
     row = listed(tmp_path)["made"]
     assert (row["state"], row["finished"], row["planned"]) == (state, 4, planned)
-    # What another machine has driven since is not in this machine's outbox.
+    # Another machine has driven it since, and said nothing of its end yet.
     (sweep.path / "attempt.json").write_text('{"attempt": 7, "pid": 0}')
     elsewhere = "done" if planned == 4 else "interrupted"
     assert listed(tmp_path)["made"]["state"] == elsewhere
-
-
-def test_a_budget_may_end_a_sweep_that_was_driven_elsewhere(tmp_path: Path) -> None:
-    search = {"name": "random", "trials": 9}
-    made_sweep(tmp_path, trials=4, search=search, budget={"hours": 1.0})
-    assert listed(tmp_path)["made"]["state"] == "done"
 
 
 def test_what_runs_was_killed_or_failed_is_told_apart(tmp_path: Path) -> None:

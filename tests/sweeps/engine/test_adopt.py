@@ -10,6 +10,7 @@ from rc_core.errors import StorageError
 from rc_core.record import Status, TrialFolder, TrialRecord, read_record
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
+from sweeps.ending import ending_of, keep_ending
 from sweeps.engine.adopt import adopt_trials
 from sweeps.engine.assignments import Assignments
 from sweeps.folder import SweepFolder
@@ -101,3 +102,12 @@ def test_a_sweep_that_another_machine_runs_takes_nothing_in(
     assert here.records() == [] and here.attempt() == 0
     lease.release(there.mirror, "one")
     assert adopt_trials(Sweep(here), source).trials == [("t0001", "t0005")]
+
+
+def test_what_ended_a_sweep_still_holds_after_an_adoption(tmp_path: Path) -> None:
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    folder.write_config(SWEEP.as_dict())
+    with folder.driving() as attempt:
+        keep_ending(folder.path, attempt, "budget.hours (1 h)")
+    adopt_trials(Sweep(folder), made_elsewhere(tmp_path / "elsewhere"))
+    assert ending_of(folder.path) == "budget.hours (1 h)"

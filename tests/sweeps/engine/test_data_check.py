@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rc_core.errors import ConfigError
+from rc_core.errors import ConfigError, DataError
+from rc_core.record import TrialRecord
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
-from sweeps.engine.data_check import check_data, measured
+from sweeps.engine.data_check import check_data, check_same_data, measured
 from tests.sweeps.test_config import RAW
 
 SMALL = {"task": {"name": "shortcut_nli", "train_size": 100, "dev_size": 60, "test_size": 60}}
@@ -59,3 +61,39 @@ def test_what_is_measured_may_steer_and_bound() -> None:
         "constraints": [f"{name} >= 0.1" for name in names],
     }
     check_data(SweepConfig(merge(RAW, SMALL | changes)))
+
+
+def test_data_that_changed_since_trials_were_trained_ends_a_resume(tmp_path: Path) -> None:
+    """Two data sets in one sweep would be compared as if they were one."""
+    rows, others = (
+        ["text,label", *(f"{word} text {i},{'ab'[i % 2]}" for i in range(60))]
+        for word in ("some", "other")
+    )
+    (tmp_path / "train.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "ood.csv").write_text("\n".join(others) + "\n")
+    task = {
+        "name": "files",
+        "data_dir": str(tmp_path),
+        "text": "text",
+        "label": "label",
+        "labels": ["a", "b"],
+        "roles": {"train": "train.csv", "ood_dev": {"x": "ood.csv"}},
+    }
+    sweep = SweepConfig(merge(RAW, {"task": None}) | {"task": task})
+    known = {"digest": check_data(sweep).digest()}
+    record = TrialRecord(
+        id="t0000",
+        status="finished",
+        config=sweep.reference().as_dict(),
+        fingerprint="",
+        started=0.0,
+        data=known,
+    )
+    check_same_data(sweep, [record])
+    (tmp_path / "train.csv").write_text("\n".join(rows[:-2]) + "\n")
+    with pytest.raises(DataError, match=f"digest {known['digest']}.*put the old files back"):
+        check_same_data(sweep, [record])
+    # What has not finished will be trained anew.
+    check_same_data(sweep, [record.model_copy(update={"status": "running"})])
+    (tmp_path / "train.csv").unlink()
+    check_same_data(sweep, [record])

@@ -24,6 +24,7 @@ from sweeps.ending import ending_of, raising
 from sweeps.engine import attempt, runner
 from sweeps.engine.assignments import Assignments
 from sweeps.engine.launch_check import as_config
+from sweeps.engine.ray_bridge import OutOfMemory, memory_told
 from sweeps.folder import SweepFolder
 from sweeps.sweep import Sweep
 from sweeps.views.progress import Progress
@@ -359,3 +360,15 @@ def test_ctrl_c_before_the_sweep_began_says_so_and_leaves_nothing(
     assert folder.path.is_dir()
     with pytest.raises(InputError, match="overrides must be a list"):
         runner.resume("two", storage=tmp_path, overrides="search.trials=3")
+
+
+def test_memory_that_ran_out_is_told_without_rays_words(tmp_path: Path) -> None:
+    from ray.exceptions import OutOfMemoryError
+
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    said = r"rc-sweep resume mine .*resources\.cpu=N"
+    with pytest.raises(OutOfMemory, match=said), memory_told(folder):
+        # As Ray Tune's actor manager does.
+        raise RuntimeError("Caught unexpected exception") from OutOfMemoryError("2 workers")
+    with pytest.raises(RuntimeError, match="another"), memory_told(folder):
+        raise RuntimeError("another")
