@@ -128,8 +128,11 @@ class ArtifactStore:
                 f"{key.kind} {key.key}: {damage}; delete {self.path(key)} to rebuild"
             )
         self._verified.add(key.key)
-        seconds = float(_manifest(self.path(key))["seconds"])
-        return Artifact(key, self.path(key), built=False, seconds=seconds)
+        return Artifact(key, self.path(key), built=False, seconds=self.seconds(key))
+
+    def seconds(self, key: ArtifactKey) -> float:
+        """Return how long a stored artifact took to build."""
+        return float(_manifest(self.path(key))["seconds"])
 
     def build(self, key: ArtifactKey, builder: Callable[[Path], None]) -> Artifact:
         """Return the artifact, building it first if it is not there, whoever asks first.

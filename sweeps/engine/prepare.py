@@ -90,9 +90,16 @@ def _build_all(
     tasks: _Tasks,
     say: Callable[[str], None],
 ) -> None:
-    """Start every step as a task that waits for those it needs; tell of each as it is done."""
+    """Start every step as a task that waits for those it needs; tell of each as it is done.
+
+    None for what is stored: another process would take seconds to start, only to find it. One that
+    is damaged all the same is built by the first trial that reads it.
+    """
     steps: dict[str, Any] = {}
     for step in planned:
+        if step.stored:
+            say(_line(Prepared(step.title, step.kind, step.key, False, step.seconds)))
+            continue
         before = [steps[key] for key in step.needs if key in steps]
         steps[step.key] = tasks.start(
             _build, held[step.key], values[step.config], step.position, *before
@@ -101,14 +108,17 @@ def _build_all(
     try:
         while waiting:
             ready, waiting = tasks.wait(waiting)
-            done: Prepared = _result(ready[0])
-            if done.left_out is not None:
-                say(f"prepare: {done.title}: left out: {done.left_out}")
-                continue
-            how = "built in" if done.built else "reused, saving"
-            say(f"prepare: {done.title}: {how} {done.seconds:.0f} s [{done.kind}/{done.key}]")
+            say(_line(_result(ready[0])))
     finally:
         tasks.cancel(waiting)
+
+
+def _line(done: Prepared) -> str:
+    """Return what is said of a step that is done."""
+    if done.left_out is not None:
+        return f"prepare: {done.title}: left out: {done.left_out}"
+    how = "built in" if done.built else "reused, saving"
+    return f"prepare: {done.title}: {how} {done.seconds:.0f} s [{done.kind}/{done.key}]"
 
 
 class _Tasks:
@@ -268,6 +278,7 @@ def _distinct_steps(configs: list[TrialConfig], workspace: Any) -> Iterator[Plan
         for position, step in enumerate(steps(config, workspace)):
             if step.key.key not in seen:
                 seen.add(step.key.key)
+                stored = workspace.store.has(step.key)
                 yield Planned(
                     index,
                     position,
@@ -276,7 +287,8 @@ def _distinct_steps(configs: list[TrialConfig], workspace: Any) -> Iterator[Plan
                     step.key.key,
                     step.needs,
                     step.light,
-                    stored=workspace.store.has(step.key),
+                    stored=stored,
+                    seconds=workspace.store.seconds(step.key) if stored else 0.0,
                 )
 
 

@@ -30,6 +30,7 @@ class Planned:
         needs: keys of the artifacts it reads.
         light: takes seconds on one core.
         stored: complete on disk.
+        seconds: building took, of one that is stored.
     """
 
     config: int
@@ -40,6 +41,7 @@ class Planned:
     needs: tuple[str, ...]
     light: bool
     stored: bool
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """What the end-to-end tests share: the command line, a tiny sweep, what is left of one.
 
+A tiny encoder reads characters: its texts are cut short, as trials would take most of the time.
+
 A command that trains nothing is run in the test's process: starting another one costs its imports.
 """
 
@@ -18,7 +20,8 @@ from sweeps.cli import entry
 CONFIG = """
 model: tiny:bert
 task: {name: shortcut_nli, seed: 0, train_size: 200, dev_size: 120, test_size: 120}
-training: {epochs: EPOCHS, learning_rate: 1.0e-3, rungs: RUNGS, precision: fp32}
+training: {epochs: EPOCHS, learning_rate: 1.0e-3, rungs: RUNGS, precision: fp32,
+           max_length: 24}
 compression: {name: magnitude, sparsity: 0.5}
 difficulty: {name: loss_variance, epochs: 2}
 space:

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 CONFIG = """
 model: tiny:bert
 task: {name: shortcut_nli, seed: 0, train_size: 200, dev_size: 120, test_size: 120}
-training: {epochs: 1, learning_rate: 1.0e-3, rungs: 1, precision: fp32}
+training: {epochs: 1, learning_rate: 1.0e-3, rungs: 1, precision: fp32, max_length: 24}
 compression: {name: magnitude, sparsity: 0.5}
 difficulty: {name: loss_variance, mode: independent, epochs: 1, levels: [0.3, 0.8]}
 loss: {name: rmc}

@@ -27,7 +27,7 @@ CONFIG = """
 model: tiny:bert
 task: {name: shortcut_nli, seed: 0, train_size: 160, dev_size: 60, test_size: 60}
 training: {epochs: 4, learning_rate: 1.0e-3, rungs: 4, precision: fp32, warmup: 0.0,
-           max_grad_norm: 0.0}
+           max_grad_norm: 0.0, max_length: 24}
 compression: {name: student, num_layers: 1}
 space:
   compression.num_layers: {int: [1, 3]}

@@ -100,6 +100,24 @@ def test_no_mark_of_a_task_stays_in_a_cluster(cluster: Mock) -> None:
     assert forgotten == {mark for mark, _ in tasks._marks.values()} and len(forgotten) == 3
 
 
+def test_what_is_stored_starts_no_process_and_is_told(cluster: Mock) -> None:
+    task = cluster.tasks[0]
+    cluster.wait.side_effect = [([task], [])]
+    cluster.result.side_effect = [prepare.Prepared("levels", "k", "2", True, 3.0)]
+    planned = [
+        Planned(0, 0, "teacher", "k", "1", (), False, stored=True, seconds=41.0),
+        Planned(0, 1, "levels", "k", "2", ("1",), False, stored=False),
+    ]
+    said: list[str] = []
+    held = {step.key: Held(1, 0.0) for step in planned}
+    prepare._build_all(planned, [{}], held, prepare._Tasks(0, {}, Mock()), said.append)
+    assert cluster.remote.call_count == 1
+    assert said == [
+        "prepare: teacher: reused, saving 41 s [k/1]",
+        "prepare: levels: built in 3 s [k/2]",
+    ]
+
+
 def test_a_task_that_is_waited_for_ends_with_ctrl_c(cluster: Mock) -> None:
     cluster.wait.side_effect = KeyboardInterrupt
     tasks = prepare._Tasks(0, {}, Mock())
