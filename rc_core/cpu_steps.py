@@ -108,6 +108,14 @@ def padding_mask(attention_mask: Tensor | None = None, **rest: Any) -> Tensor | 
     return torch.zeros(padded.shape).masked_fill_(padded, torch.finfo(torch.float32).min)
 
 
+def _attends_to_all(config: Any) -> bool:
+    """Tell whether every token attends to every other, with keys of its own for each head."""
+    heads = getattr(config, "num_attention_heads", None)
+    kinds = getattr(config, "layer_types", None) or ()
+    keys = getattr(config, "num_key_value_heads", None)
+    return set(kinds) <= {"full_attention"} and keys in (None, heads)
+
+
 AttentionInterface.register(_NAME, attention)
 AttentionMaskInterface.register(_NAME, padding_mask)
 
@@ -117,7 +125,8 @@ def fast_steps(model: nn.Module) -> Iterator[None]:
     """Train `model` faster inside; outside it is as it was. Does nothing on a GPU.
 
     Args:
-        model: a transformers encoder; attention other than SDPA (the default) is left alone.
+        model: a transformers encoder; attention other than SDPA (the default), and to near tokens
+            only (ModernBERT), is left alone.
     """
     if next(model.parameters()).device.type != "cpu":
         yield
@@ -129,7 +138,7 @@ def fast_steps(model: nn.Module) -> Iterator[None]:
         if type(child) is nn.Dropout and child.p > 0
     ]
     config: Any = getattr(model, "config", None)
-    uses_sdpa = getattr(config, "_attn_implementation", None) == "sdpa"
+    uses_sdpa = getattr(config, "_attn_implementation", None) == "sdpa" and _attends_to_all(config)
     try:
         for parent, name, child in swapped:
             setattr(parent, name, FastDropout(child.p).train(child.training))

@@ -30,7 +30,7 @@ _PACKAGED = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
-TINY_ARCHITECTURES = ("bert", "distilbert", "electra", "roberta")
+TINY_ARCHITECTURES = ("bert", "distilbert", "electra", "modernbert", "roberta")
 TINY_LAYERS = 4
 TINY_HEADS = 4
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
@@ -140,7 +140,7 @@ def model_facts(spec: str) -> ModelFacts:
     kind, name = model_kind(spec)
     if kind == "tiny":
         return ModelFacts(name, TINY_LAYERS, TINY_HEADS, 128, 100_000)
-    folder = _hub_folder(name, _CONFIG_ONLY) if kind == "hub" else locate(spec)
+    folder = config_folder(spec)
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -157,6 +157,8 @@ def model_facts(spec: str) -> ModelFacts:
     positions = int(config.get("max_position_embeddings", 512))
     embedding = int(config.get("embedding_size", hidden))
     embeddings = (int(config.get("vocab_size", 30522)) + positions) * embedding
+    # ModernBERT's second product is gated: it has two first ones.
+    inner = inner * 3 // 2 if config.get("model_type") == "modernbert" else inner
     parameters = (
         embeddings
         + layers * (4 * hidden * hidden + 2 * hidden * inner + 9 * hidden + inner)
@@ -167,6 +169,16 @@ def model_facts(spec: str) -> ModelFacts:
         positions -= 2
     model_type = str(config.get("model_type", ""))
     return ModelFacts(model_type, layers, heads, positions, parameters, embeddings)
+
+
+def config_folder(spec: str) -> Path:
+    """Return the folder of a model's config.json; of a hub model only that is downloaded.
+
+    Raises:
+        ModelError: as `locate`.
+    """
+    kind, name = model_kind(spec)
+    return _hub_folder(name, _CONFIG_ONLY) if kind == "hub" else locate(spec)
 
 
 def weights_digest(spec: str) -> str:

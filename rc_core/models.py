@@ -6,11 +6,12 @@ Everything is float32 in memory and on disk; lower precision is autocast, per st
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
@@ -200,6 +201,11 @@ def _from_pretrained(folder: Path, **options: Any) -> tuple[PreTrainedModel, set
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, **options
         )
+    except SafetensorError as error:
+        raise ModelError(
+            f"{folder} must hold whole weights, but its safetensors cannot be read ({error}): cut "
+            "short by a full disk or a broken download, most often; fetch it again"
+        ) from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder} cannot be loaded as a sequence classifier: {error}") from error
     assert isinstance(model, PreTrainedModel)
@@ -234,19 +240,31 @@ def _some(names: set[str]) -> str:
 
 
 def _renew_head(model: PreTrainedModel, missing: set[str], seed: int) -> None:
-    """Initialise the head anew, unless all of it is new: its labels may stand in another order.
+    """Initialise a head that somebody trained anew: its labels may stand in another order.
 
     The head is all that lies outside the encoder (BERT's pooler is inside, DistilBERT's
-    pre_classifier is not). The draws are those of a folder that has no head.
+    pre_classifier is not). The draws are those of a folder that has no head. Of one that lacks a
+    weight of it nobody trained the classifier; what else it brings was pretrained with the encoder
+    (ModernBERT's `head`), and stays.
     """
     encoder = f"{model.base_model_prefix}."
-    if {name for name, _ in model.named_parameters() if not name.startswith(encoder)} <= missing:
+    head = {name: p for name, p in model.named_parameters() if not name.startswith(encoder)}
+    if head.keys() & missing:
         return
+    for parameter in head.values():
+        # So transformers marks what it has loaded, and leaves it alone.
+        parameter._is_hf_initialized = False  # type: ignore[attr-defined]
     torch.manual_seed(seed)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and not name.startswith(encoder):
-            nn.init.normal_(module.weight, std=model.config.initializer_range)
-            nn.init.zeros_(module.bias)
+    for module in _children_first(model, besides=model.base_model):
+        model._init_weights(module)
+
+
+def _children_first(module: nn.Module, *, besides: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module's modules and itself, in the order in which transformers initialises them."""
+    for child in module.children():
+        if child is not besides:
+            yield from _children_first(child, besides=besides)
+    yield module
 
 
 def _tiny_model(architecture: str, labels: dict[str, Any]) -> nn.Module:
@@ -267,6 +285,10 @@ def _tiny_model(architecture: str, labels: dict[str, Any]) -> nn.Module:
         # RoBERTa's positions start after its padding index.
         shape |= {"intermediate_size": 64, "max_position_embeddings": 130}
         shape |= {"embedding_size": 32} if architecture == "electra" else {}
+        if architecture == "modernbert":
+            first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+            shape |= {"bos_token_id": first, "cls_token_id": first}
+            shape |= {"eos_token_id": last, "sep_token_id": last}
         shape |= {"type_vocab_size": 1 if architecture == "roberta" else 2}
     config = AutoConfig.for_model(architecture, **shape, **labels)
     model = AutoModelForSequenceClassification.from_config(config)

@@ -25,7 +25,7 @@ from rc_core import plugins
 from rc_core.artifacts import ArtifactKey, ArtifactStore, Backing
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, fingerprint
 from rc_core.data._encoding import Encoded, encode
-from rc_core.data._task import Split, Task, check_task
+from rc_core.data._task import TEST_ROLES, Split, Task, check_task
 from rc_core.model_facts import (
     file_digest,
     locate,
@@ -96,7 +96,10 @@ class TaskData:
         return self._samples[split.name]
 
     def facts(self, splits: Sequence[Split]) -> dict[str, Any]:
-        """Return what a record says of the data: sizes, digests, truncated texts, notes."""
+        """Return what a record says of the data: sizes, digests, truncated texts, notes.
+
+        `sealed` are the digests of the test splits, which the sealed test is held against.
+        """
         facts: dict[str, Any] = {"digest": self.digest(), "notes": dict(self.task.notes)}
         for split in splits:
             encoded = self.encoded(split)
@@ -106,7 +109,9 @@ class TaskData:
                 "truncated": encoded.truncated,
                 "mean_tokens": round(float(encoded.lengths.mean()), 1),
             }
-        return facts
+        tests = [split for split in self.task.splits if split.role in TEST_ROLES]
+        sealed = {**self.task.sealed, **{s.name: self.digest(s)[:16] for s in tests}}
+        return facts | ({"sealed": sealed} if sealed else {})
 
 
 class Workspace:

@@ -21,6 +21,7 @@ from sweeps.fixed_design import (
     teacher_problems,
 )
 from sweeps.plugin_configs import SWEPT, artifact_keys, changed_defaults, stored_defaults
+from sweeps.remote import address
 from sweeps.sections import (
     TRIAL_KEYS,
     base_values,
@@ -83,6 +84,7 @@ class SweepConfig:
         except ConfigError as error:
             space_problems = error.problems
         problems.extend(check_settings(self.settings))
+        problems.extend(address.problems(self.settings.storage))
         asked = raw.get("search")
         trials_given = isinstance(asked, Mapping) and "trials" in asked
         space_problems += teacher_problems(self.settings.design, self.space.parameters)

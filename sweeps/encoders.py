@@ -8,6 +8,7 @@ from typing import Any
 from rc_core import plugins
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, absolute_model
 from rc_core.errors import InputError, ModelError, Problem
+from rc_core.layout import check_layout
 from rc_core.model_facts import ModelFacts, may_be_elsewhere, model_facts
 
 
@@ -34,7 +35,9 @@ class Encoders:
             return []
         self._facts[encoder] = None
         try:
-            self._facts[encoder] = model_facts(encoder)
+            facts = model_facts(encoder)
+            check_layout(encoder, facts.model_type)
+            self._facts[encoder] = facts
         except ModelError as error:
             if not (self._elsewhere and may_be_elsewhere(encoder)):
                 return [Problem(where, problem.message) for problem in error.problems]

@@ -1,7 +1,8 @@
 """Where an encoder keeps its embeddings and its transformer blocks.
 
-BERT, RoBERTa and ELECTRA hold their blocks in `encoder.layer`, DistilBERT in `transformer.layer`;
-encoders built the same way work too. Anything else is refused rather than guessed at.
+BERT, RoBERTa and ELECTRA hold their blocks in `encoder.layer`, DistilBERT in `transformer.layer`,
+ModernBERT in `layers` beside its `embeddings`; encoders built the same way work too. Anything else
+is refused rather than guessed at.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from torch import nn
 
 from rc_core.errors import ModelError
 
-_HOLDERS = ("encoder", "transformer")
+# (module inside the encoder, empty for itself; its list of blocks).
+_PLACES = (("encoder", "layer"), ("transformer", "layer"), ("", "layers"))
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
@@ -22,7 +24,8 @@ def blocks(model: nn.Module) -> nn.ModuleList:
     Raises:
         ModelError: the model keeps no list of blocks where the supported encoders do.
     """
-    layers = _holder(model).layer
+    holder, name = _holder(model)
+    layers = getattr(holder, name)
     assert isinstance(layers, nn.ModuleList)
     return layers
 
@@ -72,16 +75,32 @@ def keep_blocks(model: nn.Module, keep: Sequence[int]) -> None:
         keep: positions in 0 ... L - 1.
 
     Raises:
-        ModelError: unsupported encoder.
+        ModelError: unsupported encoder, or a block would stand where a stock encoder's is of
+            another shape (ModernBERT's first has no norm before its attention).
     """
+    found: Any = _holder(model)
+    holder, name = found
     layers = blocks(model)
-    holder: Any = _holder(model)
-    holder.layer = nn.ModuleList([layers[position] for position in keep])
+    kept = [layers[position] for position in keep]
+    for position, block in zip(keep, kept, strict=True):
+        if _shapes(block) != _shapes(layers[keep.index(position)]):
+            raise ModelError(
+                f"block {keep.index(position)} of {type(model).__name__} must have a shape of its "
+                f"own, but block {position} would take its place; keep that block too"
+            )
+    setattr(holder, name, nn.ModuleList(kept))
     if hasattr(holder, "n_layers"):
         holder.n_layers = len(keep)
-    # DistilBERT's config maps this name to its own `n_layers`.
     config: Any = model.config
+    # What each block attends to (ModernBERT: all, or near tokens) goes with it.
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[position] for position in keep]
+    # DistilBERT's config maps this name to its own `n_layers`.
     config.num_hidden_layers = len(keep)
+
+
+def _shapes(block: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(each.shape) for name, each in block.named_parameters()}
 
 
 def _at_places(
@@ -103,20 +122,22 @@ def _base(model: nn.Module) -> nn.Module:
     return base
 
 
-def _holder(model: nn.Module) -> nn.Module:
+def _holder(model: nn.Module) -> tuple[nn.Module, str]:
+    """Return the module that holds the list of blocks, and the list's name in it."""
     base = _base(model)
-    for name in _HOLDERS:
-        holder = getattr(base, name, None)
-        if isinstance(holder, nn.Module) and isinstance(
-            getattr(holder, "layer", None), nn.ModuleList
-        ):
-            return holder
-    raise ModelError(_refusal(model, "keeps its blocks in neither"))
+    for where, name in _PLACES:
+        holder = getattr(base, where, None) if where else base
+        # Decoders keep theirs in `layers` too, and have no module `embeddings`.
+        known = bool(where) or isinstance(getattr(base, "embeddings", None), nn.Module)
+        if known and isinstance(getattr(holder, name, None), nn.ModuleList):
+            assert isinstance(holder, nn.Module)
+            return holder, name
+    raise ModelError(_refusal(model, "keeps its blocks in none of them"))
 
 
 def _refusal(model: nn.Module, why: str) -> str:
     return (
         "model must be an encoder with its transformer blocks in encoder.layer (BERT, RoBERTa, "
-        f"ELECTRA) or transformer.layer (DistilBERT), but {type(model).__name__} {why}; "
-        "take an encoder of one of these families"
+        "ELECTRA), transformer.layer (DistilBERT) or layers (ModernBERT), but "
+        f"{type(model).__name__} {why}; take an encoder of one of these families"
     )

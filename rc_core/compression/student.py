@@ -76,7 +76,16 @@ class Config(CompressionConfig):
 
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:
     """Return what is wrong with `config` for the encoder that it is cut from."""
-    return _problems(config, facts.num_layers)
+    found = _problems(config, facts.num_layers)
+    if facts.model_type == "modernbert" and config.keep is not None and config.keep[0] != 0:
+        found.append(
+            Problem(
+                "compression.keep",
+                "must begin with 0, as ModernBERT's first block has a shape of its own, but got "
+                f"{list(config.keep)}",
+            )
+        )
+    return found
 
 
 def _problems(config: Config, num_layers: int) -> list[Problem]:

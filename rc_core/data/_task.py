@@ -127,6 +127,7 @@ class Task:
             task's generator knows it; else None. Never used in training, only to check claims.
         heuristic: (first, second) -> the label of `label_names` that the known shortcut alone would
             answer (word overlap: entailment), None where no such rule is known. A reference line.
+        sealed: test splits that were left out, name -> the first 16 digits of their digest.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Task:
     notes: Mapping[str, float] = field(default_factory=dict)
     bias_conflicting: NDArray[np.bool_] | None = None
     heuristic: Callable[[str, str], str] | None = None
+    sealed: Mapping[str, str] = field(default_factory=dict)
 
     def of_role(self, role: Role) -> tuple[Split, ...]:
         return tuple(split for split in self.splits if split.role == role)
@@ -148,8 +150,10 @@ class Task:
         return self.of_role("id_dev")[0]
 
     def without_tests(self) -> Task:
-        """Return the task as selection may see it: without the test roles."""
-        return replace(self, splits=tuple(s for s in self.splits if s.role not in TEST_ROLES))
+        """Return the task as selection may see it: of the test roles it has digests only."""
+        tests = {s.name: s.digest()[:16] for s in self.splits if s.role in TEST_ROLES}
+        kept = tuple(s for s in self.splits if s.role not in TEST_ROLES)
+        return replace(self, splits=kept, sealed={**self.sealed, **tests})
 
     def digest(self) -> str:
         """Return a digest of everything selection can see: train and the dev roles."""

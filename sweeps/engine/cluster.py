@@ -23,6 +23,7 @@ from rc_core.errors import (
     StorageError,
     TrialError,
 )
+from sweeps.engine.address import check_address
 from sweeps.folder import SweepFolder
 from sweeps.remote.mirror import Mirror
 from sweeps.settings import ResourcesConfig
@@ -59,7 +60,7 @@ def connected(address: str, say: Callable[[str], None] = lambda line: None) -> I
         say: told of what may surprise.
 
     Raises:
-        InputError: no cluster there, or an address of the Ray client.
+        InputError: no cluster there, or no address; see `sweeps.engine.address`.
     """
     check_address(address)
     if address == "local" and _JOB_VARIABLE in os.environ:
@@ -76,17 +77,6 @@ def connected(address: str, say: Callable[[str], None] = lambda line: None) -> I
     finally:
         if owned:
             ray.shutdown()
-
-
-def check_address(address: str) -> None:
-    """Raise InputError where an address is one of the Ray client."""
-    if address.startswith("ray://"):
-        raise InputError(
-            "--address must be local, auto or HOST:PORT, but got a ray:// address: under the Ray "
-            "client the driver's files would not be where its trials look. Submit the command "
-            "instead: ray job submit --address http://HEAD:8265 -- rc-sweep launch CONFIG "
-            "--address auto"
-        )
 
 
 def _start(address: str) -> None:

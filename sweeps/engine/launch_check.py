@@ -6,16 +6,18 @@ Ray takes up to a minute to start; a name that is taken is told before that.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rc_core import plugins
 from rc_core.data._task import Task
-from rc_core.errors import InputError
+from rc_core.errors import ConfigError, InputError, Problem
 from rc_core.yaml_files import apply_override
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.doctor.storage import check_place
+from sweeps.engine.address import check_address
 from sweeps.engine.data_check import check_data, check_same_data
 from sweeps.engine.warm_start import known_trials
 from sweeps.folder import SweepFolder
@@ -64,11 +66,9 @@ def check_launch(
         InputError: the name is none or taken; the storage, the data, the address or an earlier
             sweep is not what it must be.
     """
-    if address.startswith("ray://"):
-        # The one thing here that needs Ray, which takes seconds to import.
-        from sweeps.engine.cluster import check_address
-
-        check_address(address)
+    check_address(address)
+    if address == "local":
+        _check_fits(sweep)
     check_place(root)
     mirror = Mirror.at(root)
     if mirror is not None:
@@ -81,6 +81,21 @@ def check_launch(
     known_trials(sweep, root)
     check_confirmed(sweep, root)
     return task
+
+
+def _check_fits(sweep: SweepConfig) -> None:
+    """Raise ConfigError where a trial asks for more cores than this machine has."""
+    resources, cores = sweep.settings.resources, os.cpu_count() or 1
+    if not resources.auto and resources.cpu > cores:
+        raise ConfigError(
+            [
+                Problem(
+                    "resources.cpu",
+                    f"a trial must fit on this machine, which has {cores} cores, but asks for "
+                    f"{resources.cpu:g}; lower it, or join a cluster with --address",
+                )
+            ]
+        )
 
 
 def check_confirmed(sweep: SweepConfig, root: Path) -> None:

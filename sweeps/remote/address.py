@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from rc_core.errors import StorageError
+from rc_core.errors import Problem, StorageError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_HALF = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _STATE = "RC_STATE"
 
@@ -50,10 +51,15 @@ def local_path(storage: str) -> Path | None:
     """Return the folder that a storage names, None where it is an address.
 
     Raises:
-        StorageError: a `file://` URI of another machine.
+        StorageError: a `file://` URI of another machine, or a URI that lacks a slash.
     """
     scheme = _SCHEME.match(storage)
     if scheme is None:
+        if _HALF.match(storage):
+            raise StorageError(
+                "--storage must be a folder, file:///path or s3://bucket/prefix with two slashes, "
+                f"but got {storage}; for a folder of that name write ./{storage}"
+            )
         return Path(storage)
     if scheme[1].lower() != "file":
         return None
@@ -63,6 +69,16 @@ def local_path(storage: str) -> Path | None:
             f"a file:// storage must be on this machine, file:///path, but got {storage}"
         )
     return Path(unquote(parts.path))
+
+
+def problems(storage: str | None) -> list[Problem]:
+    """Return what is wrong with the key `storage` of a configuration; None is the default."""
+    try:
+        if storage is not None and local_path(storage) is None:
+            parse(storage)
+    except StorageError as error:
+        return [Problem("storage", str(error).removeprefix("--storage "))]
+    return []
 
 
 def parse(storage: str) -> Address:

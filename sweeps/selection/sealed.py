@@ -27,6 +27,7 @@ from sweeps.folder import check_weights
 from sweeps.selection.answers import clusters_of, write_clusters
 from sweeps.selection.compared import Reader
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
+from sweeps.selection.opened_data import opened_data
 from sweeps.selection.stamp import read_test, selection, stamp_of
 from sweeps.selection.tested import Group, summary
 from sweeps.sweep import Sweep
@@ -57,13 +58,14 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
         the first opening], "openings": [{"when", "selection"}], "trials": {key: {"name",
         "metrics", "undefined", "opened"}}, "rows": see `tested.summary`, "optimism",
         "changed_after_opening": [ids chosen later], "left_after_opening", "data": {split:
-        {"samples", "counted": by the headline, "digest"}}, "floors": {role: {line: accuracy}}}. A
+        see `opened_data.opened_data`}, "floors": {role: {line: accuracy}}}. A
         key is a trial's id, after `confirm/` for one of the confirmation's.
 
     Raises:
         StorageError: the task has no test split, nothing finished, a trial's weights are elsewhere,
             the sweep or its confirmation is running, a search or the confirmation was interrupted,
-            or the sweep is a confirmation itself.
+            the sweep is a confirmation itself, or the test's samples are not those that some of its
+            trials were opened on.
     """
     confirms = sweep.config.get("confirm", {}).get("sweep")
     if confirms is not None:
@@ -103,6 +105,7 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
     openings = document["openings"]
     if missing or "rows" not in document:
         data, measure = _measuring(sweep, missing, groups)
+        document["data"] = opened_data(data.task, document, [trial.record for trial in trials])
         # An opening that was interrupted (no rows yet) goes on; it is not another one.
         if not openings or "rows" in document or openings[-1]["selection"] != now:
             openings.append({"when": when, "selection": now})
@@ -256,15 +259,6 @@ def _evaluate(
 
     if "floors" not in document:
         document["floors"] = floors(data.task, TEST_ROLES)
-    tested = [split for role in TEST_ROLES for split in data.task.of_role(role)]
-    document["data"] = {
-        split.name: {
-            "samples": len(split),
-            "counted": int(split.headline_rows().sum()),
-            "digest": split.digest()[:16],
-        }
-        for split in tested
-    }
     sizes = counted_sizes(data.task, "test")
     # References first: every other trial is compared with its own, which may be its seed's alone.
     for trial in sorted(missing, key=lambda each: not each.record.reference):

@@ -14,6 +14,7 @@ from typing import Any
 from sweeps.json_files import read_json
 from sweeps.selection.confirmed import Confirmed, confirmed
 from sweeps.selection.mean_rows import candidates, front
+from sweeps.selection.opened_data import changed_splits
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 
@@ -31,6 +32,7 @@ class Stamp:
         joined: chosen now, or when it was opened again, but not then.
         left: chosen then but not now.
         again: later openings.
+        other_data: test splits whose samples are not those of the launch.
     """
 
     opened: float
@@ -39,6 +41,7 @@ class Stamp:
     joined: Sequence[str]
     left: Sequence[str]
     again: int
+    other_data: Sequence[str] = ()
 
     @property
     def changed(self) -> bool:
@@ -107,6 +110,7 @@ def stamp_of(document: Mapping[str, Any], now: Sequence[str], references: set[st
         joined=joined,
         left=[i for i in first if i not in now],
         again=len(openings) - 1,
+        other_data=changed_splits(document),
     )
 
 
@@ -119,6 +123,11 @@ def stamp_lines(found: Stamp | None) -> list[str]:
     lines = [f"sealed test opened {when} for {who}"]
     if found.again:
         lines[0] += f"; opened again {found.again} time{'s' if found.again > 1 else ''}"
+    if found.other_data:
+        lines.append(
+            f"samples of {', '.join(found.other_data)} are not those of the launch: nothing was "
+            "selected on either, but say so beside these figures"
+        )
     changed = changed_line(found)
     return lines if changed is None else [*lines, changed]
 
@@ -146,6 +155,7 @@ def stamp_json(found: Stamp | None) -> dict[str, Any] | None:
         "joined_after_opening": list(found.joined),
         "left_after_opening": list(found.left),
         "changed_after_opening": found.changed,
+        "other_test_data": list(found.other_data),
     }
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rc_core.metrics._floors import NAMES
 from rc_core.metrics.robustness import is_lost_accuracy, without_amounts
+from sweeps.selection.opened_data import changed_splits
 from sweeps.selection.stamp import Stamp, stamp_lines
 from sweeps.shown_values import points, share
 from sweeps.views.table import render
@@ -87,6 +88,7 @@ def test_stamp(document: Mapping[str, Any]) -> Stamp:
         joined=document.get("changed_after_opening", []),
         left=document.get("left_after_opening", []),
         again=len(openings) - 1,
+        other_data=changed_splits(document),
     )
 
 

@@ -1,4 +1,4 @@
-"""Tiny random encoders of the four supported families, and one to be refused."""
+"""Tiny random encoders of the supported families, and one to be refused."""
 
 from __future__ import annotations
 
@@ -11,26 +11,37 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rc_core.compression._base import Batch, CompressionContext
 
-ARCHITECTURES = ("bert", "roberta", "distilbert", "electra")
+ARCHITECTURES = ("bert", "roberta", "distilbert", "electra", "modernbert")
 NUM_LAYERS = 4
 NUM_LABELS = 3
 VOCABULARY = 60
 
 
 def tiny_model(
-    architecture: str, *, num_layers: int = NUM_LAYERS, seed: int = 0, num_labels: int = NUM_LABELS
+    architecture: str,
+    *,
+    num_layers: int = NUM_LAYERS,
+    seed: int = 0,
+    num_labels: int = NUM_LABELS,
+    **more: Any,
 ) -> Any:
-    """Return a random sequence classifier in evaluation mode, so that no dropout is drawn."""
+    """Return a random sequence classifier in evaluation mode, so that no dropout is drawn.
+
+    Args:
+        more: of its config.
+    """
     shape: dict[str, Any] = {"vocab_size": VOCABULARY, "num_labels": num_labels}
     if architecture == "distilbert":
         shape |= {"dim": 16, "n_layers": num_layers, "n_heads": 2, "hidden_dim": 24}
     else:
         shape |= {"hidden_size": 16, "num_hidden_layers": num_layers, "num_attention_heads": 2}
         shape |= {"intermediate_size": 24}
+    if architecture == "modernbert":
+        shape |= {"pad_token_id": 0}
     if architecture in ("electra", "albert"):
         shape |= {"embedding_size": 8}
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(architecture, max_position_embeddings=40, **shape)
+    config = AutoConfig.for_model(architecture, max_position_embeddings=40, **shape, **more)
     return AutoModelForSequenceClassification.from_config(config).eval()
 
 

@@ -24,7 +24,7 @@ rc_core.config rc_core.record
 rc_core.artifacts
 rc_core.model_facts
 rc_core.compression._layers
-rc_core.models
+rc_core.models rc_core.layout
 rc_core.data.*
 rc_core.difficulty.*
 rc_core.losses.* rc_core.compression.*
@@ -74,8 +74,8 @@ sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose
 sweeps.selection.compared sweeps.selection.explain
 sweeps.views.floors sweeps.views.table sweeps.artifact_uses
 sweeps.inventory
-sweeps.selection.budgets sweeps.selection.tested
-sweeps.engine.data_check
+sweeps.selection.budgets sweeps.selection.tested sweeps.selection.opened_data
+sweeps.engine.data_check sweeps.engine.address
 sweeps.engine.shares sweeps.engine.step_shares
 sweeps.search.* sweeps.schedulers.* sweeps.tracking.outbox
 sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget sweeps.engine.warm_start

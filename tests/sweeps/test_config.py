@@ -100,6 +100,7 @@ def test_points_of_the_yaml_follow_without_repeats() -> None:
         ({"resources": {"gpu": 2}}, "resources.gpu", "less than or equal to 1"),
         ({"confirm": {"sweep": "x"}}, "confirm.sweep", "is written by rc-sweep confirm, for"),
         ({"model": "tiny:bart"}, "model", "did you mean 'bert'"),
+        ({"storage": "gs://bucket/x"}, "storage", "s3://bucket/prefix"),
         ({"training": {"epochs": "2"}}, "training.epochs", "valid number"),
         ({"space": {"compression.num_layers": {"int": [1, 9]}}},
          "compression.num_layers", "at most"),
@@ -423,3 +424,10 @@ def test_in_a_fixed_design_the_teachers_seed_goes_along() -> None:
         SweepConfig(raw)
     with pytest.raises(ConfigError, match="a sweep has one dense reference"):
         SweepConfig(raw | {"design": "search", "search": {"name": "grid"}})
+
+
+def test_an_encoder_that_is_built_otherwise_is_refused_by_its_config(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("albert", num_hidden_layers=2).to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"is not read")
+    assert "AlbertForSequenceClassification" in problems({"model": str(tmp_path)})["model"]

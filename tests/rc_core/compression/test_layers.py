@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rc_core.compression._layers import blocks, embeddings, keep_blocks, linears
 from rc_core.errors import ModelError
@@ -30,12 +34,40 @@ def test_electra_projection_counts_as_embedding() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_keep_blocks_runs_the_named_blocks_in_order(architecture: str) -> None:
     model = tiny_model(architecture)
-    chosen = [blocks(model)[i] for i in (1, 3)]
+    kept = (0, 3) if architecture == "modernbert" else (1, 3)
+    chosen = [blocks(model)[i] for i in kept]
     before = logits_of(model)
-    keep_blocks(model, (1, 3))
+    keep_blocks(model, kept)
     assert list(blocks(model)) == chosen
     assert model.config.num_hidden_layers == 2
     assert not logits_of(model).allclose(before)
+
+
+def test_a_block_of_another_shape_takes_no_other_ones_place() -> None:
+    """A stock model makes ModernBERT's first block without a norm: the other's would be lost."""
+    with pytest.raises(ModelError, match="block 1 would take its place"):
+        keep_blocks(tiny_model("modernbert"), (1, 2))
+
+
+def test_what_a_kept_block_attends_to_goes_with_it(tmp_path: Path) -> None:
+    """ModernBERT attends to all tokens in every third block, to near ones in the others."""
+    model = tiny_model("modernbert")
+    model.config.local_attention = 4  # else a tiny text has near tokens only
+    model = type(model)(model.config).eval()
+    keep_blocks(model, (0, 2, 3))
+    types = ["full_attention", "sliding_attention", "full_attention"]
+    assert [block.attention_type for block in blocks(model)] == types == model.config.layer_types
+    model.save_pretrained(tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    assert [block.attention_type for block in blocks(again)] == types
+    assert torch.equal(logits_of(again), logits_of(model))
+
+
+def test_a_decoder_is_refused() -> None:
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = AutoConfig.for_model("llama", intermediate_size=24, vocab_size=60, **shape)
+    with pytest.raises(ModelError, match="must be an encoder"):
+        blocks(AutoModelForSequenceClassification.from_config(config))
 
 
 @pytest.mark.parametrize(

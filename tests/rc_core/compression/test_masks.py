@@ -148,11 +148,13 @@ def test_schedule_share(done: float, cubic: float, linear: float) -> None:
 def test_prunable_weights_are_the_matrices_of_the_blocks(architecture: str) -> None:
     model = tiny_model(architecture)
     weights = prunable_weights(model)
-    place = ".transformer.layer." if architecture == "distilbert" else ".encoder.layer."
+    places = {"distilbert": ".transformer.layer.", "modernbert": "model.layers."}
+    place = places.get(architecture, ".encoder.layer.")
     expected = {n for n, p in model.named_parameters() if place in n and p.ndim == 2}
     assert set(weights) == expected
-    # query, key, value, output: 16 x 16; two of the feed-forward: 16 x 24
-    assert sum(w.numel() for w in weights.values()) == NUM_LAYERS * (4 * 256 + 2 * 384)
+    # query, key, value, output: 16 x 16; two (with a gate: three) of the feed-forward: 16 x 24
+    forward = 3 if architecture == "modernbert" else 2
+    assert sum(w.numel() for w in weights.values()) == NUM_LAYERS * (4 * 256 + forward * 384)
 
 
 def test_sparsity_counts_matrices_of_blocks_only() -> None:

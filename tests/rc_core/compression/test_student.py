@@ -55,16 +55,22 @@ def test_student_equals_a_smaller_model_given_those_blocks(
     architecture: str, values: dict[str, Any], kept: tuple[int, ...]
 ) -> None:
     teacher = tiny_model(architecture)
-    smaller = tiny_model(architecture, num_layers=len(kept), seed=5)
+    more, list_name = {}, ".layer."
+    if architecture == "modernbert":
+        if kept[0] != 0:
+            values, kept = {"keep": [0, 2, 3]}, (0, 2, 3)
+        more = {"layer_types": [teacher.config.layer_types[i] for i in kept]}
+        list_name = ".layers."
+    smaller = tiny_model(architecture, num_layers=len(kept), seed=5, **more)
     state = {}
     for name, value in teacher.state_dict().items():
-        before, separator, after = name.partition(".layer.")
+        before, separator, after = name.partition(list_name)
         if not separator:
             state[name] = value.clone()
             continue
         position, _, rest = after.partition(".")
         if int(position) in kept:
-            state[f"{before}.layer.{kept.index(int(position))}.{rest}"] = value.clone()
+            state[f"{before}{list_name}{kept.index(int(position))}.{rest}"] = value.clone()
     smaller.load_state_dict(state)
 
     compression = Compression(config_of(**values))
@@ -130,3 +136,10 @@ def test_another_encoder_brings_its_own_layers_and_name() -> None:
 def test_another_encoder_does_not_start_from_the_teacher() -> None:
     with pytest.raises(ConfigError, match="init must be pretrained"):
         validate_section(Config, {"name": "student", "model": "tiny:roberta", "init": "teacher"})
+
+
+def test_modernberts_first_block_has_to_stay() -> None:
+    facts = ModelFacts("modernbert", num_layers=4, num_heads=2, max_positions=40, num_parameters=1)
+    (problem,) = problems(config_of(keep=[1, 2]), facts)
+    assert problem.where == "compression.keep" and "must begin with 0" in problem.message
+    assert not problems(config_of(keep=[0, 2]), facts)

@@ -50,6 +50,8 @@ def dry_run(config: Path, *arguments: str) -> Any:
         (["--storage", "sweep.yaml"], "sweep.yaml is a file"),
         (["--storage", "sweep.yaml/below"], "sweep.yaml is a file"),
         (["--address", "ray://head:10001"], "ray job submit"),
+        (["--address", "127.0.0.1:1"], "nothing answers at '127.0.0.1:1'"),
+        (["--set", "resources.cpu=100000"], "resources.cpu: a trial must fit on this machine"),
         (["--set", "search.warm_start=[nosuch]"], "no sweep 'nosuch'"),
         (["--set", "task.roles.train=gone.csv"], "no such file"),
     ],

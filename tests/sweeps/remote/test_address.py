@@ -35,7 +35,7 @@ def test_an_address_has_a_bucket_a_prefix_and_a_folder_of_its_own(
 @pytest.mark.parametrize(
     "text",
     ["gs://bucket/x", "s3://", "s3://Big_Bucket/x", "s3://bucket/a//b", "s3://bucket/../x",
-     "s3://bucket/x?region=eu", "http://bucket/x", "file://elsewhere/x"],
+     "s3://bucket/x?region=eu", "http://bucket/x", "file://elsewhere/x", "s3:/bucket/x"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(StorageError, match="must be"):

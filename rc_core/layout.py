@@ -1,0 +1,59 @@
+"""Whether an encoder is built as compressions know encoders, told before its weights are read."""
+
+from __future__ import annotations
+
+from rc_core.errors import ModelError
+from rc_core.model_facts import config_folder, model_kind
+
+# Tried in tests/rc_core/test_layout.py: of these `check_layout` needs neither torch nor a second.
+KNOWN = (
+    "bert",
+    "camembert",
+    "deberta",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "ernie",
+    "modernbert",
+    "mpnet",
+    "roberta",
+    "xlm-roberta",
+)
+
+
+def check_layout(spec: str, model_type: str) -> None:
+    """Check that an encoder keeps its blocks and embeddings where compressions look for them.
+
+    An encoder of another family is made of its config.json without memory for weights.
+
+    Args:
+        spec: names a model, see `rc_core.model_facts`.
+        model_type: of its config.json.
+
+    Raises:
+        ModelError: it does not, or transformers makes no sequence classifier of its config.
+    """
+    kind, name = model_kind(spec)
+    if kind == "tiny" or model_type in KNOWN:
+        return
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from rc_core.compression._layers import blocks, embeddings
+
+    try:
+        config = AutoConfig.from_pretrained(config_folder(spec))
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config)
+    # Whatever a family's own code raises of its config.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"model '{name}' must be an encoder of which transformers makes a sequence "
+            f"classifier, but is of '{model_type}': {reason}"
+        ) from error
+    try:
+        blocks(model)
+        embeddings(model)
+    except ModelError as error:
+        raise ModelError(f"'{name}' ('{model_type}'): {error}") from error
