@@ -16,6 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from rc_core.config import TrainingConfig
+from rc_core.data._doubts import doubts
 from rc_core.data._task import Task
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.record import TrialRecord, read_records
@@ -65,6 +66,7 @@ def plan(
         "running_trial_bytes": 3 * weights,
         "seconds_a_trial": round(seconds, 1),
         "seconds_from": source,
+        "warnings": doubts(task),
         "configuration": sweep.as_dict(),
     }
 
@@ -78,6 +80,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         resolved.rstrip(),
         "",
         "# plan (dry run: nothing was started)",
+        *(f"warning:    {line}" for line in found["warnings"]),
         f"sweep:      {found['sweep']}",
         f"trials:     {trials}: {found['origin']}",
         f"stops early: {found['stops_early']}",

@@ -19,11 +19,11 @@ from ray._private.state import available_resources_per_node
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_exists, _internal_kv_put
 
 from rc_core.config import TrialConfig, decode
-from rc_core.errors import TrialError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.cluster import alive_nodes, result_of, usage
+from sweeps.engine.health_gate import report_health
 from sweeps.engine.step_shares import Held, Planned, light, room, shares
 from sweeps.engine.wanted import counted, settle, wanted
 from sweeps.folder import SweepFolder, trial_at
@@ -79,7 +79,7 @@ def prepare(
         tasks.start(_reference, light(resources), reference, folder.address, attempt)
     )
     assert isinstance(record, TrialRecord)
-    _report_health(sweep, record, majority, warnings, say)
+    report_health(sweep, record, majority, warnings, say)
     return record
 
 
@@ -226,31 +226,6 @@ def _free_nodes() -> list[dict[str, float]]:
         if not held or time.monotonic() > deadline:
             return [free for _, free in nodes]
         time.sleep(_POLL_SECONDS)
-
-
-def _report_health(
-    sweep: SweepConfig,
-    record: TrialRecord,
-    majority: float,
-    warnings: list[str],
-    say: Callable[[str], None],
-) -> None:
-    accuracies = {role: 100 * record.metric(f"{role}/accuracy") for role in ("id_dev", "ood_dev")}
-    say(
-        f"dense reference: ID {accuracies['id_dev']:.1f} %, OOD {accuracies['ood_dev']:.1f} % "
-        f"(majority class on id_dev {100 * majority:.1f} %)"
-    )
-    reason = record.undefined.get("ood_dev/relative_bias")
-    if reason is not None:
-        say(f"note: relative bias is undefined in this sweep: {reason}")
-    if warnings and sweep.settings.health_gate == "stop":
-        raise TrialError(
-            "health gate: "
-            + "; ".join(warnings)
-            + ". To go on all the same: --set health_gate=warn"
-        )
-    for warning in warnings:
-        say(f"warning: {warning}")
 
 
 def _workspace(artifacts: str, threads: int, device: str) -> Any:

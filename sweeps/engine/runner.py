@@ -16,6 +16,7 @@ from typing import Any
 from ray import tune
 
 from rc_core import plugins
+from rc_core.data._doubts import doubts
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.ending import keep_ending
@@ -82,8 +83,10 @@ def launch(
     if stem is None:
         stem = Path(config).stem if isinstance(config, str | Path) else "sweep"
     root = storage_root(storage or sweep.settings.storage)
-    check_launch(sweep, root, stem=stem, name=name, address=address)
+    task = check_launch(sweep, root, stem=stem, name=name, address=address)
     progress = progress or Progress()
+    for line in doubts(task):
+        progress.say(f"warning: {line}")
     folder: SweepFolder | None = None
     try:
         with connected(address, progress.say):

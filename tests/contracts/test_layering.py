@@ -78,6 +78,7 @@ sweeps.selection.budgets sweeps.selection.tested sweeps.selection.opened_data
 sweeps.engine.data_check sweeps.engine.address
 sweeps.engine.shares sweeps.engine.step_shares
 sweeps.search.* sweeps.schedulers.* sweeps.tracking.outbox
+sweeps.engine.health_gate
 sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget sweeps.engine.warm_start
 sweeps.tracking.shown
 sweeps.engine.assignments sweeps.engine.ray_scheduler sweeps.engine.slots

@@ -66,6 +66,12 @@ def test_it_refuses_what_a_launch_refuses(
     assert told in str(done.exception)
 
 
+def test_data_that_may_be_a_mistake_is_told(config: Path) -> None:
+    assert "warning:" not in dry_run(config).output
+    done = dry_run(config, "--set", "task.labels=[good, bad, neither]")
+    assert "warning:    no row of train has the label 'neither'" in done.output
+
+
 @pytest.mark.parametrize(("setting", "samples"), [("task.limit=null", 60), ("task.limit=20", 20)])
 def test_the_time_follows_from_the_data_that_is_there(
     config: Path, setting: str, samples: int

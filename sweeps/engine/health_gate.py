@@ -1,0 +1,68 @@
+"""What is said of the dense reference before the first trial, and where that stops the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rc_core.errors import TrialError
+from rc_core.record import TrialRecord
+from sweeps.config import SweepConfig
+
+# Below this share of samples what is cut is not told at a launch; records have it all the same.
+_MUCH_CUT = 0.01
+
+
+def report_health(
+    sweep: SweepConfig,
+    record: TrialRecord,
+    majority: float,
+    warnings: list[str],
+    say: Callable[[str], None],
+) -> None:
+    """Say what the reference reached, and what may be wrong with it or its data.
+
+    Args:
+        sweep: says whether the gate stops it (`health_gate`).
+        record: of the reference.
+        majority: share of the majority class on id_dev, in [0, 1].
+        warnings: of `rc_core.teacher.health`.
+        say: told.
+
+    Raises:
+        TrialError: there are warnings, and the gate is `stop`.
+    """
+    accuracies = {role: 100 * record.metric(f"{role}/accuracy") for role in ("id_dev", "ood_dev")}
+    say(
+        f"dense reference: ID {accuracies['id_dev']:.1f} %, OOD {accuracies['ood_dev']:.1f} % "
+        f"(majority class on id_dev {100 * majority:.1f} %)"
+    )
+    reason = record.undefined.get("ood_dev/relative_bias")
+    if reason is not None:
+        say(f"note: relative bias is undefined in this sweep: {reason}")
+    for line in truncated(record.data, sweep.reference().training.max_length):
+        say(f"note: {line}")
+    if warnings and sweep.settings.health_gate == "stop":
+        raise TrialError(
+            "health gate: "
+            + "; ".join(warnings)
+            + ". To go on all the same: --set health_gate=warn"
+        )
+    for warning in warnings:
+        say(f"warning: {warning}")
+
+
+def truncated(data: Mapping[str, Any], max_length: int) -> list[str]:
+    """Return a line for each split of which more than a few texts were cut.
+
+    Args:
+        data: of a record.
+        max_length: tokens kept, as asked.
+    """
+    return [
+        f"{100 * facts['truncated'] / facts['samples']:.0f} % of the samples of {name} are longer "
+        f"than {max_length} tokens and were cut; raise training.max_length if what is lost matters"
+        for name, facts in data.items()
+        if isinstance(facts, Mapping)
+        and facts.get("truncated", 0) > _MUCH_CUT * facts.get("samples", 0)
+    ]

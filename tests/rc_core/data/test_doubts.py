@@ -1,0 +1,49 @@
+"""What is told of a task that is trained on all the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rc_core.data._doubts import contradicted, doubts
+from rc_core.data._task import Role, Split, Task
+
+LABELS = ("yes_", "no_")
+
+
+def split(role: Role, texts: list[str], labels: list[int]) -> Split:
+    return Split(role, "x", texts, None, np.array(labels, dtype=np.int64), LABELS)
+
+
+def task(train: Split, labels: tuple[str, ...] = LABELS) -> Task:
+    dev = [split(role, ["d", "e"], [0, 1]) for role in ("id_dev", "ood_dev")]
+    return Task("x", labels, (train, *dev))
+
+
+def test_an_ordinary_task_has_none() -> None:
+    # Twice the same row is no contradiction.
+    assert doubts(task(split("train", ["a", "b", "b"], [0, 1, 1]))) == []
+
+
+def test_labels_that_nobody_can_learn_are_named() -> None:
+    (line,) = doubts(task(split("train", ["a", "b"], [0, 1]), (*LABELS, "maybe", "never")))
+    assert line.startswith("no row of train has the label 'maybe', 'never'")
+
+
+@pytest.mark.parametrize(("twice", "told"), [(1, False), (2, True)])
+def test_rows_that_contradict_each_other_are_counted_where_they_are_many(
+    twice: int, told: bool
+) -> None:
+    """Each text is written otherwise the second time, which does not make it another one."""
+    texts = [f"text {i}" for i in range(400)]
+    labels = [i % 2 for i in range(400)]
+    train = split(
+        "train",
+        texts + [f"TEXT {i}!" for i in range(twice)],
+        labels + [1 - i % 2 for i in range(twice)],
+    )
+    assert contradicted(train) == 2 * twice
+    lines = doubts(task(train))
+    assert bool(lines) == told
+    if told:
+        assert lines[0].startswith("4 of 402 rows of train.x (1.0 %)")
