@@ -26,8 +26,13 @@ from rc_core.compression._masks import measure
 from rc_core.errors import Problem, TrialError
 from rc_core.model_facts import ModelFacts
 
-# (first, second) linear layer of a block: BERT, RoBERTa and ELECTRA; DistilBERT.
-_PLACES = (("intermediate.dense", "output.dense"), ("ffn.lin1", "ffn.lin2"))
+# (first, second) linear layer of a block: BERT, RoBERTa and ELECTRA; DistilBERT; ModernBERT, whose
+# first one gives every neuron and then every neuron's gate.
+_PLACES = (
+    ("intermediate.dense", "output.dense"),
+    ("ffn.lin1", "ffn.lin2"),
+    ("mlp.Wi", "mlp.Wo"),
+)
 # Each is cut, trained, saved and loaded in tests/contracts/test_compressions.py.
 FAMILIES = (
     "bert",
@@ -41,6 +46,7 @@ FAMILIES = (
     "electra",
     "ernie",
     "megatron-bert",
+    "modernbert",
     "mpnet",
     "nystromformer",
     "rembert",
@@ -151,9 +157,11 @@ def _layers(model: nn.Module) -> list[tuple[nn.Linear, nn.Linear]]:
 
 @torch.no_grad()
 def _keep(first: nn.Linear, second: nn.Linear, chosen: Tensor) -> None:
-    """Reduce both layers, in place, to the neurons at `chosen`."""
-    first.weight = nn.Parameter(first.weight[chosen].contiguous())
+    """Reduce both layers, in place, to the neurons at `chosen`, with what gates them."""
+    starts = range(0, first.out_features, second.in_features)
+    rows = torch.cat([start + chosen for start in starts])
+    first.weight = nn.Parameter(first.weight[rows].contiguous())
     if first.bias is not None:
-        first.bias = nn.Parameter(first.bias[chosen].contiguous())
+        first.bias = nn.Parameter(first.bias[rows].contiguous())
     second.weight = nn.Parameter(second.weight[:, chosen].contiguous())
-    first.out_features = second.in_features = len(chosen)
+    first.out_features, second.in_features = len(rows), len(chosen)
