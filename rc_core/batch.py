@@ -36,11 +36,13 @@ from rc_core.errors import (
     ConfigError,
     DifficultyError,
     InputError,
+    ModelError,
     Problem,
     RobustCompressionError,
 )
 from rc_core.estimates import difficulty_key
 from rc_core.job_list import EXAMPLE, Job, read_list
+from rc_core.layout import check_layout
 from rc_core.model_facts import model_facts
 from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
@@ -82,12 +84,14 @@ def _needed(jobs: Sequence[Job], workspace: Workspace) -> list[dict[str, Step]]:
     for job in jobs:
         compression = job.config.compression
         module: Any = plugins.load(PLUGIN_PACKAGES["compression"], compression.name)
-        facts = model_facts(compression.encoder(job.config.model))
+        encoder = compression.encoder(job.config.model)
+        facts = model_facts(encoder)
         for problem in module.problems(compression, facts):
             problems.append(Problem(f"{job.trial_id}: {problem.where}", problem.message))
         try:
+            check_layout(encoder, facts.model_type)
             found.append({step.key.key: step for step in steps(job.config, workspace)})
-        except DifficultyError as error:
+        except (DifficultyError, ModelError) as error:
             problems.append(Problem(job.trial_id, str(error)))
     if problems:
         raise ConfigError(problems)

@@ -22,7 +22,13 @@ from rc_core.workspace import Workspace
 BASE: dict[str, Any] = {
     "model": "tiny:bert",
     "task": {"name": "shortcut_nli", "train_size": 120, "dev_size": 120, "test_size": 120},
-    "training": {"epochs": 1, "learning_rate": 1e-3, "rungs": 1, "precision": "fp32"},
+    "training": {
+        "epochs": 1,
+        "learning_rate": 1e-3,
+        "rungs": 1,
+        "precision": "fp32",
+        "max_length": 24,
+    },
     "compression": {"name": "magnitude", "sparsity": 0.6},
     "loss": {"name": "rmc", "alpha": "auto", "lambda": 0.5},
     "difficulty": {"name": "loss_variance", "levels": [0.3, 0.8]},

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from transformers import AutoConfig
 
 from rc_core import batch, trial, trial_run
 from rc_core.batch import main
@@ -28,7 +29,7 @@ from rc_core.workspace import Workspace
 BASE: dict[str, Any] = {
     "model": "tiny:bert",
     "task": {"name": "shortcut_nli", "train_size": 128, "dev_size": 120, "test_size": 120},
-    "training": {"epochs": 1, "precision": "fp32"},
+    "training": {"epochs": 1, "precision": "fp32", "max_length": 24},
 }
 PRUNED = {**BASE, "compression": {"name": "magnitude", "sparsity": 0.5}}
 STUDENT = {**BASE, "compression": {"name": "student", "num_layers": 2}, "loss": {"name": "rmc"}}
@@ -308,6 +309,19 @@ def test_every_bad_line_is_named_and_nothing_starts(
     for number, text in ((2, "did you mean 'loss'"), (3, "magnitude"), (4, "object"), (5, "JSON")):
         assert f"list.jsonl:{number}" in printed and text in printed
     assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_that_is_built_otherwise_starts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = AutoConfig.for_model("albert", num_hidden_layers=2).to_dict()
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"is not read")
+    listed = write(tmp_path / "list.jsonl", BASE, {**BASE, "model": str(tmp_path / "m")})
+    assert main([str(listed), "--out", str(tmp_path / "out")]) == 2
+    assert "t0001: '" in (said := capsys.readouterr().err) and "AlbertFor" in said
+    assert not list((tmp_path / "out").rglob("record.json"))
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])

@@ -30,7 +30,13 @@ PACKAGE = PLUGIN_PACKAGES["compression"]
 SECTION: dict[str, Any] = {
     "model": "tiny:bert",
     "task": {"name": "shortcut_nli", "train_size": 100, "dev_size": 60, "test_size": 60},
-    "training": {"epochs": 2, "learning_rate": 1e-3, "rungs": 2, "precision": "fp32"},
+    "training": {
+        "epochs": 2,
+        "learning_rate": 1e-3,
+        "rungs": 2,
+        "precision": "fp32",
+        "max_length": 24,
+    },
     "compression": {"name": "mine"},
 }
 

@@ -34,7 +34,13 @@ from rc_core.workspace import Workspace
 BASE: dict[str, Any] = {
     "model": "tiny:bert",
     "task": {"name": "shortcut_nli", "train_size": 160, "dev_size": 120, "test_size": 120},
-    "training": {"epochs": 2, "learning_rate": 1e-3, "rungs": 4, "precision": "fp32"},
+    "training": {
+        "epochs": 2,
+        "learning_rate": 1e-3,
+        "rungs": 4,
+        "precision": "fp32",
+        "max_length": 24,
+    },
     "compression": {"name": "magnitude", "sparsity": 0.6},
     "loss": {"name": "rmc", "alpha": 0.3},
     "difficulty": {"name": "loss_variance", "levels": [0.3, 0.6, 0.8]},

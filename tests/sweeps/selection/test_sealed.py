@@ -39,7 +39,7 @@ CHANGED = "SELECTION CHANGED AFTER OPENING"
 VALUES: dict[str, Any] = {
     "model": "tiny:bert",
     "task": {"name": "shortcut_nli", "train_size": 100, "dev_size": 60, "test_size": 60},
-    "training": {"epochs": 1, "seed": 0},
+    "training": {"epochs": 1, "seed": 0, "max_length": 24},
     "compression": {"name": "magnitude"},
     "space": {
         "compression.sparsity": {"uniform": [0.1, 0.9]},
