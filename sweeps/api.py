@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint
-from sweeps.deploy.measured import check_measured, latency_notes, with_latency
+from sweeps.deploy.measured import check_measured, intervals, latency_notes, with_latency
 from sweeps.failure import failure_of
 from sweeps.folder import check_weights
 from sweeps.rows import Row, front_json, reference_lines, rows
@@ -206,6 +206,7 @@ class Sweep(_OnDisk):
             sweep=now.name,
             constraints=now._every(extra),
             means=means,
+            intervals=intervals(now.folder),
         )
         return {
             **document,
@@ -245,7 +246,8 @@ class Sweep(_OnDisk):
             why = failure_of(now.path) or "none has ended yet, or what ended failed or was stopped"
             notes = [f"No trial has finished: {why} ({command(now.folder, 'status')})."]
         notes += latency_notes(now.folder, records, extra)
-        shown = rows(records, now.objectives, constraints=now._every(extra))
+        every, spread = now._every(extra), intervals(now.folder)
+        shown = rows(records, now.objectives, constraints=every, intervals=spread)
         parts = [render(front_table(shown, now.objectives, lines=lines, notes=[*notes, *seal]))]
         if found is not None:
             parts += ["", confirmed_table(found), *meeting, *seal]

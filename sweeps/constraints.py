@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from rc_core.errors import ConfigError
 
+# Lower and upper end; both NaN where nothing is known of them.
+Interval = tuple[float, float]
+
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PATTERN = re.compile(
     rf"\s*(?P<metric>[\w./-]+)\s*(?P<sign><=|>=)\s*"
@@ -43,6 +46,23 @@ class Constraint:
         base = self.factor * reference.get(self.metric, math.nan) if self.factor else 0.0
         bound = base + self.offset
         return bound - value if self.at_least else value - bound
+
+    def undecided(self, own: Interval, reference: Interval) -> bool:
+        """Tell whether intervals leave it open on which side of the bound the metric is.
+
+        Args:
+            own: interval of the metric.
+            reference: the dense reference's.
+        """
+        # Taken at their ends, which is careful where both move alike.
+        signs = {
+            self.violation({self.metric: ours}, {self.metric: base}) <= 0
+            if not math.isnan(ours + (base if self.factor else 0.0))
+            else None
+            for ours in own
+            for base in reference
+        }
+        return len(signs) > 1 or None in signs
 
     def unmeasured(self) -> str:
         """Return what to say of a trial without the metric."""

@@ -7,36 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
 from rc_core.record import TrialRecord
-from sweeps.constraints import Constraint, parse
+from sweeps.constraints import parse
+from sweeps.exclusion import Intervals, exclusion
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import hypervolume, pareto_front, pareto_ranks
-from sweeps.shown_values import metric_text, null
+from sweeps.shown_values import null
 
 SCHEMA_VERSION = 1
 _BIAS, _DIFFERENCE = "ood_dev/relative_bias", "ood_dev/difference"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What a trial, or a configuration over its seeds, is judged by.
-
-    Attributes:
-        metrics: key -> value.
-        paired: what is compared with the dense reference: its own figures and the reference's, of
-            a configuration over the seeds that both have.
-        undefined: metric -> why it is NaN.
-        unpaired: what to say where the reference has no such figure.
-    """
-
-    metrics: Mapping[str, float]
-    paired: tuple[Mapping[str, float], Mapping[str, float]]
-    undefined: Mapping[str, str] = field(default_factory=dict)
-    unpaired: str = "the dense reference has no value of it"
 
 
 @dataclass(frozen=True)
@@ -108,6 +92,7 @@ def rows(
     objectives: Mapping[str, str],
     *,
     constraints: Sequence[str] = (),
+    intervals: Intervals = MappingProxyType({}),
 ) -> list[Row]:
     """Return one row per record, in order.
 
@@ -115,11 +100,16 @@ def rows(
         records: all of a sweep.
         objectives: metric -> "max" or "min".
         constraints: as in the YAML; a trial that misses one takes no part in the front.
+        intervals: trial -> metric -> interval, of metrics that were measured with one.
     """
     reference = next((record for record in records if record.reference), None)
     base = dict(reference.metrics) if reference is not None else {}
+    around = intervals.get(reference.id, {}) if reference is not None else {}
     bounds = [parse(text) for text in constraints]
-    reasons = [exclusion(record, objectives, bounds, base) for record in records]
+    reasons = [
+        exclusion(record, objectives, bounds, base, (intervals.get(record.id, {}), around))
+        for record in records
+    ]
     points = [
         [math.nan if reason else record.metric(name) for name in objectives]
         for record, reason in zip(records, reasons, strict=True)
@@ -135,66 +125,6 @@ def rows(
         _row(record, objectives, base, reason, int(rank), bool(candidate))
         for record, reason, rank, candidate in zip(records, reasons, ranks, candidates, strict=True)
     ]
-
-
-def exclusion(
-    record: TrialRecord,
-    objectives: Mapping[str, str],
-    constraints: Sequence[Constraint],
-    base: Mapping[str, float],
-) -> str | None:
-    """Return why a trial takes no part in the front, None where it does: the one rule of it.
-
-    Args:
-        record: of any trial.
-        objectives: metric -> "max" or "min".
-        constraints: of the sweep.
-        base: the dense reference's metrics, for constraints relative to it.
-    """
-    figures = Figures(record.metrics, (record.metrics, base), record.undefined)
-    return unfinished(record) or missed(figures, objectives, constraints)
-
-
-def unfinished(record: TrialRecord) -> str | None:
-    """Return why a trial has no figures, None where it has."""
-    if record.status == "running":
-        # Whether somebody runs it now, the records do not say.
-        return "not finished"
-    if record.status != "finished":
-        return record.status if record.error is None else f"{record.status}: {record.error}"
-    return None
-
-
-def missed(
-    figures: Figures, objectives: Mapping[str, str], constraints: Sequence[Constraint]
-) -> str | None:
-    """Return why figures take no part in a front: no value of an objective, or a missed constraint.
-
-    The one rule of it, for a trial's own figures and for means over seeds alike.
-
-    Args:
-        figures: of a trial or a configuration.
-        objectives: metric -> "max" or "min".
-        constraints: of the sweep, of the user.
-    """
-    for name in objectives:
-        if math.isnan(figures.metrics.get(name, math.nan)):
-            why = figures.undefined.get(name)
-            return f"{name} was not measured" if why is None else f"{name} is undefined: {why}"
-    for constraint in constraints:
-        key = constraint.metric
-        ours, base = figures.paired if constraint.factor else (figures.metrics, {})
-        violation = constraint.violation(ours, base)
-        if math.isnan(violation):
-            if math.isnan(figures.metrics.get(key, math.nan)):
-                return constraint.unmeasured()
-            return f"{constraint.text} cannot be checked: {figures.unpaired}"
-        if violation > 0:
-            return (
-                f"misses {constraint.text}: has {metric_text(key, ours[key])}, by {violation:.3g} "
-                f"too {'little' if constraint.at_least else 'much'}"
-            )
-    return None
 
 
 def reference_point(
@@ -232,6 +162,7 @@ def front_json(
     sweep: str,
     constraints: Sequence[str] = (),
     means: Sequence[Row] = (),
+    intervals: Intervals = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the front as plain JSON values (NaN as null), trials by id.
 
@@ -245,9 +176,10 @@ def front_json(
         constraints: as `rows`.
         means: of a design over seeds its configurations, means: they are compared then, and each
             trial's own figures stand under `trials`.
+        intervals: as `rows`.
     """
     records = sorted(records, key=lambda record: record.id)
-    trials = rows(records, objectives, constraints=constraints)
+    trials = rows(records, objectives, constraints=constraints, intervals=intervals)
     found = means or trials
     directions = list(objectives.values())
     taking_part = [row for row in found if row.rank is not None]

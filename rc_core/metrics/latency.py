@@ -2,14 +2,15 @@
 
 A time depends on the machine and on what else it does, so it steers no search: models are timed in
 turn, round by round in one process, and what compares is a model's time over the dense reference's
-of the same round.
+of the same round. How well that is known, the rounds themselves say: see `median_interval`.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median, quantiles
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rc_core.metrics._base import Metric, catalogue
@@ -26,6 +27,9 @@ METRICS: dict[str, Metric] = catalogue(
     Metric(SAMPLES_PER_SECOND, "max", "text pairs of that batch / its median time"),
 )
 WARM_UP = 3
+# Coverage of an interval, and the fewest rounds that have one: with five the widest covers 94 %.
+LEVEL = 0.95
+LEAST_ROUNDS = 6
 
 
 def in_turn(
@@ -79,17 +83,45 @@ def latency(seconds: Sequence[float], reference: Sequence[float], batch: int) ->
     }
 
 
+def intervals(
+    seconds: Sequence[float], reference: Sequence[float], batch: int
+) -> dict[str, list[float] | None]:
+    """Return the 95 % interval of every metric of `METRICS`, None where there are too few rounds.
+
+    Args:
+        seconds: of one batch, per round.
+        reference: the dense reference's, of the same rounds.
+        batch: text pairs in it.
+    """
+    return {
+        MILLISECONDS: median_interval([1000 * each for each in seconds]),
+        RELATIVE: median_interval(ratios(seconds, reference)),
+        SAMPLES_PER_SECOND: median_interval([batch / each for each in seconds]),
+    }
+
+
 def ratios(seconds: Sequence[float], reference: Sequence[float]) -> list[float]:
     """Return a run's time over the reference's, round by round."""
     return [own / other for own, other in zip(seconds, reference, strict=True)]
 
 
-def quartiles(values: Sequence[float]) -> list[float]:
-    """Return the lower and the upper quartile: half of the rounds lie between them."""
-    if len(values) < 2:
-        return [values[0], values[0]]
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return [low, high]
+def median_interval(values: Sequence[float]) -> list[float] | None:
+    """Return the 95 % interval of a median from the order of the values, None for fewer than 6.
+
+    Of n values the median of what they are drawn from lies between the k-th smallest and the k-th
+    largest unless fewer than k fall on one side of it, which a fair coin does so often. It
+    assumes no shape: times on a busy machine have long tails.
+    """
+    n = len(values)
+    if n < LEAST_ROUNDS:
+        return None
+    # Whole numbers: 2 to the power of some thousand rounds is no float.
+    k, tail = 0, 1
+    while tail / 2**n <= (1 - LEVEL) / 2:
+        k += 1
+        tail += math.comb(n, k)
+    ordered = sorted(values)
+    return [ordered[k - 1], ordered[n - k]]
 
 
 def time_models(

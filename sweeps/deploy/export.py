@@ -84,7 +84,7 @@ def export(
     try:
         temporary.mkdir(parents=True)
         original = load_model(folder.model)
-        stock = _stock(config, load_model(folder.model))
+        stock = stock_form(config, load_model(folder.model))
         tokenizer = load_tokenizer(str(folder.model))
         # An encoder's own limit is often higher, or none: whoever cuts there asks what was not
         # trained.
@@ -106,8 +106,12 @@ def export(
     return out
 
 
-def _stock(config: TrialConfig, model: nn.Module) -> nn.Module:
-    """Return the model as its compression exports it. Raises ExportError where that fails."""
+def stock_form(config: TrialConfig, model: nn.Module) -> nn.Module:
+    """Return a trial's model, which may be changed, as its compression exports it.
+
+    Raises:
+        ExportError: that fails.
+    """
     plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
     try:
         found = plugin.Compression(config.compression).to_stock(model)

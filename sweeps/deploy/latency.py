@@ -1,18 +1,20 @@
 """Timing a sweep's models beside the dense reference, when nothing else of it runs.
 
-Each trial's own small form is timed, as its folder holds it: removed heads are really missing.
-Records are not changed; see sweeps/deploy/measured.py for what is written.
+Timed is the form that `rc-sweep export` writes, because a choice by latency is deployed as that;
+where the trial's own model/ is another form (removed heads are missing there, and zeros in the
+export) both are. Records are not changed; see sweeps/deploy/measured.py for what is written.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from rich.table import Table
 from rich.text import Text
+from torch import nn
 
 from rc_core.atomic import write_json
 from rc_core.config import decode
@@ -21,26 +23,29 @@ from rc_core.metrics.latency import (
     MILLISECONDS,
     RELATIVE,
     SAMPLES_PER_SECOND,
+    intervals,
     latency,
-    quartiles,
-    ratios,
     time_models,
 )
 from rc_core.model_facts import model_facts
 from rc_core.models import load_model
 from rc_core.record import TrialRecord
 from rc_core.workspace import Workspace
-from sweeps.deploy.export import stock_note
-from sweeps.deploy.measured import SCHEMA_VERSION, conditions_text, read_latency
+from sweeps.deploy.export import stock_form, stock_note
+from sweeps.deploy.measured import SCHEMA_VERSION, conditions_text, read_latency, wide_notes
 from sweeps.folder import check_weights
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.mean_rows import candidates, front
+from sweeps.shown_values import millions
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 from sweeps.views.table import render
 
-# Models in memory at once, the reference not counted; each group is timed beside it anew.
+# Models in memory at once, the reference not counted (one more where the last has two forms); each
+# group is timed beside it anew.
 GROUP = 8
+EXPORTED, OWN = "exported", "own"
+Key = tuple[str, str]
 
 
 def measure_latency(
@@ -92,25 +97,31 @@ def measure_latency(
     before = read_latency(sweep.folder)
     kept = before["trials"] if before is not None and before["conditions"] == conditions else {}
     reference, others = records[0], records[1:]
-    base = load_model(sweep.folder.trial(reference.id).model)
+    base = stock_form(decode(reference.config), load_model(sweep.folder.trial(reference.id).model))
     when = time.time()
-    found: dict[str, Any] = {}
+    forms: dict[Key, dict[str, Any]] = {}
     total: list[float] = []
-    for start in range(0, max(len(others), 1), GROUP):
-        group = others[start : start + GROUP]
-        models = {r.id: load_model(sweep.folder.trial(r.id).model) for r in group}
+    for group in _groups(sweep, others):
         seconds = time_models(
-            {reference.id: base, **models},
+            {"dense": base, **{f"{trial} {form}": m for (trial, form), m in group.items()}},
             batch=batch,
             length=length,
             rounds=rounds,
             threads=threads,
             device=workspace.device,
         )
-        beside = seconds[reference.id]
+        beside = seconds["dense"]
         total += beside
-        found |= {r.id: _entry(seconds[r.id], beside, batch, when) for r in group}
-    found = {reference.id: _entry(total, total, batch, when), **found}
+        for (trial, form), model in group.items():
+            forms[trial, form] = _entry(seconds[f"{trial} {form}"], beside, batch, model)
+    forms[reference.id, EXPORTED] = _entry(total, total, batch, base)
+    found = {
+        trial: entry
+        | {"when": when}
+        | ({"own_form": forms[trial, OWN]} if (trial, OWN) in forms else {})
+        for (trial, form), entry in forms.items()
+        if form == EXPORTED
+    }
     document = {
         "schema_version": SCHEMA_VERSION,
         "conditions": conditions,
@@ -125,29 +136,24 @@ def latency_table(sweep: Sweep, document: dict[str, Any]) -> str:
     table = Table(title="latency, measured side by side", title_justify="left")
     for title in ("id", "name"):
         table.add_column(title, no_wrap=title != "name")
-    for title in ("ms", "relative to dense", "pairs / s", "parameters M", "non-zero M"):
+    for title in ("ms", "relative to dense", "pairs / s", "parameters", "non-zero"):
         table.add_column(title, justify="right", no_wrap=True)
     known = {record.id: record for record in sweep.records}
     entries = {i: entry for i, entry in document["trials"].items() if i in known}
     for trial in sorted(entries, key=lambda i: float(entries[i]["metrics"][RELATIVE])):
-        record, metrics = known[trial], entries[trial]["metrics"]
-        low, high = entries[trial]["quartiles"][RELATIVE]
-        relative = f"{metrics[RELATIVE]:.2f} ({low:.2f} to {high:.2f})"
-        table.add_row(
-            trial,
-            # As it is: brackets in a name are no markup.
-            Text(f"{record.name} (dense reference)" if record.reference else record.name),
-            f"{metrics[MILLISECONDS]:.2f}",
-            "1" if record.reference else relative,
-            f"{metrics[SAMPLES_PER_SECOND]:.0f}",
-            *(
-                f"{record.metric(f'footprint/{key}') / 1e6:.1f}"
-                for key in ("parameters", "nonzero_parameters")
-            ),
-        )
+        record, entry = known[trial], entries[trial]
+        nonzero = millions(record.metric("footprint/nonzero_parameters"))
+        # As it is: brackets in a name are no markup.
+        name = Text(f"{record.name} (dense reference)" if record.reference else record.name)
+        table.add_row(trial, name, *_cells(entry, dense=record.reference), nonzero)
+        if "own_form" in entry:
+            own = Text("  its own model/, not exported")
+            table.add_row("", own, *_cells(entry["own_form"]), nonzero, style="dim")
     notes = [
-        f"{conditions_text(document['conditions'])}; in brackets the quartiles over rounds.",
+        f"{conditions_text(document['conditions'])}; in brackets 95 % intervals over rounds.",
+        "Timed is the form that rc-sweep export writes: --where means this one.",
         "Zeros are computed like other numbers: masks alone save no time here.",
+        *wide_notes(entries),
     ]
     stock = {
         record.config["compression"]["name"]: stock_note(decode(record.config))
@@ -156,6 +162,44 @@ def latency_table(sweep: Sweep, document: dict[str, Any]) -> str:
     notes += [f"As exported, {name}: {note}" for name, note in sorted(stock.items()) if note]
     table.caption, table.caption_justify = Text("\n".join(notes)), "left"
     return render(table)
+
+
+def _cells(entry: Mapping[str, Any], *, dense: bool = False) -> list[str]:
+    """Return time, ratio, speed and size of one form."""
+    metrics, ends = entry["metrics"], entry["intervals"][RELATIVE]
+    around = "few rounds" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
+    return [
+        f"{metrics[MILLISECONDS]:.2f}",
+        "1" if dense else f"{metrics[RELATIVE]:.2f} ({around})",
+        f"{metrics[SAMPLES_PER_SECOND]:.0f}",
+        millions(entry["parameters"]),
+    ]
+
+
+def _groups(sweep: Sweep, records: Sequence[TrialRecord]) -> Iterator[dict[Key, nn.Module]]:
+    """Yield the models to time, some at a time; without trials one group of none."""
+    group: dict[Key, nn.Module] = {}
+    for number, record in enumerate(records):
+        group |= _forms(sweep, record)
+        if len(group) >= GROUP and number < len(records) - 1:
+            yield group
+            # Not cleared: whoever got it may still hold it.
+            group = {}
+    yield group
+
+
+def _forms(sweep: Sweep, record: TrialRecord) -> dict[Key, nn.Module]:
+    """Return a trial's model as it is exported, and its own where that has other shapes."""
+    folder = sweep.folder.trial(record.id).model
+    own = load_model(folder)
+    before = _shapes(own)
+    stock = stock_form(decode(record.config), own)
+    found = {(record.id, EXPORTED): stock}
+    return found if _shapes(stock) == before else {**found, (record.id, OWN): load_model(folder)}
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(each.shape) for name, each in model.named_parameters()}
 
 
 def _chosen(sweep: Sweep, trials: Sequence[str], every: bool) -> list[TrialRecord]:
@@ -214,10 +258,10 @@ def _device(name: str | None) -> str | None:
 
 
 def _entry(
-    seconds: Sequence[float], reference: Sequence[float], batch: int, when: float
+    seconds: Sequence[float], reference: Sequence[float], batch: int, model: nn.Module
 ) -> dict[str, Any]:
-    spread = {
-        MILLISECONDS: quartiles([1000 * each for each in seconds]),
-        RELATIVE: quartiles(ratios(seconds, reference)),
+    return {
+        "metrics": latency(seconds, reference, batch),
+        "intervals": intervals(seconds, reference, batch),
+        "parameters": sum(each.numel() for each in model.parameters()),
     }
-    return {"metrics": latency(seconds, reference, batch), "quartiles": spread, "when": when}

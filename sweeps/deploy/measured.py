@@ -1,35 +1,48 @@
 """What was measured of a sweep's models after their training: latency.json, a view beside records.
 
     {"schema_version", "conditions": {"batch", "length", "rounds", "threads", "device", "processor",
-    "torch"}, "trials": {id: {"metrics", "quartiles", "when"}}}
+    "torch"}, "trials": {id: {"metrics", "intervals", "parameters", "when"[, "own_form"]}}}
+
+A trial's figures are those of the form that `rc-sweep export` writes, so that what `--where`
+chooses is what is deployed; `own_form` has those of the trial's own model/ where that is another
+one. What an earlier version measured, without intervals and of the own form, is not measured.
 
 No torch here: `rc-sweep pareto --where` uses it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rc_core.errors import StorageError
 from rc_core.metrics import latency
 from rc_core.record import TrialRecord
-from sweeps.constraints import Constraint
+from sweeps.constraints import Constraint, Interval
 from sweeps.folder import SweepFolder
 from sweeps.json_files import read_json
 from sweeps.views.commands import command
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Half an interval above this share of its value is said to be wide.
+WIDE = 0.05
 
 
 def read_latency(folder: SweepFolder) -> dict[str, Any] | None:
-    """Return latency.json, None before anything was measured. Raises StorageError."""
+    """Return latency.json, None before anything was measured (as is said above).
+
+    Raises:
+        StorageError: it is damaged, or of a later version.
+    """
     path = folder.latency
     again = f"measure again: {command(folder, 'latency')}"
     document = read_json(path, dict, what="what rc-sweep latency wrote", advice=again)
     if document is None:
         return None
     version = document.get("schema_version")
+    if version == 1:
+        return None
     if version != SCHEMA_VERSION:
         raise StorageError(
             f"{path} must have schema_version {SCHEMA_VERSION}, but has {version!r}; {again}"
@@ -41,6 +54,18 @@ def latencies(folder: SweepFolder) -> dict[str, dict[str, float]]:
     """Return trial -> latency metric -> value, of the trials that were measured."""
     document = read_latency(folder) or {"trials": {}}
     return {trial: dict(entry["metrics"]) for trial, entry in document["trials"].items()}
+
+
+def intervals(folder: SweepFolder) -> dict[str, dict[str, Interval]]:
+    """Return trial -> latency metric -> 95 % interval over rounds; NaN where these are too few."""
+    document = read_latency(folder) or {"trials": {}}
+    return {
+        trial: {
+            metric: (math.nan, math.nan) if ends is None else (ends[0], ends[1])
+            for metric, ends in entry["intervals"].items()
+        }
+        for trial, entry in document["trials"].items()
+    }
 
 
 def with_latency(folder: SweepFolder, records: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -67,14 +92,15 @@ def check_measured(folder: SweepFolder, wheres: Sequence[Constraint]) -> None:
 def latency_notes(
     folder: SweepFolder, records: Sequence[TrialRecord], wheres: Sequence[Constraint]
 ) -> list[str]:
-    """Return what a table chosen by latency has to say: how it was measured, who was not.
+    """Return what a table chosen by latency has to say: how it was measured, who was not, how well.
 
     Nothing where no constraint names a latency.
     """
     document = read_latency(folder)
     if document is None or not any(each.metric in latency.METRICS for each in wheres):
         return []
-    notes = [f"Latency: {conditions_text(document['conditions'])}."]
+    notes = [f"Latency, as exported: {conditions_text(document['conditions'])}."]
+    notes += wide_notes(document["trials"])
     finished = [record.id for record in records if record.status == "finished"]
     missing = [trial for trial in finished if trial not in document["trials"]]
     if missing:
@@ -83,6 +109,22 @@ def latency_notes(
             f"{remedy(folder)}"
         )
     return notes
+
+
+def wide_notes(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say which ratios to the dense reference are poorly known, nothing where none is."""
+    wide = []
+    for trial, entry in sorted(entries.items()):
+        value, ends = entry["metrics"][latency.RELATIVE], entry["intervals"][latency.RELATIVE]
+        if ends is None or ends[1] - ends[0] > 2 * WIDE * value:
+            wide.append(trial)
+    if not wide:
+        return []
+    shown = ", ".join(wide[:8]) + (f" and {len(wide) - 8} more" if len(wide) > 8 else "")
+    return [
+        f"Uncertain: the ratio to dense is not known within {100 * WIDE:.0f} % of {shown}; measure "
+        "again while nothing else runs, or with more --rounds."
+    ]
 
 
 def remedy(folder: SweepFolder) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from rc_core.record import TrialRecord
 from sweeps.constraints import parse
+from sweeps.exclusion import exclusion
 from sweeps.pareto import costs_of, dominates, hypervolume
-from sweeps.rows import exclusion, reference_point
+from sweeps.rows import reference_point
 
 _Point = tuple[float, ...]
 

@@ -17,10 +17,10 @@ from rc_core.data._task import DEV_ROLES
 from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
 from rc_core.metrics.robustness import guarded_relative_bias
 from rc_core.record import TrialRecord
-from sweeps.constraints import Constraint, parse
+from sweeps.constraints import Constraint, Interval, parse
+from sweeps.exclusion import Figures, missed
 from sweeps.objectives import ID_KEY, OOD_KEY, check_choice
 from sweeps.pareto import SIGNS, knee, pareto_front
-from sweeps.rows import Figures, missed
 
 PICKS = {
     "knee": "gives up least for what it gains",
@@ -44,6 +44,7 @@ class Option:
         metrics: means over new seeds, or the search's values.
         seeds: new seeds behind the metrics; 0: the one that the search trained, and chose by.
         by_seed: new seed -> its metrics.
+        spread: metric -> interval, of what was measured with one (latency).
         bias: F_bias and why it says nothing, as the tables have it; None: from the metrics.
         undefined: metric -> why it has no value.
         excluded: why it has no figures to choose by (failed, stopped, no new seeds), else None;
@@ -59,6 +60,7 @@ class Option:
     undefined: Mapping[str, str] = field(default_factory=dict)
     by_seed: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     bias: tuple[float, str | None] | None = None
+    spread: Mapping[str, Interval] = field(default_factory=dict)
 
     def metric(self, key: str) -> float:
         """Return a metric, NaN where it was not measured."""
@@ -134,7 +136,10 @@ def sieve(
 def _figures(option: Option, reference: Option | None) -> Figures:
     ours, base = (option, None) if reference is None else paired(option, reference)
     figures = Figures(
-        option.metrics, (ours.metrics, base.metrics if base else {}), option.undefined
+        option.metrics,
+        (ours.metrics, base.metrics if base else {}),
+        option.undefined,
+        spread=(option.spread, reference.spread if reference is not None else {}),
     )
     return replace(figures, unpaired=_UNPAIRED) if option.by_seed else figures
 

@@ -15,8 +15,9 @@ from rc_core.errors import StorageError, did_you_mean
 from rc_core.metrics import latency
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint, parse
-from sweeps.deploy.measured import check_measured, latencies, remedy, with_latency
-from sweeps.rows import rows, unfinished
+from sweeps.deploy.measured import check_measured, intervals, latencies, remedy, with_latency
+from sweeps.exclusion import unfinished
+from sweeps.rows import rows
 from sweeps.selection.choose import (
     PICKS,
     Option,
@@ -41,9 +42,10 @@ def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
     """
     known = {row.id: row for row in found.rows} if found is not None else {}
     timed, records = latencies(sweep.folder), sweep.records
+    spread = intervals(sweep.folder)
     searched = rows(records, sweep.objectives, constraints=sweep.constraints)
     why = {row.id: row.excluded for row in searched}
-    return [
+    found_options = [
         _confirmed(record, known[record.id], timed.get(record.id, {}))
         if record.id in known
         else Option(
@@ -57,6 +59,7 @@ def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
         )
         for record in with_latency(sweep.folder, records)
     ]
+    return [replace(option, spread=spread.get(option.id, {})) for option in found_options]
 
 
 def constraints(sweep: Sweep, wheres: Iterable[str] = ()) -> list[Constraint]:

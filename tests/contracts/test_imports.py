@@ -258,11 +258,12 @@ def test_choosing_by_latency_needs_no_heavy_library(storage: Path, tmp_path: Pat
     assert (run.code, run.loaded) == (2, []), run.err
     assert "run: rc-sweep latency one" in run.err
     metrics = {"latency/milliseconds": 1.0, "latency/relative": 0.5}
+    around = {"latency/milliseconds": [0.9, 1.1], "latency/relative": [0.48, 0.52]}
     conditions = {"batch": 1, "length": 64, "rounds": 30, "threads": 1}
     document = {
-        "schema_version": 1,
+        "schema_version": 2,
         "conditions": conditions | {"device": "cpu", "processor": "x", "torch": "2"},
-        "trials": {"t0001": {"metrics": metrics, "quartiles": {}, "when": 0.0}},
+        "trials": {"t0001": {"metrics": metrics, "intervals": around, "when": 0.0}},
     }
     (storage / "one/latency.json").write_text(json.dumps(document))
     run = run_command(["pareto", "one", *where], HEAVY, tmp_path)

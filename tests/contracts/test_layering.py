@@ -50,6 +50,7 @@ sweeps.doctor
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
 sweeps.comparable sweeps.json_files
 sweeps.shown_values
+sweeps.exclusion
 sweeps.rows
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +14,9 @@ from rc_core.metrics.latency import (
     WARM_UP,
     batch_of,
     in_turn,
+    intervals,
     latency,
-    quartiles,
+    median_interval,
     ratios,
     time_models,
 )
@@ -97,8 +99,28 @@ def test_medians_are_over_rounds_and_ratios_within_them() -> None:
         }
     )
     assert latency([1.0, 9.0, 1.0], [1.0, 3.0, 0.5], 1)["latency/relative"] == pytest.approx(2.0)
-    assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == [2.0, 4.0]
-    assert quartiles([7.0]) == [7.0, 7.0]
+
+
+def test_the_interval_of_a_median_is_read_from_the_order_of_the_rounds() -> None:
+    """Ranks from a table of the sign test: 1 and 6 of 6, 2 and 9 of 10, 10 and 21 of 30."""
+    assert median_interval([5.0, 1.0, 4.0, 2.0, 3.0]) is None
+    for n, low, high in ((6, 1, 6), (10, 2, 9), (30, 10, 21), (5000, 2431, 2570)):
+        assert median_interval([float(value) for value in range(n, 0, -1)]) == [low, high]
+    own, dense = [2.0, 2.0, 2.0, 2.0, 2.0, 3.0], [4.0, 4.0, 4.0, 5.0, 4.0, 4.0]
+    assert intervals(own, dense, batch=6) == {
+        "latency/milliseconds": [2000.0, 3000.0],
+        "latency/relative": [0.4, 0.75],
+        "latency/samples_per_second": [2.0, 3.0],
+    }
+    assert set(intervals(own[:2], dense[:2], 6).values()) == {None}
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Of times with the long tail of a busy machine."""
+    draws = np.random.default_rng(0).lognormal(0.0, 1.0, (2_000, 30))
+    found = [median_interval(row.tolist()) for row in draws]
+    covered = [ends is not None and ends[0] <= 1.0 <= ends[1] for ends in found]
+    assert 0.945 < np.mean(covered) < 0.97
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ VALUES: dict[str, Any] = {
 }
 # t0003 is beaten by t0002 on both; t0004 was stopped.
 FOUND = [(0.95, 0.70), (0.94, 0.75), (0.90, 0.80), (0.85, 0.78), (0.99, 0.99)]
-FAST = {"batch": 1, "length": 8, "rounds": 2}
+FAST = {"batch": 1, "length": 8, "rounds": 6}
 
 
 def make(storage: Path, *, reference: bool = True, finished: bool = True) -> Sweep:
@@ -101,13 +102,19 @@ def fresh(swept: Sweep) -> Sweep:
     return swept
 
 
-def timed(sweep: Sweep, relative: dict[str, float]) -> None:
-    """Write latency.json as if these times had been measured."""
+def timed(sweep: Sweep, relative: dict[str, float], *, spread: float = 0.0) -> None:
+    """Write latency.json as if these times had been measured, known within `spread` of each."""
     document = measure_latency(sweep, trials=["t0000"], **FAST)
     document["trials"] = {
         trial: {
             "metrics": {"latency/milliseconds": 10 * value, "latency/relative": value},
-            "quartiles": {},
+            "intervals": {
+                name: None
+                if math.isnan(spread)
+                else [times * value * (1 - spread), times * value * (1 + spread)]
+                for name, times in (("latency/milliseconds", 10), ("latency/relative", 1))
+            },
+            "parameters": 1,
             "when": 0.0,
         }
         for trial, value in relative.items()
@@ -133,19 +140,23 @@ def test_what_may_be_chosen_is_timed_beside_the_reference(fresh: Sweep) -> None:
     for entry in document["trials"].values():
         assert set(entry["metrics"]) == set(METRICS)
         assert min(entry["metrics"].values()) > 0
-        low, high = entry["quartiles"]["latency/relative"]
+        low, high = entry["intervals"]["latency/relative"]
         assert 0 < low <= entry["metrics"]["latency/relative"] <= high
     assert document["trials"]["t0000"]["metrics"]["latency/relative"] == 1.0
     assert {path: path.read_bytes() for path in before} == before, "records are not changed"
     assert not list(fresh.path.glob(".latency.json*"))
-    text = latency_table(fresh, document)
+    text = " ".join(latency_table(fresh, document).split())
     assert "t0002" in text and "(dense reference)" in text and "t0003" not in text
-    assert "batch 1, 8 tokens, 1 thread, 2 rounds" in text
+    assert "batch 1, 8 tokens, 1 thread, 6 rounds" in text
+    assert "Timed is the form that rc-sweep export writes: --where means this one." in text
+    assert "95 % intervals over rounds" in text
     assert "As exported, heads: Removed heads are zeros here" in text
 
 
-def test_the_small_form_is_what_is_timed(fresh: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several groups, each beside the reference; the heads that were removed are not there."""
+def test_the_exported_form_is_what_is_timed_and_the_own_one_beside_it(
+    fresh: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several groups, each beside the reference; removed heads are missing in the own form only."""
     groups: list[dict[str, list[int]]] = []
 
     def fake(models: dict[str, Any], **conditions: Any) -> dict[str, list[float]]:
@@ -154,17 +165,33 @@ def test_the_small_form_is_what_is_timed(fresh: Sweep, monkeypatch: pytest.Monke
         # The machine is twice as slow when the second group has its turn.
         pace = len(groups)
         return {
-            name: [pace * (0.02 if name == "t0000" else 0.01 * sum(heads_per_layer(model)) / 4)] * 2
+            name: [pace * (0.02 if name == "dense" else 0.01 * sum(heads_per_layer(model)) / 4)] * 6
             for name, model in models.items()
         }
 
     monkeypatch.setattr(timing, "time_models", fake)
     monkeypatch.setattr(timing, "GROUP", 2)
-    document = measure_latency(fresh, every=True, batch=4, length=8, rounds=2)
-    assert [list(group) for group in groups] == [["t0000", "t0001", "t0002"], ["t0000", "t0003"]]
-    full = groups[0]["t0000"]
-    assert groups[0]["t0002"] == [1, *full[1:]] and full[0] > 1
+    document = measure_latency(fresh, every=True, batch=4, length=8, rounds=6)
+    assert [list(group) for group in groups] == [
+        ["dense", "t0001 exported", "t0002 exported", "t0002 own"],
+        ["dense", "t0003 exported"],
+    ]
+    full = groups[0]["dense"]
+    assert groups[0]["t0002 own"] == [1, *full[1:]] and full[0] > 1
+    assert groups[0]["t0002 exported"] == full, "plain transformers has every head"
     found = {trial: entry["metrics"] for trial, entry in document["trials"].items()}
+    assert found["t0002"] == found["t0001"], "what is exported takes the dense time"
+    heads = document["trials"]["t0002"]
+    own = heads["own_form"]
+    assert own["metrics"]["latency/relative"] == pytest.approx(
+        found["t0001"]["latency/relative"] * sum(groups[0]["t0002 own"]) / sum(full)
+    )
+    assert own["parameters"] < heads["parameters"]
+    assert heads["parameters"] == document["trials"]["t0000"]["parameters"]
+    assert "own_form" not in document["trials"]["t0001"]
+    own["metrics"]["latency/relative"] = 0.123
+    text = latency_table(fresh, document)
+    assert "its own model/, not exported" in text and "0.12 (" in text
     assert found["t0001"]["latency/relative"] == pytest.approx(sum(full) / 8)
     # Of another group, on a slower machine: the same model, the same ratio.
     assert found["t0003"]["latency/relative"] == found["t0001"]["latency/relative"]
@@ -172,9 +199,7 @@ def test_the_small_form_is_what_is_timed(fresh: Sweep, monkeypatch: pytest.Monke
         2 * found["t0001"]["latency/milliseconds"]
     )
     assert found["t0000"]["latency/milliseconds"] == pytest.approx(30.0)
-    assert found["t0002"]["latency/samples_per_second"] == pytest.approx(
-        4 / (0.01 * sum(groups[0]["t0002"]) / 4)
-    )
+    assert found["t0002"]["latency/samples_per_second"] == pytest.approx(4 / (0.01 * sum(full) / 4))
 
 
 def test_equal_conditions_add_and_others_replace(fresh: Sweep) -> None:
@@ -227,6 +252,46 @@ def test_choosing_by_latency_needs_it_measured(fresh: Sweep) -> None:
     assert pick(fresh, "knee", wheres=[where]) == "t0003"
 
 
+def test_a_choice_by_what_is_too_uncertain_is_refused(fresh: Sweep) -> None:
+    where = "latency/relative <= 0.7"
+    path = str(fresh.path)
+    # 0.62 to 0.68 and 0.65 to 0.71, of which the second does not say on which side it is.
+    timed(fresh, {"t0000": 1.0, "t0001": 0.65, "t0002": 0.68}, spread=0.04)
+    assert pick(fresh, "best-ood", wheres=[where]) == "t0001"
+    flat = " ".join(rc_sweep("pareto", path, "--where", where).output.split())
+    assert (
+        "t0002: latency/relative <= 0.7 cannot be told: has 0.68, 95 % interval 0.6528 to 0.7072; "
+        "measure again" in flat
+    )
+    assert "Uncertain" not in flat
+    out = json.loads(rc_sweep("pareto", path, "--where", where, "--json").stdout)["excluded"]
+    assert "cannot be told" in next(each["why"] for each in out if each["id"] == "t0002")
+    with pytest.raises(StorageError, match=r"t0002 must meet .* cannot be told: has 0\.68"):
+        pick(fresh, "t0002", wheres=[where])
+    # A bound that takes the dense reference's own time takes its interval as well.
+    with pytest.raises(StorageError, match="cannot be told"):
+        pick(fresh, "t0001", wheres=["latency/milliseconds <= 0.7 * reference"])
+    timed(fresh, {"t0000": 1.0, "t0001": 0.65, "t0002": 0.68}, spread=0.2)
+    done = rc_sweep("export", path, "--where", where, "--out", str(fresh.path / "none"))
+    assert isinstance(done.exception, StorageError) and not (fresh.path / "none").exists()
+    assert str(done.exception).count("cannot be told") == 2
+    flat = " ".join(rc_sweep("pareto", path, "--where", "latency/relative <= 2").output.split())
+    assert "not known within 5 % of t0000, t0001, t0002" in flat
+    timed(fresh, {"t0000": 1.0, "t0001": 0.5}, spread=math.nan)
+    with pytest.raises(StorageError, match="of so few rounds no interval is known"):
+        pick(fresh, "t0001", wheres=[where])
+
+
+def test_what_an_earlier_version_measured_counts_as_not_measured(fresh: Sweep) -> None:
+    """It timed the form that is not exported, and had no intervals; all else goes on."""
+    old = {"schema_version": 1, "conditions": {}, "trials": {"t0001": {"metrics": {}}}}
+    write_json(fresh.folder.latency, old)
+    assert pick(fresh, "best-id") == "t0001"
+    with pytest.raises(StorageError, match="run: rc-sweep latency timed"):
+        pick(fresh, "best-id", wheres=["latency/relative <= 0.7"])
+    assert list(measure_latency(fresh, trials=["t0003"], **FAST)["trials"]) == ["t0000", "t0003"]
+
+
 def test_the_front_shows_what_latency_left(fresh: Sweep) -> None:
     timed(fresh, {"t0000": 1.0, "t0001": 0.9, "t0002": 0.5})
     path = str(fresh.path)
@@ -235,13 +300,13 @@ def test_the_front_shows_what_latency_left(fresh: Sweep) -> None:
     flat = " ".join(done.output.split())
     assert "1 of 4 finished trials" in flat
     assert "t0001: misses latency/relative <= 0.7: has 0.9, by 0.2 too much" in flat
-    assert "Latency: batch 1, 8 tokens" in flat
+    assert "Latency, as exported: batch 1, 8 tokens" in flat
     assert "1 of 4 finished trials have no latency; measure them: rc-sweep latency timed --all" in (
         flat
     )
     why = rc_sweep("pareto", path, "--where", "latency/relative <= 0.7", "--why", "t0003")
     assert "run: rc-sweep latency timed --all" in why.output
-    assert "Latency:" not in rc_sweep("pareto", path).output
+    assert "Latency" not in rc_sweep("pareto", path).output
 
 
 def test_the_command_prints_and_writes(fresh: Sweep) -> None:

@@ -1,0 +1,117 @@
+"""Who takes no part in a front, and why: the one rule of it, for trials and for means over seeds.
+
+No torch, Ray or MLflow here: `rc-sweep pareto` uses it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rc_core.record import TrialRecord
+from sweeps.constraints import Constraint, Interval
+from sweeps.shown_values import metric_text
+
+# Trial -> metric -> interval.
+Intervals = Mapping[str, Mapping[str, Interval]]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a trial, or a configuration over its seeds, is judged by.
+
+    Attributes:
+        metrics: key -> value.
+        paired: what is compared with the dense reference: its own figures and the reference's, of
+            a configuration over the seeds that both have.
+        undefined: metric -> why it is NaN.
+        unpaired: what to say where the reference has no such figure.
+        spread: metric -> interval, of what was measured with one: its own and the reference's.
+    """
+
+    metrics: Mapping[str, float]
+    paired: tuple[Mapping[str, float], Mapping[str, float]]
+    undefined: Mapping[str, str] = field(default_factory=dict)
+    unpaired: str = "the dense reference has no value of it"
+    spread: tuple[Mapping[str, Interval], Mapping[str, Interval]] = ({}, {})
+
+
+def exclusion(
+    record: TrialRecord,
+    objectives: Mapping[str, str],
+    constraints: Sequence[Constraint],
+    base: Mapping[str, float],
+    spread: tuple[Mapping[str, Interval], Mapping[str, Interval]] = ({}, {}),
+) -> str | None:
+    """Return why a trial takes no part in the front, None where it does: the one rule of it.
+
+    Args:
+        record: of any trial.
+        objectives: metric -> "max" or "min".
+        constraints: of the sweep.
+        base: the dense reference's metrics, for constraints relative to it.
+        spread: as `Figures` has it.
+    """
+    figures = Figures(record.metrics, (record.metrics, base), record.undefined, spread=spread)
+    return unfinished(record) or missed(figures, objectives, constraints)
+
+
+def unfinished(record: TrialRecord) -> str | None:
+    """Return why a trial has no figures, None where it has."""
+    if record.status == "running":
+        # Whether somebody runs it now, the records do not say.
+        return "not finished"
+    if record.status != "finished":
+        return record.status if record.error is None else f"{record.status}: {record.error}"
+    return None
+
+
+def missed(
+    figures: Figures, objectives: Mapping[str, str], constraints: Sequence[Constraint]
+) -> str | None:
+    """Return why figures take no part in a front: no value of an objective, or a missed constraint.
+
+    The one rule of it, for a trial's own figures and for means over seeds alike.
+
+    Args:
+        figures: of a trial or a configuration.
+        objectives: metric -> "max" or "min".
+        constraints: of the sweep, of the user.
+    """
+    for name in objectives:
+        if math.isnan(figures.metrics.get(name, math.nan)):
+            why = figures.undefined.get(name)
+            return f"{name} was not measured" if why is None else f"{name} is undefined: {why}"
+    for constraint in constraints:
+        key = constraint.metric
+        ours, base = figures.paired if constraint.factor else (figures.metrics, {})
+        violation = constraint.violation(ours, base)
+        if math.isnan(violation):
+            if math.isnan(figures.metrics.get(key, math.nan)):
+                return constraint.unmeasured()
+            return f"{constraint.text} cannot be checked: {figures.unpaired}"
+        around, reference = figures.spread
+        if key in around and constraint.undecided(around[key], reference.get(key, around[key])):
+            return _undecided(constraint, figures.metrics[key], around[key])
+        if violation > 0:
+            return (
+                f"misses {constraint.text}: has {metric_text(key, ours[key])}, by {violation:.3g} "
+                f"too {'little' if constraint.at_least else 'much'}"
+            )
+    return None
+
+
+def _undecided(constraint: Constraint, value: float, around: Interval) -> str:
+    """Say that a measurement is too uncertain to judge a constraint by."""
+    key = constraint.metric
+    ends = [metric_text(key, each) for each in around]
+    known = (
+        "of so few rounds no interval is known"
+        if any(map(math.isnan, around))
+        else f"95 % interval {ends[0]} to {ends[1]}"
+    )
+    return (
+        f"{constraint.text} cannot be told: has {metric_text(key, value)}, {known}; measure again, "
+        "with more --rounds or while nothing else runs"
+    )
