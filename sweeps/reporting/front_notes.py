@@ -14,6 +14,7 @@ from typing import Any
 
 from rc_core.metrics._floors import NAMES
 from sweeps.objectives import ID_KEY, OOD_KEY
+from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.style import Style, escaped, scale, short, variable
 from sweeps.views.placing import Box, Label, Point, Shape, place
@@ -135,7 +136,7 @@ def guides(
     named: list[tuple[Point, str, bool]] = []
     if chosen is not None and chosen.id in places:
         spot = means[chosen.id].spot if chosen.id in means else places[chosen.id]
-        named.append((spot, f"take {chosen.id}", True))
+        named.append((spot, f"{'knee' if doubts(facts) else 'take'} {chosen.id}", True))
     wide = list(named)
     if dense is not None:
         # On a phone the legend's star is enough.

@@ -100,11 +100,17 @@ def _floors(facts: Facts) -> Iterator[Check]:
     if ahead > _NEAR_FLOOR:
         yield Check("good", title, found)
         return
+    better = max(facts.candidates, key=lambda r: facts.measured(r).outside, default=facts.chosen)
+    instead = (
+        f", or take {better.id} (best-ood)"
+        if facts.measured(better).outside > max(value + _NEAR_FLOOR, own.outside)
+        else ""
+    )
     yield Check(
-        "bad" if ahead <= 0 else "warn",
+        "warn" if ahead > 0 else "bad",
         title,
         found,
-        "it may have kept the shortcut and lost the rest: compress less, or take the best-ood pick",
+        f"it may have kept the shortcut and lost the rest: compress less, train longer{instead}",
     )
 
 
@@ -127,7 +133,7 @@ def _against_reference(facts: Facts) -> Iterator[Check]:
         title,
         f"none on both accuracies; the best OOD, {best.id}, lies {best.ood_difference:+.1f} points "
         "from it",
-        "choose on the front how much accuracy the smaller size is worth",
+        "choose on the front which loss of accuracy is worth it",
     )
 
 
@@ -224,6 +230,10 @@ def _seeds(facts: Facts) -> Iterator[Check]:
             facts.command("confirm"),
         )
         return
+    if facts.num_seeds < 2:
+        found = f"no configuration has two {facts.seeds_are} yet: no difference is shown to be real"
+        yield Check("warn", title, found, facts.command("confirm"))
+        return
     marked = [row for row in facts.confirmed_rows if row.confirmed and not row.reference]
     open_pairs = [
         f"{a.id} and {b.id}"
@@ -231,7 +241,10 @@ def _seeds(facts: Facts) -> Iterator[Check]:
         for b in marked[i + 1 :]
         if alike(facts.confirmation, a, b)
     ]
-    found = f"{facts.num_seeds} {facts.seeds_are} for {len(facts.confirmed_rows)} configurations"
+    rows = facts.confirmed_rows
+    # The race gives configurations different numbers.
+    most = "" if {row.seeds for row in rows} == {facts.num_seeds} else "up to "
+    found = f"{most}{facts.num_seeds} {facts.seeds_are} for {len(rows)} configurations"
     if open_pairs:
         more = f" and {len(open_pairs) - 3} pairs more" if len(open_pairs) > 3 else ""
         yield Check(
@@ -239,7 +252,7 @@ def _seeds(facts: Facts) -> Iterator[Check]:
             f"{facts.command('power')} says how many seeds would",
         )  # fmt: skip
     elif len(marked) < 2:
-        yield Check("good", title, f"{found}; {len(marked)} of them left on the front")
+        yield Check("good", title, f"{found}; {len(marked) or 'none'} of them left on the front")
     else:
         yield Check("good", title, f"{found}; those on the front are told apart from each other")
 

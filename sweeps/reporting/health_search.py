@@ -116,7 +116,7 @@ def _still_growing(facts: Facts) -> Iterator[Check]:
         title,
         f"the front of compressed models still grew by {percent(growth)} of its hypervolume in the "
         f"last {late} trials",
-        "more trials are likely to find better ones; this keeps all that was computed: "
+        "more trials may find better ones; this keeps all that was computed: "
         + facts.command("resume", "--set", f"search.trials={2 * max(len(steps), planned)}"),
     )
 
@@ -133,19 +133,21 @@ def _early_stopping(facts: Facts) -> Iterator[Check]:
     ]
     pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
     if len(pairs) < 5:
-        yield Check(
-            "note", title, f"{spent.stopped} trials were stopped; too few finished to judge"
-        )
+        yield Check("note", title, f"{_were_stopped(spent.stopped)}; too few finished to judge")
         return
     tau = float(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
     found = (
-        f"{spent.stopped} trials were stopped; among the {len(pairs)} that finished, the last rung "
+        f"{_were_stopped(spent.stopped)}; among the {len(pairs)} that finished, the last rung "
         f"ordered OOD accuracy as the end did with Kendall's tau {tau:.2f}"
     )
     if tau >= _LEAST_TAU:
         yield Check("good", title, found)
     else:
         yield Check("warn", title, found, "stop later, or not at all (scheduler.name: none)")
+
+
+def _were_stopped(count: int) -> str:
+    return f"{count} trial was stopped" if count == 1 else f"{count} trials were stopped"
 
 
 def _failures(facts: Facts) -> Iterator[Check]:

@@ -62,7 +62,12 @@ def importance(
         kept = np.sort(rng.choice(kept, _MOST_TRIALS, replace=False))
     n = len(kept)
     if n < LEAST_TRIALS:
-        return Importance(n, math.nan, {}, f"needs {LEAST_TRIALS} finished trials, there are {n}")
+        why = (
+            f"needs {LEAST_TRIALS} compressed models that finished with a value, there "
+            f"{'is' if n == 1 else 'are'} {n} (neither the dense reference nor what failed or was "
+            "stopped counts)"
+        )
+        return Importance(n, math.nan, {}, why)
     groups = {
         key: columns
         for key, column in settings.items()

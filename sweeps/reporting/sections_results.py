@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.reporting.facts import Facts
-from sweeps.reporting.figures import sparsity_figures
+from sweeps.reporting.figures import removed, sparsity_figures
 from sweeps.reporting.markup import Raw, Section, figures, name_cell, note, paragraph, table
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_top import legend
@@ -19,6 +19,8 @@ from sweeps.selection.tested_text import VERDICTS
 from sweeps.shown_values import points, share
 
 _MOST_SLICES = 60
+# Fewer models have no rule, and one that orders them worse than this is none.
+_LEAST_MODELS, _CLEAR_TAU = 6, 0.4
 # Points below the reference from which a slice is marked.
 _LARGE_LOSS = -10.0
 
@@ -30,9 +32,8 @@ def sparsity_section(facts: Facts, style: Style) -> Section | None:
         return None
     body = (
         paragraph(
-            "The more is removed, the more of the accuracy out of distribution goes. Compare equal "
-            "settings: the same compression, at the same strength, with different losses. Dotted: "
-            "the dense reference."
+            f"{_trend(facts)}Compare equal settings: the same compression, at the same strength, "
+            "with different losses. Dotted: the dense reference."
         )
         + legend(facts, style, by_loss=True)
         + figures(drawn)
@@ -44,6 +45,32 @@ def sparsity_section(facts: Facts, style: Style) -> Section | None:
         )
     )
     return Section("sparsity", "What compression costs, by loss", body, drawn, link="Losses")
+
+
+def _trend(facts: Facts) -> str:
+    """Say how OOD accuracy goes with what was removed, in this sweep; nothing of too few models."""
+    pairs = [
+        (removed(row, facts.reference), row.ood_accuracy)
+        for row in facts.compared
+        if not row.reference
+    ]
+    pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
+    if len(pairs) < _LEAST_MODELS:
+        return ""
+    # Imported late: the other sections need no SciPy.
+    from scipy import stats
+
+    tau = float(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
+    if math.isnan(tau):
+        return ""
+    goes = (
+        "the more was removed, the lower the accuracy out of distribution, as a rule"
+        if tau <= -_CLEAR_TAU
+        else "the more was removed, the higher the accuracy out of distribution, as a rule"
+        if tau >= _CLEAR_TAU
+        else "how much was removed says little of the accuracy out of distribution"
+    )
+    return f"Of these {len(pairs)} compressed models: {goes} (Kendall's tau {tau:.2f}). "
 
 
 def slices_section(facts: Facts) -> Section | None:
@@ -69,7 +96,10 @@ def slices_section(facts: Facts) -> Section | None:
         body += table(titles, rows, numbers=range(1, len(titles)), kind="heat", caption=caption)
         if len(found) > _MOST_SLICES:
             body += note(f"{len(found) - _MOST_SLICES} with smaller losses are left out.")
-    body += note("Slices are small (see the sizes in a record): single ones vary widely by chance.")
+    body += note(
+        "Small slices vary widely by chance; a record says how many samples each has. Figures are "
+        "of one training run each."
+    )
     return Section("subcases", "Out of distribution, subcase by subcase", body, link="Subcases")
 
 
@@ -196,8 +226,8 @@ def sealed_section(facts: Facts) -> Section:
         for row in found
     ]
     body = paragraph(
-        "Opened after selection. A fall from dev to test is in part the choice (the highest of "
-        "many is high by luck) and in part a harder test: see how far the dense reference falls."
+        "A fall from dev to test can come from the choice (the highest of many is high by luck) "
+        "and from a harder test: see how far the dense reference falls."
     )
     body += table(titles, rows, numbers=range(3, len(titles)), caption="sealed test")
     if seen:

@@ -168,7 +168,7 @@ def _cores(facts: Facts, concurrent: float) -> list[tuple[str, str]]:
         return []
     used = concurrent * held / cores
     text = f"{percent(min(used, 1.0), 0)} of {cores} cores held by trials while trials ran"
-    return [("Utilisation", text if used >= _BUSY_PRECISION else f"{text}; the rest idled")]
+    return [("Utilisation", text if used >= _BUSY_PRECISION else f"{text}; none held the rest")]
 
 
 def failures_section(facts: Facts) -> Section | None:

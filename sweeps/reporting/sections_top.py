@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from sweeps.reporting.check import Check
+from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.figure_front import front_figure, front_places
 from sweeps.reporting.front_notes import MOST_BARS, front_axes
@@ -58,7 +59,7 @@ def _tiles(facts: Facts) -> str:
         size = f"non-zero parameters; dense {millions(reference.parameters)}"
     half = "" if math.isnan(ours.half) else f" \u00b1 {100 * ours.half:.1f}"
     tiles = (
-        (f"Take {chosen.id}", chosen.name),
+        (f"{'Doubtful:' if doubts(facts) else 'Take'} {chosen.id}", chosen.name),
         (f"{percent(ours.inside)}", inside),
         (f"{100 * ours.outside:.1f}{half} %", outside),
         (millions(chosen.parameters), size),

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 from sweeps.objectives import OOD_KEY
 from sweeps.pareto import pareto_front
+from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts, Measured, best_line, most_common_reason
 from sweeps.reporting.opened_rows import opened_rows
+from sweeps.reporting.smaller import smaller_alike
 from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow, cannot_be_told_apart
 from sweeps.selection.statistics import detectable_difference
@@ -49,6 +51,7 @@ def verdict(facts: Facts) -> list[Sentence]:
         _take(facts, chosen),
         *_lost(facts, chosen),
         _real(facts, chosen),
+        *_smaller(facts, chosen),
         *_tested(facts, chosen),
         *_failed(facts),
     ]
@@ -71,16 +74,20 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
     )
     count, basis = _front_size(facts)
     standing = (
-        "No other compressed model is better on any objective."
+        f"No other compressed model is better on any objective, by {basis}."
         if count == 1
-        else f"It is the knee of the compressed models {kind}, the one that gives up least on one "
-        f"objective for the other; {count} are on the front of {basis}."
+        else f"It is the knee of the compressed models {kind}, the one that gives up least for "
+        f"what it gains; {count} are on the front of {basis}."
     )
     text = (
         f"{chosen.name} ({chosen.id}): {percent(found.inside)} in distribution, "
         f"{percent(found.outside)} out of it{seeds}, {size} non-zero parameters{smaller}. "
         f"{standing}"
     )
+    against = doubts(facts)
+    if against:
+        # A command to copy would say the opposite.
+        return Sentence("Take", f"None yet: {'; '.join(against)}. It would be {text}")
     return Sentence("Take", text, facts.export_command(chosen.id))
 
 
@@ -98,7 +105,7 @@ def _front_size(facts: Facts) -> tuple[int, str]:
         if row.seeds and not row.reference and row.excluded is None
     ]
     if not means:
-        return len(facts.candidates), "dev values"
+        return len(facts.candidates), "dev values of one seed each"
     front = pareto_front(means, list(facts.objectives.values()))
     return int(front.sum()), f"means over {facts.seeds_are}"
 
@@ -157,7 +164,17 @@ def _real(facts: Facts, chosen: Row) -> Sentence:
     found = facts.confirmation
     own = next((row for row in facts.confirmed_rows if row.id == chosen.id), None)
     confirm = facts.command("confirm")
-    if found is None or own is None or own.seeds < 2:
+    if found is not None and (own is None or own.seeds < 2):
+        # Others may have seeds; its own figures are one run's, or none's that chose nothing.
+        has = "no" if own is None or not own.seeds else "one"
+        single = facts.seeds_are.removesuffix("s") if has == "one" else facts.seeds_are
+        return Sentence(
+            "Real?",
+            f"Not known of {chosen.id}: it has {has} {single}, and another seed moves an accuracy, "
+            "out of distribution often by several points.",
+            confirm,
+        )
+    if found is None or own is None:
         return Sentence(
             "Real?",
             "Not known. Every number here comes from one training seed; another seed moves an "
@@ -213,11 +230,34 @@ def _rivals(facts: Facts, own: ConfirmedRow) -> str:
     return f" Also left on the front by new seeds: {names}."
 
 
+def _smaller(facts: Facts, chosen: Row) -> Iterator[Sentence]:
+    found = smaller_alike(facts, chosen)
+    if found is None:
+        return
+    share = percent(1 - found.row.parameters / chosen.parameters, 0)
+    how = (
+        f"{found.seeds} shared seeds do not tell the two apart"
+        if found.seeds > 1
+        else "the choice of samples alone could make so much"
+    )
+    inside, outside = (
+        f"{each.mean:+.1f} {what} points{_points_interval(each.low, each.high)}"
+        for each, what in ((found.inside, "ID"), (found.outside, "OOD"))
+    )
+    yield Sentence(
+        "Smaller?",
+        f"{found.row.id} ({found.row.name}) has {share} fewer non-zero parameters "
+        f"({millions(found.row.parameters)}), {inside}, {outside}: {how}. Where size counts, "
+        "consider it; that they are equal is not shown.",
+        None if doubts(facts) else facts.export_command(found.row.id),
+    )
+
+
 def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     if facts.tested is None:
         yield Sentence(
             "Test",
-            "Sealed. The search saw the dev splits only; id_test and ood_test are opened once, "
+            "Sealed. Everything here is of the dev splits; id_test and ood_test are opened once, "
             "when the choice is made.",
             facts.command("test"),
         )
@@ -225,7 +265,7 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     rows = {row.id: row for row in opened_rows(facts)}
     own = rows.get(chosen.id)
     if own is None or math.isnan(own.outside):
-        yield Sentence("Test", f"Opened, but not for {chosen.id}: it was chosen later.")
+        yield Sentence("Test", f"Opened, but there are no figures of {chosen.id}.")
         return
     seeds = f" (means of {own.seeds} seeds)" if own.seeds > 1 else ""
     text = (
@@ -254,9 +294,11 @@ def _failed(facts: Facts) -> Iterator[Sentence]:
     excluded = [row for row, _ in facts.left_out if row.status == "finished"]
     parts = [f"{states['finished']} of {len(facts.records)} trials finished"]
     if states["stopped"]:
-        parts.append(f"{states['stopped']} were stopped early")
+        stopped = states["stopped"]
+        parts.append(f"{stopped} {_plural(stopped, 'was', 'were')} stopped early")
     if excluded:
-        parts.append(f"{len(excluded)} finished but take no part (a constraint, or no value)")
+        take = _plural(len(excluded), "takes", "take")
+        parts.append(f"{len(excluded)} finished but {take} no part (a constraint, or no value)")
     if failed:
         parts.append(f"{len(failed)} failed ({most_common_reason(failed)})")
     else:

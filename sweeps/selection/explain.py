@@ -53,7 +53,7 @@ def explain(
     elif not beaten:
         lines.append(f"{title}: on the front: no compressed model beats it on everything")
     else:
-        lines.append(f"{title}: not on the front: beaten by {len(beaten)} compressed models")
+        lines.append(f"{title}: not on the front: beaten by {_models(len(beaten))}")
     for each in beaten[:5]:
         mark = "" if each.id in best else " (itself beaten)"
         lines.append(f"  {each.id} {each.name}{mark}: {_margins(each, option, objectives)}")
@@ -70,6 +70,10 @@ def explain(
     )
     lines.append(f"its own figures are {basis}")
     return "\n".join(lines)
+
+
+def _models(count: int) -> str:
+    return "1 compressed model" if count == 1 else f"{count} compressed models"
 
 
 def _dominates(first: Option, second: Option, objectives: Mapping[str, str]) -> bool:

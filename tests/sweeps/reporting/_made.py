@@ -82,6 +82,7 @@ def made_sweep(
             steps={"own": 100, "counted": 100},
             data={
                 "digest": "d0",
+                "id_dev.made": {"samples": 600},
                 "ood_dev.overlap": {"samples": 600},
                 "floors": {
                     "id_dev": {"majority": 0.5, "bag_of_words": 0.7},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
 from sweeps.reporting.opened_rows import opened_rows
-from sweeps.reporting.sections_results import confirmed_section, sealed_section
-from sweeps.reporting.style import escaped
+from sweeps.reporting.sections_results import confirmed_section, sealed_section, sparsity_section
+from sweeps.reporting.sections_top import verdict_section
+from sweeps.reporting.smaller import smaller_alike
+from sweeps.reporting.style import Style, escaped
 from sweeps.reporting.verdict import _moved, verdict
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import notes
@@ -143,6 +146,128 @@ def test_a_reference_that_did_not_learn_is_the_worst_finding(made: Callable[...,
     facts = changed(Facts.read(made(trials=6)), "t0000", id_dev__accuracy=0.55)
     assert health(facts)[0].level == "bad"
     assert about(facts, "Did the dense reference learn").level == "bad"
+
+
+def test_the_verdict_does_not_say_take_above_a_check_that_failed(
+    made: Callable[..., Sweep],
+) -> None:
+    facts = Facts.read(made(trials=8))
+    take = verdict(facts)[0]
+    assert facts.chosen is not None and take.command is not None
+    assert f"Take {facts.chosen.id}" in verdict_section(facts, verdict(facts)).body
+    for broken, why in (
+        (changed(facts, "t0000", id_dev__accuracy=0.55), "dense reference did not learn the task"),
+        (changed(facts, None, ood_dev__accuracy=0.60), "does not beat what needs no model"),
+    ):
+        chosen = next(row for row in broken.rows if row.candidate)
+        broken = dataclasses.replace(broken, knee=chosen.id)
+        take = verdict(broken)[0]
+        assert take.text.startswith("None yet: ") and why in take.text, take.text
+        assert f"It would be {chosen.name} ({chosen.id})" in take.text and take.command is None
+        section = verdict_section(broken, verdict(broken)).body
+        assert f"Take {chosen.id}" not in section and f"Doubtful: {chosen.id}" in section
+        assert any(check.level == "bad" for check in health(broken))
+
+
+def placed(facts: Facts, places: dict[str, tuple[float, float, float]], knee: str) -> Facts:
+    """Return the facts with ID and OOD accuracy and parameters (millions) of some trials."""
+    for trial, (inside, outside, size) in places.items():
+        facts = changed(
+            facts,
+            trial,
+            id_dev__accuracy=inside,
+            ood_dev__accuracy=outside,
+            footprint__nonzero_parameters=1e6 * size,
+        )
+    return dataclasses.replace(facts, knee=knee)
+
+
+def test_a_smaller_model_that_is_alike_is_named(made: Callable[..., Sweep]) -> None:
+    """By hand: 90 and 89 % of 600 samples differ by 3.5 points by chance, 80 and 79 % by 4.6."""
+    facts = Facts.read(made(trials=5))
+    places = {
+        "t0001": (0.90, 0.80, 20.0),
+        "t0002": (0.89, 0.79, 8.0),
+        "t0003": (0.89, 0.79, 7.0),
+        "t0004": (0.90, 0.70, 2.0),
+    }
+    sentences = {s.topic: s for s in verdict(placed(facts, places, "t0001"))}
+    text = sentences["Smaller?"].text
+    assert text.startswith("t0003 (") and "65 % fewer non-zero parameters (7.0 M)" in text
+    assert "-1.0 ID points (95 % interval -4.5 to +2.5)" in text
+    assert "-1.0 OOD points (95 % interval -5.6 to +3.6)" in text
+    assert "that they are equal is not shown" in text
+    assert sentences["Smaller?"].command is not None
+    # Nothing smaller is alike, or it is hardly smaller.
+    places = {**places, "t0002": (0.80, 0.79, 8.0), "t0003": (0.89, 0.79, 19.5)}
+    assert "Smaller?" not in said(placed(facts, places, "t0001"))
+
+
+def test_over_seeds_the_noise_of_seeds_says_who_is_alike(made: Callable[..., Sweep]) -> None:
+    """The largest is half a point better than the next, seeds move two; the smallest is far off."""
+    sweep = made(trials=14)
+    confirm_made(sweep, rows=3, seeds=4)
+    other = sweep.confirmation
+    assert other is not None
+    before = [row for row in Facts.read(sweep).confirmed_rows if not row.reference]
+    assert len(before) == 3
+    for place, (row, mean) in enumerate(zip(before, (0.805, 0.8, 0.5), strict=True)):
+        record = next(r for r in sweep.records if r.id == row.id)
+        size = {"footprint/nonzero_parameters": 2e7 / 2**place}
+        write_record(
+            sweep.folder, record.model_copy(update={"metrics": {**record.metrics, **size}})
+        )
+        for number, trial in enumerate(row.trials.values()):
+            moved = 0.02 * (-1) ** (number // (1 + place))
+            new = {"id_dev/accuracy": mean + 0.1 + moved, "ood_dev/accuracy": mean + moved}
+            write_record(
+                other.folder, trial.model_copy(update={"metrics": {**trial.metrics, **new}})
+            )
+    facts = Facts.read(sweep)
+    largest, middle = facts.confirmed_rows[0], before[1].id
+    assert facts.chosen is not None and facts.chosen.id == largest.id == before[0].id
+    found = smaller_alike(facts, facts.chosen)
+    assert found is not None and (found.row.id, found.seeds) == (middle, 4)
+    assert found.outside.mean < 0 < found.outside.high
+    text = said(facts)["Smaller?"]
+    assert text.startswith(middle) and "50 % fewer non-zero parameters (10.0 M)" in text
+    assert "4 shared seeds do not tell the two apart" in text
+
+
+def test_what_is_said_of_the_trend_follows_from_the_models(made: Callable[..., Sweep]) -> None:
+    def trend(facts: Facts) -> str:
+        section = sparsity_section(facts, Style.of(facts.rows))
+        assert section is not None
+        return section.body
+
+    facts = Facts.read(made(trials=9))
+    rising = {f"t{n:04d}": (0.9, 0.5 + n / 100, 20.0 - n) for n in range(1, 9)}
+    falling = {trial: (a, b, 40.0 - c) for trial, (a, b, c) in rising.items()}
+    none = {f"t{n:04d}": (0.9, 0.6 + (n % 2) / 100, 20.0 - n) for n in range(1, 9)}
+    assert "Of these 8 compressed models: the more was removed, the higher" in trend(
+        placed(facts, rising, "t0001")
+    )
+    assert "the lower the accuracy out of distribution, as a rule (Kendall's tau -1.00)" in trend(
+        placed(facts, falling, "t0001")
+    ).replace("&#x27;", "'").replace("&#39;", "'")
+    assert "says little of the accuracy" in trend(placed(facts, none, "t0001"))
+    assert "Kendall" not in trend(Facts.read(made(trials=5, name="few")))
+
+
+def test_one_new_seed_is_not_said_to_be_enough(made: Callable[..., Sweep]) -> None:
+    sweep = made(trials=14)
+    confirm_made(sweep, rows=3, seeds=2)
+    assert sweep.confirmation is not None
+    records = sweep.confirmation.records
+    last = max(record.config["training"]["seed"] for record in records)
+    for record in records:
+        if record.config["training"]["seed"] == last:
+            # As where it was ended by its limit of time.
+            shutil.rmtree(sweep.confirmation.folder.trials / record.id)
+    facts = Facts.read(sweep)
+    check = about(facts, "seeds enough")
+    assert check.level == "warn" and "no configuration has two new seeds yet" in check.found
+    assert said(facts)["Real?"].startswith(f"Not known of {facts.knee}: it has one new seed")
 
 
 def test_models_at_the_floor_are_told(made: Callable[..., Sweep]) -> None:

@@ -227,6 +227,8 @@ def test_why_names_what_beats_a_trial_and_by_how_much() -> None:
     assert "one training seed" in text and "tell the two apart" not in text
     told = explain(FOUND, BOTH, "t0004", alike=lambda a, b: (a, b) == ("t0001", "t0004"))
     assert told.count("tell the two apart") == 1
+    two = [each for each in FOUND if each.id in ("t0001", "t0004")]
+    assert "beaten by 1 compressed model\n" in explain(two, BOTH, "t0004")
 
 
 def test_why_of_those_on_the_front_and_of_those_that_take_no_part() -> None:
