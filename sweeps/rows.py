@@ -20,6 +20,15 @@ from sweeps.pareto import hypervolume, pareto_front, pareto_ranks
 from sweeps.shown_values import null
 
 SCHEMA_VERSION = 1
+# Of a front as JSON, by the key it stands under; accuracies have the same unit wherever they stand.
+UNITS = {
+    "accuracy": "share from 0 to 1, of every metric whose name ends in accuracy",
+    "ood_difference": "points: 100 times this OOD accuracy minus the dense reference's",
+    "relative_bias": "ratio, 1 for the dense reference",
+    "nonzero_parameters": "parameters",
+    "hypervolume": "product of the objectives' own units",
+    "reference_lines": "share from 0 to 1",
+}
 _BIAS, _DIFFERENCE = "ood_dev/relative_bias", "ood_dev/difference"
 
 
@@ -193,6 +202,7 @@ def front_json(
     return {
         "schema_version": SCHEMA_VERSION,
         "sweep": sweep,
+        "units": dict(UNITS),
         "objectives": dict(objectives),
         "constraints": list(constraints),
         "reference": next((row.id for row in found if row.reference), None),

@@ -192,10 +192,12 @@ def power(
     storage: StorageOption = None,
 ) -> None:
     """Say what difference n seeds can show, from the noise of a confirmation or a fixed design."""
-    from sweeps.selection.noise import measured_noise, power_text
+    from sweeps.selection.noise import measured_noise, power_text, unlearned
 
     found = load(sweep, storage)
-    typer.echo(power_text(found.name, measured_noise(found), difference=difference))
+    noise = measured_noise(found)
+    lines = [*unlearned(found), power_text(found.name, noise, difference=difference)]
+    typer.echo("\n".join(lines))
 
 
 def export(

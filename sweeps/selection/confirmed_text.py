@@ -20,7 +20,16 @@ from sweeps.selection.statistics import (
     verdict,
 )
 from sweeps.shown_values import null, points, share
+from sweeps.views.paper_rows import ADD_DENSE
 from sweeps.views.table import render
+
+# Of the document, by the key they stand under.
+_UNITS = {
+    "accuracy": "share from 0 to 1, wherever it stands (estimates, searched)",
+    "deviations, pair_deviations, optimism": "as the metric they are of: shares, not points",
+    "relative_bias": "ratio, 1 for the dense row",
+    "on_front": "probability from 0 to 1",
+}
 
 
 def confirmed_table(found: Confirmed) -> str:
@@ -56,6 +65,7 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
     """Return the confirmation as plain JSON values (NaN as null)."""
     return {
         "sweep": found.sweep,
+        "units": dict(_UNITS),
         "trained": found.trained,
         "everything": found.everything,
         "own_seeds": found.own,
@@ -103,9 +113,15 @@ def notes(found: Confirmed) -> list[str]:
     seeds = max((row.seeds for row in found.rows), default=0)
     lines = [
         _starred(found),
-        "\u00b1: 95 % interval for the mean; 'not shown': these seeds do not show a difference "
-        "from dense",
+        "\u00b1: 95 % interval for the mean, of the noise of all rows together"
+        + (f" (rc-sweep table {found.sweep}: of each row's own seeds)" if found.own else ""),
+        "'not shown': these seeds do not show a difference from dense",
     ]
+    dense = next((row for row in found.rows if row.reference), None)
+    if found.own and seeds > 1 and dense is not None and dense.seeds < 2:
+        lines.append(
+            "the dense reference has one seed only, so no difference from it is shown; " + ADD_DENSE
+        )
     if found.own:
         lines.append("what another loss does beside vanilla: rc-sweep table " + found.sweep)
     else:

@@ -17,16 +17,19 @@ from scipy import stats
 
 from rc_core.config import seedless
 from rc_core.errors import StorageError
+from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.remote.mirror import CONFIRM_SUFFIX
+from sweeps.rows import reference_lines
 from sweeps.selection.statistics import (
     detectable_difference,
     pair_noise,
     pooled_covariance,
     seeds_needed,
 )
+from sweeps.shown_values import percent
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
 from sweeps.views.table import render
@@ -153,6 +156,46 @@ def measured_noise(sweep: Sweep) -> Noise:
     )
 
 
+def unlearned(sweep: Sweep) -> list[str]:
+    """Return what speaks against the noise of a sweep: models that learned nothing are alike.
+
+    Nothing where the records do not say what needs no model.
+    """
+    lines = reference_lines(sweep.records)
+    best = {
+        key: max(lines.get(role, {}).items(), key=lambda line: line[1], default=("", math.nan))
+        for role, key in (("id_dev", ID_KEY), ("ood_dev", OOD_KEY))
+    }
+    seeded = unselected(sweep)
+    groups = by_configuration(seeded[1]) if seeded is not None else {}
+    rows = {
+        key: [sum(r.metric(key) for r in group.values()) / len(group) for group in groups.values()]
+        for key in best
+    }
+    found = []
+    reference = next((r for r in sweep.records if r.reference and r.status == "finished"), None)
+    name, floor = best[ID_KEY]
+    if reference is not None and reference.metric(ID_KEY) <= floor:
+        found.append(
+            f"the dense reference did not learn the task: {percent(reference.metric(ID_KEY))} ID, "
+            f"and what needs no model ({NAMES.get(name, name)}) has {percent(floor)}"
+        )
+    for key, what in ((ID_KEY, "ID"), (OOD_KEY, "OOD")):
+        name, floor = best[key]
+        if rows[key] and all(value <= floor for value in rows[key]):
+            found.append(
+                f"no configuration's {what} accuracy is above what needs no model "
+                f"({NAMES.get(name, name)}: {percent(floor)})"
+            )
+    if not found:
+        return []
+    return [
+        *(f"warning: {line}" for line in found),
+        "What follows is the noise of models that learned nothing: it says nothing of models that "
+        "did. Train longer or with another learning rate first.",
+    ]
+
+
 def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
     """Return what n seeds can show between two configurations.
 
@@ -178,7 +221,8 @@ def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
         cells = [
             100 * detectable_difference(found.pairs[key], n, df=found.pairs_df[key]) for key in keys
         ]
-        table.add_row(str(n), *(f"{value:.1f}" if math.isfinite(value) else "-" for value in cells))
+        # No noise at all is no noise that is known.
+        table.add_row(str(n), *(f"{v:.1f}" if 0 < v < math.inf else "-" for v in cells))
     lines = [
         "A difference smaller than the one in the table is missed more than one time in five.",
         f"{alone},",
@@ -188,5 +232,11 @@ def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
     for key, what in zip(keys, ("ID", "OOD"), strict=True):
         needed = seeds_needed(difference / 100, found.pairs[key], df=found.pairs_df[key])
         shown = "more than 1,000" if needed is None else str(needed)
+        if found.pairs[key] == 0:
+            lines.append(
+                f"Every seed moved all {what} accuracies alike, as chance can do with so few (or "
+                "models that always answer the same): the noise of differences is not known."
+            )
+            continue
         lines.append(f"To show {difference:g} {what} points: {shown} seeds.")
     return "\n".join([title, render(table), *lines])

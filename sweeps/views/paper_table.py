@@ -25,10 +25,14 @@ from rc_core.metrics.robustness import (
 from rc_core.record import TrialRecord, counted_samples
 from sweeps.shown_values import number
 from sweeps.views.paper_results import ALPHA, TASKS, TRAINING, row_beside, why_none
-from sweeps.views.paper_rows import Row, dense_of, rows_of, vanilla_of
+from sweeps.views.paper_rows import ADD_DENSE, Row, dense_of, rows_of, vanilla_of
 
 _EASY, _HARD = "id_dev/difficulty.easy/accuracy", "id_dev/difficulty.hard/accuracy"
 _GAP = "id_dev/difficulty_gap"
+OWN_SEEDS = (
+    "+- is of each row's own seeds alone; rc-sweep pareto and the report take the noise of all "
+    "rows together, so their intervals are others"
+)
 
 
 def paper_table(
@@ -159,6 +163,12 @@ def _cells(
     title += "95 % t interval; -: no such row"
     if stage == "test" and (tested or {}).get("rows"):
         title += "; of F_bias over seeds and samples"
+    notes.insert(0, OWN_SEEDS)
+    if (
+        any(row.reference and len(row.metrics) < 2 for row in found)
+        and max(len(row.metrics) for row in found) > 1
+    ):
+        notes.append(f"the dense reference has one seed only; {ADD_DENSE}")
     notes += [f"{head}: {', '.join(names)}" for head, names in unshared.items()]
     if whole:
         title += f"; OOD %, F_bias and differences: of {whole[2]:,} of the {whole[1]:,} samples of "

@@ -205,10 +205,26 @@ def test_tables_and_json_have_means_and_no_search(sweep: Sweep) -> None:
     assert done.exit_code == 0, done.output
     assert "means over the design's seeds: made" in done.output
     assert "search said" not in done.output and "luck:" not in done.output
+    flat = " ".join(done.output.split())
+    assert (
+        "of the noise of all rows together (rc-sweep table made: of each row's own seeds)" in flat
+    )
+    assert "the dense reference has one seed only" not in flat
+    for record in sweep.records:
+        if record.config["compression"]["name"] == "dense" and not record.reference:
+            sweep.folder.trial(record.id).record_file.rename(sweep.path / f"{record.id}.kept")
+    lonely = " ".join(CliRunner().invoke(app, ["pareto", str(sweep.path)]).output.split())
+    assert "the dense reference has one seed only, so no difference from it is shown; to" in lonely
+    for kept in sweep.path.glob("*.kept"):
+        kept.rename(sweep.folder.trial(kept.stem).record_file)
     assert "88.0 \u00b1" in done.output and "Pareto front:" not in done.output
     assert "majority class: ID - %, OOD 50.0 %" in done.output
     document = json.loads(CliRunner().invoke(app, ["pareto", str(sweep.path), "--json"]).stdout)
     assert document["confirmation"]["own_seeds"]
+    assert document["units"]["ood_difference"].startswith("points")
+    assert document["units"]["accuracy"].startswith("share from 0 to 1")
+    assert document["confirmation"]["units"]["accuracy"].startswith("share from 0 to 1")
+    assert set(document["front"][0]) - {"id", "name", "rank", "values"} <= set(document["units"])
     marked = {row["id"] for row in document["confirmation"]["rows"] if row["confirmed"]}
     assert marked == set(document["front_without_reference"]), "as the table stars them"
     where = ["pareto", str(sweep.path), "--where", "ood_dev/accuracy >= 0.8"]

@@ -12,7 +12,14 @@ from rc_core.errors import StorageError
 from sweeps.cli import entry
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
-from sweeps.selection.noise import ID_KEY, OOD_KEY, measured_noise, power_text, uneven_noise
+from sweeps.selection.noise import (
+    ID_KEY,
+    OOD_KEY,
+    measured_noise,
+    power_text,
+    uneven_noise,
+    unlearned,
+)
 from sweeps.sweep import Sweep
 from tests.sweeps.selection.test_confirmed import VALUES, write
 
@@ -52,6 +59,44 @@ def test_one_configuration_has_no_differences_but_its_noise_is_known(tmp_path: P
     text = power_text("found", noise)
     assert "about 1.0 ID points and 2.0 OOD points" in text and "nan" not in text
     assert "two configurations that share two seeds" in text
+
+
+def floored(storage: Path, dense: float, floors: dict[str, dict[str, float]]) -> Sweep:
+    """Return the design with its reference, whose record says what needs no model."""
+    sweep = fixed(storage, DESIGN)
+    config = SweepConfig(sweep.config)
+    data = {"floors": floors}
+    write(sweep.folder, "t0000", config.reference(), (dense, 0.6), data=data)
+    return sweep
+
+
+def test_noise_of_models_that_learned_nothing_is_said_to_be_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows have 91 and 88 % ID in the mean, 82 and 70 % OOD."""
+    low = {"id_dev": {"majority": 0.5, "bag_of_words": 0.6}, "ood_dev": {"majority": 0.5}}
+    assert unlearned(floored(tmp_path / "a", 0.95, low)) == []
+    assert unlearned(fixed(tmp_path / "b", DESIGN)) == [], "nothing is known of what needs no model"
+    dense = unlearned(floored(tmp_path / "c", 0.6, low))
+    assert dense[0] == (
+        "warning: the dense reference did not learn the task: 60.0 % ID, and what needs no model "
+        "(bag of words) has 60.0 %"
+    )
+    assert len(dense) == 2 and "noise of models that learned nothing" in dense[1]
+    high = {"id_dev": {"majority": 0.9}, "ood_dev": {"majority": 0.82 + 1e-6}}
+    told = unlearned(floored(tmp_path / "d", 0.95, high))
+    assert "no configuration's OOD accuracy is above" in told[0] and len(told) == 2
+    with pytest.raises(SystemExit, match="0"):
+        entry.main(["power", "found", "--storage", str(tmp_path / "d")])
+    printed = capsys.readouterr().out
+    assert printed.startswith("warning: no configuration's OOD") and "80 % power" in printed
+
+
+def test_no_noise_at_all_is_no_success(tmp_path: Path) -> None:
+    same = [[(0.5, 0.5)] * 3, [(0.5, 0.5)] * 3]
+    text = power_text("found", measured_noise(fixed(tmp_path, same)))
+    assert "To show" not in text and text.count("the noise of differences is not known") == 2
+    assert "0.0 \u2502" not in text
 
 
 def test_seeds_that_are_not_there_are_asked_for(
