@@ -68,6 +68,11 @@ def millions(value: float) -> str:
     return f"{value / 1e6:.1f} M" if value >= 1e5 else f"{value / 1e3:.1f} K"
 
 
+def in_millions(value: float) -> str:
+    """Return a number of parameters for a column of millions: `22.7`, of small models `0.046`."""
+    return number(value / 1e6, ".1f" if abs(value) >= 1e5 else ".2g")
+
+
 def duration(seconds: float) -> str:
     """Return how long something took: `48 s`, `6.5 min`, `3.2 h`."""
     if math.isnan(seconds):

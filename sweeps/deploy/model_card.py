@@ -9,7 +9,7 @@ from typing import Any
 
 from rc_core.record import TrialRecord
 from sweeps.selection.stamp import Stamp, changed_line, stamp_lines
-from sweeps.shown_values import percent
+from sweeps.shown_values import millions, percent
 
 _DEV = ("id_dev", "ood_dev")
 _TEST = ("id_test", "ood_test")
@@ -79,8 +79,8 @@ def model_card(
         *_seeds_lines(record, seeds, tested),
         "## Size",
         "",
-        f"- parameters: {_count(record.metric('footprint/parameters'))}, of which non-zero: "
-        f"{_count(record.metric('footprint/nonzero_parameters'))}",
+        f"- parameters: {millions(record.metric('footprint/parameters'))}, of which non-zero: "
+        f"{millions(record.metric('footprint/nonzero_parameters'))}",
         "- zeros in the transformer blocks: "
         f"{percent(record.metric('footprint/encoder_sparsity'))}",
         "",
@@ -241,7 +241,3 @@ def _span(found: Mapping[str, Any] | None) -> str:
     if found["low"] is None:
         return percent(found["mean"])
     return f"{100 * found['mean']:.1f} % ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
-
-
-def _count(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value / 1e6:.1f} M"

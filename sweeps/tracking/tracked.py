@@ -14,7 +14,7 @@ from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.pareto import knee
 from sweeps.rows import Row
-from sweeps.shown_values import metric_text, number
+from sweeps.shown_values import in_millions, metric_text, number
 from sweeps.tracking.shown import changed_values, lookup, shown_keys, shown_values
 
 _SWEEP_PARAMS = (
@@ -199,7 +199,7 @@ def summary(found: Sequence[Row], objectives: Mapping[str, str], *, seeded: bool
         values = " | ".join(metric_text(name, row.values[name]) for name in names)
         lines.append(
             f"| {mark} | {row.id} {row.name}{role} | {values} | "
-            f"{number(row.ood_difference, '+.1f')} | {number(row.parameters / 1e6, '.1f')} |"
+            f"{number(row.ood_difference, '+.1f')} | {in_millions(row.parameters)} |"
         )
     if len(chosen) > _SUMMARY_SHOWN:
         lines += ["", f"and {len(chosen) - _SUMMARY_SHOWN} more: see front.json"]

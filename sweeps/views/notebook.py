@@ -19,7 +19,7 @@ from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed_text import points_text, share_text
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.statistics import Estimate
-from sweeps.shown_values import column_title, metric_number, number, points
+from sweeps.shown_values import column_title, in_millions, metric_number, number, points
 from sweeps.views.commands import command
 from sweeps.views.notebook_picture import front_svg
 from sweeps.views.table import ONE_SEED
@@ -142,7 +142,8 @@ def _confirmed_table(
         lines.append(_line("td", ["*" if _starred(row, means) else "", *cells, _millions(row)]))
     notes = [
         f"{_more(rows)}* on the front of compressed models by {new.seeds_are}; \u00b1 95 % "
-        f"interval of the mean over {new.seeds_are}, which chose nothing"
+        f"interval of the mean over {new.seeds_are}, which chose nothing, of the noise of all rows "
+        "together"
     ]
     if any(row.id not in means for row in rows[:_SHOWN]):
         notes.append(
@@ -183,7 +184,7 @@ def _estimate(name: str, estimate: Estimate) -> str:
 
 
 def _millions(row: Row) -> str:
-    return number(row.parameters / 1e6, ".1f")
+    return in_millions(row.parameters)
 
 
 def _more(rows: Sequence[Row]) -> str:

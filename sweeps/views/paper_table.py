@@ -23,7 +23,7 @@ from rc_core.metrics.robustness import (
     without_amounts,
 )
 from rc_core.record import TrialRecord, counted_samples
-from sweeps.shown_values import number
+from sweeps.shown_values import in_millions, number
 from sweeps.views.paper_results import ALPHA, TASKS, TRAINING, row_beside, why_none
 from sweeps.views.paper_rows import ADD_DENSE, Row, dense_of, rows_of, vanilla_of
 
@@ -134,7 +134,7 @@ def _cells(
         cells += [_share(row, ood_key), bias]
         cells += [_paired(row, other, ood_key) for other in (dense, vanilla)]
         cells += [_share(row, _EASY), _share(row, _HARD), number(row.mean(_GAP), ".1f")]
-        cells += [number(row.mean("footprint/nonzero_parameters") / 1e6, ".1f")]
+        cells += [in_millions(row.mean("footprint/nonzero_parameters"))]
         if whole:
             keys = (id_key, f"ood_{stage}/{whole[0]}/accuracy")
             counted = (sizes[0], whole[1]) if sizes else None
@@ -163,12 +163,10 @@ def _cells(
     title += "95 % t interval; -: no such row"
     if stage == "test" and (tested or {}).get("rows"):
         title += "; of F_bias over seeds and samples"
-    notes.insert(0, OWN_SEEDS)
-    if (
-        any(row.reference and len(row.metrics) < 2 for row in found)
-        and max(len(row.metrics) for row in found) > 1
-    ):
-        notes.append(f"the dense reference has one seed only; {ADD_DENSE}")
+    if max(len(row.metrics) for row in found) > 1:
+        notes.insert(0, OWN_SEEDS)
+        if any(row.reference and len(row.metrics) < 2 for row in found):
+            notes.append(f"the dense reference has one seed only; {ADD_DENSE}")
     notes += [f"{head}: {', '.join(names)}" for head, names in unshared.items()]
     if whole:
         title += f"; OOD %, F_bias and differences: of {whole[2]:,} of the {whole[1]:,} samples of "

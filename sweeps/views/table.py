@@ -14,7 +14,7 @@ from rc_core.metrics._floors import NAMES
 from rc_core.metrics.robustness import without_amounts
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.rows import Row
-from sweeps.shown_values import number, points, share
+from sweeps.shown_values import in_millions, number, points, share
 
 _SHOWN_WHOLE = 20
 ONE_SEED = "one seed each: differences of a few points may be noise"
@@ -75,7 +75,7 @@ def front_table(
             *(number(row.values[key]) for key in extra),
             "" if row.reference else points(row.ood_difference),
             Text(_bias(row, reasons)),
-            number(row.parameters / 1e6, ".1f"),
+            in_millions(row.parameters),
             number(row.seconds, ".0f"),
             style="bold" if row.on_front else None,
         )
