@@ -14,6 +14,7 @@ from sweeps.reporting.style import (
     SYMBOLS,
     Figure,
     axis,
+    better_is,
     escaped,
     layout,
     lines,
@@ -72,7 +73,8 @@ def comparison_page(found: Comparison) -> str:
 def _warnings(found: Comparison) -> Section:
     if not found.warnings:
         body = paragraph(
-            "Same task, data, splits, encoder, steps and seeds: the numbers can be compared. A "
+            "As far as the records say, same task, data, splits, encoder, steps and seeds: the "
+            "numbers can be compared. A "
             f"difference of a few points may still be noise; {basis(found)}."
         )
         return Section("alike", "Can these be compared?", body, link="Alike?")
@@ -93,8 +95,11 @@ def _fronts(found: Comparison) -> Section:
         for i, side in enumerate(found.sides)
     )
     star = symbol("star", variable("ink"))
+    ways = list(found.objectives.values())
+    # Of more objectives than two a front is no line.
+    joined = "The fronts are joined. " if len(ways) == 2 else ""
     body = (
-        paragraph("Up and right is better. The fronts are joined; pale dots are dominated.")
+        paragraph(f"{better_is(*ways[:2])} {joined}Pale dots are dominated.")
         + f'<div class="legend">{keys}<span class="chip plain">{star}dense references</span></div>'
         + figure(drawn)
     )

@@ -19,7 +19,14 @@ from sweeps.reporting.markup import (
     paragraph,
     table,
 )
-from sweeps.reporting.style import REFERENCE_SYMBOL, Style, escaped, metric_title, variable
+from sweeps.reporting.style import (
+    REFERENCE_SYMBOL,
+    Style,
+    better_is,
+    escaped,
+    metric_title,
+    variable,
+)
 from sweeps.reporting.symbols import symbol
 from sweeps.reporting.verdict import Sentence
 from sweeps.rows import Row
@@ -86,9 +93,11 @@ def front_section(facts: Facts, style: Style) -> Section:
     """Return the front with its legend, the trial pointed at, and the front as a table."""
     drawn = front_figure(facts, style)
     places = front_places(facts)
+    # An axis that is no objective has an accuracy.
+    ways = [facts.objectives.get(name, "max") for name in front_axes(facts)]
     body = [
         paragraph(
-            f"{len(places)} of {len(facts.rows)} trials, a dot each. Up and right is better. "
+            f"{len(places)} of {len(facts.rows)} trials, a dot each. {better_is(*ways)} "
             f"{_CROSSES if facts.own_seeds else ''}"
             "Point at a dot to read its configuration; click it to copy the command that exports "
             "it.",

@@ -185,6 +185,12 @@ def layout(**more: Any) -> dict[str, Any]:
     }
 
 
+def better_is(across: str, upward: str) -> str:
+    """Return in which corner the best lie, from the directions of both axes."""
+    sides = ("Up" if upward == "max" else "Down", "right" if across == "max" else "left")
+    return f"{' and '.join(sides)} is better."
+
+
 def metric_title(name: str) -> str:
     """Return what an axis calls a metric."""
     known = {

@@ -155,8 +155,7 @@ def _cells(
     which = "test roles, no selection was made" if stage == "test" else "dev roles"
     which += "; test is sealed" if stage == "dev" and not tested else ""
     ended = [r for r in records if r.status == "finished" and not r.reference]
-    teachers = {record.artifacts.get("teacher") for record in ended}
-    teacher = "one teacher" if len(teachers) < 2 else "a teacher for each seed"
+    teacher = _teachers(ended)
     title = f"{which}; mean and 95 % t interval over training seeds, one task and {teacher}"
     title += "; OOD vs vanilla: of the same compression, start and training, seed by seed"
     title += "; F_bias and OOD vs dense: of the same training, over shared seeds; +-: half of a "
@@ -172,6 +171,16 @@ def _cells(
         title += f"; OOD %, F_bias and differences: of {whole[2]:,} of the {whole[1]:,} samples of "
         title += f"{whole[0]}, of kinds that the dev roles do not hold"
     return header, body, [title, *notes, *_halves(found), *paper_notes]
+
+
+def _teachers(ended: Sequence[TrialRecord]) -> str:
+    """Say whose teacher the trials had."""
+    pairs = {(r.config["training"]["seed"], r.artifacts.get("teacher")) for r in ended}
+    seeds, teachers = {seed for seed, _ in pairs}, {key for _, key in pairs}
+    if len(teachers) < 2:
+        return "one teacher"
+    each = len(pairs) == len(seeds) == len(teachers)
+    return "a teacher for each seed" if each else f"{len(teachers)} teachers"
 
 
 def _counted_in_part(data: Mapping[str, Any], stage: str) -> tuple[str, int, int] | None:

@@ -92,7 +92,8 @@ def front_picture(
         axes.set_xlabel(_title(names[0]))
         axes.set_ylabel(_title(names[1]) if len(names) > 1 else "trial")
         num_off = len(found) - len(shown)
-        off = f", {num_off} not shown (failed, stopped or infeasible)" if num_off else ""
+        why = "unfinished, failed, stopped or infeasible"
+        off = f", {num_off} not shown ({why})" if num_off else ""
         what = f"configurations, means of {len(seeds)} trials," if seeds else "trials"
         axes.set_title(
             f"{title}: {len(front)} of {len(shown)} {what} on the front{off}", loc="left"

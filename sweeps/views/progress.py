@@ -17,7 +17,7 @@ from sweeps.config import SweepConfig
 from sweeps.ending import is_race
 from sweeps.engine.assignments import Assignments
 from sweeps.rows import Row, rows
-from sweeps.shown_values import clock
+from sweeps.shown_values import clock, duration
 from sweeps.views.live import RunningTrial, Snapshot, view
 from sweeps.views.watch import ended_line, mean_seconds
 
@@ -104,7 +104,9 @@ class Progress:
     def finished(self, seconds: float, preparation: float) -> None:
         """Say how long the whole took, and what of it came before the first trial."""
         states = ", ".join(f"{count} {state}" for state, count in sorted(self._states.items()))
-        self.say(f"done in {clock(seconds)} min, {clock(preparation)} of it preparation: {states}")
+        unit = "h" if seconds >= 3600 else "min"
+        took = f"{clock(seconds)} {unit}, {duration(preparation)} of it preparation"
+        self.say(f"done in {took}: {states}")
         if self._assignments is not None:
             self.say(f"ended by {self._assignments.ending}")
 

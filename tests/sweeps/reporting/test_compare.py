@@ -10,7 +10,7 @@ import pytest
 from rc_core.errors import InputError
 from sweeps.pareto import hypervolume
 from sweeps.reporting.compare import compare, comparison_json, comparison_text
-from sweeps.reporting.compare_page import write_comparison
+from sweeps.reporting.compare_page import comparison_page, write_comparison
 from sweeps.reporting.facts import Facts
 from tests.sweeps.reporting._made import made_sweep, write_record
 
@@ -97,5 +97,14 @@ def test_files_and_json(two: tuple[Facts, Facts], tmp_path: Path) -> None:
     page = write_comparison(found, tmp_path / "out")
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 5_000
     assert "first (2)" in page.read_text()
+    assert "Up and right is better. The fronts are joined." in page.read_text()
+    ways = {
+        "footprint/nonzero_parameters": "min",
+        "ood_dev/accuracy": "max",
+        "id_dev/accuracy": "max",
+    }
+    third = Facts.read(made_sweep(tmp_path, trials=8, name="third", objectives=ways))
+    other = comparison_page(compare([third, third]))
+    assert "Up and left is better. Pale dots are dominated." in other
     document = json.loads(json.dumps(comparison_json(found), allow_nan=False))
     assert document["sweeps"][0]["hypervolume"] == document["sweeps"][1]["hypervolume"]

@@ -170,7 +170,10 @@ def test_small_sweeps_have_a_page(tmp_path: Path, trials: int) -> None:
 )
 def test_other_objectives_have_a_page(tmp_path: Path, objectives: dict[str, str]) -> None:
     facts = Facts.read(made_sweep(tmp_path, trials=20, objectives=objectives))
-    figure = data_of(report_page(facts))["figures"]["figure-front"]
+    page = report_page(facts)
+    corner = "Down and right" if len(objectives) == 2 else "Up and right"
+    assert f"{corner} is better." in page and page.count("is better.") == 1
+    figure = data_of(page)["figures"]["figure-front"]
     assert sum(len(t["x"]) for t in figure["data"] if t.get("meta", {}).get("trials")) == 20
 
 

@@ -244,7 +244,9 @@ def test_whose_teacher_it_was_is_said() -> None:
         return paper_table(records, CONFIG, None)
 
     assert "one task and one teacher" in text(["a"] * 5)
+    # Their seeds are 0, 0, 1, 1 and 0, of which the first trial is the reference.
     assert "one task and a teacher for each seed" in text(["a", "a", "b", "b", "a"])
+    assert "one task and 2 teachers;" in text(["a", "a", "b", "b", "b"])
 
 
 def test_markdown_has_the_same_cells_and_says_what_it_shows() -> None:

@@ -67,3 +67,12 @@ def test_a_trial_may_start_and_end_while_the_view_is_drawn() -> None:
     found = progress.snapshot()
     assert found.counts == {"finished": 1, "failed": 2, "running": 2}
     assert [trial.id for trial in found.running] == ["t0001", "t0002"]
+
+
+def test_how_long_it_took_has_the_unit_of_the_clock() -> None:
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, width=200))
+    progress.finished(725.0, 80.0)
+    progress.finished(3_725.0, 600.0)
+    assert "done in 12:05 min, 80 s of it preparation" in stream.getvalue()
+    assert "done in 1:02:05 h, 10.0 min of it preparation" in stream.getvalue()
