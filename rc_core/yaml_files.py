@@ -31,9 +31,24 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
         ConfigError: missing, empty, binary, not a mapping, a circular include, a bad override.
     """
     merged = _read(Path(path), ())
-    for override in overrides:
-        apply_override(merged, override)
+    apply_overrides(merged, overrides)
     return merged
+
+
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put each `key.sub=value` into a configuration, in place.
+
+    Raises:
+        ConfigError: every one that has not this form, at once.
+    """
+    problems: list[Problem] = []
+    for override in overrides:
+        try:
+            _apply_override(content, override)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(problems)
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,8 +125,7 @@ def _plain(value: Any, where: str) -> Any:
     return value
 
 
-def apply_override(content: dict[str, Any], override: str) -> None:
-    """Put a `key.sub=value` into a configuration, in place. Raises ConfigError: no such form."""
+def _apply_override(content: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     key = key.strip()
     if not separator or not key or not all(key.split(".")):

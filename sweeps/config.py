@@ -36,7 +36,8 @@ from sweeps.sections import (
     without_effect,
 )
 from sweeps.settings import SweepSettings, check_settings, decode_settings
-from sweeps.space import SEEDS, Point, Space, parse_space
+from sweeps.space import SEEDS, Point, Space
+from sweeps.space_section import affected, read_space
 
 
 class SweepConfig:
@@ -76,13 +77,9 @@ class SweepConfig:
         problems.extend(found)
         self._kept = changed_defaults(self.settings.defaults)
         self.base = base_values({k: raw[k] for k in TRIAL_KEYS if k in raw})
-        space_problems: list[Problem] = []
-        try:
-            self.space = parse_space(
-                raw.get("space", {}), self._base_value, partial(artifact_keys, self._base_value)
-            )
-        except ConfigError as error:
-            space_problems = error.problems
+        self.space, space_problems = read_space(
+            raw.get("space", {}), self._base_value, partial(artifact_keys, self._base_value)
+        )
         problems.extend(check_settings(self.settings))
         problems.extend(address.problems(self.settings.storage))
         asked = raw.get("search")
@@ -93,9 +90,12 @@ class SweepConfig:
         encoders = Encoders(elsewhere=elsewhere)
         found = self._check_base(swept_sections(raw), encoders)
         problems.extend(found)
-        if not space_problems and not unknown_names(self.base):
-            told = {problem.where for problem in found}
-            problems += [p for p in self._check_trials(encoders) if p.where not in told]
+        if not unknown_names(self.base):
+            told, hidden = {problem.where for problem in found}, affected(space_problems)
+            for each in self._check_trials(encoders):
+                if each.where not in told and not f"{each.where}.".startswith(hidden):
+                    problems.append(each)
+        problems.extend(self._rung_problems())
         self.unknown_models = encoders.unknown
         if problems:
             raise ConfigError(_distinct(problems))
@@ -105,20 +105,18 @@ class SweepConfig:
         defaults = stored_defaults(self.settings.defaults, self._reached())
         self.settings = self.settings.model_copy(update={"defaults": defaults})
         training = validate_section(TrainingConfig, self.base["training"], "training")
-        self._check_rungs(training.rungs)
         task = next(self._any()).task
         self.base |= {"task": task.as_dict(), "training": training.as_dict()}
 
-    def _check_rungs(self, rungs: int) -> None:
-        """Check that the scheduler decides at some rung. Raises ConfigError."""
+    def _rung_problems(self) -> Iterator[Problem]:
+        """Yield why the scheduler would decide at no rung."""
         grace = getattr(self.settings.scheduler, "grace", None)
-        if grace is not None and rungs <= grace:
-            raise ConfigError(
-                Problem(
-                    "training.rungs",
-                    f"must be more than scheduler.grace ({grace}), as the last rung is the end of "
-                    f"training, but is {rungs}; raise it, or use scheduler.name: none",
-                )
+        rungs = self.base["training"].get("rungs", TrainingConfig().rungs)
+        if grace is not None and isinstance(rungs, int) and rungs <= grace:
+            yield Problem(
+                "training.rungs",
+                f"must be more than scheduler.grace ({grace}), as the last rung is the end of "
+                f"training, but is {rungs}; raise it, or use scheduler.name: none",
             )
 
     def trial(self, point: Mapping[str, Any]) -> TrialConfig:
@@ -321,8 +319,13 @@ def load_sweep(
 ) -> SweepConfig:
     """Read and validate a sweep's YAML. Raises ConfigError with every problem found."""
     check_overrides(overrides)
-    sweep = SweepConfig(read_yaml(path, overrides), elsewhere=elsewhere)
-    problems = without_effect(overrides, (parameter.key for parameter in sweep.space.parameters))
+    values = read_yaml(path, overrides)
+    searched = values.get("space")
+    problems = without_effect(overrides, searched if isinstance(searched, Mapping) else ())
+    try:
+        sweep = SweepConfig(values, elsewhere=elsewhere)
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *problems]) from None
     if problems:
         raise ConfigError(problems)
     return sweep

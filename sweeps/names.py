@@ -12,17 +12,24 @@ from sweeps.remote.files import is_locked
 from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
 from sweeps.storages import command_at
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MOST_CHARACTERS = 100
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MOST_CHARACTERS - 1}}}")
 # Names that would collide with what the storage keeps beside the sweeps.
 RESERVED = ("artifacts", "mlflow_artifacts", "mlruns")
 
 
 def check_name(name: str) -> str:
     """Return a sweep's name if it is one. Raises StorageError."""
+    if len(name) > MOST_CHARACTERS:
+        raise StorageError(
+            f"a sweep's name must have at most {MOST_CHARACTERS} characters, but '{name[:20]}...' "
+            f"has {len(name)}; give a shorter one with --name"
+        )
     if not NAME.fullmatch(name) or name in RESERVED:
         raise StorageError(
-            "a sweep's name must be letters, digits, '.', '_' or '-' (it is a folder in the "
-            f"storage, and not one of {', '.join(RESERVED)}), but got '{name}'"
+            "a sweep's name must begin with a letter or a digit and go on with letters, digits, "
+            "'.', '_' or '-' (it is a folder in the storage, and not one of "
+            f"{', '.join(RESERVED)}), but got '{name}'"
         )
     return name
 

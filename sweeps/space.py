@@ -16,14 +16,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Literal
 
-from rc_core.errors import ConfigError, Problem, did_you_mean
+from rc_core.errors import ConfigError, Problem
 
 Point = dict[str, Any]
 SEEDS = ("training.seed", "teacher.seed")
 Kind = Literal["choice", "uniform", "log_uniform", "int"]
 
-_KINDS: tuple[Kind, ...] = ("choice", "uniform", "log_uniform", "int")
-_SECTIONS = ("training", "compression", "loss", "difficulty")
 # More corners than this are not tried; the choices before numbers vary first.
 _MAX_CORNERS = 2_000
 
@@ -151,7 +149,7 @@ class Space:
             raise ConfigError(problems)
         # The teacher's seed, which only a fixed design has here, goes along with the training's.
         values = {p.key: list(p.values) for p in self.parameters if p.key in SEEDS}
-        for point in self._product(lambda p: _all_values(p)):
+        for point in self.product(lambda p: _all_values(p)):
             if len({values[key].index(point[key]) for key in values if key in point}) < 2:
                 yield point
 
@@ -161,7 +159,7 @@ class Space:
         That is: names, keys of conditions, and whatever changes a shared artifact.
         """
         told = {key for p in self.parameters for key in p.when} | self._artifact_keys
-        yield from self._product(
+        yield from self.product(
             lambda p: (
                 p.values
                 if p.kind == "choice" and (p.key in told or p.key.endswith(".name"))
@@ -196,7 +194,9 @@ class Space:
             if p.key in structure
         }
 
-    def _product(self, values: Callable[[Parameter], Sequence[Any]]) -> Iterator[Point]:
+    def product(self, values: Callable[[Parameter], Sequence[Any]]) -> Iterator[Point]:
+        """Yield a point for each combination of values, of those parameters that are active."""
+
         def extend(point: Point, rest: tuple[Parameter, ...]) -> Iterator[Point]:
             if not rest:
                 yield dict(point)
@@ -209,121 +209,6 @@ class Space:
                 yield from extend(point | {head.key: value}, tail)
 
         yield from extend({}, self.parameters)
-
-
-def parse_space(
-    raw: Any,
-    base: Callable[[str], Any],
-    artifact_keys: Callable[[Sequence[Parameter]], Collection[str]] = lambda parameters: (),
-) -> Space:
-    """Read the `space` section.
-
-    Args:
-        raw: of a YAML.
-        base: as of `Space`.
-        artifact_keys: what plugins that these parameters reach declare, as of `Space`.
-
-    Raises:
-        ConfigError: every malformed parameter, unknown condition and cycle at once.
-    """
-    if not isinstance(raw, Mapping):
-        raise ConfigError(Problem("space", f"must be a mapping of dotted keys, but got {raw!r}"))
-    problems: list[Problem] = []
-    parameters: list[Parameter] = []
-    for key, spec in raw.items():
-        try:
-            parameters.append(_parse_parameter(str(key), spec))
-        except ConfigError as error:
-            problems.extend(error.problems)
-    for parameter in parameters:
-        problems.extend(_check_conditions(parameter, parameters, base))
-    if not problems:
-        try:
-            return Space(parameters, base, artifact_keys(parameters))
-        except ConfigError as error:
-            problems.extend(error.problems)
-    raise ConfigError(problems)
-
-
-def _parse_parameter(key: str, spec: Any) -> Parameter:
-    where = f"space.{key}"
-    section, _, rest = key.partition(".")
-    # Of a fixed design's rows each seed may have a teacher of its own; see sweeps/fixed_design.py.
-    if key not in SEEDS and (section not in _SECTIONS or not rest):
-        reason = {
-            "task": "a sweep has one task, so that its trials can be compared",
-            "model": "a sweep has one encoder, the dense reference; compare encoders by sweeps",
-            "teacher": "a sweep has one dense reference",
-        }.get(section, did_you_mean(section, _SECTIONS))
-        raise ConfigError(Problem(where, f"cannot be searched: {reason}"))
-    parent, _, last = key.rpartition(".")
-    if last in (*_KINDS, "when"):
-        whole = f"'space.{parent}={{uniform: [0.2, 0.8], when: {{loss.name: rmc}}}}'"
-        reason = f"'{last}' is a part of {parent}, which must be given as a whole: --set {whole}"
-        raise ConfigError(Problem(where, reason))
-    if not isinstance(spec, Mapping):
-        raise ConfigError(Problem(where, f"must be like {{uniform: [0.2, 0.8]}}, but got {spec!r}"))
-    unknown = [str(name) for name in spec if name not in (*_KINDS, "when")]
-    if unknown:
-        hint = did_you_mean(unknown[0], (*_KINDS, "when"))
-        raise ConfigError(Problem(where, f"unknown key '{unknown[0]}': {hint}"))
-    kinds: list[Kind] = [kind for kind in _KINDS if kind in spec]
-    if len(kinds) != 1:
-        raise ConfigError(Problem(where, f"must have exactly one of {', '.join(_KINDS)}"))
-    kind = kinds[0]
-    values = _parse_values(where, kind, spec[kind])
-    return Parameter(key, kind, values, _parse_when(where, spec.get("when", {})))
-
-
-def _parse_values(where: str, kind: Kind, given: Any) -> tuple[Any, ...]:
-    if not isinstance(given, list | tuple) or not given:
-        what = "a list" if not isinstance(given, list | tuple) else "a list of at least one value"
-        raise ConfigError(Problem(where, f"{kind} must be {what}, but got {given!r}"))
-    if kind == "choice":
-        if len({repr(value) for value in given}) != len(given):
-            raise ConfigError(Problem(where, f"choices must differ, but got {given!r}"))
-        return tuple(given)
-    numbers = [v for v in given if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(given) != 2 or len(numbers) != 2:
-        raise ConfigError(Problem(where, f"{kind} must be [low, high] numbers, but got {given!r}"))
-    low, high = numbers
-    if not low < high or not (math.isfinite(low) and math.isfinite(high)):
-        raise ConfigError(Problem(where, f"{kind} must have low < high, but got {given!r}"))
-    if kind == "log_uniform" and low <= 0:
-        raise ConfigError(Problem(where, f"log_uniform must have low > 0, but got {given!r}"))
-    if kind == "int" and not all(isinstance(v, int) for v in numbers):
-        raise ConfigError(Problem(where, f"int must have whole numbers, but got {given!r}"))
-    return (low, high) if kind == "int" else (float(low), float(high))
-
-
-def _parse_when(where: str, given: Any) -> dict[str, tuple[Any, ...]]:
-    if not isinstance(given, Mapping):
-        raise ConfigError(
-            Problem(where, f"when must be a mapping of key: value, but got {given!r}")
-        )
-    return {
-        str(key): tuple(value) if isinstance(value, list | tuple) else (value,)
-        for key, value in given.items()
-    }
-
-
-def _check_conditions(
-    parameter: Parameter, parameters: Sequence[Parameter], base: Callable[[str], Any]
-) -> Iterator[Problem]:
-    by_key = {p.key: p for p in parameters}
-    where = f"space.{parameter.key}.when"
-    for key, allowed in parameter.when.items():
-        if key not in by_key:
-            if base(key) is None:
-                yield Problem(where, f"'{key}' must be a key: {did_you_mean(key, sorted(by_key))}")
-            continue
-        governing = by_key[key]
-        for value in allowed:
-            if governing.kind == "choice" and value not in governing.values:
-                options = [str(v) for v in governing.values]
-                yield Problem(
-                    where, f"{key} never is {value!r}: {did_you_mean(str(value), options)}"
-                )
 
 
 def _ordered(parameters: Sequence[Parameter]) -> Iterator[Parameter]:

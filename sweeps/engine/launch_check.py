@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from rc_core import plugins
 from rc_core.data._task import Task
 from rc_core.errors import ConfigError, InputError, Problem
-from rc_core.yaml_files import apply_override
+from rc_core.yaml_files import apply_overrides
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.doctor.storage import check_place
 from sweeps.engine.address import check_address
@@ -44,8 +45,7 @@ def as_config(
         return config
     if isinstance(config, Mapping):
         values = copy.deepcopy(dict(config))
-        for override in overrides:
-            apply_override(values, override)
+        apply_overrides(values, overrides)
         return SweepConfig(values)
     return load_sweep(config, overrides)
 
@@ -63,23 +63,27 @@ def check_launch(
         address: of Ray.
 
     Raises:
-        InputError: the name is none or taken; the storage, the data, the address or an earlier
-            sweep is not what it must be.
+        InputError: the address, or the storage, is not what it must be; or, at once, everything
+            that is wrong with the name, the data and earlier sweeps.
     """
     check_address(address)
-    if address == "local":
-        _check_fits(sweep)
     check_place(root)
     mirror = Mirror.at(root)
     if mirror is not None:
         mirror.names()  # raises the error of a service that does not answer
-    if name is None:
-        as_stem(stem)
-    else:
-        check_new(root, name, confirms=sweep.settings.confirm.sweep)
-    task = check_data(sweep)
-    known_trials(sweep, root)
-    check_confirmed(sweep, root)
+    confirms = sweep.settings.confirm.sweep
+    with _together() as also:
+        with also():
+            if address == "local":
+                _check_fits(sweep)
+        with also():
+            as_stem(stem) if name is None else check_new(root, name, confirms=confirms)
+        with also():
+            task = check_data(sweep)
+        with also():
+            known_trials(sweep, root)
+        with also():
+            check_confirmed(sweep, root)
     return task
 
 
@@ -96,6 +100,28 @@ def _check_fits(sweep: SweepConfig) -> None:
                 )
             ]
         )
+
+
+@contextmanager
+def _together() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Yield what keeps one check's error, so that the next is made too; raise them at the end.
+
+    A single one as it is.
+    """
+    found: list[InputError] = []
+
+    @contextmanager
+    def also() -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            found.append(error)
+
+    yield also
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        raise InputError([problem for error in found for problem in error.problems])
 
 
 def check_confirmed(sweep: SweepConfig, root: Path) -> None:

@@ -15,7 +15,8 @@ from sweeps.reporting.cost import cost, timeline
 from sweeps.reporting.facts import Facts, last_rung, most_common_reason
 from sweeps.selection.stamp import changed_line
 from sweeps.shown_values import percent
-from sweeps.space import Parameter, parse_space
+from sweeps.space import Parameter
+from sweeps.space_section import read_space
 
 # A value this near to an end of its range, as a share of the range, is at the edge.
 _EDGE = 0.03
@@ -204,7 +205,8 @@ def _sealed(facts: Facts) -> Iterator[Check]:
 
 def _parameters(config: Mapping[str, Any]) -> Sequence[Parameter]:
     raw = config.get("space") or {}
-    return parse_space(raw, _base(config)).parameters if raw else ()
+    # Conditions were checked at the launch; here `base` is one trial's own values.
+    return read_space(raw, _base(config))[0].parameters if raw else ()
 
 
 def _base(config: Mapping[str, Any]) -> Any:

@@ -176,6 +176,49 @@ def test_one_mistake_hides_none_of_the_sections_that_do_not_depend_on_it(
     assert wrong.get("space") == 3 or any("difficulty" in each for each in found)
 
 
+def test_a_condition_on_a_fixed_key_that_never_holds_is_told() -> None:
+    space = {k: v for k, v in RAW["space"].items() if k != "loss.name"}
+    with pytest.raises(ConfigError) as caught:
+        SweepConfig(RAW | {"space": space, "loss": {"name": "distil"}})
+    (problem,) = caught.value.problems
+    assert problem.where == "space.loss.alpha.when"
+    assert "loss.name is not searched, so it is always 'distil', never 'rmc'" in problem.message
+    assert "space.loss.name: {choice: [distil, rmc]}" in problem.message
+    SweepConfig(RAW | {"space": space, "loss": {"name": "rmc"}})
+
+
+def test_a_wrong_parameter_hides_nothing_that_can_be_judged_without_it() -> None:
+    found = problems(
+        {
+            "space": {
+                "compression.num_layers": {"int": [1, 3], "when": {"compression.name": "studnt"}},
+                "loss.alpha": {"uniforn": [0.1, 0.5]},
+                "training.warmup": {"choice": [0.1, 7]},
+            },
+            "scheduler": {"name": "asha", "grace": 2},
+            "search": {"points": [{"training.epochs": -1.0}, {"compression.num_layers": 40}]},
+        }
+    )
+    assert set(found) == {
+        "space.compression.num_layers.when",
+        "space.loss.alpha",
+        "training.warmup",
+        "training.epochs",
+        "training.rungs",
+    }, "a student without layers, or with 40, follows from what is wrong: it is told after that"
+
+
+def test_overrides_without_effect_come_with_the_other_problems(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(json.dumps(RAW | {"modle": 1}))
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path, ["compression.sparsity=0.3", "training.epochs=0"])
+    assert sorted(p.where for p in caught.value.problems) == ["--set", "modle", "training.epochs"]
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path, ["epochs", "training.seed=1", "a..b=2"])
+    assert len(caught.value.problems) == 2
+
+
 def test_a_key_that_nobody_knows_hides_no_wrong_value() -> None:
     changes = {
         "loss": {"normalization": "rank"},

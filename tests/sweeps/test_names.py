@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from rc_core.errors import StorageError
+from rc_core.errors import InputError, StorageError
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine.adopt import adopt_new
 from sweeps.engine.launch_check import check_launch
-from sweeps.names import check_new
+from sweeps.names import as_stem, check_new
 from tests.sweeps.test_config import RAW
 
 
@@ -30,6 +30,28 @@ def test_a_name_that_would_be_read_as_anothers_confirmation_is_for_rc_sweep_conf
     with refused:
         adopt_new(SweepConfig(RAW), "mine.confirm", tmp_path, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_name_hides_no_wrong_data(tmp_path: Path) -> None:
+    files = {"name": "files", "data_dir": str(tmp_path), "text": "a", "labels": ["x", "y"]}
+    sweep = SweepConfig(
+        RAW
+        | {"task": files | {"roles": {"train": "no.csv", "ood_dev": {"s": "no.csv"}}}}
+        | {"search": {"warm_start": ["gone"]}}
+    )
+    with pytest.raises(InputError) as caught:
+        check_launch(sweep, tmp_path, stem="x", name="my sweep", address="local")
+    name, *data, earlier = map(str, caught.value.problems)
+    assert "but got 'my sweep'" in name and len(data) == 2 and "no.csv" in data[0]
+    assert "gone" in earlier
+
+
+def test_a_name_that_is_too_long_is_told_as_that(tmp_path: Path) -> None:
+    check_new(tmp_path, "a" * 100)
+    with pytest.raises(StorageError, match=r"must have at most 100 characters, but 'a.*' has 130"):
+        check_new(tmp_path, "a" * 130)
+    with pytest.raises(StorageError, match="has 130; give a shorter one with --name"):
+        as_stem("b" * 130)
 
 
 def test_a_confirmation_may_be_launched_under_its_name(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from rc_core.errors import ConfigError
-from sweeps.space import Point, Space, parse_space
+from sweeps.space import Point, Space
+from sweeps.space_section import read_space
 
 RAW: dict[str, Any] = {
     "loss.alpha": {"choice": [0.2, 0.5], "when": {"loss.name": "rmc"}},
@@ -18,6 +19,13 @@ RAW: dict[str, Any] = {
     "loss.name": {"choice": ["vanilla", "rmc"]},
     "training.learning_rate": {"log_uniform": [1e-5, 1e-3]},
 }
+
+
+def parse_space(raw: Any, base: Any, *more: Any) -> Space:
+    space, problems = read_space(raw, base, *more)
+    if problems:
+        raise ConfigError(problems)
+    return space
 
 
 def none(key: str) -> Any:
@@ -158,5 +166,68 @@ def test_circular_conditions_are_refused() -> None:
 
 
 def test_a_condition_may_name_a_key_of_the_base() -> None:
-    raw = {"loss.alpha": {"choice": [0.2], "when": {"training.epochs": 3.0}}}
-    assert list(parse_space(raw, none).grid()) == [{}]
+    raw = {"loss.alpha": {"choice": [0.2], "when": {"training.epochs": [1, 2.0]}}}
+    assert list(parse_space(raw, none).grid()) == [{"loss.alpha": 0.2}]
+
+
+NAMES = {"loss.name": {"choice": ["vanilla", "rmc"]}}
+LAYERS = {"compression.num_layers": {"int": [2, 4], "when": {"loss.name": "rmc"}}}
+
+
+@pytest.mark.parametrize(
+    ("more", "when", "told"),
+    [
+        ({}, {"training.epochs": 3.0},
+         "training.epochs is not searched, so it is always 2.0, never 3.0; search it "
+         "(space.training.epochs: {choice: [2.0, 3.0]}), or leave this parameter out"),
+        ({}, {"training.epochs": []}, "never any value"),
+        (NAMES | LAYERS, {"compression.num_layers": 5},
+         "compression.num_layers never is 5: it is drawn as int: [2, 4]"),
+        ({"training.warmup": {"uniform": [0, 1]}}, {"training.warmup": 0.5},
+         "training.warmup never is 0.5: it is drawn as uniform: [0.0, 1.0]; conditions need a"),
+        (NAMES | LAYERS, {"compression.num_layers": 3, "loss.name": "vanilla"},
+         "never holds: no point of the space has {compression.num_layers: 3, loss.name: vanilla}, "
+         "because of the conditions of compression.num_layers, loss.name; change one"),
+    ],
+)  # fmt: skip
+def test_a_condition_that_can_never_hold_is_told(
+    more: dict[str, Any], when: dict[str, Any], told: str
+) -> None:
+    _, (problem,) = read_space(more | {"loss.alpha": {"choice": [0.2], "when": when}}, none)
+    assert problem.where == "space.loss.alpha.when" and told in problem.message
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"compression.num_layers": 4, "loss.name": "rmc"},
+        {"compression.num_layers": [3, 9, 9.5], "loss.name": "rmc"},
+        # Where vanilla leaves the layers alone they are the base's.
+        {"compression.num_layers": 6},
+    ],
+)
+def test_a_condition_that_may_hold_is_left_alone(when: dict[str, Any]) -> None:
+    raw = NAMES | LAYERS | {"loss.alpha": {"choice": [0.2], "when": when}}
+    space, problems = read_space(raw, {"compression.num_layers": 6}.get)
+    # Values beside one that may be are told as what they are.
+    assert ["never is 9" in problem.message for problem in problems] == [True] * len(problems)
+    assert any(
+        "loss.alpha" in point
+        for point in space.product(lambda p: range(9) if p.kind == "int" else p.values)
+    )
+
+
+def test_one_malformed_parameter_hides_no_other_and_its_own_faults_come_together() -> None:
+    raw = RAW | {
+        "loss.name": {"choice": ["rmc", "rmc"], "when": 3},
+        "compression.num_layers": {"int": [4, 2], "when": {"compression.name": "studnt"}},
+        "loss.lambda": {"choice": [0.5], "when": {"training.epochs": 3}},
+    }
+    space, problems = read_space(raw, none)
+    assert [(p.where, p.message.partition(",")[0].partition(":")[0]) for p in problems] == [
+        ("space.compression.num_layers", "int must have low < high"),
+        ("space.loss.name", "choices must differ"),
+        ("space.loss.name", "when must be a mapping of key"),
+        ("space.loss.lambda.when", "never holds"),
+    ], "what hangs on a malformed one (loss.alpha) is not judged"
+    assert "compression.sparsity" in {p.key for p in space.parameters}
