@@ -106,6 +106,9 @@ class ResourcesConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, values: Any) -> Any:
+        if isinstance(values, str) and values != "auto":
+            near = did_you_mean(values, ["auto"]).partition("available")[0].strip()
+            raise ValueError(f"must be auto, or like {{cpu: 1, gpu: 0.5}}{near and f'; {near}'}")
         return {"auto": True} if values == "auto" else values
 
     @model_validator(mode="after")

@@ -80,11 +80,11 @@ class Source(Section):
 
     Attributes:
         file: relative to data_dir.
-        labels: raw label -> this suite's label, where it differs from the task's. Out-of-
-            distribution roles only.
+        labels: raw label -> this suite's label, where it differs from the task's. For
+            out-of-distribution roles only.
         drop_labels: raw labels whose rows are left out; the task's, unless `labels` is given.
         merge: task label -> suite label, where the names differ. A task label that is neither
-            merged nor a suite label is always wrong. Out-of-distribution roles only.
+            merged nor a suite label is always wrong. For out-of-distribution roles only.
         slice: columns by whose values results are also reported apart.
         exclude: files whose pairs are left out of this one (same text columns).
     """
@@ -107,18 +107,44 @@ class Source(Section):
         return tuple(_path(path) for path in value)
 
 
+def _as_suites(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        file = value if isinstance(value, str) else "FILE"
+        raise ValueError(
+            f"must give each of its suites a name, like {{my_suite: {file}}} or {{my_suite: "
+            f"{{file: {file}, ...}}}}"
+        )
+    return value
+
+
 AnySource = Annotated[Source, BeforeValidator(_as_source)]
-Suites = dict[str, AnySource]
+Suites = Annotated[dict[str, AnySource], BeforeValidator(_as_suites)]
 
 
 class Roles(Section):
-    """Which file plays which role (`rc_core.data._task`); OOD roles hold named suites."""
+    """Which file plays which role (`rc_core.data._task`); OOD roles hold named suites.
+
+    Attributes:
+        train: what is trained on: a path, or the keys of a suite below.
+        id_dev: in-distribution data that the search sees; carved from train unless given.
+        ood_dev: out-of-distribution suites that the search sees, at least one, by names of your
+            own: `{NAME: PATH}`, or `{NAME: {file: PATH, ...}}` with the keys below.
+        id_test: in-distribution data that stays sealed until `rc-sweep test`.
+        ood_test: out-of-distribution suites that stay sealed until then, as ood_dev.
+    """
 
     train: AnySource
     id_dev: AnySource | None = None
-    ood_dev: Annotated[Suites, Field(min_length=1)]
+    ood_dev: Suites
     id_test: AnySource | None = None
     ood_test: Suites = Field(default_factory=dict)
+
+    @field_validator("ood_dev")
+    @classmethod
+    def _check_any(cls, value: Suites) -> Suites:
+        if not value:
+            raise ValueError("must have at least one suite, {NAME: PATH}")
+        return value
 
     @field_validator("ood_dev", "ood_test")
     @classmethod

@@ -236,7 +236,7 @@ def _rows(
 ) -> Rows:
     rows, ids = label_ids(path, label, columns[label], labels=labels, drop=drop)
     kept = rows.tolist()
-    first, second = (texts(path, name, [columns[name][i] for i in kept]) for name in text)
+    first, second = (texts(path, name, [columns[name][i] for i in kept], kept) for name in text)
     return Rows(
         first=first,
         second=second,

@@ -19,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from rc_core.data._places import foreign, other_separator, place, unreadable
 from rc_core.errors import DataError, Problem, did_you_mean
 
 _logger = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     The suffix tells the format: `.parquet`; `.jsonl`, one object a line; `.csv`, comma-separated
     with double quotes around values where needed, line breaks allowed inside; `.tsv`,
     tab-separated without any quoting (as GLUE's files: a quotation mark is just a character). CSV
-    and TSV have a header line, and their values are strings.
+    and TSV have a header line, and their values are strings. All but parquet are UTF-8, with or
+    without a byte order mark; nothing else is guessed.
 
     Raises:
         DataError: no such file, not of its format, no rows, or a column is missing, there twice, or
@@ -51,23 +53,28 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
         raise DataError(
             Problem(str(path), f"must be a {path.suffix[1:]} file, but is {what}; check data_dir")
         )
+    form = f"must be a {path.suffix[1:]} file" + ("" if reader is _parquet else " in UTF-8")
     try:
+        other = foreign(path)
+        if other is not None:
+            raise DataError(Problem(str(path), f"{form}, but cannot be read: {other}"))
         values = reader(path, columns)
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        raise DataError(
-            Problem(
-                str(path),
-                f"must be a {path.suffix[1:]} file (UTF-8), but cannot be read: "
-                f"{str(error).splitlines()[0]}",
-            )
-        ) from error
+        reason = unreadable(path, error)
+        raise DataError(Problem(str(path), f"{form}, but cannot be read: {reason}")) from error
     if not values[columns[0]]:
         raise DataError(Problem(str(path), "must hold rows, but has none"))
     return values
 
 
-def texts(path: Path, column: str, values: Sequence[Any]) -> list[str]:
+def texts(path: Path, column: str, values: Sequence[Any], rows: Sequence[int]) -> list[str]:
     """Return a column as texts; a missing one is empty.
+
+    Args:
+        path: of the file.
+        column: its name.
+        values: N of them.
+        rows: N positions in the file, as they are read.
 
     Raises:
         DataError: a value is no text.
@@ -79,7 +86,7 @@ def texts(path: Path, column: str, values: Sequence[Any]) -> list[str]:
             Problem(
                 str(path),
                 f"column '{column}' must hold texts, but {len(wrong)} rows do not "
-                f"(first: row {wrong[0]}, {first!r})",
+                f"(first: {place(path, rows[wrong[0]])}, {first!r})",
             )
         )
     return [value or "" for value in values]
@@ -127,13 +134,15 @@ def label_ids(
     unknown = Counter(label for label in raw if label not in labels and label not in drop)
     if unknown:
         hint = f" ({BOOLEAN_HINT})" if {"true", "false"} & {*labels, *unknown} else ""
+        first = place(path, next(i for i, label in enumerate(raw) if label in unknown))
         raise DataError(
             Problem(
                 str(path),
                 f"column '{column}' holds labels that the map does not know: "
                 + ", ".join(f"{label!r} in {count} rows" for label, count in unknown.most_common(8))
                 + (", ..." if len(unknown) > 8 else "")
-                + f"; known are {list(labels)}; add them to labels, or to drop_labels{hint}",
+                + f"; known are {list(labels)}; add them to labels, or to drop_labels{hint}; the "
+                f"first is in {first}",
             )
         )
     rows = [i for i, label in enumerate(raw) if label in labels]
@@ -156,6 +165,9 @@ def _delimited(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
         parse = pa.csv.ParseOptions(delimiter="\t", quote_char=False)
     else:
         parse = pa.csv.ParseOptions(newlines_in_values=True)
+    other = other_separator(path, columns)
+    if other is not None:
+        raise DataError(Problem(str(path), other))
     with pa.csv.open_csv(path, parse_options=parse) as head:
         names = head.schema.names
         _require(path, columns, names)
@@ -178,12 +190,12 @@ def _warn_of_stray_quotes(path: Path, values: Mapping[str, list[str]], num_colum
         if found:
             _logger.warning(
                 "%s: %d values of column '%s' go over several lines with as many commas as whole "
-                "rows have (first: row %d, %r); if a quotation mark is missing or too many there, "
+                "rows have (first: %s, %r); if a quotation mark is missing or too many there, "
                 "rows were joined: write one within a value as two",
                 path,
                 len(found),
                 name,
-                found[0],
+                place(path, found[0]),
                 column[found[0]][:80],
             )
 

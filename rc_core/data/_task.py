@@ -237,6 +237,10 @@ def check_split(split: Split, task_labels: tuple[str, ...]) -> list[Problem]:
         empty = [i for i, text in enumerate(column) if not text.strip()]
         if empty:
             problems.append(
-                Problem(where, f"{len(empty)} rows have an empty {kind} (first: row {empty[0]})")
+                Problem(
+                    where,
+                    f"{len(empty)} samples have an empty {kind} (first: sample {empty[0]} of the "
+                    "split, counted from 0); fill them in or leave them out",
+                )
             )
     return problems

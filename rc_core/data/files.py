@@ -19,6 +19,8 @@ task:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,10 +30,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from rc_core.config import PluginConfig, Seed
 from rc_core.data._assemble import assemble
 from rc_core.data._files_schema import LabelMap, RawLabels, Roles, Source, as_list
+from rc_core.data._places import place
 from rc_core.data._sources import label_ids, label_names, read_columns, texts
-from rc_core.data._splits import (
-    split_keys,
-)
+from rc_core.data._splits import split_keys
 from rc_core.data._task import Role, Split, Task, check_split, pair_key
 from rc_core.errors import DataError, Problem, did_you_mean
 
@@ -42,12 +43,13 @@ class Config(PluginConfig):
     Attributes:
         data_dir: folder of the files; `~` is the home folder. One relative to the current directory
             is made absolute at once: workers, and a later `test`, run elsewhere.
-        text: one column, or two for pairs.
+        text: one column, or two different ones for pairs.
         label_column: column of the labels; `label` in YAML.
         labels: raw label in the files -> name; ids count the names in the order given. A list of
             names is a map of each to itself.
         drop_labels: raw labels whose rows are left out; any other raw label is an error.
-        roles: the files.
+        roles: the files: .parquet; or UTF-8 (a byte order mark may be there) as .jsonl, .csv with
+            commas, or .tsv with tabs.
         seed: of carving id_dev and of `limit`.
         limit: keep this many training samples (the labels' shares kept); null keeps all.
         allow_overlap: accept that more than 5 % of a split is removed because a split that wins
@@ -70,6 +72,16 @@ class Config(PluginConfig):
     def _absolute(cls, value: str) -> str:
         return str(Path(value).expanduser().absolute())
 
+    @field_validator("text")
+    @classmethod
+    def _check_text(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(
+                f"must be two different columns for pairs, or one for single texts (text: "
+                f"[{value[0]}])"
+            )
+        return value
+
     @field_validator("labels")
     @classmethod
     def _check_labels(cls, value: dict[str, str]) -> dict[str, str]:
@@ -80,8 +92,11 @@ class Config(PluginConfig):
     @model_validator(mode="after")
     def _check_together(self) -> Config:
         found = []
-        if len({*self.text, self.label_column}) < len(self.text) + 1:
-            found.append("text and label must be different columns")
+        if self.label_column in self.text:
+            found.append(
+                f"label must be another column than those of text, but '{self.label_column}' is "
+                f"among {list(self.text)}"
+            )
         for role, suite, source in self.roles.sources():
             place = f"roles.{role}.{suite}" if role.startswith("ood") else f"roles.{role}"
             found += [f"{place}.{problem}" for problem in _source_problems(self, role, source)]
@@ -166,14 +181,26 @@ def load(config: Config) -> Task:
 
 
 def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[str, float]) -> Split:
+    """Return a file's split. Raises DataError: everything that is wrong with the file, at once."""
     path = config.path(source.file)
     columns = read_columns(path, [*config.text, config.label_column, *source.slice])
     labels, drop = config.label_map(source)
-    rows, ids = label_ids(
-        path, config.label_column, columns[config.label_column], labels=labels, drop=drop
-    )
-    kept = rows.tolist()
-    chosen = [texts(path, name, [columns[name][i] for i in kept]) for name in config.text]
+    problems: list[Problem] = []
+    raw = columns[config.label_column]
+    rows, ids = np.arange(len(raw)), np.zeros(len(raw), np.int64)
+    with _collected(problems):
+        rows, ids = label_ids(path, config.label_column, raw, labels=labels, drop=drop)
+    kept: list[int] = rows.tolist()
+    chosen: list[list[str]] = []
+    for name in config.text:
+        with _collected(problems):
+            chosen.append(texts(path, name, [columns[name][i] for i in kept], kept))
+    excluded: set[str] = set()
+    for file in source.exclude:
+        with _collected(problems):
+            excluded |= _keys(config, file)
+    if problems:
+        raise DataError(problems)
     split = Split(
         role=role,
         suite=suite,
@@ -185,19 +212,53 @@ def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[st
         slices={name: [_slice_value(columns[name][i]) for i in kept] for name in source.slice},
     )
     if drop:
-        notes[f"dropped_labels/{split.name}"] = len(columns[config.label_column]) - len(rows)
+        notes[f"dropped_labels/{split.name}"] = len(raw) - len(rows)
     if source.exclude:
-        excluded = set().union(*(_keys(config, file) for file in source.exclude))
         keep = [i for i, key in enumerate(split_keys(split)) if key not in excluded]
         notes[f"excluded/{split.name}"] = len(split) - len(keep)
-        split = split.take(np.array(keep, dtype=np.int64))
+        split, kept = split.take(np.array(keep, dtype=np.int64)), [kept[i] for i in keep]
+    _check_filled(path, config.text, split, kept)
     return split
+
+
+@contextmanager
+def _collected(problems: list[Problem]) -> Iterator[None]:
+    """Go on after a DataError, whose problems are kept."""
+    try:
+        yield
+    except DataError as error:
+        problems.extend(error.problems)
+
+
+def _check_filled(path: Path, names: Sequence[str], split: Split, rows: Sequence[int]) -> None:
+    """Check that no text is empty. Raises DataError, with the place in the file.
+
+    Args:
+        path: of the file.
+        names: of its columns of texts.
+        split: N samples of it.
+        rows: N positions in the file.
+    """
+    problems = []
+    for name, column in zip(names, (split.first, split.second or ()), strict=False):
+        empty = [i for i, text in enumerate(column) if not text.strip()]
+        if empty:
+            problems.append(
+                Problem(
+                    str(path),
+                    f"column '{name}' must hold a text in every row, but {len(empty)} rows are "
+                    f"empty there (first: {place(path, rows[empty[0]])}); fill them in or leave "
+                    "them out",
+                )
+            )
+    if problems:
+        raise DataError(problems)
 
 
 def _keys(config: Config, file: str) -> set[str]:
     path = config.path(file)
     columns = read_columns(path, config.text)
-    first, *second = (texts(path, name, columns[name]) for name in config.text)
+    first, *second = (texts(path, n, columns[n], range(len(columns[n]))) for n in config.text)
     if not second:
         return {pair_key(text, None) for text in first}
     return {pair_key(*pair) for pair in zip(first, second[0], strict=True)}

@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from rc_core import __version__
 from rc_core.errors import InputError, RobustCompressionError
 from sweeps.cli import artifacts, elsewhere, engine, report, results
 from sweeps.cli import latency as timing
@@ -43,6 +44,28 @@ app = typer.Typer(
     help="Sweep the compression of encoder models for accuracy inside and outside their training "
     "distribution.",
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rc-sweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_commands(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            metavar="",
+            is_eager=True,
+            callback=_show_version,
+        ),
+    ] = False,
+) -> None:
+    del version  # what it does is done before a command is looked for
 
 
 @app.command()

@@ -38,6 +38,21 @@ _LISTED = {
     "scheduler": "schedulers",
     **{kind: kind for kind in ("training", "search", "resources", "budget", "tracking", "confirm")},
 }
+# What people call a kind besides; the keys of a YAML among them.
+_SYNONYMS = {
+    "loss": "losses",
+    **dict.fromkeys(("task", "data", "dataset", "datasets"), "tasks"),
+    "compressions": "compression",
+    "difficulties": "difficulty",
+    **dict.fromkeys(("searches", "sampler", "samplers"), "search"),
+    "scheduler": "schedulers",
+    "metric": "metrics",
+    "resource": "resources",
+    "budgets": "budget",
+    # The dense reference is trained with the same keys.
+    "teacher": "training",
+    **dict.fromkeys(("sweeps", "config", "configuration", "yaml", "keys"), "sweep"),
+}
 # At the top of a YAML, but read before its sections are: no class has them.
 _TOP = {
     "task": "which data; its own keys depend on its name.",
@@ -63,6 +78,14 @@ def list_plugins(
     as_json: JsonOption = False,
 ) -> None:
     """List what a configuration may name (losses, tasks, ...), or which keys a section has."""
+    kind = _SYNONYMS.get(kind.lower(), kind)
+    if (
+        name is None
+        and kind not in _KINDS
+        and any(each["key"] == kind for each in section_keys("sweep"))
+    ):
+        # A key at the top of a YAML that is no section.
+        kind, name = "sweep", kind
     if kind in SECTION_KINDS:
         _list_section(kind, name, as_json)
         return
@@ -101,6 +124,31 @@ def keys_of(kind: str, name: str) -> Iterator[dict[str, Any]]:
     for entry in _keys(config):
         if entry["key"] != "name":
             yield entry
+            yield from _inside(config, entry["key"])
+
+
+def _inside(config: type[Section], key: str) -> Iterator[dict[str, Any]]:
+    """Yield the keys of the section in a plugin's key, and of what names stand for in that."""
+    field = next(f for name, f in config.model_fields.items() if (f.alias or name) == key)
+    shown: set[type[Section]] = set()
+    for section in filter(_is_section, (field.annotation, *get_args(field.annotation))):
+        for entry in _keys(section, within=f"{key}."):
+            yield entry
+            inner = section.model_fields[entry["key"].rpartition(".")[2]]
+            named = next(iter(_named_sections(inner.annotation)), None)
+            if named is not None and named not in shown:
+                shown.add(named)
+                yield from _keys(named, within=f"{entry['key']}.NAME.")
+
+
+def _named_sections(annotation: Any) -> Iterator[type[Section]]:
+    """Yield the sections to which a mapping's names lead."""
+    if get_origin(annotation) is Annotated:
+        yield from _named_sections(get_args(annotation)[0])
+    elif get_origin(annotation) is dict:
+        leads = get_args(annotation)[1]
+        leads = get_args(leads)[0] if get_origin(leads) is Annotated else leads
+        yield from (leads,) if _is_section(leads) else ()
 
 
 def section_keys(kind: str) -> Iterator[dict[str, Any]]:

@@ -266,15 +266,34 @@ def _absolute(folder: Path) -> dict[str, Any]:
         ({"labels": "a"}, "task.labels: must be a mapping"),
         ({"text": []}, "task.text: list should have at least 1 item"),
         ({"text": ["a", "b", "c"]}, "task.text: list should have at most 2 items"),
-        ({"text": ["label"]}, "text and label must be different columns"),
-        ({"text": ["a", "a"]}, "text and label must be different columns"),
+        (
+            {"text": ["label"]},
+            "label must be another column than those of text, but 'label' is among",
+        ),
+        (
+            {"text": ["a", "a"], "limit": 0},
+            "task.text: must be two different columns for pairs, or one for single texts (text: "
+            "[a]), but got ['a', 'a']",
+        ),
         ({"drop_labels": [1]}, "drop_labels must not be in labels, as ['1'] are"),
         ({"limit": 0}, "task.limit: input should be greater than or equal to 1"),
         ({"columns": 1}, "task.columns: unknown key 'columns': "),
-        ({"roles": {"ood_dev": {}}}, "task.roles.ood_dev: dictionary should have at least 1 item"),
+        (
+            {"roles": {"ood_dev": {}}},
+            "task.roles.ood_dev: must have at least one suite, {NAME: PATH}",
+        ),
         (
             {"roles": {"train": 3}},
             "task.roles.train: must be a path, or {file: PATH, ...}, but got 3",
+        ),
+        (
+            {"roles": {"ood_dev": "ood.jsonl"}},
+            "task.roles.ood_dev: must give each of its suites a name, like {my_suite: ood.jsonl} "
+            "or {my_suite: {file: ood.jsonl, ...}}, but got 'ood.jsonl'",
+        ),
+        (
+            {"roles": {"ood_test": ["ood.jsonl"]}},
+            "task.roles.ood_test: must give each of its suites a name, like {my_suite: FILE}",
         ),
         (
             {"roles": {"ood_dev": {"x": "dev.xlsx"}}},
@@ -360,10 +379,33 @@ def test_everything_wrong_with_the_files_comes_at_once(folder: Path) -> None:
     assert "'7' in 3 rows; known are ['0', '1', '2']" in train
     assert str(folder / "train.jsonl") in train
     assert "at least two labels, but has only 'entailment'" in id_dev
-    assert "30 rows have an empty second text (first: row 0)" in ood_dev
+    assert "column 'sentence2' must hold a text in every row, but 30 rows are empty" in ood_dev
+    assert "(first: line 1); fill them in" in ood_dev
+    assert train.endswith("the first is in line 21")
     assert str(folder / "ood.jsonl") in ood_dev
     assert "no such file; check data_dir" in id_test
     assert "must have a column 'subcas': available: sentence1, sentence2, label" in ood_test
+
+
+def test_everything_wrong_with_one_file_comes_at_once_with_places_in_it(folder: Path) -> None:
+    rows = [*pairs("ood", 20), {"sentence1": 3, "sentence2": None, "label": "x"}]
+    write(folder / "ood.jsonl", rows)
+    suite = {"file": "ood.jsonl", "exclude": "gone.csv"}
+    found = broken(folder, roles={"ood_dev": {"x": suite}})
+    told = ("the first is in line 21", "(first: line 21, 3)", "gone.csv: must be a csv file")
+    assert len(found) == 3 and all(each in line for each, line in zip(told, found, strict=True))
+
+
+def test_places_are_those_in_the_file_whatever_was_left_out_of_it(folder: Path) -> None:
+    lines = ["sentence1,sentence2,label", "a,b,1", '"two\nlines",x,2', "c,d,0", "e,,2", "g,h,0"]
+    (folder / "ood.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(folder / "gone.jsonl", [{"sentence1": "c", "sentence2": "d"}])
+    suite = {"file": "ood.csv", "exclude": "gone.jsonl"}
+    (line,) = broken(
+        folder, labels={0: "yes", 2: "no"}, drop_labels=[1], roles={"ood_dev": {"x": suite}}
+    )
+    assert "column 'sentence2'" in line
+    assert "1 rows are empty there (first: line 6 (the header is line 1))" in line
 
 
 def test_a_split_emptied_by_overlap_is_an_error(folder: Path) -> None:

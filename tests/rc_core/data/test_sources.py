@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rc_core.data._places import place
 from rc_core.data._sources import label_ids, label_names, raw_label, read_columns, texts
 from rc_core.errors import DataError
 
@@ -121,7 +122,87 @@ def test_a_file_of_no_bytes(tmp_path: Path, suffix: str) -> None:
 def test_a_wrong_number_of_fields_says_where(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.write_text("text,label\na,0\nb,1,extra\n", encoding="utf-8")
-    assert "Expected 2 columns, got 3" in message(path, ["text"])
+    assert "line 3 has 3 values, but the header (line 1) has 2" in message(path, ["text"])
+    # A value over two lines, and an empty line: the lines are an editor's.
+    path.write_text('text,label\n"a\nb",0\n\nc,1,extra\n', encoding="utf-8")
+    assert "line 5 has 3 values" in message(path, ["text"])
+    path = tmp_path / "data.tsv"
+    path.write_text("text\tlabel\na\tb\t0\n", encoding="utf-8")
+    assert "line 2 has 3 values" in message(path, ["text"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("semi.csv", "text;label\na, b;1\n",
+         "must be separated by commas, but its header is one column, 'text;label', as if separated "
+         "by semicolons; save it again, e.g. pandas.read_csv('semi.csv', sep=';')"),
+        ("tab.csv", "text\tlabel\na\t1\n", "as if separated by tabs"),
+        ("comma.tsv", "text,label\na,1\n",
+         "must be separated by tabs, but its header is one column, 'text,label', as if separated "
+         "by commas"),
+    ],
+)  # fmt: skip
+def test_another_separator_is_told(tmp_path: Path, name: str, content: str, told: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert told in message(tmp_path / name, ["text", "label"])
+
+
+def test_a_column_whose_name_holds_another_separator_is_read(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("te;xt\na\n", encoding="utf-8")
+    assert read_columns(tmp_path / "data.csv", ["te;xt"]) == {"te;xt": ["a"]}
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.tsv", "data.jsonl"])
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [
+        (
+            "utf-16",
+            "it is UTF-16 (as Excel's 'Unicode text'); convert it: iconv -f UTF-16 -t UTF-8",
+        ),
+        ("utf-16-be", "it is UTF-16BE "),
+        ("utf-32", "it is UTF-32 "),
+        ("cp1252", "line 2 is not UTF-8 (b'"),
+    ],
+)
+def test_another_encoding_is_told_with_its_conversion(
+    tmp_path: Path, name: str, encoding: str, told: str
+) -> None:
+    header, row = {
+        "data.csv": ("text,label", "caf\u00e9,1"),
+        "data.tsv": ("text\tlabel", "caf\u00e9\t1"),
+        "data.jsonl": ('{"text": "a", "label": 1}', '{"text": "caf\u00e9", "label": 1}'),
+    }[name]
+    (tmp_path / name).write_bytes(f"{header}\n{row}\n".encode(encoding))
+    found = message(tmp_path / name, ["text", "label"])
+    assert "in UTF-8, but cannot be read: " in found and told in found
+    assert f"-t UTF-8 {name} > new" in found
+
+
+def test_another_format_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, ".parquet").rename(tmp_path / "data.csv")
+    assert "it is a parquet file; name it .parquet" in message(path, ["text"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.csv", 'text\na\n"b\nb"\n\nc\n', [(0, 2), (1, 3), (2, 6)]),
+        ("a.tsv", 'text\n"a\n\nb\n', [(0, 2), (1, 4)]),
+        ("a.jsonl", '\n{"text": "a"}\n\n{"text": "b"}\n', [(0, 2), (1, 4)]),
+    ],
+)
+def test_places_are_the_lines_of_an_editor(
+    tmp_path: Path, name: str, content: str, found: list[tuple[int, int]]
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert len(read_columns(tmp_path / name, ["text"])["text"]) == len(found)
+    header = "" if name == "a.jsonl" else " (the header is line 1)"
+    for row, line in found:
+        assert place(tmp_path / name, row) == f"line {line}{header}"
+    assert place(tmp_path / name, 9) == "row 9 (counted from 0, without a header)"
+    assert place(tmp_path / "a.parquet", 2) == "row 2 (counted from 0, without a header)"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +234,7 @@ def test_rows_that_stray_quotes_join_are_told(
     path.write_text('id,text,label\n1,fine,0\n2,"an inch,0\n3,b,1\n4,c",1\n', encoding="utf-8")
     assert len(read_columns(path, ["text"])["text"]) == 2
     assert "1 values of column 'text' go over several lines" in caplog.text
-    assert "(first: row 1, 'an inch,0" in caplog.text
+    assert "(first: line 3 (the header is line 1), 'an inch,0" in caplog.text
     caplog.clear()
     path.write_text('id,text,label\n1,"Dear all,\nwhat, now?\nYours",0\n', encoding="utf-8")
     assert read_columns(path, ["text"])["text"] == ["Dear all,\nwhat, now?\nYours"]
@@ -175,9 +256,9 @@ def test_an_unknown_suffix(tmp_path: Path) -> None:
 
 
 def test_texts_must_be_texts_and_missing_ones_are_empty() -> None:
-    assert texts(Path("f"), "t", ["a", None, ""]) == ["a", "", ""]
-    with pytest.raises(DataError, match=r"2 rows do not \(first: row 1, 5\)"):
-        texts(Path("f"), "t", ["a", 5, ["x"]])
+    assert texts(Path("f"), "t", ["a", None, ""], range(3)) == ["a", "", ""]
+    with pytest.raises(DataError, match=r"2 rows do not \(first: row 7 \(counted from 0.*\), 5\)"):
+        texts(Path("f"), "t", ["a", 5, ["x"]], [4, 7, 9])
 
 
 @pytest.mark.parametrize(
@@ -218,6 +299,7 @@ def test_unknown_labels_are_counted() -> None:
     text = str(caught.value)
     assert text.startswith("d.csv: column 'gold' holds labels that the map does not know: ")
     assert "'-' in 2 rows, '' in 1 rows; known are ['0', '1']" in text
+    assert text.endswith("the first is in row 0 (counted from 0, without a header)")
     assert "quotes" not in text
 
 

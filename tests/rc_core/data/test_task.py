@@ -45,11 +45,11 @@ def test_a_sound_task_passes() -> None:
         (split("ood_dev", labels=(1, 1)), "at least two labels, but has only 'no'"),
         (
             split("ood_dev", first=["x", " "]),
-            "1 rows have an empty first text (first: row 1)",
+            "1 samples have an empty first text (first: sample 1 of the split, counted from 0)",
         ),
         (
             split("ood_dev", second=["", ""]),
-            "2 rows have an empty second text (first: row 0)",
+            "2 samples have an empty second text (first: sample 0 of the split, counted from 0)",
         ),
         (
             split("ood_dev", label_names=("yes", "never")),

@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 import typer
 
+from rc_core import __version__
 from sweeps.cli import entry
 from sweeps.views.progress import Progress
 
@@ -46,6 +47,13 @@ def test_a_usage_error_shows_how_and_exits_with_2() -> None:
     done = rc_sweep("list", "metrics", "--nosuch")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("Usage: ") and "No such option: --nosuch" in done.stderr
+
+
+def test_the_version_is_told_without_a_command() -> None:
+    done = rc_sweep("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"rc-sweep {__version__}\n", "")
+    shown = rc_sweep("--help").stdout
+    assert "Sweep the compression of encoder models" in shown and "--version" in shown
 
 
 def test_a_pipe_that_breaks_elsewhere_is_told(

@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from rc_core.config import TrainingConfig
+from rc_core.data._files_schema import Source
 from rc_core.errors import InputError
 from sweeps.cli import app
-from sweeps.cli.listing import SECTION_KINDS, section_keys
+from sweeps.cli.listing import _KINDS, _SYNONYMS, SECTION_KINDS, section_keys
 from sweeps.sections import TRIAL_KEYS
 from sweeps.settings import SweepSettings
 
@@ -71,6 +72,41 @@ def test_a_wrong_key_or_kind_is_told() -> None:
     assert isinstance(wrong, InputError) and "did you mean 'stall'" in str(wrong)
     wrong = rc_sweep("list", "trainin").exception
     assert isinstance(wrong, InputError) and "did you mean 'training'" in str(wrong)
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("loss", "losses"),
+        ("loss rmc", "losses rmc"),
+        ("data", "tasks"),
+        ("task files", "tasks files"),
+        ("sampler", "search"),
+        ("scheduler", "schedulers"),
+        ("metric", "metrics"),
+        ("Difficulties", "difficulty"),
+        ("teacher epochs", "training epochs"),
+        ("space", "sweep space"),
+        ("constraints", "sweep constraints"),
+        ("yaml", "sweep"),
+    ],
+)
+def test_a_kind_may_be_called_as_people_do(asked: str, shown: str) -> None:
+    done = rc_sweep("list", *asked.split())
+    assert done.exit_code == 0 and done.output == rc_sweep("list", *shown.split()).output
+
+
+def test_every_synonym_is_of_a_kind() -> None:
+    assert set(_SYNONYMS.values()) <= set(_KINDS) and not set(_SYNONYMS) & set(_KINDS)
+
+
+def test_the_keys_of_a_suite_are_listed_with_the_encoding() -> None:
+    document = json.loads(rc_sweep("list", "tasks", "files", "--json").stdout)
+    keys = {key["key"]: key["meaning"] for key in document["keys"]}
+    inside = {key for key in keys if key.startswith("roles.ood_dev.NAME.")}
+    assert {key.rpartition(".")[2] for key in inside} == set(Source.model_fields)
+    assert "UTF-8" in keys["roles"] and "{NAME: PATH}" in keys["roles.ood_dev"]
+    assert "expert.level: number > 0, < 1" in rc_sweep("list", "losses", "poe").output
 
 
 def test_sections_are_listed_without_the_heavy_libraries() -> None:
