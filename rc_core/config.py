@@ -272,6 +272,13 @@ def decode(raw: Mapping[str, Any], where: str = "") -> TrialConfig:
             values[key] = _decode_section(key, given, _at(where, key))
         except ConfigError as error:
             problems.extend(error.problems)
+    on = getattr(values.get("loss"), "alpha_on", None)
+    if on is not None:
+        try:
+            # Checked only: a record keeps what was given.
+            _decode_section("compression", on, _at(where, "loss.alpha_on"))
+        except ConfigError as error:
+            problems.extend(error.problems)
     if "training" in values and isinstance(values.get("teacher"), dict):
         try:
             # Only its keys matter here: what the reference will really be trained with.

@@ -26,6 +26,7 @@ from sweeps.sections import (
     TRIAL_KEYS,
     base_values,
     check_overrides,
+    distinct,
     known_only,
     nested,
     not_mappings,
@@ -98,7 +99,7 @@ class SweepConfig:
         problems.extend(self._rung_problems())
         self.unknown_models = encoders.unknown
         if problems:
-            raise ConfigError(_distinct(problems))
+            raise ConfigError(distinct(problems, self.base))
         if self.settings.design == "fixed" or not len(self.space):
             self._fit_trials(trials_given)
         # Written out, so that a later version's defaults cannot change a sweep that is resumed.
@@ -341,11 +342,3 @@ def _check_point(point: Mapping[str, Any], space: Space) -> Iterator[Problem]:
 
 def _shown(point: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in point.items())
-
-
-def _distinct(problems: Sequence[Problem]) -> list[Problem]:
-    """Keep the first of problems that differ only in the corner they were found at."""
-    seen: dict[tuple[str, str], Problem] = {}
-    for problem in problems:
-        seen.setdefault((problem.where, problem.message.split(" (at ")[0]), problem)
-    return list(seen.values())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rc_core import plugins
-from rc_core.config import PLUGIN_PACKAGES, TrialConfig, absolute_model
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig, absolute_model, decode
 from rc_core.errors import InputError, ModelError, Problem
 from rc_core.layout import check_layout
 from rc_core.model_facts import ModelFacts, may_be_elsewhere, model_facts
@@ -44,7 +45,21 @@ class Encoders:
         return []
 
     def problems(self, config: TrialConfig) -> list[Problem]:
-        """Return why a trial's encoder cannot be compressed as it asks."""
+        """Return why a trial's encoder cannot be compressed as it asks, nor as its alpha is judged.
+
+        That is a trial of its own, with `loss.alpha_on` for its compression.
+        """
+        found = self._of_trial(config)
+        on = getattr(config.loss, "alpha_on", None)
+        if on is not None and getattr(config.loss, "alpha", None) == "auto":
+            judged = decode(config.as_dict() | {"compression": on})
+            found += [
+                replace(each, where=each.where.replace("compression", "loss.alpha_on", 1))
+                for each in self._of_trial(judged)
+            ]
+        return found
+
+    def _of_trial(self, config: TrialConfig) -> list[Problem]:
         encoder = config.compression.encoder(config.model)
         found = self.look_up(encoder, "compression.model")
         facts = self._facts[encoder]

@@ -127,6 +127,25 @@ def stray_keys(base: Mapping[str, Any], names: Mapping[str, Iterable[Any]]) -> I
                 yield Problem(f"{section}.{key}", f"unknown key '{key}': {hint}")
 
 
+def distinct(problems: Sequence[Problem], base: Mapping[str, Any]) -> list[Problem]:
+    """Keep the first of problems that differ only in the corner they were found at.
+
+    Where a sweep fills in what alpha is judged on, that is one of its compressions: what is wrong
+    with it is told of the compression.
+
+    Args:
+        problems: of a sweep's configuration.
+        base: the base's plain values.
+    """
+    filled = "alpha_on" not in base.get("loss", {})
+    twice = filled and any(each.where.startswith("compression") for each in problems)
+    seen: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        if not (twice and problem.where.startswith("loss.alpha_on")):
+            seen.setdefault((problem.where, problem.message.split(" (at ")[0]), problem)
+    return list(seen.values())
+
+
 def nested(path: list[str], value: Any) -> dict[str, Any]:
     """Return `value` below the keys of a path, which is not empty."""
     for part in reversed(path):

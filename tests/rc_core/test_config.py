@@ -30,6 +30,32 @@ def test_defaults_are_filled_in_and_round_trip_through_json() -> None:
     assert again.fingerprint() == config.fingerprint()
 
 
+@pytest.mark.parametrize(
+    ("on", "where", "told"),
+    [
+        (
+            {"name": "student", "num_layer": 2},
+            "loss.alpha_on.num_layer",
+            "did you mean 'num_layers",
+        ),
+        ({"name": "magnitud"}, "loss.alpha_on.name", "did you mean 'magnitude'"),
+        ({"sparsity": 0.5}, "loss.alpha_on.name", "is required"),
+        ({"name": "magnitude", "sparsity": 2.0}, "loss.alpha_on.sparsity", "less than"),
+    ],
+)
+def test_what_alpha_is_judged_on_is_a_compression(
+    on: dict[str, Any], where: str, told: str
+) -> None:
+    loss = {"name": "rmc", "alpha": "auto", "alpha_on": on}
+    with pytest.raises(ConfigError) as caught:
+        decode(valid(loss=loss, training={"epochs": 0.0}))
+    found = {problem.where: problem.message for problem in caught.value.problems}
+    assert found.keys() == {where, "training.epochs"} and told in found[where]
+    right = {"name": "student", "num_layers": 2}
+    kept = decode(valid(loss=loss | {"alpha_on": right})).as_dict()["loss"]["alpha_on"]
+    assert kept == right, "as it was given"
+
+
 def test_all_problems_are_reported_with_their_places() -> None:
     with pytest.raises(ConfigError) as caught:
         decode(

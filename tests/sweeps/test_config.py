@@ -378,6 +378,24 @@ def test_alpha_auto_is_judged_on_the_cheapest_compression() -> None:
     assert on == {"name": "student", "num_layers": 1}
 
 
+def test_what_alpha_is_judged_on_must_suit_the_encoder() -> None:
+    auto = {"name": "rmc", "alpha": "auto"}
+    space = {"compression.sparsity": {"uniform": [0.2, 0.6]}}
+    raw = RAW | {"space": space, "loss": auto | {"alpha_on": {"name": "student", "num_layers": 40}}}
+    with pytest.raises(ConfigError) as caught:
+        SweepConfig(raw)
+    (problem,) = caught.value.problems
+    assert problem.where == "loss.alpha_on.num_layers" and "at most" in problem.message
+    # What the sweep fills in is told of the compression alone.
+    space = {
+        "compression.name": {"choice": ["student"]},
+        "compression.num_layers": {"int": [40, 41]},
+    }
+    with pytest.raises(ConfigError) as caught:
+        SweepConfig(RAW | {"space": space, "loss": auto})
+    assert {problem.where for problem in caught.value.problems} == {"compression.num_layers"}
+
+
 AUTO = {"name": "rmc", "alpha": "auto"}
 HALVES = {"choice": [0.5, 0.75]}
 WHOLE = {"choice": [8, 16]}
