@@ -21,6 +21,20 @@ describe (heads cut out, factorised layers) needs two functions beside the class
 A checkpoint holds weights, buffers and the optimizer only: after a resume `prepare` is called
 again, then they are loaded. What else must outlive a stop is a buffer, made in `prepare` and
 deleted in `finalize`. From `Config.settled` on, shapes and zeros stay as they are.
+
+What holds, and tests/contracts/test_compressions.py asks of every compression with the defaults of
+its `Config` (one that needs more than its name gets an entry in EXAMPLES there), on a tiny BERT,
+RoBERTa, DistilBERT and ELECTRA:
+
+- `report` returns `asked` and `measured` with at least one name in common, and `measured.layers`.
+  Under each common name the two agree within one weight: 1 / (number of prunable weights, see
+  `_masks.prunable_weights`) of the finished model. What only comes in larger units (heads, neurons)
+  reports as asked what that many units are.
+- The model after `finalize` has no more hooks than before `prepare`. Saved and reloaded in the
+  trial's own form its logits are the same to the bit; `to_stock`'s differ by 1e-5 at most, and
+  plain transformers saves and reloads that one, of the original class, to the bit.
+- `prepare` twice from the same seed, and a run resumed from a checkpoint, give the same to the bit.
+- An encoder that it does not know is refused with a ModelError that names its class.
 """
 
 from __future__ import annotations

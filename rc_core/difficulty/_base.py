@@ -22,6 +22,18 @@ Stored outputs are found by the settings, the teacher and the text of the file w
 them: an edited file makes them anew. What that file imports from elsewhere is not watched. `scores`
 and `hard` are computed at each reading. What is missing is told as soon as a configuration names
 the plugin (rc_core.plugins).
+
+What cannot be done: `scores` and `hard` see log-probabilities and labels, nothing else, neither
+texts, columns of the data, hidden states, gradients nor the `Config`. So a difficulty that is no
+function of what models answer (the length of a text, how far annotators disagreed, the norm of a
+gradient, a column of the file) does not fit this contract. What can be said as answers does:
+a classifier on such a feature (`hypothesis_only` has one on words), one model at K points of its
+training (`fit_dense` with several `epochs`), K seeds.
+
+What holds, and tests/contracts/test_difficulties.py asks of every difficulty: probabilities of a
+sample sum to 1; the same seed gives the same outputs to the bit, also where the task has no splits
+but train and id_dev; scores are finite float64 and not all equal; some but not all samples are
+hard, and their mean score is the higher one; `title` begins with `difficulty: `.
 """
 
 from __future__ import annotations

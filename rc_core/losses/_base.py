@@ -4,6 +4,24 @@ A loss file defines `Config` (its YAML section), a pure function with the formul
 `Loss`, made from the `Config` alone. Whatever a loss needs per training sample (soft targets,
 weights) it computes once, before training, in `rows`; the loop hands each batch's rows back to
 `__call__`. What is missing is told as soon as a configuration names the loss (rc_core.plugins).
+
+What holds, and tests/contracts/test_losses.py asks of every loss with the defaults of its `Config`
+(a `Config` that needs more than its name gets an entry in EXAMPLES there):
+
+Logits are float32 in training, whatever `training.precision` is: under bf16 the encoder computes in
+bf16, its logits are made float32, and the loss is called outside of autocast. The test also hands
+in bfloat16: the result must be the same, to the bit, as for `logits.float()`. So begin with
+`logits.float()` and compute in float32. Labels and rows lie on the logits' device; rows keep the
+dtype that `rows` gave them.
+
+The result is a float32 scalar, a mean over the batch that does not depend on its order. It is
+finite, and so is its gradient, also at logits of +-200. At logits of ordinary size every sample of
+the batch has a gradient that is not all zeros (to leave one out, give it a small weight, not 0),
+and a step of 0.1 against the gradient lowers the loss. Weights may be detached from the logits.
+
+`rows` returns tensors with N rows each, finite where they are floating-point, and works where the
+context holds nothing but what `needs` names, and the labels. A `Config` with a key `shuffled` is a
+control: true hands the same rows to other samples, drawn from the context's generator.
 """
 
 from __future__ import annotations
@@ -58,9 +76,15 @@ class Loss(Protocol):
     # step that it has done before, several times as fast (rc_core.cuda_steps). It is not inherited.
 
     def rows(self, context: LossContext) -> dict[str, Tensor]:
-        """Return tensors with one row per training sample, gathered per batch by the loop."""
+        """Return tensors (N, ...), a row per training sample, gathered per batch by the loop."""
         ...
 
     def __call__(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
-        """Return the scalar loss of a batch; logits (B, C) float32, labels (B,) int64."""
+        """Return the scalar loss of a batch, float32.
+
+        Args:
+            logits: (B, C); float32 in training, see above.
+            labels: (B,) int64.
+            rows: what `rows` returned, of these samples: (B, ...) each.
+        """
         ...

@@ -1,8 +1,9 @@
-"""What every loss must hold, for every plugin found."""
+"""What every loss must hold, for every plugin found; rc_core/losses/_base.py says it in words."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import sys
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pytest
@@ -71,9 +72,13 @@ def test_plugins_are_found() -> None:
 
 @over_losses
 def test_rows_are_one_per_training_sample(name: str) -> None:
-    rows = build(name).rows(context())
-    assert all(len(value) == SAMPLES for value in rows.values())
-    assert all(torch.isfinite(value).all() for value in rows.values() if value.is_floating_point())
+    for key, value in build(name).rows(context()).items():
+        assert len(value) == SAMPLES, (
+            f"rows()['{key}'] must have a row for each of the {SAMPLES} training samples, but has "
+            f"{len(value)}"
+        )
+        finite = not value.is_floating_point() or bool(torch.isfinite(value).all())
+        assert finite, f"rows()['{key}'] must be finite, but holds NaN or inf: clamp what divides"
 
 
 @over_losses
@@ -82,9 +87,16 @@ def test_loss_is_a_finite_float32_scalar(name: str, dtype: torch.dtype) -> None:
     chosen = torch.tensor([3, 1, 4, 15, 9])
     logits = random(5, CLASSES, seed=3).to(dtype)
     value = on_batch(build(name), logits, chosen)
-    assert value.shape == () and value.dtype == torch.float32 and torch.isfinite(value)
+    given = f"a {value.dtype} of shape {tuple(value.shape)}: {value}"
+    assert value.shape == () and value.dtype == torch.float32 and torch.isfinite(value), (
+        f"a loss must be a finite float32 scalar, but for {dtype} logits it is {given}; take "
+        "logits.float() first, and the mean last"
+    )
     # Nothing but the logits themselves may have been rounded.
-    assert torch.equal(value, on_batch(build(name), logits.float(), chosen))
+    assert torch.equal(value, on_batch(build(name), logits.float(), chosen)), (
+        "of bfloat16 logits the loss must be that of logits.float(), to the bit: something was "
+        "computed before they were made float32"
+    )
 
 
 @over_losses
@@ -93,9 +105,37 @@ def test_gradient_flows_and_going_down_it_lowers_the_loss(name: str) -> None:
     logits = random(8, CLASSES, seed=3).requires_grad_()
     before = on_batch(loss, logits, chosen)
     (gradient,) = torch.autograd.grad(before, logits)
-    assert torch.isfinite(gradient).all() and (gradient.abs().sum(-1) > 0).all()
+    assert torch.isfinite(gradient).all(), "the gradient must be finite, but holds NaN or inf"
+    without = (gradient.abs().sum(-1) == 0).nonzero().flatten().tolist()
+    assert not without, (
+        f"every sample of a batch must get a gradient that is not all zeros, but rows {without} of "
+        "8 get none: give what you would leave out a small weight instead of 0, and let the result "
+        "depend on every sample's logits"
+    )
     after = on_batch(loss, (logits - 0.1 * gradient).detach(), chosen)
-    assert after < before
+    assert after < before, (
+        f"a step of 0.1 against the gradient must lower the loss, but it went from {before:.6f} to "
+        f"{after:.6f}: is its sign right, and is what was detached constant?"
+    )
+
+
+def test_a_loss_that_leaves_samples_out_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hardest:
+        needs: ClassVar[frozenset[Need]] = frozenset()
+
+        def rows(self, context: LossContext) -> dict[str, Tensor]:
+            return {}
+
+        def __call__(self, logits: Tensor, labels: Tensor, rows: Any) -> Tensor:
+            each = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+            return each.sort().values[1:].mean()
+
+    monkeypatch.setattr(sys.modules[__name__], "build", lambda name: Hardest())
+    with pytest.raises(AssertionError, match=r"rows \[\d\] of 8 get none: give what you would"):
+        test_gradient_flows_and_going_down_it_lowers_the_loss("hardest")
+    monkeypatch.setattr(Hardest, "__call__", lambda self, logits, labels, rows: logits.mean())
+    with pytest.raises(AssertionError, match=r"take logits.float\(\) first"):
+        test_loss_is_a_finite_float32_scalar("hardest", torch.bfloat16)
 
 
 @over_losses
@@ -103,7 +143,10 @@ def test_gradient_is_finite_for_extreme_logits(name: str) -> None:
     logits = torch.tensor([[200.0, -200.0, 0.0], [-90.0, 0.0, 90.0]]).requires_grad_()
     value = on_batch(build(name), logits, torch.tensor([0, 1]))
     (gradient,) = torch.autograd.grad(value, logits)
-    assert torch.isfinite(value) and torch.isfinite(gradient).all()
+    assert torch.isfinite(value) and torch.isfinite(gradient).all(), (
+        f"loss and gradient must be finite at logits of +-200, but are {value} and {gradient}: use "
+        "log_softmax instead of softmax().log(), and clamp before a root or a division"
+    )
 
 
 def test_reads_are_noticed() -> None:
@@ -153,7 +196,11 @@ def test_order_of_the_batch_does_not_matter(name: str) -> None:
     loss, chosen = build(name), torch.tensor([0, 2, 5, 7, 11, 13])
     logits, order = random(6, CLASSES, seed=4), torch.tensor([5, 3, 1, 0, 2, 4])
     straight = on_batch(loss, logits, chosen)
-    assert on_batch(loss, logits[order], chosen[order]).item() == pytest.approx(straight.item())
+    found = on_batch(loss, logits[order], chosen[order]).item()
+    assert found == pytest.approx(straight.item()), (
+        "the same batch in another order must have the same loss: take rows from the argument "
+        "`rows`, which are those of the batch, and compare no sample with its neighbour"
+    )
 
 
 @over_losses
@@ -164,7 +211,14 @@ def test_needs_are_known_and_enough(name: str) -> None:
         assert getattr(given, need) is not None
         if need not in loss.needs:
             setattr(given, need, None)
-    assert loss.rows(given).keys() == loss.rows(context()).keys()
+    try:
+        found = loss.rows(given)
+    except Exception as error:
+        raise AssertionError(
+            f"rows() must work with what Loss.needs names ({sorted(loss.needs)}) and the labels; "
+            "name there what else it reads"
+        ) from error
+    assert found.keys() == loss.rows(context()).keys()
 
 
 @over_losses
