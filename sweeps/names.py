@@ -27,8 +27,8 @@ def check_name(name: str) -> str:
         )
     if not NAME.fullmatch(name) or name in RESERVED:
         raise StorageError(
-            "a sweep's name must begin with a letter or a digit and go on with letters, digits, "
-            "'.', '_' or '-' (it is a folder in the storage, and not one of "
+            "a sweep's name must be letters, digits, '.', '_' or '-', and begin with a letter or a "
+            "digit (it is a folder in the storage, and not one of "
             f"{', '.join(RESERVED)}), but got '{name}'"
         )
     return name

@@ -108,7 +108,7 @@ class ResourcesConfig(Section):
     def _short_form(cls, values: Any) -> Any:
         if isinstance(values, str) and values != "auto":
             near = did_you_mean(values, ["auto"]).partition("available")[0].strip()
-            raise ValueError(f"must be auto, or like {{cpu: 1, gpu: 0.5}}{near and f'; {near}'}")
+            raise ValueError(f"must be auto, or like {{cpu: 1, gpu: 0.5}}{near and f' ({near})'}")
         return {"auto": True} if values == "auto" else values
 
     @model_validator(mode="after")

@@ -150,9 +150,13 @@ def _records(path: Path, *, errors: str = "strict") -> Iterator[tuple[int, list[
 
     As `rc_core.data._sources` reads them: empty lines are no records.
     """
-    quoting = csv.QUOTE_NONE if path.suffix.lower() == ".tsv" else csv.QUOTE_MINIMAL
+    quoted = path.suffix.lower() != ".tsv"
     with path.open(encoding="utf-8-sig", errors=errors, newline="") as stream:
-        reader = csv.reader(stream, delimiter=_separator(path), quoting=quoting)
+        reader = csv.reader(
+            stream,
+            delimiter=_separator(path),
+            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        )
         before = 0
         for values in reader:
             if values:

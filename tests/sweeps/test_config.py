@@ -99,7 +99,7 @@ def test_points_of_the_yaml_follow_without_repeats() -> None:
         ({"constraints": ["id_test/accuracy >= 0.5"]}, "constraints", "sealed"),
         ({"resources": {"gpu": 2}}, "resources.gpu", "less than or equal to 1"),
         ({"resources": "autoo"}, "resources",
-         "must be auto, or like {cpu: 1, gpu: 0.5}; did you mean 'auto'?, but got 'autoo'"),
+         "must be auto, or like {cpu: 1, gpu: 0.5} (did you mean 'auto'?), but got 'autoo'"),
         ({"resources": "gpu"}, "resources",
          "must be auto, or like {cpu: 1, gpu: 0.5}, but got 'gpu'"),
         ({"confirm": {"sweep": "x"}}, "confirm.sweep", "is written by rc-sweep confirm, for"),
