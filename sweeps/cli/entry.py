@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from rc_core import __version__
-from rc_core.errors import InputError, RobustCompressionError
+from rc_core.errors import ConfigError, InputError, RobustCompressionError
 from sweeps.cli import artifacts, elsewhere, engine, report, results
 from sweeps.cli import latency as timing
 from sweeps.cli.doctor import doctor
@@ -142,13 +142,20 @@ def validate(
     overrides: SetOption = None,
 ) -> None:
     """Check configurations and their data: every name, key, range, corner, file. Runs nothing."""
+    from rc_core.yaml_files import read_yaml
     from sweeps.config import load_sweep
-    from sweeps.engine.data_check import check_data
+    from sweeps.engine.data_check import check_data, data_problems
 
     failed = 0
     for path in configs:
         try:
-            check_data(load_sweep(path, overrides or []))
+            values = read_yaml(path, overrides or [])
+            try:
+                sweep = load_sweep(path, overrides or [])
+            except ConfigError as error:
+                # What is wrong with the data is told in the same run.
+                raise InputError([*error.problems, *data_problems(values)]) from None
+            check_data(sweep)
             typer.echo(f"{path}: valid")
         except InputError as error:
             failed += 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from rc_core import plugins
-from rc_core.config import PLUGIN_PACKAGES
+from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, decode
 from rc_core.data._task import DEV_ROLES, Role, Task, check_task
 from rc_core.errors import ConfigError, DataError, Problem, did_you_mean
 from rc_core.metrics import footprint
@@ -40,6 +41,25 @@ def check_data(sweep: SweepConfig) -> Task:
     if problems:
         raise ConfigError(problems)
     return task
+
+
+def data_problems(values: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong with the data of a configuration that is wrong elsewhere.
+
+    Nothing where its task cannot be read.
+
+    Args:
+        values: of a sweep's YAML.
+    """
+    try:
+        # Only the task counts here; any encoder will do.
+        config = decode({"model": "tiny:bert", "task": values.get("task", DEFAULTS["task"])}).task
+        check_task(plugins.load(PLUGIN_PACKAGES["task"], config.name).load(config))
+    except ConfigError:
+        return []
+    except DataError as error:
+        return error.problems
+    return []
 
 
 def check_same_data(sweep: SweepConfig, records: Sequence[TrialRecord]) -> None:

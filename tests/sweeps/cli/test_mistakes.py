@@ -141,6 +141,19 @@ def test_a_plugin_whose_check_fails_is_told_and_hides_no_other_file(
     assert "did you mean 'magnitude'" in done.output
 
 
+def test_wrong_settings_hide_no_wrong_data(tmp_path: Path) -> None:
+    task = "{name: files, data_dir: nowhere, text: a, labels: [x, y], roles: {train: a.csv, %s}}"
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"model: tiny:bert\nmodle: 1\ntask: {task % 'ood_dev: {s: b.csv}'}\n")
+    done = rc_sweep("validate", str(path))
+    assert done.exit_code == 2 and "3 problems" in done.output
+    assert all(text in done.output for text in ("modle: unknown key", "a.csv", "b.csv"))
+    # A task that is none is told as that, once.
+    path.write_text(f"model: tiny:bert\nmodle: 1\ntask: {task % 'ood_dev: b.csv'}\n")
+    done = rc_sweep("validate", str(path))
+    assert done.exit_code == 2 and "2 problems" in done.output and "b.csv" in done.output
+
+
 def test_a_table_without_any_trial_says_why(tmp_path: Path) -> None:
     folder = made_sweep(tmp_path, trials=1, name="empty").folder
     shutil.rmtree(folder.trials / "t0000")
