@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from rc_core.data._splits import split_keys
 from rc_core.data._task import DEV_ROLES, Split, Task
 
 # A few rows are labelled twice in most public sets.
 _CONTRADICTED = 0.005
+# Below this share of samples what is cut is not told; records have it all the same.
+_MUCH_CUT = 0.01
 
 
 def doubts(task: Task) -> list[str]:
@@ -40,8 +43,28 @@ def doubts(task: Task) -> list[str]:
 
 
 def contradicted(split: Split) -> int:
-    """Return how many rows have the same texts (`pair_key`) as one with another label."""
-    labels: defaultdict[str, list[int]] = defaultdict(list)
-    for key, label in zip(split_keys(split), split.labels.tolist(), strict=True):
-        labels[key].append(label)
+    """Return how many rows have the very texts of one with another label.
+
+    Not by `pair_key`, which takes seconds for a large training set.
+    """
+    labels: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    second = split.second or [""] * len(split)
+    for first, other, label in zip(split.first, second, split.labels.tolist(), strict=True):
+        labels[first, other].append(label)
     return sum(len(each) for each in labels.values() if len(set(each)) > 1)
+
+
+def cut_texts(data: Mapping[str, Any], max_length: int) -> list[str]:
+    """Return a line for each split of which more than a few texts were cut.
+
+    Args:
+        data: of a record.
+        max_length: tokens kept, as asked.
+    """
+    return [
+        f"{100 * facts['truncated'] / facts['samples']:.0f} % of the samples of {name} are longer "
+        f"than {max_length} tokens and were cut; raise training.max_length if what is lost matters"
+        for name, facts in data.items()
+        if isinstance(facts, Mapping)
+        and facts.get("truncated", 0) > _MUCH_CUT * facts.get("samples", 0)
+    ]

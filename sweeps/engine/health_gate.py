@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
+from rc_core.data._doubts import cut_texts
 from rc_core.errors import TrialError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
-
-# Below this share of samples what is cut is not told at a launch; records have it all the same.
-_MUCH_CUT = 0.01
 
 
 def report_health(
@@ -40,7 +37,7 @@ def report_health(
     reason = record.undefined.get("ood_dev/relative_bias")
     if reason is not None:
         say(f"note: relative bias is undefined in this sweep: {reason}")
-    for line in truncated(record.data, sweep.reference().training.max_length):
+    for line in cut_texts(record.data, sweep.reference().training.max_length):
         say(f"note: {line}")
     if warnings and sweep.settings.health_gate == "stop":
         raise TrialError(
@@ -50,19 +47,3 @@ def report_health(
         )
     for warning in warnings:
         say(f"warning: {warning}")
-
-
-def truncated(data: Mapping[str, Any], max_length: int) -> list[str]:
-    """Return a line for each split of which more than a few texts were cut.
-
-    Args:
-        data: of a record.
-        max_length: tokens kept, as asked.
-    """
-    return [
-        f"{100 * facts['truncated'] / facts['samples']:.0f} % of the samples of {name} are longer "
-        f"than {max_length} tokens and were cut; raise training.max_length if what is lost matters"
-        for name, facts in data.items()
-        if isinstance(facts, Mapping)
-        and facts.get("truncated", 0) > _MUCH_CUT * facts.get("samples", 0)
-    ]

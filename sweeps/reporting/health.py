@@ -13,6 +13,7 @@ from sweeps.ending import is_race, planned_text, raising
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import ORDER, Check
 from sweeps.reporting.facts import Facts, best_line, dev_samples
+from sweeps.reporting.health_data import data_checks
 from sweeps.reporting.health_difficulty import difficulty_checks
 from sweeps.reporting.health_search import search_checks
 from sweeps.rows import Row
@@ -33,6 +34,7 @@ def health(facts: Facts) -> list[Check]:
         _against_reference,
         _robust_losses,
         _seeds,
+        data_checks,
         difficulty_checks,
         search_checks,
     ):

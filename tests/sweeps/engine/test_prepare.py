@@ -17,7 +17,6 @@ from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine import prepare
 from sweeps.engine.cluster import connected
-from sweeps.engine.health_gate import truncated
 from sweeps.engine.step_shares import Held, Planned, Room, room
 from sweeps.folder import SweepFolder
 from sweeps.settings import ResourcesConfig
@@ -127,20 +126,6 @@ def test_a_task_that_is_waited_for_ends_with_ctrl_c(cluster: Mock) -> None:
         tasks.result(task)
     cluster.cancel.assert_called_once_with(task)
     cluster.forget.assert_called_once_with(tasks._marks[task][0])
-
-
-@pytest.mark.parametrize(("cut", "told"), [(0, False), (10, False), (11, True)])
-def test_texts_that_were_cut_are_told_where_they_are_many(cut: int, told: bool) -> None:
-    data = {
-        "digest": "x",
-        "train.a": {"samples": 5000, "truncated": 1},
-        "ood_dev.b": {"samples": 1000, "truncated": cut},
-    }
-    lines = truncated(data, 128)
-    assert [line.partition("samples of ")[2].partition(" ")[0] for line in lines] == (
-        ["ood_dev.b"] if told else []
-    )
-    assert not told or "longer than 128 tokens" in lines[0]
 
 
 class Other:

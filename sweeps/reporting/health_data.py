@@ -1,0 +1,24 @@
+"""What the data of a sweep may have lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rc_core.data._doubts import cut_texts
+from sweeps.reporting.check import Check
+from sweeps.reporting.facts import Facts
+
+
+def data_checks(facts: Facts) -> Iterator[Check]:
+    """Yield what is found of texts that were cut; nothing where hardly any was."""
+    record = next((each for each in facts.records if each.data), None)
+    if record is None:
+        return
+    lines = cut_texts(record.data, record.config["training"]["max_length"])
+    if lines:
+        yield Check(
+            "note",
+            "Were texts cut?",
+            "; ".join(line.partition("; raise")[0] for line in lines),
+            "raise training.max_length if what is lost matters; a step costs more then",
+        )

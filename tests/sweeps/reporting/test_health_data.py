@@ -1,0 +1,38 @@
+"""Texts that were cut are told in the report, where they are many."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from rc_core.record import TrialRecord
+from sweeps.reporting.facts import Facts
+from sweeps.reporting.health_data import data_checks
+
+
+def facts_of(data: dict[str, Any]) -> Facts:
+    begun = TrialRecord(id="t0000", status="running", config={}, fingerprint="", started=0.0)
+    record = begun.model_copy(
+        update={"id": "t0001", "data": data, "config": {"training": {"max_length": 64}}}
+    )
+    return cast(Facts, SimpleNamespace(records=[begun, record]))
+
+
+def test_what_was_cut_is_said_with_what_to_do() -> None:
+    data = {
+        "digest": "x",
+        "train.a": {"samples": 1000, "truncated": 0},
+        "id_dev.a": {"samples": 100, "truncated": 25},
+        "ood_dev.b": {"samples": 100, "truncated": 40},
+    }
+    (check,) = data_checks(facts_of(data))
+    assert check.level == "note" and "training.max_length" in check.action
+    assert check.found == (
+        "25 % of the samples of id_dev.a are longer than 64 tokens and were cut; "
+        "40 % of the samples of ood_dev.b are longer than 64 tokens and were cut"
+    )
+
+
+def test_a_sweep_that_lost_nothing_or_has_nothing_yet_has_no_check() -> None:
+    assert not [*data_checks(facts_of({"train.a": {"samples": 1000, "truncated": 3}}))]
+    assert not [*data_checks(facts_of({}))]
