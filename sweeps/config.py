@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rc_core.config import PLUGIN_PACKAGES, TrainingConfig, TrialConfig, decode
+from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, TrainingConfig, TrialConfig, decode
 from rc_core.errors import ConfigError, Problem, did_you_mean
 from rc_core.schema import validate_section
 from rc_core.yaml_files import merge, read_yaml
@@ -69,17 +69,19 @@ class SweepConfig:
             if key not in known
         ]
         self.raw = {key: value for key, value in raw.items() if key in known}
-        self.space = Space((), lambda key: None)
-        self.base: dict[str, Any] = {}
         problems += not_mappings(raw)
         raw = {k: v for k, v in raw.items() if not any(p.where == k for p in problems)}
         given = {k: v for k, v in raw.items() if k in SweepSettings.model_fields}
         self.settings, found = decode_settings(given)
         problems.extend(found)
         self._kept = changed_defaults(self.settings.defaults)
-        self.base = base_values({k: raw[k] for k in TRIAL_KEYS if k in raw})
+        self.base: dict[str, Any] = base_values({k: raw[k] for k in TRIAL_KEYS if k in raw})
+        unknown = [problem.where for problem in unknown_names(self.base)]
         self.space, space_problems = read_space(
-            raw.get("space", {}), self._base_value, partial(artifact_keys, self._base_value)
+            raw.get("space", {}),
+            self._base_value,
+            partial(artifact_keys, self._base_value),
+            wrong=unknown,
         )
         problems.extend(check_settings(self.settings))
         problems.extend(address.problems(self.settings.storage))
@@ -91,15 +93,18 @@ class SweepConfig:
         encoders = Encoders(elsewhere=elsewhere)
         found = self._check_base(swept_sections(raw), encoders)
         problems.extend(found)
-        if not unknown_names(self.base):
-            told, hidden = {problem.where for problem in found}, affected(space_problems)
-            for each in self._check_trials(encoders):
-                if each.where not in told and not f"{each.where}.".startswith(hidden):
-                    problems.append(each)
         problems.extend(self._rung_problems())
+        told = {problem.where for problem in found}
+        hidden = affected([*space_problems, *(Problem(f"space.{k}", "") for k in unknown)])
+        # With these no trial could be decoded, which would hide what else is wrong.
+        wrong = {where.partition(".")[0] for where in told} & DEFAULTS.keys()
+        self.base |= {section: dict(DEFAULTS[section]) for section in wrong}
+        for each in self._check_trials(encoders):
+            if each.where not in told and not f"{each.where}.".startswith(hidden):
+                problems.append(each)
         self.unknown_models = encoders.unknown
         if problems:
-            raise ConfigError(distinct(problems, self.base))
+            raise ConfigError(distinct(problems, raw))
         if self.settings.design == "fixed" or not len(self.space):
             self._fit_trials(trials_given)
         # Written out, so that a later version's defaults cannot change a sweep that is resumed.

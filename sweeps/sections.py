@@ -127,7 +127,7 @@ def stray_keys(base: Mapping[str, Any], names: Mapping[str, Iterable[Any]]) -> I
                 yield Problem(f"{section}.{key}", f"unknown key '{key}': {hint}")
 
 
-def distinct(problems: Sequence[Problem], base: Mapping[str, Any]) -> list[Problem]:
+def distinct(problems: Sequence[Problem], given: Mapping[str, Any]) -> list[Problem]:
     """Keep the first of problems that differ only in the corner they were found at.
 
     Where a sweep fills in what alpha is judged on, that is one of its compressions: what is wrong
@@ -135,9 +135,9 @@ def distinct(problems: Sequence[Problem], base: Mapping[str, Any]) -> list[Probl
 
     Args:
         problems: of a sweep's configuration.
-        base: the base's plain values.
+        given: its sections, each a mapping.
     """
-    filled = "alpha_on" not in base.get("loss", {})
+    filled = "alpha_on" not in given.get("loss", {})
     twice = filled and any(each.where.startswith("compression") for each in problems)
     seen: dict[tuple[str, str], Problem] = {}
     for problem in problems:

@@ -20,6 +20,8 @@ def read_space(
     raw: Any,
     base: Callable[[str], Any],
     artifact_keys: Callable[[Sequence[Parameter]], Collection[str]] = lambda parameters: (),
+    *,
+    wrong: Collection[str] = (),
 ) -> tuple[Space, list[Problem]]:
     """Return what can be read of the `space` section, and everything that is wrong with it.
 
@@ -30,6 +32,7 @@ def read_space(
         raw: of a YAML.
         base: as of `Space`.
         artifact_keys: what plugins that these parameters reach declare, as of `Space`.
+        wrong: keys whose value in the base is none, so that conditions on it cannot be judged.
     """
     empty = Space((), base)
     if not isinstance(raw, Mapping):
@@ -46,8 +49,8 @@ def read_space(
     except ConfigError as error:
         return empty, [*problems, *error.problems]
     # Conditions on a malformed parameter cannot be judged.
-    unread = {str(key) for key in raw} - {parameter.key for parameter in parameters}
     by_key = {parameter.key: parameter for parameter in parameters}
+    unread = {*map(str, raw), *wrong} - by_key.keys()
     told = set(unread)
     for parameter in parameters:
         if unread.isdisjoint(parameter.when):

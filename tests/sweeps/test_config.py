@@ -212,6 +212,40 @@ def test_a_wrong_parameter_hides_nothing_that_can_be_judged_without_it() -> None
     }, "a student without layers, or with 40, follows from what is wrong: it is told after that"
 
 
+def test_a_wrong_base_hides_neither_corners_nor_the_encoder() -> None:
+    found = problems(
+        {
+            "training": {"epochs": "2"},
+            "teacher": {"epoch": 1},
+            "difficulty": {"levels": [2.0], "name": "loss_variance"},
+            "space": {
+                "compression.num_layers": {"int": [1, 9]},
+                "training.warmup": {"choice": [0.1, 7]},
+            },
+        }
+    )
+    assert set(found) == {
+        "training.epochs",
+        "teacher.epoch",
+        "difficulty.levels.0",
+        "compression.num_layers",
+        "training.warmup",
+    }
+
+
+def test_an_unknown_plugin_hides_no_other_section() -> None:
+    space = {k: v for k, v in RAW["space"].items() if k != "compression.name"}
+    space["loss.lambda"] = {"uniform": [0.5, 1.5]}
+    space["difficulty.epochs"] = {"uniform": [1.0, 2.0]}
+    with pytest.raises(ConfigError) as caught:
+        SweepConfig(RAW | {"compression": {"name": "magnitud", "sparsity": 0.5}, "space": space})
+    assert [problem.where for problem in caught.value.problems] == [
+        "compression.name",
+        "space.difficulty.epochs",
+        "loss.lambda",
+    ], "whether conditions on its name hold is not known"
+
+
 def test_overrides_without_effect_come_with_the_other_problems(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(json.dumps(RAW | {"modle": 1}))
