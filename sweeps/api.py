@@ -237,7 +237,11 @@ class Sweep(_OnDisk):
         seal = stamp_lines(stamp(now, found))
         lines = reference_lines(now.records)
         if found is not None and found.own:
-            return "\n".join([confirmed_table(found), *floor_lines(lines), *seal, *meeting])
+            # Timed is the trial that a configuration is exported by.
+            named = {row.id for row in found.rows}
+            own = [record for record in now.records if record.id in named]
+            timed = latency_notes(now.folder, own, now._measured(wheres)[1])
+            return "\n".join([confirmed_table(found), *floor_lines(lines), *seal, *meeting, *timed])
         records, extra = now._measured(wheres)
         notes = [ONE_SEED]
         if now.confirmation is not None:
@@ -340,7 +344,9 @@ def _meeting(found: Confirmed, missed: Mapping[str, str]) -> list[str]:
 
     ids = [row.id for row in found.rows if not row.reference]
     meeting = [trial for trial in ids if trial not in missed]
+    unsure = [trial for trial in ids if "cannot be told" in missed.get(trial, "")]
     return [
         f"--where is met by {len(meeting)} of the {len(ids)} rows, by their means: "
-        f"{named(meeting)} (--why TRIAL says what another misses)"
+        f"{named(meeting)} (--why TRIAL says what another misses)",
+        *([f"of {named(unsure)} it cannot be told: measured too roughly"] if unsure else []),
     ]

@@ -14,14 +14,8 @@ def doubts(facts: Facts) -> list[str]:
     found = []
     if facts.reference is None:
         found.append("no dense reference has finished to compare it with")
-    else:
-        line = best_line(facts.lines, "id_dev")
-        own = facts.reference.id_accuracy
-        if line is not None and not own > line[1]:
-            found.append(
-                f"the dense reference did not learn the task ({percent(own)} ID; what needs no "
-                f"model reaches {percent(line[1])})"
-            )
+    elif (reason := did_not_learn(facts)) is not None:
+        found.append(reason)
     line = best_line(facts.lines, "ood_dev")
     if line is not None and facts.chosen is not None:
         outside = facts.measured(facts.chosen).outside
@@ -31,3 +25,14 @@ def doubts(facts: Facts) -> list[str]:
                 f"model ({line[0]}: {percent(line[1])})"
             )
     return found
+
+
+def did_not_learn(facts: Facts) -> str | None:
+    """Return that the dense reference is no better than what needs no model, None where it is."""
+    line = best_line(facts.lines, "id_dev")
+    if facts.reference is None or line is None or facts.reference.id_accuracy > line[1]:
+        return None
+    return (
+        f"the dense reference did not learn the task ({percent(facts.reference.id_accuracy)} ID; "
+        f"what needs no model reaches {percent(line[1])})"
+    )

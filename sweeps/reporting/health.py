@@ -12,6 +12,7 @@ from rc_core.config import seedless
 from sweeps.ending import is_race, planned_text, raising
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import ORDER, Check
+from sweeps.reporting.doubt import did_not_learn
 from sweeps.reporting.facts import Facts, best_line, dev_samples
 from sweeps.reporting.health_data import data_checks
 from sweeps.reporting.health_difficulty import difficulty_checks
@@ -118,7 +119,8 @@ def _floors(facts: Facts) -> Iterator[Check]:
 
 def _against_reference(facts: Facts) -> Iterator[Check]:
     reference = facts.reference
-    if reference is None or not facts.candidates:
+    if reference is None or not facts.candidates or did_not_learn(facts):
+        # To match a reference that knows nothing is nothing good.
         return
     title = "Does any compressed model match the dense reference?"
     match = [

@@ -201,7 +201,7 @@ def _against(facts: Facts, own: ConfirmedRow) -> str:
     found, difference = facts.confirmation, own.against_reference
     reference = next((row for row in facts.confirmed_rows if row.reference), None)
     if found is None or reference is None or difference is None or difference.n < 2:
-        return f"The dense reference has no {facts.seeds_are} to compare with."
+        return f"The dense reference has not the two {facts.seeds_are} that a comparison takes."
     numbers = (
         f"{difference.mean:+.1f} OOD points{_points_interval(difference.low, difference.high)}, "
         f"paired over {difference.n} seeds"
@@ -232,7 +232,8 @@ def _rivals(facts: Facts, own: ConfirmedRow) -> str:
 
 def _smaller(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     found = smaller_alike(facts, chosen)
-    if found is None:
+    if found is None or doubts(facts):
+        # Among models that know nothing all are alike.
         return
     share = percent(1 - found.row.parameters / chosen.parameters, 0)
     how = (
@@ -249,7 +250,7 @@ def _smaller(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         f"{found.row.id} ({found.row.name}) has {share} fewer non-zero parameters "
         f"({millions(found.row.parameters)}), {inside}, {outside}: {how}. Where size counts, "
         "consider it; that they are equal is not shown.",
-        None if doubts(facts) else facts.export_command(found.row.id),
+        facts.export_command(found.row.id),
     )
 
 

@@ -136,7 +136,12 @@ def notes(found: Confirmed) -> list[str]:
         lines.append(f"{found.failed} trainings failed: rc-sweep status {where}")
     lines += _luck(found)
     lines += _alike(found)
-    if seeds > 1 and not math.isnan(found.noise.pairs.get(OOD_KEY, math.nan)):
+    if seeds > 1 and found.noise.pairs.get(OOD_KEY) == 0:
+        lines.append(
+            "every seed moved all OOD accuracies alike: the noise of differences is not known, and "
+            "intervals without width are no certainty"
+        )
+    elif seeds > 1 and not math.isnan(found.noise.pairs.get(OOD_KEY, math.nan)):
         df = found.noise.pairs_df[OOD_KEY]
         shown = 100 * detectable_difference(found.noise.pairs[OOD_KEY], seeds, df=df)
         lines.append(

@@ -213,6 +213,14 @@ def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
     )
     if any(math.isnan(found.pairs[key]) for key in keys):
         return f"{alone}.\nWhat seeds can show takes two configurations that share two seeds."
+    still = [what for key, what in zip(keys, ("ID", "OOD"), strict=True) if not found.pairs[key]]
+    unmoved = [
+        f"Every seed moved all {what} accuracies alike, as chance can do with so few (or models "
+        "that always answer the same): the noise of differences is not known."
+        for what in still
+    ]
+    if len(still) == len(keys):
+        return "\n".join([f"{alone}.", *unmoved])
     table = Table()
     table.add_column("seeds", justify="right")
     for column in ("ID points", "OOD points"):
@@ -233,10 +241,6 @@ def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
         needed = seeds_needed(difference / 100, found.pairs[key], df=found.pairs_df[key])
         shown = "more than 1,000" if needed is None else str(needed)
         if found.pairs[key] == 0:
-            lines.append(
-                f"Every seed moved all {what} accuracies alike, as chance can do with so few (or "
-                "models that always answer the same): the noise of differences is not known."
-            )
             continue
         lines.append(f"To show {difference:g} {what} points: {shown} seeds.")
-    return "\n".join([title, render(table), *lines])
+    return "\n".join([title, render(table), *lines, *unmoved])

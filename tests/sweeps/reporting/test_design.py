@@ -232,6 +232,31 @@ def test_tables_and_json_have_means_and_no_search(sweep: Sweep) -> None:
     assert "--where is met by 2 of the 3 rows" in said
 
 
+def test_a_bound_on_latency_says_what_it_cannot_tell_in_a_design_too(sweep: Sweep) -> None:
+    rows = [row.id for row in Facts.read(sweep).confirmed_rows]
+    fast, unsure, *others = [trial for trial in rows if trial != "t0000"]
+
+    def entry(value: float, low: float, high: float) -> dict[str, Any]:
+        ends = {"latency/relative": [low, high]}
+        return {"metrics": {"latency/relative": value}, "intervals": ends}
+
+    conditions = {"batch": 1, "length": 8, "threads": 1, "rounds": 30, "processor": "x"}
+    trials = {"t0000": entry(1.0, 1.0, 1.0), fast: entry(0.5, 0.49, 0.51)}
+    trials |= {unsure: entry(0.68, 0.6, 0.75)} | {i: entry(0.9, 0.89, 0.91) for i in others}
+    document = {"schema_version": 2, "conditions": conditions | {"torch": "2"}, "trials": trials}
+    sweep.folder.latency.write_text(json.dumps(document))
+    done = CliRunner().invoke(
+        app, ["pareto", str(sweep.path), "--where", "latency/relative <= 0.7"]
+    )
+    assert done.exit_code == 0, done.output
+    flat = " ".join(done.output.split())
+    assert f"--where is met by 1 of the 3 rows, by their means: {fast}" in flat
+    assert f"of {unsure} it cannot be told: measured too roughly" in flat
+    assert "Latency, as exported: batch 1, 8 tokens" in flat
+    assert f"not known within 5 % of {unsure};" in flat
+    assert "have no latency" not in flat, "other seeds of a row need none"
+
+
 def test_the_verdict_and_the_checks_speak_of_configurations(sweep: Sweep) -> None:
     facts = Facts.read(sweep)
     assert len(facts.rows) == 12 and len(facts.units) == 4

@@ -167,6 +167,9 @@ def test_the_verdict_does_not_say_take_above_a_check_that_failed(
         section = verdict_section(broken, verdict(broken)).body
         assert f"Take {chosen.id}" not in section and f"Doubtful: {chosen.id}" in section
         assert any(check.level == "bad" for check in health(broken))
+        assert "Smaller?" not in said(broken)
+        matched = [check for check in health(broken) if "match the dense" in check.title]
+        assert bool(matched) == ("beat" in why), "to match what knows nothing is nothing good"
 
 
 def placed(facts: Facts, places: dict[str, tuple[float, float, float]], knee: str) -> Facts:

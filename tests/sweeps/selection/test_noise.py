@@ -12,6 +12,8 @@ from rc_core.errors import StorageError
 from sweeps.cli import entry
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.selection.confirmed import confirmed
+from sweeps.selection.confirmed_text import confirmed_table
 from sweeps.selection.noise import (
     ID_KEY,
     OOD_KEY,
@@ -94,9 +96,15 @@ def test_noise_of_models_that_learned_nothing_is_said_to_be_that(
 
 def test_no_noise_at_all_is_no_success(tmp_path: Path) -> None:
     same = [[(0.5, 0.5)] * 3, [(0.5, 0.5)] * 3]
-    text = power_text("found", measured_noise(fixed(tmp_path, same)))
+    sweep = fixed(tmp_path, same)
+    text = power_text("found", measured_noise(sweep))
     assert "To show" not in text and text.count("the noise of differences is not known") == 2
-    assert "0.0 \u2502" not in text
+    assert "80 % power" not in text
+    found = confirmed(sweep)
+    assert found is not None
+    shown = " ".join(confirmed_table(found).split())
+    assert "intervals without width are no certainty" in shown
+    assert "points or more" not in shown
 
 
 def test_seeds_that_are_not_there_are_asked_for(
