@@ -46,15 +46,16 @@ def health(facts: Facts) -> list[Check]:
 def _finished(facts: Facts) -> Iterator[Check]:
     ended = sum(row.status != "running" for row in facts.rows)
     planned, title = planned_text(facts.config), "Has the sweep ended?"
+    have = f"{ended} trial has" if ended == 1 else f"{ended} trials have"
     if facts.running:
-        found = f"it is running: {ended} trials have ended, {planned}; this page is a moment of it"
+        found = f"it is running: {have} ended, {planned}; this page is a moment of it"
         yield Check("note", title, found, facts.command("status"))
     elif facts.ending is not None and _is_short(facts, ended):
-        found = f"it was ended by {facts.ending}: {ended} trials have ended, {planned}"
+        found = f"it was ended by {facts.ending}: {have} ended, {planned}"
         lift = raising(facts.ending)
         yield Check("note", title, found, facts.command("resume", *lift) if lift else "")
     elif not facts.ended:
-        found = f"{ended} trials have ended, {planned}, and nothing runs"
+        found = f"{have} ended, {planned}, and nothing runs"
         yield Check("warn", title, found, facts.command("resume"))
 
 

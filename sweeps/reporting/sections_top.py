@@ -36,7 +36,7 @@ _MARKS = {"good": "\u2713 fine", "note": "note", "warn": "! doubt", "bad": "\u27
 # The class `note` is taken by small print.
 _CLASSES = {"good": "good", "note": "info", "warn": "warn", "bad": "bad"}
 _MOST_ROWS = 40
-_SEARCHED = "The search's own values; bold: the choice, after new seeds by their means."
+_SEARCHED = "Values of one seed each; bold: the choice, which goes by means where new seeds are."
 _MEANS = "Means over the design's seeds, their intervals below; bold: the choice."
 _CROSSES = "Pale dots are single training seeds, the others means of a configuration. "
 

@@ -404,6 +404,8 @@ def test_an_unfinished_sweep_is_told(made: Callable[..., Sweep]) -> None:
     assert check.found == "5 trials have ended, 9 planned, and nothing runs"
     running = dataclasses.replace(facts, running=True)
     assert about(running, "ended").level == "note"
+    one = dataclasses.replace(facts, rows=facts.rows[:1], records=facts.records[:1])
+    assert about(one, "ended").found == "1 trial has ended, 9 planned, and nothing runs"
 
 
 def test_choices_that_nothing_finished_with_are_told(made: Callable[..., Sweep]) -> None:
