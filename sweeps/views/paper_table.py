@@ -263,7 +263,8 @@ def _collect_unshared(row: Row, other: Row | None, key: str, found: dict[str, li
     ours, theirs = row.by_seed(key), other.by_seed(key)
     shared = len(set(ours) & set(theirs))
     if shared < max(len(ours), len(theirs)):
-        head = f"compared over shared seeds ({shared}) with {other.name} ({len(theirs)} seeds)"
+        seeds = "1 seed" if len(theirs) == 1 else f"{len(theirs)} seeds"
+        head = f"compared over shared seeds ({shared}) with {other.name} ({seeds})"
         found.setdefault(head, []).append(f"{row.name} ({len(ours)})")
 
 
