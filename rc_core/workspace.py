@@ -25,7 +25,7 @@ from rc_core import plugins
 from rc_core.artifacts import ArtifactKey, ArtifactStore, Backing
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, fingerprint
 from rc_core.data._encoding import Encoded, encode
-from rc_core.data._task import TEST_ROLES, Split, Task, check_task
+from rc_core.data._task import TEST_ROLES, Split, Task, check_task, seal_name
 from rc_core.model_facts import (
     file_digest,
     locate,
@@ -110,7 +110,7 @@ class TaskData:
                 "mean_tokens": round(float(encoded.lengths.mean()), 1),
             }
         tests = [split for split in self.task.splits if split.role in TEST_ROLES]
-        sealed = {**self.task.sealed, **{s.name: self.digest(s)[:16] for s in tests}}
+        sealed = {**self.task.sealed, **{seal_name(s): self.digest(s)[:16] for s in tests}}
         return facts | ({"sealed": sealed} if sealed else {})
 
 

@@ -6,7 +6,7 @@ Torch and Ray are imported only by the methods that need them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -228,12 +228,12 @@ class Sweep(_OnDisk):
             ConfigError: constraints that cannot be read.
             StorageError: they name a latency, but none was measured.
         """
-        from sweeps.selection.confirmed_text import confirmed_table
+        from sweeps.selection.confirmed_text import confirmed_table, meeting_lines
         from sweeps.selection.stamp import stamp, stamp_lines
 
         now = self.still()
         found, missed = now._new_seeds(wheres)
-        meeting = _meeting(found, missed) if found is not None and wheres else []
+        meeting = meeting_lines(found, missed) if found is not None and wheres else []
         seal = stamp_lines(stamp(now, found))
         lines = reference_lines(now.records)
         if found is not None and found.own:
@@ -250,8 +250,8 @@ class Sweep(_OnDisk):
             why = failure_of(now.path) or "none has ended yet, or what ended failed or was stopped"
             notes = [f"No trial has finished: {why} ({command(now.folder, 'status')})."]
         notes += latency_notes(now.folder, records, extra)
-        every, spread = now._every(extra), intervals(now.folder)
-        shown = rows(records, now.objectives, constraints=every, intervals=spread)
+        every = now._every(extra)
+        shown = rows(records, now.objectives, constraints=every, intervals=intervals(now.folder))
         parts = [render(front_table(shown, now.objectives, lines=lines, notes=[*notes, *seal]))]
         if found is not None:
             parts += ["", confirmed_table(found), *meeting, *seal]
@@ -336,17 +336,3 @@ class Sweep(_OnDisk):
             )
         check_weights({record.id: self.folder.trial(record.id)}, "exported")
         return record
-
-
-def _meeting(found: Confirmed, missed: Mapping[str, str]) -> list[str]:
-    """Say which rows of a confirmation meet what the user asks."""
-    from sweeps.selection.stamp import named
-
-    ids = [row.id for row in found.rows if not row.reference]
-    meeting = [trial for trial in ids if trial not in missed]
-    unsure = [trial for trial in ids if "cannot be told" in missed.get(trial, "")]
-    return [
-        f"--where is met by {len(meeting)} of the {len(ids)} rows, by their means: "
-        f"{named(meeting)} (--why TRIAL says what another misses)",
-        *([f"of {named(unsure)} it cannot be told: measured too roughly"] if unsure else []),
-    ]

@@ -82,6 +82,7 @@ class SweepConfig:
             self._base_value,
             partial(artifact_keys, self._base_value),
             wrong=unknown,
+            launched="defaults" in raw,
         )
         problems.extend(check_settings(self.settings))
         problems.extend(address.problems(self.settings.storage))

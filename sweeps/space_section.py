@@ -22,6 +22,7 @@ def read_space(
     artifact_keys: Callable[[Sequence[Parameter]], Collection[str]] = lambda parameters: (),
     *,
     wrong: Collection[str] = (),
+    launched: bool = False,
 ) -> tuple[Space, list[Problem]]:
     """Return what can be read of the `space` section, and everything that is wrong with it.
 
@@ -33,6 +34,8 @@ def read_space(
         base: as of `Space`.
         artifact_keys: what plugins that these parameters reach declare, as of `Space`.
         wrong: keys whose value in the base is none, so that conditions on it cannot be judged.
+        launched: of a sweep that is there: what an earlier version let pass must not keep anyone
+            from its trials.
     """
     empty = Space((), base)
     if not isinstance(raw, Mapping):
@@ -48,6 +51,8 @@ def read_space(
         space = Space(parameters, base, artifact_keys(parameters))
     except ConfigError as error:
         return empty, [*problems, *error.problems]
+    if launched:
+        return space, problems
     # Conditions on a malformed parameter cannot be judged.
     by_key = {parameter.key: parameter for parameter in parameters}
     unread = {*map(str, raw), *wrong} - by_key.keys()

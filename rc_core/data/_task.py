@@ -127,7 +127,7 @@ class Task:
             task's generator knows it; else None. Never used in training, only to check claims.
         heuristic: (first, second) -> the label of `label_names` that the known shortcut alone would
             answer (word overlap: entailment), None where no such rule is known. A reference line.
-        sealed: test splits that were left out, name -> the first 16 digits of their digest.
+        sealed: test splits that were left out, `seal_name` -> the first 16 digits of their digest.
     """
 
     name: str
@@ -151,7 +151,7 @@ class Task:
 
     def without_tests(self) -> Task:
         """Return the task as selection may see it: of the test roles it has digests only."""
-        tests = {s.name: s.digest()[:16] for s in self.splits if s.role in TEST_ROLES}
+        tests = {seal_name(s): s.digest()[:16] for s in self.splits if s.role in TEST_ROLES}
         kept = tuple(s for s in self.splits if s.role not in TEST_ROLES)
         return replace(self, splits=kept, sealed={**self.sealed, **tests})
 
@@ -173,6 +173,14 @@ class TaskModule(Protocol):
     """
 
     def load(self, config: object) -> Task: ...
+
+
+def seal_name(split: Split) -> str:
+    """Return what a record calls a test split whose digest alone it has: `id.mnli`, `ood.hans`.
+
+    No test role is named in it: whoever searches a sweep's files for one finds it opened or not.
+    """
+    return f"{split.role.removesuffix('_test')}.{split.suite}"
 
 
 def pair_key(first: str, second: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -13,6 +14,7 @@ from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.selection.confirmed import ON_FRONT, Confirmed, ConfirmedRow, optimism
 from sweeps.selection.confirmed import alike as told_alike
 from sweeps.selection.noise import uneven_noise
+from sweeps.selection.stamp import named
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
@@ -229,3 +231,15 @@ def points_text(difference: Difference | None) -> str:
     if difference is None or difference.n == 0:
         return ""
     return points(difference.mean, difference.half_width)
+
+
+def meeting_lines(found: Confirmed, missed: Mapping[str, str]) -> list[str]:
+    """Say which rows of a confirmation meet what the user asks."""
+    ids = [row.id for row in found.rows if not row.reference]
+    meeting = [trial for trial in ids if trial not in missed]
+    unsure = [trial for trial in ids if "cannot be told" in missed.get(trial, "")]
+    return [
+        f"--where is met by {len(meeting)} of the {len(ids)} rows, by their means: "
+        f"{named(meeting)} (--why TRIAL says what another misses)",
+        *([f"of {named(unsure)} it cannot be told: measured too roughly"] if unsure else []),
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rc_core.data._task import TEST_ROLES, Task
+from rc_core.data._task import TEST_ROLES, Task, seal_name
 from rc_core.errors import Problem, StorageError
 from rc_core.record import TrialRecord
 
@@ -36,7 +36,7 @@ def opened_data(
             "samples": len(split),
             "counted": int(split.headline_rows().sum()),
             "digest": digest,
-            "changed": known.get(split.name, digest) != digest,
+            "changed": known.get(seal_name(split), digest) != digest,
         }
     before = document.get("data", {}) if document.get("trials") else {}
     problems = [

@@ -530,3 +530,13 @@ def test_an_encoder_that_is_built_otherwise_is_refused_by_its_config(tmp_path: P
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"is not read")
     assert "AlbertForSequenceClassification" in problems({"model": str(tmp_path)})["model"]
+
+
+def test_a_condition_that_an_earlier_version_let_pass_keeps_nobody_from_a_sweep() -> None:
+    space = {"loss.alpha": {"choice": [0.2], "when": {"loss.name": "rmc"}}}
+    raw = {**RAW, "space": space, "loss": {"name": "rmc"}}
+    stored = SweepConfig(raw).as_dict()
+    stored["loss"]["name"], stored["space"] = "distil", space
+    with pytest.raises(ConfigError, match="never holds"):
+        SweepConfig({key: value for key, value in stored.items() if key != "defaults"})
+    assert len(SweepConfig(stored).space.parameters) == 1

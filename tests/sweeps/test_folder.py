@@ -21,9 +21,7 @@ def test_unnamed_sweeps_are_numbered(tmp_path: Path) -> None:
     assert names == ["quickstart-1", "quickstart-2", "quickstart-3"]
 
 
-@pytest.mark.parametrize(
-    "name", ["../out", "a/b", "", ".hidden", "artifacts", "x" * 101, "a b", ".."]
-)
+@pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "artifacts", "a b", ".."])
 def test_a_name_stays_in_the_storage(tmp_path: Path, name: str) -> None:
     with pytest.raises(StorageError, match="must be letters"):
         SweepFolder.create(tmp_path, name, "x")
