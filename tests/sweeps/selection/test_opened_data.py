@@ -51,8 +51,8 @@ def with_one_less(task: Task, role: str) -> Task:
 def test_the_same_samples_are_no_news(launched: tuple[TrialRecord, Task]) -> None:
     record, task = launched
     found = opened_data(task, {}, [record])
-    assert set(found) == {"id_test.shortcut_nli", "ood_test.shortcut_nli"}
-    assert set(record.data["sealed"]) == {"id.shortcut_nli", "ood.shortcut_nli"}
+    assert set(found) == {"id_test.shortcut_nli", "ood_test.overlap"}
+    assert set(record.data["sealed"]) == {"id.shortcut_nli", "ood.overlap"}
     assert not changed_splits({"data": found})
     # Opened again, with the same samples.
     assert opened_data(task, {"data": found, "trials": {"t0001": {}}}, [record]) == found
