@@ -194,19 +194,23 @@ def _counted_in_part(data: Mapping[str, Any], stage: str) -> tuple[str, int, int
 
 
 def _halves(found: Sequence[Row]) -> list[str]:
-    """Say whose easy and hard halves rows have, where that is not the same for all."""
+    """Say whose easy and hard halves rows have, and of which seeds, where not all have the same."""
     judges: dict[str, list[str]] = {}
     for row in found:
         judge = row.config.get("difficulty", {}).get("name")
         if judge is not None and row.values(_GAP):
             judges.setdefault(judge, []).append(row.name)
+    known = [(row, len(row.by_seed(_GAP))) for row in found if row.values(_GAP)]
+    few = [f"{row.name} ({n} of {len(row.seeds)})" for row, n in known if n < len(row.seeds)]
+    lines = [f"easy %, hard % and gap are of fewer seeds: {', '.join(few)}"] if few else []
     if len(judges) < 2:
-        return []
+        return lines
     common = max(judges, key=lambda judge: len(judges[judge]))
     others = [f"{j} of {', '.join(names)}" for j, names in judges.items() if j != common]
     return [
+        *lines,
         f"easy %, hard % and gap are of halves by {common}, but by {'; by '.join(others)}: not to "
-        "be compared with the others'"
+        "be compared with the others'",
     ]
 
 

@@ -344,3 +344,16 @@ def test_halves_of_another_estimate_are_not_compared() -> None:
     found[2].config["difficulty"]["name"] = "level_errors"
     expected = "of halves by loss_variance, but by level_errors of magnitude-40 rmc"
     assert expected in paper_table(found, CONFIG, None)
+
+
+def test_halves_of_some_seeds_only_are_told() -> None:
+    """Where earlier seeds were trained beside no loss that reads the difficulty."""
+    gap = {"id_dev__difficulty_gap": 3.0}
+    found = [
+        record(number, "magnitude-40", "vanilla", seed, **accuracies(0.9, 0.6), **gap)
+        for number, seed in ((1, 0), (2, 1))
+    ]
+    assert "fewer seeds" not in paper_table(found, CONFIG, None)
+    found[1] = record(2, "magnitude-40", "vanilla", 1, **accuracies(0.9, 0.6))
+    expected = "easy %, hard % and gap are of fewer seeds: magnitude-40 vanilla (1 of 2)"
+    assert expected in paper_table(found, CONFIG, None)
