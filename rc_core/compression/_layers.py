@@ -78,17 +78,15 @@ def keep_blocks(model: nn.Module, keep: Sequence[int]) -> None:
         ModelError: unsupported encoder, or a block would stand where a stock encoder's is of
             another shape (ModernBERT's first has no norm before its attention).
     """
-    found: Any = _holder(model)
-    holder, name = found
+    holder, name = _holder(model)
     layers = blocks(model)
-    kept = [layers[position] for position in keep]
-    for position, block in zip(keep, kept, strict=True):
-        if _shapes(block) != _shapes(layers[keep.index(position)]):
+    for place, position in enumerate(keep):
+        if _shapes(layers[position]) != _shapes(layers[place]):
             raise ModelError(
-                f"block {keep.index(position)} of {type(model).__name__} must have a shape of its "
-                f"own, but block {position} would take its place; keep that block too"
+                f"block {place} of {type(model).__name__} must have a shape of its own, but block "
+                f"{position} would take its place; keep that block too"
             )
-    setattr(holder, name, nn.ModuleList(kept))
+    setattr(holder, name, nn.ModuleList([layers[position] for position in keep]))
     if hasattr(holder, "n_layers"):
         holder.n_layers = len(keep)
     config: Any = model.config
@@ -122,7 +120,7 @@ def _base(model: nn.Module) -> nn.Module:
     return base
 
 
-def _holder(model: nn.Module) -> tuple[nn.Module, str]:
+def _holder(model: nn.Module) -> tuple[Any, str]:
     """Return the module that holds the list of blocks, and the list's name in it."""
     base = _base(model)
     for where, name in _PLACES:
