@@ -15,16 +15,13 @@ is selected by results. `rc-sweep test` of the adopted sweep then needs no weigh
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
-import multiprocessing
-import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +41,7 @@ from rc_core.estimates import difficulty_key
 from rc_core.job_list import EXAMPLE, Job, read_list
 from rc_core.layout import check_layout
 from rc_core.model_facts import model_facts
+from rc_core.pool import open_pool
 from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
 from rc_core.trial import evaluate_saved, reason, run_trial
@@ -64,9 +62,10 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool =
         print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} trials are finished already")
     started = time.monotonic()
     failed = 0
-    for line, ok in _lines(open_jobs, out, num_jobs, test=test):
-        print(line, flush=True)
-        failed += not ok
+    with contextlib.closing(_lines(open_jobs, out, num_jobs, test=test)) as lines:
+        for line, ok in lines:
+            print(line, flush=True)
+            failed += not ok
     print(
         f"{len(open_jobs) - failed} finished, {failed} failed, {time.monotonic() - started:.0f} s"
     )
@@ -123,7 +122,9 @@ def _not_run(job: Job, why: str) -> _Line:
     return f"{job.trial_id} {job.config.label()}: failed: {why}", False
 
 
-def _lines(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iterator[_Line]:
+def _lines(
+    jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool
+) -> Generator[_Line, None, None]:
     """Build what is needed and run the trials, everything as soon as what it reads is there.
 
     What is ready goes in the order of the list, an artifact with the first job that needs it: a
@@ -146,7 +147,7 @@ def _lines(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iter
         tasks.append(_Task(set(found), {halves}, job, None))
     lost: dict[str, str] = {}
     flying: dict[Future[_Line], str | None] = {}
-    with _pool(num_jobs) as pool:
+    with open_pool(num_jobs) as pool:
         while tasks or flying:
             ready = [each for each in tasks if not unbuilt & (each.needs | each.waits)]
             # Nothing else becomes ready before it ends: a teacher that all wait for has every core.
@@ -187,54 +188,6 @@ def _lines(jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool) -> Iter
 
 
 _FAILURES = (RobustCompressionError, RuntimeError, OSError)
-
-
-class _InProcess(Executor):
-    """Does at once, in this process, what it is given."""
-
-    def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self._fulfil(future, task, *args, **kwargs)
-        return future
-
-    @staticmethod
-    def _fulfil(
-        future: Future[Any] | None, task: Callable[..., Any], *args: Any, **kw: Any
-    ) -> None:
-        assert future is not None
-        try:
-            future.set_result(task(*args, **kw))
-        except Exception as error:
-            future.set_exception(error)
-            # The error's traceback holds this frame: a circle that would keep a model alive.
-            future = None
-
-
-def _pool(num_jobs: int) -> Executor:
-    if num_jobs == 1:
-        return _InProcess()
-    threads = max(1, torch.get_num_threads() // num_jobs)
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(
-        num_jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)
-    )
-
-
-def _begin_worker(threads: int) -> None:
-    """Limit a worker's threads, and let it end with the process that started it, however it ends.
-
-    Whoever kills that one wants the trials to stop; a worker left alone would wait for ever, and
-    hold its memory on the GPU.
-    """
-    torch.set_num_threads(threads)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 @functools.cache

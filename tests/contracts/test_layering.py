@@ -44,6 +44,7 @@ rc_core.alpha
 rc_core.preparation
 rc_core.trial_run
 rc_core.trial rc_core.throughput rc_core.job_list
+rc_core.pool
 rc_core.batch
 sweeps.engine sweeps.tracking sweeps.selection sweeps.views sweeps.deploy sweeps.simulation
 sweeps.doctor

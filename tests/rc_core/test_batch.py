@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +24,7 @@ from rc_core import batch, trial, trial_run
 from rc_core.batch import main
 from rc_core.errors import ConfigError
 from rc_core.job_list import read_list
+from rc_core.pool import InProcess
 from rc_core.record import TrialFolder, read_records
 from rc_core.training import FitPoint
 from rc_core.trial import trial_steps
@@ -95,6 +99,33 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     assert not alive
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [True, False], ids=["ctrl-c", "kill-int"])
+def test_an_interrupt_ends_workers_at_once_and_without_a_traceback(
+    tmp_path: Path, whole_group: bool
+) -> None:
+    """A terminal tells every process of it; whoever sends a signal by hand tells one."""
+    endless = {**PRUNED, "training": {**BASE["training"], "epochs": 5000}, "teacher": {"epochs": 1}}
+    listed = write(tmp_path / "list.jsonl", {"id": "a", "config": endless})
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "rc_core.trial", str(listed), "--out", str(out)]
+    running = subprocess.Popen(
+        [*command, "--jobs", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        record = TrialFolder(out / "trials" / "a")
+        deadline = time.monotonic() + 120
+        while record.read() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        (os.killpg if whole_group else os.kill)(running.pid, signal.SIGINT)
+        _, told = running.communicate(timeout=30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+    assert told == "error: interrupted; what was finished is kept: run the same command again\n"
+    assert running.returncode == 1
+
+
 def test_after_a_kill_the_same_command_goes_on_from_the_last_rung(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,7 +194,7 @@ def test_a_worker_ended_from_outside_is_no_failed_trial(
 ) -> None:
     """Memory ran out while an artifact was built, or while a trial ran."""
 
-    class Pool(batch._InProcess):
+    class Pool(InProcess):
         def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
             if task is not getattr(batch, broken):
                 return super().submit(task, *args, **kwargs)
@@ -171,7 +202,7 @@ def test_a_worker_ended_from_outside_is_no_failed_trial(
             future.set_exception(BrokenProcessPool("a process was terminated abruptly"))
             return future
 
-    monkeypatch.setattr(batch, "_pool", lambda num_jobs: Pool())
+    monkeypatch.setattr(batch, "open_pool", lambda num_jobs: contextlib.nullcontext(Pool()))
     listed = write(tmp_path / "list.jsonl", PRUNED)
     assert main([str(listed), "--out", str(tmp_path / "out"), "--jobs", "2"]) == 1
     printed = capsys.readouterr()
@@ -188,14 +219,14 @@ def test_a_teacher_that_all_wait_for_has_every_core(
     """And shares them as soon as something else can be done beside it."""
     given: dict[str, int | None] = {}
 
-    class Pool(batch._InProcess):
+    class Pool(InProcess):
         def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
             found = super().submit(task, *args, **kwargs)
             if task is batch._build:
                 given[found.result()[0].partition(":")[0]] = args[3]
             return found
 
-    monkeypatch.setattr(batch, "_pool", lambda num_jobs: Pool())
+    monkeypatch.setattr(batch, "open_pool", lambda num_jobs: contextlib.nullcontext(Pool()))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     listed = write(tmp_path / "list.jsonl", PRUNED)
     assert main([str(listed), "--out", str(tmp_path / "alone"), "--jobs", "2"]) == 0

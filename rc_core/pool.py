@@ -1,0 +1,84 @@
+"""Where the trials of a list run: in this process, or in worker processes that end with it."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing import connection
+from typing import Any
+
+import torch
+
+
+@contextlib.contextmanager
+def open_pool(num_jobs: int) -> Iterator[Executor]:
+    """Give what does several things at once, and wait at the end for what has begun.
+
+    Whoever is interrupted meanwhile does not wait, which may take hours: the workers are ended.
+
+    Args:
+        num_jobs: worker processes, which share this one's threads; with 1 what is given is done at
+            once, here.
+    """
+    if num_jobs == 1:
+        yield InProcess()
+        return
+    threads = max(1, torch.get_num_threads() // num_jobs)
+    pool = ProcessPoolExecutor(
+        num_jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_worker,
+        initargs=(threads,),
+    )
+    with pool:
+        try:
+            yield pool
+        except (KeyboardInterrupt, GeneratorExit):
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+class InProcess(Executor):
+    """Does at once, in this process, what it is given."""
+
+    def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._fulfil(future, task, *args, **kwargs)
+        return future
+
+    @staticmethod
+    def _fulfil(
+        future: Future[Any] | None, task: Callable[..., Any], *args: Any, **kw: Any
+    ) -> None:
+        assert future is not None
+        try:
+            future.set_result(task(*args, **kw))
+        except Exception as error:
+            future.set_exception(error)
+            # The error's traceback holds this frame: a circle that would keep a model alive.
+            future = None
+
+
+def _begin_worker(threads: int) -> None:
+    """Limit a worker's threads, and let it end with the process that started it, however it ends.
+
+    Whoever kills that one wants the trials to stop; a worker left alone would wait for ever, and
+    hold its memory on the GPU.
+    """
+    # Ctrl-C reaches every process of a terminal; the one that started the workers ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
