@@ -42,12 +42,14 @@ SPARSITY, ALPHA, LAMBDA = (0.4, 0.6), (0.2, 0.3, 0.5), (0.5, 0.9)
 Prepared = tuple[torch.Tensor, torch.Tensor]
 
 
-def base(model: str, pairs: int, dev: int, epochs: float = 1.0) -> dict[str, Any]:
+def base(
+    model: str, pairs: int, dev: int, epochs: float = 1.0, precision: str = "fp32"
+) -> dict[str, Any]:
     """Return what every trial of the sweep shares."""
     return {
         "model": model,
         "task": setup.generated(train=pairs, dev=dev),
-        "training": {"epochs": epochs, "batch_size": 16, "precision": "fp32", "rungs": 2},
+        "training": {"epochs": epochs, "batch_size": 16, "precision": precision, "rungs": 2},
         "compression": {"name": "magnitude", "sparsity": 0.5},
         "loss": {"name": "rmc"},
         "difficulty": {"name": "loss_variance", "levels": list(LEVELS), "epochs": 1.0},
@@ -192,10 +194,12 @@ def _start_ray() -> None:
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    given = harness.options(__doc__, model=setup.MINILM, pairs=100, dev=60, epochs=1.0, a=True)
+    given = harness.options(
+        __doc__, model=setup.MINILM, pairs=100, dev=60, epochs=1.0, precision="fp32", a=True
+    )
     os.environ.update(_RAY_SETTINGS)
     figures = harness.Figures(given.append)
-    shared = base(given.model, given.pairs, given.dev, given.epochs)
+    shared = base(given.model, given.pairs, given.dev, given.epochs, given.precision)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sides = {
@@ -213,7 +217,7 @@ def main() -> None:
     harness.say(
         __doc__,
         f"{given.model}, {given.pairs} generated pairs, {given.epochs:g} epochs in batches of 16, "
-        "fp32, two trials of one thread at a time. Ours runs the 12, and a 13th trial (vanilla).",
+        f"{given.precision}, two trials of one thread at a time. Ours runs the 12, and a 13th trial (vanilla).",
         figures.table("(a)", "ours", "s", digits=1) if given.a else "(a) was left out.",
         figures.table("(b)", "ours", "s", digits=1),
         f"Training and evaluation, share of slots x time of our trials: "
