@@ -217,8 +217,8 @@ def main() -> None:
     harness.say(
         __doc__,
         f"{given.model}, {given.pairs} generated pairs, {given.epochs:g} epochs in batches of 16, "
-        f"{given.precision}, two trials of one thread at a time. Ours runs the 12, and a 13th trial "
-        "(vanilla).",
+        f"{given.precision}, two trials of one thread at a time. Ours runs the 12, and a 13th "
+        "trial (vanilla).",
         figures.table("(a)", "ours", "s", digits=1) if given.a else "(a) was left out.",
         figures.table("(b)", "ours", "s", digits=1),
         f"Training and evaluation, share of slots x time of our trials: "
