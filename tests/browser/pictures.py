@@ -75,8 +75,10 @@ def shot(browser: Any, page: Path, *, width: int, height: int, scheme: str) -> b
     end = time.monotonic() + 60
     while not browser.execute_script(drawn) and time.monotonic() < end:
         time.sleep(0.1)
-    browser.execute_script("window.scrollTo(0, 0)")
-    time.sleep(0.5)
+    # What is drawn further down moves the page under its reader: to the top until it stays there.
+    for _ in range(8):
+        browser.execute_script("window.scrollTo({top: 0, behavior: 'instant'})")
+        time.sleep(0.5)
     # A picture of more than the window comes out torn in places.
     return bytes(browser.get_screenshot_as_png())
 
