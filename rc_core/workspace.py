@@ -98,7 +98,8 @@ class TaskData:
     def facts(self, splits: Sequence[Split]) -> dict[str, Any]:
         """Return what a record says of the data: sizes, digests, truncated texts, notes.
 
-        `sealed` are the digests of the test splits, which the sealed test is held against.
+        `sealed` are the digests of the test splits, which the sealed test is held against; empty
+        where the task has none.
         """
         facts: dict[str, Any] = {"digest": self.digest(), "notes": dict(self.task.notes)}
         for split in splits:
@@ -111,7 +112,7 @@ class TaskData:
             }
         tests = [split for split in self.task.splits if split.role in TEST_ROLES]
         sealed = {**self.task.sealed, **{seal_name(s): self.digest(s)[:16] for s in tests}}
-        return facts | ({"sealed": sealed} if sealed else {})
+        return facts | {"sealed": sealed}
 
 
 class Workspace:

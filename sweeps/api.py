@@ -273,14 +273,17 @@ class Sweep(_OnDisk):
 
     def closing_lines(self) -> str:
         """Return where things are, and the commands a user wants next."""
+        from sweeps.selection.opened_data import has_test
+
         export = ("export", "--pick", "knee", "--out", "exported")
         first = {command(self.folder, "confirm"): "more seeds where noise may have decided"}
         if self.config.get("design") == "fixed":
             # Nothing was selected, so there is nothing to confirm.
             first = {command(self.folder, "table"): "its rows, means over seeds"}
+        testable = has_test(self.records)
         commands = {
             **first,
-            command(self.folder, "test"): "open the sealed test, once",
+            **({command(self.folder, "test"): "open the sealed test, once"} if testable else {}),
             command(self.folder, *export): "a folder to deploy",
             command(self.folder, "ui"): "every trial in MLflow",
         }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rc_core.record import TrialRecord
+from sweeps.selection.opened_data import has_test
 from sweeps.selection.stamp import Stamp, changed_line, stamp_lines
 from sweeps.shown_values import millions, percent
 
@@ -174,10 +175,10 @@ def _test_rows(
 
 def _selection_note(record: TrialRecord, tested: Mapping[str, Any]) -> str:
     if not tested:
-        return (
-            "The dev splits chose this model among the sweep's trials, so its dev figures flatter "
-            "it. The sealed test splits were not opened."
-        )
+        chosen = "The dev splits chose this model among the sweep's trials, so its dev figures "
+        if not has_test([record]):
+            return f"{chosen}flatter it, and the task has no test split to tell by how much."
+        return f"{chosen}flatter it. The sealed test splits were not opened."
     return seal_note(record.id, tested) or (
         "The dev splits chose this model, so its dev figures flatter it; the test splits were "
         "opened after selection."

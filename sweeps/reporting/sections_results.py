@@ -14,6 +14,7 @@ from sweeps.reporting.sections_top import legend
 from sweeps.reporting.style import Style
 from sweeps.rows import Row
 from sweeps.selection.confirmed_text import notes, points_text, share_text
+from sweeps.selection.opened_data import has_test
 from sweeps.selection.stamp import changed_line, stamp_lines
 from sweeps.selection.tested_text import VERDICTS
 from sweeps.shown_values import points, share
@@ -199,14 +200,13 @@ def confirmed_section(facts: Facts) -> Section | None:
 def sealed_section(facts: Facts) -> Section:
     """Return the sealed test: results with the drop from dev, or that it is sealed."""
     if facts.tested is None:
-        return Section(
-            "test",
-            "The sealed test",
-            paragraph(
-                "Not opened. Its splits were seen by no trial and by no choice on this page."
-            ),
-            link="Test",
-        )
+        line = "Not opened. Its splits were seen by no trial and by no choice on this page."
+        if not has_test(facts.records):
+            line = (
+                "This task has no test split, so nothing here tells how much of a chosen model's "
+                "figures is luck of the choice: give a sweep an id_test and an ood_test."
+            )
+        return Section("test", "The sealed test", paragraph(line), link="Test")
     found = opened_rows(facts)
     seen = any(not math.isnan(row.seen) for row in found)
     titles = ["", "trial", "configuration", "seeds", "ID test %", "OOD test %"]

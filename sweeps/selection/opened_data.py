@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rc_core.data._task import TEST_ROLES, Task, seal_name
@@ -51,6 +51,12 @@ def opened_data(
     if problems:
         raise StorageError(problems)
     return found
+
+
+def has_test(records: Iterable[TrialRecord]) -> bool:
+    """Tell whether there is a test to open; so it is taken of records that do not say it yet."""
+    told = [record.data["sealed"] for record in records if "sealed" in record.data]
+    return not told or any(told)
 
 
 def changed_splits(document: Mapping[str, Any]) -> list[str]:

@@ -209,7 +209,10 @@ def _measuring(
     first = next(iter(groups[0].values())).record
     data = workspace.data(decode(first.config))
     if not any(data.task.of_role(role) for role in TEST_ROLES):
-        raise StorageError(f"the task of sweep {sweep.name} has no id_test or ood_test split")
+        raise StorageError(
+            f"a sealed test needs an id_test or ood_test split, but the task of sweep {sweep.name} "
+            "has neither; a new sweep can (task.roles of own files: docs/configuration.md)"
+        )
     stored = _stored(trials, data)
 
     def measure(trial: _Trial) -> dict[str, float]:

@@ -17,6 +17,7 @@ from rc_core.errors import InputError
 from rc_core.job_list import Job, read_list
 from rc_core.record import TrialFolder, read_records
 from rc_core.workspace import Workspace
+from sweeps import Sweep
 from sweeps.cli import app
 from sweeps.config import load_sweep
 from sweeps.engine.assignments import Assignments
@@ -156,7 +157,8 @@ def test_adopted_trials_make_a_sweep(gpu: Path, out: Path) -> None:
         assert "rc-sweep adopt new DIR" in str(refused.exception)
 
     refused = rc_sweep("test", "new", "--storage", storage)
-    assert "has no id_test or ood_test split" in str(refused.exception)
+    assert "needs an id_test or ood_test split" in str(refused.exception)
+    assert "rc-sweep test" not in Sweep.load("new", storage=storage).closing_lines()
 
     # What the message advises: the weights come after all.
     again = rc_sweep("adopt", "new", gpu / "out", "--storage", storage)

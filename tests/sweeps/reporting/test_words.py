@@ -142,6 +142,18 @@ def test_the_sealed_test_shows_the_drop_and_a_changed_selection(made: Callable[.
     assert about(late, "sealed test").level == "bad"
 
 
+def test_a_task_without_a_test_is_not_called_sealed(made: Callable[..., Sweep]) -> None:
+    facts = Facts.read(made(trials=4))
+    assert "Not opened" in sealed_section(facts).body, "records of before do not say"
+
+    def telling(sealed: dict[str, str]) -> Facts:
+        told = [r.model_copy(update={"data": r.data | {"sealed": sealed}}) for r in facts.records]
+        return dataclasses.replace(facts, records=told)
+
+    assert "Not opened" in sealed_section(telling({"ood.made": "12ab"})).body
+    assert "has no test split" in sealed_section(telling({})).body
+
+
 def test_a_reference_that_did_not_learn_is_the_worst_finding(made: Callable[..., Sweep]) -> None:
     facts = changed(Facts.read(made(trials=6)), "t0000", id_dev__accuracy=0.55)
     assert health(facts)[0].level == "bad"
