@@ -19,6 +19,7 @@ from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.smaller import smaller_alike
 from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow, cannot_be_told_apart
+from sweeps.selection.opened_data import has_test
 from sweeps.selection.statistics import detectable_difference
 from sweeps.shown_values import millions, percent
 
@@ -255,6 +256,9 @@ def _smaller(facts: Facts, chosen: Row) -> Iterator[Sentence]:
 
 
 def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
+    if not has_test(facts.records):
+        yield Sentence("Test", "There is none. Everything here is of the dev splits that chose it.")
+        return
     if facts.tested is None:
         yield Sentence(
             "Test",

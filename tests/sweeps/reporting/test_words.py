@@ -152,6 +152,8 @@ def test_a_task_without_a_test_is_not_called_sealed(made: Callable[..., Sweep]) 
 
     assert "Not opened" in sealed_section(telling({"ood.made": "12ab"})).body
     assert "has no test split" in sealed_section(telling({})).body
+    assert said(telling({"ood.made": "12ab"}))["Test"].startswith("Sealed.")
+    assert said(telling({}))["Test"].startswith("There is none.")
 
 
 def test_a_reference_that_did_not_learn_is_the_worst_finding(made: Callable[..., Sweep]) -> None:
