@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from sweeps.reporting.facts import Facts, best_line
+from sweeps.reporting.facts import Facts
 from sweeps.shown_values import percent
+from sweeps.views.floors import best_line, did_not_learn, no_better
+
+NO_REFERENCE = "no dense reference has finished: there is nothing to compare with"
 
 
 def doubts(facts: Facts) -> list[str]:
@@ -13,26 +16,12 @@ def doubts(facts: Facts) -> list[str]:
     """
     found = []
     if facts.reference is None:
-        found.append("no dense reference has finished to compare it with")
-    elif (reason := did_not_learn(facts)) is not None:
+        found.append(NO_REFERENCE)
+    elif (reason := did_not_learn(facts.reference.id_accuracy, facts.lines)) is not None:
         found.append(reason)
     line = best_line(facts.lines, "ood_dev")
     if line is not None and facts.chosen is not None:
         outside = facts.measured(facts.chosen).outside
         if not outside > line[1]:
-            found.append(
-                f"out of distribution the choice ({percent(outside)}) does not beat what needs no "
-                f"model ({line[0]}: {percent(line[1])})"
-            )
+            found.append(no_better(f"the choice's {percent(outside)} OOD", line))
     return found
-
-
-def did_not_learn(facts: Facts) -> str | None:
-    """Return that the dense reference is no better than what needs no model, None where it is."""
-    line = best_line(facts.lines, "id_dev")
-    if facts.reference is None or line is None or facts.reference.id_accuracy > line[1]:
-        return None
-    return (
-        f"the dense reference did not learn the task ({percent(facts.reference.id_accuracy)} ID; "
-        f"what needs no model reaches {percent(line[1])})"
-    )

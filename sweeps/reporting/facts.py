@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rc_core.errors import StorageError
-from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
 from sweeps.ending import ending_of, has_ended
 from sweeps.folder import SweepFolder
@@ -261,15 +260,6 @@ def _began(outbox: Path) -> float:
             return float(json.loads(stream.readline())["time"])
     except (OSError, ValueError, KeyError):
         return math.nan
-
-
-def best_line(lines: Mapping[str, Mapping[str, float]], role: str) -> tuple[str, float] | None:
-    """Return name and accuracy of the best line of a role that needs no model, None without any."""
-    found = lines.get(role, {})
-    if not found:
-        return None
-    best = max(found, key=lambda name: found[name])
-    return NAMES.get(best, best), found[best]
 
 
 def dev_samples(record: TrialRecord, role: str) -> int:

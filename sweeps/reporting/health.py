@@ -12,14 +12,15 @@ from rc_core.config import seedless
 from sweeps.ending import is_race, planned_text, raising
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import ORDER, Check
-from sweeps.reporting.doubt import did_not_learn
-from sweeps.reporting.facts import Facts, best_line, dev_samples
+from sweeps.reporting.doubt import NO_REFERENCE
+from sweeps.reporting.facts import Facts, dev_samples
 from sweeps.reporting.health_data import data_checks
 from sweeps.reporting.health_difficulty import difficulty_checks
 from sweeps.reporting.health_search import search_checks
 from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow, alike, cannot_be_told_apart
 from sweeps.shown_values import percent
+from sweeps.views.floors import best_line, did_not_learn, needs_no_model, no_better
 
 # This near to what needs no model, a model has little to show.
 _NEAR_FLOOR = 0.02
@@ -68,22 +69,19 @@ def _is_short(facts: Facts, ended: int) -> bool:
 def _reference(facts: Facts) -> Iterator[Check]:
     title = "Did the dense reference learn the task?"
     if facts.reference is None:
-        found = "no dense reference has finished: there is nothing to compare with"
-        yield Check("bad", title, found, facts.command("resume"))
+        yield Check("bad", title, NO_REFERENCE, facts.command("resume"))
         return
     line = best_line(facts.lines, "id_dev")
     if line is None:
         return
-    name, value = line
-    own = facts.reference.id_accuracy
-    if own > value:
-        found = f"{percent(own)} ID, above what needs no model ({name}: {percent(value)})"
-        yield Check("good", title, found)
+    own = f"{percent(facts.reference.id_accuracy)} ID"
+    if did_not_learn(facts.reference.id_accuracy, facts.lines) is None:
+        yield Check("good", title, f"{own}, above {needs_no_model(line)}")
         return
     yield Check(
         "bad",
         title,
-        f"{percent(own)} ID is no better than what needs no model ({name}: {percent(value)})",
+        no_better(own, line),
         "train the reference longer or with another learning rate (training.epochs, "
         "training.learning_rate) before reading anything else here",
     )
@@ -93,16 +91,18 @@ def _floors(facts: Facts) -> Iterator[Check]:
     line = best_line(facts.lines, "ood_dev")
     if line is None or facts.chosen is None:
         return
-    name, value = line
+    value = line[1]
     title = "Does the chosen model beat what needs no model, out of distribution?"
     below = [r for r in facts.compared if not r.reference and r.ood_accuracy <= value]
-    others = f"; {len(below)} of {_compressed(facts)} compressed models do not" if below else ""
+    others = (
+        f"; {len(below)} of {_compressed(facts)} compressed models lie no higher" if below else ""
+    )
     own = facts.measured(facts.chosen)
     ahead = own.outside - value
     seeds = f" (mean of {own.seeds} {facts.seeds_are})" if own.seeds > 1 else ""
-    found = f"{percent(own.outside)} OOD{seeds} against {percent(value)} of the {name}{others}"
+    outside = f"{percent(own.outside)} OOD{seeds}"
     if ahead > _NEAR_FLOOR:
-        yield Check("good", title, found)
+        yield Check("good", title, f"{outside}, above {needs_no_model(line)}{others}")
         return
     better = max(facts.candidates, key=lambda r: facts.measured(r).outside, default=facts.chosen)
     instead = (
@@ -110,17 +110,22 @@ def _floors(facts: Facts) -> Iterator[Check]:
         if facts.measured(better).outside > max(value + _NEAR_FLOOR, own.outside)
         else ""
     )
+    near = f"{outside}, hardly above {needs_no_model(line)}"
     yield Check(
         "warn" if ahead > 0 else "bad",
         title,
-        found,
+        f"{near if ahead > 0 else no_better(outside, line)}{others}",
         f"it may have kept the shortcut and lost the rest: compress less, train longer{instead}",
     )
 
 
 def _against_reference(facts: Facts) -> Iterator[Check]:
     reference = facts.reference
-    if reference is None or not facts.candidates or did_not_learn(facts):
+    if (
+        reference is None
+        or not facts.candidates
+        or did_not_learn(reference.id_accuracy, facts.lines) is not None
+    ):
         # To match a reference that knows nothing is nothing good.
         return
     title = "Does any compressed model match the dense reference?"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sweeps.objectives import OOD_KEY
 from sweeps.pareto import pareto_front
 from sweeps.reporting.doubt import doubts
-from sweeps.reporting.facts import Facts, Measured, best_line, most_common_reason
+from sweeps.reporting.facts import Facts, Measured, most_common_reason
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.smaller import smaller_alike
 from sweeps.rows import Row
@@ -22,6 +22,7 @@ from sweeps.selection.confirmed import ConfirmedRow, cannot_be_told_apart
 from sweeps.selection.opened_data import has_test
 from sweeps.selection.statistics import detectable_difference
 from sweeps.shown_values import millions, percent
+from sweeps.views.floors import best_line
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from scipy import stats
 
 from rc_core.config import seedless
 from rc_core.errors import StorageError
-from rc_core.metrics._floors import NAMES
 from rc_core.record import TrialRecord
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.objectives import ID_KEY, OOD_KEY
@@ -29,9 +28,9 @@ from sweeps.selection.statistics import (
     pooled_covariance,
     seeds_needed,
 )
-from sweeps.shown_values import percent
 from sweeps.sweep import Sweep
 from sweeps.views.commands import command
+from sweeps.views.floors import best_line, did_not_learn, no_better
 from sweeps.views.table import render
 
 # Rows that are alike seem unlike once in so many tables.
@@ -162,31 +161,18 @@ def unlearned(sweep: Sweep) -> list[str]:
     Nothing where the records do not say what needs no model.
     """
     lines = reference_lines(sweep.records)
-    best = {
-        key: max(lines.get(role, {}).items(), key=lambda line: line[1], default=("", math.nan))
-        for role, key in (("id_dev", ID_KEY), ("ood_dev", OOD_KEY))
-    }
     seeded = unselected(sweep)
     groups = by_configuration(seeded[1]) if seeded is not None else {}
-    rows = {
-        key: [sum(r.metric(key) for r in group.values()) / len(group) for group in groups.values()]
-        for key in best
-    }
     found = []
     reference = next((r for r in sweep.records if r.reference and r.status == "finished"), None)
-    name, floor = best[ID_KEY]
-    if reference is not None and reference.metric(ID_KEY) <= floor:
-        found.append(
-            f"the dense reference did not learn the task: {percent(reference.metric(ID_KEY))} ID, "
-            f"and what needs no model ({NAMES.get(name, name)}) has {percent(floor)}"
-        )
-    for key, what in ((ID_KEY, "ID"), (OOD_KEY, "OOD")):
-        name, floor = best[key]
-        if rows[key] and all(value <= floor for value in rows[key]):
-            found.append(
-                f"no configuration's {what} accuracy is above what needs no model "
-                f"({NAMES.get(name, name)}: {percent(floor)})"
-            )
+    if reference is not None:
+        reason = did_not_learn(reference.metric(ID_KEY), lines)
+        found += [reason] if reason is not None else []
+    for role, key, what in (("id_dev", ID_KEY, "ID"), ("ood_dev", OOD_KEY, "OOD")):
+        line = best_line(lines, role)
+        means = [sum(r.metric(key) for r in g.values()) / len(g) for g in groups.values()]
+        if line is not None and means and all(mean <= line[1] for mean in means):
+            found.append(no_better(f"the {what} accuracy of every configuration", line))
     if not found:
         return []
     return [

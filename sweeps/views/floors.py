@@ -1,4 +1,4 @@
-"""What needs no model (majority class, chance, bag of words), in words."""
+"""What needs no model (majority class, chance, bag of words), and who is no better, in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from rc_core.metrics._floors import NAMES
-from sweeps.shown_values import share
+from sweeps.shown_values import percent, share
 
 
 def floor_lines(lines: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -23,3 +23,36 @@ def floor_lines(lines: Mapping[str, Mapping[str, float]]) -> list[str]:
         )
         found.append(f"{NAMES.get(name, name)}: ID {inside} %, OOD {outside} %")
     return found
+
+
+def best_line(lines: Mapping[str, Mapping[str, float]], role: str) -> tuple[str, float] | None:
+    """Return name and accuracy of the best line of a role that needs no model, None without any."""
+    found = lines.get(role, {})
+    if not found:
+        return None
+    best = max(found, key=lambda name: found[name])
+    return NAMES.get(best, best), found[best]
+
+
+def needs_no_model(line: tuple[str, float]) -> str:
+    """Return `what needs no model (bag of words: 76.5 %)` of a line as `best_line` gives it."""
+    return f"what needs no model ({line[0]}: {percent(line[1])})"
+
+
+def no_better(what: str, line: tuple[str, float]) -> str:
+    """Return the objection to an accuracy, such as `60.0 % ID`, that does not beat a line."""
+    return f"{what} is no better than {needs_no_model(line)}"
+
+
+def did_not_learn(id_accuracy: float, lines: Mapping[str, Mapping[str, float]]) -> str | None:
+    """Return the objection to a dense reference that knows nothing, None where it knows something.
+
+    Args:
+        id_accuracy: of the reference on the ID dev role, in [0, 1].
+        lines: as `sweeps.rows.reference_lines` gives them; without any, None.
+    """
+    line = best_line(lines, "id_dev")
+    if line is None or id_accuracy > line[1]:
+        return None
+    found = no_better(f"{percent(id_accuracy)} ID", line)
+    return f"the dense reference did not learn the task: {found}"
