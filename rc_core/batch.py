@@ -23,12 +23,12 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from rc_core import plugins
-from rc_core.config import PLUGIN_PACKAGES, TrialConfig
+from rc_core.config import TrialConfig
+from rc_core.encoders import Encoders
 from rc_core.errors import (
     ConfigError,
     DifficultyError,
@@ -39,8 +39,6 @@ from rc_core.errors import (
 )
 from rc_core.estimates import difficulty_key
 from rc_core.job_list import EXAMPLE, Job, read_list
-from rc_core.layout import check_layout
-from rc_core.model_facts import model_facts
 from rc_core.pool import open_pool
 from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
@@ -80,18 +78,18 @@ def _needed(jobs: Sequence[Job], workspace: Workspace) -> list[dict[str, Step]]:
     """Return what each job reads, by its key. Raises ConfigError: some cannot work, all named."""
     found: list[dict[str, Step]] = []
     problems: list[Problem] = []
+    encoders = Encoders()
     for job in jobs:
-        compression = job.config.compression
-        module: Any = plugins.load(PLUGIN_PACKAGES["compression"], compression.name)
-        encoder = compression.encoder(job.config.model)
-        facts = model_facts(encoder)
-        for problem in module.problems(compression, facts):
-            problems.append(Problem(f"{job.trial_id}: {problem.where}", problem.message))
+        told = encoders.problems(job.config)
+        problems += [Problem(f"{job.trial_id}: {each.where}", each.message) for each in told]
         try:
-            check_layout(encoder, facts.model_type)
             found.append({step.key.key: step for step in steps(job.config, workspace)})
-        except (DifficultyError, ModelError) as error:
+        except DifficultyError as error:
             problems.append(Problem(job.trial_id, str(error)))
+        except ModelError as error:
+            # What is wrong with an encoder is told of the first job that has it already.
+            if not told:
+                problems.append(Problem(job.trial_id, str(error)))
     if problems:
         raise ConfigError(problems)
     return found

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, TrainingConfig, TrialConfig, decode
+from rc_core.encoders import Encoders
 from rc_core.errors import ConfigError, Problem, did_you_mean
 from rc_core.schema import validate_section
 from rc_core.yaml_files import merge, read_yaml
-from sweeps.encoders import Encoders, absolute_models
 from sweeps.fixed_design import (
     adaptive_problems,
     fit_trials,
@@ -24,6 +24,7 @@ from sweeps.plugin_configs import SWEPT, artifact_keys, changed_defaults, stored
 from sweeps.remote import address
 from sweeps.sections import (
     TRIAL_KEYS,
+    absolute_models,
     base_values,
     check_overrides,
     distinct,
@@ -31,13 +32,14 @@ from sweeps.sections import (
     nested,
     not_mappings,
     stray_keys,
+    stray_point_keys,
     swept_sections,
     unknown_names,
     unswept_problems,
     without_effect,
 )
 from sweeps.settings import SweepSettings, check_settings, decode_settings
-from sweeps.space import SEEDS, Point, Space
+from sweeps.space import SEEDS, Point
 from sweeps.space_section import affected, read_space
 
 
@@ -289,7 +291,8 @@ class SweepConfig:
         for section in SWEPT:
             values = self.base[section].items()
             self.base[section] = {k: v for k, v in values if f"{section}.{k}" not in strays}
-        wrong = [p for each in self.settings.search.points for p in _check_point(each, self.space)]
+        names = [parameter.key for parameter in self.space.parameters]
+        wrong = [p for each in self.settings.search.points for p in stray_point_keys(each, names)]
         problems += wrong
         problems += [
             Problem(
@@ -336,14 +339,6 @@ def load_sweep(
     if problems:
         raise ConfigError(problems)
     return sweep
-
-
-def _check_point(point: Mapping[str, Any], space: Space) -> Iterator[Problem]:
-    sections = ("training", "teacher", "compression", "loss", "difficulty")
-    for key in point:
-        if key.partition(".")[0] not in sections or "." not in key:
-            names = [parameter.key for parameter in space.parameters]
-            yield Problem(f"search.points.{key}", f"unknown key: {did_you_mean(key, names)}")
 
 
 def _shown(point: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rc_core import plugins
-from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, decode
+from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, absolute_model, decode
 from rc_core.errors import ConfigError, Problem, did_you_mean
 from sweeps.plugin_configs import SWEPT
 
@@ -127,6 +127,19 @@ def stray_keys(base: Mapping[str, Any], names: Mapping[str, Iterable[Any]]) -> I
                 yield Problem(f"{section}.{key}", f"unknown key '{key}': {hint}")
 
 
+def stray_point_keys(point: Mapping[str, Any], searched: Sequence[str]) -> Iterator[Problem]:
+    """Yield a problem for each key of one of `search.points` that no trial has.
+
+    Args:
+        point: by dotted keys.
+        searched: keys of the space.
+    """
+    sections = ("training", "teacher", "compression", "loss", "difficulty")
+    for key in point:
+        if key.partition(".")[0] not in sections or "." not in key:
+            yield Problem(f"search.points.{key}", f"unknown key: {did_you_mean(key, searched)}")
+
+
 def distinct(problems: Sequence[Problem], given: Mapping[str, Any]) -> list[Problem]:
     """Keep the first of problems that differ only in the corner they were found at.
 
@@ -183,3 +196,16 @@ def without_effect(overrides: Sequence[str], searched: Iterable[str]) -> list[Pr
 def _fields(section: str, name: str) -> set[str]:
     fields = plugins.load(PLUGIN_PACKAGES[section], name).Config.model_fields
     return {field.alias or key for key, field in fields.items()}
+
+
+def absolute_models(raw: Any, *, named: bool = False) -> Any:
+    """Give folders of models, wherever they are named, their full paths (see `absolute_model`)."""
+    if isinstance(raw, Mapping):
+        # In `search.points` and `space` the key is dotted: compression.model.
+        return {
+            key: absolute_models(each, named=named or str(key).rpartition(".")[2] == "model")
+            for key, each in raw.items()
+        }
+    if isinstance(raw, list | tuple):
+        return [absolute_models(each, named=named) for each in raw]
+    return absolute_model(raw) if named and isinstance(raw, str) else raw

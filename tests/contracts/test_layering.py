@@ -25,6 +25,7 @@ rc_core.artifacts
 rc_core.model_facts
 rc_core.compression._layers
 rc_core.models rc_core.layout
+rc_core.encoders
 rc_core.data.*
 rc_core.difficulty.*
 rc_core.losses.* rc_core.compression.*
@@ -57,7 +58,7 @@ sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
 sweeps.views.paper_results sweeps.views.paper_rows
 sweeps.plugin_configs
-sweeps.settings sweeps.sections sweeps.encoders
+sweeps.settings sweeps.sections
 sweeps.remote sweeps.remote.address sweeps.remote.files sweeps.fixed_design
 sweeps.remote.objects
 sweeps.remote.steps

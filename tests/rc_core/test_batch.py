@@ -29,6 +29,9 @@ from rc_core.record import TrialFolder, read_records
 from rc_core.training import FitPoint
 from rc_core.trial import trial_steps
 from rc_core.workspace import Workspace
+from tests.rc_core._plugins import COMPRESSION, WrittenPlugins, written
+
+__all__ = ["written"]
 
 BASE: dict[str, Any] = {
     "model": "tiny:bert",
@@ -280,6 +283,51 @@ def test_a_compression_that_cannot_be_is_told_before_anything_is_trained(
     assert not (tmp_path / "out" / "trials").exists()
 
 
+def test_every_encoder_that_cannot_be_compressed_so_is_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    auto = {"name": "rmc", "alpha": "auto", "alpha_on": {"name": "student", "num_layers": 9}}
+    own = {"name": "student", "model": "./elsewhere"}
+    lines = [
+        {"id": "missing", "config": {**BASE, "model": "./nowhere"}},
+        {"id": "again", "config": {**BASE, "model": "./nowhere"}},
+        {"id": "judged", "config": {**STUDENT, "loss": auto}},
+        {"id": "own", "config": {**BASE, "compression": own}},
+    ]
+    listed = write(tmp_path / "list.jsonl", *lines)
+    assert main([str(listed), "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 4
+    for line, start in zip(
+        told,
+        (
+            "error: missing: model: model './nowhere' must be a folder",
+            "again: model './nowhere' must be a folder",
+            "judged: loss.alpha_on.num_layers: must be at most",
+            "own: compression.model: model './elsewhere' must be a folder",
+        ),
+        strict=True,
+    ):
+        assert line.startswith(start)
+    assert not (tmp_path / "out" / "trials").exists()
+
+
+def test_a_plugin_s_check_that_breaks_is_told_with_its_file(
+    written: WrittenPlugins, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = COMPRESSION.replace("return []", "return [][0]", 1)
+    written.write("rc_core.compression", text)
+    judged = {"name": "rmc", "alpha": "auto", "alpha_on": {"name": "mine"}}
+    configs = {"a": {**BASE, "compression": {"name": "mine"}}, "b": {**STUDENT, "loss": judged}}
+    lines = [{"id": name, "config": config} for name, config in configs.items()]
+    listed = write(tmp_path / "list.jsonl", *lines)
+    assert main([str(listed), "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr().err
+    for name in configs:
+        told = f"{name}: rc_core/compression/mine.py: problems() must return a list of Problem, but"
+        assert f"{told} raised IndexError" in printed
+
+
 def test_texts_without_words_cost_the_comparison_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -351,7 +399,7 @@ def test_an_encoder_that_is_built_otherwise_starts_nothing(
     (tmp_path / "m" / "model.safetensors").write_bytes(b"is not read")
     listed = write(tmp_path / "list.jsonl", BASE, {**BASE, "model": str(tmp_path / "m")})
     assert main([str(listed), "--out", str(tmp_path / "out")]) == 2
-    assert "t0001: '" in (said := capsys.readouterr().err) and "AlbertFor" in said
+    assert "t0001: model: '" in (said := capsys.readouterr().err) and "AlbertFor" in said
     assert not list((tmp_path / "out").rglob("record.json"))
 
 

@@ -1,13 +1,11 @@
-"""The encoders that a sweep names: whether they are there, and what compressions can do to them."""
+"""The encoders that trials name: whether they are there, and what compressions can do to them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from rc_core import plugins
-from rc_core.config import PLUGIN_PACKAGES, TrialConfig, absolute_model, decode
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import InputError, ModelError, Problem
 from rc_core.layout import check_layout
 from rc_core.model_facts import ModelFacts, may_be_elsewhere, model_facts
@@ -16,7 +14,7 @@ from rc_core.model_facts import ModelFacts, may_be_elsewhere, model_facts
 class Encoders:
     """What is known of each encoder; each is looked up once."""
 
-    def __init__(self, *, elsewhere: bool) -> None:
+    def __init__(self, *, elsewhere: bool = False) -> None:
         """Store what is given.
 
         Args:
@@ -53,15 +51,17 @@ class Encoders:
         on = getattr(config.loss, "alpha_on", None)
         if on is not None and getattr(config.loss, "alpha", None) == "auto":
             judged = decode(config.as_dict() | {"compression": on})
-            found += [
-                replace(each, where=each.where.replace("compression", "loss.alpha_on", 1))
-                for each in self._of_trial(judged)
-            ]
+            for each in self._of_trial(judged):
+                # Not of a problem of the encoder, nor of the plugin's file.
+                named = each.where.startswith("compression.")
+                where = each.where.removeprefix("compression.")
+                found.append(replace(each, where=f"loss.alpha_on.{where}") if named else each)
         return found
 
     def _of_trial(self, config: TrialConfig) -> list[Problem]:
         encoder = config.compression.encoder(config.model)
-        found = self.look_up(encoder, "compression.model")
+        own = encoder != config.model
+        found = self.look_up(encoder, "compression.model" if own else "model")
         facts = self._facts[encoder]
         return found if facts is None else [*found, *_of_plugin(config, facts)]
 
@@ -82,16 +82,3 @@ def _of_plugin(config: TrialConfig, facts: ModelFacts) -> list[Problem]:
         got = f"returned {found!r}"
     file = f"{module.__name__.replace('.', '/')}.py"
     return [Problem(file, f"problems() must return a list of Problem, but {got}")]
-
-
-def absolute_models(raw: Any, *, named: bool = False) -> Any:
-    """Give folders of models, wherever they are named, their full paths (see `absolute_model`)."""
-    if isinstance(raw, Mapping):
-        # In `search.points` and `space` the key is dotted: compression.model.
-        return {
-            key: absolute_models(each, named=named or str(key).rpartition(".")[2] == "model")
-            for key, each in raw.items()
-        }
-    if isinstance(raw, list | tuple):
-        return [absolute_models(each, named=named) for each in raw]
-    return absolute_model(raw) if named and isinstance(raw, str) else raw
