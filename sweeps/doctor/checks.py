@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from rc_core.errors import InputError, ModelError
 from sweeps.config import SweepConfig, load_sweep
+from sweeps.cores import usable_cores
 from sweeps.doctor.services import Finding, check_hub, check_mlflow, check_ray, check_torch
 from sweeps.doctor.storage import check_folder, nearest_folder, with_address
 from sweeps.storages import storage_root
@@ -181,27 +182,16 @@ def _tested() -> dict[str, str]:
 
 
 def _cores(sweep: SweepConfig | None) -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _quota()
-    usable = min(cores or 1, quota or cores or 1)
-    found = f"{usable:g} usable" + (f" of {cores} (a container's quota)" if quota else "")
+    cores, usable = os.cpu_count() or 1, usable_cores()
+    found = f"{usable} usable"
+    found += f" of {cores} (an affinity, or a container's limit)" if usable < cores else ""
     wanted = sweep.settings.resources.cpu if sweep else 1
     threads = os.environ.get("OMP_NUM_THREADS")
     found += f", OMP_NUM_THREADS={threads}" if threads else ""
     if wanted > usable:
-        advice = f"lower it: --set resources.cpu={max(int(usable), 1)}"
+        advice = f"lower it: --set resources.cpu={usable}"
         return "problem", f"{found}; a trial asks for {wanted:g}", advice
-    if quota and cores and quota < cores:
-        return "note", found, f"Ray sees {cores} cores; pass what may be used: resources.cpu"
     return "ok", found, ""
-
-
-def _quota() -> float | None:
-    """Return a container's limit in cores, None where there is none."""
-    with suppress(OSError, ValueError):
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    return None
 
 
 def _memory() -> Finding:
@@ -250,9 +240,9 @@ def _disk(root: Path, sweep: SweepConfig | None) -> Finding:
         with suppress(ModelError):
             weights = 4 * model_facts(sweep.base["model"]).num_parameters
             trials = max(sweep.settings.search.trials, 1 + len(sweep.first_points()))
-            cores = (os.cpu_count() or 1) / sweep.settings.resources.cpu
+            at_once = usable_cores() / sweep.settings.resources.cpu
             # Weights for good, and a checkpoint (with two moments) while a trial runs.
-            need = trials * weights + 3 * weights * min(trials, max(cores, 1))
+            need = trials * weights + 3 * weights * min(trials, max(at_once, 1))
             found += f", the sweep needs about {need / 1e9:.1f} GB"
     if free < need:
         return "problem", found, "make room, choose another --storage, or lower search.trials"

@@ -23,6 +23,7 @@ from rc_core.errors import (
     StorageError,
     TrialError,
 )
+from sweeps.cores import usable_cores
 from sweeps.engine.address import check_address
 from sweeps.folder import SweepFolder
 from sweeps.remote.mirror import Mirror
@@ -93,6 +94,7 @@ def _start(address: str) -> None:
         # The address of a surrounding cluster must not be joined by accident.
         options |= {
             "address": "local",
+            "num_cpus": usable_cores(),
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
         }

@@ -5,7 +5,6 @@ What a launch refuses before it starts anything is refused first: see sweeps/eng
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections import Counter
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from rc_core.record import TrialRecord, read_records
 from rc_core.throughput import stored_measurements
 from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
+from sweeps.cores import usable_cores
 from sweeps.engine.shares import numbers, packing_line
 from sweeps.names import as_stem
 from sweeps.remote.mirror import Mirror
@@ -116,7 +116,7 @@ def _held(sweep: SweepConfig, root: Path) -> str:
     # Of this machine, whole; a cluster's nodes are asked only when it is launched there.
     cuda = resources.device == "auto" and torch.cuda.is_available()
     workspace = Workspace(root / "artifacts", device="cuda" if cuda else "cpu")
-    gpus, cores = torch.cuda.device_count() if cuda else 0, os.cpu_count() or 1
+    gpus, cores = torch.cuda.device_count() if cuda else 0, usable_cores()
     found = stored_measurements(sweep.reference(), workspace, cores)
     if found is None:
         return "auto: to be measured at the start (about a minute)"

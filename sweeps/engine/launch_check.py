@@ -6,7 +6,6 @@ Ray takes up to a minute to start; a name that is taken is told before that.
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from rc_core.data._task import Task
 from rc_core.errors import ConfigError, InputError, Problem
 from rc_core.yaml_files import apply_overrides
 from sweeps.config import SweepConfig, load_sweep
+from sweeps.cores import usable_cores
 from sweeps.doctor.storage import check_place
 from sweeps.engine.address import check_address
 from sweeps.engine.data_check import check_data, check_same_data
@@ -88,15 +88,15 @@ def check_launch(
 
 
 def _check_fits(sweep: SweepConfig) -> None:
-    """Raise ConfigError where a trial asks for more cores than this machine has."""
-    resources, cores = sweep.settings.resources, os.cpu_count() or 1
+    """Raise ConfigError where a trial asks for more cores than may be used on this machine."""
+    resources, cores = sweep.settings.resources, usable_cores()
     if not resources.auto and resources.cpu > cores:
         raise ConfigError(
             [
                 Problem(
                     "resources.cpu",
-                    f"a trial must fit on this machine, which has {cores} cores, but asks for "
-                    f"{resources.cpu:g}; lower it, or join a cluster with --address",
+                    f"a trial must fit on this machine, where it may use {cores} cores, but asks "
+                    f"for {resources.cpu:g}; lower it, or join a cluster with --address",
                 )
             ]
         )

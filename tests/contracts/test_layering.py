@@ -50,7 +50,7 @@ rc_core.batch
 sweeps.engine sweeps.tracking sweeps.selection sweeps.views sweeps.deploy sweeps.simulation
 sweeps.doctor
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
-sweeps.comparable sweeps.json_files sweeps.space_section
+sweeps.comparable sweeps.json_files sweeps.space_section sweeps.cores
 sweeps.shown_values
 sweeps.exclusion
 sweeps.rows
