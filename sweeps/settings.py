@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -22,11 +22,12 @@ _DATABASES = ("sqlite", "mysql", "mssql", "postgresql")
 _TRACKING = ("http", "https", *_DATABASES, "databricks", "file", "arn", "azureml")
 _SERVER = re.compile(r"https?://[^/]", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
-# Sections that `check_settings` holds against others.
+# What `check_settings` holds against other keys, and those keys.
 _JUDGED_BY = {
-    "search": ("confirm",),
+    "search.name": ("confirm.sweep",),
+    "confirm.sweep": ("search.name",),
     "scheduler": ("objectives", "design"),
-    "budget": ("resources",),
+    "budget.accelerator_hours": ("resources.gpu", "resources.auto"),
 }
 
 
@@ -214,25 +215,59 @@ class SweepSettings(Section):
 def decode_settings(raw: Mapping[str, Any]) -> tuple[SweepSettings, list[Problem]]:
     """Validate the sections one by one; what is wrong is left at its default and reported.
 
-    One that is wrong hides no other, so that `check_settings` still sees the rest. What stands or
-    falls with it (`_JUDGED_BY`) is left at its default too: held against a default that the user
+    One key that is wrong hides no other, so that `check_settings` still sees the rest. What stands
+    or falls with it (`_JUDGED_BY`) is left at its default too: held against a default that the user
     has not chosen, it would be called wrong where it may not be.
     """
     found: dict[str, Any] = {}
     problems: list[Problem] = []
     for key, value in ({"scheduler": {}} | dict(raw)).items():
         try:
-            if key == "scheduler":
-                found[key] = _decode_scheduler(value)
-            else:
-                found[key] = getattr(validate_section(SweepSettings, {key: value}), key)
+            found[key] = _decode(key, value)
         except ConfigError as error:
             problems.extend(error.problems)
-    wrong = raw.keys() - found.keys()
-    for key, others in _JUDGED_BY.items():
-        if not wrong.isdisjoint(others):
-            found.pop(key, None)
+            rest = _right_part(key, value, error.problems)
+            if rest is not None:
+                found[key] = rest
+    wrong = [problem.where for problem in problems]
+    for judged, others in _JUDGED_BY.items():
+        if any(_overlap(where, other) for where in wrong for other in others):
+            section, _, field = judged.partition(".")
+            if not field:
+                found.pop(section, None)
+            elif section in found:
+                default = getattr(type(found[section])(), field)
+                found[section] = found[section].model_copy(update={field: default})
     return SweepSettings().model_copy(update=found), problems
+
+
+def _decode(key: str, value: Any) -> Any:
+    """Validate one section. Raises ConfigError."""
+    if key == "scheduler":
+        return _decode_scheduler(value)
+    return getattr(validate_section(SweepSettings, {key: value}), key)
+
+
+def _right_part(key: str, value: Any, problems: Sequence[Problem]) -> Section | None:
+    """Return a section without its wrong keys, None where more is wrong with it than these.
+
+    Keys of a scheduler are held against each other and against training: a default beside them
+    would be called wrong where the user's own value is not.
+    """
+    own = SweepSettings.model_fields[key].default
+    if key == "scheduler" or not isinstance(own, Section) or not isinstance(value, Mapping):
+        return None
+    wrong = {problem.where.split(".")[1] for problem in problems if "." in problem.where}
+    try:
+        rest: Section = _decode(key, {k: v for k, v in value.items() if str(k) not in wrong})
+    except ConfigError:
+        return None
+    return rest
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Tell whether one dotted key is the other, or holds it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _decode_scheduler(raw: Any) -> SchedulerConfig:

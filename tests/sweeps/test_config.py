@@ -297,7 +297,8 @@ def test_keys_of_several_plugins_are_not_called_wrong_beside_a_wrong_space() -> 
         ),
         ({"design": "fixd"}, "design", {"scheduler": {"name": "asha", "metric": "x"}},
          "scheduler.metric"),
-        ({"confirm": {"whole": 3}}, "confirm.whole", {"search": {"name": "race"}}, "search.name"),
+        ({"confirm": {"sweep": 3}}, "confirm.sweep", {"search": {"name": "race"}}, "search.name"),
+        ({"search": {"name": 3}}, "search.name", {"confirm": {"sweep": "x"}}, "confirm.sweep"),
     ],
 )  # fmt: skip
 def test_what_is_judged_by_a_wrong_section_is_not_called_wrong(
@@ -306,6 +307,38 @@ def test_what_is_judged_by_a_wrong_section_is_not_called_wrong(
     judged = {"training": {"rungs": 4}} | judged
     assert set(problems(wrong | judged)) == {where}
     assert set(problems(judged)) == {else_wrong}, "by the default, had the user left that section"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"search": {"warm_start": "old", "name": "tpee"}},
+            {"search.warm_start", "search.name"},
+        ),
+        (
+            {"search": {"trials": 0, "points": [{"compresion.name": "student"}]}},
+            {"search.trials", "search.points.compresion.name"},
+        ),
+        (
+            {"resources": {"cpu": -1}, "budget": {"accelerator_hours": 1.0}},
+            {"resources.cpu", "budget.accelerator_hours"},
+        ),
+        (
+            {"resources": {"gpu": 2}, "budget": {"stall": {"trials": 3}}, "design": "fixed",
+             "search": {"name": "qmc"}},
+            {"resources.gpu", "budget.stall"},
+        ),
+        (
+            {"confirm": {"whole": 3}, "search": {"name": "race"}},
+            {"confirm.whole", "search.name"},
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_hides_nothing_that_does_not_stand_or_fall_with_it(
+    changes: dict[str, Any], told: set[str]
+) -> None:
+    assert set(problems(changes)) == told
 
 
 def test_a_fixed_design_runs_all_rows_of_one_seed_before_the_next() -> None:
