@@ -17,7 +17,7 @@ from sweeps.deploy.measured import check_measured, intervals, latency_notes, wit
 from sweeps.failure import failure_of
 from sweeps.folder import check_weights
 from sweeps.rows import Row, front_json, reference_lines, rows
-from sweeps.sweep import Sweep as _OnDisk
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 from sweeps.views.floors import floor_lines
 from sweeps.views.status import interrupted
@@ -34,7 +34,7 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-class Sweep(_OnDisk):
+class Sweep(StoredSweep):
     """What a sweep found, and what is done with it.
 
     Example:

@@ -11,12 +11,12 @@ from typing import ParamSpec
 
 from sweeps.api import Sweep
 from sweeps.engine import runner
-from sweeps.sweep import Sweep as _OnDisk
+from sweeps.stored_sweep import StoredSweep
 
 _P = ParamSpec("_P")
 
 
-def _worked_with(drive: Callable[_P, _OnDisk]) -> Callable[_P, Sweep]:
+def _worked_with(drive: Callable[_P, StoredSweep]) -> Callable[_P, Sweep]:
     @functools.wraps(drive)
     def run(*arguments: _P.args, **options: _P.kwargs) -> Sweep:
         return Sweep(drive(*arguments, **options).folder)

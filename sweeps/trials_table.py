@@ -16,12 +16,12 @@ from rc_core.errors import InputError, Problem
 from sweeps.deploy.measured import with_latency
 from sweeps.reporting.facts import varied
 from sweeps.selection.stamp import read_test
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 
 FORMATS = ("markdown", "csv")
 
 
-def trial_columns(sweep: Sweep) -> dict[str, list[Any]]:
+def trial_columns(sweep: StoredSweep) -> dict[str, list[Any]]:
     """Return column -> one value per trial, in the order of their ids.
 
     In this order: `id`, `status`, `name`, `reference`; settings in which trials differ (None: the
@@ -59,7 +59,7 @@ def trial_columns(sweep: Sweep) -> dict[str, list[Any]]:
     return columns
 
 
-def trials_table(sweep: Sweep, *, form: str = "markdown", stamp: Sequence[str] = ()) -> str:
+def trials_table(sweep: StoredSweep, *, form: str = "markdown", stamp: Sequence[str] = ()) -> str:
     """Return every trial as a row of text.
 
     Args:

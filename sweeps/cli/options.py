@@ -50,7 +50,7 @@ JsonOption = Annotated[bool, flag("--json", "One JSON document on stdout.")]
 
 
 def load(sweep: str, storage: str | Path | None, *, live: bool = False) -> Any:
-    """Return a sweep by name or path, its records read once: see `sweeps.sweep.Sweep.still`.
+    """Return a sweep by name or path, its records read once: see `sweeps.Sweep.still`.
 
     Args:
         sweep: name or path.

@@ -35,7 +35,7 @@ from sweeps.deploy.texts import CheckTexts, check_texts, text_names
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import confirmed_json
 from sweeps.selection.stamp import read_test, stamp
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 
 TOLERANCE = 1e-4
 _SAMPLE = 64
@@ -46,7 +46,7 @@ class ExportError(RobustCompressionError):
 
 
 def export(
-    sweep: Sweep,
+    sweep: StoredSweep,
     record: TrialRecord,
     out: Path,
     *,
@@ -137,7 +137,7 @@ def stock_note(config: TrialConfig) -> str:
     return note
 
 
-def seal_note(sweep: Sweep, record: TrialRecord) -> str:
+def seal_note(sweep: StoredSweep, record: TrialRecord) -> str:
     """Return why test figures may be no test of a trial, empty where they are or none were seen."""
     return model_card.seal_note(record.id, read_test(sweep) or {})
 
@@ -184,7 +184,7 @@ def _logits(model: nn.Module, inputs: Any) -> Tensor:
 
 
 def _write_papers(
-    sweep: Sweep,
+    sweep: StoredSweep,
     record: TrialRecord,
     config: TrialConfig,
     folder: Path,

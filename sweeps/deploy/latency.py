@@ -37,7 +37,7 @@ from sweeps.folder import check_weights
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.mean_rows import candidates, front
 from sweeps.shown_values import millions
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 from sweeps.views.table import render
 
@@ -49,7 +49,7 @@ Key = tuple[str, str]
 
 
 def measure_latency(
-    sweep: Sweep,
+    sweep: StoredSweep,
     *,
     batch: int = 1,
     length: int = 64,
@@ -131,7 +131,7 @@ def measure_latency(
     return document
 
 
-def latency_table(sweep: Sweep, document: dict[str, Any]) -> str:
+def latency_table(sweep: StoredSweep, document: dict[str, Any]) -> str:
     """Return the measurements as text, the fastest first."""
     table = Table(title="latency, measured side by side", title_justify="left")
     for title in ("id", "name"):
@@ -176,7 +176,7 @@ def _cells(entry: Mapping[str, Any], *, dense: bool = False) -> list[str]:
     ]
 
 
-def _groups(sweep: Sweep, records: Sequence[TrialRecord]) -> Iterator[dict[Key, nn.Module]]:
+def _groups(sweep: StoredSweep, records: Sequence[TrialRecord]) -> Iterator[dict[Key, nn.Module]]:
     """Yield the models to time, some at a time; without trials one group of none."""
     group: dict[Key, nn.Module] = {}
     for number, record in enumerate(records):
@@ -188,7 +188,7 @@ def _groups(sweep: Sweep, records: Sequence[TrialRecord]) -> Iterator[dict[Key, 
     yield group
 
 
-def _forms(sweep: Sweep, record: TrialRecord) -> dict[Key, nn.Module]:
+def _forms(sweep: StoredSweep, record: TrialRecord) -> dict[Key, nn.Module]:
     """Return a trial's model as it is exported, and its own where that has other shapes."""
     folder = sweep.folder.trial(record.id).model
     own = load_model(folder)
@@ -202,7 +202,7 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(each.shape) for name, each in model.named_parameters()}
 
 
-def _chosen(sweep: Sweep, trials: Sequence[str], every: bool) -> list[TrialRecord]:
+def _chosen(sweep: StoredSweep, trials: Sequence[str], every: bool) -> list[TrialRecord]:
     """Return the records to time, the dense reference first. Raises StorageError, InputError."""
     for each in (sweep, sweep.confirmation):
         if each is not None and each.folder.is_running():

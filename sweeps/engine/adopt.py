@@ -29,7 +29,7 @@ from sweeps.plugin_configs import recorded_defaults
 from sweeps.remote.files import is_locked
 from sweeps.remote.lease import check_free
 from sweeps.selection.stamp import named
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 
 _PARTS = ("model", "predictions")
 _SAME = "; give the same --config and --set as for rc-sweep trials"
@@ -52,7 +52,9 @@ class Adopted:
     bare: list[str]
 
 
-def adopt_new(config: SweepConfig, name: str, storage: Path, source: Path) -> tuple[Sweep, Adopted]:
+def adopt_new(
+    config: SweepConfig, name: str, storage: Path, source: Path
+) -> tuple[StoredSweep, Adopted]:
     """Make a sweep's folder as a launch does, without running anything, and take trials in.
 
     Args:
@@ -71,14 +73,14 @@ def adopt_new(config: SweepConfig, name: str, storage: Path, source: Path) -> tu
         if why_not_listed(config) is None:
             # What a grid proposes has the ids of a launch, in a resumed sweep too.
             listed(config, folder.study)
-        sweep = Sweep(folder)
+        sweep = StoredSweep(folder)
         return sweep, adopt_trials(sweep, source)
     except BaseException:
         shutil.rmtree(folder.path)
         raise
 
 
-def adopt_trials(sweep: Sweep, source: Path) -> Adopted:
+def adopt_trials(sweep: StoredSweep, source: Path) -> Adopted:
     """Copy finished trials into a sweep: under the id that a launch gives them, else a new one.
 
     Trials that the sweep has already (same fingerprint) are passed over, but for their weights, or
@@ -168,7 +170,7 @@ def _coming(config: SweepConfig, folder: SweepFolder) -> dict[str, TrialConfig]:
 
 
 def _summary(
-    sweep: Sweep,
+    sweep: StoredSweep,
     adopted: list[tuple[str, str]],
     completed: list[str],
     own: Mapping[str, str],

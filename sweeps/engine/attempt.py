@@ -18,7 +18,7 @@ from sweeps.failure import keep_failure
 from sweeps.folder import SweepFolder
 from sweeps.remote.uploads import Uploads
 from sweeps.reporting.write import try_report
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.events import SweepEvents
 from sweeps.views.commands import command
 from sweeps.views.progress import Progress
@@ -85,7 +85,7 @@ def tracked(
             progress.say(f"warning: {folder.usage} must say how long the sweep ran, but: {error}")
         if uploads is not None:
             uploads.gather()
-        page = try_report(Sweep(folder)) if status == "finished" else None
+        page = try_report(StoredSweep(folder)) if status == "finished" else None
         seconds = time.monotonic() - started
         left = events.sweep_ended(status, seconds, report=page) if events is not None else 0
         if left:

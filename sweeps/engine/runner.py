@@ -45,7 +45,7 @@ from sweeps.failure import came_to_nothing
 from sweeps.folder import SweepFolder
 from sweeps.remote.uploads import uploading
 from sweeps.storages import storage_root
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.events import SweepEvents
 from sweeps.views.commands import command
 from sweeps.views.progress import Progress
@@ -60,7 +60,7 @@ def launch(
     address: str = "local",
     progress: Progress | None = None,
     stem: str | None = None,
-) -> Sweep:
+) -> StoredSweep:
     """Run a new sweep to its end and return it.
 
     Args:
@@ -108,7 +108,7 @@ def resume(
     retry_failed: bool = False,
     take_over: bool = False,
     progress: Progress | None = None,
-) -> Sweep:
+) -> StoredSweep:
     """Go on with a sweep: finished trials count, unfinished ones come first, then the rest.
 
     Args:
@@ -148,7 +148,7 @@ def _begin(
     *,
     keep: bool = False,
     **how: bool,
-) -> Sweep:
+) -> StoredSweep:
     """Drive a sweep once every node sees its folder.
 
     Args:
@@ -170,7 +170,7 @@ def _drive(
     asked: SweepConfig | None = None,
     retry_failed: bool = False,
     take_over: bool = False,
-) -> Sweep:
+) -> StoredSweep:
     """Prepare, search, and close, while holding the sweep's lock.
 
     Args:
@@ -208,7 +208,7 @@ def _drive(
             _run_trials(sweep, folder, attempt, reference, time_used, events, progress)
             progress.finished(time.monotonic() - started, prepared)
     shutil.rmtree(folder.path / "ray", ignore_errors=True)
-    return Sweep(folder)
+    return StoredSweep(folder)
 
 
 def _run_trials(

@@ -23,7 +23,7 @@ from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.mean_rows import mean_rows, with_ranks_of
 from sweeps.selection.options import pick
 from sweeps.selection.stamp import Stamp, read_test, stamp
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 
 # What a trial's configuration is made of, in the order in which people ask for it.
@@ -100,7 +100,7 @@ class Facts:
     made: float
 
     @classmethod
-    def read(cls, sweep: Sweep, *, ended: bool = False) -> Facts:
+    def read(cls, sweep: StoredSweep, *, ended: bool = False) -> Facts:
         """Read a sweep as it is now.
 
         Args:
@@ -246,7 +246,7 @@ class Facts:
         return hypervolume(points, self.worst, directions) if points else 0.0
 
 
-def _knee(sweep: Sweep) -> str | None:
+def _knee(sweep: StoredSweep) -> str | None:
     try:
         return pick(sweep, "knee")
     except StorageError:

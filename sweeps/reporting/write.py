@@ -9,14 +9,14 @@ from rc_core.atomic import write_text
 from rc_core.errors import StorageError
 from sweeps.ending import confirmed_by
 from sweeps.reporting.facts import Facts
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 
 PAGE, SUMMARY = "report.html", "report.md"
 _logger = logging.getLogger(__name__)
 
 
-def write_report(sweep: Sweep, out: Path | None = None, *, ended: bool = False) -> Path:
+def write_report(sweep: StoredSweep, out: Path | None = None, *, ended: bool = False) -> Path:
     """Write `report.html`, `report.md` and the pictures; return the page's path.
 
     A report that was there is replaced. A running sweep can be reported; the page says so. The
@@ -34,7 +34,7 @@ def write_report(sweep: Sweep, out: Path | None = None, *, ended: bool = False) 
     from sweeps.reporting.pictures import write_pictures
     from sweeps.reporting.summary import summary
 
-    sweep = Sweep(confirmed_by(sweep.folder, sweep.config))
+    sweep = StoredSweep(confirmed_by(sweep.folder, sweep.config))
     facts = Facts.read(sweep, ended=ended)
     if not any(row.status != "running" for row in facts.rows):
         raise StorageError(
@@ -52,7 +52,7 @@ def write_report(sweep: Sweep, out: Path | None = None, *, ended: bool = False) 
     return folder / PAGE
 
 
-def try_report(sweep: Sweep) -> Path | None:
+def try_report(sweep: StoredSweep) -> Path | None:
     """Write the report at the end of a sweep; whatever goes wrong is logged and stops nothing."""
     try:
         return write_report(sweep, ended=True)

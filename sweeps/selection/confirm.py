@@ -18,7 +18,7 @@ from sweeps.folder import SweepFolder
 from sweeps.plugin_configs import recorded_defaults
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.selection.answers import clusters_of, write_clusters
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
@@ -28,7 +28,7 @@ _SECTIONS = ("training", "compression", "loss", "difficulty")
 
 
 def confirm(
-    sweep: Sweep,
+    sweep: StoredSweep,
     *,
     seeds: int,
     also: Sequence[str] = (),
@@ -36,7 +36,7 @@ def confirm(
     hours: float | None = None,
     address: str = "local",
     progress: Progress | None = None,
-) -> Sweep:
+) -> StoredSweep:
     """Train new seeds where the decision is open; return the confirmation.
 
     A confirmation that was begun goes on; asking for more seeds than before adds them.
@@ -83,7 +83,7 @@ def confirm(
     return done
 
 
-def keep_clusters(sweep: Sweep) -> None:
+def keep_clusters(sweep: StoredSweep) -> None:
     """Write which dev samples hang together beside the sweep: the tables' intervals need it."""
     from rc_core import plugins
     from rc_core.config import PLUGIN_PACKAGES, decode
@@ -96,7 +96,7 @@ def keep_clusters(sweep: Sweep) -> None:
 
 
 def confirmation(
-    sweep: Sweep,
+    sweep: StoredSweep,
     *,
     seeds: int,
     also: Sequence[str] = (),

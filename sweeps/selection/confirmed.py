@@ -38,7 +38,7 @@ from sweeps.selection.statistics import (
     paired_difference,
     verdict,
 )
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 
 # A configuration counts as confirmed where it is on the front rather than not (see `_marked`).
 ON_FRONT = 0.5
@@ -117,7 +117,7 @@ class Confirmed:
         return "seeds" if self.own else "new seeds"
 
 
-def confirmed(sweep: Sweep) -> Confirmed | None:
+def confirmed(sweep: StoredSweep) -> Confirmed | None:
     """Return what the confirmation of a sweep showed so far, None where there is none.
 
     Of a fixed design without one, what its own seeds show, where a configuration has two.
@@ -296,7 +296,7 @@ def _bias(
 
 
 def _marked(
-    sweep: Sweep,
+    sweep: StoredSweep,
     chances: Mapping[str, float],
     points: Mapping[str, np.ndarray[Any, Any]],
     metrics: Sequence[str],
@@ -316,7 +316,7 @@ def _marked(
 
 
 def _chances(
-    sweep: Sweep,
+    sweep: StoredSweep,
     contenders: Sequence[str],
     points: Mapping[str, np.ndarray[Any, Any]],
     noise: Noise,

@@ -14,10 +14,10 @@ from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import pareto_front, pareto_ranks
 from sweeps.rows import Row
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 
 
-def front(sweep: Sweep) -> list[TrialRecord]:
+def front(sweep: StoredSweep) -> list[TrialRecord]:
     """Return the records on the Pareto front, best on the first objective first.
 
     Of a fixed design with several seeds the configurations whose means are on it, each by the
@@ -27,7 +27,7 @@ def front(sweep: Sweep) -> list[TrialRecord]:
     return _records(now, [row for row in _compared(now) if row.on_front])
 
 
-def candidates(sweep: Sweep) -> list[TrialRecord]:
+def candidates(sweep: StoredSweep) -> list[TrialRecord]:
     """Return the front that is left without the dense reference: what there is to choose from."""
     now = sweep.still()
     return _records(now, [row for row in _compared(now) if row.candidate]) or front(now)
@@ -105,7 +105,7 @@ def _mean(row: Row, each: ConfirmedRow, objectives: Mapping[str, str], excluded:
     )
 
 
-def _compared(sweep: Sweep) -> list[Row]:
+def _compared(sweep: StoredSweep) -> list[Row]:
     """Return what is compared: in a design over seeds means, else trials."""
     found = confirmed(sweep) if sweep.config.get("design") == "fixed" else None
     if found is None or not found.own:
@@ -113,7 +113,7 @@ def _compared(sweep: Sweep) -> list[Row]:
     return mean_rows(found, sweep.rows, sweep.objectives)
 
 
-def _records(sweep: Sweep, rows: Sequence[Row]) -> list[TrialRecord]:
+def _records(sweep: StoredSweep, rows: Sequence[Row]) -> list[TrialRecord]:
     first, direction = next(iter(sweep.objectives.items()))
     ordered = sorted(rows, key=lambda row: row.values[first], reverse=direction == "max")
     known = {record.id: record for record in sweep.records}

@@ -28,7 +28,7 @@ from sweeps.selection.statistics import (
     pooled_covariance,
     seeds_needed,
 )
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 from sweeps.views.floors import best_line, did_not_learn, no_better
 from sweeps.views.table import render
@@ -113,7 +113,7 @@ def noise_of(groups: Mapping[str, Mapping[int, TrialRecord]], metrics: Sequence[
     )
 
 
-def unselected(sweep: Sweep) -> tuple[Sweep, list[TrialRecord], bool] | None:
+def unselected(sweep: StoredSweep) -> tuple[StoredSweep, list[TrialRecord], bool] | None:
     """Return the seeds of a sweep that nothing was chosen by; None where there are none.
 
     Returns:
@@ -132,7 +132,7 @@ def unselected(sweep: Sweep) -> tuple[Sweep, list[TrialRecord], bool] | None:
     return sweep, records, True
 
 
-def measured_noise(sweep: Sweep) -> Noise:
+def measured_noise(sweep: StoredSweep) -> Noise:
     """Return the noise that a sweep's confirmation measured, or a fixed design's own seeds.
 
     Raises:
@@ -155,7 +155,7 @@ def measured_noise(sweep: Sweep) -> Noise:
     )
 
 
-def unlearned(sweep: Sweep) -> list[str]:
+def unlearned(sweep: StoredSweep) -> list[str]:
     """Return what speaks against the noise of a sweep: models that learned nothing are alike.
 
     Nothing where the records do not say what needs no model.

@@ -29,11 +29,11 @@ from sweeps.selection.choose import (
 )
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed import alike as told_alike
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 
 
-def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
+def options(sweep: StoredSweep, found: Confirmed | None = None) -> list[Option]:
     """Return one option per configuration of the search, in the order of its trials.
 
     Args:
@@ -62,7 +62,7 @@ def options(sweep: Sweep, found: Confirmed | None = None) -> list[Option]:
     return [replace(option, spread=spread.get(option.id, {})) for option in found_options]
 
 
-def constraints(sweep: Sweep, wheres: Iterable[str] = ()) -> list[Constraint]:
+def constraints(sweep: StoredSweep, wheres: Iterable[str] = ()) -> list[Constraint]:
     """Return the sweep's constraints and the user's.
 
     Raises:
@@ -76,7 +76,7 @@ def constraints(sweep: Sweep, wheres: Iterable[str] = ()) -> list[Constraint]:
     return [*(parse(text) for text in sweep.constraints), *timed]
 
 
-def misses(sweep: Sweep, found: Confirmed, wheres: Iterable[str] = ()) -> dict[str, str]:
+def misses(sweep: StoredSweep, found: Confirmed, wheres: Iterable[str] = ()) -> dict[str, str]:
     """Return which configurations miss a constraint by their means, and why.
 
     Args:
@@ -94,7 +94,7 @@ def misses(sweep: Sweep, found: Confirmed, wheres: Iterable[str] = ()) -> dict[s
 
 
 def pick(
-    sweep: Sweep, which: str, *, wheres: Iterable[str] = (), weights: Iterable[str] = ()
+    sweep: StoredSweep, which: str, *, wheres: Iterable[str] = (), weights: Iterable[str] = ()
 ) -> str:
     """Return the id of the trial that a pick names.
 
@@ -126,7 +126,7 @@ def pick(
     return choose(available, sweep.objectives, which, wheres=every, weights=wanted).id
 
 
-def _check_meets(sweep: Sweep, trial_id: str, wheres: Sequence[Constraint]) -> None:
+def _check_meets(sweep: StoredSweep, trial_id: str, wheres: Sequence[Constraint]) -> None:
     """Check that a trial meets what the user asks, if it has finished. Raises StorageError."""
     finished = {record.id for record in sweep.records if record.status == "finished"}
     if not wheres or trial_id not in finished:
@@ -174,7 +174,10 @@ def _own_bias(record: TrialRecord) -> tuple[float, str | None] | None:
 
 
 def _without_seeds(
-    sweep: Sweep, record: TrialRecord, found: Confirmed | None, searched: Mapping[str, str | None]
+    sweep: StoredSweep,
+    record: TrialRecord,
+    found: Confirmed | None,
+    searched: Mapping[str, str | None],
 ) -> str | None:
     """Return why a trial whose configuration has no row is no option; None: it is one."""
     if found is None or not found.rows:

@@ -30,7 +30,7 @@ from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.opened_data import opened_data
 from sweeps.selection.stamp import read_test, selection, stamp_of
 from sweeps.selection.tested import Group, summary
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.events import tell_test
 from sweeps.views.commands import command
 
@@ -50,7 +50,7 @@ class _Trial:
     record: TrialRecord
 
 
-def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
+def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, Any]:
     """Evaluate the test roles and write test.json; trials opened before are not evaluated again.
 
     Returns:
@@ -126,7 +126,7 @@ def open_tests(sweep: Sweep, *, say: Callable[[str], None]) -> dict[str, Any]:
     return document
 
 
-def _finished_confirmation(sweep: Sweep) -> Confirmed | None:
+def _finished_confirmation(sweep: StoredSweep) -> Confirmed | None:
     """Return the confirmation, None where there is none. Raises StorageError for half of one."""
     other = sweep.confirmation
     found = confirmed(sweep)
@@ -152,7 +152,9 @@ def _finished_confirmation(sweep: Sweep) -> Confirmed | None:
     return found
 
 
-def _groups(sweep: Sweep, found: Confirmed | None) -> tuple[list[dict[int, _Trial]], list[_Trial]]:
+def _groups(
+    sweep: StoredSweep, found: Confirmed | None
+) -> tuple[list[dict[int, _Trial]], list[_Trial]]:
     """Return the trials whose test results may be seen: seed -> trial per row, and lonely ones.
 
     The lonely ones are the search's own trials of confirmed configurations: what is exported.
@@ -194,7 +196,7 @@ def _vanilla(row: ConfirmedRow) -> bool:
 
 
 def _measuring(
-    sweep: Sweep, trials: Sequence[_Trial], groups: Sequence[Mapping[int, _Trial]]
+    sweep: StoredSweep, trials: Sequence[_Trial], groups: Sequence[Mapping[int, _Trial]]
 ) -> tuple[TaskData, Callable[[_Trial], dict[str, float]]]:
     """Return the task with its test roles, and what gives a trial's metrics on them.
 
@@ -246,7 +248,7 @@ def _teacher(trial: _Trial) -> str | None:
 
 
 def _evaluate(
-    sweep: Sweep,
+    sweep: StoredSweep,
     missing: Sequence[_Trial],
     dense: Mapping[str | None, str],
     data: TaskData,
@@ -292,7 +294,7 @@ def _evaluate(
 
 
 def _named_groups(
-    sweep: Sweep, groups: Sequence[Mapping[int, _Trial]], chosen: Sequence[str]
+    sweep: StoredSweep, groups: Sequence[Mapping[int, _Trial]], chosen: Sequence[str]
 ) -> list[Group]:
     """Return the rows of the table: named after the search's trial of the same configuration."""
     known: dict[str, TrialRecord] = {}

@@ -15,7 +15,7 @@ from sweeps.json_files import read_json
 from sweeps.selection.confirmed import Confirmed, confirmed
 from sweeps.selection.mean_rows import candidates, front
 from sweeps.selection.opened_data import changed_splits
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 
 _NAMED = 8
@@ -48,7 +48,7 @@ class Stamp:
         return bool(self.joined or self.left)
 
 
-def read_test(sweep: Sweep) -> dict[str, Any] | None:
+def read_test(sweep: StoredSweep) -> dict[str, Any] | None:
     """Return test.json, None while the test roles are sealed. Raises StorageError."""
     return read_json(
         sweep.folder.test,
@@ -68,7 +68,7 @@ def _as_test(raw: Any) -> dict[str, Any]:
     return dict(raw)
 
 
-def selection(sweep: Sweep, found: Confirmed | None) -> list[str]:
+def selection(sweep: StoredSweep, found: Confirmed | None) -> list[str]:
     """Return the configurations that are chosen now, without the dense reference.
 
     After a confirmation those that it confirmed (none where all miss a constraint by their means);
@@ -83,7 +83,7 @@ def selection(sweep: Sweep, found: Confirmed | None) -> list[str]:
     return list(dict.fromkeys(record.id for record in records if not record.reference))
 
 
-def stamp(sweep: Sweep, found: Confirmed | None = None) -> Stamp | None:
+def stamp(sweep: StoredSweep, found: Confirmed | None = None) -> Stamp | None:
     """Return the seal's state, None while the test roles are sealed.
 
     Args:

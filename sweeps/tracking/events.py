@@ -27,7 +27,7 @@ from sweeps.folder import SweepFolder
 from sweeps.rows import Row, front_json, reference_lines, rows
 from sweeps.selection.confirmed import Confirmed, confirmed
 from sweeps.selection.mean_rows import mean_rows, with_ranks_of
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.mlflow_store import default_uri
 from sweeps.tracking.mlflow_view import view_state
 from sweeps.tracking.mlflow_writer import MlflowWriter
@@ -238,7 +238,7 @@ class SweepEvents:
         if self._sweep.settings.design != "fixed":
             return None
         try:
-            found = confirmed(Sweep(self._folder).still())
+            found = confirmed(StoredSweep(self._folder).still())
         except (RobustCompressionError, OSError) as error:
             _logger.warning("means over seeds could not be read: %s", error)
             return None

@@ -25,13 +25,13 @@ from sweeps.views.notebook_picture import front_svg
 from sweeps.views.table import ONE_SEED
 
 if TYPE_CHECKING:
-    from sweeps.sweep import Sweep
+    from sweeps.stored_sweep import StoredSweep
 
 _SHOWN = 12
 _CELL = "padding:2px 10px;text-align:{align};white-space:nowrap"
 
 
-def sweep_html(sweep: Sweep) -> str:
+def sweep_html(sweep: StoredSweep) -> str:
     """Return a sweep as HTML. Never raises: a cell that fails to show a result hides it."""
     try:
         return _html(sweep)
@@ -41,7 +41,7 @@ def sweep_html(sweep: Sweep) -> str:
         return f"<pre>{escape(what)}</pre>"
 
 
-def _html(sweep: Sweep) -> str:
+def _html(sweep: StoredSweep) -> str:
     found, objectives = sweep.rows, sweep.objectives
     counts: dict[str, int] = {}
     for row in found:
@@ -116,7 +116,7 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 
 def _confirmed_table(
-    sweep: Sweep,
+    sweep: StoredSweep,
     rows: Sequence[Row],
     names: Sequence[str],
     new: Confirmed,

@@ -9,11 +9,11 @@ from sweeps.ending import confirmed_by, ending_of, has_ended, is_race, planned_t
 from sweeps.failure import came_to_nothing, failure_of
 from sweeps.prepared import preparation_of
 from sweeps.selection.mean_rows import front
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 
 
-def status_document(sweep: Sweep) -> dict[str, Any]:
+def status_document(sweep: StoredSweep) -> dict[str, Any]:
     """Return the state as plain JSON values."""
     running = sweep.running
     records = sweep.records
@@ -54,7 +54,7 @@ def status_document(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def status_text(sweep: Sweep) -> str:
+def status_text(sweep: StoredSweep) -> str:
     """Return the state for people, with what to do next."""
     document = status_document(sweep)
     counts = ", ".join(f"{n} {state}" for state, n in document["trials"].items()) or "no trial yet"
@@ -99,28 +99,28 @@ def status_text(sweep: Sweep) -> str:
     return "\n".join(lines)
 
 
-def _ended(sweep: Sweep, ending: str) -> str:
+def _ended(sweep: StoredSweep, ending: str) -> str:
     """Say what ended a sweep with fewer trials than planned, and what lifts a limit."""
     lift = raising(ending)
     more = f"; to go on with more: {command(sweep.folder, 'resume', *lift)}" if lift else ""
     return f"fewer than planned: ended by {ending}{more}"
 
 
-def _correct(sweep: Sweep) -> str:
+def _correct(sweep: StoredSweep) -> str:
     """Say how a sweep without any trial is corrected; see `sweeps.names.check_free`."""
     if sweep.folder.mirror is not None:
         return "correct its YAML and launch it under another name; "
     return f"correct its YAML and launch it again, --name {sweep.name}; "
 
 
-def interrupted(sweep: Sweep) -> list[str]:
+def interrupted(sweep: StoredSweep) -> list[str]:
     """Return the trials that a driver has left open which is gone."""
     if sweep.running:
         return []
     return [record.id for record in sweep.records if record.status == "running"]
 
 
-def interrupted_line(sweep: Sweep) -> str | None:
+def interrupted_line(sweep: StoredSweep) -> str | None:
     """Say which trials were interrupted, and what to do about it; None where none was."""
     ids = interrupted(sweep)
     if not ids:

@@ -13,7 +13,7 @@ from rc_core.record import TrialRecord, read_record
 from sweeps.ending import confirmed_by, has_ended, is_race
 from sweeps.rows import Row, rows
 from sweeps.shown_values import metric_number
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 from sweeps.views.live import RunningTrial, Snapshot, view
 
@@ -47,7 +47,7 @@ class Records:
 class Watcher:
     """Makes snapshots of a sweep on disk."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: StoredSweep) -> None:
         self._sweep = sweep
         self._records = Records(sweep.folder.trials)
         self._rows: list[Row] = []
@@ -100,7 +100,7 @@ class Watcher:
         return "Ctrl-C ends watching, not the sweep"
 
 
-def watch(sweep: Sweep, console: Console, *, interval: float = _INTERVAL) -> None:
+def watch(sweep: StoredSweep, console: Console, *, interval: float = _INTERVAL) -> None:
     """Show a sweep until its driver ends or the user has seen enough.
 
     On a terminal a view that is drawn anew, elsewhere one line for each trial that ends.
@@ -205,7 +205,7 @@ def _say(
     return {record.id for record in new}
 
 
-def _driver_started(sweep: Sweep) -> float:
+def _driver_started(sweep: StoredSweep) -> float:
     """Return when the newest driver began: it writes attempt.json first."""
     path = sweep.path / "attempt.json"
     return path.stat().st_mtime if path.is_file() else time.time()

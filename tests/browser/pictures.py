@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.reporting.write import write_report
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 
 # name -> width, height, colour scheme
 SHOTS = {
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--stem", help="of the files; by default the sweep's name")
     given = parser.parse_args()
-    sweep = Sweep.load(given.sweep)
+    sweep = StoredSweep.load(given.sweep)
     stem = given.stem or sweep.name
     with tempfile.TemporaryDirectory() as folder:
         page = write_report(sweep, Path(folder))

@@ -95,7 +95,7 @@ sweeps.views.picture_names
 sweeps.views.picture sweeps.simulation.simulate
 sweeps.simulation.simulated
 sweeps.views.live
-sweeps.sweep
+sweeps.stored_sweep
 sweeps.selection.noise
 sweeps.selection.confirmed
 sweeps.selection.mean_rows

@@ -22,7 +22,7 @@ from sweeps.folder import SweepFolder
 from sweeps.search import race, random
 from sweeps.selection.confirm import confirmation
 from sweeps.selection.confirmed import confirmed
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 
 VALUES: dict[str, Any] = {
     "model": "tiny:bert",
@@ -66,7 +66,7 @@ def record_of(trial_id: str, config: dict[str, Any], accuracy: float = 0.9) -> T
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Sweep:
+def old(tmp_path: Path) -> StoredSweep:
     """Return a sweep of the first version: no `defaults`, and heads without `normalisation`."""
     config = SweepConfig(VALUES)
     folder = SweepFolder.create(tmp_path, "old", "x")
@@ -76,7 +76,7 @@ def old(tmp_path: Path) -> Sweep:
     for i, trial in enumerate(trials):
         record = record_of(f"t{i:04d}", without_later(trial.as_dict()), 0.9 - 0.1 * i)
         folder.trial(record.id).commit(record)
-    return Sweep(folder)
+    return StoredSweep(folder)
 
 
 def test_the_defaults_of_every_plugin_that_a_trial_may_have_are_written() -> None:
@@ -132,7 +132,7 @@ def test_a_key_that_came_later_is_what_was_done_before(
     assert SweepConfig(VALUES).trial(HEADS).as_dict()["compression"]["order"] == "by_layer"
 
 
-def test_a_sweep_of_the_first_version_goes_on_as_it_began(old: Sweep) -> None:
+def test_a_sweep_of_the_first_version_goes_on_as_it_began(old: StoredSweep) -> None:
     sweep = changed(old.folder, [])
     assert sweep.trial(HEADS).as_dict()["compression"]["normalisation"] == "none"
     assert "normalisation" not in old.records[2].config["compression"]
@@ -144,7 +144,7 @@ def test_a_sweep_of_the_first_version_goes_on_as_it_began(old: Sweep) -> None:
     assert current_fingerprint(old.records[2].config) not in given, "it is not trained again"
 
 
-def test_an_unfinished_trial_of_before_goes_on_as_it_was_begun(old: Sweep) -> None:
+def test_an_unfinished_trial_of_before_goes_on_as_it_was_begun(old: StoredSweep) -> None:
     config = without_later(
         SweepConfig(VALUES).trial({**HEADS, "compression.remove": 0.2}).as_dict()
     )
@@ -156,7 +156,7 @@ def test_an_unfinished_trial_of_before_goes_on_as_it_was_begun(old: Sweep) -> No
     assert given.config.as_dict()["compression"]["normalisation"] == "none"
 
 
-def test_a_sweep_of_the_first_version_is_confirmed(old: Sweep) -> None:
+def test_a_sweep_of_the_first_version_is_confirmed(old: StoredSweep) -> None:
     config = confirmation(old, seeds=2)
     check_confirmed(config, old.folder.storage)
     folder = SweepFolder.create(old.folder.storage, "old.confirm", "x")
@@ -168,12 +168,12 @@ def test_a_sweep_of_the_first_version_is_confirmed(old: Sweep) -> None:
     assert {t.as_dict()["compression"]["normalisation"] for t in heads.values()} == {"none"}
     for trial_id, trial in heads.items():
         folder.trial(trial_id).commit(record_of(trial_id, trial.as_dict()))
-    found = confirmed(Sweep(old.folder))
+    found = confirmed(StoredSweep(old.folder))
     assert found is not None
     assert [row.seeds for row in found.rows if row.id == "t0002"] == [2]
 
 
-def test_rows_that_were_not_searched_are_told_before_anything_starts(old: Sweep) -> None:
+def test_rows_that_were_not_searched_are_told_before_anything_starts(old: StoredSweep) -> None:
     config = confirmation(old, seeds=2)
     points = [p | {"compression.normalisation": "layer"} if p["compression.name"] == "heads" else p
               for p in config.settings.search.points]  # fmt: skip
@@ -186,12 +186,12 @@ def test_rows_that_were_not_searched_are_told_before_anything_starts(old: Sweep)
         check_confirmed(other, old.folder.storage)
 
 
-def test_good_trials_of_another_version_are_adopted(old: Sweep, tmp_path: Path) -> None:
+def test_good_trials_of_another_version_are_adopted(old: StoredSweep, tmp_path: Path) -> None:
     there = TrialFolder(tmp_path / "out" / "trials" / "t0001")
     there.commit(old.records[2].model_copy(update={"id": "t0001"}))
     launched = SweepFolder.create(tmp_path, "new", "x")
     launched.write_config(SweepConfig(VALUES).as_dict())
-    adopted = adopt_trials(Sweep(launched), tmp_path / "out")
+    adopted = adopt_trials(StoredSweep(launched), tmp_path / "out")
     assert len(adopted.trials) == 1
     (record,) = launched.records()
     assert record.config["compression"]["normalisation"] == "none", "as it was trained"
@@ -200,10 +200,10 @@ def test_good_trials_of_another_version_are_adopted(old: Sweep, tmp_path: Path) 
     changed_by_hand = old.records[2].config | {"model": "tiny:roberta"}
     there.commit(old.records[2].model_copy(update={"id": "t0001", "config": changed_by_hand}))
     with pytest.raises(StorageError, match="the record was changed"):
-        adopt_trials(Sweep(launched), tmp_path / "out")
+        adopt_trials(StoredSweep(launched), tmp_path / "out")
 
 
-def test_a_warm_start_knows_what_was_trained_as_it_would_be_here(old: Sweep) -> None:
+def test_a_warm_start_knows_what_was_trained_as_it_would_be_here(old: StoredSweep) -> None:
     search = {"name": "random", "trials": 6, "warm_start": ["old"]}
     layer = SweepConfig(VALUES | {"search": search})
     found, _ = known_trials(layer, old.folder.storage)

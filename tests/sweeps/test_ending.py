@@ -13,7 +13,7 @@ from sweeps.ending import keep_ending
 from sweeps.folder import SweepFolder
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.live import RunningTrial, Snapshot, view
 from sweeps.views.status import status_document, status_text
 from sweeps.views.watch import Watcher, ended_line
@@ -23,7 +23,7 @@ NOTHING_LEFT = "the search, which finds no trial left worth running"
 
 
 @pytest.fixture
-def race(tmp_path: Path) -> Sweep:
+def race(tmp_path: Path) -> StoredSweep:
     """A confirmation whose race has trained a few of its rows; its driver has said nothing yet."""
     sweep = made_sweep(tmp_path, trials=12)
     confirm_made(sweep, rows=3)
@@ -33,12 +33,12 @@ def race(tmp_path: Path) -> Sweep:
     return found
 
 
-def in_doubt(race: Sweep) -> list[str]:
+def in_doubt(race: StoredSweep) -> list[str]:
     """Return what a report of the confirmation alone says of its end."""
     return [check.found for check in health(Facts.read(race)) if "ended" in check.title]
 
 
-def test_a_race_has_ended_where_its_driver_has(race: Sweep) -> None:
+def test_a_race_has_ended_where_its_driver_has(race: StoredSweep) -> None:
     keep_ending(race.path, 1, NOTHING_LEFT)
     document = status_document(race)
     assert document["ended"] and document["planned_at_most"]
@@ -53,7 +53,7 @@ def test_a_race_has_ended_where_its_driver_has(race: Sweep) -> None:
 
 
 @pytest.mark.parametrize("before", [None, 0])
-def test_a_race_that_was_cut_short_goes_on(race: Sweep, before: int | None) -> None:
+def test_a_race_that_was_cut_short_goes_on(race: StoredSweep, before: int | None) -> None:
     if before is not None:
         keep_ending(race.path, before, NOTHING_LEFT)
     assert not status_document(race)["ended"]
@@ -63,7 +63,7 @@ def test_a_race_that_was_cut_short_goes_on(race: Sweep, before: int | None) -> N
     assert "up to 37" in found
 
 
-def test_a_race_that_a_limit_ended_may_go_on(race: Sweep) -> None:
+def test_a_race_that_a_limit_ended_may_go_on(race: StoredSweep) -> None:
     keep_ending(race.path, 1, "budget.hours (2)")
     assert not status_document(race)["ended"]
     assert "resume made.confirm" in status_text(race) and "budget.hours=N" in status_text(race)
@@ -71,7 +71,7 @@ def test_a_race_that_a_limit_ended_may_go_on(race: Sweep) -> None:
     assert "ended by budget.hours (2)" in found
 
 
-def test_what_a_driver_that_was_stopped_left_open_is_no_end(race: Sweep) -> None:
+def test_what_a_driver_that_was_stopped_left_open_is_no_end(race: StoredSweep) -> None:
     keep_ending(race.path, 1, NOTHING_LEFT)
     record = race.records[-1].model_copy(update={"status": "running"})
     race.folder.trial(record.id).record_file.write_text(record.model_dump_json())
@@ -79,7 +79,7 @@ def test_what_a_driver_that_was_stopped_left_open_is_no_end(race: Sweep) -> None
     assert "interrupted; go on with" in status_text(race)
 
 
-def test_a_report_at_the_end_of_a_race_knows_that_it_is_the_end(race: Sweep) -> None:
+def test_a_report_at_the_end_of_a_race_knows_that_it_is_the_end(race: StoredSweep) -> None:
     with race.folder.driving() as attempt:
         keep_ending(race.path, attempt, NOTHING_LEFT)
         assert Facts.read(race, ended=True).ended and not Facts.read(race).ended
@@ -90,12 +90,12 @@ def test_a_search_has_its_number_of_trials(tmp_path: Path) -> None:
     assert status_document(sweep)["ended"] and "5 planned" in status_text(sweep)
     config = sweep.config | {"search": sweep.config["search"] | {"trials": 9}}
     SweepFolder(sweep.path).write_config(config)
-    cut = Sweep(sweep.folder)
+    cut = StoredSweep(sweep.folder)
     assert not status_document(cut)["ended"]
     assert "fewer than planned; go on with: rc-sweep resume" in status_text(cut)
 
 
-def test_of_a_race_nobody_knows_how_long_it_takes(race: Sweep) -> None:
+def test_of_a_race_nobody_knows_how_long_it_takes(race: StoredSweep) -> None:
     made: dict[str, Any] = {
         "sweep": "s",
         "total": 37,

@@ -18,11 +18,11 @@ from sweeps.remote.lease import other_driver
 from sweeps.remote.mirror import Mirror
 from sweeps.selection.answers import read_clusters
 from sweeps.selection.stamp import read_test
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from tests.sweeps._made_sweep import make_sweep
 
 READERS: dict[str, tuple[Callable[[SweepFolder], Any], str]] = {
-    "test.json": (lambda folder: read_test(Sweep(folder)), "rc-sweep test made"),
+    "test.json": (lambda folder: read_test(StoredSweep(folder)), "rc-sweep test made"),
     "attempt.json": (lambda folder: folder.attempt(), "trials/*/record.json"),
     "attempt.json ": (lambda folder: driven_here(folder.path), "trials/*/record.json"),
     "clusters.json": (lambda folder: read_clusters(folder.clusters), "remove it"),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from rc_core.errors import ConfigError, InputError
 from sweeps.cli import app
 from sweeps.selection.confirmed import confirmed
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.live import scatter
 from sweeps.views.notebook import sweep_html
 from sweeps.views.picture import front_picture
@@ -26,7 +26,7 @@ WHERE = "footprint/nonzero_parameters <= 21e6"
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> StoredSweep:
     found = made_sweep(tmp_path_factory.mktemp("pareto"), trials=24, failed=2)
     confirm_made(found)
     return found
@@ -36,14 +36,14 @@ def rc_sweep(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
-def starred(sweep: Sweep, *options: str) -> set[str]:
+def starred(sweep: StoredSweep, *options: str) -> set[str]:
     """Return the ids that the first table marks as on the front."""
     output = rc_sweep("pareto", str(sweep.path), *options).output
     table = output.partition("confirmed with new seeds")[0]
     return set(re.findall(r"\u2502 \* \u2502 (t\d{4})", table))
 
 
-def test_json_and_table_leave_out_what_where_excludes(sweep: Sweep) -> None:
+def test_json_and_table_leave_out_what_where_excludes(sweep: StoredSweep) -> None:
     """Reference: dominance by two loops over the records that are small enough."""
     points = {
         r.id: (r.metric("id_dev/accuracy"), r.metric("ood_dev/accuracy"))
@@ -67,7 +67,7 @@ def test_json_and_table_leave_out_what_where_excludes(sweep: Sweep) -> None:
     assert shown == set(points) and "t0000" in {each["id"] for each in document["excluded"]}
 
 
-def test_the_confirmation_says_who_misses_it(sweep: Sweep) -> None:
+def test_the_confirmation_says_who_misses_it(sweep: StoredSweep) -> None:
     found = confirmed(sweep)
     assert found is not None
     heavy = {
@@ -140,7 +140,7 @@ def test_without_a_confirmation_there_is_none(tmp_path: Path) -> None:
     assert document["confirmation"] is None
 
 
-def test_json_refuses_what_the_table_refuses(sweep: Sweep) -> None:
+def test_json_refuses_what_the_table_refuses(sweep: StoredSweep) -> None:
     path = str(sweep.path)
     for wrong in ("ood_test/accuracy >= 0.5", "nonsense"):
         done = rc_sweep("pareto", path, "--json", "--where", wrong)

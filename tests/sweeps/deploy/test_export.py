@@ -27,12 +27,12 @@ from sweeps.cli import app
 from sweeps.config import SweepConfig
 from sweeps.deploy.export import ExportError, export
 from sweeps.folder import SweepFolder
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 
 LENGTH = 24
 
 
-def made(root: Path, text: list[str]) -> Sweep:
+def made(root: Path, text: list[str]) -> StoredSweep:
     """Write a sweep of one trial in `root/storage`, its data and its encoder beside it.
 
     Args:
@@ -90,15 +90,15 @@ def made(root: Path, text: list[str]) -> Sweep:
             data=data.facts([data.task.train, split]),
         )
     )
-    return Sweep(folder)
+    return StoredSweep(folder)
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Sweep:
+def sweep(tmp_path: Path) -> StoredSweep:
     return made(tmp_path, ["evidence", "claim"])
 
 
-def exported(sweep: Sweep, out: Path) -> str:
+def exported(sweep: StoredSweep, out: Path) -> str:
     """Export the trial and return what was said."""
     said: list[str] = []
     export(sweep, sweep.records[0], out, say=said.append)
@@ -111,7 +111,9 @@ def leave_nothing_but_the_sweep(root: Path) -> None:
         shutil.rmtree(root / name)
 
 
-def test_the_trials_own_texts_and_predictions_are_compared(sweep: Sweep, tmp_path: Path) -> None:
+def test_the_trials_own_texts_and_predictions_are_compared(
+    sweep: StoredSweep, tmp_path: Path
+) -> None:
     line = exported(sweep, tmp_path / "out")
     assert "its weights and of its recorded predictions, on the first " in line
     assert re.search(r"\d+ pairs of texts of id_dev\.files$", line)
@@ -119,7 +121,7 @@ def test_the_trials_own_texts_and_predictions_are_compared(sweep: Sweep, tmp_pat
     assert line in card and "pairs of texts, first `evidence`, then `claim`" in card
 
 
-def test_a_machine_that_has_only_the_sweep_exports_it(sweep: Sweep, tmp_path: Path) -> None:
+def test_a_machine_that_has_only_the_sweep_exports_it(sweep: StoredSweep, tmp_path: Path) -> None:
     leave_nothing_but_the_sweep(tmp_path)
     out = tmp_path / "out"
     arguments = ["export", str(sweep.path), "--pick", "t0001", "--out", str(out)]
@@ -148,7 +150,7 @@ def test_single_texts_are_checked_as_single_ones(tmp_path: Path) -> None:
 
 
 def test_other_data_at_the_same_place_is_not_held_against_the_model(
-    sweep: Sweep, tmp_path: Path
+    sweep: StoredSweep, tmp_path: Path
 ) -> None:
     path = tmp_path / "data" / "train.jsonl"
     path.write_text(path.read_text().replace("yes", "no"))
@@ -158,7 +160,7 @@ def test_other_data_at_the_same_place_is_not_held_against_the_model(
 
 
 def test_a_model_that_did_not_predict_what_was_recorded_is_refused(
-    sweep: Sweep, tmp_path: Path
+    sweep: StoredSweep, tmp_path: Path
 ) -> None:
     folder = sweep.folder.trial("t0001")
     other = load_encoder("tiny:bert", label_names=("bad", "good"), seed=2)
@@ -169,7 +171,7 @@ def test_a_model_that_did_not_predict_what_was_recorded_is_refused(
 
 
 def test_a_stock_form_with_other_logits_is_told_without_data(
-    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sweep: StoredSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def to_stock(self: Compression, model: Any) -> Any:
         with torch.no_grad():
@@ -183,13 +185,13 @@ def test_a_stock_form_with_other_logits_is_told_without_data(
     assert not (tmp_path / "out").exists()
 
 
-def test_predictions_that_are_not_here_are_not_compared(sweep: Sweep, tmp_path: Path) -> None:
+def test_predictions_that_are_not_here_are_not_compared(sweep: StoredSweep, tmp_path: Path) -> None:
     shutil.rmtree(sweep.folder.trial("t0001").path / "predictions")
     line = exported(sweep, tmp_path / "out")
     assert "pairs of texts of id_dev" in line and "predictions" not in line
 
 
-def test_a_trial_without_its_tokenizer_is_told(sweep: Sweep, tmp_path: Path) -> None:
+def test_a_trial_without_its_tokenizer_is_told(sweep: StoredSweep, tmp_path: Path) -> None:
     for path in sweep.folder.trial("t0001").model.glob("tokenizer*"):
         path.write_text("{")
     with pytest.raises(ModelError, match="tokenizer"):
@@ -216,14 +218,16 @@ def test_the_cards_own_lines_ask_the_model_as_it_was_trained(
     assert len(tokenizer("long " * 99, truncation=True)["input_ids"]) == LENGTH
 
 
-def test_the_configuration_that_is_read_back_is_the_trials(sweep: Sweep, tmp_path: Path) -> None:
+def test_the_configuration_that_is_read_back_is_the_trials(
+    sweep: StoredSweep, tmp_path: Path
+) -> None:
     leave_nothing_but_the_sweep(tmp_path)
     exported(sweep, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert decode(record["config"]).fingerprint() == sweep.records[0].fingerprint
 
 
-def test_it_is_said_why_fixed_sentences_had_to_do(sweep: Sweep, tmp_path: Path) -> None:
+def test_it_is_said_why_fixed_sentences_had_to_do(sweep: StoredSweep, tmp_path: Path) -> None:
     leave_nothing_but_the_sweep(tmp_path)
     line = exported(sweep, tmp_path / "out")
     assert "on 6 fixed pairs of sentences, because the data of the sweep cannot be read" in line
@@ -240,7 +244,7 @@ def test_it_is_said_why_fixed_sentences_had_to_do(sweep: Sweep, tmp_path: Path) 
     ],
 )
 def test_a_compression_that_cannot_export_is_told_with_its_file(
-    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stock: Mock, told: str
+    sweep: StoredSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stock: Mock, told: str
 ) -> None:
     monkeypatch.setattr(Compression, "to_stock", stock)
     with pytest.raises(

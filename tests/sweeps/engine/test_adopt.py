@@ -17,7 +17,7 @@ from sweeps.folder import SweepFolder
 from sweeps.remote import lease
 from sweeps.search import random
 from sweeps.storages import storage_root
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from tests._s3 import S3Server
 from tests.sweeps.test_config import RAW
 
@@ -50,7 +50,7 @@ def test_an_adopted_trial_gets_no_id_that_another_has_or_will_have(tmp_path: Pat
     folder = SweepFolder.create(tmp_path, "mine", "x")
     folder.write_config(SWEEP.as_dict())
     assert len(SWEEP.first_trials()) == 4
-    adopted = adopt_trials(Sweep(folder), source)
+    adopted = adopt_trials(StoredSweep(folder), source)
     assert adopted.trials == [("t0001", "t0005")], "the first points have not run yet"
 
     other = SweepFolder.create(tmp_path, "handed", "x")
@@ -58,7 +58,7 @@ def test_an_adopted_trial_gets_no_id_that_another_has_or_will_have(tmp_path: Pat
     assignments = Assignments(SWEEP, other, random.proposals(SWEEP, other.study), 1)
     handed = [given.trial_id for _ in range(6) if (given := assignments.next()) is not None]
     assert handed[-1] == "t0006", "handed out by a driver that was killed before any record"
-    assert adopt_trials(Sweep(other), source).trials == [("t0001", "t0007")]
+    assert adopt_trials(StoredSweep(other), source).trials == [("t0001", "t0007")]
 
 
 @pytest.mark.parametrize("status", ["failed", "stopped", "running"])
@@ -74,13 +74,13 @@ def test_one_that_did_not_finish_here_is_replaced_under_its_id(
     for path in left:
         path.parent.mkdir()
         path.touch()
-    adopted = adopt_trials(Sweep(folder), source)
+    adopted = adopt_trials(StoredSweep(folder), source)
     assert adopted.trials == [("t0001", "t0009")]
     assert adopted.bare == ["t0009"], "weights of another run are not its own"
     assert [(r.id, r.status) for r in folder.records()] == [("t0009", "finished")]
     assert not any(path.exists() for path in left)
     assert read_record(trial.path / f"{status}-1.json").status == status
-    again = adopt_trials(Sweep(folder), source)
+    again = adopt_trials(StoredSweep(folder), source)
     assert again.trials == [] and again.completed == []
 
 
@@ -97,11 +97,11 @@ def test_a_sweep_that_another_machine_runs_takes_nothing_in(
     assert there.mirror is not None and here.path != there.path
     lease.take(there.mirror, there.path, 1, over=False)
     with pytest.raises(StorageError, match="being run by another machine"):
-        adopt_trials(Sweep(here), source)
+        adopt_trials(StoredSweep(here), source)
     # Whose workers a new attempt here would fence off.
     assert here.records() == [] and here.attempt() == 0
     lease.release(there.mirror, "one")
-    assert adopt_trials(Sweep(here), source).trials == [("t0001", "t0005")]
+    assert adopt_trials(StoredSweep(here), source).trials == [("t0001", "t0005")]
 
 
 def test_what_ended_a_sweep_still_holds_after_an_adoption(tmp_path: Path) -> None:
@@ -109,5 +109,5 @@ def test_what_ended_a_sweep_still_holds_after_an_adoption(tmp_path: Path) -> Non
     folder.write_config(SWEEP.as_dict())
     with folder.driving() as attempt:
         keep_ending(folder.path, attempt, "budget.hours (1 h)")
-    adopt_trials(Sweep(folder), made_elsewhere(tmp_path / "elsewhere"))
+    adopt_trials(StoredSweep(folder), made_elsewhere(tmp_path / "elsewhere"))
     assert ending_of(folder.path) == "budget.hours (1 h)"

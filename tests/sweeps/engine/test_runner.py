@@ -26,7 +26,7 @@ from sweeps.engine.assignments import Assignments
 from sweeps.engine.launch_check import as_config
 from sweeps.engine.ray_bridge import OutOfMemory, memory_told
 from sweeps.folder import SweepFolder
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.progress import Progress
 from sweeps.views.status import status_document, status_text
 from tests.sweeps.test_config import RAW
@@ -207,13 +207,13 @@ def test_once_the_budget_is_used_up_a_resume_leaves_nothing_open(
     assert [record.status for record in folder.records()] == ["finished", "stopped", "failed"]
     assert "failed before is not run again: budget.hours (1 h) is reached" in said.getvalue()
     assert ending_of(folder.path) == "budget.hours (1 h)"
-    shown = status_text(Sweep(folder))
+    shown = status_text(StoredSweep(folder))
     assert "fewer than planned: ended by budget.hours (1 h); to go on with more: " in shown
     assert "rc-sweep resume one --set budget.hours=N" in shown
     with folder.driving():
         assert ending_of(folder.path) is None
-    assert status_document(Sweep(folder))["ending"] is None, "of an attempt before the newest"
-    assert "fewer than planned; go on with: rc-sweep resume one" in status_text(Sweep(folder))
+    assert status_document(StoredSweep(folder))["ending"] is None, "of an attempt before the newest"
+    assert "fewer than planned; go on with: rc-sweep resume one" in status_text(StoredSweep(folder))
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_sweep_whose_preparation_failed_is_replaced_by_a_corrected_one(
     monkeypatch.setattr(runner, "prepare", diverged)
     with pytest.raises(TrialError, match="diverged"):
         runner.launch(SweepConfig(RAW), name="one", storage=tmp_path)
-    shown = Sweep.load("one", storage=tmp_path)
+    shown = StoredSweep.load("one", storage=tmp_path)
     assert status_document(shown)["failure"].startswith("the dense reference diverged")
     assert "attempt 1 failed: the dense reference diverged" in status_text(shown)
     assert "launch it again" in status_text(shown)
@@ -307,14 +307,14 @@ def test_a_sweep_with_a_trial_is_not_replaced_and_what_failed_is_shown_until_it_
                 runner.launch(sweep, name="one", storage=tmp_path)
             else:
                 runner.resume("one", storage=tmp_path)
-        shown = status_text(Sweep.load("one", storage=tmp_path))
+        shown = status_text(StoredSweep.load("one", storage=tmp_path))
         assert f"attempt {number} failed: health gate" in shown and "resume one" in shown
     with pytest.raises(StorageError, match="or go on with it"):
         runner.launch(sweep, name="one", storage=tmp_path)
     folder = SweepFolder.find("one", tmp_path)
     with folder.driving():
-        assert "health gate" not in status_text(Sweep(folder))
-    assert "health gate" not in status_text(Sweep(folder)), "of an attempt before the newest"
+        assert "health gate" not in status_text(StoredSweep(folder))
+    assert "health gate" not in status_text(StoredSweep(folder)), "of an attempt before the newest"
 
 
 @pytest.mark.usefixtures("events", "no_ray")

@@ -19,7 +19,7 @@ from sweeps.engine.wanted import settle, wanted
 from sweeps.folder import SweepFolder
 from sweeps.prepared import preparation_of
 from sweeps.selection.confirm import FIRST_SEED, confirmation
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.status import status_document, status_text
 from tests.sweeps.engine.test_listed import DESIGN, finish, finished
 from tests.sweeps.test_config import RAW
@@ -36,7 +36,7 @@ FOUND = {0.3: (0.90, 0.80), 0.5: (0.92, 0.70), 0.8: (0.60, 0.55)}
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Sweep:
+def sweep(tmp_path: Path) -> StoredSweep:
     config = SweepConfig(SEARCHED)
     folder = SweepFolder.create(tmp_path, "found", "x")
     folder.write_config(config.as_dict())
@@ -45,7 +45,7 @@ def sweep(tmp_path: Path) -> Sweep:
         metrics = dict(zip(("id_dev/accuracy", "ood_dev/accuracy"), values, strict=True))
         record = finished(f"t{i:04d}", trial).model_copy(update={"metrics": metrics})
         folder.trial(record.id).commit(record)
-    return Sweep(folder)
+    return StoredSweep(folder)
 
 
 def teachers(configs: list[TrialConfig]) -> set[int]:
@@ -63,7 +63,7 @@ def test_artifacts_are_built_for_what_is_open_only(tmp_path: Path) -> None:
 
 
 def test_a_race_begins_with_two_seeds_teachers_and_leaves_the_others_to_its_trials(
-    sweep: Sweep,
+    sweep: StoredSweep,
 ) -> None:
     config = confirmation(sweep, seeds=10, whole=True)
     folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
@@ -82,12 +82,12 @@ def test_a_race_begins_with_two_seeds_teachers_and_leaves_the_others_to_its_tria
     kept = preparation_of(folder.path)
     assert kept.keys == {step.key for step in planned} and kept.later == {"teacher": 8}
     with folder.driving():
-        shown = status_text(Sweep(folder))
+        shown = status_text(StoredSweep(folder))
     assert "not built before the first trial: 8 x teacher; the first trial that needs" in shown
-    assert status_document(Sweep(folder))["artifacts_later"] == {}, "nothing runs"
+    assert status_document(StoredSweep(folder))["artifacts_later"] == {}, "nothing runs"
 
 
-def test_a_race_that_goes_on_builds_for_what_it_has_begun(sweep: Sweep) -> None:
+def test_a_race_that_goes_on_builds_for_what_it_has_begun(sweep: StoredSweep) -> None:
     config = confirmation(sweep, seeds=10, whole=True)
     folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
     begun = [config.trial(point) for point in config.first_points()]

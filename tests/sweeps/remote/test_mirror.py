@@ -18,7 +18,7 @@ from sweeps.remote.address import parse
 from sweeps.remote.mirror import Mirror
 from sweeps.remote.trials import begin_anew
 from sweeps.storages import storage_root
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from tests._s3 import S3Server
 
 CONFIG = {
@@ -98,7 +98,7 @@ def test_an_empty_machine_has_records_first_and_models_when_they_are_asked_for(
     add(folder, "t0001")
     folder.share()
     monkeypatch.setenv("RC_STATE", str(elsewhere))
-    found = Sweep.load("one", storage=s3.storage)
+    found = StoredSweep.load("one", storage=s3.storage)
     assert found.path.is_relative_to(elsewhere)
     assert [record.id for record in found.records] == ["t0000", "t0001"]
     assert found.folder.attempt() == 1
@@ -162,7 +162,7 @@ def test_what_was_not_uploaded_is_kept_unless_another_machine_drove_on(
     add(folder, "t0001", "running")
     folder.share()
     add(folder, "t0001")
-    again = Sweep.load("one", storage=s3.storage)
+    again = StoredSweep.load("one", storage=s3.storage)
     assert again.records[1].status == "finished", "it only waits for its upload"
     # Another machine goes on, and runs the trial itself.
     monkeypatch.setenv("RC_STATE", str(elsewhere))
@@ -171,7 +171,7 @@ def test_what_was_not_uploaded_is_kept_unless_another_machine_drove_on(
     add(other, "t0001", "failed", attempt=2)
     other.share()
     monkeypatch.setenv("RC_STATE", str(tmp_path / "state"))
-    back = Sweep.load("one", storage=s3.storage)
+    back = StoredSweep.load("one", storage=s3.storage)
     assert back.records[1].status == "failed" and back.folder.attempt() == 2
 
 
@@ -214,7 +214,7 @@ def test_a_confirmation_comes_with_its_sweep(
     monkeypatch.setenv("RC_STATE", str(elsewhere))
     for name in ("one", "one.confirm"):
         shutil.rmtree(elsewhere, ignore_errors=True)
-        found = Sweep.load(name, storage=s3.storage)
+        found = StoredSweep.load(name, storage=s3.storage)
         assert found.name == name
         for each in ("one", "one.confirm"):
             assert (found.folder.storage / each / "trials/t0000/record.json").is_file()

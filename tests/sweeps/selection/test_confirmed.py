@@ -22,7 +22,7 @@ from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.noise import ID_KEY, OOD_KEY, power_text
 from sweeps.selection.options import options
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 
 VALUES: dict[str, Any] = {
     "model": "tiny:bert",
@@ -53,17 +53,17 @@ def write(
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Sweep:
+def sweep(tmp_path: Path) -> StoredSweep:
     config = SweepConfig(VALUES)
     folder = SweepFolder.create(tmp_path, "found", "x")
     folder.write_config(config.as_dict())
     write(folder, "t0000", config.reference(), (0.93, 0.81))
     for i, (sparsity, values) in enumerate(SEARCHED.items(), start=1):
         write(folder, f"t{i:04d}", config.trial({"compression.sparsity": sparsity}), values)
-    return Sweep(folder)
+    return StoredSweep(folder)
 
 
-def confirm(sweep: Sweep, found: dict[int, list[tuple[float, float]]]) -> Sweep:
+def confirm(sweep: StoredSweep, found: dict[int, list[tuple[float, float]]]) -> StoredSweep:
     """Write a confirmation in which row i of the search has these values, one per new seed."""
     config = confirmation(sweep, seeds=3)
     folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
@@ -76,7 +76,7 @@ def confirm(sweep: Sweep, found: dict[int, list[tuple[float, float]]]) -> Sweep:
 
 
 def test_rows_are_the_searched_configurations_with_new_seeds_and_the_old_teacher(
-    sweep: Sweep,
+    sweep: StoredSweep,
 ) -> None:
     config = confirmation(sweep, seeds=3)
     trials = [config.trial(point) for point in config.first_trials().values()]
@@ -90,15 +90,17 @@ def test_rows_are_the_searched_configurations_with_new_seeds_and_the_old_teacher
     assert not any(trial.is_reference() for trial in trials)
 
 
-def test_new_seeds_of_a_sweep_that_stopped_early_are_trained_to_their_end(sweep: Sweep) -> None:
+def test_new_seeds_of_a_sweep_that_stopped_early_are_trained_to_their_end(
+    sweep: StoredSweep,
+) -> None:
     stopping = {"scheduler": {"name": "pareto_asha", "eta": 2}, "training": {"rungs": 4}}
     sweep.folder.write_config(SweepConfig(merge(VALUES, stopping)).as_dict())
-    settings = confirmation(Sweep(sweep.folder), seeds=2).settings
+    settings = confirmation(StoredSweep(sweep.folder), seeds=2).settings
     assert (settings.scheduler.name, settings.design) == ("none", "fixed")
 
 
 def test_one_that_goes_on_is_changed_while_no_driver_can_start(
-    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+    sweep: StoredSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     confirm(sweep, {})
     write_config, locked = SweepFolder.write_config, []
@@ -107,9 +109,9 @@ def test_one_that_goes_on_is_changed_while_no_driver_can_start(
         locked.append(folder.is_running())
         write_config(folder, values)
 
-    def resume(path: Path, **options: Any) -> Sweep:
+    def resume(path: Path, **options: Any) -> StoredSweep:
         assert not SweepFolder(path).is_running()
-        return Sweep(SweepFolder(path))
+        return StoredSweep(SweepFolder(path))
 
     monkeypatch.setattr(SweepFolder, "write_config", write_locked)
     monkeypatch.setattr(confirming.runner, "resume", resume)
@@ -118,7 +120,7 @@ def test_one_that_goes_on_is_changed_while_no_driver_can_start(
     assert locked == [True] and len(done.config["search"]["points"]) == 4 * 4
 
 
-def test_a_confirmation_is_not_confirmed_itself(sweep: Sweep) -> None:
+def test_a_confirmation_is_not_confirmed_itself(sweep: StoredSweep) -> None:
     confirm(sweep, {})
     assert sweep.confirmation is not None
     told = r"found\.confirm holds the new seeds of found; .*rc-sweep confirm found --seeds N"
@@ -126,7 +128,7 @@ def test_a_confirmation_is_not_confirmed_itself(sweep: Sweep) -> None:
         confirmation(sweep.confirmation, seeds=3)
 
 
-def test_whole_gives_the_teacher_the_new_seeds_too(sweep: Sweep) -> None:
+def test_whole_gives_the_teacher_the_new_seeds_too(sweep: StoredSweep) -> None:
     assert confirmation(sweep, seeds=2, hours=0.5).settings.budget.hours == 0.5
     config = confirmation(sweep, seeds=2, whole=True)
     for point in config.first_trials().values():
@@ -134,19 +136,19 @@ def test_whole_gives_the_teacher_the_new_seeds_too(sweep: Sweep) -> None:
         assert trial.teacher["seed"] == trial.training.seed
 
 
-def test_wrong_requests_are_told_all_at_once(sweep: Sweep, tmp_path: Path) -> None:
+def test_wrong_requests_are_told_all_at_once(sweep: StoredSweep, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         confirmation(sweep, seeds=1, also=["t0002", "t0099"])
     assert len(caught.value.problems) == 2
     empty = SweepFolder.create(tmp_path, "empty", "x")
     empty.write_config(SweepConfig(VALUES).as_dict())
     with pytest.raises(StorageError, match="no finished trial"):
-        confirmation(Sweep(empty), seeds=2)
+        confirmation(StoredSweep(empty), seeds=2)
     with pytest.raises(ConfigError, match="rc-sweep confirm"):
         SweepConfig(VALUES | {"search": {"name": "race"}})
 
 
-def test_the_race_starts_with_the_front_and_the_reference(sweep: Sweep) -> None:
+def test_the_race_starts_with_the_front_and_the_reference(sweep: StoredSweep) -> None:
     config = confirmation(sweep, seeds=3, also=["t0003"])
     folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
     race = proposals(config, folder.study)
@@ -160,7 +162,7 @@ def test_the_race_starts_with_the_front_and_the_reference(sweep: Sweep) -> None:
     assert sorted(rows) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_means_are_of_new_seeds_and_luck_is_named(sweep: Sweep) -> None:
+def test_means_are_of_new_seeds_and_luck_is_named(sweep: StoredSweep) -> None:
     found = confirmed(
         confirm(
             sweep,
@@ -187,7 +189,7 @@ def test_means_are_of_new_seeds_and_luck_is_named(sweep: Sweep) -> None:
     assert found.noise.deviations[OOD_KEY] == pytest.approx((squares / 5) ** 0.5)
 
 
-def test_a_bias_needs_a_gap_that_so_few_samples_show(sweep: Sweep) -> None:
+def test_a_bias_needs_a_gap_that_so_few_samples_show(sweep: StoredSweep) -> None:
     """By hand: 12 points, 100 samples of each role: standard error 4.7 points; 50: 6.6."""
     config = confirmation(sweep, seeds=3)
     folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
@@ -217,7 +219,7 @@ def test_a_bias_needs_a_gap_that_so_few_samples_show(sweep: Sweep) -> None:
         assert dense_row(sweep) == ("-", None, pytest.approx(math.nan, nan_ok=True))
 
 
-def test_a_bias_needs_a_gap_that_differs_little_by_seed(sweep: Sweep) -> None:
+def test_a_bias_needs_a_gap_that_differs_little_by_seed(sweep: StoredSweep) -> None:
     """By hand: gaps of 2, 12 and 22 points are 12 with Student's half width, over 1.96, of 12.7."""
     config = confirmation(sweep, seeds=3)
     folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
@@ -240,7 +242,7 @@ def test_a_bias_needs_a_gap_that_differs_little_by_seed(sweep: Sweep) -> None:
     assert bias((0.81, 0.81, 0.81), (0.91, 0.81, 0.71)) == (pytest.approx(1.0), None)
 
 
-def dense_row(sweep: Sweep) -> tuple[str, float | None, float]:
+def dense_row(sweep: StoredSweep) -> tuple[str, float | None, float]:
     """Return the dense row's bias: as the table shows it, in JSON, and as a mean's row has it."""
     found = confirmed(sweep)
     assert found is not None
@@ -255,7 +257,7 @@ def dense_row(sweep: Sweep) -> tuple[str, float | None, float]:
     )
 
 
-def test_before_a_confirmation_a_bias_is_the_record_s_own(sweep: Sweep) -> None:
+def test_before_a_confirmation_a_bias_is_the_record_s_own(sweep: StoredSweep) -> None:
     config, key = SweepConfig(VALUES), "ood_dev/relative_bias"
     metrics = {ID_KEY: 0.92, OOD_KEY: 0.70, key: float("nan")}
     trial = config.trial({"compression.sparsity": 0.5})
@@ -264,7 +266,7 @@ def test_before_a_confirmation_a_bias_is_the_record_s_own(sweep: Sweep) -> None:
     assert found["t0002"] is not None and found["t0002"][1] == "few samples"
 
 
-def test_texts_say_what_the_seeds_show(sweep: Sweep) -> None:
+def test_texts_say_what_the_seeds_show(sweep: StoredSweep) -> None:
     found = confirmed(
         confirm(sweep, {0: [(0.93, 0.80), (0.94, 0.83)], 1: [(0.90, 0.75), (0.91, 0.79)]})
     )
@@ -278,6 +280,6 @@ def test_texts_say_what_the_seeds_show(sweep: Sweep) -> None:
     assert confirmed_json(found)["rows"][0]["id"] == "t0001"
 
 
-def test_without_a_confirmation_there_is_nothing(sweep: Sweep) -> None:
+def test_without_a_confirmation_there_is_nothing(sweep: StoredSweep) -> None:
     assert confirmed(sweep) is None
     assert sweep.confirmation is None

@@ -22,14 +22,14 @@ from sweeps.selection.noise import (
     uneven_noise,
     unlearned,
 )
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from tests.sweeps.selection.test_confirmed import VALUES, write
 
 # By row of the design, then by seed: ID and OOD. Differences of the rows' OOD: 0.10, 0.12, 0.14.
 DESIGN = [[(0.90, 0.80), (0.91, 0.82), (0.92, 0.84)], [(0.88, 0.70), (0.88, 0.70), (0.88, 0.70)]]
 
 
-def fixed(storage: Path, found: list[list[tuple[float, float]]]) -> Sweep:
+def fixed(storage: Path, found: list[list[tuple[float, float]]]) -> StoredSweep:
     points = [{"compression.sparsity": s} for s in (0.3, 0.5)]
     seeds: dict[str, Any] = {"training.seed": {"choice": [0, 1, 2]}}
     search = {"name": "grid", "points": points}
@@ -41,7 +41,7 @@ def fixed(storage: Path, found: list[list[tuple[float, float]]]) -> Sweep:
         seed = point["training.seed"]
         if row < len(found) and seed < len(found[row]):
             write(folder, trial_id, config.trial(point), found[row][seed])
-    return Sweep(folder)
+    return StoredSweep(folder)
 
 
 def test_the_seeds_of_a_fixed_design_measure_its_noise(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_one_configuration_has_no_differences_but_its_noise_is_known(tmp_path: P
     assert "two configurations that share two seeds" in text
 
 
-def floored(storage: Path, dense: float, floors: dict[str, dict[str, float]]) -> Sweep:
+def floored(storage: Path, dense: float, floors: dict[str, dict[str, float]]) -> StoredSweep:
     """Return the design with its reference, whose record says what needs no model."""
     sweep = fixed(storage, DESIGN)
     config = SweepConfig(sweep.config)

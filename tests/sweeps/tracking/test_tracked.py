@@ -13,7 +13,7 @@ from sweeps.folder import SweepFolder
 from sweeps.pareto import knee
 from sweeps.rows import rows
 from sweeps.selection.confirm import confirmation
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.tracked import TrialFacts, datasets, front_models, measured, summary
 from tests.sweeps._made_sweep import DATA, make_sweep
 
@@ -103,7 +103,7 @@ def test_what_is_undefined_is_a_dash_and_a_name_stays_whole(folder: SweepFolder)
 
 def test_a_confirmations_trial_names_what_it_repeats(folder: SweepFolder) -> None:
     (folder.path / "sweep_id").write_text("first-id\n")
-    config = confirmation(Sweep(folder), seeds=2)
+    config = confirmation(StoredSweep(folder), seeds=2)
     beside = SweepFolder(folder.path.with_name("first.confirm"))
     facts = TrialFacts(config, beside)
     assert facts.parent == {"sweep_id": "first-id", "trial_id": None}
@@ -119,7 +119,7 @@ def test_a_confirmations_trial_names_what_it_repeats(folder: SweepFolder) -> Non
 
 
 def test_a_trial_of_an_ordinary_sweep_is_below_its_sweep(folder: SweepFolder) -> None:
-    sweep = Sweep(folder)
+    sweep = StoredSweep(folder)
     from sweeps.config import SweepConfig
 
     facts = TrialFacts(SweepConfig(sweep.config), folder)
@@ -134,7 +134,7 @@ def test_a_configuration_of_another_version_is_told_all_the_same(
 ) -> None:
     from sweeps.config import SweepConfig
 
-    facts = TrialFacts(SweepConfig(Sweep(folder).config), folder)
+    facts = TrialFacts(SweepConfig(StoredSweep(folder).config), folder)
     told = facts.of("t0001", "old", {"loss": {"name": "gone"}, "compression": {"name": "dense"}})
     assert told["params"] == {"compression.name": "dense", "loss.name": "gone"}
     assert told["changed"] == {}

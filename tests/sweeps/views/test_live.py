@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 
 from sweeps.folder import SweepFolder
 from sweeps.shown_values import clock
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.live import RunningTrial, Snapshot, scatter, view
 from sweeps.views.watch import Watcher, watch
 from tests.sweeps._made_sweep import make_sweep
@@ -46,7 +46,7 @@ def driven(folder: SweepFolder) -> Iterator[SweepFolder]:
 def test_the_view_fits_and_says_what_is_going_on(
     driven: SweepFolder, width: int, height: int
 ) -> None:
-    lines = drawn(view(Watcher(Sweep(driven)).snapshot(), width, height), width)
+    lines = drawn(view(Watcher(StoredSweep(driven)).snapshot(), width, height), width)
     assert max(map(len, lines)) <= width and len(lines) <= height
     text = "\n".join(lines)
     assert "demo: 37 of 40 trials" in text and "left" in lines[0]
@@ -63,7 +63,7 @@ def test_the_view_fits_and_says_what_is_going_on(
 def test_a_narrow_terminal_leaves_out_what_counts_least(
     driven: SweepFolder, width: int, height: int
 ) -> None:
-    snapshot = replace(Watcher(Sweep(driven)).snapshot(), cluster="2/2 CPU in use")
+    snapshot = replace(Watcher(StoredSweep(driven)).snapshot(), cluster="2/2 CPU in use")
     lines = drawn(view(snapshot, width, height), width)
     assert max(map(len, lines)) <= width and len(lines) <= height
     # The cost goes first, then the time so far; what is left stays.
@@ -78,7 +78,7 @@ def test_a_narrow_terminal_leaves_out_what_counts_least(
 
 
 def test_names_have_room_beside_the_picture(driven: SweepFolder) -> None:
-    snapshot = Watcher(Sweep(driven)).snapshot()
+    snapshot = Watcher(StoredSweep(driven)).snapshot()
     name = "magnitude-35.4 rmc alpha=0.5"
     running = [replace(trial, name=name) for trial in snapshot.running]
     lines = drawn(view(replace(snapshot, running=running), 120, 40), 120)
@@ -88,7 +88,7 @@ def test_names_have_room_beside_the_picture(driven: SweepFolder) -> None:
 
 def test_only_titles_are_bold(driven: SweepFolder) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
-    console.print(view(Watcher(Sweep(driven)).snapshot(), 80, 50))
+    console.print(view(Watcher(StoredSweep(driven)).snapshot(), 80, 50))
     assert isinstance(console.file, io.StringIO)
     head = console.file.getvalue().splitlines()[0]
     assert head.startswith("\x1b[1mdemo: \x1b[0m37 of 40 trials")
@@ -96,7 +96,7 @@ def test_only_titles_are_bold(driven: SweepFolder) -> None:
 
 def test_a_point_stands_where_its_values_are(folder: SweepFolder) -> None:
     """Reference: two corners and the middle, set by hand."""
-    rows = Sweep(folder).rows[:3]
+    rows = StoredSweep(folder).rows[:3]
     values = [(0.5, 0.5), (0.9, 0.9), (0.7, 0.7)]
     placed = [
         replace(
@@ -145,7 +145,7 @@ def test_nothing_yet_is_no_error() -> None:
 
 def test_watching_without_a_terminal_tells_each_end_once(folder: SweepFolder) -> None:
     console = Console(file=io.StringIO(), width=80)
-    watch(Sweep(folder), console, interval=0.01)
+    watch(StoredSweep(folder), console, interval=0.01)
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert sum("t0003 magnitude" in line for line in lines) == 1
@@ -155,19 +155,19 @@ def test_watching_without_a_terminal_tells_each_end_once(folder: SweepFolder) ->
 
 def test_a_sweep_that_has_ended_is_not_to_be_resumed(tmp_path: Path) -> None:
     whole = make_sweep(tmp_path, "whole", trials=4, track=False)
-    note = Watcher(Sweep(whole)).snapshot().note
+    note = Watcher(StoredSweep(whole)).snapshot().note
     assert note == f"it has ended; see: rc-sweep pareto whole --storage {tmp_path}"
 
 
 def test_watching_on_a_terminal_ends_with_the_driver(folder: SweepFolder) -> None:
     console = Console(file=io.StringIO(), width=100, height=30, force_terminal=True)
-    watch(Sweep(folder), console, interval=0.01)
+    watch(StoredSweep(folder), console, interval=0.01)
     assert isinstance(console.file, io.StringIO)
     assert "37 of 40 trials" in console.file.getvalue()
 
 
 def test_records_are_read_again_only_when_they_change(folder: SweepFolder) -> None:
-    watcher = Watcher(Sweep(folder))
+    watcher = Watcher(StoredSweep(folder))
     watcher.snapshot()
     before = watcher._rows
     watcher.snapshot()
@@ -181,6 +181,6 @@ def test_records_are_read_again_only_when_they_change(folder: SweepFolder) -> No
 
 def test_a_record_of_a_driver_that_died_is_unfinished_not_running(tmp_path: Path) -> None:
     dead = make_sweep(tmp_path, "dead", trials=4, running=1, track=False, status="running")
-    snapshot = Watcher(Sweep(dead)).snapshot()
+    snapshot = Watcher(StoredSweep(dead)).snapshot()
     assert snapshot.seconds is None and snapshot.running[0].seconds is None
     assert "resume dead" in snapshot.note

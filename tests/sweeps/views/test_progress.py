@@ -11,7 +11,7 @@ from unittest.mock import Mock
 from rich.console import Console
 
 from sweeps.config import SweepConfig
-from sweeps.sweep import Sweep
+from sweeps.stored_sweep import StoredSweep
 from sweeps.views.progress import Progress
 from sweeps.views.watch import watch
 from tests.sweeps._made_sweep import make_sweep
@@ -40,7 +40,7 @@ def test_who_watches_reads_what_the_launch_said(tmp_path: Path) -> None:
         out = io.StringIO()
         console = Console(file=out, soft_wrap=True)
         if watched:
-            watch(Sweep(folder), console)
+            watch(StoredSweep(folder), console)
         else:
             progress = Progress(console)
             progress.start(Mock(records={}, total=9), SweepConfig(folder.read_config()))

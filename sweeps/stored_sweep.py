@@ -20,7 +20,7 @@ from sweeps.storages import storage_root
 _T = TypeVar("_T")
 
 
-class Sweep:
+class StoredSweep:
     """What lies in a sweep's folder."""
 
     def __init__(self, folder: SweepFolder) -> None:
