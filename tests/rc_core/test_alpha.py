@@ -18,21 +18,15 @@ from rc_core.models import load_encoder, load_tokenizer, save_model
 from rc_core.record import TrialFolder
 from rc_core.trial import run_trial
 from rc_core.workspace import Workspace
+from tests.rc_core._trials import tiny_trial
 
-BASE: dict[str, Any] = {
-    "model": "tiny:bert",
-    "task": {"name": "shortcut_nli", "train_size": 120, "dev_size": 120, "test_size": 120},
-    "training": {
-        "epochs": 1,
-        "learning_rate": 1e-3,
-        "rungs": 1,
-        "precision": "fp32",
-        "max_length": 24,
-    },
-    "compression": {"name": "magnitude", "sparsity": 0.6},
-    "loss": {"name": "rmc", "alpha": "auto", "lambda": 0.5},
-    "difficulty": {"name": "loss_variance", "levels": [0.3, 0.8]},
-}
+BASE: dict[str, Any] = tiny_trial(
+    train_size=120,
+    held_out=120,
+    compression={"name": "magnitude", "sparsity": 0.6},
+    loss={"name": "rmc", "alpha": "auto", "lambda": 0.5},
+    difficulty={"name": "loss_variance", "levels": [0.3, 0.8]},
+)
 
 
 def config(**changes: Any) -> TrialConfig:

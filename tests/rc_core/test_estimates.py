@@ -31,21 +31,16 @@ from rc_core.stages import level_artifact, level_key, load_outputs
 from rc_core.teacher import teacher, teacher_key
 from rc_core.training import num_steps
 from rc_core.workspace import Workspace
+from tests.rc_core._trials import tiny_trial
 
-BASE: dict[str, Any] = {
-    "model": "tiny:bert",
-    "task": {"name": "shortcut_nli", "train_size": 160, "dev_size": 120, "test_size": 120},
-    "training": {
-        "epochs": 2,
-        "learning_rate": 1e-3,
-        "rungs": 1,
-        "precision": "fp32",
-        "max_length": 24,
-    },
-    "compression": {"name": "magnitude", "sparsity": 0.6},
-    "loss": {"name": "rmc", "alpha": 0.3},
-    "difficulty": {"name": "loss_variance", "levels": [0.3, 0.8]},
-}
+BASE: dict[str, Any] = tiny_trial(
+    train_size=160,
+    held_out=120,
+    epochs=2,
+    compression={"name": "magnitude", "sparsity": 0.6},
+    loss={"name": "rmc", "alpha": 0.3},
+    difficulty={"name": "loss_variance", "levels": [0.3, 0.8]},
+)
 
 
 def config(**changes: Any) -> TrialConfig:

@@ -23,22 +23,18 @@ from rc_core.trial import run_trial, trial_steps
 from rc_core.workspace import Workspace
 from tests.contracts import test_compressions as contract
 from tests.rc_core._plugins import WrittenPlugins, written
+from tests.rc_core._trials import tiny_trial
 
 __all__ = ["written"]
 
 PACKAGE = PLUGIN_PACKAGES["compression"]
-SECTION: dict[str, Any] = {
-    "model": "tiny:bert",
-    "task": {"name": "shortcut_nli", "train_size": 100, "dev_size": 60, "test_size": 60},
-    "training": {
-        "epochs": 2,
-        "learning_rate": 1e-3,
-        "rungs": 2,
-        "precision": "fp32",
-        "max_length": 24,
-    },
-    "compression": {"name": "mine"},
-}
+SECTION: dict[str, Any] = tiny_trial(
+    train_size=100,
+    held_out=60,
+    epochs=2,
+    rungs=2,
+    compression={"name": "mine"},
+)
 
 # Weights go that training moves towards zero (Sanh et al. 2020): it needs gradients.
 MOVEMENT = '''"""Movement pruning."""

@@ -35,20 +35,11 @@ from tests.rc_core._plugins import (
     WrittenPlugins,
     written,
 )
+from tests.rc_core._trials import tiny_trial
 
 __all__ = ["written"]
 
-BASE: dict[str, Any] = {
-    "model": "tiny:bert",
-    "task": {"name": "shortcut_nli", "train_size": 100, "dev_size": 100, "test_size": 100},
-    "training": {
-        "epochs": 1,
-        "learning_rate": 1e-3,
-        "rungs": 1,
-        "precision": "fp32",
-        "max_length": 24,
-    },
-}
+BASE: dict[str, Any] = tiny_trial(train_size=100, held_out=100)
 SECTIONS = {package: section for section, package in PLUGIN_PACKAGES.items()}
 EXPERT = LOSS.replace('"difficulty"', '"expert_log_probs"').replace(
     '    """No settings."""', '    expert: str = "someone"'
