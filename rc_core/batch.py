@@ -33,7 +33,6 @@ from rc_core.errors import (
     ConfigError,
     DifficultyError,
     InputError,
-    ModelError,
     Problem,
     RobustCompressionError,
 )
@@ -75,21 +74,29 @@ _Line = tuple[str, bool]
 
 
 def _needed(jobs: Sequence[Job], workspace: Workspace) -> list[dict[str, Step]]:
-    """Return what each job reads, by its key. Raises ConfigError: some cannot work, all named."""
+    """Return what each job reads, by its key.
+
+    Raises:
+        ConfigError: some cannot work, all named; what is wrong with a model or with data that
+            several share is told of the first.
+    """
     found: list[dict[str, Step]] = []
     problems: list[Problem] = []
     encoders = Encoders()
+    told: set[str] = set()
     for job in jobs:
-        told = encoders.problems(job.config)
-        problems += [Problem(f"{job.trial_id}: {each.where}", each.message) for each in told]
+        wrong = encoders.problems(job.config)
+        told |= {each.message for each in wrong}
         try:
             found.append({step.key.key: step for step in steps(job.config, workspace)})
         except DifficultyError as error:
-            problems.append(Problem(job.trial_id, str(error)))
-        except ModelError as error:
-            # What is wrong with an encoder is told of the first job that has it already.
-            if not told:
-                problems.append(Problem(job.trial_id, str(error)))
+            wrong.append(Problem("", str(error)))
+        except InputError as error:
+            wrong += [each for each in error.problems if each.message not in told]
+            told |= {each.message for each in error.problems}
+        for each in wrong:
+            where = f"{job.trial_id}: {each.where}" if each.where else job.trial_id
+            problems.append(Problem(where, each.message))
     if problems:
         raise ConfigError(problems)
     return found

@@ -65,8 +65,16 @@ def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
     return after
 
 
-def make_ready(folder: SweepFolder, progress: Progress, take_over: bool) -> None:
-    """Check that nobody runs the sweep; bring what its driver will read from the storage's URI."""
+def make_ready(folder: SweepFolder, *, take_over: bool) -> None:
+    """Check that nobody runs the sweep; bring what its driver will read from the storage's URI.
+
+    Args:
+        folder: of the sweep.
+        take_over: do not ask whether another machine seems to run it.
+
+    Raises:
+        StorageError: somebody runs it, or the URI's service cannot be reached.
+    """
     if is_locked(folder.path):
         with folder.driving():
             pass  # raises the error that says so

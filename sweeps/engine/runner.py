@@ -125,7 +125,7 @@ def resume(
     started = time.monotonic()
     folder = SweepFolder.find(str(path), storage_root(storage))
     progress = progress or Progress()
-    make_ready(folder, progress, take_over)
+    make_ready(folder, take_over=take_over)
     sweep = changed(folder, overrides)
     check_confirmed(sweep, folder.storage)
     check_same_data(sweep, folder.records())

@@ -283,14 +283,19 @@ def test_a_compression_that_cannot_be_is_told_before_anything_is_trained(
     assert not (tmp_path / "out" / "trials").exists()
 
 
-def test_every_encoder_that_cannot_be_compressed_so_is_told_at_once(
+def test_all_that_is_wrong_with_models_and_data_is_told_at_once_and_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     auto = {"name": "rmc", "alpha": "auto", "alpha_on": {"name": "student", "num_layers": 9}}
     own = {"name": "student", "model": "./elsewhere"}
+    gone = {"name": "files", "data_dir": str(tmp_path), "text": "a", "labels": ["x", "y"]}
+    gone["roles"] = {"train": "no.csv", "ood_dev": {"other": "dev.csv"}}
+    (tmp_path / "dev.csv").write_text("a,label\none,x\ntwo,y\n")
     lines = [
         {"id": "missing", "config": {**BASE, "model": "./nowhere"}},
         {"id": "again", "config": {**BASE, "model": "./nowhere"}},
+        {"id": "data", "config": {**BASE, "task": gone}},
+        {"id": "data-too", "config": {**PRUNED, "task": gone}},
         {"id": "judged", "config": {**STUDENT, "loss": auto}},
         {"id": "own", "config": {**BASE, "compression": own}},
     ]
@@ -302,7 +307,7 @@ def test_every_encoder_that_cannot_be_compressed_so_is_told_at_once(
         told,
         (
             "error: missing: model: model './nowhere' must be a folder",
-            "again: model './nowhere' must be a folder",
+            "data: task.train.files: ",
             "judged: loss.alpha_on.num_layers: must be at most",
             "own: compression.model: model './elsewhere' must be a folder",
         ),

@@ -185,7 +185,7 @@ def test_unfinished_trials_begin_anew_where_their_checkpoint_is_not(
     monkeypatch.setenv("RC_STATE", str(elsewhere))
     other = SweepFolder.find("one", storage_root(s3.storage))
     progress = Mock()
-    make_ready(other, progress, take_over=True)
+    make_ready(other, take_over=True)
     assert other.records()[0].rungs, "a driver that may still be refused changes nothing"
     take_on(other, progress, None)
     assert other.records()[0].rungs == () and "t0001" in progress.say.call_args.args[0]
