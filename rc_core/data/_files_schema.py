@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from rc_core.data._sources import BOOLEAN_HINT, SUFFIXES, raw_label
+from rc_core.data._sources import BOOLEAN_HINT, DataFile, raw_label
 from rc_core.data._task import ROLES, Role
 from rc_core.schema import Section
 
@@ -63,12 +62,6 @@ def _as_source(value: Any) -> Any:
     return value
 
 
-def _path(value: str) -> str:
-    if Path(value).suffix.lower() not in SUFFIXES:
-        raise ValueError(f"must be a file that ends in one of {', '.join(SUFFIXES)}")
-    return value
-
-
 LabelName = Annotated[str, Field(min_length=1)]
 LabelMap = Annotated[dict[str, LabelName], BeforeValidator(_label_map)]
 RawLabels = Annotated[tuple[str, ...], BeforeValidator(_raw_labels)]
@@ -89,22 +82,12 @@ class Source(Section):
         exclude: files whose pairs are left out of this one (same text columns).
     """
 
-    file: str
+    file: DataFile
     labels: LabelMap | None = None
     drop_labels: RawLabels | None = None
     merge: Annotated[dict[str, str], BeforeValidator(_name_map)] = Field(default_factory=dict)
     slice: Names = ()
-    exclude: Names = ()
-
-    @field_validator("file")
-    @classmethod
-    def _check_file(cls, value: str) -> str:
-        return _path(value)
-
-    @field_validator("exclude")
-    @classmethod
-    def _check_exclude(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_path(path) for path in value)
+    exclude: Annotated[tuple[DataFile, ...], BeforeValidator(as_list)] = ()
 
 
 def _as_suites(value: Any) -> Any:

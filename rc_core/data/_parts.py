@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from rc_core.config import PluginConfig, Seed
-from rc_core.data._sources import SUFFIXES, label_ids, raw_label, read_columns, texts
+from rc_core.data._sources import DataFile, label_ids, raw_label, read_columns, texts
 from rc_core.errors import DataError, Problem
 from rc_core.schema import Section
 
@@ -40,7 +40,7 @@ class Part(Section):
         hub_label: the label column there.
     """
 
-    file: str
+    file: DataFile
     text: tuple[str, str] = ("sentence1", "sentence2")
     label: str = "label"
     hub: str | None = None
@@ -49,13 +49,6 @@ class Part(Section):
     revision: str | None = None
     hub_text: tuple[str, str] = ("sentence1", "sentence2")
     hub_label: str = "label"
-
-    @field_validator("file")
-    @classmethod
-    def _check_file(cls, value: str) -> str:
-        if Path(value).suffix.lower() not in SUFFIXES:
-            raise ValueError(f"must be a file that ends in one of {', '.join(SUFFIXES)}")
-        return value
 
 
 def overriding(default: Part) -> Callable[[Any], Any]:

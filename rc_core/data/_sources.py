@@ -11,13 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from rc_core.data._places import foreign, other_separator, place, unreadable
 from rc_core.errors import DataError, Problem, did_you_mean
@@ -27,6 +28,15 @@ _WHOLE_NUMBER = re.compile(r"-?\d+\.0+")
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 
+
+def _of_known_suffix(value: str) -> str:
+    if Path(value).suffix.lower() not in SUFFIXES:
+        raise ValueError(f"must be a file that ends in one of {', '.join(SUFFIXES)}")
+    return value
+
+
+# What a configuration may name as a file.
+DataFile = Annotated[str, AfterValidator(_of_known_suffix)]
 # YAML 1.1 reads yes, no, on and off as booleans.
 BOOLEAN_HINT = "YAML reads yes, no, on and off as booleans; put them in quotes to mean the words"
 
