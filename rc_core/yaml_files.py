@@ -62,6 +62,14 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def lookup(values: Mapping[str, Any], key: str) -> Any:
+    """Return the value at a dotted key, None where there is none."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
 def _read(path: Path, parents: tuple[Path, ...]) -> dict[str, Any]:
     resolved = path.resolve()
     if resolved in parents:

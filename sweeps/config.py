@@ -12,7 +12,7 @@ from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, TrainingConfig, TrialConfi
 from rc_core.encoders import Encoders
 from rc_core.errors import ConfigError, Problem, did_you_mean
 from rc_core.schema import validate_section
-from rc_core.yaml_files import merge, read_yaml
+from rc_core.yaml_files import lookup, merge, read_yaml
 from sweeps.fixed_design import (
     adaptive_problems,
     fit_trials,
@@ -223,10 +223,7 @@ class SweepConfig:
         return (self.trial(point) for point in self.space.structures())
 
     def _base_value(self, key: str) -> Any:
-        value: Any = self.base
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
+        return lookup(self.base, key)
 
     def _cheapest_compression(self) -> dict[str, Any]:
         """Return the space's (mid-range) or the points' compression with the fewest layers.

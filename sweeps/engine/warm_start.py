@@ -16,6 +16,7 @@ from rc_core.config import seedless
 from rc_core.errors import ConfigError, InputError, Problem, StorageError
 from rc_core.former import completed
 from rc_core.record import TrialRecord
+from rc_core.yaml_files import lookup
 from sweeps.comparable import COMPARED, other_data, placeless, without_place
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
@@ -90,7 +91,7 @@ def tell_known(
 def point_of(config: Mapping[str, Any], sweep: SweepConfig) -> Point | None:
     """Return the point of the space that a recorded configuration is, None where it is none."""
     config = completed(config)
-    point = sweep.space.sample(lambda parameter: _value(config, parameter.key))
+    point = sweep.space.sample(lambda parameter: lookup(config, parameter.key))
     if not sweep.space.contains(point):
         return None
     try:
@@ -126,10 +127,3 @@ def _differences(name: str, sweep: SweepConfig, other: Mapping[str, Any]) -> lis
         for key, own, given in pairs
         if without_place(own) != without_place(given)
     ]
-
-
-def _value(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value

@@ -8,6 +8,7 @@ from typing import Any
 
 from scipy import stats
 
+from rc_core.yaml_files import lookup
 from sweeps.constraints import parse
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import Check
@@ -53,7 +54,7 @@ def _edges(facts: Facts) -> Iterator[Check]:
         values = [
             value
             for row in front
-            if isinstance(value := _lookup(records[row.id].config, parameter.key), int | float)
+            if isinstance(value := lookup(records[row.id].config, parameter.key), int | float)
             and parameter.active(_point(records[row.id].config, space), _base(facts.config))
         ]
         for end, side in ((parameter.low, "lower"), (parameter.high, "upper")):
@@ -186,7 +187,7 @@ def _untried(facts: Facts) -> Iterator[Check]:
     done = [record for record in facts.records if record.status == "finished"]
     left = {}
     for parameter in _parameters(facts.config) if len(done) > 1 else ():
-        seen = {repr(_lookup(record.config, parameter.key)) for record in done}
+        seen = {repr(lookup(record.config, parameter.key)) for record in done}
         missing = [str(value) for value in parameter.values if repr(value) not in seen]
         if parameter.kind == "choice" and missing:
             left[parameter.key] = missing
@@ -210,18 +211,11 @@ def _parameters(config: Mapping[str, Any]) -> Sequence[Parameter]:
 
 
 def _base(config: Mapping[str, Any]) -> Any:
-    return lambda key: _lookup(config, key)
+    return lambda key: lookup(config, key)
 
 
 def _point(config: Mapping[str, Any], space: Sequence[Parameter]) -> dict[str, Any]:
-    return {parameter.key: _lookup(config, parameter.key) for parameter in space}
-
-
-def _lookup(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    return {parameter.key: lookup(config, parameter.key) for parameter in space}
 
 
 def _near(value: float, end: float, parameter: Parameter) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rc_core.config import TrialConfig
+from rc_core.yaml_files import lookup
 from sweeps.config import SweepConfig
 
 NAMES = ("compression.name", "loss.name")
@@ -67,14 +68,6 @@ def changed_values(config: TrialConfig) -> dict[str, str]:
             ):
                 changed[f"{name}.{key}"] = _text(values[key])
     return changed
-
-
-def lookup(values: Mapping[str, Any], key: str) -> Any:
-    """Return the value at a dotted key, None where there is none."""
-    found: Any = values
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
 
 
 def _comparable(value: Any) -> str:

@@ -10,12 +10,13 @@ from rc_core.config import decode, seedless
 from rc_core.data._task import ROLES
 from rc_core.errors import ConfigError
 from rc_core.record import TrialRecord
+from rc_core.yaml_files import lookup
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.pareto import knee
 from sweeps.rows import Row
 from sweeps.shown_values import in_millions, metric_text, number
-from sweeps.tracking.shown import changed_values, lookup, shown_keys, shown_values
+from sweeps.tracking.shown import changed_values, shown_keys, shown_values
 
 _SWEEP_PARAMS = (
     "model",

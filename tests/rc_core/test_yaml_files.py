@@ -7,12 +7,27 @@ from pathlib import Path
 import pytest
 
 from rc_core.errors import ConfigError
-from rc_core.yaml_files import merge, read_yaml
+from rc_core.yaml_files import lookup, merge, read_yaml
 
 
 def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("rate: 3e-5\n")
     assert read_yaml(tmp_path / "a.yaml") == {"rate": 3e-5}
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("a", 1),
+        ("b.c", None),
+        ("b.d.e", 2),
+        ("b.d.e.f", None),
+        ("x.y", None),
+        ("b", {"d": {"e": 2}}),
+    ],
+)
+def test_a_dotted_key_finds_its_value_or_none(key: str, expected: object) -> None:
+    assert lookup({"a": 1, "b": {"d": {"e": 2}}}, key) == expected
 
 
 def test_include_merges_deeply_and_local_keys_win(tmp_path: Path) -> None:
