@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.e2e._sweeps import command
 
 pytestmark = [
     pytest.mark.e2e,
@@ -53,10 +54,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     )
     yield found
     found.shutdown()
-
-
-def command(storage: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "sweeps.cli", *arguments, "--storage", str(storage)]
 
 
 def records(storage: Path) -> list[dict[str, Any]]:
