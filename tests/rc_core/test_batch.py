@@ -112,9 +112,12 @@ def test_an_interrupt_ends_workers_at_once_and_without_a_traceback(
     listed = write(tmp_path / "list.jsonl", {"id": "a", "config": endless})
     out = tmp_path / "out"
     command = [sys.executable, "-m", "rc_core.trial", str(listed), "--out", str(out)]
+    # Tests that run in the background ignore SIGINT, and a process takes that over.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     running = subprocess.Popen(
         [*command, "--jobs", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    signal.signal(signal.SIGINT, ours)
     try:
         record = TrialFolder(out / "trials" / "a")
         deadline = time.monotonic() + 120
@@ -125,6 +128,7 @@ def test_an_interrupt_ends_workers_at_once_and_without_a_traceback(
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
     assert told == "error: interrupted; what was finished is kept: run the same command again\n"
     assert running.returncode == 1
 
