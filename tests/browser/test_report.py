@@ -65,8 +65,8 @@ def opened(
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
     chromium.get_log("browser")
     chromium.get(path.as_uri())
-    chromium.execute_script(DRAW_ALL)
-    wait(lambda: chromium.execute_script(ALL_DRAWN), "every figure drawn")
+    # Told again each time: now and then the first word still reaches the page before this one.
+    wait(lambda: chromium.execute_script(f"{DRAW_ALL}; {ALL_DRAWN}"), "every figure drawn")
     return chromium
 
 
