@@ -29,6 +29,7 @@ def open_pool(num_jobs: int) -> Iterator[Executor]:
         yield InProcess()
         return
     threads = max(1, torch.get_num_threads() // num_jobs)
+    others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(
         num_jobs,
         mp_context=multiprocessing.get_context("spawn"),
@@ -40,7 +41,8 @@ def open_pool(num_jobs: int) -> Iterator[Executor]:
             yield pool
         except (KeyboardInterrupt, GeneratorExit):
             for worker in multiprocessing.active_children():
-                worker.terminate()
+                if worker not in others:
+                    worker.terminate()
             raise
 
 
