@@ -1,7 +1,7 @@
 """Sweeps beside each other: fronts, hypervolumes from one point, best rows, what differs.
 
 Accuracies of two sweeps can be compared only where they were measured on the same data; what stands
-in the way is said first.
+in the way is said first. A sweep that was confirmed is compared by its means over new seeds.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Side:
         chosen = self.facts.chosen
         if chosen is None:
             return {}
-        # New seeds may have chosen one that the search's own seed had left off its front.
+        # Constraints on single trials may have left the choice alone off the front.
         found = self.facts.candidates or [chosen]
         return {
             "knee": chosen,
@@ -92,6 +92,7 @@ def compare(found: Sequence[Facts]) -> Comparison:
     if not objectives:
         asked = "; ".join(f"{facts.name}: {', '.join(facts.objectives)}" for facts in found)
         raise InputError(f"the sweeps must have an objective in common, but have {asked}")
+    found = [facts.over_seeds() for facts in found]
     directions = list(objectives.values())
     points = [_points(facts, objectives, reference=True) for facts in found]
     alone = [_points(facts, objectives, reference=False) for facts in found]
@@ -291,18 +292,24 @@ def notes(found: Comparison) -> list[str]:
 
 
 def basis(found: Comparison) -> str:
-    """Say what the figures are of: single seeds, or means over those of a design."""
-    over = [side.label for side in found.sides if side.facts.own_seeds]
-    others = [side.label for side in found.sides if not side.facts.own_seeds]
-    shown = "no difference between sweeps is shown to be real by this"
-    if not over:
-        return f"one seed each: {shown}"
-    if not others:
-        return f"means over each design's seeds: {shown}"
-    return (
-        f"{', '.join(over)}: means over seeds; {', '.join(others)}: one seed each, and the best "
-        f"of single seeds is high by luck: {shown}"
-    )
+    """Say what the figures are of: single seeds, means over new ones or over those of a design."""
+    of: dict[str, list[str]] = {}
+    for side in found.sides:
+        of.setdefault(_basis(side.facts), []).append(side.label)
+    said = [f"{', '.join(labels)}: {text}" for text, labels in of.items()] if len(of) > 1 else of
+    luck = ""
+    if len(of) > 1 and _SINGLE in of:
+        luck = " (the best of single seeds is high by luck)"
+    return f"{'; '.join(said)}{luck}: no difference between sweeps is shown to be real by this"
+
+
+_SINGLE = "one seed each"
+
+
+def _basis(facts: Facts) -> str:
+    if facts.confirmation is None:
+        return _SINGLE
+    return f"means over {facts.seeds_are}"
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
@@ -314,7 +321,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "sweeps": [
             {
                 "sweep": side.label,
-                "front_is_of": "means over seeds" if side.facts.own_seeds else "trials",
+                "front_is_of": "trials" if side.facts.confirmation is None else _basis(side.facts),
                 "finished": len(side.facts.finished),
                 "trials": len(side.facts.rows),
                 "hypervolume": side.volume,

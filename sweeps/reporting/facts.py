@@ -7,7 +7,7 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,8 @@ class Facts:
         records: of all trials, ordered by id.
         rows: one per record, in the same order; of a fixed design with several seeds each with
             the standing of its configuration.
-        means: of such a design one row per configuration, means over its seeds; empty of others.
+        means: of such a design one row per configuration, means over its seeds; empty of others
+            (but see `over_seeds`).
         lines: role -> line -> accuracy of what needs no model.
         hypervolume: of all `units` that take part, from `worst`.
         worst: the point it is measured from, one value per objective.
@@ -157,7 +158,16 @@ class Facts:
     @property
     def own_seeds(self) -> bool:
         """Whether the seeds are a fixed design's own."""
-        return bool(self.means)
+        return self.confirmation is not None and self.confirmation.own
+
+    def over_seeds(self) -> Facts:
+        """Return the same with means over new seeds as its `units`, where it was confirmed.
+
+        What new seeds were not spent on is then left out: its one seed was chosen by.
+        """
+        if self.confirmation is None or self.confirmation.own:
+            return self
+        return replace(self, means=mean_rows(self.confirmation, self.rows, self.objectives))
 
     @property
     def seeds_are(self) -> str:

@@ -35,6 +35,7 @@ def status_document(sweep: StoredSweep) -> dict[str, Any]:
         "ended": has_ended(sweep.folder, sweep.config, records),
         "front": [record.id for record in front(sweep)],
         "artifacts_later": dict(preparation_of(sweep.path).later) if running else {},
+        "confirmed": sweep.confirmation is not None,
         "tested": sweep.folder.test.is_file(),
         "unfinished": [
             {
@@ -65,6 +66,11 @@ def status_text(sweep: StoredSweep) -> str:
         f"front: {', '.join(document['front']) or '-'}; "
         f"test roles {'opened' if document['tested'] else 'sealed'}",
     ]
+    if document["confirmed"]:
+        lines.append(
+            "that front is of the seeds before its confirmation; what new seeds leave of it: "
+            + command(sweep.folder, "pareto")
+        )
     for trial in document["unfinished"]:
         lines.append(f"  {trial['id']} {trial['name']}: {100 * trial['progress']:.0f} % done")
     if document["artifacts_later"]:

@@ -12,7 +12,7 @@ from sweeps.pareto import hypervolume
 from sweeps.reporting.compare import compare, comparison_json, comparison_text
 from sweeps.reporting.compare_page import comparison_page, write_comparison
 from sweeps.reporting.facts import Facts
-from tests.sweeps.reporting._made import made_sweep, write_record
+from tests.sweeps.reporting._made import confirm_made, made_sweep, write_record
 
 
 @pytest.fixture
@@ -108,3 +108,35 @@ def test_files_and_json(two: tuple[Facts, Facts], tmp_path: Path) -> None:
     assert "Up and left is better. Pale dots are dominated." in other
     document = json.loads(json.dumps(comparison_json(found), allow_nan=False))
     assert document["sweeps"][0]["hypervolume"] == document["sweeps"][1]["hypervolume"]
+
+
+def test_a_confirmed_search_is_compared_by_its_means_over_new_seeds(tmp_path: Path) -> None:
+    lucky, plain = made_sweep(tmp_path, trials=8, name="lucky"), made_sweep(tmp_path, trials=8)
+    assert "one seed each: no difference" in comparison_text(
+        compare([Facts.read(lucky), Facts.read(plain)])
+    )
+    confirm_made(lucky, seeds=3)
+    facts = Facts.read(lucky)
+    found = compare([facts, Facts.read(plain)])
+    assert facts.confirmation is not None
+    means = {row.id: row.estimates["ood_dev/accuracy"].mean for row in facts.confirmed_rows}
+    side = found.sides[0]
+    assert {row.id: row.ood_accuracy for row in side.facts.units} == pytest.approx(means)
+    assert means != pytest.approx(
+        {row.id: row.ood_accuracy for row in facts.rows if row.id in means}
+    )
+    points = [
+        [each.estimates[name].mean for name in facts.objectives]
+        for each in facts.confirmed_rows
+        if not each.reference
+    ]
+    assert side.volume == pytest.approx(hypervolume(points, [0, 0], ["max", "max"]))
+    assert side.best()["knee"].id == facts.knee
+    said = "lucky: means over new seeds; made: one seed each (the best of single seeds is high by"
+    assert said in comparison_text(found) and said in comparison_page(found)
+    assert [each["front_is_of"] for each in comparison_json(found)["sweeps"]] == [
+        "means over new seeds",
+        "trials",
+    ]
+    # The report of the same sweep keeps the search's trials beside the means.
+    assert len(facts.units) == 8 and not facts.own_seeds
