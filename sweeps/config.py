@@ -50,6 +50,8 @@ class SweepConfig:
         base: the base trial's plain values, defaults filled in.
         settings: everything else.
         space: what is searched.
+        num_first: distinct trials that are run whatever a search proposes, the dense reference
+            among them.
         unknown_models: encoders that are not here, so that layers and heads are not checked.
     """
 
@@ -108,8 +110,7 @@ class SweepConfig:
         self.unknown_models = encoders.unknown
         if problems:
             raise ConfigError(distinct(problems, raw))
-        if self.settings.design == "fixed" or not len(self.space):
-            self._fit_trials(trials_given)
+        self._fit_trials(trials_given)
         # Written out, so that a later version's defaults cannot change a sweep that is resumed.
         defaults = stored_defaults(self.settings.defaults, self._reached())
         self.settings = self.settings.model_copy(update={"defaults": defaults})
@@ -169,16 +170,19 @@ class SweepConfig:
 
     def _fit_trials(self, given: bool) -> None:
         """Fit `search.trials`, which may have been given, to the rows. Raises ConfigError."""
-        points = [*self.first_points()]
-        rows = 1 + len(points)
-        if self.settings.search.name == "grid":
-            points += [*self.space.grid()]
+        first = {self.trial(point).fingerprint() for point in self.first_points()}
+        first.add(self.reference().fingerprint())
+        self.num_first = needed = len(first)
+        if self.settings.design == "search" and len(self.space):
+            # The first points are run in any case.
+            needed = max(needed, self.settings.search.trials)
+        elif self.settings.search.name == "grid":
+            needed = len(first | {self.trial(point).fingerprint() for point in self.space.grid()})
         elif any(p.key not in SEEDS for p in self.space.parameters):
             # Random and quasi-random draws have no end of their own.
             given = True
-        distinct = {self.trial(point).fingerprint() for point in points}
-        needed = len(distinct | {self.reference().fingerprint()})
-        most = rows if len(self.space) and looks_at_results(self.settings.search.name) else None
+        chooses = len(self.space) and looks_at_results(self.settings.search.name)
+        most = self.num_first if chooses else None
         self.settings = fit_trials(self.settings, given=given, needed=needed, most=most)
 
     def first_points(self) -> list[Point]:

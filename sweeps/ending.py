@@ -77,6 +77,16 @@ def has_ended(
     return reason is not None and not raising(reason)
 
 
+def was_interrupted(path: Path, config: Mapping[str, Any], records: Sequence[TrialRecord]) -> bool:
+    """Tell whether a sweep that no driver runs was left before its end.
+
+    Without a word of its driver's (it was killed, or all of it was adopted) numbers decide.
+    """
+    if any(record.status == "running" for record in records):
+        return True
+    return len(records) < config["search"]["trials"] and ending_of(path) is None
+
+
 def confirmed_by(folder: SweepFolder, config: Mapping[str, Any]) -> SweepFolder:
     """Return the sweep whose tables show what a sweep found: itself, or the one it confirms."""
     name = (config.get("confirm") or {}).get("sweep")

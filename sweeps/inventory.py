@@ -16,7 +16,7 @@ from typing import Any
 from rc_core.errors import RobustCompressionError
 from rc_core.record import TrialRecord
 from sweeps.artifact_uses import age, size, sweep_folders
-from sweeps.ending import ending_of
+from sweeps.ending import was_interrupted
 from sweeps.failure import failure_of
 from sweeps.folder import SweepFolder
 from sweeps.names import RESERVED
@@ -127,11 +127,7 @@ def _state(
     """Return the state of a sweep that no driver runs."""
     if failure is not None:
         return "failed"
-    if any(record.status == "running" for record in records):
-        return "interrupted"
-    # Without a word of its driver's (it was killed, or all of it was adopted) numbers decide.
-    whole = len(records) >= config["search"]["trials"]
-    return "done" if whole or ending_of(folder.path) is not None else "interrupted"
+    return "interrupted" if was_interrupted(folder.path, config, records) else "done"
 
 
 def _size(folder: SweepFolder, here_only: bool) -> int:

@@ -36,7 +36,8 @@ class SearchConfig(Section):
 
     Attributes:
         name: a file in sweeps/search.
-        trials: how many trials the sweep has in all, reference points included.
+        trials: how many distinct trials the sweep has in all; at least the dense reference and the
+            first points (each compression with vanilla, `points`), to which less is raised.
         seed: of the sampler.
         points: points to try first, after the dense reference; keys as in `space`.
         warm_start: names of earlier sweeps beside this one; the sampler is told of their finished

@@ -239,7 +239,7 @@ def _disk(root: Path, sweep: SweepConfig | None) -> Finding:
 
         with suppress(ModelError):
             weights = 4 * model_facts(sweep.base["model"]).num_parameters
-            trials = max(sweep.settings.search.trials, 1 + len(sweep.first_points()))
+            trials = sweep.settings.search.trials
             at_once = usable_cores() / sweep.settings.resources.cpu
             # Weights for good, and a checkpoint (with two moments) while a trial runs.
             need = trials * weights + 3 * weights * min(trials, max(at_once, 1))

@@ -99,7 +99,7 @@ class Assignments:
     @property
     def total(self) -> int:
         """Return how many trials the sweep will have (the reference and first points included)."""
-        return max(self._sweep.settings.search.trials, 1 + len(self._first), len(self.records))
+        return max(self._sweep.settings.search.trials, len(self.records))
 
     def next(self) -> Assignment | None:
         """Return the next trial, or None when there is none left to start."""
@@ -238,7 +238,9 @@ class Assignments:
 
     def _propose(self) -> Assignment | None:
         for trial in itertools.count():
-            if self._next >= self._sweep.settings.search.trials or not len(self._sweep.space):
+            # Not ids are counted: a first point that repeats another row has one, and no trial.
+            begun = {REFERENCE_ID, *self.records, *self._out, *self._parked}
+            if len(begun) >= self._sweep.settings.search.trials or not len(self._sweep.space):
                 self._ending = f"search.trials ({self._sweep.settings.search.trials})"
                 return None
             trial_id = f"t{self._next:04d}"

@@ -48,10 +48,7 @@ def plan(
     """
     mirror = Mirror.at(root)
     facts = model_facts(sweep.base["model"])
-    search = sweep.settings.search
-    num_trials = max(search.trials, 1 + len(sweep.first_points()))
-    if sweep.settings.design == "fixed":
-        num_trials = search.trials
+    num_trials = sweep.settings.search.trials
     weights = 4 * facts.num_parameters
     seconds, source = _seconds(sweep, facts, root, len(task.of_role("train")[0]))
     return {
@@ -104,7 +101,7 @@ def _origin(sweep: SweepConfig) -> str:
     if sweep.settings.design == "fixed":
         return "the rows of a fixed design, with every seed; the dense reference is one of them"
     return (
-        f"{1 + len(sweep.first_points())} first points (dense reference, each compression with "
+        f"{sweep.num_first} first points (dense reference, each compression with "
         f"vanilla, search.points), then {sweep.settings.search.name}"
     )
 

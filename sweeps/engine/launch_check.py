@@ -88,18 +88,37 @@ def check_launch(
 
 
 def _check_fits(sweep: SweepConfig) -> None:
-    """Raise ConfigError where a trial asks for more cores than may be used on this machine."""
+    """Raise ConfigError where a trial asks for more than there is on this machine."""
     resources, cores = sweep.settings.resources, usable_cores()
-    if not resources.auto and resources.cpu > cores:
-        raise ConfigError(
-            [
-                Problem(
-                    "resources.cpu",
-                    f"a trial must fit on this machine, where it may use {cores} cores, but asks "
-                    f"for {resources.cpu:g}; lower it, or join a cluster with --address",
-                )
-            ]
+    if resources.auto:
+        return
+    problems = []
+    if resources.cpu > cores:
+        problems.append(
+            Problem(
+                "resources.cpu",
+                f"a trial must fit on this machine, where it may use {cores} cores, but asks "
+                f"for {resources.cpu:g}; lower it, or join a cluster with --address",
+            )
         )
+    # Where trials are to leave the GPU alone, what Ray finds decides.
+    if resources.gpu and resources.device == "auto" and not _num_gpus():
+        problems.append(
+            Problem(
+                "resources.gpu",
+                f"a trial asks for {resources.gpu:g}, but torch sees no GPU on this machine "
+                "(rc-sweep doctor says more); set it to 0, or join a cluster with --address",
+            )
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _num_gpus() -> int:
+    # Imported here: two seconds that a launch on CPUs does without.
+    import torch
+
+    return torch.cuda.device_count()
 
 
 @contextmanager

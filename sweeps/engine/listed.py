@@ -25,7 +25,7 @@ def why_not_listed(sweep: SweepConfig) -> Problem | None:
     search = sweep.settings.search
     if sweep.settings.confirm.sweep is not None:
         return Problem("confirm.sweep", "chooses its trials by results; use rc-sweep confirm SWEEP")
-    asked = len(sweep.space) and search.trials > 1 + len(sweep.first_trials())
+    asked = len(sweep.space) and search.trials > sweep.num_first
     if not asked or not looks_at_results(search.name):
         return None
     return Problem(

@@ -22,6 +22,7 @@ from rc_core.data._task import DEV_ROLES, TEST_ROLES
 from rc_core.errors import StorageError
 from rc_core.record import TrialFolder, TrialRecord
 from sweeps.config import SweepConfig
+from sweeps.ending import was_interrupted
 from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.folder import check_weights
 from sweeps.selection.answers import clusters_of, write_clusters
@@ -76,8 +77,8 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
         )
     if sweep.folder.is_running():
         raise StorageError(f"sweep {sweep.name} is running; test it when it has ended")
-    interrupted = any(record.status == "running" for record in sweep.records)
-    if interrupted and sweep.config.get("design") != "fixed":
+    searches = sweep.config.get("design") != "fixed"
+    if searches and was_interrupted(sweep.path, sweep.config, sweep.records):
         raise StorageError(
             f"the search {sweep.name} must have ended before its test is opened, but was "
             f"interrupted; end it first: {command(sweep.folder, 'resume')}"
@@ -135,7 +136,7 @@ def _finished_confirmation(sweep: StoredSweep) -> Confirmed | None:
     go_on = command(other.folder, "resume")
     if other.folder.is_running():
         raise StorageError(f"the confirmation {other.name} is running; test when it has ended")
-    if any(record.status == "running" for record in other.records):
+    if was_interrupted(other.path, other.config, other.records):
         raise StorageError(f"the confirmation {other.name} was interrupted; end it first: {go_on}")
     compressed = [row for row in found.rows if not row.reference]
     if compressed and all(row.excluded for row in compressed):

@@ -312,7 +312,8 @@ def test_bad_input_starts_nothing(
 def test_what_no_machine_has_starts_nothing(tmp_path: Path) -> None:
     """Told when Ray has started: in a process of its own."""
     config = write_config(tmp_path, trials=3)
-    done = call(tmp_path / "storage", "launch", str(config), "--set", "resources.gpu=1")
+    held = ("--set", "resources.gpu=1", "--set", "resources.device=cpu")
+    done = call(tmp_path / "storage", "launch", str(config), *held)
     assert done.returncode == 2
     assert "resources.gpu" in done.stderr and "Traceback" not in done.stderr
     assert not list((tmp_path / "storage").glob("*/sweep.yaml"))

@@ -106,11 +106,11 @@ def test_age_size_and_what_was_done_with_each(tmp_path: Path) -> None:
     assert rows["fresh"]["began"] == (fresh.path / "sweep.yaml").stat().st_mtime
     lines = {line.split()[0]: line for line in text(tmp_path).splitlines()}
     assert "5/6" in lines["made"] and "confirmed, tested, 1 failed" in lines["made"]
-    assert "0 min" in lines["fresh"] and "0/1" in lines["fresh"]
+    assert "0 min" in lines["fresh"] and "0/4" in lines["fresh"]
 
 
 def test_what_cannot_be_read_is_listed_with_the_others(tmp_path: Path) -> None:
-    made_sweep(tmp_path, trials=2)
+    made_sweep(tmp_path, trials=4)
     for name, file, content in (
         ("broken", "trials/t0000/record.json", "{"),
         ("typo", "sweep.yaml", "model: [\n"),

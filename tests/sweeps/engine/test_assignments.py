@@ -24,11 +24,11 @@ from tests.sweeps.test_config import RAW
 class Driver:
     """One attempt of a sweep without Ray: trials are finished by hand."""
 
-    def __init__(self, path: Path, search: Any = random, **changes: Any) -> None:
+    def __init__(self, path: Path, sampler: Any = random, **changes: Any) -> None:
         self.sweep = SweepConfig(merge(RAW, {"search": {"trials": 8}} | changes))
         self.folder = SweepFolder(path)
         path.mkdir(parents=True, exist_ok=True)
-        self.proposals: StudyProposals = search.proposals(self.sweep, self.folder.study)
+        self.proposals: StudyProposals = sampler.proposals(self.sweep, self.folder.study)
         self.ended: list[str] = []
         self.assignments = Assignments(
             self.sweep,
@@ -79,6 +79,30 @@ def test_first_points_then_proposals_up_to_the_number_of_trials(tmp_path: Path) 
     assert driver.run() == [f"t{i:04d}" for i in range(3, 8)]
     fingerprints = [r.fingerprint for r in driver.folder.records()]
     assert len(set(fingerprints)) == len(fingerprints)
+
+
+def test_first_points_that_repeat_a_row_cost_no_trial(tmp_path: Path) -> None:
+    """They have an id, but are no trial: the search still gets all of `search.trials`."""
+    repeated = {"compression.name": "dense", "compression.init": "pretrained"}
+    repeated |= {"loss.name": "vanilla"}
+    driver = Driver(
+        tmp_path / "s", search={"trials": 6, "points": [repeated, {"loss.name": "rmc"}]}
+    )
+    reference = driver.sweep.reference()
+    driver.assignments.add(
+        driver.record(Assignment(REFERENCE_ID, reference), status="finished", reference=True)
+    )
+    assert driver.sweep.num_first == 4
+    assert driver.run() == ["t0001", "t0002", "t0004", "t0005", "t0006"], "t0003 is the reference"
+    assert len({record.fingerprint for record in driver.folder.records()}) == 6
+    assert driver.assignments.ending == "search.trials (6)"
+
+
+def test_fewer_trials_than_first_points_are_raised_to_them(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "s", search={"trials": 1})
+    assert driver.sweep.settings.search.trials == 3
+    assert driver.run() == ["t0001", "t0002"]
+    assert driver.assignments.ending == "search.trials (3)"
 
 
 def test_endings_reach_the_study(tmp_path: Path) -> None:

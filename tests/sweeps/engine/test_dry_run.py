@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from rc_core.errors import InputError
@@ -70,6 +71,21 @@ def test_data_that_may_be_a_mistake_is_told(config: Path) -> None:
     assert "warning:" not in dry_run(config).output
     done = dry_run(config, "--set", "task.labels=[good, bad, neither]")
     assert "warning:    no row of train has the label 'neither'" in done.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_told_beside_other_mistakes(config: Path) -> None:
+    done = dry_run(config, "--set", "resources={cpu: 100000, gpu: 0.5}", "--name", "artifacts")
+    assert isinstance(done.exception, InputError), done.output
+    for told in (
+        "resources.cpu: a trial must fit",
+        "resources.gpu: a trial asks for 0.5",
+        "not one",
+    ):
+        assert told in str(done.exception)
+    # Trials that leave a held GPU alone, and those of a cluster, are placed by what Ray finds.
+    held = "resources={cpu: 1, gpu: 0.5, device: cpu}"
+    assert dry_run(config, "--set", held).exit_code == 0
 
 
 @pytest.mark.parametrize(("setting", "samples"), [("task.limit=null", 60), ("task.limit=20", 20)])

@@ -83,6 +83,18 @@ def test_a_fixed_design_with_a_teacher_for_each_seed() -> None:
     assert len(found) == sweep.settings.search.trials
 
 
+def test_a_grid_beside_a_dense_row_with_seeds_is_listed_whole() -> None:
+    """As docs/confirmed.md advises: the row that is the reference takes no other's place."""
+    space = {
+        "training.seed": {"choice": [0, 1, 2]},
+        "compression.sparsity": {"choice": [0.3, 0.5], "when": {"compression.name": "magnitude"}},
+    }
+    search = {"name": "grid", "points": [{"compression.name": "dense"}]}
+    sweep = SweepConfig(DESIGN | {"space": space, "search": search})
+    found = listed(sweep)
+    assert len(found) == sweep.settings.search.trials == 9
+
+
 def test_a_grid_and_the_study_that_a_launch_would_have(tmp_path: Path) -> None:
     sweep = SweepConfig(GRID)
     found = listed(sweep)

@@ -25,6 +25,7 @@ from sweeps.api import Sweep
 from sweeps.cli import app
 from sweeps.config import SweepConfig
 from sweeps.deploy.model_card import model_card
+from sweeps.ending import keep_ending
 from sweeps.folder import SweepFolder
 from sweeps.selection.confirm import confirmation, keep_clusters
 from sweeps.selection.confirmed import confirmed
@@ -100,6 +101,7 @@ def search(storage: Path, workspace: Workspace, **changes: Any) -> Sweep:
     write(folder, "t0000", config.reference(), workspace, SEARCHED[0])
     for i, (point, values) in enumerate(zip(POINTS, SEARCHED[1:], strict=True), start=1):
         write(folder, f"t{i:04d}", config.trial(point), workspace, values)
+    keep_ending(folder.path, folder.attempt(), "budget.trials (5)")
     return Sweep(folder)
 
 
@@ -118,6 +120,7 @@ def confirm(
             inside, outside = found[row]
             values = (inside + 0.001 * seed, outside + 0.001 * seed)
             write(folder, trial_id, config.trial(point), workspace, values)
+    keep_ending(folder.path, folder.attempt(), "the race")
 
 
 @pytest.fixture(scope="module")
@@ -298,13 +301,26 @@ def test_half_a_confirmation_is_not_opened(tmp_path: Path, workspace: Workspace)
     write(other.folder, trial_id, config.trial(point), workspace, (0.9, 0.8), status="running")
     with pytest.raises(StorageError, match="interrupted"):
         open_tests(sweep, say=lambda line: None)
+    # Killed between two trials: nothing runs, but its driver did not come to its end either.
+    confirm(sweep, workspace, {0: (0.93, 0.81), 1: (0.92, 0.79)})
+    other.folder.trial(trial_id).record_file.unlink()
+    (other.path / "ending.json").unlink()
+    with pytest.raises(StorageError, match="interrupted"):
+        open_tests(sweep, say=lambda line: None)
     assert not sweep.folder.test.exists()
 
 
-def test_an_interrupted_search_is_not_opened(tmp_path: Path, workspace: Workspace) -> None:
+@pytest.mark.parametrize("between", [False, True])
+def test_an_interrupted_search_is_not_opened(
+    tmp_path: Path, workspace: Workspace, between: bool
+) -> None:
+    """Interrupted within a trial, or between two."""
     sweep = search(tmp_path, workspace)
     last = sweep.records[-1]
-    sweep.folder.trial(last.id).commit(last.model_copy(update={"status": "running"}))
+    if between:
+        (sweep.path / "ending.json").unlink()
+    else:
+        sweep.folder.trial(last.id).commit(last.model_copy(update={"status": "running"}))
     with pytest.raises(StorageError, match="interrupted; end it first: rc-sweep resume found"):
         open_tests(sweep, say=lambda line: None)
     assert not sweep.folder.test.exists()
