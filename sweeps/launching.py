@@ -11,6 +11,7 @@ from typing import ParamSpec
 
 from sweeps.api import Sweep
 from sweeps.engine import runner
+from sweeps.selection.confirm import conclude
 from sweeps.stored_sweep import StoredSweep
 
 _P = ParamSpec("_P")
@@ -24,5 +25,18 @@ def _worked_with(drive: Callable[_P, StoredSweep]) -> Callable[_P, Sweep]:
     return run
 
 
+def _to_its_end(drive: Callable[_P, StoredSweep]) -> Callable[_P, StoredSweep]:
+    """Conclude a confirmation that was resumed by its own name."""
+
+    @functools.wraps(drive)
+    def run(*arguments: _P.args, **options: _P.kwargs) -> StoredSweep:
+        done = drive(*arguments, **options)
+        if done.searched is not done:
+            conclude(done)
+        return done
+
+    return run
+
+
 launch = _worked_with(runner.launch)
-resume = _worked_with(runner.resume)
+resume = _worked_with(_to_its_end(runner.resume))

@@ -168,10 +168,15 @@ def nested(path: list[str], value: Any) -> dict[str, Any]:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Raise ConfigError where overrides are one text: Python would take it letter by letter."""
-    if isinstance(overrides, str):
+    """Raise ConfigError where overrides are one text."""
+    check_list("overrides", overrides, "search.trials=2")
+
+
+def check_list(name: str, given: Iterable[str], example: str) -> None:
+    """Raise ConfigError where an argument is one text: Python would take it letter by letter."""
+    if isinstance(given, str):
         raise ConfigError(
-            f"overrides must be a list, like ['search.trials=2'], but is the text {overrides!r}; "
+            f"{name} must be a list, like ['{example}'], but is the text {given!r}; "
             "put it in brackets"
         )
 

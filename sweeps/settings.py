@@ -319,7 +319,9 @@ def check_settings(settings: SweepSettings) -> Iterator[Problem]:
     name = settings.search.name
     names = plugins.available("sweeps.search")
     if name not in names:
-        yield Problem("search.name", f"unknown search '{name}': {did_you_mean(name, names)}")
+        # The race is no search of a user's.
+        known = [each for each in names if each != "race"]
+        yield Problem("search.name", f"unknown search '{name}': {did_you_mean(name, known)}")
     scheduler = settings.scheduler
     if scheduler.name != "none":
         module = plugins.load(_SCHEDULERS, scheduler.name)

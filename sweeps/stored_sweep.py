@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from rc_core.record import TrialRecord
+from sweeps.ending import confirmed_by
 from sweeps.folder import SweepFolder
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.rows import Row, rows
@@ -82,6 +83,15 @@ class StoredSweep:
     def confirmation(self) -> Self | None:
         """The sweep that holds this one's new seeds (`rc-sweep confirm`), None before that."""
         return self._known("confirmation", self._find_confirmation)
+
+    @property
+    def searched(self) -> Self:
+        """The sweep that was searched: this one, or the one whose new seeds this one holds."""
+        folder = confirmed_by(self.folder, self.config)
+        if folder is self.folder:
+            return self
+        found = type(self)(folder)
+        return found if self._once is None else found.still()
 
     @property
     def rows(self) -> list[Row]:

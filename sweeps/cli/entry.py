@@ -27,6 +27,7 @@ from sweeps.cli.listing import list_plugins
 from sweeps.cli.options import (
     AddressOption,
     JsonOption,
+    ResumeSetOption,
     SetOption,
     StorageOption,
     SweepArgument,
@@ -107,7 +108,7 @@ def resume(
     sweep: SweepArgument,
     storage: StorageOption = None,
     address: AddressOption = "local",
-    overrides: SetOption = None,
+    overrides: ResumeSetOption = None,
     retry_failed: Annotated[
         bool, flag("--retry-failed", "Run failed trials again, from their start.")
     ] = False,
@@ -280,17 +281,21 @@ def _interrupt(signum: int, frame: Any) -> None:
 
 
 def _finish(sweep: Any, as_json: bool) -> None:
-    """Print the front and what a user wants next; exit 3 when trials failed."""
+    """Print the front and what a user wants next; exit 3 when trials failed.
+
+    Of a confirmation that was resumed those of the sweep that it confirms.
+    """
     from sweeps.views.commands import command
 
+    shown = sweep.searched
     failed = [record for record in sweep.records if record.status == "failed"]
     left = sweep.folder.unshared()
     with _also_unread(1):
         if as_json:
-            typer.echo(json.dumps(sweep.document(), indent=1))
+            typer.echo(json.dumps(shown.document(), indent=1))
         else:
-            typer.echo(sweep.table())
-            typer.echo(sweep.closing_lines())
+            typer.echo(shown.table())
+            typer.echo(shown.closing_lines())
     if failed:
         for record in failed:
             typer.echo(f"failed: {record.id} {record.name}: {record.error}", err=True)

@@ -25,6 +25,10 @@ SetOption = Annotated[
         "--set", metavar="KEY=VALUE", help="Override, e.g. training.epochs=3. Repeatable."
     ),
 ]
+ResumeSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change, e.g. search.trials=100. Repeatable."),
+]
 StorageOption = Annotated[
     str | None,
     typer.Option(
@@ -47,6 +51,17 @@ WhereOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, flag("--json", "One JSON document on stdout.")]
+
+
+def searched(sweep: str, storage: str | Path | None) -> Any:
+    """Return a sweep as `load` does, or the one whose new seeds it holds: what means are of."""
+    asked = load(sweep, storage)
+    found = asked.searched
+    if found is not asked:
+        typer.echo(
+            f"{asked.name} holds the new seeds of {found.name}: this is of {found.name}", err=True
+        )
+    return found
 
 
 def load(sweep: str, storage: str | Path | None, *, live: bool = False) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rc_core.errors import InputError
-from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, load
+from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, load, searched
 
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write.")]
 
@@ -41,7 +41,7 @@ def compare(
     from sweeps.reporting.compare import comparison_json, comparison_text
     from sweeps.reporting.facts import Facts
 
-    loaded = [load(sweep, storage) for sweep in sweeps]
+    loaded = [searched(sweep, storage) for sweep in sweeps]
     paths = [each.path for each in loaded]
     twice = [name for i, name in enumerate(sweeps) if paths[i] in paths[:i]]
     if twice:

@@ -19,6 +19,7 @@ from sweeps.cli.options import (
     checked_wheres,
     flag,
     load,
+    searched,
     write_text,
 )
 
@@ -71,7 +72,7 @@ def pareto(
     """Print the Pareto front, with the dense reference and the vanilla rows."""
     from sweeps.views.status import interrupted, interrupted_line
 
-    found = load(sweep, storage)
+    found = searched(sweep, storage)
     wheres = checked_wheres(found, where)
     if why is not None or budgets:
         if as_json or (why is not None and budgets):
@@ -194,7 +195,7 @@ def power(
     """Say what difference n seeds can show, from the noise of a confirmation or a fixed design."""
     from sweeps.selection.noise import measured_noise, power_text, unlearned
 
-    found = load(sweep, storage)
+    found = searched(sweep, storage)
     noise = measured_noise(found)
     lines = [*unlearned(found), power_text(found.name, noise, difference=difference)]
     typer.echo("\n".join(lines))

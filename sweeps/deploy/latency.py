@@ -34,6 +34,7 @@ from rc_core.workspace import Workspace
 from sweeps.deploy.export import stock_form, stock_note
 from sweeps.deploy.measured import SCHEMA_VERSION, conditions_text, read_latency, wide_notes
 from sweeps.folder import check_weights
+from sweeps.sections import check_list
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.mean_rows import candidates, front
 from sweeps.shown_values import millions
@@ -77,6 +78,7 @@ def measure_latency(
         StorageError: the sweep or its confirmation runs, the reference or a trial has no model.
         InputError: more tokens than an encoder has positions for, or no such device.
     """
+    check_list("trials", trials, "t0001")
     records = _chosen(sweep, trials, every)
     for record in records:
         most = model_facts(str(sweep.folder.trial(record.id).model)).max_positions

@@ -18,6 +18,7 @@ from sweeps.remote.lease import check_free
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.remote.trials import begin_anew
 from sweeps.sections import check_overrides
+from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
 # A key, or a section of which every key may change.
@@ -36,8 +37,15 @@ def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
     """
     check_overrides(overrides)
     problems = []
+    confirms = (folder.read_config().get("confirm") or {}).get("sweep")
     for override in overrides:
         key = override.partition("=")[0].strip()
+        if confirms is not None and key.startswith("search"):
+            more = command(SweepFolder(folder.path.with_name(confirms)), "confirm", "--seeds", "N")
+            problems.append(
+                Problem(key, f"follows from the seeds of a confirmation; for more of them: {more}")
+            )
+            continue
         if not any(key == each or key.startswith(f"{each}.") for each in CHANGEABLE):
             problems.append(
                 Problem(

@@ -21,6 +21,7 @@ from sweeps.constraints import Constraint, Interval, parse
 from sweeps.exclusion import Figures, missed
 from sweeps.objectives import ID_KEY, OOD_KEY, check_choice
 from sweeps.pareto import SIGNS, knee, pareto_front
+from sweeps.sections import check_list
 
 PICKS = {
     "knee": "gives up least for what it gains",
@@ -72,6 +73,7 @@ class Option:
 
 def check_wheres(texts: Iterable[str]) -> list[Constraint]:
     """Read constraints that a user gave. Raises ConfigError, also for test roles."""
+    check_list("wheres", texts, "id_dev/accuracy >= 0.8")
     found, problems = [], []
     for text in texts:
         try:
@@ -94,6 +96,7 @@ def parse_weights(texts: Iterable[str], objectives: Mapping[str, str]) -> dict[s
     Raises:
         ConfigError: no objective, no number, a negative weight, or all zero.
     """
+    check_list("weights", texts, "ood_dev/accuracy=2")
     weights = dict.fromkeys(objectives, 1.0)
     problems = []
     for text in texts:

@@ -17,8 +17,10 @@ from sweeps.engine import runner
 from sweeps.folder import SweepFolder
 from sweeps.plugin_configs import recorded_defaults
 from sweeps.remote.mirror import CONFIRM_SUFFIX
+from sweeps.sections import check_list
 from sweeps.selection.answers import clusters_of, write_clusters
 from sweeps.stored_sweep import StoredSweep
+from sweeps.tracking.afterwards import tell_confirmed
 from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
@@ -52,8 +54,8 @@ def confirm(
         progress: as `runner.launch`.
 
     Raises:
-        InputError: fewer than two seeds, unknown ids, another `whole` than before, or the sweep is
-            a confirmation itself.
+        InputError: `also` is one text, fewer than two seeds, unknown ids, another `whole` than
+            before, or the sweep is a confirmation itself.
         StorageError: nothing finished, or the sweep is running.
     """
     config = confirmation(sweep, seeds=seeds, also=also, whole=whole, hours=hours)
@@ -64,8 +66,8 @@ def confirm(
             raise ConfigError(
                 Problem(
                     "--whole",
-                    f"must stay as it was for {folder.name}, {before['whole']}; remove that folder "
-                    "to begin anew",
+                    f"must stay as it was for {folder.name}, {before['whole']}; to begin anew: "
+                    + command(folder, "remove"),
                 )
             )
         if folder.is_running():
@@ -78,9 +80,16 @@ def confirm(
         done = runner.launch(
             config, name=folder.name, storage=folder.storage, address=address, progress=progress
         )
-    keep_clusters(sweep)
-    sweep.folder.share()
+    conclude(done)
     return done
+
+
+def conclude(confirmation: StoredSweep) -> None:
+    """Do what follows once a driver of a confirmation has ended: tell its sweep what came out."""
+    sweep = confirmation.searched
+    keep_clusters(sweep)
+    tell_confirmed(sweep)
+    sweep.folder.share()
 
 
 def keep_clusters(sweep: StoredSweep) -> None:
@@ -104,6 +113,7 @@ def confirmation(
     hours: float | None = None,
 ) -> SweepConfig:
     """Return the fixed design that `confirm` races: finished configurations times new seeds."""
+    check_list("also", also, "t0001")
     confirmed = sweep.config.get("confirm", {}).get("sweep")
     if confirmed is not None:
         of = SweepFolder(sweep.path.with_name(confirmed))

@@ -106,8 +106,8 @@ def pick(
 
     Raises:
         ConfigError: constraints or weights that cannot be read.
-        StorageError: no such pick, nothing meets the constraints, the trial asked for misses one of
-            `wheres`, or no latency was measured.
+        StorageError: no such pick, a pick of a confirmation, nothing meets the constraints, the
+            trial asked for misses one of `wheres`, or no latency was measured.
     """
     every = constraints(sweep, wheres)
     wanted = parse_weights(weights, sweep.objectives)
@@ -119,6 +119,14 @@ def pick(
     if which not in PICKS:
         raise StorageError(
             f"no pick '{which}' in sweep {sweep.name}: {did_you_mean(which, [*PICKS, *ids])}"
+        )
+    base = sweep.searched
+    if base is not sweep:
+        # A front of single seeds, of which the dense model's are some.
+        again = command(base.folder, "export", "--pick", which, "--out", "DIR")
+        raise StorageError(
+            f"a pick must be of a sweep that searched, but {sweep.name} holds the new seeds of "
+            f"{base.name}; choose by their means: {again}"
         )
     available = options(sweep, confirmed(sweep))
     if not any(option.excluded is None for option in available):

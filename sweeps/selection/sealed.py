@@ -32,7 +32,7 @@ from sweeps.selection.opened_data import opened_data
 from sweeps.selection.stamp import read_test, selection, stamp_of
 from sweeps.selection.tested import Group, summary
 from sweeps.stored_sweep import StoredSweep
-from sweeps.tracking.events import tell_test
+from sweeps.tracking.afterwards import tell_test
 from sweeps.views.commands import command
 
 if TYPE_CHECKING:

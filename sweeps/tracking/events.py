@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ from sweeps.tracking.tracked import (
     TrialFacts,
     datasets,
     front_models,
-    measured,
     read_sweep_id,
     summary,
     sweep_params,
@@ -50,8 +49,8 @@ _logger = logging.getLogger(__name__)
 _PAUSE_PER_WRITE = 20.0
 # A last drain gives up after so long without a delivery, or so long in all where the sweep is not
 # finished: whoever interrupts wants it to end. Events are kept.
-_CLOSE_SECONDS = 60.0
-_CLOSE_SECONDS_FINISHED = 1800.0
+CLOSE_SECONDS = 60.0
+CLOSE_SECONDS_FINISHED = 1800.0
 # Ranks are told so many trials at a time: one event of all would be long without a delivery.
 _RANKS_AT_ONCE = 200
 
@@ -94,7 +93,7 @@ class SweepEvents:
         self._records = {record.id: record for record in folder.records()}
         self._next_write = 0.0
         self._facts = TrialFacts(sweep, folder)
-        self._drain = _drain(sweep, folder, self._outbox)
+        self._drain = drain_of(sweep, folder, self._outbox)
 
     def sweep_started(self, attempt: int) -> None:
         self._attempt = attempt
@@ -190,20 +189,22 @@ class SweepEvents:
             with _going_on("the end of the sweep"):
                 self._end(status, seconds, report)
         finally:
-            most = _CLOSE_SECONDS_FINISHED if status == "finished" else _CLOSE_SECONDS
+            most = CLOSE_SECONDS_FINISHED if status == "finished" else CLOSE_SECONDS
             with _going_on("how far events were delivered"):
-                left = self._drain.close(_CLOSE_SECONDS, most)
+                left = self._drain.close(CLOSE_SECONDS, most)
         return left
 
     def _end(self, status: str, seconds: float, report: Path | None) -> None:
         settings = self._sweep.settings
         records = list(self._records.values())
         found = rows(records, settings.objectives, constraints=settings.constraints)
-        # A design over several seeds is told of by means, as everywhere.
-        over_seeds, shown = self._over_seeds(), found
+        # A design over several seeds and a confirmation are told of by means, as everywhere.
+        over_seeds, shown, kind = self._over_seeds(), found, "one seed each"
         if over_seeds is not None:
-            shown = mean_rows(over_seeds, found, settings.objectives)
-            found = with_ranks_of(found, shown, over_seeds)
+            means, of = over_seeds
+            shown = mean_rows(means, of, settings.objectives)
+            found = with_ranks_of(found, shown, means)
+            kind = f"means over {means.seeds_are}"
         document = self._front(() if shown is found else shown)
         with _going_on("front.json"):
             write_json(self._folder.front, document)
@@ -220,7 +221,8 @@ class SweepEvents:
         artifacts += [self._folder.picture, *([report] if report is not None else [])]
         front = [row.id for row in found if row.on_front]
         with _going_on("the ranks of the trials"):
-            self._tell_ranks(front, {row.id: row.rank for row in found if row.rank is not None})
+            ranks = {row.id: row.rank for row in found if row.rank is not None}
+            tell_ranks(self._outbox, {*self._announced, *self._records}, front, ranks)
         self._outbox.append(
             "sweep_ended",
             attempt=self._attempt,
@@ -228,31 +230,31 @@ class SweepEvents:
             seconds=seconds,
             front=front,
             hypervolume=document["hypervolume"],
-            summary=summary(shown, settings.objectives, seeded=shown is not found),
-            models=front_models(shown, self._records, self._folder, shown_keys(self._sweep)),
+            summary=summary(shown, settings.objectives, kind=kind),
+            # One of a confirmation's seeds is no model to choose: its sweep's are told anew.
+            models=[]
+            if settings.confirm.sweep is not None
+            else front_models(shown, self._records, self._folder, shown_keys(self._sweep)),
             artifacts=[str(path) for path in artifacts if path.is_file()],
         )
 
-    def _over_seeds(self) -> Confirmed | None:
-        """Return the means of a fixed design with several seeds, None for another sweep."""
+    def _over_seeds(self) -> tuple[Confirmed, list[Row]] | None:
+        """Return means over seeds and the rows that they are of; None for a search.
+
+        Of a fixed design with several seeds its own; of a confirmation those that it repeats.
+        """
         if self._sweep.settings.design != "fixed":
             return None
         try:
-            found = confirmed(StoredSweep(self._folder).still())
+            sweep = StoredSweep(self._folder).still()
+            searched = sweep.searched
+            found = confirmed(searched)
+            if found is None or not found.rows or found.own != (searched is sweep):
+                return None
+            return found, searched.rows
         except (RobustCompressionError, OSError) as error:
             _logger.warning("means over seeds could not be read: %s", error)
             return None
-        return found if found is not None and found.own else None
-
-    def _tell_ranks(self, front: Sequence[str], ranks: Mapping[str, int]) -> None:
-        """Tell where each trial lies among all, now that all are known."""
-        everyone = sorted({*self._announced, *self._records})
-        for start in range(0, len(everyone), _RANKS_AT_ONCE):
-            some = everyone[start : start + _RANKS_AT_ONCE]
-            known = {each: ranks[each] for each in some if ranks.get(each, -1) >= 0}
-            self._outbox.append(
-                "ranked", trials=some, front=sorted({*some} & {*front}), ranks=known
-            )
 
     def _start(
         self, trial_id: str, name: str | None, config: Mapping[str, Any], *, reference: bool
@@ -297,40 +299,26 @@ def sweep_id(folder: SweepFolder) -> str:
     return made
 
 
-def tell_test(
-    sweep: SweepConfig, folder: SweepFolder, document: Mapping[str, Any], *, prefix: str = ""
-) -> int:
-    """Tell tracking what opening the test roles showed; return how many events are left to send.
+def tell_ranks(
+    outbox: Outbox, trials: Iterable[str], front: Sequence[str], ranks: Mapping[str, int]
+) -> None:
+    """Tell where each trial lies among all, now that all are known.
 
     Args:
-        sweep: whose trials they are.
-        folder: of that sweep.
-        document: as `sweeps.selection.sealed` writes it to test.json.
-        prefix: of the keys of its trials there (`confirm/` for a confirmation's).
+        outbox: of the sweep.
+        trials: all that it has.
+        front: those on the front.
+        ranks: trial -> rank, of those that have one.
     """
-    if not folder.outbox.is_file():
-        return 0
-    data = datasets(document.get("data", {}), sweep.base["task"])
-    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(document["opened"]))
-    trials = {
-        key.removeprefix(prefix): {
-            "name": trial["name"],
-            "metrics": trial["metrics"],
-            "opened": trial["opened"],
-            "measured": measured(trial["metrics"], data, 0),
-        }
-        for key, trial in document["trials"].items()
-        if key.startswith(prefix) and "/" not in key.removeprefix(prefix)
-    }
-    if not trials:
-        return 0
-    stamp = f"opened {when} for {', '.join(trials)}"
-    events = Outbox(folder.outbox)
-    events.append("tested", trials=trials, datasets=data, stamp=stamp)
-    return _drain(sweep, folder, events).close(_CLOSE_SECONDS, _CLOSE_SECONDS_FINISHED)
+    everyone = sorted(trials)
+    for start in range(0, len(everyone), _RANKS_AT_ONCE):
+        some = everyone[start : start + _RANKS_AT_ONCE]
+        known = {each: ranks[each] for each in some if ranks.get(each, -1) >= 0}
+        outbox.append("ranked", trials=some, front=sorted({*some} & {*front}), ranks=known)
 
 
-def _drain(sweep: SweepConfig, folder: SweepFolder, outbox: Outbox) -> Drain:
+def drain_of(sweep: SweepConfig, folder: SweepFolder, outbox: Outbox) -> Drain:
+    """Return what delivers a sweep's events to its MLflow."""
     uri = sweep.settings.tracking.uri or default_uri(folder.storage)
     # Here, not in the drain's thread: a new sweep would get one from each.
     made = sweep_id(folder)

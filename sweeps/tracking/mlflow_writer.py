@@ -97,6 +97,7 @@ class MlflowWriter:
             "trial_ended": self._trial_ended,
             "ranked": self._ranked,
             "sweep_ended": self._sweep_ended,
+            "confirmed": self._confirmed,
             "tested": self._tested,
         }
         if event["kind"] not in appliers:
@@ -229,6 +230,11 @@ class MlflowWriter:
         self._tag(self._parent, {"status": event["status"], **summary})
         status = _STATUSES[event["status"]]
         self._client.set_terminated(self._parent, status, end_time=int(1000 * event["time"]))
+
+    def _confirmed(self, event: Event) -> None:
+        """Tell of the front by means over new seeds."""
+        self._models.update(event["models"], self._children)
+        self._tag(self._parent, {NOTE: event["summary"]})
 
     def _tested(self, event: Event) -> None:
         """Make a run below each tested trial: the only ones whose inputs are test roles."""

@@ -171,7 +171,9 @@ def front_models(
     return models
 
 
-def summary(found: Sequence[Row], objectives: Mapping[str, str], *, seeded: bool = False) -> str:
+def summary(
+    found: Sequence[Row], objectives: Mapping[str, str], *, kind: str = "one seed each"
+) -> str:
     """Return the parent run's description: the knee in a sentence, the front as a Markdown table.
 
     MLflow shows the first lines of it until somebody asks for more.
@@ -179,7 +181,7 @@ def summary(found: Sequence[Row], objectives: Mapping[str, str], *, seeded: bool
     Args:
         found: rows of the sweep; of a fixed design over seeds one per configuration.
         objectives: metric -> direction.
-        seeded: the rows are means over a design's seeds.
+        kind: what the rows' figures are, as `means over new seeds`.
     """
     chosen = [row for row in found if row.on_front or row.candidate or row.reference]
     first, direction = next(iter(objectives.items()))
@@ -188,8 +190,7 @@ def summary(found: Sequence[Row], objectives: Mapping[str, str], *, seeded: bool
     titles = [_TITLES.get(name, name) for name in names]
     lines = [
         *_knee(found, objectives),
-        "Pareto front (* on it, + on it but for the dense reference), "
-        f"{'means over seeds' if seeded else 'one seed each'}:",
+        f"Pareto front (* on it, + on it but for the dense reference), {kind}:",
         "",
         "| | trial | " + " | ".join(titles) + " | OOD vs dense, points | non-zero M |",
         "|---|---|" + "---|" * len(names) + "---|---|",

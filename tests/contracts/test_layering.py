@@ -100,6 +100,7 @@ sweeps.selection.noise
 sweeps.selection.confirmed
 sweeps.selection.mean_rows
 sweeps.tracking.events
+sweeps.tracking.afterwards
 sweeps.views.watch
 sweeps.views.progress
 sweeps.engine.ray_bridge sweeps.engine.prepare sweeps.engine.packing

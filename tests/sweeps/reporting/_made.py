@@ -14,6 +14,7 @@ from typing import Any
 from rc_core.record import RungRecord, TrialRecord
 from sweeps.api import Sweep
 from sweeps.config import SweepConfig
+from sweeps.ending import keep_ending
 from sweeps.folder import SweepFolder
 from sweeps.selection.confirm import confirmation
 
@@ -156,6 +157,7 @@ def confirm_made(sweep: Sweep, *, rows: int = 4, seeds: int = 3, seed: int = 1) 
             metrics=made_metrics(trial.as_dict(), rng, dense=finished[row].reference),
         )
         write_record(folder, record)
+    keep_ending(folder.path, folder.attempt(), "the race")
 
 
 def open_made(sweep: Sweep, *, drop: float = 0.05) -> None:

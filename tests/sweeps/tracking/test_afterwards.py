@@ -1,0 +1,132 @@
+"""A confirmation in tracking: means over new seeds, of the search's configurations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rc_core.errors import ConfigError, StorageError
+from sweeps import launching
+from sweeps.api import Sweep
+from sweeps.cli.entry import app
+from sweeps.config import SweepConfig
+from sweeps.engine.resuming import changed
+from sweeps.selection.confirmed import confirmed
+from sweeps.selection.mean_rows import mean_rows
+from sweeps.tracking.afterwards import tell_confirmed
+from sweeps.tracking.events import SweepEvents
+from sweeps.tracking.mlflow_store import default_uri
+from sweeps.tracking.mlflow_writer import NOTE, MlflowWriter
+from sweeps.tracking.outbox import Outbox
+from tests.sweeps._made_sweep import make_sweep
+from tests.sweeps.reporting._made import confirm_made, made_sweep
+from tests.sweeps.tracking.test_events import NoDrain
+
+
+@pytest.fixture
+def confirmation(tmp_path: Path) -> Sweep:
+    """Return the new seeds of the sweep `made`."""
+    sweep = made_sweep(tmp_path, trials=8)
+    confirm_made(sweep)
+    found = Sweep.load("made.confirm", storage=tmp_path)
+    assert found.searched.name == "made" and found.searched.searched is not found
+    return found
+
+
+def events_of(sweep: Sweep, kind: str) -> list[dict[str, Any]]:
+    return [dict(event) for event in Outbox(sweep.folder.outbox).events() if event["kind"] == kind]
+
+
+def front_of_means(sweep: Sweep) -> tuple[set[str], list[str]]:
+    """Return the configurations whose means are on the front, and the names of the compressed."""
+    found = confirmed(sweep)
+    assert found is not None and not found.own
+    means = mean_rows(found, sweep.rows, sweep.objectives)
+    return {row.id for row in means if row.on_front}, [r.name for r in means if r.candidate]
+
+
+def test_a_confirmation_ends_with_means_and_without_models_of_its_seeds(
+    confirmation: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
+    for record in confirmation.records:
+        (confirmation.folder.trials / record.id / "model").mkdir()
+    SweepEvents(SweepConfig(confirmation.config), confirmation.folder).sweep_ended("finished", 1.0)
+    (ended,) = events_of(confirmation, "sweep_ended")
+    front, compressed = front_of_means(confirmation.searched)
+    assert "means over new seeds" in ended["summary"] and ended["models"] == []
+    knee = ended["summary"].splitlines()[0]
+    assert knee.startswith("Knee: **") and any(name in knee for name in compressed)
+    found = confirmed(confirmation.searched)
+    assert found is not None
+    seeds = {t.id for row in found.rows if row.id in front for t in row.trials.values()}
+    assert set(ended["front"]) == seeds, "every seed of what is on the front of means"
+
+
+def test_mlflow_shows_the_searched_sweep_by_its_means(tmp_path: Path) -> None:
+    sweep = Sweep(make_sweep(tmp_path, "made", trials=8))
+    confirm_made(sweep)
+    assert tell_confirmed(sweep) == 0
+    front, compressed = front_of_means(sweep)
+    writer = MlflowWriter(default_uri(tmp_path), storage=tmp_path, sweep_id=_sweep_id(sweep))
+    client = writer._client
+    parent = client.get_run(writer._parent)
+    assert "means over new seeds" in parent.data.tags[NOTE]
+    assert any(name in parent.data.tags[NOTE] for name in compressed)
+    tags = {i: client.get_run(run).data.tags for i, run in writer._children.items()}
+    assert {i for i, each in tags.items() if each["pareto"] == "true"} == front
+    left_out = set(tags) - {row.id for row in confirmed(sweep).rows}  # type: ignore[union-attr]
+    assert left_out and not any("rank" in tags[i] for i in left_out)
+
+
+def _sweep_id(sweep: Sweep) -> str:
+    return (sweep.path / "sweep_id").read_text().strip()
+
+
+def test_commands_on_a_confirmation_are_about_its_sweep(
+    confirmation: Sweep, tmp_path: Path
+) -> None:
+    run = CliRunner()
+    for command in ("pareto", "power"):
+        asked = run.invoke(app, [command, "made.confirm", "--storage", str(tmp_path)])
+        of_it = run.invoke(app, [command, "made", "--storage", str(tmp_path)])
+        assert asked.exit_code == of_it.exit_code == 0
+        assert asked.stdout == of_it.stdout and "this is of made" in asked.stderr
+    out = ["--out", str(tmp_path / "out"), "--storage", str(tmp_path)]
+    refused = run.invoke(app, ["export", "made.confirm", "--pick", "knee", *out])
+    assert isinstance(refused.exception, StorageError)
+    assert "choose by their means: rc-sweep export made --pick knee" in str(refused.exception)
+    document = run.invoke(app, ["pareto", "made.confirm", "--json", "--storage", str(tmp_path)])
+    assert json.loads(document.stdout)["sweep"] == "made"
+    del confirmation
+
+
+def test_a_resumed_confirmation_tells_its_sweep(
+    confirmation: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(launching, "conclude", lambda done: told.append(done.searched.name))
+    done = launching._to_its_end(lambda sweep: sweep)
+    assert done(confirmation) is confirmation and told == ["made"]
+    assert done(confirmation.searched).name == "made" and told == ["made"]
+
+
+def test_how_many_seeds_there_are_is_not_changed_by_a_resume(confirmation: Sweep) -> None:
+    with pytest.raises(ConfigError, match="rc-sweep confirm made --seeds N"):
+        changed(confirmation.folder, ["search.trials=50"])
+
+
+def test_one_text_where_a_list_must_be_is_no_list_of_letters(confirmation: Sweep) -> None:
+    sweep = confirmation.searched
+    for call in (
+        lambda: sweep.pick("knee", wheres="id_dev/accuracy >= 0.2"),  # type: ignore[arg-type]
+        lambda: sweep.pick("weighted", weights="ood_dev/accuracy=2"),  # type: ignore[arg-type]
+        lambda: sweep.confirm(also="t0001"),  # type: ignore[arg-type]
+        lambda: sweep.latency(trials="t0001"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ConfigError, match="must be a list, like"):
+            call()
