@@ -95,7 +95,8 @@ def table_of(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> Table
     Raises:
         StorageError: no trial besides the dense reference has finished with rungs.
     """
-    sweep = SweepConfig(config)
+    # Nothing is trained: a sweep is replayed where its encoder is not, say from a bucket.
+    sweep = SweepConfig(config, elsewhere=True)
     names = list(sweep.settings.objectives)
     trials = []
     for record in records:

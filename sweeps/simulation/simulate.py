@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Protocol
 
@@ -108,7 +108,9 @@ def replay(source: Source, rule: RungRule | None, *, workers: int) -> Run:
             run.stopped.append(trial)
             source.tell(trial, finished=False)
     # What was never promoted is stopped, as in a sweep.
-    run.stopped += [trials[trial_id] for trial_id in paused]
+    for trial_id in paused:
+        run.stopped.append(trials[trial_id])
+        source.tell(trials[trial_id], finished=False)
     run.seconds = clock
     return run
 
@@ -138,8 +140,9 @@ class SampledOrder:
             search: a file in sweeps/search.
             seed: of the sampler.
         """
-        known = [trial for trial in table.trials if trial.point is not None]
-        sweep = SweepConfig(table.config)
+        known = reachable(table, search).trials
+        # Nothing is trained: a table is replayed where its encoder is not.
+        sweep = SweepConfig(table.config, elsewhere=True)
         # Not validated with the rest: rows that were a fixed design are sought like any others.
         changes = {"name": search, "seed": seed, "trials": len(known), "points": ()}
         asked = sweep.settings.search.model_copy(update=changes)
@@ -153,7 +156,8 @@ class SampledOrder:
     def next(self) -> ReplayTrial | None:
         if not self._left:
             return None
-        asked = f"t{self._asked:04d}"
+        # Rows and proposals have names of two kinds: a proposal must not end a row that runs.
+        asked = f"asked {self._asked}"
         point = self._proposals.propose(asked)
         if point is None:
             return None
@@ -161,7 +165,7 @@ class SampledOrder:
         del self._left[found.id]
         # The sampler must learn where the outcome really lies.
         self._proposals.discard(asked)
-        self._proposals.propose(found.id, found.point)
+        self._proposals.propose(_row(found), found.point)
         self._asked += 1
         return found
 
@@ -169,7 +173,7 @@ class SampledOrder:
         rungs = trial.rungs[-1].values if trial.rungs else {}
         values = dict(trial.values) if finished else {}
         status = "finished" if finished else "stopped"
-        self._proposals.tell(trial.id, Outcome(status, values, {}, dict(rungs)))
+        self._proposals.tell(_row(trial), Outcome(status, values, {}, dict(rungs)))
 
 
 def distance(a: Mapping[str, Any], b: Mapping[str, Any], space: Space) -> float:
@@ -180,6 +184,20 @@ def distance(a: Mapping[str, Any], b: Mapping[str, Any], space: Space) -> float:
 def order(table: Table, search: str, seed: int) -> Source:
     """Return the order in which trials come."""
     return RandomOrder(table, seed) if search == "random" else SampledOrder(table, search, seed)
+
+
+def reachable(table: Table, search: str) -> Table:
+    """Return the table without the rows that an order cannot reach.
+
+    A sampler proposes points of the space only; `random` is any order of all rows.
+    """
+    if search == "random":
+        return table
+    return replace(table, trials=tuple(t for t in table.trials if t.point is not None))
+
+
+def _row(trial: ReplayTrial) -> str:
+    return f"row {trial.id}"
 
 
 def _gap(parameter: Parameter, a: Mapping[str, Any], b: Mapping[str, Any]) -> float:

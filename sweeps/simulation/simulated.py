@@ -16,7 +16,7 @@ from sweeps.pareto import hypervolume, pareto_front
 from sweeps.selection.statistics import Estimate, mean_interval
 from sweeps.settings import SchedulerConfig, decode_settings
 from sweeps.simulation.replay import ReplayTrial, Table
-from sweeps.simulation.simulate import Run, order, replay
+from sweeps.simulation.simulate import Run, order, reachable, replay
 from sweeps.views.table import render
 
 # Shares of the table's whole compute at which the hypervolume is read.
@@ -41,7 +41,7 @@ class Simulated:
 
     Attributes:
         label: of the scheduler.
-        measures: name (see TITLES) -> one value per seed; shares of the whole table.
+        measures: name (see TITLES) -> one value per seed; shares of the rows in reach.
         savings: compression -> one value per seed: share of its compute that was not spent.
     """
 
@@ -59,6 +59,9 @@ def simulate(
 ) -> Simulated:
     """Replay a table under many seeds; the same seeds give every scheduler the same orders.
 
+    Everything is measured against the rows that the order can reach (`reachable`): what it can
+    never run is neither saved nor missed.
+
     Args:
         table: recorded trials.
         scheduler: its section of a YAML.
@@ -67,13 +70,22 @@ def simulate(
         workers: trials that run at once.
 
     Raises:
-        ConfigError: the scheduler's section is wrong, or no such search.
+        ConfigError: the scheduler's section is wrong, no such search, or no row in its reach.
     """
     config = _scheduler(scheduler, table)
     names = [each for each in plugins.available("sweeps.search") if each not in ("grid", "race")]
     if search not in names:
         hint = did_you_mean(search, names)
         raise ConfigError(Problem("--search", f"must be a sampler, but got '{search}': {hint}"))
+    table = reachable(table, search)
+    if not table.trials:
+        raise ConfigError(
+            Problem(
+                "--search",
+                f"'{search}' must find trials inside the sweep's space, but every one of them "
+                "lies outside; leave --search out (random takes them in any order)",
+            )
+        )
     module = plugins.load("sweeps.schedulers", config.name)
     rows: list[dict[str, float]] = []
     savings: list[dict[str, float]] = []
@@ -90,7 +102,7 @@ def simulate(
 
 
 def measure(run: Run, table: Table, *, workers: int) -> dict[str, float]:
-    """Return what one run found, as shares of what the whole table holds."""
+    """Return what one run found, as shares of what the table holds."""
     directions = list(table.objectives.values())
     points = np.asarray(table.points())
     # The worst values of the table: from zero, accuracies would all be nearly the same volume.
@@ -138,8 +150,9 @@ def saved(run: Run, table: Table) -> dict[str, float]:
 def as_text(found: Sequence[Simulated], table: Table, *, search: str, workers: int) -> str:
     """Return the schedulers side by side."""
     seeds = len(found[0].measures["finished"])
+    inside = len(reachable(table, search).trials)
     rich = RichTable(
-        title=f"{len(table.trials)} recorded trials, {search} order, {workers} workers, "
+        title=f"{inside} recorded trials, {search} order, {workers} workers, "
         f"{seeds} orders: mean and half of its 95 % interval, shares of the table",
         title_justify="left",
     )
@@ -155,8 +168,20 @@ def as_text(found: Sequence[Simulated], table: Table, *, search: str, workers: i
     for compression in found[0].savings:
         cells = [_cell(mean_interval(each.savings[compression]), 100.0) for each in found]
         rich.add_row(f"saved of {compression} %", *cells)
-    note = stopped_note(table)
-    return render(rich) + (f"\n{note}" if note else "")
+    notes = [note for note in (outside_note(table, search), stopped_note(table)) if note]
+    return "\n".join([render(rich), *notes])
+
+
+def outside_note(table: Table, search: str) -> str | None:
+    """Say which rows the order cannot reach; None where it reaches all."""
+    outside = len(table.trials) - len(reachable(table, search).trials)
+    if not outside:
+        return None
+    return (
+        f"note: {outside} of {len(table.trials)} trials lie outside the sweep's space, where "
+        f"{search} proposes nothing, and are left out: shares are of the other "
+        f"{len(table.trials) - outside}. Without --search all take part"
+    )
 
 
 def stopped_note(table: Table) -> str | None:
@@ -174,8 +199,10 @@ def stopped_note(table: Table) -> str | None:
 
 def as_json(found: Sequence[Simulated], table: Table, *, search: str, workers: int) -> Any:
     """Return the same as plain JSON values."""
+    inside = len(reachable(table, search).trials)
     return {
-        "trials": len(table.trials),
+        "trials": inside,
+        "outside_and_left_out": len(table.trials) - inside,
         "stopped_and_left_out": table.stopped,
         "search": search,
         "workers": workers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from random import Random
@@ -30,6 +31,7 @@ from sweeps.simulation.simulated import simulate
 from tests.sweeps.engine.test_rungs import built, one_metric
 from tests.sweeps.test_config import RAW
 
+RECORDED = Path(__file__).parents[2] / "benchmarks"
 ID, OOD = "rung/id_dev/accuracy", "rung/ood_dev/accuracy"
 
 
@@ -126,6 +128,72 @@ def test_a_sampler_is_told_where_the_outcome_lies() -> None:
     told = [t for t in proposals.trials() if t.state.name == "COMPLETE"]
     assert [t.params for t in told] == [trial.point]
     assert told[0].values == list(trial.values.values())
+
+
+@pytest.mark.parametrize("rule", ["none", "and_rule", "pareto_asha"])
+def test_a_sampler_learns_how_every_row_ended(rule: str) -> None:
+    """Rows run while others are proposed; the table's ids are such as sweeps have."""
+    found = read_table(RECORDED / "shortcut_trials.json")
+    source = SampledOrder(found, "tpe", 0)
+    keys = {"variant": "promotion"} if rule == "pareto_asha" else {}
+    run = replay(source, None if rule == "none" else built(rule, **keys), workers=4)
+    proposals: Any = source._proposals
+    ended = {trial.user_attrs["rc.trial_id"]: trial for trial in proposals.trials()}
+    for _, trial in run.finished:
+        assert ended[f"row {trial.id}"].state.name == "COMPLETE"
+        assert ended[f"row {trial.id}"].values == list(trial.values.values())
+    for trial in run.stopped:
+        assert ended[f"row {trial.id}"].state.name == "PRUNED"
+    assert len(run.finished) + len(run.stopped) == len(found.trials)
+    rest = {name: each.state.name for name, each in ended.items() if not name.startswith("row")}
+    assert set(rest.values()) == {"FAIL"}, "what was only asked for, and nothing runs"
+
+
+def test_rows_outside_the_space_are_neither_saved_nor_missed(tmp_path: Path) -> None:
+    whole = table()
+    best = max(range(24), key=lambda i: sum(whole.trials[i].values.values()))
+    outside = [i for i in range(24) if i % 4 == 0 or i == best]
+    trials = tuple(
+        dataclasses.replace(trial, point=None) if i in outside else trial
+        for i, trial in enumerate(whole.trials)
+    )
+    found = dataclasses.replace(whole, trials=trials)
+    done = simulate(found, {"name": "none"}, search="tpe", seeds=2, workers=2)
+    for name in ("compute", "front_found", "ood_front_found", "span", "volume"):
+        assert done.measures[name] == pytest.approx([1.0, 1.0]), name
+    assert done.measures["finished"] == [24 - len(outside)] * 2
+    assert all(saved == pytest.approx([0.0, 0.0]) for saved in done.savings.values())
+    path = tmp_path / "table.json"
+    write_table(found, path)
+    arguments = ["simulate", str(path), "--seeds", "1", "--scheduler", "none"]
+    said = f"{len(outside)} of 24 trials lie outside"
+    sampled = CliRunner().invoke(cli.app, [*arguments, "--search", "tpe"])
+    assert said in sampled.output and f"{24 - len(outside)} recorded trials" in sampled.output
+    assert said not in CliRunner().invoke(cli.app, arguments).output
+    document = json.loads(
+        CliRunner().invoke(cli.app, [*arguments, "--search", "tpe", "--json"]).output
+    )
+    assert document["outside_and_left_out"] == len(outside)
+    assert document["trials"] == 24 - len(outside)
+    nowhere = dataclasses.replace(
+        whole, trials=tuple(dataclasses.replace(trial, point=None) for trial in whole.trials)
+    )
+    with pytest.raises(ConfigError, match="leave --search out"):
+        simulate(nowhere, {"name": "none"}, search="tpe", seeds=1, workers=1)
+
+
+def test_a_table_is_replayed_where_its_encoder_is_not(tmp_path: Path) -> None:
+    found = table(6)
+    away = dataclasses.replace(found, config={**found.config, "model": "no-such/encoder"})
+    with pytest.raises(ConfigError):
+        SweepConfig(away.config)
+    path = tmp_path / "table.json"
+    write_table(away, path)
+    arguments = ["simulate", str(path), "--seeds", "1", "--search", "tpe", "--scheduler", "none"]
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.output
+    given, config = records()
+    assert len(table_of(given, {**config, "model": "no-such/encoder"}).trials) == 3
 
 
 def test_distances_count_what_only_one_point_has() -> None:
