@@ -4,7 +4,8 @@ Rows and seeds are fixed (`search.points` x `space.training.seed`); which of the
 decided while results come in. First the rows of the searched front, the dense reference and those
 the user asked for get two seeds each: from these the noise is known. Then a row is open while its
 chance to be on the front lies between the two bounds, and the open row with the fewest seeds is
-next. A row without new seeds stands with its searched value, as one seed: noise may have hidden it.
+next. A row without new seeds stands with its searched value, as one seed, which it shares with the
+others that have none: noise may have hidden it, or what that seed did to all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sweeps.folder import SweepFolder
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.rows import rows
 from sweeps.search._base import Known, Outcome
-from sweeps.selection.statistics import front_probabilities, pooled_covariance
+from sweeps.selection.chances import front_probabilities, seed_noise
 from sweeps.space import Point
 
 # Below the first a row is taken to be off the front, above the second on it.
@@ -49,6 +50,7 @@ class Row:
         contender: takes part in the front (not the dense reference).
         found: seed -> objective values, of the seeds that finished.
         handed: seeds handed out, finished or not.
+        searched_seed: of the search's trial.
     """
 
     searched: Sequence[float]
@@ -57,16 +59,12 @@ class Row:
     asked: bool = False
     found: dict[int, Sequence[float]] = field(default_factory=dict)
     handed: int = 0
+    searched_seed: int = -1
 
     @property
-    def mean(self) -> list[float]:
-        """Return the mean over new seeds, or the searched value where there is none."""
-        points = list(self.found.values()) or [self.searched]
-        return [float(value) for value in np.mean(np.asarray(points, dtype=np.float64), axis=0)]
-
-    @property
-    def count(self) -> int:
-        return max(1, len(self.found))
+    def values(self) -> Mapping[int, Sequence[float]]:
+        """Return seed -> objective values: of new seeds, or the search's where there is none."""
+        return self.found or {self.searched_seed: self.searched}
 
 
 def open_rows(found: Sequence[Row], directions: Sequence[str], most: int) -> list[int]:
@@ -105,22 +103,17 @@ def probabilities(
     found: Sequence[Row], directions: Sequence[str], *, draws: int
 ) -> dict[int, float] | None:
     """Return row -> chance to be on the front of compressed models; None while noise is unknown."""
-    covariance, df = pooled_covariance(
-        [list(row.found.values()) for row in found if len(row.found) > 1]
-    )
-    if df < 1:
+    noise = seed_noise([row.found for row in found if row.found])
+    if noise is None:
         return None
-    index = [i for i, row in enumerate(found) if row.contender and np.isfinite(row.mean).all()]
+    index = [
+        i
+        for i, row in enumerate(found)
+        if row.contender and np.isfinite([*row.values.values()]).all()
+    ]
     if not index:
         return {}
-    chances = front_probabilities(
-        [found[i].mean for i in index],
-        [found[i].count for i in index],
-        covariance,
-        df,
-        directions,
-        draws=draws,
-    )
+    chances = front_probabilities([found[i].values for i in index], noise, directions, draws=draws)
     return dict(zip(index, map(float, chances), strict=True))
 
 
@@ -163,6 +156,7 @@ class RaceProposals:
                         certain=row.candidate or row.reference,
                         asked=record.id in asked,
                         contender=not row.reference and row.rank is not None,
+                        searched_seed=record.config["training"]["seed"],
                     )
                 )
             self._places[trial_id] = (by_key[key], config.training.seed)

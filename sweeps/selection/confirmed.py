@@ -4,7 +4,8 @@ The search's own value is beside it, never in the mean: it was chosen for being 
 that lists several seeds needs no confirmation: nothing was chosen by them, and they are the seeds
 (`own`).
 
-Training noise is pooled over configurations (statistics.py). Two configurations are called
+Training noise is pooled over configurations (statistics.py; for the chance to be on the front, in
+which seeds that configurations share count as shared: chances.py). Two configurations are called
 different only where the paired interval excludes zero *and* the difference is as large as this many
 seeds can be trusted to show (80 % power).
 """
@@ -27,13 +28,13 @@ from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import pareto_front
 from sweeps.rows import rows as rows_of
 from sweeps.selection.answers import read_clusters
+from sweeps.selection.chances import front_probabilities, seed_noise
 from sweeps.selection.choose import over_seeds, sieve
 from sweeps.selection.compared import Reader, relative_bias
 from sweeps.selection.noise import Noise, by_configuration, noise_of, unselected
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
-    front_probabilities,
     mean_interval,
     paired_difference,
     verdict,
@@ -149,7 +150,7 @@ def confirmed(sweep: StoredSweep) -> Confirmed | None:
         for key in groups
         if key in searched and not searched[key].reference and searched[key].id not in why
     ]
-    chances = _chances(sweep, contenders, points, noise)
+    chances = _chances(sweep, contenders, groups)
     reference = next((key for key in groups if key in searched and searched[key].reference), None)
     marked = _marked(sweep, chances, points, metrics)
     reader = Reader(read_clusters(sweep.folder.clusters))
@@ -318,18 +319,19 @@ def _marked(
 def _chances(
     sweep: StoredSweep,
     contenders: Sequence[str],
-    points: Mapping[str, np.ndarray[Any, Any]],
-    noise: Noise,
+    groups: Mapping[str, Mapping[int, TrialRecord]],
 ) -> dict[str, float]:
-    columns = [list(noise.metrics).index(name) for name in sweep.objectives]
-    valid = [key for key in contenders if np.isfinite(points[key][:, columns]).all()]
-    if not noise.df or not valid:
+    """Return configuration -> chance to be on the front; empty while the noise is unknown."""
+    rows = {}
+    for key, trials in groups.items():
+        values = {s: [r.metric(name) for name in sweep.objectives] for s, r in trials.items()}
+        if np.isfinite([*values.values()]).all():
+            rows[key] = values
+    # The dense row, and one that misses a constraint, tell of the noise too.
+    noise = seed_noise([*rows.values()])
+    valid = [key for key in contenders if key in rows]
+    if noise is None or not valid:
         return {}
-    chances = front_probabilities(
-        [points[key][:, columns].mean(axis=0) for key in valid],
-        [len(points[key]) for key in valid],
-        noise.covariance[np.ix_(columns, columns)],
-        noise.df,
-        list(sweep.objectives.values()),
-    )
+    directions = list(sweep.objectives.values())
+    chances = front_probabilities([rows[key] for key in valid], noise, directions)
     return dict(zip(valid, map(float, chances), strict=True))

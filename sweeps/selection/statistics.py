@@ -1,8 +1,9 @@
-"""What a few seeds can and cannot show: intervals, paired tests, P(on the front), power.
+"""What a few seeds can and cannot show: intervals, paired tests, power.
 
 Plain numpy and SciPy. A configuration trained with n seeds gives n points (one value per
 objective); seeds are the unit everywhere, samples of one evaluation set are not: models of one seed
-err on the same sentences. Where the samples matter too: sweeps/selection/bootstrap.py.
+err on the same sentences. Where the samples matter too: sweeps/selection/bootstrap.py; P(on the
+front): sweeps/selection/chances.py.
 
 Training noise is small to estimate from three seeds each, so it is pooled over configurations:
 equal covariance for all, as in an analysis of variance.
@@ -18,13 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from sweeps.pareto import pareto_fronts
-
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 POWER = 0.8
-_DRAWS = 4_000
 
 
 @dataclass(frozen=True)
@@ -208,48 +206,6 @@ def pooled_covariance(groups: Sequence[ArrayLike]) -> tuple[Floats, int]:
             total += centred.T @ centred
             df += len(array) - 1
     return (total / df if df else np.full((width, width), np.nan)), df
-
-
-def front_probabilities(
-    means: ArrayLike,
-    counts: Sequence[int],
-    covariance: ArrayLike,
-    df: int,
-    directions: Sequence[str],
-    *,
-    draws: int = _DRAWS,
-    seed: int = 0,
-) -> Floats:
-    """Return for each configuration how likely its true mean is on the Pareto front.
-
-    The true means are drawn around the measured ones as a multivariate t (a flat prior, noise
-    pooled over configurations). Means must be free of selection: from seeds that chose nothing.
-
-    Args:
-        means: (c, k) one measured mean per configuration.
-        counts: c numbers of seeds behind them.
-        covariance: (k, k) of one seed's point (`pooled_covariance`).
-        df: its degrees of freedom, at least 1.
-        directions: k times "max" or "min".
-        draws: more is smoother; the error of a share is at most 0.5 / sqrt(draws).
-        seed: of the draws.
-
-    Raises:
-        ValueError: df below 1.
-    """
-    if df < 1:
-        raise ValueError("the noise must be known (two seeds of one configuration), but df is 0")
-    centre = np.atleast_2d(np.asarray(means, dtype=np.float64))
-    spread = np.atleast_2d(np.asarray(covariance, dtype=np.float64))
-    rng = np.random.default_rng(seed)
-    values, vectors = np.linalg.eigh(spread)
-    root = vectors * np.sqrt(np.clip(values, 0.0, None))
-    normal = rng.standard_normal((draws, *centre.shape)) @ root.T
-    # One noise level for all configurations: they share it in each draw.
-    scale = np.sqrt(df / rng.chisquare(df, draws))[:, None, None]
-    drawn = centre + scale * normal / np.sqrt(np.asarray(counts, dtype=np.float64))[:, None]
-    shares: Floats = pareto_fronts(drawn, directions).mean(axis=0)
-    return shares
 
 
 def power_of(

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from rc_core.models import load_encoder
 from rc_core.workspace import Workspace
 from tests.benchmarks import _harness as harness
 from tests.benchmarks import _setup as setup
-from tests.benchmarks import gpu_steps, growth, profiles
+from tests.benchmarks import chances, gpu_steps, growth, profiles
 
 PAIRS = setup.generated(train=100, dev=60)
 
@@ -36,6 +37,21 @@ def test_figures_are_kept_from_run_to_run(tmp_path: Path) -> None:
 
 def test_a_line_is_found() -> None:
     assert harness.line_fit([1, 2, 3], [5, 7, 9]) == pytest.approx((3, 2, 1))
+
+
+def test_chances_are_simulated_with_the_noise_that_was_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One seed's deviation and that of two rows' difference; then one line for each way."""
+    rng = np.random.default_rng(0)
+    for kind, difference in (("real", chances.DIFFERENCE), ("none", 2**0.5 * chances.ONE_SEED)):
+        found = chances.values(rng, np.zeros((2, 2)), kind, 20_000)
+        assert found[0].std(axis=0) == pytest.approx(chances.ONE_SEED, rel=0.03)
+        assert (found[0] - found[1]).std(axis=0) == pytest.approx(difference, rel=0.03)
+    chances.fixed("half", [2, 2, 3], 3)
+    chances.raced("real", 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[1] for line in lines] == ["independent", "now"] * 2
 
 
 def test_the_peak_is_a_rate() -> None:

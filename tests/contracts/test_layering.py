@@ -74,6 +74,7 @@ sweeps.config sweeps.folder sweeps.selection.statistics
 sweeps.views.commands sweeps.ending
 sweeps.deploy.measured
 sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose
+sweeps.selection.chances
 sweeps.selection.compared sweeps.selection.explain
 sweeps.views.floors sweeps.views.table sweeps.artifact_uses
 sweeps.inventory

@@ -117,7 +117,7 @@ def test_raced_rows_are_honest_where_equal_ones_were_searched() -> None:
             covered += found.low <= 0.8 <= found.high
             rows_seen += 1
         optimism += [
-            each.searched[1] - each.mean[1]
+            each.searched[1] - float(np.mean([*each.values.values()], axis=0)[1])
             for each, chosen in zip(rows, on_front, strict=True)
             if chosen
         ]
@@ -129,17 +129,26 @@ def test_raced_rows_are_honest_where_equal_ones_were_searched() -> None:
     assert covered / rows_seen > 0.92
 
 
-def test_what_the_race_says_of_the_front_is_calibrated() -> None:
-    """Of the configurations that a finished race gives about p, about p are truly on the front."""
+@pytest.mark.parametrize("shared", [0.0, 0.04])
+def test_what_the_race_says_of_the_front_is_calibrated(shared: float) -> None:
+    """Of the configurations that a finished race gives about p, about p are truly on the front.
+
+    Also where a seed moves all of them, the search's seed too, by more than it moves one alone.
+    """
     rng = np.random.default_rng(5)
-    said, true = [], []
+    said, true, trainings = [], [], 0
     for _ in range(40):
         truth = [tuple(point) for point in rng.uniform(0.6, 0.7, (8, 2))]
-        rows = [row(point, certain=True) for point in truth]
+        seeds = rng.normal(0.0, shared, (5, 2))
+        searched = rng.normal(truth, 0.015) + seeds[4]
+        certain = pareto_front(searched, BOTH)
+        rows = [row(tuple(p), certain=bool(f)) for p, f in zip(searched, certain, strict=True)]
         while waiting := open_rows(rows, BOTH, 4):
             chosen = rows[waiting[0]]
-            chosen.found[chosen.handed] = tuple(rng.normal(truth[waiting[0]], 0.015))
+            moved = rng.normal(truth[waiting[0]], 0.015) + seeds[chosen.handed]
+            chosen.found[chosen.handed] = tuple(moved)
             chosen.handed += 1
+            trainings += 1
         chances = probabilities(rows, BOTH, draws=500)
         assert chances is not None
         said += [chances[i] for i in range(8)]
@@ -149,3 +158,5 @@ def test_what_the_race_says_of_the_front_is_calibrated() -> None:
         inside = (p >= low) & (p < high)
         assert inside.sum() > 20
         assert on_front[inside].mean() == pytest.approx(p[inside].mean(), abs=0.15)
+    # The rest of the seeds went to none: what a seed does to all is no open decision.
+    assert trainings / 40 < 25

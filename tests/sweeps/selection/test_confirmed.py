@@ -162,6 +162,30 @@ def test_the_race_starts_with_the_front_and_the_reference(sweep: StoredSweep) ->
     assert sorted(rows) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+def test_rows_without_new_seeds_share_the_searchs_seed(sweep: StoredSweep) -> None:
+    config = confirmation(sweep, seeds=3)
+    folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
+    race: Any = proposals(config, folder.study)
+    searched = [record.config["training"]["seed"] for record in sweep.records]
+    assert [row.searched_seed for row in race._rows] == searched
+    assert [list(row.values) for row in race._rows] == [[seed] for seed in searched]
+
+
+def test_what_seeds_do_to_all_rows_is_no_doubt_about_the_front(sweep: StoredSweep) -> None:
+    """Row 2 is a point behind row 1 with every seed, which move both by five points."""
+    seeds, wiggle = (0.05, -0.05, 0.01), (0.001, -0.001, 0.0)
+    rows = {
+        0: [(0.95 + s - w, 0.85 + s + w) for s, w in zip(seeds, wiggle, strict=True)],
+        1: [(0.90 + s + w, 0.80 + s) for s, w in zip(seeds, wiggle, strict=True)],
+        2: [(0.89 + s, 0.79 + s - w) for s, w in zip(seeds, wiggle, strict=True)],
+    }
+    found = confirmed(confirm(sweep, rows))
+    assert found is not None
+    chances = {row.id: row.chance for row in found.rows}
+    assert chances["t0001"] == pytest.approx(1.0, abs=0.02)
+    assert chances["t0002"] == pytest.approx(0.0, abs=0.02)
+
+
 def test_means_are_of_new_seeds_and_luck_is_named(sweep: StoredSweep) -> None:
     found = confirmed(
         confirm(

@@ -9,14 +9,12 @@ import pytest
 from scipy import stats
 
 from rc_core.record import TrialRecord
-from sweeps.pareto import pareto_front
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, optimism
 from sweeps.selection.noise import OOD_KEY, Noise
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
     detectable_difference,
-    front_probabilities,
     mean_interval,
     pair_noise,
     paired_difference,
@@ -26,7 +24,6 @@ from sweeps.selection.statistics import (
     verdict,
 )
 
-BOTH = ("max", "max")
 RECORD = TrialRecord(id="t0000", status="finished", config={}, fingerprint="f", started=0.0)
 # Mean of the largest of 30 standard normal draws, times the noise.
 BEST_OF_30 = 0.03 * 2.0428
@@ -150,40 +147,6 @@ def test_pooled_covariance_finds_the_noise_of_one_seed() -> None:
     assert found == pytest.approx(truth, abs=0.5)
     nothing, df = pooled_covariance([groups[0][:1]])
     assert df == 0 and np.isnan(nothing).all()
-
-
-def test_certain_means_are_certainly_on_the_front_or_off_it() -> None:
-    means = [[0.9, 0.6], [0.8, 0.8], [0.7, 0.7]]
-    found = front_probabilities(means, [9, 9, 9], np.diag([1e-8, 1e-8]), 20, BOTH)
-    assert found.tolist() == [1.0, 1.0, 0.0]
-    with pytest.raises(ValueError, match="two seeds"):
-        front_probabilities(means, [1, 1, 1], np.eye(2), 0, BOTH)
-
-
-def test_equal_twins_share_the_front() -> None:
-    found = front_probabilities([[0.8], [0.8]], [3, 3], [[1e-4]], 30, ("max",), draws=8_000)
-    assert found == pytest.approx([0.5, 0.5], abs=0.03)
-
-
-def test_the_probability_of_the_front_is_calibrated() -> None:
-    """Of the configurations given about p, a share of about p is truly on the front."""
-    rng = np.random.default_rng(4)
-    noise = np.array([[0.6, 0.1], [0.1, 0.9]])
-    said, true = [], []
-    for trial in range(250):
-        truth = rng.uniform(0, 6, (8, 2))
-        groups = [rng.multivariate_normal(mean, noise, 4) for mean in truth]
-        covariance, df = pooled_covariance(groups)
-        means = [group.mean(axis=0) for group in groups]
-        said.append(
-            front_probabilities(means, [4] * 8, covariance, df, BOTH, draws=300, seed=trial)
-        )
-        true.append(pareto_front(truth, BOTH))
-    p, on_front = np.concatenate(said), np.concatenate(true)
-    for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 0.7), (0.7, 0.95), (0.95, 1.01)):
-        chosen = (p >= low) & (p < high)
-        assert chosen.sum() > 50
-        assert on_front[chosen].mean() == pytest.approx(p[chosen].mean(), abs=0.08)
 
 
 def search_and_confirm(rng: np.random.Generator, *, best: bool) -> Estimate:
