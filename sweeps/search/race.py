@@ -11,6 +11,7 @@ others that have none: noise may have hidden it, or what that seed did to all of
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +161,8 @@ class RaceProposals:
                     )
                 )
             self._places[trial_id] = (by_key[key], config.training.seed)
-        self._most = len(self._places) // max(1, len(self._rows))
+        # A confirmation that went on with fewer seeds lists more of its first rows: none is cut.
+        self._most = max(Counter(place for place, _ in self._places.values()).values(), default=0)
 
     def choose(self, left: Sequence[str]) -> str | None:
         """Return which of the trials not handed out yet is next; None: every decision is made."""

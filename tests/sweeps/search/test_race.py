@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from rc_core.config import seedless
 from sweeps.pareto import pareto_front, pareto_fronts
-from sweeps.search.race import Row, open_rows, probabilities
+from sweeps.search._base import Outcome
+from sweeps.search.race import RaceProposals, Row, open_rows, probabilities
+from sweeps.selection.confirm import _merged, confirmation
 from sweeps.selection.statistics import mean_interval, pooled_covariance
+from tests.sweeps.reporting._made import made_sweep, write_record
 
 BOTH = ("max", "max")
 
@@ -160,3 +166,22 @@ def test_what_the_race_says_of_the_front_is_calibrated(shared: float) -> None:
         assert on_front[inside].mean() == pytest.approx(p[inside].mean(), abs=0.15)
     # The rest of the seeds went to none: what a seed does to all is no open decision.
     assert trainings / 40 < 25
+
+
+def test_a_confirmation_that_goes_on_with_fewer_seeds_cuts_no_row(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path, trials=6)
+    asked = sweep.records[1]
+    before = confirmation(sweep, seeds=5, also=[asked.id])
+    config = {**asked.config, "loss": {"name": "focal", "gamma": 2.0}}
+    more = asked.model_copy(update={"id": "t0006", "config": config})
+    write_record(sweep.folder, more)
+    merged = _merged(before.as_dict(), confirmation(sweep, seeds=2))
+    race = RaceProposals(merged, sweep.records)
+    left, given = list(merged.first_trials()), []
+    assert len(left) == 6 * 5 + 2
+    while (trial_id := race.choose(left)) is not None:
+        left.remove(trial_id)
+        given.append(seedless(merged.trial(merged.first_trials()[trial_id]).as_dict()))
+        values = {"id_dev/accuracy": 0.9, "ood_dev/accuracy": 0.6 + 0.001 * len(given)}
+        race.tell(trial_id, Outcome("finished", values, {}, {}))
+    assert given.count(seedless(asked.config)) == 5
