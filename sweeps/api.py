@@ -108,6 +108,12 @@ class Sweep(StoredSweep):
         )
         return Sweep(done.folder)
 
+    def power(self, *, difference: float = 2.0) -> dict[str, Any]:
+        """Return what n seeds can show; see `sweeps.selection.noise.power_json`."""
+        from sweeps.selection.noise import power_json
+
+        return power_json(self.still(), difference=difference)
+
     def test(self, *, say: Callable[[str], None] = _to_stderr) -> dict[str, Any]:
         """Open the sealed test, once, for what was chosen; return what test.json holds.
 

@@ -191,11 +191,15 @@ def power(
         float, typer.Option("--difference", min=0.01, help="In points: how many seeds show it.")
     ] = 2.0,
     storage: StorageOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what difference n seeds can show, from the noise of a confirmation or a fixed design."""
     from sweeps.selection.noise import measured_noise, power_text, unlearned
 
     found = searched(sweep, storage)
+    if as_json:
+        typer.echo(json.dumps(found.power(difference=difference), indent=1))
+        return
     noise = measured_noise(found)
     lines = [*unlearned(found), power_text(found.name, noise, difference=difference)]
     typer.echo("\n".join(lines))

@@ -7,8 +7,9 @@ design by the seeds it lists.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ from sweeps.views.table import render
 
 # Rows that are alike seem unlike once in so many tables.
 _UNEVEN = 0.1
+# Of which a table says what they can show.
+_NUM_SEEDS = (2, 3, 5, 8, 10, 15, 20, 30)
 
 
 def uneven_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, float] | None:
@@ -211,7 +214,7 @@ def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
     table.add_column("seeds", justify="right")
     for column in ("ID points", "OOD points"):
         table.add_column(column, justify="right")
-    for n in (2, 3, 5, 8, 10, 15, 20, 30):
+    for n in _NUM_SEEDS:
         cells = [
             100 * detectable_difference(found.pairs[key], n, df=found.pairs_df[key]) for key in keys
         ]
@@ -230,3 +233,44 @@ def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
             continue
         lines.append(f"To show {difference:g} {what} points: {shown} seeds.")
     return "\n".join([title, render(table), *lines, *unmoved])
+
+
+def power_json(sweep: StoredSweep, *, difference: float = 2.0) -> dict[str, Any]:
+    """Return what n seeds can show between two configurations, as plain JSON values.
+
+    Args:
+        sweep: confirmed, or a fixed design of several seeds.
+        difference: in points; how many seeds show it four times in five is told too.
+
+    Returns:
+        By metric, accuracies as shares, what is not known as null: `one_seed` and
+        `difference_of_two`, standard deviations of one configuration and of the difference of two
+        with the same seed; `detectable`, by number of seeds; `seeds_needed` for `difference`, null
+        also above 1,000. And `repeated_trainings`, `warnings`.
+
+    Raises:
+        StorageError: as `measured_noise`.
+    """
+    found = measured_noise(sweep)
+    # No noise at all is no noise that is known.
+    known = {key: v for key in (ID_KEY, OOD_KEY) if (v := found.pairs[key]) > 0}
+
+    def of_both(value: Callable[[str], float | None]) -> dict[str, float | None]:
+        shown = {key: value(key) if key in known else None for key in (ID_KEY, OOD_KEY)}
+        return {key: v if v is not None and math.isfinite(v) else None for key, v in shown.items()}
+
+    def detectable(n: int, key: str) -> float:
+        return detectable_difference(known[key], n, df=found.pairs_df[key])
+
+    return {
+        "sweep": sweep.name,
+        "one_seed": {key: found.deviation(key) for key in (ID_KEY, OOD_KEY)},
+        "difference_of_two": of_both(known.__getitem__),
+        "detectable": {str(n): of_both(partial(detectable, n)) for n in _NUM_SEEDS},
+        "difference": difference / 100,
+        "seeds_needed": of_both(
+            lambda key: seeds_needed(difference / 100, known[key], df=found.pairs_df[key])
+        ),
+        "repeated_trainings": found.df,
+        "warnings": [line.removeprefix("warning: ") for line in unlearned(sweep)],
+    }

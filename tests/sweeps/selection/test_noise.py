@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sweeps.selection.noise import (
     ID_KEY,
     OOD_KEY,
     measured_noise,
+    power_json,
     power_text,
     uneven_noise,
     unlearned,
@@ -54,6 +56,25 @@ def test_the_seeds_of_a_fixed_design_measure_its_noise(tmp_path: Path) -> None:
     assert "about 0.7 ID points and 1.4 OOD points" in text
     assert "difference of two configurations by 1.0 and 2.0" in text
     assert "4 repeated trainings" in text
+
+
+def test_json_says_what_the_text_says(tmp_path: Path) -> None:
+    sweep = fixed(tmp_path, DESIGN)
+    noise = measured_noise(sweep)
+    found = power_json(sweep, difference=1.0)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["one_seed"][OOD_KEY] == noise.deviation(OOD_KEY)
+    assert found["difference_of_two"] == {
+        ID_KEY: noise.pairs[ID_KEY],
+        OOD_KEY: noise.pairs[OOD_KEY],
+    }
+    text = power_text("found", noise, difference=1.0)
+    for key, what in ((ID_KEY, "ID"), (OOD_KEY, "OOD")):
+        assert f"To show 1 {what} points: {found['seeds_needed'][key]} seeds." in text
+        assert f"{100 * found['detectable']['5'][key]:.1f}" in text
+    one = power_json(fixed(tmp_path / "one", DESIGN[:1]))
+    assert one["seeds_needed"] == one["detectable"]["5"] == {ID_KEY: None, OOD_KEY: None}
+    assert one["repeated_trainings"] == 2
 
 
 def test_one_configuration_has_no_differences_but_its_noise_is_known(tmp_path: Path) -> None:
