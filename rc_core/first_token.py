@@ -30,8 +30,10 @@ _INTERFACES = AttentionInterface()
 def first_token_only(model: nn.Module) -> Iterator[None]:
     """Compute the last block for the first token inside; outside the model is as it was.
 
-    Does nothing to other models, nor with other attention than SDPA (the default). Hidden states
-    of the last block are (B, 1, H) inside.
+    Does nothing to other models, nor with other attention than SDPA (the default), nor where a
+    module of which this takes the place, or that must read the first token only, is not as
+    transformers made it: a class or `forward` of its own, or hooks that would not be called. Hidden
+    states of the last block are (B, 1, H) inside.
 
     Args:
         model: a sequence classifier of transformers.
@@ -43,18 +45,46 @@ def first_token_only(model: nn.Module) -> Iterator[None]:
         and getattr(config, "_attn_implementation", None) in _ATTENTIONS
     )
     target: Any = None
-    if wanted and kind in _LIKE_BERT:
-        target = blocks(model)[-1].attention
-        target.forward = _bert_attention(target)
-    elif wanted and kind in _LIKE_DISTILBERT:
-        target = blocks(model)[-1]
-        target.forward = _distilbert_block(target)
+    if wanted and kind in (*_LIKE_BERT, *_LIKE_DISTILBERT):
+        block: Any = blocks(model)[-1]
+        if _is_stock(model, kind, block):
+            target = block.attention if kind in _LIKE_BERT else block
+            make = _bert_attention if kind in _LIKE_BERT else _distilbert_block
+            target.forward = make(target)
     try:
         yield
     finally:
         if target is not None:
             # The class's own forward is behind the one set on the instance.
             del target.forward
+
+
+def _is_stock(model: Any, kind: str, block: Any) -> bool:
+    """Tell whether nothing is lost by not calling what the functions below do not call."""
+    # BERT's attention is called as ever, hooks included; what it holds as `self` is not.
+    attention = getattr(block, "attention", None)
+    bypassed = getattr(attention, "self", None) if kind in _LIKE_BERT else attention
+    # What reads the block's output: the rest of it, and the head where it is more than a linear
+    # layer (of BERT and DistilBERT the encoder's pooler or the model takes the first token).
+    base = model.base_model
+    heads = [getattr(model, "classifier", None), getattr(base, "pooler", None)]
+    heads = [head for head in heads if head is not None and type(head) is not nn.Linear]
+    stack = getattr(base, "encoder" if kind in _LIKE_BERT else "transformer", None)
+    modules = (model, base, stack, block, attention, bypassed, *heads)
+    origin = f"transformers.models.{kind}.modeling_{kind}"
+    stock = all(
+        type(module).__module__ == origin and "forward" not in vars(module) for module in modules
+    )
+    return stock and not _has_hooks(bypassed)
+
+
+def _has_hooks(module: Any) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 def _bert_attention(attention: Any) -> Any:

@@ -22,6 +22,10 @@ A checkpoint holds weights, buffers and the optimizer only: after a resume `prep
 again, then they are loaded. What else must outlive a stop is a buffer, made in `prepare` and
 deleted in `finalize`. From `Config.settled` on, shapes and zeros stay as they are.
 
+Hooks that `prepare` sets are called in training and evaluation. Of the last block only what its
+attention reads is computed for every token, unless there are hooks on that attention, or classes or
+a `forward` of one's own (rc_core.first_token): hooks elsewhere in it may see (B, 1, H).
+
 What holds, and tests/contracts/test_compressions.py asks of every compression with the defaults of
 its `Config` (one that needs more than its name gets an entry in EXAMPLES there), on a tiny BERT,
 RoBERTa, DistilBERT and ELECTRA:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 
 from rc_core.compression._heads import keep_heads
 from rc_core.compression._layers import blocks, keep_blocks
+from rc_core.config import TrainingConfig
 from rc_core.cpu_steps import fast_steps
 from rc_core.first_token import first_token_only
 from rc_core.models import load_encoder
+from rc_core.training import fit_vanilla, predict
 from tests.contracts._tiny import ARCHITECTURES
-from tests.rc_core._data import LABELS
+from tests.rc_core._data import LABELS, encoded
 
 LIKE_BERT = [each for each in ARCHITECTURES if each != "modernbert"]
 
@@ -97,3 +100,68 @@ def test_other_models_and_other_attention_are_left_alone() -> None:
     for each in (model, encoder().bert, nn.Linear(2, 2)):
         with first_token_only(each):
             assert not any("forward" in vars(module) for module in each.modules())
+
+
+def bypassed(model: nn.Module) -> Any:
+    """Return the module of the last block that the shortcut does not call."""
+    attention: Any = blocks(model)[-1].attention
+    return getattr(attention, "self", attention)
+
+
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+@pytest.mark.parametrize("architecture", LIKE_BERT)
+def test_hooks_in_the_last_block_are_called_in_training(architecture: str, kind: str) -> None:
+    model, calls = encoder(architecture), []
+    register = getattr(bypassed(model), f"register_{kind}_hook")
+    register(lambda module, *rest: calls.append(module))
+    training = TrainingConfig(epochs=1, batch_size=4)
+    list(fit_vanilla(model, encoded(12, 0, f"tiny:{architecture}"), training, precision="fp32"))
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("architecture", LIKE_BERT)
+def test_hooks_in_the_last_block_are_called_in_predict_and_see_every_token(
+    architecture: str,
+) -> None:
+    model, widths = encoder(architecture), []
+    inner, data = bypassed(model), encoded(12, 0, f"tiny:{architecture}")
+    plain = predict(model, data)
+    inner.register_forward_hook(lambda module, inputs, output: widths.append(output[0].shape[1]))
+    torch.testing.assert_close(predict(model, data), plain)
+    assert widths == [data.lengths.max()]
+
+
+@pytest.mark.parametrize("architecture", LIKE_BERT)
+def test_a_forward_of_the_instance_is_called_and_stays(architecture: str) -> None:
+    model = encoder(architecture)
+    last: Any = blocks(model)[-1]
+    places = [last, last.attention, bypassed(model)]
+    calls: list[nn.Module] = []
+    for module in places:
+
+        def forward(*inputs: Any, module: Any = module, **more: Any) -> Any:
+            calls.append(module)
+            return type(module).forward(module, *inputs, **more)
+
+        module.forward = forward
+        with first_token_only(model):
+            model(**batch())
+        assert module in calls
+        assert module.forward is forward
+        del module.forward
+
+
+@pytest.mark.parametrize("architecture", LIKE_BERT)
+def test_a_class_of_its_own_is_left_alone(architecture: str) -> None:
+    model = encoder(architecture)
+    last: Any = blocks(model)[-1]
+    heads = [getattr(model, "classifier", None), getattr(model.base_model, "pooler", None)]
+    modules = [model, last, last.attention, bypassed(model)]
+    for module in modules + [each for each in heads if not isinstance(each, nn.Linear | None)]:
+        stock = type(module)
+        module.__class__ = type(stock.__name__, (stock,), {"__module__": __name__})
+        with first_token_only(model):
+            assert not any("forward" in vars(each) for each in model.modules())
+        module.__class__ = stock
+    with first_token_only(model):
+        assert any("forward" in vars(each) for each in model.modules())
