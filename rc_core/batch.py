@@ -4,7 +4,8 @@
 
 Each line of LIST is a trial's configuration as JSON, or {"id": "t0003", "config": {...}}. DIR gets
 the same folders as a sweep: `artifacts/` and `trials/<id>/`; `rc-sweep adopt` takes them in.
-Finished trials are not run again, unfinished ones go on from their last rung. What trials share is
+Finished trials are not run again, nor overwritten by another configuration with their id;
+unfinished ones go on from their last rung. What trials share is
 built once, before the first that reads it; with N above 1 in the worker processes too, and a trial
 starts as soon as all that it reads is there.
 
@@ -37,7 +38,7 @@ from rc_core.errors import (
     RobustCompressionError,
 )
 from rc_core.estimates import difficulty_key
-from rc_core.job_list import EXAMPLE, Job, read_list
+from rc_core.job_list import EXAMPLE, Job, check_ids, read_list
 from rc_core.pool import open_pool
 from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
@@ -53,7 +54,11 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool =
         out: gets `artifacts/` and `trials/`.
         num_jobs: worker processes.
         test: predict the test roles too.
+
+    Raises:
+        ConfigError: as `_needed` and `check_ids`; nothing is run then.
     """
+    check_ids(jobs, out / "trials")
     open_jobs = [job for job in jobs if not _is_finished(job, out, test=test)]
     if len(open_jobs) < len(jobs):
         print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} trials are finished already")
@@ -177,22 +182,12 @@ def _lines(
                 key = flying.pop(future)
                 if key is not None:
                     unbuilt.discard(key)
-                # Asked for, not caught: a traceback would hold what the failed build held.
-                error = future.exception()
-                if error is None:
-                    yield future.result()
-                elif (
-                    key is not None
-                    and isinstance(error, _FAILURES)
-                    and not isinstance(error, BrokenProcessPool)
-                ):
-                    lost[key] = str(error)
+                # Raises where a worker was ended from outside: that says nothing of what it built.
+                said, ok = future.result()
+                if key is not None and not ok:
+                    lost[key] = said
                 else:
-                    raise error
-                del future, error
-
-
-_FAILURES = (RobustCompressionError, RuntimeError, OSError)
+                    yield said, ok
 
 
 @functools.cache
@@ -208,13 +203,21 @@ def _build(
     threads: int | None = None,
     workspace: Workspace | None = None,
 ) -> _Line:
-    """Build one of the artifacts of a configuration; `threads` None: as many as a trial has."""
-    workspace = workspace or _workspace(out)
-    step = next(step for step in steps(config, workspace) if step.key.key == key)
+    """Build one of the artifacts of a configuration; return why not where that fails.
+
+    Args:
+        threads: None: as many as a trial has.
+    """
     usual = torch.get_num_threads()
     torch.set_num_threads(threads or usual)
     try:
+        workspace = workspace or _workspace(out)
+        step = next(step for step in steps(config, workspace) if step.key.key == key)
         artifact = step.attempt()
+    except Exception as error:
+        # Whatever it is: it fails the trials that read this. Said here, where its place is known,
+        # and not raised: a traceback would hold what the failed build held.
+        return reason(error), False
     finally:
         torch.set_num_threads(usual)
     if isinstance(artifact, str):
@@ -249,7 +252,7 @@ def _is_finished(job: Job, out: Path, *, test: bool = False) -> bool:
     return (
         record is not None
         and record.status == "finished"
-        and record.fingerprint == job.config.fingerprint()
+        and job.made(record)
         and (not test or folder.tested_splits() is not None)
     )
 

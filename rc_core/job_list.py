@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rc_core.config import TrialConfig, decode
+from rc_core.config import TrialConfig, current_fingerprint, decode
 from rc_core.errors import ConfigError, Problem
+from rc_core.former import completed
+from rc_core.record import TrialFolder, TrialRecord
 
 # Checked by a test; in the help, as nothing else says what a line of the list looks like.
 EXAMPLE = (
@@ -25,6 +29,10 @@ class Job:
 
     trial_id: str
     config: TrialConfig
+
+    def made(self, record: TrialRecord) -> bool:
+        """Tell whether a record, maybe of an earlier version, is of this configuration."""
+        return current_fingerprint(record.config) == self.config.fingerprint()
 
 
 def read_list(path: Path) -> list[Job]:
@@ -81,3 +89,48 @@ def read_list(path: Path) -> list[Job]:
     if problems:
         raise ConfigError(problems)
     return jobs
+
+
+def check_ids(jobs: Sequence[Job], trials: Path) -> None:
+    """Check that no finished trial would be overwritten by another one.
+
+    Ids that a list leaves out are positions in it: a line inserted above shifts them all.
+
+    Args:
+        jobs: to be run.
+        trials: has a folder for each trial's id.
+
+    Raises:
+        ConfigError: names every id of which that is so.
+        StorageError: a record there cannot be read.
+    """
+    problems = []
+    for job in jobs:
+        record = TrialFolder(trials / job.trial_id).read()
+        if record is None or record.status != "finished" or job.made(record):
+            continue
+        was, now = record.name, job.config.label()
+        how = f", with other {_difference(record.config, job.config)}" if was == now else ""
+        said = f"is finished as '{was}', but the list has '{now}'{how}"
+        problems.append(Problem(job.trial_id, said))
+    if problems:
+        what = (
+            "finished trials must keep their ids; give the lines ids of their own (without one, "
+            "a line is named by its position), take another --out, or remove the folders of "
+            "trials that are not wanted any more"
+        )
+        raise ConfigError([*problems, Problem(str(trials), what)])
+
+
+def _difference(before: Mapping[str, Any], now: TrialConfig) -> str:
+    """Name the keys that differ between configurations, at most three."""
+    old, new = (
+        {f"{key}.{name}": value for key, part in config.items() for name, value in _items(part)}
+        for config in (completed(before), now.as_dict())
+    )
+    keys = [key.rstrip(".") for key in {**old, **new} if old.get(key) != new.get(key)]
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+
+
+def _items(part: Any) -> Iterable[tuple[str, Any]]:
+    return part.items() if isinstance(part, Mapping) else [("", part)]

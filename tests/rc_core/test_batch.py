@@ -20,7 +20,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from rc_core import batch, trial, trial_run
+from rc_core import batch, former, trial, trial_run
 from rc_core.batch import main
 from rc_core.errors import ConfigError
 from rc_core.job_list import read_list
@@ -29,7 +29,7 @@ from rc_core.record import TrialFolder, read_records
 from rc_core.training import FitPoint
 from rc_core.trial import trial_steps
 from rc_core.workspace import Workspace
-from tests.rc_core._plugins import COMPRESSION, WrittenPlugins, written
+from tests.rc_core._plugins import COMPRESSION, DIFFICULTY, WrittenPlugins, written
 
 __all__ = ["written"]
 
@@ -260,6 +260,89 @@ def test_what_needs_a_lost_artifact_is_not_tried(
     # What was tried leaves its lock behind: nothing but the teacher and what needs none.
     kinds = sorted(path.name for path in (out / "artifacts").iterdir())
     assert kinds in (["difficulty", "teacher"], ["teacher"])
+
+
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_whatever_an_artifact_fails_of_costs_the_trials_that_read_it_only(
+    written: WrittenPlugins,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    jobs: str,
+) -> None:
+    written.write("rc_core.difficulty", DIFFICULTY.replace("return Outputs", "{}[0]; Outputs"))
+    if jobs == "2":
+        # Workers look for the file too.
+        place = tmp_path / "sitecustomize.py"
+        folder = tmp_path / "plugins" / "rc_core.difficulty"
+        place.write_text(
+            "import importlib, sys\n"
+            "sys.dont_write_bytecode = True\n"
+            f"importlib.import_module('rc_core.difficulty').__path__.append({str(folder)!r})\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    broken = {**PRUNED, "loss": {"name": "rmc"}, "difficulty": {"name": "mine"}}
+    listed = write(tmp_path / "list.jsonl", broken, {"id": "fine", "config": PRUNED})
+    out = tmp_path / "out"
+    assert main([str(listed), "--out", str(out), "--jobs", jobs]) == 3
+    printed = capsys.readouterr().out
+    told = "failed: KeyError: 0 (in outputs, rc_core/difficulty/mine.py:20)"
+    assert f"t0000 magnitude-50 rmc mine: {told}" in printed
+    assert "1 finished, 1 failed" in printed
+    assert [(r.id, r.status) for r in read_records(out / "trials")] == [("fine", "finished")]
+
+
+def test_a_finished_trial_is_not_overwritten_by_another_with_its_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ids that are left out are positions: a line inserted above shifts them all."""
+    out = tmp_path / "out"
+    listed = tmp_path / "list.jsonl"
+    seeded = {**PRUNED, "training": {**BASE["training"], "seed": 1}}
+    command = [str(listed), "--out", str(out)]
+    write(listed, BASE, PRUNED, seeded)
+    assert main(command) == 0
+    before = read_records(out / "trials")
+    new = {**PRUNED, "compression": {"name": "magnitude", "sparsity": 0.3}}
+    write(listed, BASE, new, PRUNED, seeded)
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == [
+        "error: t0001: is finished as 'magnitude-50 vanilla', but the list has "
+        "'magnitude-30 vanilla'",
+        "t0002: is finished as 'magnitude-50 vanilla', but the list has 'magnitude-50 vanilla', "
+        "with other training.seed",
+    ]
+    assert len(said) == 3 and said[2].startswith(f"{out / 'trials'}: finished trials must keep")
+    for way_out in ("ids of their own", "another --out", "remove the folders"):
+        assert way_out in said[2]
+    assert read_records(out / "trials") == before
+    # What is not finished may become another one: a configuration is mended after it failed.
+    folder = TrialFolder(out / "trials" / "t0001")
+    folder.commit(before[1].sealed("failed", error="of a mistake"))
+    write(listed, BASE, new)
+    assert main(command) == 0
+    changed = folder.read()
+    assert changed is not None and changed.name == "magnitude-30 vanilla"
+
+
+def test_a_trial_finished_by_an_earlier_version_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record lacks a key that came later, and its fingerprint is of what it has."""
+    command = [str(write(tmp_path / "list.jsonl", PRUNED)), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    folder = TrialFolder(tmp_path / "out" / "trials" / "t0000")
+    record = folder.read()
+    assert record is not None
+    compression = dict(record.config["compression"])
+    later = compression.popitem()
+    monkeypatch.setitem(former.FORMER, "compression.magnitude", dict([later]))
+    config = {**record.config, "compression": compression}
+    folder.commit(record.model_copy(update={"config": config, "fingerprint": "0" * 16}))
+    assert main(command) == 0
+    assert "1 of 1 trials are finished already" in capsys.readouterr().out
 
 
 def test_every_trial_has_halves_where_any_reads_the_difficulty(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from rc_core.batch import run_batch
 from rc_core.config import decode
-from rc_core.errors import InputError
+from rc_core.errors import ConfigError, InputError
 from rc_core.job_list import Job, read_list
 from rc_core.record import TrialFolder, read_records
+from rc_core.trial import run_trial
 from rc_core.workspace import Workspace
 from sweeps import Sweep
 from sweeps.cli import app
@@ -300,8 +301,11 @@ def test_another_configuration_is_tested_anew(tested: Path, tmp_path: Path) -> N
     values = job.config.as_dict()
     values["training"]["learning_rate"] *= 10
     changed = [Job("t0003", decode(values))]
-    assert run_batch(changed, out) == 0
     folder = TrialFolder(out / "trials" / "t0003")
+    with pytest.raises(ConfigError, match="finished trials must keep their ids"):
+        run_batch(changed, out)
+    assert folder.tested_splits() is not None
+    run_trial(changed[0].config, Workspace(out / "artifacts"), folder, trial_id="t0003")
     assert folder.tested_splits() is None
     assert not list((folder.path / "predictions").glob("*_test.*"))
     assert run_batch(changed, out, test=True) == 0
