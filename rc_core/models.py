@@ -75,7 +75,11 @@ def load_encoder(spec: str, *, label_names: Sequence[str], seed: int) -> nn.Modu
 
 
 def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
-    """Return the fast tokenizer of a model. Raises ModelError where there is none."""
+    """Return the fast tokenizer of a model; it makes segment ids only where the encoder reads them.
+
+    Raises:
+        ModelError: there is none.
+    """
     kind, name = model_kind(spec)
     if kind == "tiny":
         return _tiny_tokenizer(token_types=name in ("bert", "electra"))
@@ -93,6 +97,26 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
             "knows special tokens only; save the tokenizer beside the model"
         )
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return _without_segments(tokenizer, folder)
+
+
+def _without_segments(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
+    """Take segment ids from a tokenizer, for good, whose encoder has one segment or none.
+
+    A tokenizer made for BERT may stand beside a RoBERTa, which has no row for a second text.
+    """
+    names = [each for each in tokenizer.model_input_names if each != "token_type_ids"]
+    if len(names) == len(tokenizer.model_input_names):
+        return tokenizer
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    # What the config.json leaves out has the family's default; DistilBERT has no such key.
+    if getattr(config, "type_vocab_size", 0) <= 1:
+        tokenizer.model_input_names = names
+        # What is saved with a trial, and so exported.
+        tokenizer.init_kwargs["model_input_names"] = names
     return tokenizer
 
 

@@ -30,8 +30,9 @@ class Encoded:
         offsets: (N + 1,) int64; sample i is `token_ids[offsets[i]:offsets[i + 1]]`.
         labels: (N,) int64, into the split's own label names.
         pad_token_id: what fills a batch up.
-        token_types: (T,) int8 segment of each token, or None where the tokenizer makes none
-            (DistilBERT, RoBERTa).
+        token_types: (T,) int8 segment of each token, or None where the tokenizer makes none, as
+            that of an encoder without a second segment (DistilBERT, RoBERTa; see
+            `rc_core.models.load_tokenizer`).
         truncated: samples that were longer than the maximum length.
     """
 

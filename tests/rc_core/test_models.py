@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from rc_core.data._encoding import encode
+from rc_core.data._task import Split
 from rc_core.errors import ModelError
 from rc_core.model_facts import (
     TINY_ARCHITECTURES,
@@ -55,6 +59,34 @@ def test_a_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
             file.unlink()
     with pytest.raises(ModelError, match="must hold its tokenizer"):
         load_tokenizer(str(tmp_path / "m"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "segments"), [("roberta", 1), ("distilbert", None), ("bert", 1), ("bert", 2)]
+)
+def test_a_tokenizer_makes_segment_ids_only_where_the_encoder_reads_them(
+    architecture: str, segments: int | None, tmp_path: Path
+) -> None:
+    """A BERT-like tokenizer beside each; what is saved with a trial is of use with transformers."""
+    tokenizer = load_tokenizer("tiny:bert")
+    shape: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    if segments is None:
+        shape = {"dim": 8, "hidden_dim": 8, "n_heads": 2}
+    else:
+        shape["type_vocab_size"] = segments
+    shape |= {"vocab_size": len(tokenizer), "num_hidden_layers": 1}
+    config = AutoConfig.for_model(architecture, **shape)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    save_model(model, tokenizer, tmp_path / "own")
+    loaded = load_tokenizer(str(tmp_path / "own"))
+    split = Split("train", "s", ["the dog ran"], ["a dog slept"], np.array([0]), ("a", "b"))
+    batch = encode(split, loaded, 64).collate(np.array([0]))
+    assert ("token_type_ids" in batch) == (segments == 2)
+    save_model(model, loaded, tmp_path / "trial")
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "trial")(*PAIR, return_tensors="pt")
+    assert inputs.keys() == batch.keys()
+    with torch.no_grad():
+        assert torch.equal(model(**batch).logits, model(**inputs).logits)
 
 
 def test_the_seed_fixes_the_weights() -> None:
