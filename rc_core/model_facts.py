@@ -30,6 +30,23 @@ _PACKAGED = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
+# RoBERTa and what was made of its code count positions from their padding index: those up to it
+# hold no token. tests/rc_core/test_models.py runs each.
+_POSITIONS_AFTER_PADDING = {
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
 TINY_ARCHITECTURES = ("bert", "distilbert", "electra", "modernbert", "roberta")
 TINY_LAYERS = 4
 TINY_HEADS = 4
@@ -164,9 +181,9 @@ def model_facts(spec: str) -> ModelFacts:
         + layers * (4 * hidden * hidden + 2 * hidden * inner + 9 * hidden + inner)
         + hidden * hidden
     )
-    # RoBERTa counts positions from its padding index, so two of them hold no token.
-    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
-        positions -= 2
+    if config.get("model_type") in _POSITIONS_AFTER_PADDING:
+        # Usually 1, and MPNet's whatever the config says.
+        positions -= max(1, config.get("pad_token_id") or 1) + 1
     model_type = str(config.get("model_type", ""))
     return ModelFacts(model_type, layers, heads, positions, parameters, embeddings)
 

@@ -18,7 +18,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from rc_core.data._encoding import encode
 from rc_core.data._task import Split
 from rc_core.errors import ModelError
+from rc_core.layout import KNOWN
 from rc_core.model_facts import (
+    _POSITIONS_AFTER_PADDING,
     TINY_ARCHITECTURES,
     TINY_LAYERS,
     _hub_folder,
@@ -193,6 +195,33 @@ def test_what_was_pretrained_outside_the_encoder_stays(tmp_path: Path) -> None:
     assert not torch.equal(first["classifier.weight"], second["classifier.weight"])
     for name, tensor in kept.items():
         assert torch.equal(first[name], tensor) and torch.equal(second[name], tensor), name
+
+
+# Of every family that compressions know, and of those whose positions start after padding.
+@pytest.mark.parametrize("pad", [1, 3])
+@pytest.mark.parametrize(
+    "model_type", sorted({*KNOWN, *_POSITIONS_AFTER_PADDING} - {"modernbert", "distilbert"})
+)
+def test_an_encoder_runs_at_its_longest_input_and_no_further(
+    model_type: str, pad: int, tmp_path: Path
+) -> None:
+    shape: dict[str, Any] = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 1}
+    shape |= {"num_attention_heads": 2, "intermediate_size": 24, "pad_token_id": pad}
+    shape |= {"longformer": {"attention_window": 4}, "esm": {"mask_token_id": 2}}.get(
+        model_type, {}
+    )
+    shape |= {"xmod": {"default_language": "en_XX"}}.get(model_type, {})
+    config = AutoConfig.for_model(model_type, max_position_embeddings=40, **shape)
+    config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"is not read")
+    longest = model_facts(str(tmp_path)).max_positions
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    ids = torch.randint(5, 60, (1, 41), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert model(input_ids=ids[:, :longest]).logits.isfinite().all()
+        if (model_type, pad) != ("mpnet", 3):
+            with pytest.raises((IndexError, RuntimeError)):
+                model(input_ids=ids[:, : longest + 1])
 
 
 def test_a_digest_follows_the_weights(tmp_path: Path) -> None:
