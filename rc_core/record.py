@@ -72,7 +72,8 @@ class TrialRecord(_Part):
         seconds: per stage: prepare, train, evaluate, over all processes that worked on it; total:
             their sum.
         steps: `own` optimizer steps, and `counted` ones (with the teacher's, if it starts there).
-        data: sizes, digests, overlap removed, texts truncated.
+        data: sizes, digests, overlap removed, texts truncated, tokens kept (`max_length`) and those
+            that the encoder takes at most (`positions`).
         compression: what was asked and what was measured.
         loss: what the loss reports (degree histogram, ...).
         artifacts: kind -> key of every shared artifact used.

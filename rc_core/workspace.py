@@ -59,11 +59,13 @@ class TaskData:
         task: texts and labels.
         tokenizer: the encoder's own.
         max_length: tokens kept per sample; never more than the encoder has positions.
+        positions: the longest input that the encoder takes, in tokens; None where nobody says.
     """
 
     task: Task
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    positions: int | None = None
     _encoded: dict[str, Encoded] = field(default_factory=dict)
     _samples: dict[str, Split] = field(default_factory=dict)
     _digests: dict[str, str] = field(default_factory=dict)
@@ -96,12 +98,15 @@ class TaskData:
         return self._samples[split.name]
 
     def facts(self, splits: Sequence[Split]) -> dict[str, Any]:
-        """Return what a record says of the data: sizes, digests, truncated texts, notes.
+        """Return what a record says of the data: sizes, digests, truncated texts, limits, notes.
 
         `sealed` are the digests of the test splits, which the sealed test is held against; empty
         where the task has none.
         """
         facts: dict[str, Any] = {"digest": self.digest(), "notes": dict(self.task.notes)}
+        facts["max_length"] = self.max_length
+        if self.positions is not None:
+            facts["positions"] = self.positions
         for split in splits:
             encoded = self.encoded(split)
             facts[split.name] = {
@@ -178,10 +183,11 @@ class Workspace:
             task = check_task(module.load(config.task))
             self._task = (task_key, task.without_tests() if self._sealed else task)
             self._data = {}
-        max_length = min(config.training.max_length, model_facts(spec).max_positions)
+        positions = model_facts(spec).max_positions
+        max_length = min(config.training.max_length, positions)
         key = f"{spec}|{max_length}"
         if key not in self._data:
-            self._data[key] = TaskData(self._task[1], load_tokenizer(spec), max_length)
+            self._data[key] = TaskData(self._task[1], load_tokenizer(spec), max_length, positions)
         return self._data[key]
 
     def precision(self, config: TrialConfig) -> Precision:

@@ -59,12 +59,30 @@ def cut_texts(data: Mapping[str, Any], max_length: int) -> list[str]:
 
     Args:
         data: of a record.
-        max_length: tokens kept, as asked.
+        max_length: `training.max_length`; records of earlier versions do not say what was kept.
     """
+    kept = data.get("max_length", max_length)
+    limit = ", which the encoder takes at most," if _encoder_limits(data, max_length) else ""
     return [
         f"{100 * facts['truncated'] / facts['samples']:.0f} % of the samples of {name} are longer "
-        f"than {max_length} tokens and were cut; raise training.max_length if what is lost matters"
+        f"than {kept} tokens{limit} and were cut"
         for name, facts in data.items()
         if isinstance(facts, Mapping)
         and facts.get("truncated", 0) > _MUCH_CUT * facts.get("samples", 0)
     ]
+
+
+def against_cuts(data: Mapping[str, Any], max_length: int) -> str:
+    """Return what to do about texts that were cut.
+
+    Args:
+        data: of a record.
+        max_length: `training.max_length`.
+    """
+    if _encoder_limits(data, max_length):
+        return "take an encoder with more positions if what is lost matters"
+    return "raise training.max_length if what is lost matters"
+
+
+def _encoder_limits(data: Mapping[str, Any], max_length: int) -> bool:
+    return bool(max_length >= data.get("positions", max_length + 1))

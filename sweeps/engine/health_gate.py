@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rc_core.data._doubts import cut_texts
+from rc_core.data._doubts import against_cuts, cut_texts
 from rc_core.errors import TrialError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
@@ -37,8 +37,9 @@ def report_health(
     reason = record.undefined.get("ood_dev/relative_bias")
     if reason is not None:
         say(f"note: relative bias is undefined in this sweep: {reason}")
-    for line in cut_texts(record.data, sweep.reference().training.max_length):
-        say(f"note: {line}")
+    asked = sweep.reference().training.max_length
+    for line in cut_texts(record.data, asked):
+        say(f"note: {line}; {against_cuts(record.data, asked)}")
     if warnings and sweep.settings.health_gate == "stop":
         raise TrialError(
             "health gate: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rc_core.data._doubts import cut_texts
+from rc_core.data._doubts import against_cuts, cut_texts
 from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts
 
@@ -14,11 +14,12 @@ def data_checks(facts: Facts) -> Iterator[Check]:
     record = next((each for each in facts.records if each.data), None)
     if record is None:
         return
-    lines = cut_texts(record.data, record.config["training"]["max_length"])
+    asked = record.config["training"]["max_length"]
+    lines = cut_texts(record.data, asked)
     if lines:
         yield Check(
             "note",
             "Were texts cut?",
-            "; ".join(line.partition("; raise")[0] for line in lines),
-            "raise training.max_length if what is lost matters; a step costs more then",
+            "; ".join(lines),
+            f"{against_cuts(record.data, asked)}; a step costs more then",
         )

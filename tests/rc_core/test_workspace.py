@@ -61,6 +61,14 @@ def test_a_stored_model_is_read_once_and_copied(tmp_path: Path) -> None:
     assert not again.training
 
 
+@pytest.mark.parametrize(("asked", "kept"), [(64, 64), (512, 128)])
+def test_a_record_says_how_many_tokens_were_kept(asked: int, kept: int, tmp_path: Path) -> None:
+    values = {"model": "tiny:bert", "training": {"max_length": asked}}
+    data = Workspace(tmp_path).data(decode(values))
+    facts = data.facts([data.task.id_dev])
+    assert (facts["max_length"], facts["positions"]) == (kept, 128)
+
+
 def test_digests_are_the_tasks_and_hashed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,16 @@ def test_what_was_cut_is_said_with_what_to_do() -> None:
     )
 
 
+def test_where_the_encoder_is_the_limit_another_one_is_what_helps() -> None:
+    data = {"ood_dev.b": {"samples": 100, "truncated": 40}, "max_length": 32, "positions": 32}
+    (check,) = data_checks(facts_of(data))
+    assert check.action.startswith("take an encoder with more positions")
+    assert check.found == (
+        "40 % of the samples of ood_dev.b are longer than 32 tokens, which the encoder takes at "
+        "most, and were cut"
+    )
+
+
 def test_a_sweep_that_lost_nothing_or_has_nothing_yet_has_no_check() -> None:
     assert not [*data_checks(facts_of({"train.a": {"samples": 1000, "truncated": 3}}))]
     assert not [*data_checks(facts_of({}))]
