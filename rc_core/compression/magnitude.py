@@ -131,7 +131,7 @@ class Compression:
     """Prunes when the schedule says so and keeps pruned weights at zero after every step.
 
     What is pruned is what is zero, so a checkpoint needs only the weights: loading a state dict
-    into the prepared model reads the mask back from it.
+    into the prepared model reads the mask back from it. So it is with what is zero at the start.
     """
 
     recordable: ClassVar[bool] = True
@@ -158,23 +158,20 @@ class Compression:
         self._hook: RemovableHandle | None = None
 
     def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
-        """Freeze the embeddings and return the model.
+        """Freeze the embeddings and return the model; what is zero in it stays so.
 
         Raises:
             ModelError: unsupported encoder.
-            TrialError: more weights are zero already than are to be.
+            TrialError: more weights are zero already than are to be, in all or, with scope `layer`,
+                in a matrix.
         """
         for module in embeddings(model):
             module.requires_grad_(False)
         weights = list(prunable_weights(model).values())
-        zeros, asked = num_zeros(weights), self._asked_zeros(weights)
-        if zeros > asked + 1:
-            raise TrialError(
-                f"compression.sparsity must be at least that of the starting weights, "
-                f"{zeros / num_entries(weights):.6f}, but is {self._target(1.0):g}; ask for more, "
-                "or start from a dense model"
-            )
         self._level, self._masks = 0.0, None
+        if num_zeros(weights):
+            self._check_zeros(weights)
+            self._read_masks(model, None)
         # After a resume the optimizer moves pruned weights before the first after_step is called.
         self._hook = model.register_load_state_dict_post_hook(self._read_masks)
         return model
@@ -237,6 +234,23 @@ class Compression:
         if self._known is None or self._known[0] is not model:
             self._known = model, list(prunable_weights(model).values())
         return self._known[1]
+
+    def _check_zeros(self, weights: Sequence[Tensor]) -> None:
+        """Raise TrialError where more weights are zero at the start than may be at the end."""
+        whole = self.config.scope == "global"
+        groups = [weights] if whole else [[weight] for weight in weights]
+        zeros = [num_zeros(group) for group in groups]
+        asked = target_zeros(weights, self._target(1.0), scope=self.config.scope)
+        # They stay, so `finalize` would find these at least.
+        if sum(map(max, zeros, asked)) <= sum(asked) + 1:
+            return
+        most = max(z / num_entries(group) for z, group in zip(zeros, groups, strict=True))
+        place = "" if whole else "each matrix of "
+        raise TrialError(
+            f"compression.sparsity must be at least that of {place}the starting weights, "
+            f"{most:.6f}{'' if whole else ' at most'}, but is {self._target(1.0):g}; ask for more, "
+            f"{'' if whole else 'take compression.scope global, '}or start from a dense model"
+        )
 
     def _asked_zeros(self, weights: Sequence[Tensor]) -> int:
         return sum(target_zeros(weights, self._target(1.0), scope=self.config.scope))

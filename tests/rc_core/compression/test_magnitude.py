@@ -173,6 +173,35 @@ def test_start_that_is_too_sparse_fails_before_training() -> None:
         Compression(config_of(sparsity=0.01)).prepare(model, tiny_context())
 
 
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_what_is_zero_at_the_start_stays_zero(scope: str) -> None:
+    """As after a pruning that somebody saved: the small weights of every matrix."""
+    model = tiny_model("bert")
+    with torch.no_grad():
+        for weight in prunable_weights(model).values():
+            weight[weight.abs() < weight.abs().quantile(0.3)] = 0.0
+    before = zero_places(model)
+    compression = Compression(config_of(sparsity=0.5, scope=scope, num_prunings=2))
+    compression.prepare(model, tiny_context())
+    optimizer = adamw(model)
+    for step in range(1, 9):
+        train_steps(model, compression, optimizer, first=step, last=step, total=8)
+        assert bool((zero_places(model) | ~before).all()), f"regrown in step {step}"
+    compression.finalize(model)
+    assert num_zeros(prunable_weights(model).values()) == round(0.5 * NUM_WEIGHTS)
+
+
+def test_a_matrix_that_is_too_sparse_for_its_scope_fails_before_training() -> None:
+    model = tiny_model("bert")
+    with torch.no_grad():
+        next(iter(prunable_weights(model).values())).zero_()
+    Compression(config_of(sparsity=0.5)).prepare(model, tiny_context())
+    with pytest.raises(
+        TrialError, match=r"each matrix .*, 1\.000000 at most, but is 0\.5; .*scope"
+    ):
+        Compression(config_of(sparsity=0.5, scope="layer")).prepare(model, tiny_context())
+
+
 def test_diverged_training_is_named() -> None:
     model, compression = prepared(sparsity=0.5)
     with torch.no_grad():
