@@ -5,8 +5,10 @@ No torch here: the sweep's quick commands import this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -39,6 +41,15 @@ _SHAPES = {
     "model_type": "a mapping of keys to values",
     "tuple_type": "a list",
 }
+_OF_VALIDATORS = ("value_error", "assertion_error")
+_KINDS = {
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    bool: "true or false",
+    NoneType: "null",
+}
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 SectionT = TypeVar("SectionT", bound=Section)
 
 
@@ -66,21 +77,98 @@ def _tuples(value: Any) -> Any:
 
 def _problems(model: type[BaseModel], error: ValidationError, where: str) -> list[Problem]:
     problems = []
+    refused: set[tuple[int | str, ...]] = set()
     for detail in error.errors(include_url=False):
-        path = [str(part) for part in detail["loc"]]
-        place = ".".join([*([where] if where else []), *path])
-        if detail["type"] == "extra_forbidden":
-            names = _field_names(model, path[:-1])
-            message = f"unknown key '{path[-1]}': {did_you_mean(path[-1], names)}"
-        elif detail["type"] == "missing":
-            message = "is required, but was not given"
-        elif detail["type"] in _SHAPES:
-            message = f"must be {_SHAPES[detail['type']]}, but is {_short(_plain(detail['input']))}"
-        else:
-            text = detail["msg"].removeprefix("Value error, ").replace("Tuple ", "List ")
-            message = f"{text[:1].lower()}{text[1:]}, but got {_short(_plain(detail['input']))}"
-        problems.append(Problem(place, message))
+        loc = detail["loc"]
+        union = _union(model, loc)
+        if union is not None:
+            # pydantic tells of each member apart, below the key under a name of its own.
+            depth, members = union
+            value = _at(error, loc[:depth])
+            if isinstance(value, Mapping) and any(_is_model(each) for each in members):
+                if len(loc) == depth + 1 and detail["type"] not in _OF_VALIDATORS:
+                    continue
+                loc = (*loc[:depth], *loc[depth + 1 :])
+            elif loc[:depth] in refused:
+                continue
+            else:
+                refused.add(loc[:depth])
+                place = _place(where, loc[:depth])
+                problems.append(Problem(place, _none_of(members, value)))
+                continue
+        problems.append(Problem(_place(where, loc), _message(model, detail, loc)))
     return problems
+
+
+def _message(model: type[BaseModel], detail: Any, loc: tuple[int | str, ...]) -> str:
+    """Return what is wrong; `loc` leads to it through fields and keys alone."""
+    path = [str(part) for part in loc]
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key '{path[-1]}': {did_you_mean(path[-1], _field_names(model, path[:-1]))}"
+    if detail["type"] == "missing":
+        return "is required, but was not given"
+    got = _short(_plain(detail["input"]))
+    if detail["type"] in _SHAPES:
+        return f"must be {_SHAPES[detail['type']]}, but is {got}"
+    text = detail["msg"].removeprefix("Value error, ").replace("Tuple ", "List ")
+    return f"{text[:1].lower()}{text[1:]}, but got {got}"
+
+
+def _place(where: str, loc: tuple[int | str, ...]) -> str:
+    return ".".join([*([where] if where else []), *map(str, loc)])
+
+
+def _union(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[int, list[Any]] | None:
+    """Return how much of a place leads to a key of several types, and these; None: to none."""
+    current: type[BaseModel] | None = model
+    for depth, part in enumerate(loc, start=1):
+        fields = {} if current is None else current.model_fields
+        field = next((f for name, f in fields.items() if part in (name, f.alias)), None)
+        if field is None:
+            return None
+        members = _members(field.annotation)
+        if len([each for each in members if each is not NoneType]) > 1:
+            return (depth, members) if len(loc) > depth else None
+        current = next((each for each in members if _is_model(each)), None)
+    return None
+
+
+def _members(annotation: Any) -> list[Any]:
+    whole = get_origin(annotation) in (Union, UnionType)
+    return list(get_args(annotation)) if whole else [annotation]
+
+
+def _at(error: ValidationError, place: tuple[int | str, ...]) -> Any:
+    """Return the value at a key of several types: what its members that are no sections refuse."""
+    own = [d for d in error.errors(include_url=False) if d["loc"][: len(place)] == place]
+    return next((d["input"] for d in own if len(d["loc"]) == len(place) + 1), {})
+
+
+def _none_of(members: Sequence[Any], value: Any) -> str:
+    """Return the message for a value that is none of several types."""
+    allowed = ", or ".join(map(_described, members))
+    message = f"must be {allowed}, but is {_short(_plain(value))}"
+    names = [n for each in members for n in get_args(each) if get_origin(each) is Literal]
+    near = get_close_matches(value, names, n=1) if isinstance(value, str) else []
+    return f"{message}; did you mean '{near[0]}'?" if near else message
+
+
+def _described(member: Any) -> str:
+    """Return a type in words: `a number above 0 and at most 1`, `'auto'`."""
+    if get_origin(member) is Literal:
+        return ", or ".join(map(repr, get_args(member)))
+    if _is_model(member):
+        return f"a mapping of {', '.join(_field_names(member, []))}"
+    kind, *found = get_args(member) if get_origin(member) is Annotated else (member,)
+    limits = [limit for each in found for limit in getattr(each, "metadata", [each])]
+    bounds = [
+        f"{word} {getattr(limit, name):g}"
+        for limit in limits
+        for name, word in _BOUNDS.items()
+        if hasattr(limit, name)
+    ]
+    said = _KINDS.get(kind, getattr(kind, "__name__", str(kind)))
+    return " ".join([said, " and ".join(bounds)]).strip()
 
 
 def _plain(value: Any) -> Any:
