@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rc_core.data._splits import carve_id_dev, remove_overlap, stratified_sample
-from rc_core.data._task import ROLES, Split, Task, check_split, check_task
+from rc_core.data._task import (
+    LABELS_LEFT_OUT,
+    ROLES,
+    Split,
+    Task,
+    check_split,
+    check_task,
+)
 from rc_core.errors import DataError, Problem
 
 
@@ -30,7 +37,7 @@ def assemble(
         limit: keep this many training samples (the labels' shares kept); None keeps all.
 
     Raises:
-        DataError: an empty text, one label only, too much overlap.
+        DataError: an empty text, one label only, too much overlap, a limit that leaves one label.
     """
     problems: list[Problem] = []
     for split in splits:
@@ -50,8 +57,15 @@ def assemble(
         notes[f"carved/{id_dev.name}"] = len(id_dev)
     if limit is not None and limit < len(train):
         notes[f"left_out_by_limit/{train.name}"] = len(train) - limit
+        before = np.unique(train.labels).size
         generator = np.random.default_rng([seed, 1])
         train = train.take(stratified_sample(train.labels, limit, generator))
+        present = np.unique(train.labels)
+        if present.size < 2 <= before:
+            raise DataError(_too_low(limit, train, before))
+        if present.size < before:
+            # rc_core.data._doubts says so: it is not for want of data.
+            notes[LABELS_LEFT_OUT] = int(before - present.size)
     ordered = sorted([train, *others], key=lambda split: ROLES.index(split.role))
     return check_task(
         Task(
@@ -61,6 +75,15 @@ def assemble(
             notes=notes,
             heuristic=heuristic,
         )
+    )
+
+
+def _too_low(limit: int, train: Split, before: int) -> Problem:
+    only = train.label_names[int(train.labels[0])]
+    return Problem(
+        "task.limit",
+        f"must leave rows of at least two of train's {before} labels, but is {limit}, which leaves "
+        f"only '{only}'; raise it",
     )
 
 

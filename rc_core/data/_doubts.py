@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rc_core.data._task import DEV_ROLES, Split, Task
+from rc_core.data._task import DEV_ROLES, LABELS_LEFT_OUT, Split, Task
 
 # A few rows are labelled twice in most public sets.
 _CONTRADICTED = 0.005
@@ -27,9 +27,17 @@ def doubts(task: Task) -> list[str]:
     lines = []
     if absent:
         names = ", ".join(f"'{name}'" for name in absent)
+        taken = int(task.notes.get(LABELS_LEFT_OUT, 0))
+        advice = []
+        if taken:
+            which = (
+                "it" if len(absent) == 1 else "them" if taken == len(absent) else f"{taken} of them"
+            )
+            advice.append(f"raise task.limit, which leaves no room for {which}")
+        if taken < len(absent):
+            advice.append("take it out of the labels, or look at how labels are mapped")
         lines.append(
-            f"no row of train has the label {names}: no model learns it; take it out of the "
-            "labels, or look at how labels are mapped"
+            f"no row of train has the label {names}: no model learns it; {'; '.join(advice)}"
         )
     for split in (task.train, *(each for role in DEV_ROLES for each in task.of_role(role))):
         rows = contradicted(split)

@@ -47,13 +47,20 @@ def stratified_sample(
 ) -> NDArray[np.int64]:
     """Return `size` rows, drawn without replacement, with the labels' shares kept; sorted.
 
+    Of a label whose share is less than a row one is kept all the same, where `size` has room for
+    one of each.
+
     Args:
         labels: (N,) with N >= size.
     """
     present, counts = np.unique(labels, return_counts=True)
+    numbers = shares(size, counts)
+    while 0 in numbers and size >= len(present):
+        numbers[numbers.index(max(numbers))] -= 1
+        numbers[numbers.index(0)] += 1
     chosen = [
         generator.permutation(np.flatnonzero(labels == label))[:number]
-        for label, number in zip(present, shares(size, counts), strict=True)
+        for label, number in zip(present, numbers, strict=True)
     ]
     return np.sort(np.concatenate(chosen))
 

@@ -27,6 +27,8 @@ Role = Literal["train", "id_dev", "ood_dev", "id_test", "ood_test"]
 ROLES: tuple[Role, ...] = ("train", "id_dev", "ood_dev", "id_test", "ood_test")
 DEV_ROLES: tuple[Role, ...] = ("id_dev", "ood_dev")
 TEST_ROLES: tuple[Role, ...] = ("id_test", "ood_test")
+# Of a task's notes: how many labels train had before task.limit, and has no more.
+LABELS_LEFT_OUT = "labels_left_out_by_limit"
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ class Task:
         name: plugin name.
         label_names: the labels a model predicts, in the order of its outputs.
         splits: every split; exactly one has role train, exactly one id_dev.
-        notes: counts that belong in every record (`removed_overlap/...`, `truncated`, ...).
+        notes: counts that belong in every record (`removed_overlap/...`,
+            `left_out_by_limit/...`, ...).
         bias_conflicting: (N_train,) whether the shortcut points to the wrong label, where the
             task's generator knows it; else None. Never used in training, only to check claims.
         heuristic: (first, second) -> the label of `label_names` that the known shortcut alone would

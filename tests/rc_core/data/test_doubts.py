@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from rc_core.data._assemble import assemble
 from rc_core.data._doubts import against_cuts, contradicted, cut_texts, doubts
 from rc_core.data._task import Role, Split, Task
+from rc_core.errors import DataError
 
 LABELS = ("yes_", "no_")
 
@@ -28,6 +32,57 @@ def test_an_ordinary_task_has_none() -> None:
 def test_labels_that_nobody_can_learn_are_named() -> None:
     (line,) = doubts(task(split("train", ["a", "b"], [0, 1]), (*LABELS, "maybe", "never")))
     assert line.startswith("no row of train has the label 'maybe', 'never'")
+
+
+@pytest.mark.parametrize(
+    ("limit", "count", "expected"),
+    [
+        (2, 3, "'maybe': no model learns it; raise task.limit, which leaves no room for it"),
+        (2, 4, "'maybe', 'rare': no model learns it; raise task.limit, which leaves no room for"),
+        (3, 3, None),
+        (None, 3, None),
+    ],
+)
+def test_what_a_limit_takes_away_is_not_blamed_on_the_data(
+    limit: int | None, count: int, expected: str | None
+) -> None:
+    lines = lines_of(limit, count)
+    assert len(lines) == (expected is not None)
+    assert all(str(expected) in line and "labels are mapped" not in line for line in lines)
+    # One that no row ever had is another matter.
+    (line,) = lines_of(limit, count, never=("never",))
+    assert "take it out of the labels, or look at how labels are mapped" in line
+    assert ("raise task.limit, which leaves no room for" in line) == (expected is not None)
+
+
+def lines_of(limit: int | None, count: int, never: tuple[str, ...] = ()) -> list[str]:
+    """Return the doubts about a task that has 40 rows of two labels and two of each other one."""
+    names = ("yes_", "no_", "maybe", "rare")[:count]
+    labels = np.repeat(np.arange(count), [40, 40, 2, 2][:count])
+    train = Split("train", "x", [f"t {i}" for i in range(len(labels))], None, labels, names)
+    dev = [
+        replace(train.take(np.array([0, 40])), role=role, first=[f"{role} a", f"{role} b"])
+        for role in ("id_dev", "ood_dev")
+    ]
+    whole = assemble(
+        "x",
+        (*names, *never),
+        [train, *dev],
+        seed=0,
+        limit=limit,
+        allow_overlap=False,
+        notes={},
+    )
+    return doubts(whole)
+
+
+def test_a_limit_that_leaves_one_label_is_named() -> None:
+    with pytest.raises(DataError) as caught:
+        lines_of(1, 3)
+    assert str(caught.value) == (
+        "task.limit: must leave rows of at least two of train's 3 labels, but is 1, which leaves "
+        "only 'yes_'; raise it"
+    )
 
 
 @pytest.mark.parametrize(("twice", "told"), [(1, False), (2, True)])

@@ -42,6 +42,24 @@ def test_shares_add_up_and_are_proportional(
     assert shares(total, weights) == expected
 
 
+@pytest.mark.parametrize(("size", "expected"), [(10, [8, 1, 1]), (3, [1, 1, 1]), (2, [2, 0, 0])])
+def test_a_stratified_sample_has_every_label_that_it_has_room_for(
+    size: int, expected: list[int]
+) -> None:
+    labels = np.repeat([0, 1, 2], [990, 5, 5])
+    rows = stratified_sample(labels, size, np.random.default_rng(0))
+    assert np.bincount(labels[rows], minlength=3).tolist() == expected
+
+
+def test_a_stratified_sample_that_had_every_label_stays_what_it_was() -> None:
+    """Digests of data, and so what was trained on it, hang on the rows."""
+    labels = np.repeat([0, 1], [190, 10])
+    found = stratified_sample(labels, 20, np.random.default_rng(7))
+    drawn = np.random.default_rng(7)
+    parts = [drawn.permutation(np.flatnonzero(labels == i))[:n] for i, n in ((0, 19), (1, 1))]
+    assert found.tolist() == sorted(np.concatenate(parts).tolist())
+
+
 def test_a_stratified_sample_keeps_the_labels_shares() -> None:
     labels = np.array([0] * 700 + [1] * 200 + [2] * 100)
     rows = stratified_sample(labels, 100, np.random.default_rng(0))
