@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+# A long text is no mistake to look for; the module's own limit is 128 KiB.
+csv.field_size_limit((1 << 31) - 1)
 TEXT_SUFFIXES = (".jsonl", ".csv", ".tsv")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "vertical bars"}
 # Of byte order marks the longer first: UTF-32's begins as UTF-16's.

@@ -26,6 +26,9 @@ from rc_core.errors import DataError, Problem, did_you_mean
 _logger = logging.getLogger(__name__)
 _WHOLE_NUMBER = re.compile(r"-?\d+\.0+")
 
+# Bytes of a text file that pyarrow parses at a time: its own default, and what its 32 bits allow.
+_BLOCK, _LARGEST_BLOCK = 1 << 20, (1 << 31) - 1
+_MANY = 100  # line ends within a value
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 
 
@@ -178,25 +181,58 @@ def _delimited(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     other = other_separator(path, columns)
     if other is not None:
         raise DataError(Problem(str(path), other))
-    with pa.csv.open_csv(path, parse_options=parse) as head:
+    try:
+        table, names = _parsed(path, columns, parse, _BLOCK)
+    except pa.ArrowInvalid:
+        # A row of more than a block is refused, though nothing is wrong with it.
+        size = min(path.stat().st_size + 1, _LARGEST_BLOCK)
+        if size <= _BLOCK:
+            raise
+        table, names = _parsed(path, columns, parse, size)
+    values = {name: table[name].to_pylist() for name in columns}
+    _warn_of_stray_quotes(path, values, len(names))
+    return values
+
+
+def _parsed(
+    path: Path, columns: Sequence[str], parse: pa.csv.ParseOptions, block: int
+) -> tuple[pa.Table, list[str]]:
+    """Return some columns as strings, and the names of all; `block`: bytes parsed at a time."""
+    read = pa.csv.ReadOptions(block_size=block)
+    with pa.csv.open_csv(path, read_options=read, parse_options=parse) as head:
         names = head.schema.names
-        _require(path, columns, names)
+    _require(path, columns, names)
     # As strings, a text "NA" or "1" stays what it is.
     convert = pa.csv.ConvertOptions(
         include_columns=list(dict.fromkeys(columns)),
         column_types={name: pa.string() for name in columns},
         strings_can_be_null=False,
     )
-    table = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
-    values = {name: table[name].to_pylist() for name in columns}
-    _warn_of_stray_quotes(path, values, len(names))
-    return values
+    table = pa.csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+    return table, names
 
 
 def _warn_of_stray_quotes(path: Path, values: Mapping[str, list[str]], num_columns: int) -> None:
-    """Tell of values that look like several rows: a quote too many joins all up to the next one."""
+    """Tell of values that look like several rows: a quote too many joins all up to the next one.
+
+    Raises:
+        DataError: one looks like a large part of the file.
+    """
     for name, column in values.items():
         found = [i for i, value in enumerate(column) if _looks_like_rows(value, num_columns)]
+        # A long text may hold line ends; so many, and a comma for each, no text does.
+        whole = [i for i in found if len(column[i]) > _BLOCK and column[i].count("\n") > _MANY]
+        if whole:
+            raise DataError(
+                Problem(
+                    str(path),
+                    f"a value of column '{name}' must be one text, but that in "
+                    f"{place(path, whole[0])} ({column[whole[0]][:80]!r}) holds "
+                    f"{column[whole[0]].count(chr(10))} line ends and as many commas as whole rows "
+                    "have; a quotation mark is missing or too many there: write one within a "
+                    "value as two",
+                )
+            )
         if found:
             _logger.warning(
                 "%s: %d values of column '%s' go over several lines with as many commas as whole "

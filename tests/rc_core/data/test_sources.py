@@ -306,3 +306,34 @@ def test_unknown_labels_are_counted() -> None:
 def test_booleans_of_yaml_are_explained() -> None:
     with pytest.raises(DataError, match="YAML reads yes, no, on and off as booleans"):
         label_ids(Path("d.csv"), "l", ["yes", "no"], labels={"true": "a", "false": "b"})
+
+
+LONG = "long " * 300_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"text,label\nx,0\n{LONG},1\ny,0\n",
+        f'text,label\nx,0\n"{LONG}\nand {LONG}, too",1\ny,0\n',
+        f"text,label\n{LONG},0\n{LONG},1\ny,0\n",
+    ],
+    ids=["plain", "quoted", "first"],
+)
+def test_a_value_of_more_than_a_megabyte_is_read(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content, encoding="utf-8")
+    with path.open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    found = read_columns(path, header)
+    assert [list(row) for row in zip(*found.values(), strict=True)] == rows
+
+
+def test_a_quote_that_joins_a_megabyte_of_rows_is_refused_with_its_line(tmp_path: Path) -> None:
+    path, rows = tmp_path / "a.csv", "".join(f"text {i},0\n" for i in range(120_000))
+    path.write_text(f'text,label\nx,0\n"oops,1\n{rows}an "inch",0\n{rows}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 3 .*120001 line ends .*quotation mark is missing"):
+        read_columns(path, ["text", "label"])
+    path.write_text(f'text,label\nx,0\n"oops,1\n{rows}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 3 has 1 values, but the header .* 2; put double"):
+        read_columns(path, ["text", "label"])
