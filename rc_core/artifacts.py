@@ -137,7 +137,7 @@ class ArtifactStore:
     def build(self, key: ArtifactKey, builder: Callable[[Path], None]) -> Artifact:
         """Return the artifact, building it first if it is not there, whoever asks first.
 
-        `builder` fills the empty folder it is given. A damaged artifact is set aside and rebuilt.
+        `builder` fills the empty folder it is given. A damaged artifact is deleted and rebuilt.
         """
         with self._lock(key.kind, key.key):
             # Whatever lies under the key now is complete: the manifest is renamed in with it.

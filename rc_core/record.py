@@ -61,7 +61,7 @@ class TrialRecord(_Part):
     Attributes:
         id: ours, `t0007`; Ray's and MLflow's ids hang on it.
         status: running (valid after each rung), finished, stopped by a scheduler, or failed.
-        name: short, made of what differs from the defaults: `magnitude-70 rmc a=0.5`.
+        name: short, made of what differs from the defaults: `magnitude-70 rmc alpha=0.3`.
         config: the resolved configuration (`rc_core.config.decode` reads it back).
         fingerprint: of `config`.
         reference: True for the dense, vanilla trial that *is* the teacher.
