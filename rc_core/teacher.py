@@ -70,10 +70,9 @@ def teacher(config: TrialConfig, workspace: Workspace) -> Artifact:
                 f"{error.where}; lower teacher.learning_rate (or training.learning_rate)"
             ) from error
         started = time.perf_counter()
-        open_splits = [split for role in DEV_ROLES for split in data.task.of_role(role)]
-        predictions = predict_splits(model, data, open_splits)
+        predictions = predict_splits(model, data, data.open_splits)
         metrics = split_metrics(data, DEV_ROLES, predictions)
-        for split in open_splits:
+        for split in data.open_splits:
             path = folder / "predictions" / f"{split.name}.parquet"
             write_predictions(path, split, predictions[split.name], data.task.label_names)
         save_model(model.cpu(), data.tokenizer, folder / "model")

@@ -32,7 +32,7 @@ from rc_core.metrics.footprint import footprint
 from rc_core.models import load_model
 from rc_core.record import RungRecord, TrialFolder, TrialRecord
 from rc_core.teacher import teacher, teacher_facts
-from rc_core.trial_run import measure_halves, open_splits, train_trial
+from rc_core.trial_run import measure_halves, train_trial
 from rc_core.workspace import Workspace
 
 
@@ -143,7 +143,7 @@ def _adopt_teacher(
     metrics |= relative | footprint(load_model(folder.model))
     predictions = {
         split.name: read_predictions(folder.predictions(split.role, split.suite))
-        for split in open_splits(data)
+        for split in data.open_splits
     }
     halves, unclear = measure_halves(config, workspace, predictions)
     seconds = {**facts["seconds"], "total": sum(facts["seconds"].values())}
@@ -153,7 +153,7 @@ def _adopt_teacher(
             "undefined": undefined | unclear,
             "seconds": seconds,
             "steps": {"own": facts["steps"], "counted": facts["steps"]},
-            "data": data.facts([data.task.train, *open_splits(data)])
+            "data": data.facts([data.task.train, *data.open_splits])
             | {"floors": floors(data.task, DEV_ROLES)},
             "training": {**facts["training"], "precision": facts["precision"]},
             "artifacts": {"teacher": artifact.key.key},

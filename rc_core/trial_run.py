@@ -22,7 +22,7 @@ from rc_core.assembly import compressed_data, fit_compressed, prepare_loss, prep
 from rc_core.checkpoint import load_checkpoint, save_checkpoint
 from rc_core.compression._base import Compression
 from rc_core.config import TrialConfig
-from rc_core.data._task import DEV_ROLES, Split
+from rc_core.data._task import DEV_ROLES
 from rc_core.errors import ModelError, TrialError
 from rc_core.estimates import difficulty, knows_difficulty
 from rc_core.evaluation import (
@@ -126,7 +126,7 @@ def _begin(
         update={
             "artifacts": artifacts,
             "loss": report,
-            "data": data.facts([data.task.train, *open_splits(data)]),
+            "data": data.facts([data.task.train, *data.open_splits]),
             # Where training begins anew (other data), those of before are not of this run.
             "rungs": record.rungs if resume is not None else (),
         }
@@ -173,14 +173,14 @@ def _finish(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
     with run.evaluating():
         folder.check(record)
         model = run.compression.finalize(run.model)
-        predictions = predict_splits(model, data, open_splits(data))
+        predictions = predict_splits(model, data, data.open_splits)
         metrics = split_metrics(data, DEV_ROLES, predictions)
         sizes = counted_sizes(data.task, "dev")
         relative, undefined = relative_metrics(metrics, reference["metrics"], "dev", sizes=sizes)
-        metrics |= agreement_metrics(predictions, open_splits(data), run.dense.path / "predictions")
+        metrics |= agreement_metrics(predictions, data.open_splits, run.dense.path / "predictions")
         halves, unclear = measure_halves(config, run.workspace, predictions)
         metrics |= relative | halves | footprint(model)
-        for split in open_splits(data):
+        for split in data.open_splits:
             path = folder.predictions(split.role, split.suite)
             write_predictions(path, split, predictions[split.name], data.task.label_names)
         report = run.compression.report(model)
@@ -250,8 +250,3 @@ def _build(config: TrialConfig, workspace: Workspace) -> dict[str, str]:
         if not isinstance(artifact, str):
             found.setdefault(step.key.kind, []).append(artifact.key.key)
     return {kind: "+".join(keys) for kind, keys in found.items()}
-
-
-def open_splits(data: TaskData) -> list[Split]:
-    """Return the splits that a trial may be evaluated on: those of the dev roles."""
-    return [split for role in DEV_ROLES for split in data.task.of_role(role)]

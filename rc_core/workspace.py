@@ -25,7 +25,7 @@ from rc_core import plugins
 from rc_core.artifacts import ArtifactKey, ArtifactStore, Backing
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, fingerprint
 from rc_core.data._encoding import Encoded, encode
-from rc_core.data._task import TEST_ROLES, Split, Task, check_task, seal_name
+from rc_core.data._task import DEV_ROLES, TEST_ROLES, Split, Task, check_task, seal_name
 from rc_core.model_facts import (
     file_digest,
     locate,
@@ -76,6 +76,11 @@ class TaskData:
         if key not in self._digests:
             self._digests[key] = (self.task if split is None else split).digest()
         return self._digests[key]
+
+    @property
+    def open_splits(self) -> list[Split]:
+        """The splits that a trial may be evaluated on: those of the dev roles."""
+        return [split for role in DEV_ROLES for split in self.task.of_role(role)]
 
     def encoded(self, split: Split, *, sample: bool = False) -> Encoded:
         """Return the tokens of one of the task's splits, or of its `sample`; made once.
