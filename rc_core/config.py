@@ -163,8 +163,9 @@ class TrialConfig(BaseModel):
     def label(self) -> str:
         """Return a short name of what differs from the defaults: `magnitude-70 rmc alpha=0.3`."""
         label = f"{self.compression.label()} {self.loss.label()}"
-        if "difficulty" in self.needs() and self.difficulty.name != _USUAL_DIFFICULTY:
-            label = f"{label} {self.difficulty.name}"
+        difficulty = self.difficulty.label() if "difficulty" in self.needs() else ""
+        if difficulty not in ("", _USUAL_DIFFICULTY):
+            label = f"{label} {difficulty}"
         return f"{label} init=teacher" if self.compression.init == "teacher" else label
 
     def needs(self) -> frozenset[str]:

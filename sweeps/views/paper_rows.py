@@ -106,7 +106,7 @@ def rows_of(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) ->
 
 
 def _named(row: Row, found: Sequence[Row]) -> Row:
-    """Return the row with a name that no other has: names leave out training and difficulty."""
+    """Return the row with a name that no other has: names leave out training."""
     same = [_flat(other.config) for other in found if other.name == row.name]
     parts = [
         f"{key}={short(value)}"

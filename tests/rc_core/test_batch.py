@@ -65,7 +65,8 @@ def test_two_processes_write_the_folders_of_a_sweep(tmp_path: Path) -> None:
         [*command, "--jobs", "2", "--test"], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 3, done.stderr
-    assert "diverges magnitude-50 rmc: failed: difficulty level 0.2 diverged" in done.stdout
+    name = "diverges magnitude-50 rmc loss_variance epochs=2 learning_rate=1e+30"
+    assert f"{name}: failed: difficulty level 0.2 diverged" in done.stdout
     assert done.stdout.count("teacher: built") == 1
     assert "3 finished, 1 failed" in done.stdout
     records = {record.id: record for record in read_records(tmp_path / "out" / "trials")}

@@ -620,8 +620,17 @@ def test_a_gap_within_the_error_of_so_few_samples_gives_no_relative_bias(
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({}, "magnitude-60 rmc alpha=0.3"),
+        ({}, "magnitude-60 rmc alpha=0.3 loss_variance levels=0.3,0.6,0.8"),
         ({"difficulty": {"name": "teacher_errors"}}, "magnitude-60 rmc alpha=0.3 teacher_errors"),
+        (
+            {"difficulty": {"name": "loss_variance", "epochs": 3, "mode": "independent"}},
+            "magnitude-60 rmc alpha=0.3 loss_variance mode=independent epochs=3",
+        ),
+        ({"difficulty": {"name": "loss_variance", "epochs": 1}}, "magnitude-60 rmc alpha=0.3"),
+        (
+            {"difficulty": {"name": "level_errors", "levels": [0.3, 0.6]}},
+            "magnitude-60 rmc alpha=0.3 level_errors levels=0.3,0.6",
+        ),
         # Vanilla reads no difficulty, so it is no part of its name.
         (
             {"difficulty": {"name": "teacher_errors"}, "loss": {"name": "vanilla"}},

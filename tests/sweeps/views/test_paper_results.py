@@ -117,6 +117,7 @@ TEACHER, DISTILBERT = {"init": "teacher"}, "student-distilbert-base-uncased"
         ("magnitude-40", {}, "vanilla", 84.0),
         ("magnitude-40", {}, "rmc", 84.2),
         ("magnitude-40", {}, "rmc alpha=0.3", 84.2),
+        ("magnitude-40", {}, "rmc alpha=0.3 loss_variance mode=independent epochs=3", 84.2),
         ("student-6", {}, "vanilla", 81.6),
         ("student-6", TEACHER, "vanilla init=teacher", 80.8),
         (DISTILBERT, {"model": "distilbert-base-uncased@1"}, "vanilla", 82.3),
@@ -136,6 +137,7 @@ def test_our_labels_find_the_paper_s_rows(
     ("label", "section", "loss", "said"),
     [
         ("magnitude-40", {}, "rmc shuffled=True", "other settings"),
+        ("magnitude-40", {}, "rmc shuffled=True loss_variance epochs=3", "other settings"),
         ("magnitude-40", {}, "rmc alpha=0.3 normalisation=rank", "other settings"),
         ("magnitude-40", {}, "rmc level_errors", "other settings"),
         ("magnitude-40", {}, "distil lambda=0.5", "other settings"),
