@@ -5,9 +5,9 @@
 Each line of LIST is a trial's configuration as JSON, or {"id": "t0003", "config": {...}}. DIR gets
 the same folders as a sweep: `artifacts/` and `trials/<id>/`; `rc-sweep adopt` takes them in.
 Finished trials are not run again, nor overwritten by another configuration with their id;
-unfinished ones go on from their last rung. What trials share is
-built once, before the first that reads it; with N above 1 in the worker processes too, and a trial
-starts as soon as all that it reads is there.
+unfinished ones go on from their last rung. What trials share is built once, before the first that
+reads it; with N above 1 in the worker processes too, and a trial starts as soon as all that it
+reads is there.
 
 With --test every trial's test roles are evaluated at its end: for fixed designs only, where nothing
 is selected by results. `rc-sweep test` of the adopted sweep then needs no weights.
