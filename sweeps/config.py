@@ -181,7 +181,9 @@ class SweepConfig:
         elif any(p.key not in SEEDS for p in self.space.parameters):
             # Random and quasi-random draws have no end of their own.
             given = True
-        chooses = len(self.space) and looks_at_results(self.settings.search.name)
+        fixed = self.settings.design == "fixed" and len(self.space)
+        # Asked of a design alone: a sampler's file imports its library.
+        chooses = fixed and looks_at_results(self.settings.search.name)
         most = self.num_first if chooses else None
         self.settings = fit_trials(self.settings, given=given, needed=needed, most=most)
 
