@@ -56,7 +56,7 @@ def confirm(
     Raises:
         InputError: `also` is one text, fewer than two seeds, unknown ids, another `whole` than
             before, or the sweep is a confirmation itself.
-        StorageError: nothing finished, or the sweep is running.
+        StorageError: no compressed model finished, or the sweep is running.
     """
     config = confirmation(sweep, seeds=seeds, also=also, whole=whole, hours=hours)
     folder = SweepFolder(sweep.path.with_name(sweep.name + CONFIRM_SUFFIX))
@@ -133,8 +133,11 @@ def confirmation(
         problems.append(Problem("--seeds", f"must be at least 2 to show any noise, but is {seeds}"))
     if problems:
         raise ConfigError(problems)
-    if not finished:
-        raise StorageError(f"sweep {sweep.name} has no finished trial to confirm")
+    if all(record.reference for record in finished):
+        raise StorageError(
+            f"sweep {sweep.name} must have a finished trial of a compressed model to be confirmed, "
+            f"but has none; see: {command(sweep.folder, 'status')}"
+        )
     taken = {record.config["training"]["seed"] for record in finished}
     fresh = range(FIRST_SEED, FIRST_SEED + seeds + len(taken))
     chosen = [seed for seed in fresh if seed not in taken][:seeds]

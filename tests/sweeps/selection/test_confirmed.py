@@ -141,8 +141,13 @@ def test_wrong_requests_are_told_all_at_once(sweep: StoredSweep, tmp_path: Path)
         confirmation(sweep, seeds=1, also=["t0002", "t0099"])
     assert len(caught.value.problems) == 2
     empty = SweepFolder.create(tmp_path, "empty", "x")
-    empty.write_config(SweepConfig(VALUES).as_dict())
-    with pytest.raises(StorageError, match="no finished trial"):
+    config = SweepConfig(VALUES)
+    empty.write_config(config.as_dict())
+    with pytest.raises(StorageError, match="a finished trial of a compressed model"):
+        confirmation(StoredSweep(empty), seeds=2)
+    # As the health gate leaves it: there is nothing to compare the dense row with.
+    write(empty, "t0000", config.reference(), (0.5, 0.5))
+    with pytest.raises(StorageError, match="a finished trial of a compressed model"):
         confirmation(StoredSweep(empty), seeds=2)
     with pytest.raises(ConfigError, match="rc-sweep confirm"):
         SweepConfig(VALUES | {"search": {"name": "race"}})
