@@ -20,23 +20,14 @@ _P = ParamSpec("_P")
 def _worked_with(drive: Callable[_P, StoredSweep]) -> Callable[_P, Sweep]:
     @functools.wraps(drive)
     def run(*arguments: _P.args, **options: _P.kwargs) -> Sweep:
-        return Sweep(drive(*arguments, **options).folder)
-
-    return run
-
-
-def _to_its_end(drive: Callable[_P, StoredSweep]) -> Callable[_P, StoredSweep]:
-    """Conclude a confirmation that was resumed by its own name."""
-
-    @functools.wraps(drive)
-    def run(*arguments: _P.args, **options: _P.kwargs) -> StoredSweep:
         done = drive(*arguments, **options)
         if done.searched is not done:
+            # A confirmation that is resumed by its own name.
             conclude(done)
-        return done
+        return Sweep(done.folder)
 
     return run
 
 
 launch = _worked_with(runner.launch)
-resume = _worked_with(_to_its_end(runner.resume))
+resume = _worked_with(runner.resume)

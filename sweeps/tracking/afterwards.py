@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,19 +12,38 @@ from sweeps.folder import SweepFolder
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.stored_sweep import StoredSweep
-from sweeps.tracking.events import CLOSE_SECONDS, CLOSE_SECONDS_FINISHED, drain_of, tell_ranks
+from sweeps.tracking.events import (
+    CLOSE_SECONDS,
+    CLOSE_SECONDS_FINISHED,
+    drain_of,
+    going_on,
+    tell_ranks,
+)
 from sweeps.tracking.outbox import Outbox
 from sweeps.tracking.shown import shown_keys
 from sweeps.tracking.tracked import datasets, front_models, measured, summary
 
+_logger = logging.getLogger(__name__)
 
-def tell_confirmed(sweep: StoredSweep) -> int:
-    """Tell tracking what new seeds left of a front; return how many events are left to send.
+
+def tell_confirmed(sweep: StoredSweep) -> None:
+    """Tell tracking what new seeds left of a front; what cannot be told is said in a warning.
 
     The sweep's description, its logged models and which of its trials are on the front go by means
     from then on, as its tables do.
     """
-    sweep = sweep.still()
+    with going_on("the means over new seeds"):
+        left = _tell_confirmed(sweep.still())
+        if left:
+            _logger.warning(
+                "%d tracking events are kept in %s and sent at the next resume or confirmation",
+                left,
+                sweep.folder.outbox,
+            )
+
+
+def _tell_confirmed(sweep: StoredSweep) -> int:
+    """Return how many events are left to send."""
     found = confirmed(sweep)
     if found is None or not found.rows or not sweep.folder.outbox.is_file():
         return 0

@@ -56,7 +56,7 @@ _RANKS_AT_ONCE = 200
 
 
 @contextmanager
-def _going_on(what: str) -> Iterator[None]:
+def going_on(what: str) -> Iterator[None]:
     """Go on after any error, with a warning that names what was not written."""
     try:
         yield
@@ -97,7 +97,7 @@ class SweepEvents:
 
     def sweep_started(self, attempt: int) -> None:
         self._attempt = attempt
-        with _going_on("the start of the sweep"):
+        with going_on("the start of the sweep"):
             values = OmegaConf.create(self._sweep.as_dict())
             self._outbox.append(
                 "sweep_started",
@@ -118,7 +118,7 @@ class SweepEvents:
                 ),
                 parent=self._facts.parent,
             )
-        with _going_on("what an earlier driver did not tell"):
+        with going_on("what an earlier driver did not tell"):
             self._catch_up()
 
     def _catch_up(self) -> None:
@@ -146,7 +146,7 @@ class SweepEvents:
         self._start(trial_id, None, config, reference=False)
 
     def rung(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        with _going_on(f"a rung of trial {trial_id}"):
+        with going_on(f"a rung of trial {trial_id}"):
             metrics = {key: value for key, value in result.items() if key.startswith("rung/")}
             step = int(result.get("steps", result.get("training_iteration", 0)))
             self._outbox.append("rung", trial_id=trial_id, step=step, metrics=metrics)
@@ -160,7 +160,7 @@ class SweepEvents:
         if record.id in self._unannounced:
             self._announced.discard(record.id)
             self.trial_started(record)
-        with _going_on(f"the end of trial {record.id}"):
+        with going_on(f"the end of trial {record.id}"):
             self._outbox.append(
                 "trial_ended",
                 trial_id=record.id,
@@ -170,7 +170,7 @@ class SweepEvents:
             )
         started = time.monotonic()
         if started >= self._next_write:
-            with _going_on("front.json"):
+            with going_on("front.json"):
                 write_json(self._folder.front, self._front())
             now = time.monotonic()
             self._next_write = now + _PAUSE_PER_WRITE * (now - started)
@@ -186,11 +186,11 @@ class SweepEvents:
         """
         left = 0
         try:
-            with _going_on("the end of the sweep"):
+            with going_on("the end of the sweep"):
                 self._end(status, seconds, report)
         finally:
             most = CLOSE_SECONDS_FINISHED if status == "finished" else CLOSE_SECONDS
-            with _going_on("how far events were delivered"):
+            with going_on("how far events were delivered"):
                 left = self._drain.close(CLOSE_SECONDS, most)
         return left
 
@@ -206,11 +206,11 @@ class SweepEvents:
             found = with_ranks_of(found, shown, means)
             kind = f"means over {means.seeds_are}"
         document = self._front(() if shown is found else shown)
-        with _going_on("front.json"):
+        with going_on("front.json"):
             write_json(self._folder.front, document)
         artifacts = [self._folder.path / "sweep.yaml", self._folder.front]
         if report is None and any(row.on_front for row in shown):
-            with _going_on("the picture of the front"):
+            with going_on("the picture of the front"):
                 front_picture(
                     shown,
                     settings.objectives,
@@ -220,7 +220,7 @@ class SweepEvents:
                 )
         artifacts += [self._folder.picture, *([report] if report is not None else [])]
         front = [row.id for row in found if row.on_front]
-        with _going_on("the ranks of the trials"):
+        with going_on("the ranks of the trials"):
             ranks = {row.id: row.rank for row in found if row.rank is not None}
             tell_ranks(self._outbox, {*self._announced, *self._records}, front, ranks)
         self._outbox.append(
@@ -264,7 +264,7 @@ class SweepEvents:
                 return
             self._announced.add(trial_id)
             self._unannounced.add(trial_id)
-        with _going_on(f"the start of trial {trial_id}"):
+        with going_on(f"the start of trial {trial_id}"):
             label = decode(config).label() if name is None else name
             self._outbox.append(
                 "trial_started",

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from rc_core.errors import ConfigError, StorageError
-from sweeps import launching
 from sweeps.api import Sweep
-from sweeps.cli.entry import app
 from sweeps.config import SweepConfig
-from sweeps.engine.resuming import changed
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.tracking.afterwards import tell_confirmed
@@ -70,7 +64,8 @@ def test_a_confirmation_ends_with_means_and_without_models_of_its_seeds(
 def test_mlflow_shows_the_searched_sweep_by_its_means(tmp_path: Path) -> None:
     sweep = Sweep(make_sweep(tmp_path, "made", trials=8))
     confirm_made(sweep)
-    assert tell_confirmed(sweep) == 0
+    tell_confirmed(sweep)
+    assert Outbox(sweep.folder.outbox).pending() == 0
     front, compressed = front_of_means(sweep)
     writer = MlflowWriter(default_uri(tmp_path), storage=tmp_path, sweep_id=_sweep_id(sweep))
     client = writer._client
@@ -87,46 +82,21 @@ def _sweep_id(sweep: Sweep) -> str:
     return (sweep.path / "sweep_id").read_text().strip()
 
 
-def test_commands_on_a_confirmation_are_about_its_sweep(
-    confirmation: Sweep, tmp_path: Path
+def test_what_cannot_be_told_stops_no_confirmation(
+    confirmation: Sweep, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = CliRunner()
-    for command in ("pareto", "power"):
-        asked = run.invoke(app, [command, "made.confirm", "--storage", str(tmp_path)])
-        of_it = run.invoke(app, [command, "made", "--storage", str(tmp_path)])
-        assert asked.exit_code == of_it.exit_code == 0
-        assert asked.stdout == of_it.stdout and "this is of made" in asked.stderr
-    out = ["--out", str(tmp_path / "out"), "--storage", str(tmp_path)]
-    refused = run.invoke(app, ["export", "made.confirm", "--pick", "knee", *out])
-    assert isinstance(refused.exception, StorageError)
-    assert "choose by their means: rc-sweep export made --pick knee" in str(refused.exception)
-    document = run.invoke(app, ["pareto", "made.confirm", "--json", "--storage", str(tmp_path)])
-    assert json.loads(document.stdout)["sweep"] == "made"
-    del confirmation
-
-
-def test_a_resumed_confirmation_tells_its_sweep(
-    confirmation: Sweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(launching, "conclude", lambda done: told.append(done.searched.name))
-    done = launching._to_its_end(lambda sweep: sweep)
-    assert done(confirmation) is confirmation and told == ["made"]
-    assert done(confirmation.searched).name == "made" and told == ["made"]
-
-
-def test_how_many_seeds_there_are_is_not_changed_by_a_resume(confirmation: Sweep) -> None:
-    with pytest.raises(ConfigError, match="rc-sweep confirm made --seeds N"):
-        changed(confirmation.folder, ["search.trials=50"])
-
-
-def test_one_text_where_a_list_must_be_is_no_list_of_letters(confirmation: Sweep) -> None:
     sweep = confirmation.searched
-    for call in (
-        lambda: sweep.pick("knee", wheres="id_dev/accuracy >= 0.2"),  # type: ignore[arg-type]
-        lambda: sweep.pick("weighted", weights="ood_dev/accuracy=2"),  # type: ignore[arg-type]
-        lambda: sweep.confirm(also="t0001"),  # type: ignore[arg-type]
-        lambda: sweep.latency(trials="t0001"),  # type: ignore[arg-type]
-    ):
-        with pytest.raises(ConfigError, match="must be a list, like"):
-            call()
+    Outbox(sweep.folder.outbox).append("sweep_started")
+    monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
+    monkeypatch.setattr(NoDrain, "close", lambda self, patience, most: 3)
+    tell_confirmed(sweep)
+    assert "3 tracking events are kept in" in caplog.text
+    (told,) = events_of(sweep, "confirmed")
+    assert "means over new seeds" in told["summary"]
+
+    def full(*arguments: Any, **payload: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Outbox, "append", full)
+    tell_confirmed(sweep)
+    assert "the means over new seeds could not be written" in caplog.text

@@ -1,0 +1,68 @@
+"""A confirmation by its own name: what commands and Python make of `X.confirm`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rc_core.errors import ConfigError, StorageError
+from sweeps import launching
+from sweeps.api import Sweep
+from sweeps.cli.entry import app
+from sweeps.engine.resuming import changed
+from tests.sweeps.reporting._made import confirm_made, made_sweep
+
+
+@pytest.fixture
+def confirmation(tmp_path: Path) -> Sweep:
+    """Return the new seeds of the sweep `made`."""
+    confirm_made(made_sweep(tmp_path, trials=8))
+    return Sweep.load("made.confirm", storage=tmp_path)
+
+
+def test_commands_on_a_confirmation_are_about_its_sweep(
+    confirmation: Sweep, tmp_path: Path
+) -> None:
+    run = CliRunner()
+    for command in ("pareto", "power"):
+        asked = run.invoke(app, [command, "made.confirm", "--storage", str(tmp_path)])
+        of_it = run.invoke(app, [command, "made", "--storage", str(tmp_path)])
+        assert asked.exit_code == of_it.exit_code == 0
+        assert asked.stdout == of_it.stdout and "this is of made" in asked.stderr
+    out = ["--out", str(tmp_path / "out"), "--storage", str(tmp_path)]
+    refused = run.invoke(app, ["export", "made.confirm", "--pick", "knee", *out])
+    assert isinstance(refused.exception, StorageError)
+    assert "choose by their means: rc-sweep export made --pick knee" in str(refused.exception)
+    document = run.invoke(app, ["pareto", "made.confirm", "--json", "--storage", str(tmp_path)])
+    assert json.loads(document.stdout)["sweep"] == "made"
+    del confirmation
+
+
+def test_a_resumed_confirmation_tells_its_sweep(
+    confirmation: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(launching, "conclude", lambda done: told.append(done.searched.name))
+    driven = launching._worked_with(lambda sweep: sweep)
+    assert driven(confirmation).name == "made.confirm" and told == ["made"]
+    assert driven(confirmation.searched).name == "made" and told == ["made"]
+
+
+def test_how_many_seeds_there_are_is_not_changed_by_a_resume(confirmation: Sweep) -> None:
+    with pytest.raises(ConfigError, match="rc-sweep confirm made --seeds N"):
+        changed(confirmation.folder, ["search.trials=50"])
+
+
+def test_one_text_where_a_list_must_be_is_no_list_of_letters(confirmation: Sweep) -> None:
+    sweep = confirmation.searched
+    for call in (
+        lambda: sweep.pick("knee", wheres="id_dev/accuracy >= 0.2"),  # type: ignore[arg-type]
+        lambda: sweep.pick("weighted", weights="ood_dev/accuracy=2"),  # type: ignore[arg-type]
+        lambda: sweep.confirm(also="t0001"),  # type: ignore[arg-type]
+        lambda: sweep.latency(trials="t0001"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ConfigError, match="must be a list, like"):
+            call()
