@@ -68,7 +68,10 @@ def mean_rows(
 
 
 def with_ranks_of(rows: Sequence[Row], means: Sequence[Row], found: Confirmed) -> list[Row]:
-    """Return the trials' rows, each with the standing of its configuration."""
+    """Return the trials' rows, each with the standing of its configuration.
+
+    One that no mean is of (the searched teacher in a confirmation) has none.
+    """
     standing = {mean.id: mean for mean in means}
     of = {
         trial.id: standing[each.id]
@@ -84,7 +87,7 @@ def with_ranks_of(rows: Sequence[Row], means: Sequence[Row], found: Confirmed) -
             excluded=of[row.id].excluded,
         )
         if row.id in of and not row.without_value
-        else row
+        else replace(row, rank=None, candidate=False)
         for row in rows
     ]
 

@@ -33,7 +33,8 @@ def status_document(sweep: StoredSweep) -> dict[str, Any]:
         "planned": sweep.config["search"]["trials"],
         "planned_at_most": is_race(sweep.config["search"]["name"]),
         "ended": has_ended(sweep.folder, sweep.config, records),
-        "front": [record.id for record in front(sweep)],
+        # A confirmation's is that of the sweep that it confirms.
+        "front": [] if sweep.searched is not sweep else [record.id for record in front(sweep)],
         "artifacts_later": dict(preparation_of(sweep.path).later) if running else {},
         "confirmed": sweep.confirmation is not None,
         "tested": sweep.folder.test.is_file(),
@@ -63,9 +64,15 @@ def status_text(sweep: StoredSweep) -> str:
         f"sweep {document['sweep']} ({document['path']})",
         f"driver {document['driver']}, attempt {document['attempts']}",
         f"trials: {counts}; {planned_text(sweep.config)}",
-        f"front: {', '.join(document['front']) or '-'}; "
-        f"test roles {'opened' if document['tested'] else 'sealed'}",
     ]
+    if sweep.searched is sweep:
+        lines.append(
+            f"front: {', '.join(document['front']) or '-'}; "
+            f"test roles {'opened' if document['tested'] else 'sealed'}"
+        )
+    else:
+        shown = command(sweep.searched.folder, "pareto")
+        lines.append(f"holds the new seeds of {sweep.searched.name}; what they show: {shown}")
     if document["confirmed"]:
         lines.append(
             "that front is of the seeds before its confirmation; what new seeds leave of it: "

@@ -17,7 +17,7 @@ from sweeps.tracking.mlflow_store import default_uri
 from sweeps.tracking.mlflow_writer import NOTE, MlflowWriter
 from sweeps.tracking.outbox import Outbox
 from tests.sweeps._made_sweep import make_sweep
-from tests.sweeps.reporting._made import confirm_made, made_sweep
+from tests.sweeps.reporting._made import confirm_made, made_sweep, write_record
 from tests.sweeps.tracking.test_events import NoDrain
 
 
@@ -47,6 +47,9 @@ def test_a_confirmation_ends_with_means_and_without_models_of_its_seeds(
     confirmation: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweeps.tracking.events.Drain", NoDrain)
+    teacher = confirmation.searched.records[0]
+    best = {**teacher.metrics, "id_dev/accuracy": 1.0, "ood_dev/accuracy": 1.0}
+    write_record(confirmation.folder, teacher.model_copy(update={"metrics": best}))
     for record in confirmation.records:
         (confirmation.folder.trials / record.id / "model").mkdir()
     SweepEvents(SweepConfig(confirmation.config), confirmation.folder).sweep_ended("finished", 1.0)
@@ -57,6 +60,8 @@ def test_a_confirmation_ends_with_means_and_without_models_of_its_seeds(
     assert knee.startswith("Knee: **") and any(name in knee for name in compressed)
     found = confirmed(confirmation.searched)
     assert found is not None
+    # The searched teacher, which every confirmation holds, is no new seed of anything.
+    assert "t0000" not in ended["front"]
     seeds = {t.id for row in found.rows if row.id in front for t in row.trials.values()}
     assert set(ended["front"]) == seeds, "every seed of what is on the front of means"
 
