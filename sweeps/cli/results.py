@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from sweeps.cli.options import (
     searched,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from sweeps.selection.explain import Standing
 
 
 def status(
@@ -64,23 +67,35 @@ def pareto(
         bool,
         flag(
             "--json",
-            "One JSON document on stdout, of what meets every --where; a confirmation's means are "
-            "under 'confirmation', what a driver that is gone left open under 'interrupted'.",
+            "One JSON document on stdout, of what meets every --where, or of --why or --budgets; a "
+            "confirmation's means are under 'confirmation', what a driver that is gone left open "
+            "under 'interrupted'.",
         ),
     ] = False,
 ) -> None:
     """Print the Pareto front, with the dense reference and the vanilla rows."""
+    from sweeps.rows import UNITS
     from sweeps.views.status import interrupted, interrupted_line
 
     found = searched(sweep, storage)
     wheres = checked_wheres(found, where)
-    if why is not None or budgets:
-        if as_json or (why is not None and budgets):
-            raise InputError("--why, --budgets and --json must be asked for one at a time")
-        if why is None:
-            _budgets(found, wheres)
+    if why is not None and budgets:
+        raise InputError("--why and --budgets must be asked for one at a time")
+    if budgets:
+        _budgets(found, wheres, as_json=as_json)
+        return
+    if why is not None:
+        place = _standing(found, why, wheres)
+        if as_json:
+            document = {
+                "sweep": found.name,
+                "units": dict(UNITS),
+                **place.document(),
+                "interrupted": interrupted(found),
+            }
+            typer.echo(json.dumps(document, indent=1))
             return
-        typer.echo(_explained(found, why, wheres))
+        typer.echo(place.text())
         if why in interrupted(found):
             typer.echo(interrupted_line(found))
         return
@@ -259,13 +274,13 @@ def export(
             typer.echo(f"note: {note}")
 
 
-def _explained(sweep: Any, trial: str, wheres: list[str]) -> str:
+def _standing(sweep: Any, trial: str, wheres: list[str]) -> Standing:
     from sweeps.selection.confirmed import confirmed
-    from sweeps.selection.explain import explain
+    from sweeps.selection.explain import standing
     from sweeps.selection.options import alike, constraints, options
 
     found = confirmed(sweep)
-    return explain(
+    return standing(
         options(sweep, found),
         sweep.objectives,
         trial,
@@ -274,16 +289,26 @@ def _explained(sweep: Any, trial: str, wheres: list[str]) -> str:
     )
 
 
-def _budgets(sweep: Any, wheres: list[str]) -> None:
-    """Print the table of size budgets, and draw it beside the front's picture."""
-    from sweeps.selection.budgets import budget_table, budgets
+def _budgets(sweep: Any, wheres: list[str], *, as_json: bool) -> None:
+    """Print size budgets: as a table, drawn beside the front's picture too, or as JSON."""
+    from sweeps.rows import UNITS
+    from sweeps.selection.budgets import budget_table, budgets, budgets_json
     from sweeps.selection.confirmed import confirmed
     from sweeps.selection.options import constraints, options
-    from sweeps.selection.stamp import stamp, stamp_lines
+    from sweeps.selection.stamp import stamp, stamp_json, stamp_lines
     from sweeps.views.picture import budget_picture
 
     available = options(sweep, confirmed(sweep))
     found = budgets(available, sweep.objectives, wheres=constraints(sweep, wheres))
+    if as_json:
+        document = {
+            "sweep": sweep.name,
+            "units": UNITS | {"share": "of the dense reference's size"},
+            "budgets": budgets_json(found, available, sweep.objectives),
+            "test": stamp_json(stamp(sweep)),
+        }
+        typer.echo(json.dumps(document, indent=1))
+        return
     typer.echo("\n".join([budget_table(found, available), *stamp_lines(stamp(sweep))]))
     path = sweep.path / "budgets.png"
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +15,7 @@ from sweeps.constraints import Constraint
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import knee
 from sweeps.selection.choose import Option, front, paired, sieve
-from sweeps.shown_values import points, share
+from sweeps.shown_values import null, points, share
 from sweeps.views.table import render
 
 BUDGETS = (0.10, 0.25, 0.50, 1.0)
@@ -129,6 +130,37 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
         notes.append("means over seeds")
     table.caption, table.caption_justify = Text("\n".join(notes)), "left"
     return render(table)
+
+
+def budgets_json(
+    found: Sequence[Budget], options: Sequence[Option], objectives: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the budgets for JSON: sizes as their metric has them, units as in `rows.UNITS`."""
+    reference = next(option for option in options if option.reference)
+
+    def best(budget: Budget, chosen: Option) -> dict[str, Any]:
+        ours, dense = paired(chosen, reference)
+        return {
+            "id": chosen.id,
+            "name": chosen.name,
+            "values": {name: null(chosen.metric(name)) for name in objectives},
+            "ood_difference": null(100 * (ours.metric(OOD_KEY) - dense.metric(OOD_KEY))),
+            "size": null(chosen.metric(budget.measure)),
+            "new_seeds": chosen.seeds,
+        }
+
+    return [
+        {
+            "measure": each.measure,
+            "share": each.share,
+            "limit": null(each.limit),
+            "fitting": each.fitting,
+            "front": [option.id for option in each.front],
+            "best": None if each.best is None else best(each, each.best),
+            "smallest": null(each.smallest),
+        }
+        for each in found
+    ]
 
 
 def _size(value: float, measure: str) -> str:

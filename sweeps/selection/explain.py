@@ -3,24 +3,115 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rc_core.errors import StorageError, did_you_mean
 from sweeps.constraints import Constraint
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import costs_of, dominates
 from sweeps.selection.choose import Option, front, sieve
-from sweeps.shown_values import metric_text
+from sweeps.shown_values import metric_text, null
 
 
-def explain(
+@dataclass(frozen=True)
+class Winner:
+    """A configuration that beats another on every objective, or on one and is as good on the rest.
+
+    Attributes:
+        option: the configuration.
+        on_front: whether no compressed model beats it in turn.
+        alike: whether the seeds at hand cannot tell the two apart.
+    """
+
+    option: Option
+    on_front: bool
+    alike: bool = False
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a configuration stands.
+
+    Attributes:
+        option: the configuration.
+        objectives: metric -> direction.
+        excluded: why it takes no part, None where it does.
+        winners: the compressed models that beat it, those of the front first.
+        dense: the dense reference, where it beats it.
+    """
+
+    option: Option
+    objectives: Mapping[str, str]
+    excluded: str | None
+    winners: Sequence[Winner] = ()
+    dense: Option | None = None
+
+    @property
+    def on_front(self) -> bool:
+        return self.excluded is None and not self.winners
+
+    def text(self) -> str:
+        """Return it as lines; of more than five winners the first five."""
+        title = f"{self.option.id} {self.option.name}"
+        if self.option.reference:
+            title += " (dense reference)"
+        if self.excluded is not None:
+            return f"{title}: not on the front: {self.excluded}"
+        lines = []
+        if self.winners:
+            lines.append(f"{title}: not on the front: beaten by {_models(len(self.winners))}")
+        else:
+            who = "no compressed model" if self.option.reference else "no other compressed model"
+            lines.append(f"{title}: on the front: {who} beats it on everything")
+        for winner in self.winners[:5]:
+            mark = "" if winner.on_front else " (itself beaten)"
+            margins = _margins(winner.option, self.option, self.objectives)
+            lines.append(f"  {winner.option.id} {winner.option.name}{mark}: {margins}")
+            if winner.alike:
+                lines.append("    the seeds at hand cannot tell the two apart: that may be luck")
+        if len(self.winners) > 5:
+            lines.append(f"  and {len(self.winners) - 5} more")
+        if self.dense is not None:
+            margins = _margins(self.dense, self.option, self.objectives)
+            lines.append(f"the dense reference beats it: {margins}")
+        basis = (
+            f"means over {self.option.seeds} seeds"
+            if self.option.seeds
+            else "one training seed, the one the search saw: a few points may be luck"
+        )
+        lines.append(f"its own figures are {basis}")
+        return "\n".join(lines)
+
+    def document(self) -> dict[str, Any]:
+        """Return it for JSON, units as in `rows.UNITS`; no new seeds: the one of the search."""
+        return {
+            **self._values(self.option),
+            "reference": self.option.reference,
+            "new_seeds": self.option.seeds,
+            "on_front": self.on_front,
+            "excluded": self.excluded,
+            "beaten_by": [
+                self._values(each.option) | {"on_front": each.on_front, "alike": each.alike}
+                for each in self.winners
+            ],
+            "beaten_by_reference": None if self.dense is None else self._values(self.dense),
+        }
+
+    def _values(self, option: Option) -> dict[str, Any]:
+        values = {name: null(option.metric(name)) for name in self.objectives}
+        return {"id": option.id, "name": option.name, "values": values}
+
+
+def standing(
     options: Sequence[Option],
     objectives: Mapping[str, str],
     trial_id: str,
     *,
     wheres: Sequence[Constraint] = (),
     alike: Callable[[str, str], bool] | None = None,
-) -> str:
-    """Say why a trial is on the front or not: what dominates it and by how much.
+) -> Standing:
+    """Say why a trial is on the front or not: what beats it and by how much.
 
     Args:
         options: all of the sweep.
@@ -37,39 +128,18 @@ def explain(
         raise StorageError(f"no trial '{trial_id}': {did_you_mean(trial_id, list(known))}")
     option = known[trial_id]
     kept, why = sieve(options, objectives, wheres)
-    title = f"{option.id} {option.name}"
-    if option.reference:
-        title += " (dense reference)"
     if trial_id in why:
-        return f"{title}: not on the front: {why[trial_id]}"
+        return Standing(option, objectives, why[trial_id])
     compressed = [each for each in kept if not each.reference]
     best = {each.id for each in front(compressed, objectives)}
     beaten = [each for each in compressed if _dominates(each, option, objectives)]
     beaten.sort(key=lambda each: each.id not in best)
-    dense = [e for e in kept if e.reference and _dominates(e, option, objectives)]
-    lines = []
-    if not beaten and not option.reference:
-        lines.append(f"{title}: on the front: no other compressed model beats it on everything")
-    elif not beaten:
-        lines.append(f"{title}: on the front: no compressed model beats it on everything")
-    else:
-        lines.append(f"{title}: not on the front: beaten by {_models(len(beaten))}")
-    for each in beaten[:5]:
-        mark = "" if each.id in best else " (itself beaten)"
-        lines.append(f"  {each.id} {each.name}{mark}: {_margins(each, option, objectives)}")
-        if alike is not None and alike(each.id, option.id):
-            lines.append("    the seeds at hand cannot tell the two apart: that may be luck")
-    if len(beaten) > 5:
-        lines.append(f"  and {len(beaten) - 5} more")
-    for each in dense:
-        lines.append(f"the dense reference beats it: {_margins(each, option, objectives)}")
-    basis = (
-        f"means over {option.seeds} seeds"
-        if option.seeds
-        else "one training seed, the one the search saw: a few points may be luck"
-    )
-    lines.append(f"its own figures are {basis}")
-    return "\n".join(lines)
+    winners = [
+        Winner(each, each.id in best, alike is not None and alike(each.id, trial_id))
+        for each in beaten
+    ]
+    dense = (each for each in kept if each.reference and _dominates(each, option, objectives))
+    return Standing(option, objectives, None, winners, next(dense, None))
 
 
 def _models(count: int) -> str:

@@ -145,5 +145,43 @@ def test_json_refuses_what_the_table_refuses(sweep: StoredSweep) -> None:
     for wrong in ("ood_test/accuracy >= 0.5", "nonsense"):
         done = rc_sweep("pareto", path, "--json", "--where", wrong)
         assert isinstance(done.exception, ConfigError), wrong
-    both = rc_sweep("pareto", path, "--json", "--budgets")
+    both = rc_sweep("pareto", path, "--why", "t0001", "--budgets")
     assert isinstance(both.exception, InputError)
+
+
+def test_json_of_why_says_what_the_text_says(sweep: StoredSweep) -> None:
+    path = str(sweep.path)
+    front = {record.id for record in sweep.candidates}
+    for record in sweep.records:
+        done = rc_sweep("pareto", path, "--why", record.id, "--json")
+        assert done.exit_code == 0, done.output
+        document = json.loads(done.stdout, parse_constant=pytest.fail)
+        text = rc_sweep("pareto", path, "--why", record.id).output
+        assert (document["id"], document["name"]) == (record.id, record.name)
+        assert document["on_front"] is (": on the front: " in text)
+        if not record.reference:
+            assert document["on_front"] is (record.id in front)
+        winners = document["beaten_by"]
+        assert (f"beaten by {len(winners)} " in text) is bool(winners)
+        for winner in winners:
+            ours, theirs = document["values"], winner["values"]
+            assert all(theirs[key] >= ours[key] for key in ours) and theirs != ours
+            assert winner["on_front"] is (winner["id"] in front)
+        assert ("the dense reference beats it" in text) is bool(document["beaten_by_reference"])
+        assert ("not on the front: " in text and not winners) is (document["excluded"] is not None)
+
+
+def test_json_of_budgets_says_what_the_table_says(sweep: StoredSweep) -> None:
+    done = rc_sweep("pareto", str(sweep.path), "--budgets", "--json")
+    assert done.exit_code == 0, done.output
+    assert not (sweep.path / "budgets.png").exists(), "nothing is drawn for a program"
+    found = json.loads(done.stdout, parse_constant=pytest.fail)["budgets"]
+    text = rc_sweep("pareto", str(sweep.path), "--budgets").output
+    assert [each["share"] for each in found] == [0.1, 0.25, 0.5, 1.0] * 2
+    sizes = [each for each in found if each["measure"] == "footprint/nonzero_parameters"]
+    assert sizes[-1]["best"]["id"] in sizes[-1]["front"]
+    assert f"{sizes[-1]['best']['ood_difference']:+.1f}" in text
+    for each in found:
+        assert (each["best"] is None) is (each["fitting"] == 0)
+        if each["best"] is not None:
+            assert each["best"]["size"] <= each["limit"] and each["best"]["name"] in text

@@ -24,10 +24,14 @@ from sweeps.selection.choose import (
     sieve,
     worst_loss,
 )
-from sweeps.selection.explain import explain
+from sweeps.selection.explain import standing
 from sweeps.views.picture import budget_picture
 
 BOTH = {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}
+
+
+def explained(*arguments: Any, **options: Any) -> str:
+    return standing(*arguments, **options).text()
 
 
 def option(number: int, inside: float, ood: float, size: float = 10e6, **changes: Any) -> Option:
@@ -220,31 +224,31 @@ def test_three_and_four_objectives() -> None:
 
 
 def test_why_names_what_beats_a_trial_and_by_how_much() -> None:
-    text = explain(FOUND, BOTH, "t0004")
+    text = explained(FOUND, BOTH, "t0004")
     assert "not on the front: beaten by 3 compressed models" in text
     assert "t0001 m1: ID 96.0 % against 91.0 % (5.0 points); OOD 70.0 % against 69.0 % (1.0" in text
     assert "the dense reference beats it: ID 97.0 % against 91.0 % (6.0 points)" in text
     assert "one training seed" in text and "tell the two apart" not in text
-    told = explain(FOUND, BOTH, "t0004", alike=lambda a, b: (a, b) == ("t0001", "t0004"))
+    told = explained(FOUND, BOTH, "t0004", alike=lambda a, b: (a, b) == ("t0001", "t0004"))
     assert told.count("tell the two apart") == 1
     two = [each for each in FOUND if each.id in ("t0001", "t0004")]
-    assert "beaten by 1 compressed model\n" in explain(two, BOTH, "t0004")
+    assert "beaten by 1 compressed model\n" in explained(two, BOTH, "t0004")
 
 
 def test_why_of_those_on_the_front_and_of_those_that_take_no_part() -> None:
-    assert "on the front: no other compressed model" in explain(FOUND, BOTH, "t0002")
-    assert "failed: diverged" in explain(FOUND, BOTH, "t0006")
+    assert "on the front: no other compressed model" in explained(FOUND, BOTH, "t0002")
+    assert "failed: diverged" in explained(FOUND, BOTH, "t0006")
     wheres = check_wheres(["footprint/bytes <= 70e6"])
-    assert "misses footprint/bytes <= 70e6: has 7.2e+07" in explain(
+    assert "misses footprint/bytes <= 70e6: has 7.2e+07" in explained(
         FOUND, BOTH, "t0003", wheres=wheres
     )
-    assert "dense reference" in explain(FOUND, BOTH, "t0000")
+    assert "dense reference" in explained(FOUND, BOTH, "t0000")
     seeds = [*FOUND[:4], option(4, 0.91, 0.69, seeds=5)]
-    assert "means over 5 seeds" in explain(seeds, BOTH, "t0004")
+    assert "means over 5 seeds" in explained(seeds, BOTH, "t0004")
     with pytest.raises(StorageError, match="no trial 't9999'"):
-        explain(FOUND, BOTH, "t9999")
+        explained(FOUND, BOTH, "t9999")
     twin = [*FOUND[:2], option(7, 0.96, 0.65)]
-    assert "ID 96.0 %, the same; OOD 70.0 % against 65.0 % (5.0 points)" in explain(
+    assert "ID 96.0 %, the same; OOD 70.0 % against 65.0 % (5.0 points)" in explained(
         twin, BOTH, "t0007"
     )
 
