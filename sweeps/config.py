@@ -105,7 +105,9 @@ class SweepConfig:
         wrong = {where.partition(".")[0] for where in told} & DEFAULTS.keys()
         self.base |= {section: dict(DEFAULTS[section]) for section in wrong}
         for each in self._check_trials(encoders):
-            if each.where not in told and not f"{each.where}.".startswith(hidden):
+            # A choice of what is no plugin is wrong whatever else is.
+            by = () if each.where.partition(".")[2] == "name" else hidden
+            if each.where not in told and not f"{each.where}.".startswith(by):
                 problems.append(each)
         self.unknown_models = encoders.unknown
         if problems:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from rc_core import plugins
+from rc_core.config import PLUGIN_PACKAGES
 from rc_core.errors import ConfigError, Problem, did_you_mean
 from sweeps.space import SEEDS, Kind, Parameter, Space
 
@@ -56,6 +58,9 @@ def read_space(
     # Conditions on a malformed parameter cannot be judged.
     by_key = {parameter.key: parameter for parameter in parameters}
     unread = {*map(str, raw), *wrong} - by_key.keys()
+    # Nor those on the name of a plugin that a choice may have misspelt: the trial that has it says
+    # which. Held against the choice, a condition that is right would be called wrong.
+    unread |= {parameter.key for parameter in parameters if _names_none(parameter)}
     told = set(unread)
     for parameter in parameters:
         if unread.isdisjoint(parameter.when):
@@ -65,6 +70,14 @@ def read_space(
         else:
             told.add(parameter.key)
     return space, [*problems, *_never_active(space, told)]
+
+
+def _names_none(parameter: Parameter) -> bool:
+    """Tell whether a choice of plugins has one that there is not."""
+    section, _, rest = parameter.key.partition(".")
+    if rest != "name" or section not in PLUGIN_PACKAGES:
+        return False
+    return not {*map(str, parameter.values)} <= {*plugins.available(PLUGIN_PACKAGES[section])}
 
 
 def _parse_parameter(key: str, spec: Any) -> Parameter:

@@ -246,6 +246,13 @@ def test_an_unknown_plugin_hides_no_other_section() -> None:
     ], "whether conditions on its name hold is not known"
 
 
+def test_a_misspelt_choice_of_plugins_is_told_and_not_the_condition_on_the_right_name() -> None:
+    space = RAW["space"] | {"loss.name": {"choice": ["vanilla", "rcm"]}}
+    assert [*problems({"space": space})] == ["loss.name"]
+    wrong = {"loss.lambda": {"uniform": [0.9, 0.5]}}
+    assert [*problems({"space": space | wrong})] == ["space.loss.lambda", "loss.name"]
+
+
 def test_overrides_without_effect_come_with_the_other_problems(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(json.dumps(RAW | {"modle": 1}))
