@@ -80,9 +80,7 @@ def launch(
     as_json: JsonOption = False,
 ) -> None:
     """Run a sweep and print its Pareto front."""
-    from sweeps.config import load_sweep
-
-    sweep = load_sweep(config, overrides or [])
+    sweep = _read(config, overrides or [])
     if dry_run:
         from sweeps.engine import dry_run as dry
         from sweeps.engine.launch_check import check_launch
@@ -143,20 +141,12 @@ def validate(
     overrides: SetOption = None,
 ) -> None:
     """Check configurations and their data: every name, key, range, corner, file. Runs nothing."""
-    from rc_core.yaml_files import read_yaml
-    from sweeps.config import load_sweep
-    from sweeps.engine.data_check import check_data, data_problems
+    from sweeps.engine.data_check import check_data
 
     failed = 0
     for path in configs:
         try:
-            values = read_yaml(path, overrides or [])
-            try:
-                sweep = load_sweep(path, overrides or [])
-            except ConfigError as error:
-                # What is wrong with the data is told in the same run.
-                raise InputError([*error.problems, *data_problems(values)]) from None
-            check_data(sweep)
+            check_data(_read(path, overrides or []))
             typer.echo(f"{path}: valid")
         except InputError as error:
             failed += 1
@@ -272,6 +262,20 @@ def _also_unread(stream: int) -> Iterator[None]:
     except BrokenPipeError:
         # Python writes what is left when it ends, which would be another error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
+def _read(path: Path, overrides: list[str]) -> Any:
+    """Read a sweep's YAML. Raises InputError: what is wrong with it, and with its data as well."""
+    from rc_core.yaml_files import read_yaml
+    from sweeps.config import load_sweep
+
+    values = read_yaml(path, overrides)
+    try:
+        return load_sweep(path, overrides)
+    except ConfigError as error:
+        from sweeps.engine.data_check import data_problems
+
+        raise InputError([*error.problems, *data_problems(values)]) from None
 
 
 def _interrupt(signum: int, frame: Any) -> None:

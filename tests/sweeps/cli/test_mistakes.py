@@ -148,6 +148,13 @@ def test_wrong_settings_hide_no_wrong_data(tmp_path: Path) -> None:
     done = rc_sweep("validate", str(path))
     assert done.exit_code == 2 and "3 problems" in done.output
     assert all(text in done.output for text in ("modle: unknown key", "a.csv", "b.csv"))
+    planned = rc_sweep("launch", str(path), "--dry-run", "--storage", str(tmp_path / "storage"))
+    assert isinstance(planned.exception, InputError), planned.exception
+    assert [problem.where for problem in planned.exception.problems] == [
+        "modle",
+        "task.train.files",
+        "task.ood_dev.s",
+    ]
     # A task that is none is told as that, once.
     path.write_text(f"model: tiny:bert\nmodle: 1\ntask: {task % 'ood_dev: b.csv'}\n")
     done = rc_sweep("validate", str(path))
