@@ -31,7 +31,7 @@ from rc_core.config import PluginConfig, Seed
 from rc_core.data._assemble import assemble
 from rc_core.data._files_schema import LabelMap, RawLabels, Roles, Source, as_list
 from rc_core.data._places import place
-from rc_core.data._sources import label_ids, label_names, read_columns, texts
+from rc_core.data._sources import label_ids, label_names, raw_label, read_columns, texts
 from rc_core.data._splits import split_keys
 from rc_core.data._task import Role, Split, Task, check_split, pair_key
 from rc_core.errors import DataError, Problem, did_you_mean
@@ -187,7 +187,9 @@ def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[st
     labels, drop = config.label_map(source)
     problems: list[Problem] = []
     raw = columns[config.label_column]
-    rows, ids = np.arange(len(raw)), np.zeros(len(raw), np.int64)
+    # Where a label is unknown, the texts are looked at all the same.
+    rows = np.array([i for i, value in enumerate(raw) if raw_label(value) not in drop], np.int64)
+    ids = np.zeros(len(rows), np.int64)
     with _collected(problems):
         rows, ids = label_ids(path, config.label_column, raw, labels=labels, drop=drop)
     kept: list[int] = rows.tolist()
@@ -199,6 +201,9 @@ def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[st
     for file in source.exclude:
         with _collected(problems):
             excluded |= _keys(config, file)
+    if problems and len(chosen) == len(config.text) and not source.exclude:
+        with _collected(problems):
+            _check_filled(path, config.text, chosen, kept)
     if problems:
         raise DataError(problems)
     split = Split(
@@ -217,7 +222,7 @@ def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[st
         keep = [i for i, key in enumerate(split_keys(split)) if key not in excluded]
         notes[f"excluded/{split.name}"] = len(split) - len(keep)
         split, kept = split.take(np.array(keep, dtype=np.int64)), [kept[i] for i in keep]
-    _check_filled(path, config.text, split, kept)
+    _check_filled(path, config.text, [split.first, split.second or ()], kept)
     return split
 
 
@@ -230,17 +235,19 @@ def _collected(problems: list[Problem]) -> Iterator[None]:
         problems.extend(error.problems)
 
 
-def _check_filled(path: Path, names: Sequence[str], split: Split, rows: Sequence[int]) -> None:
+def _check_filled(
+    path: Path, names: Sequence[str], columns: Sequence[Sequence[str]], rows: Sequence[int]
+) -> None:
     """Check that no text is empty. Raises DataError, with the place in the file.
 
     Args:
         path: of the file.
         names: of its columns of texts.
-        split: N samples of it.
+        columns: N texts of each.
         rows: N positions in the file.
     """
     problems = []
-    for name, column in zip(names, (split.first, split.second or ()), strict=False):
+    for name, column in zip(names, columns, strict=False):
         empty = [i for i, text in enumerate(column) if not text.strip()]
         if empty:
             problems.append(

@@ -396,6 +396,18 @@ def test_everything_wrong_with_one_file_comes_at_once_with_places_in_it(folder: 
     assert len(found) == 3 and all(each in line for each, line in zip(told, found, strict=True))
 
 
+def test_an_unknown_label_hides_no_empty_text(folder: Path) -> None:
+    more = [
+        {"sentence1": "a", "sentence2": "b", "label": "x"},
+        {"sentence1": "c", "sentence2": " ", "label": 1},
+        {"sentence1": "", "sentence2": "e", "label": 2},
+    ]
+    write(folder / "ood.jsonl", [*pairs("ood", 20, labels=2), *more])
+    label, text = broken(folder, labels={0: "yes", 1: "no"}, drop_labels=[2])
+    assert "'x' in 1 rows" in label
+    assert "column 'sentence2'" in text and "1 rows are empty there (first: line 22)" in text
+
+
 def test_places_are_those_in_the_file_whatever_was_left_out_of_it(folder: Path) -> None:
     lines = ["sentence1,sentence2,label", "a,b,1", '"two\nlines",x,2', "c,d,0", "e,,2", "g,h,0"]
     (folder / "ood.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
