@@ -75,7 +75,9 @@ def other_separator(path: Path, columns: Sequence[str]) -> str | None:
 
 
 def unreadable(path: Path, error: Exception) -> str:
-    """Return why a text file cannot be read, and what to do, in place of a library's own words."""
+    """Return why a file cannot be read, and what to do, in place of a library's own words."""
+    if isinstance(error, PermissionError):
+        return "Permission denied; make it readable for whoever runs this"
     found = foreign(path)
     if found is None and path.suffix.lower() in TEXT_SUFFIXES:
         found = _not_utf8(path)

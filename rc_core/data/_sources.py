@@ -61,13 +61,12 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(Problem(str(path), f"must end in one of {', '.join(SUFFIXES)}"))
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise DataError(
-            Problem(str(path), f"must be a {path.suffix[1:]} file, but is {what}; check data_dir")
-        )
-    form = f"must be a {path.suffix[1:]} file" + ("" if reader is _parquet else " in UTF-8")
+    kind = f"must be a {path.suffix[1:]} file"
+    form = kind if reader is _parquet else f"{kind} in UTF-8"
     try:
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no such file"
+            raise DataError(Problem(str(path), f"{kind}, but is {what}; check data_dir"))
         other = foreign(path)
         if other is not None:
             raise DataError(Problem(str(path), f"{form}, but cannot be read: {other}"))

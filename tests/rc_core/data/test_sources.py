@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -100,6 +102,22 @@ def test_a_missing_file_a_folder_and_binary_content(tmp_path: Path, suffix: str)
     path.rmdir()
     path.write_bytes(b"\xff\xfe\x00\x81" * 40)
     assert "cannot be read" in message(path, ["text"]) or "column 'text'" in message(path, ["text"])
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv", ".tsv"])
+@pytest.mark.parametrize("of_folder", [False, True])
+def test_a_file_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, of_folder: bool
+) -> None:
+    path = write(tmp_path, suffix)
+    # Who runs the tests may read everything.
+    denied = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied", str(path)))
+    if of_folder:
+        monkeypatch.setattr(Path, "is_file", denied)
+    else:
+        monkeypatch.setattr(Path, "open", denied)
+        monkeypatch.setattr("rc_core.data._sources.pa.parquet.read_schema", denied)
+    assert "cannot be read: Permission denied; make it readable" in message(path, ["text"])
 
 
 @pytest.mark.parametrize(
