@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -277,10 +278,17 @@ class SweepFolder:
                 raise self._unwritable(error) from error
             yield attempt
 
+    def check_writable(self) -> None:
+        """Raise StorageError where it cannot be written, before what it is to keep is computed."""
+        try:
+            tempfile.TemporaryFile(dir=self.path).close()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(
-            f"{self.path} must be writable to go on with its sweep: {error.strerror}; do it as the "
-            "user who launched it, or with a copy of the storage"
+            f"{self.path} must be writable for this: {error.strerror}; do it as the user who "
+            "launched the sweep, or with a copy of the storage"
         )
 
     def is_running(self) -> bool:

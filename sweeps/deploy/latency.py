@@ -75,7 +75,8 @@ def measure_latency(
         device: as torch names it; by default the first GPU, else the CPU.
 
     Raises:
-        StorageError: the sweep or its confirmation runs, the reference or a trial has no model.
+        StorageError: the sweep or its confirmation runs, the reference or a trial has no model, or
+            the sweep's folder cannot be written.
         InputError: more tokens than an encoder has positions for, or no such device.
     """
     check_list("trials", trials, "t0001")
@@ -86,6 +87,7 @@ def measure_latency(
             raise InputError(
                 Problem("--length", f"must be at most {most} for {record.id}, but is {length}")
             )
+    sweep.folder.check_writable()
     workspace = Workspace(sweep.folder.artifacts, device=_device(device))
     conditions = {
         "batch": batch,

@@ -64,9 +64,9 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
 
     Raises:
         StorageError: the task has no test split, nothing finished, a trial's weights are elsewhere,
-            the sweep or its confirmation is running, a search or the confirmation was interrupted,
-            the sweep is a confirmation itself, or the test's samples are not those that some of its
-            trials were opened on.
+            the folder cannot be written, the sweep or its confirmation is running, a search or the
+            confirmation was interrupted, the sweep is a confirmation itself, or the test's samples
+            are not those that some of its trials were opened on.
     """
     confirms = sweep.config.get("confirm", {}).get("sweep")
     if confirms is not None:
@@ -105,6 +105,9 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
     missing = [trial for trial in trials if trial.key not in document["trials"]]
     openings = document["openings"]
     if missing or "rows" not in document:
+        for each in (sweep, sweep.confirmation):
+            if each is not None:
+                each.folder.check_writable()
         data, measure = _measuring(sweep, missing, groups)
         document["data"] = opened_data(data.task, document, [trial.record for trial in trials])
         # An opening that was interrupted (no rows yet) goes on; it is not another one.

@@ -12,8 +12,11 @@ import pytest
 
 from rc_core.errors import StaleAttemptError, StorageError
 from rc_core.record import TrialRecord
+from sweeps.api import Sweep
+from sweeps.ending import keep_ending
 from sweeps.folder import SweepFolder
 from sweeps.storages import storage_root
+from tests.sweeps._made_sweep import make_sweep
 
 
 def test_unnamed_sweeps_are_numbered(tmp_path: Path) -> None:
@@ -110,8 +113,26 @@ def test_a_folder_that_cannot_be_written_is_the_users_problem(
     else:
         denied = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied"))
         monkeypatch.setattr("sweeps.folder.write_json", denied)
-    with pytest.raises(StorageError, match=r"writable.*user who launched it"), folder.driving():
+    with pytest.raises(StorageError, match=r"writable.*user who launched"), folder.driving():
         pass
+
+
+@pytest.mark.parametrize("command", ["latency", "test"])
+def test_what_cannot_be_kept_is_not_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    sweep = Sweep(make_sweep(tmp_path, "made", trials=2, track=False))
+    keep_ending(sweep.path, 1, "search.trials (2)")
+    computed = Mock()
+    monkeypatch.setattr("sweeps.deploy.latency.model_facts", lambda _: Mock(max_positions=512))
+    monkeypatch.setattr("sweeps.deploy.latency.Workspace", computed)
+    monkeypatch.setattr("sweeps.selection.sealed._measuring", computed)
+    # Who runs the tests may write everything.
+    denied = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied"))
+    monkeypatch.setattr("sweeps.folder.tempfile.TemporaryFile", denied)
+    with pytest.raises(StorageError, match=r"writable.*Permission denied; do it as the user"):
+        getattr(sweep, command)()
+    assert not computed.called
 
 
 def test_a_file_system_without_locks_is_told(
