@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -70,6 +71,20 @@ def test_a_pipe_that_breaks_elsewhere_is_told(
     with pytest.raises(SystemExit) as end:
         entry.main([])
     assert end.value.code == 1 and capfd.readouterr().err == "error: to a service\n"
+
+
+def test_what_may_not_be_looked_into_is_told_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Who runs the tests may read everything.
+    denied = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied", "/theirs"))
+    monkeypatch.setattr("sweeps.folder.SweepFolder.find", denied)
+    monkeypatch.setattr("sweeps.cli.options.Path.is_dir", lambda _: True)
+    monkeypatch.setattr(entry.signal, "signal", Mock())
+    with pytest.raises(SystemExit) as end:
+        entry.main(["status", "made"])
+    assert end.value.code == 2
+    assert capfd.readouterr().err.startswith("error: /theirs: Permission denied; do it as")
 
 
 def test_failed_trials_are_told_and_counted_where_nobody_reads_the_front(
