@@ -264,12 +264,17 @@ def export(
         raise StorageError(f"{error}. {line}") from error
     from rc_core.config import decode
     from sweeps.deploy.export import export as write
-    from sweeps.deploy.export import seal_note, stock_note
+    from sweeps.deploy.export import floor_note, seal_note, stock_note
 
     compared: list[str] = []
     folder = write(found, record, out, say=compared.append)
     typer.echo(f"exported {record.id} ({record.name}) to {folder}")
-    for note in (*compared, stock_note(decode(record.config)), seal_note(found, record)):
+    for note in (
+        *compared,
+        stock_note(decode(record.config)),
+        floor_note(found, record),
+        seal_note(found, record),
+    ):
         if note:
             typer.echo(f"note: {note}")
 

@@ -137,6 +137,11 @@ def stock_note(config: TrialConfig) -> str:
     return note
 
 
+def floor_note(sweep: StoredSweep, record: TrialRecord) -> str:
+    """Return where a trial is no better than what needs no model, empty where it is everywhere."""
+    return model_card.floor_note(record, next((r for r in sweep.records if r.reference), None))
+
+
 def seal_note(sweep: StoredSweep, record: TrialRecord) -> str:
     """Return why test figures may be no test of a trial, empty where they are or none were seen."""
     return model_card.seal_note(record.id, read_test(sweep) or {})

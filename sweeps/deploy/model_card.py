@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rc_core.record import TrialRecord
+from sweeps.rows import reference_lines
 from sweeps.selection.opened_data import has_test
 from sweeps.selection.stamp import Stamp, changed_line, stamp_lines
 from sweeps.shown_values import millions, percent
+from sweeps.views.floors import best_line
 
 _DEV = ("id_dev", "ood_dev")
 _TEST = ("id_test", "ood_test")
@@ -71,6 +73,7 @@ def model_card(
         *_rows(_DEV, record.metrics, reference.metrics if reference else {}),
         *_test_rows(record, reference, tested),
         "",
+        *_floor_lines(record, reference),
         _selection_note(record, tested),
         *(
             f"**{line}.**" if line == changed_line(seal) else f"{line}."
@@ -127,6 +130,10 @@ def _use(texts: Sequence[str], length: int) -> list[str]:
         "    logits = model(**inputs).logits  # (texts, labels)",
         "print([model.config.id2label[i] for i in logits.argmax(dim=-1).tolist()])",
         "```",
+        "",
+        "A `transformers.pipeline` of this folder cuts nothing unless it is called with "
+        f"`truncation=True`: texts of more than {length} tokens are then not read as in training, "
+        "or fail.",
     ]
 
 
@@ -171,6 +178,31 @@ def _test_rows(
     # JSON's null is an undefined metric.
     numbers = [{k: math.nan if v is None else v for k, v in m.items()} for m in (own, base)]
     return _rows(_TEST, *numbers)
+
+
+def _floor_lines(record: TrialRecord, reference: TrialRecord | None) -> list[str]:
+    """Return what needs no model reaches: without it nobody sees what accuracies are worth."""
+    found = [(role, line) for role in _DEV if (line := _floor(reference, role)) is not None]
+    if not found:
+        return []
+    reached = " and ".join(f"{percent(value)} on {role} ({name})" for role, (name, value) in found)
+    note = floor_note(record, reference)
+    return [f"What needs no model reaches {reached}.{note and f' **{note}.**'}", ""]
+
+
+def floor_note(record: TrialRecord, reference: TrialRecord | None) -> str:
+    """Return where a model is no better than what needs none, empty where it is everywhere."""
+    lines = [(role, _floor(reference, role)) for role in _DEV]
+    below = [
+        f"{role} ({line[0]}: {percent(line[1])})"
+        for role, line in lines
+        if line is not None and record.metric(f"{role}/accuracy") <= line[1]
+    ]
+    return f"It is no better than what needs no model on {' and '.join(below)}" if below else ""
+
+
+def _floor(reference: TrialRecord | None, role: str) -> tuple[str, float] | None:
+    return best_line(reference_lines([reference] if reference is not None else []), role)
 
 
 def _selection_note(record: TrialRecord, tested: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from rc_core.config import decode
 from rc_core.errors import ConfigError
 from rc_core.record import TrialRecord
 from sweeps.deploy.export import stock_note
-from sweeps.deploy.model_card import model_card
+from sweeps.deploy.model_card import floor_note, model_card
 from sweeps.deploy.texts import text_names
 from tests.rc_core._plugins import WHOLE, WrittenPlugins, written
 
@@ -29,6 +29,41 @@ def card(compression: dict[str, Any], **options: Any) -> str:
         started=0.0,
     )
     return model_card("made", record, None, {}, note=stock_note(config), **options)
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "below"),
+    [
+        (0.9, 0.6, ""),
+        (0.9, 0.5, "ood_dev (chance: 50.0 %)"),
+        (0.7, 0.4, "id_dev (bag of words: 76.5 %) and ood_dev (chance: 50.0 %)"),
+    ],
+)
+def test_what_needs_no_model_stands_beside_the_accuracies(
+    inside: float, outside: float, below: str
+) -> None:
+    lines = {"id_dev": {"chance": 0.5, "bag_of_words": 0.765}, "ood_dev": {"chance": 0.5}}
+    config = decode({"model": "tiny:bert"})
+    own = TrialRecord(
+        id="t0001",
+        status="finished",
+        config=config.as_dict(),
+        fingerprint=config.fingerprint(),
+        started=0.0,
+        metrics={"id_dev/accuracy": inside, "ood_dev/accuracy": outside},
+    )
+    reference = own.model_copy(update={"reference": True, "data": {"floors": lines}})
+    said = f"It is no better than what needs no model on {below}" if below else ""
+    assert floor_note(own, reference) == said
+    text = model_card("made", own, reference, {})
+    told = "What needs no model reaches 76.5 % on id_dev (bag of words) and 50.0 % on ood_dev"
+    assert told in text and (f"**{said}.**" in text) == bool(below)
+    assert floor_note(own, None) == "" and "needs no model" not in model_card("m", own, None, {})
+
+
+def test_how_a_pipeline_cuts_is_told() -> None:
+    text = card({"name": "dense"}, length=40)
+    assert "called with `truncation=True`: texts of more than 40 tokens" in text
 
 
 @pytest.mark.parametrize(
