@@ -249,11 +249,6 @@ def export(
     if trial is not None:
         # What many try first; it would else be taken for a misspelt --storage.
         raise InputError(f"a trial is named with --pick, not --trial: --pick {trial}")
-    if weight and pick != "weighted":
-        raise InputError(
-            f"--weight is of --pick weighted, but the pick is {pick}; leave it out, or ask for "
-            "--pick weighted"
-        )
     found = load(sweep, storage)
     try:
         record = found.pick(pick, wheres=checked_wheres(found, where), weights=weight or [])

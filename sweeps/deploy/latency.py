@@ -77,9 +77,16 @@ def measure_latency(
     Raises:
         StorageError: the sweep or its confirmation runs, the reference or a trial has no model, or
             the sweep's folder cannot be written.
-        InputError: more tokens than an encoder has positions for, or no such device.
+        InputError: more tokens than an encoder has positions for, numbers below 1, or no such
+            device.
     """
     check_list("trials", trials, "t0001")
+    numbers = {"batch": batch, "length": length, "rounds": rounds, "threads": threads}
+    low = [name for name, number in numbers.items() if number < 1]
+    if low:
+        raise InputError(
+            Problem(f"--{name}", f"must be at least 1, but is {numbers[name]}") for name in low
+        )
     records = _chosen(sweep, trials, every)
     for record in records:
         most = model_facts(str(sweep.folder.trial(record.id).model)).max_positions

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from rc_core.errors import StorageError, did_you_mean
+from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
 from rc_core.metrics import latency
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint, parse
@@ -94,7 +94,7 @@ def misses(sweep: StoredSweep, found: Confirmed, wheres: Iterable[str] = ()) -> 
 
 
 def pick(
-    sweep: StoredSweep, which: str, *, wheres: Iterable[str] = (), weights: Iterable[str] = ()
+    sweep: StoredSweep, which: str, *, wheres: Iterable[str] = (), weights: Sequence[str] = ()
 ) -> str:
     """Return the id of the trial that a pick names.
 
@@ -105,12 +105,15 @@ def pick(
         weights: `metric=weight` for `weighted`.
 
     Raises:
-        ConfigError: constraints or weights that cannot be read.
+        ConfigError: constraints or weights that cannot be read, or weights of another pick.
         StorageError: no such pick, a pick of a confirmation, nothing meets the constraints, the
             trial asked for misses one of `wheres`, or no latency was measured.
     """
     every = constraints(sweep, wheres)
     wanted = parse_weights(weights, sweep.objectives)
+    if weights and which != "weighted":
+        told = f"is of --pick weighted, but the pick is {which}; leave it out, or take weighted"
+        raise ConfigError(Problem("--weight", told))
     ids = [record.id for record in sweep.records]
     if which in ids:
         # Whoever names a trial may have one that the sweep's own constraints exclude.

@@ -220,6 +220,9 @@ def test_what_cannot_be_timed_is_told(fresh: Sweep, tmp_path: Path) -> None:
             measure_latency(fresh, trials=[unknown], **FAST)
     with pytest.raises(InputError, match="at most 130"):
         measure_latency(fresh, length=131)
+    for number in ("batch", "length", "rounds", "threads"):
+        with pytest.raises(InputError, match=f"--{number}: must be at least 1, but is 0"):
+            measure_latency(fresh, **{**FAST, number: 0})
     for device in ("gpu", "meta"):
         with pytest.raises(InputError, match="must be cpu"):
             measure_latency(fresh, device=device, **FAST)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rc_core.errors import StorageError
+from rc_core.errors import ConfigError, StorageError
 from rc_core.record import TrialRecord
 from sweeps.folder import SweepFolder
 from sweeps.reporting.compare import compare
@@ -35,6 +35,14 @@ def test_a_trial_asked_for_by_its_id_must_meet_what_is_asked_with_it(tmp_path: P
             pick(sweep, "t0002", wheres=[reached, missed])
     with pytest.raises(StorageError, match="must be finished to be exported, but is failed"):
         sweep.pick("t0005", wheres=[reached])
+
+
+def test_weights_of_another_pick_are_refused(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path, trials=4)
+    for which in ("knee", "t0001"):
+        with pytest.raises(ConfigError, match=f"of --pick weighted, but the pick is {which}"):
+            pick(sweep, which, weights=["ood_dev/accuracy=2"])
+    assert pick(sweep, "weighted", weights=["ood_dev/accuracy=2"])
 
 
 def test_one_without_new_seeds_is_held_against_its_own_values(tmp_path: Path) -> None:
