@@ -207,7 +207,8 @@ def check_task(task: Task) -> Task:
 
     Raises:
         DataError: all problems at once: a missing role, an empty split, one label only, labels
-            outside the map, a suite whose labels no task label reaches, an empty text.
+            outside the map or in another order than the task's, a suite whose labels no task label
+            reaches, a merge or headline that names nothing, an empty text.
     """
     problems: list[Problem] = []
     for role in ("train", "id_dev", "ood_dev"):
@@ -215,6 +216,17 @@ def check_task(task: Task) -> Task:
             problems.append(Problem(f"task.{role}", "a task needs this split, but there is none"))
     for split in task.splits:
         problems.extend(check_split(split, task.label_names))
+        # A model's outputs are these labels by position: in another order it learns them swapped.
+        first = task.label_names[: len(split.label_names)]
+        if split.role in ("train", "id_dev") and split.label_names != first:
+            problems.append(
+                Problem(
+                    f"task.{split.name}",
+                    f"must have the task's labels {list(task.label_names)} in their order, but has "
+                    f"{list(split.label_names)}; give label_names as the task does",
+                )
+            )
+    problems += _check_conflicting(task)
     names = [split.name for split in task.splits]
     for name in sorted({name for name in names if names.count(name) > 1}):
         problems.append(Problem(f"task.{name}", "suite names must differ within a role"))
@@ -228,8 +240,19 @@ def check_split(split: Split, task_labels: tuple[str, ...]) -> list[Problem]:
     where = f"task.{split.name}"
     if len(split) == 0:
         return [Problem(where, "must hold samples, but is empty")]
-    problems = []
     present = np.unique(split.labels)
+    # -1, which some data sets have for no label, would be read as the last one, or as no answer.
+    outside = present[(present < 0) | (present >= len(split.label_names))].tolist()
+    if outside:
+        count = int(np.isin(split.labels, outside).sum())
+        return [
+            Problem(
+                where,
+                f"labels must be positions in {list(split.label_names)}, but {count} are "
+                f"{', '.join(map(str, outside[:3]))}; leave out samples without a label",
+            )
+        ]
+    problems = _check_names(split, task_labels, where)
     if present.size < 2:
         only = split.label_names[int(present[0])]
         problems.append(Problem(where, f"must hold at least two labels, but has only '{only}'"))
@@ -255,3 +278,46 @@ def check_split(split: Split, task_labels: tuple[str, ...]) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _check_names(split: Split, task_labels: tuple[str, ...], where: str) -> list[Problem]:
+    """Return what a split's merge and headline name that is not there."""
+    problems = []
+    for kind, given, known in (
+        ("from labels of the task", split.merge.keys(), task_labels),
+        ("to labels of the suite", split.merge.values(), split.label_names),
+    ):
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            # Their predictions would be wrong every time, and nothing would say so.
+            problems.append(
+                Problem(where, f"merge must lead {kind} {list(known)}, but names {unknown}")
+            )
+    if split.headline is not None:
+        name, value = split.headline
+        if value not in split.slices.get(name, ()):
+            problems.append(
+                Problem(
+                    where,
+                    f"headline must be a slice and a value that samples have, but none has "
+                    f"'{value}' in '{name}'; its slices are {sorted(split.slices)}",
+                )
+            )
+    return problems
+
+
+def _check_conflicting(task: Task) -> list[Problem]:
+    """Return what is wrong with `bias_conflicting`: as numbers it would pick rows by position."""
+    given = task.bias_conflicting
+    if given is None or not task.of_role("train"):
+        return []
+    wanted = (len(task.train),)
+    if given.dtype == np.bool_ and given.shape == wanted:
+        return []
+    return [
+        Problem(
+            "task.bias_conflicting",
+            f"must be true or false for each training sample, {wanted} of bool, but is "
+            f"{given.shape} of {given.dtype}",
+        )
+    ]

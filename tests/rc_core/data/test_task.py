@@ -55,6 +55,24 @@ def test_a_sound_task_passes() -> None:
             split("ood_dev", label_names=("yes", "never")),
             "labels ['never'] are reached by none of the task's labels ['yes', 'no']",
         ),
+        # Data sets say -1 for no label: as a position it is the last.
+        (
+            split("ood_dev", labels=(0, 1, -1, -1)),
+            "labels must be positions in ['yes', 'no'], but 2 are -1; leave out samples without",
+        ),
+        (split("ood_dev", labels=(0, 2)), "positions in ['yes', 'no'], but 1 are 2"),
+        (
+            split("ood_dev", merge={"nope": "no"}),
+            "merge must lead from labels of the task ['yes', 'no'], but names ['nope']",
+        ),
+        (
+            split("ood_dev", slices={"kind": ["a", "b"]}, headline=("kind", "c")),
+            "none has 'c' in 'kind'; its slices are ['kind']",
+        ),
+        (
+            split("ood_dev", headline=("sort", "c")),
+            "none has 'c' in 'sort'; its slices are []",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_split_is_said(changed: Split, message: str) -> None:
@@ -62,6 +80,37 @@ def test_what_is_wrong_with_a_split_is_said(changed: Split, message: str) -> Non
     assert len(found) == 1
     assert found[0].startswith("task.ood_dev.s: ")
     assert message in found[0]
+
+
+def test_a_merge_into_a_label_that_the_suite_lacks_is_told() -> None:
+    """What is predicted so would be wrong every time."""
+    three = ("entailment", "neutral", "contradiction")
+    merge = {"neutral": "not", "contradiction": "nott"}
+    splits = [split(r, label_names=three) for r in ("train", "id_dev")]
+    hans = split("ood_dev", label_names=("entailment", "not"), merge=merge)
+    (found,) = problems(Task("t", three, (*splits, hans)))
+    assert "merge must lead to labels of the suite ['entailment', 'not'], but names ['nott']" in (
+        found
+    )
+
+
+@pytest.mark.parametrize("role", ["train", "id_dev"])
+def test_labels_that_are_read_by_position_are_in_the_task_s_order(role: str) -> None:
+    """Else the loss would teach each label as the other, and nothing would say so."""
+    base = {each.role: each for each in task().splits}
+    swapped = replace(base[role], label_names=("no", "yes"))
+    (found,) = problems(task(*(base | {role: swapped}).values()))
+    assert found.startswith(f"task.{role}.s: must have the task's labels ['yes', 'no'] in their")
+    ood = replace(base["ood_dev"], label_names=("no", "yes"))
+    assert check_task(task(*(base | {"ood_dev": ood}).values()))
+
+
+@pytest.mark.parametrize("given", [np.array([0, 1]), np.array([True]), np.array([[True], [False]])])
+def test_what_conflicts_with_the_bias_is_true_or_false_of_each_sample(given: Any) -> None:
+    """Zeros and ones would pick rows 0 and 1."""
+    (found,) = problems(replace(task(), bias_conflicting=given))
+    assert "task.bias_conflicting: must be true or false for each training sample, (2,)" in found
+    assert check_task(replace(task(), bias_conflicting=np.array([False, True])))
 
 
 def test_all_problems_come_at_once() -> None:
