@@ -97,6 +97,24 @@ class TrainStep:
             "random": _random_state(self._device),
         }
 
+    def check_trained(self) -> None:
+        """Check that the optimizer has every parameter that is trainable by now.
+
+        Raises:
+            TrialError: a compression put others in their place, or unfroze some: they would stay as
+                they are.
+        """
+        known = set(map(id, self._trainable))
+        named = self._model.named_parameters()
+        others = [name for name, p in named if p.requires_grad and id(p) not in known]
+        if others:
+            raise TrialError(
+                "what is trained must be there before the first step, but since then "
+                f"{len(others)} parameters have come that no optimizer knows: "
+                f"{', '.join(others[:3])}; change parameters in place (copy_, mul_), and replace "
+                "or unfreeze them in prepare() only"
+            )
+
     def release(self) -> None:
         """Free the optimizer's moments, twice the size of what is trained; no step may follow."""
         self._optimizer.state.clear()

@@ -137,8 +137,8 @@ def fit(
 
     Raises:
         DivergedError: the training loss is no longer finite.
-        TrialError: the loss returned something else than a scalar that depends on the logits, or
-            `groups` hold what is not trained.
+        TrialError: the loss returned something else than a scalar that depends on the logits,
+            `groups` hold what is not trained, or parameters became trainable after the first step.
     """
     total = num_steps(len(encoded.labels), training)
     train_step = TrainStep(
@@ -167,6 +167,9 @@ def fit(
         with fast_steps(model), first_token_only(model), own_stream(device):
             for chosen in islice(source, end - step):
                 train_step.set_rate(schedule(step, total, training.warmup))
+                if step + 1 == end:
+                    # Not after it: at the end of training the structure may become the final one.
+                    train_step.check_trained()
                 train_on(chosen)
                 step += 1
                 samples += len(chosen)

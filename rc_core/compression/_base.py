@@ -22,6 +22,9 @@ A checkpoint holds weights, buffers and the optimizer only: after a resume `prep
 again, then they are loaded. What else must outlive a stop is a buffer, made in `prepare` and
 deleted in `finalize`. From `Config.settled` on, shapes and zeros stay as they are.
 
+The optimizer has the parameters that are trainable when `prepare` returns. Afterwards they are
+changed in place: one that takes another's place, or is unfrozen, would not be trained (TrialError).
+
 Hooks that `prepare` sets are called in training and evaluation. Of the last block only what its
 attention reads is computed for every token, unless there are hooks on that attention, or classes or
 a `forward` of one's own (rc_core.first_token): hooks elsewhere in it may see (B, 1, H).

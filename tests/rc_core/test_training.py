@@ -150,6 +150,38 @@ def test_after_step_sees_the_progress_after_the_optimizer() -> None:
     assert seen == pytest.approx([step / 10 for step in range(1, 11)])
 
 
+@pytest.mark.parametrize("change", ["replaced", "unfrozen"])
+def test_parameters_that_no_optimizer_knows_are_told(change: str) -> None:
+    net: Any = model()
+    net.classifier.bias.requires_grad_(False)
+
+    def after_step(progress: float) -> None:
+        if progress != 0.2:
+            return
+        if change == "replaced":
+            net.classifier.weight = nn.Parameter(net.classifier.weight.detach() * 0.5)
+        else:
+            net.classifier.bias.requires_grad_(True)
+
+    name = {"replaced": "weight", "unfrozen": "bias"}[change]
+    told = rf"since then 1 parameters have come that no optimizer knows: classifier\.{name}; change"
+    with pytest.raises(TrialError, match=told):
+        run(net, training(), after_step=after_step)
+
+
+def test_what_is_frozen_meanwhile_or_folded_at_the_end_is_no_mistake() -> None:
+    net: Any = model()
+    weight = net.classifier.weight
+
+    def after_step(progress: float) -> None:
+        net.classifier.bias.requires_grad_(False)
+        if progress == 1.0:
+            net.classifier.weight = nn.Parameter(weight.detach() * 0.5)
+
+    assert len(run(net, training(), after_step=after_step)) == 3
+    assert torch.equal(net.classifier.weight, weight * 0.5)
+
+
 def test_gradients_are_seen_before_they_are_clipped_and_are_gone_after_the_step() -> None:
     net, norms, left = model(), [], set()
 
