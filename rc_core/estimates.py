@@ -37,6 +37,7 @@ from rc_core.errors import ConfigError, Problem
 from rc_core.models import load_model
 from rc_core.stages import (
     fit_dense,
+    fit_points,
     level_artifact,
     level_key,
     load_outputs,
@@ -132,6 +133,7 @@ def difficulty_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
             fit_dense=partial(fit_dense, config, workspace),
             seed=config.reference().training.seed,
             teacher=partial(_teacher_predict, config, workspace),
+            fit_points=partial(fit_points, config, workspace),
         )
         # Not the plugin's own, where it names another: the key is of that one's file.
         module = _plugin(outputs_of(config))

@@ -151,7 +151,9 @@ def prune_levels(
     for level in levels:
         with _naming(level):
             point = next(points)
-        yield PrunedLevel(level, predictor(model, config, workspace), point.seconds - seconds)
+        lent = _Lent(predictor(model, config, workspace))
+        yield PrunedLevel(level, lent, point.seconds - seconds)
+        lent.over = True
         seconds = point.seconds
 
 
@@ -221,21 +223,79 @@ def fit_dense(
     rows: NDArray[np.int64],
     *,
     epochs: float | None = None,
+    seed: int | None = None,
 ) -> Predict:
     """Train the dense model on some rows of train, as the teacher was."""
+    model, points = _dense(config, workspace, rows, points=1, epochs=epochs, seed=seed)
+    for _ in points:
+        pass
+    return predictor(model, config, workspace)
+
+
+def fit_points(
+    config: TrialConfig,
+    workspace: Workspace,
+    rows: NDArray[np.int64],
+    *,
+    points: int,
+    epochs: float | None = None,
+    seed: int | None = None,
+) -> Iterator[Predict]:
+    """Train as `fit_dense` does, and yield what the model says at the ends of equal parts.
+
+    Raises:
+        DifficultyError: there are fewer optimizer steps than points.
+    """
+    model, reached = _dense(config, workspace, rows, points=points, epochs=epochs, seed=seed)
+    for _ in reached:
+        lent = _Lent(predictor(model, config, workspace))
+        yield lent
+        lent.over = True
+
+
+def _dense(
+    config: TrialConfig,
+    workspace: Workspace,
+    rows: NDArray[np.int64],
+    *,
+    points: int,
+    epochs: float | None,
+    seed: int | None,
+) -> tuple[nn.Module, Iterator[FitPoint]]:
     reference = config.reference()
     data = workspace.data(reference)
-    training = reference.training
-    if epochs is not None:
-        training = training.model_copy(update={"epochs": epochs})
+    given = {"epochs": epochs, "seed": seed, "rungs": points}
+    training = reference.training.model_copy(
+        update={key: value for key, value in given.items() if value is not None}
+    )
+    available = num_steps(len(rows), training)
+    if available < points:
+        raise DifficultyError(
+            f"{points} points of a training must be different ones, but it has {available} "
+            "optimizer steps; ask for fewer, or give it more epochs"
+        )
     names = data.task.label_names
     model = load_encoder(reference.model, label_names=names, seed=training.seed)
     model.to(workspace.device)
     train = data.encoded(data.task.train.take(rows))
     precision = workspace.precision(reference)
-    for _ in fit_vanilla(model, train, training, precision=precision):
-        pass
-    return predictor(model, config, workspace)
+    return model, fit_vanilla(model, train, training, precision=precision)
+
+
+class _Lent:
+    """What a model says until it is trained on: later it would answer as another one."""
+
+    def __init__(self, predict: Predict) -> None:
+        self._predict = predict
+        self.over = False
+
+    def __call__(self, split: Split) -> NDArray[np.float32]:
+        if self.over:
+            raise ValueError(
+                "a model must be asked for what it says before the next one is, but was trained on "
+                "since; call predict in the loop that yields it, and keep what it returns"
+            )
+        return self._predict(split)
 
 
 def predictor(model: nn.Module, config: TrialConfig, workspace: Workspace) -> Predict:

@@ -28,7 +28,8 @@ texts, columns of the data, hidden states, gradients nor the `Config`. So a diff
 function of what models answer (the length of a text, how far annotators disagreed, the norm of a
 gradient, a column of the file) does not fit this contract. What can be said as answers does:
 a classifier on such a feature (`hypothesis_only` has one on words), one model at K points of its
-training (`fit_dense` with several `epochs`), K seeds.
+training (`fit_points`: forgetting events, mean confidence), K seeds (`seed` of `fit_dense`), K
+lengths of training (its `epochs`; each is a training of its own, whose rate falls to zero).
 
 What holds, and tests/contracts/test_difficulties.py asks of every difficulty: probabilities of a
 sample sum to 1; the same seed gives the same outputs to the bit, also where the task has no splits
@@ -64,7 +65,8 @@ class PrunedLevel:
 
     Attributes:
         level: its sparsity.
-        predict: split -> log-probabilities (N, C); valid until the next level is asked for.
+        predict: split -> log-probabilities (N, C). Asked before the next level is: afterwards it
+            raises ValueError, as that level's model is trained on.
         seconds: its training took.
     """
 
@@ -90,10 +92,37 @@ def _no_teacher(split: Split) -> NDArray[np.float32]:
     raise ValueError("this context must have a teacher, but was made without one")
 
 
-class FitDense(Protocol):
-    """Trains the dense model, as the teacher was, on some rows of train."""
+def _no_points(
+    rows: NDArray[np.int64], *, points: int, epochs: float | None = None, seed: int | None = None
+) -> Iterator[Predict]:
+    raise ValueError("this context must have points of a training, but was made without them")
 
-    def __call__(self, rows: NDArray[np.int64], *, epochs: float | None = None) -> Predict: ...
+
+class FitDense(Protocol):
+    """Trains the dense model, as the teacher was, on some rows of train.
+
+    `epochs` None takes the teacher's; so does `seed`, of the head, the data order and dropout.
+    """
+
+    def __call__(
+        self, rows: NDArray[np.int64], *, epochs: float | None = None, seed: int | None = None
+    ) -> Predict: ...
+
+
+class FitPoints(Protocol):
+    """Trains it likewise, once, and yields the model at the ends of `points` equal parts.
+
+    What it says has to be asked before the next point is: afterwards it raises ValueError.
+    """
+
+    def __call__(
+        self,
+        rows: NDArray[np.int64],
+        *,
+        points: int,
+        epochs: float | None = None,
+        seed: int | None = None,
+    ) -> Iterator[Predict]: ...
 
 
 @dataclass(frozen=True)
@@ -103,10 +132,11 @@ class DifficultyContext:
     Attributes:
         task: texts and labels; only train and id_dev may be looked at.
         prune_levels: see `PruneLevels`.
-        fit_dense: see `FitDense`; `epochs` None takes the teacher's.
+        fit_dense: see `FitDense`.
         seed: of folds and the like.
         teacher: split -> the dense reference's own log-probabilities (N, C). On train they are of
             samples that it was trained on; `fit_dense` on other rows judges them unseen.
+        fit_points: see `FitPoints`.
     """
 
     task: Task
@@ -114,6 +144,7 @@ class DifficultyContext:
     fit_dense: FitDense
     seed: int
     teacher: Predict = _no_teacher
+    fit_points: FitPoints = _no_points
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,20 @@ def context() -> tuple[DifficultyContext, list[NDArray[np.int64]]]:
         for i, level in enumerate(levels):
             yield PrunedLevel(level, judge(i), 1.0)
 
-    def fit_dense(rows: NDArray[np.int64], *, epochs: float | None = None) -> Predict:
+    def fit_dense(
+        rows: NDArray[np.int64], *, epochs: float | None = None, seed: int | None = None
+    ) -> Predict:
         trained.append(rows)
         return judge(100 + len(trained))
 
-    return DifficultyContext(task, prune, fit_dense, seed=0, teacher=judge(99)), trained
+    def fit_points(rows: NDArray[np.int64], *, points: int, **_: Any) -> Iterator[Predict]:
+        trained.append(rows)
+        return (judge(200 + 10 * len(trained) + point) for point in range(points))
+
+    given = DifficultyContext(
+        task, prune, fit_dense, seed=0, teacher=judge(99), fit_points=fit_points
+    )
+    return given, trained
 
 
 def test_plugins_are_found() -> None:
@@ -116,7 +125,9 @@ def test_cross_fitting_learns_nothing_from_repeated_texts(name: str) -> None:
         label_names=LABELS,
     )
 
-    def fit_dense(rows: NDArray[np.int64], *, epochs: float | None = None) -> Predict:
+    def fit_dense(
+        rows: NDArray[np.int64], *, epochs: float | None = None, seed: int | None = None
+    ) -> Predict:
         """Return a model that remembers what it saw, in spite of case and punctuation."""
         seen = {twice.first[i].strip("."): twice.labels[i] for i in rows.tolist()}
 
@@ -162,9 +173,8 @@ def test_only_open_in_distribution_data_is_looked_at(name: str) -> None:
     module, (given, _) = plugins.load(PACKAGE, name), context()
     expected = module.outputs(config_of(name), given).log_probs
     fewer = Task(name="words", label_names=LABELS, splits=given.task.splits[:2])
-    again = DifficultyContext(
-        fewer, given.prune_levels, context()[0].fit_dense, seed=0, teacher=given.teacher
-    )
+    anew = context()[0]
+    again = replace(given, task=fewer, fit_dense=anew.fit_dense, fit_points=anew.fit_points)
     found = module.outputs(config_of(name), again).log_probs
     assert all(torch.equal(found[key], expected[key]) for key in ("train", "id_dev"))
 
@@ -197,7 +207,9 @@ def test_teacher_errors_judges_id_dev_by_the_folds_mean_probability() -> None:
     """By hand: 0.99 and 0.5 are 0.745 together; their logs' mean, normalised, would be 0.909."""
     rights = iter((0.99, 0.5))
 
-    def fit_dense(rows: NDArray[np.int64], *, epochs: float | None = None) -> Predict:
+    def fit_dense(
+        rows: NDArray[np.int64], *, epochs: float | None = None, seed: int | None = None
+    ) -> Predict:
         right = next(rights)
         said = np.log(np.array([right, 1 - right], np.float32))
         return lambda given: np.tile(said, (len(given), 1))

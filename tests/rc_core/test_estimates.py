@@ -237,6 +237,44 @@ def test_a_first_stage_as_long_as_the_teacher_is_the_teacher(
     assert torch.equal(first_stage_log_probs(wanted, workspace), torch.from_numpy(expected))
 
 
+def test_dense_trainings_have_seeds_of_their_own(workspace: Workspace) -> None:
+    train = workspace.data(config()).task.train
+    rows = np.arange(160)
+    found = [
+        stages.fit_dense(config(), workspace, rows, epochs=0.5, seed=seed)(train)
+        for seed in (None, 0, 1)
+    ]
+    assert np.array_equal(found[0], found[1]) and not np.allclose(found[0], found[2])
+
+
+def test_points_are_those_of_one_training(workspace: Workspace) -> None:
+    train = workspace.data(config()).task.train
+    rows = np.arange(160)
+    seen, kept = [], []
+    for predict in stages.fit_points(config(), workspace, rows, points=4, epochs=1):
+        seen.append(predict(train))
+        kept.append(predict)
+    assert len(seen) == 4 and len({each.tobytes() for each in seen}) == 4
+    # The last one is at its end, and looking at it meanwhile has changed nothing.
+    whole = stages.fit_dense(config(), workspace, rows, epochs=1)(train)
+    np.testing.assert_allclose(seen[-1], whole, atol=1e-6)
+    with pytest.raises(ValueError, match="before the next one is, but was trained on since"):
+        kept[0](train)
+    with pytest.raises(DifficultyError, match=r"9 points .* but it has 5 optimizer steps"):
+        next(stages.fit_points(config(), workspace, rows, points=9, epochs=1))
+
+
+def test_a_level_that_is_asked_too_late_is_told(workspace: Workspace) -> None:
+    """Each would answer as the last one, and no loss would vary."""
+    levels = stages.prune_levels(
+        config(), workspace, (0.3, 0.8), mode="gradual", epochs=1.0, learning_rate=None
+    )
+    first, second = levels
+    for level in (first, second):
+        with pytest.raises(ValueError, match="call predict in the loop that yields it"):
+            level.predict(workspace.data(config()).task.id_dev)
+
+
 def test_what_is_stored_does_not_depend_on_rungs_nor_on_how_precision_is_spelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
