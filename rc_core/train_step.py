@@ -60,6 +60,8 @@ class TrainStep:
         torch.manual_seed(training.seed)
         if resume is not None:
             self._optimizer.load_state_dict(resume["optimizer"])
+            if "loss" in resume:
+                loss.load_state_dict(resume["loss"])  # type: ignore[attr-defined]
             _set_random_state(resume["random"], self._device)
         # Loading replaces what the groups hold, so only now.
         self.set_rate = _rate_setter(self._optimizer, peaks, self._device)
@@ -91,10 +93,12 @@ class TrainStep:
 
     def state(self, **counts: float) -> dict[str, Any]:
         """Return `counts` and what the next step depends on besides the weights, as it is now."""
+        state_dict = getattr(self._loss, "state_dict", None)
         return {
             **counts,
             "optimizer": self._optimizer.state_dict(),
             "random": _random_state(self._device),
+            **({} if state_dict is None else {"loss": state_dict()}),
         }
 
     def check_trained(self) -> None:

@@ -155,6 +155,7 @@ def fit(
     if resume is not None:
         step, seconds, samples = resume["step"], resume["seconds"], resume["samples"]
     source = _batch_rows(encoded, training, step)
+    before_step = getattr(loss, "before_step", None)
     device = next(model.parameters()).device
     feed = feed_of(encoded, device)
     train_on = train_step.on_rows(feed, training.batch_size, record=recordable)
@@ -170,6 +171,8 @@ def fit(
                 if step + 1 == end:
                     # Not after it: at the end of training the structure may become the final one.
                     train_step.check_trained()
+                if before_step is not None:
+                    before_step(step / total)
                 train_on(chosen)
                 step += 1
                 samples += len(chosen)

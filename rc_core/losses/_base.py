@@ -20,8 +20,17 @@ the batch has a gradient that is not all zeros (to leave one out, give it a smal
 and a step of 0.1 against the gradient lowers the loss. Weights may be detached from the logits.
 
 `rows` returns tensors with N rows each, finite where they are floating-point, and works where the
-context holds nothing but what `needs` names, and the labels. A `Config` with a key `shuffled` is a
-control: true hands the same rows to other samples, drawn from the context's generator.
+context holds nothing but what `needs` names, and the labels. torch's own generator is seeded with
+training.seed, so it may be drawn from. A `Config` with a key `shuffled` is a control: true hands
+the same rows to other samples, drawn from the context's generator.
+
+A loss may keep something from step to step (weights of groups, a running mean) and may change as
+training goes on (an annealed degree): see the optional methods below. What it keeps otherwise is
+lost when a trial is stopped and goes on, and nothing of a loss itself is trained: the optimizer has
+the model's parameters.
+
+What cannot be done: a loss is called once a step, on the logits of one forward, so it needs neither
+hidden states, the texts nor a second forward (R-Drop).
 """
 
 from __future__ import annotations
@@ -74,6 +83,11 @@ class Loss(Protocol):
     # Optional: `recordable: ClassVar[bool] = True`, that calls differ in nothing but what the
     # tensors hold (no `float(tensor)`, no branch on one, no count of calls). A GPU then replays a
     # step that it has done before, several times as fast (rc_core.cuda_steps). It is not inherited.
+    # Optional: `before_step(progress) -> None`, called before every step with the share of steps
+    # done, in [0, 1). With `recordable` it may change tensors in place, and nothing else.
+    # Optional: `state_dict() -> dict` and `load_state_dict(state) -> None`, of what it keeps from
+    # step to step: tensors and plain values, which a checkpoint holds. Loaded after `rows` was
+    # called, on the CPU.
 
     def rows(self, context: LossContext) -> dict[str, Tensor]:
         """Return tensors (N, ...), a row per training sample, gathered per batch by the loop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any, ClassVar, get_args
 
@@ -201,6 +202,64 @@ def test_order_of_the_batch_does_not_matter(name: str) -> None:
         "the same batch in another order must have the same loss: take rows from the argument "
         "`rows`, which are those of the batch, and compare no sample with its neighbour"
     )
+
+
+@over_losses
+def test_what_is_kept_from_step_to_step_outlives_a_stop(name: str) -> None:
+    loss, again = build(name), build(name)
+    given = context()
+    rows = loss.rows(given)
+
+    def step(used: Any, seed: int) -> Tensor:
+        getattr(used, "before_step", lambda progress: None)(seed / 10)
+        chosen = torch.arange(seed, seed + 6)
+        picked = {key: value[chosen] for key, value in rows.items()}
+        found: Tensor = used(random(6, CLASSES, seed=seed), given.labels[chosen], picked)
+        return found
+
+    for seed in range(5):
+        step(loss, seed)
+    again.rows(context())
+    assert hasattr(loss, "state_dict") == hasattr(loss, "load_state_dict")
+    if hasattr(loss, "state_dict"):
+        written = io.BytesIO()
+        torch.save(loss.state_dict(), written)
+        written.seek(0)
+        again.load_state_dict(torch.load(written, weights_only=True))
+    assert torch.equal(step(loss, 9), step(again, 9)), (
+        "after a stop a loss must be what it was before, but is not: what it keeps from step to "
+        "step needs state_dict() and load_state_dict(), and what depends on how far training is "
+        "before_step()"
+    )
+
+
+def test_a_loss_that_forgets_at_a_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Running:
+        needs: ClassVar[frozenset[Need]] = frozenset()
+
+        def __init__(self) -> None:
+            self.mean = torch.ones(())
+
+        def rows(self, context: LossContext) -> dict[str, Tensor]:
+            return {}
+
+        def __call__(self, logits: Tensor, labels: Tensor, rows: Any) -> Tensor:
+            found = torch.nn.functional.cross_entropy(logits.float(), labels)
+            self.mean = 0.9 * self.mean + 0.1 * found.detach()
+            return found / self.mean
+
+    class Kept(Running):
+        def state_dict(self) -> dict[str, Tensor]:
+            return {"mean": self.mean}
+
+        def load_state_dict(self, state: dict[str, Tensor]) -> None:
+            self.mean = state["mean"]
+
+    monkeypatch.setattr(sys.modules[__name__], "build", lambda name: Running())
+    with pytest.raises(AssertionError, match="after a stop a loss must be what it was before"):
+        test_what_is_kept_from_step_to_step_outlives_a_stop("running")
+    monkeypatch.setattr(sys.modules[__name__], "build", lambda name: Kept())
+    test_what_is_kept_from_step_to_step_outlives_a_stop("kept")
 
 
 @over_losses
