@@ -37,7 +37,8 @@ def prepare_loss(
         config: with every value resolved (no `alpha: auto`).
 
     Raises:
-        TrialError: an estimate that the loss needs diverged or does not fit the task.
+        TrialError: an estimate that the loss needs diverged or does not fit the task; or the loss
+            has parameters, or rows that are not one per training sample.
     """
     needs = config.needs()
     loss: Loss = plugins.load(PLUGIN_PACKAGES["loss"], config.loss.name).Loss(config.loss)
@@ -55,9 +56,29 @@ def prepare_loss(
         context.expert_log_probs = expert_log_probs(config, workspace)
     if "first_stage_log_probs" in needs:
         context.first_stage_log_probs = first_stage_log_probs(config, workspace)
+    # What a plugin draws from it would depend on what ran before.
+    torch.manual_seed(config.training.seed)
     rows = loss.rows(context)
+    _check_trained(config.loss.name, loss)
     _check_rows(config.loss.name, rows, context)
     return loss, rows, context.report
+
+
+def _check_trained(name: str, loss: Loss) -> None:
+    """Refuse parameters of a loss: no optimizer has them, so they would stay as they are."""
+    found = [loss, *vars(loss).values()]
+    trained = [
+        parameter
+        for each in found
+        for parameter in (each.parameters() if isinstance(each, nn.Module) else (each,))
+        if isinstance(parameter, nn.Parameter) and parameter.requires_grad
+    ]
+    if trained:
+        raise TrialError(
+            f"rc_core/losses/{name}.py: nothing of a loss itself is trained, but it has "
+            f"{len(trained)} parameters; give what is learned to the model (a compression's "
+            "prepare), or set requires_grad to False"
+        )
 
 
 def _check_rows(name: str, rows: object, context: LossContext) -> None:
