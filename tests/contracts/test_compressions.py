@@ -141,8 +141,10 @@ def test_a_family_that_does_not_work_is_refused_by_its_config(name: str, family:
     assert problem.where == "compression.name" and f"'{family}'" in problem.message
 
 
+@pytest.mark.parametrize("cut", [3, 6])
 @over_everything
-def test_resumed_run_ends_as_an_uninterrupted_one(name: str, architecture: str) -> None:
+def test_resumed_run_ends_as_an_uninterrupted_one(name: str, architecture: str, cut: int) -> None:
+    """Stopped while the structure still changes, by most schedules, and after it is settled."""
     start = tiny_model(architecture).state_dict()
 
     def prepared() -> tuple[Any, Any, Any]:
@@ -153,15 +155,15 @@ def test_resumed_run_ends_as_an_uninterrupted_one(name: str, architecture: str) 
         return model, compression, adamw(model)
 
     model, compression, optimizer = prepared()
-    train_steps(model, compression, optimizer, last=3, total=8)
+    train_steps(model, compression, optimizer, last=cut, total=8)
     checkpoint = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-    train_steps(model, compression, optimizer, first=4, last=8, total=8)
+    train_steps(model, compression, optimizer, first=cut + 1, last=8, total=8)
     expected = compression.finalize(model).state_dict()
 
     model, compression, optimizer = prepared()
     model.load_state_dict(checkpoint[0])
     optimizer.load_state_dict(checkpoint[1])
-    train_steps(model, compression, optimizer, first=4, last=8, total=8)
+    train_steps(model, compression, optimizer, first=cut + 1, last=8, total=8)
     resumed = compression.finalize(model).state_dict()
 
     assert resumed.keys() == expected.keys()

@@ -237,10 +237,28 @@ def test_they_hold_the_contract_of_every_compression(
 ) -> None:
     written.write(PACKAGE, text)
     contract.test_finished_model_is_stock_and_as_asked("mine", "bert", tmp_path)
-    contract.test_resumed_run_ends_as_an_uninterrupted_one("mine", "bert")
+    for cut in (3, 6):
+        contract.test_resumed_run_ends_as_an_uninterrupted_one("mine", "bert", cut)
     contract.test_the_structure_stays_once_it_is_settled("mine", "bert")
     contract.test_unsupported_encoder_is_refused_before_training("mine")
     contract.test_what_it_may_have_besides_is_called_as_the_contract_says("mine")
+
+
+def test_a_mask_that_is_forgotten_once_it_is_settled_is_told(written: WrittenPlugins) -> None:
+    """Where a stop comes before the mask is made there is nothing to forget."""
+    text = MOVEMENT.replace(
+        "        if progress >= self.config.ramp:\n",
+        "        if progress >= self.config.ramp and not hasattr(self, 'settled'):\n"
+        "            self.settled = True\n"
+        "            for layer in layers(model):\n"
+        "                layer.movement.copy_(layer.weight)\n"
+        "        if progress >= self.config.ramp:\n",
+    )
+    assert text != MOVEMENT
+    written.write(PACKAGE, text)
+    contract.test_resumed_run_ends_as_an_uninterrupted_one("mine", "bert", 3)
+    with pytest.raises(AssertionError, match="a resumed run must end as an uninterrupted one"):
+        contract.test_resumed_run_ends_as_an_uninterrupted_one("mine", "bert", 6)
 
 
 def test_movement_pruning_reads_gradients_and_survives_a_stop(
