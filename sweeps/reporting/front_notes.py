@@ -32,6 +32,8 @@ _NARROW = ((200.0, 250.0), (270.0, 323.0), (440.0, 474.0))
 _PLAIN, _BOLD, _PADDING, _HEIGHT = 7.2, 8.2, 8.0, 24.0
 _SMALL_PLAIN, _SMALL_HEIGHT = 6.6, 18.0
 _STEPS = 12
+# In the units shown: what differs by less stands in one place.
+_ALIKE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ def frame_of(places: Places, means: Mapping[str, Mean]) -> Frame:
             half = mean.halves[i] if mean.barred else 0.0
             values += [mean.spot[i] - half, mean.spot[i] + half]
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
-        span = high - low or abs(high) or 1.0
+        span = high - low
+        if span < _ALIKE:
+            # Means of the same accuracies differ in the last digit, which no axis could show.
+            span = max(abs(high), 1.0)
         above = 0.05 if i == 0 else 0.14
         limits.append((round(low - 0.05 * span, 6), round(high + above * span, 6)))
     return Frame(limits[0], limits[1])

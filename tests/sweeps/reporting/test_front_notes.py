@@ -10,7 +10,7 @@ import pytest
 from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.figure_front import front_figure
-from sweeps.reporting.front_notes import MOST_BARS
+from sweeps.reporting.front_notes import MOST_BARS, frame_of
 from sweeps.reporting.style import Style
 from sweeps.stored_sweep import StoredSweep
 from tests.sweeps.reporting._made import confirm_made, made_sweep, write_record
@@ -95,3 +95,11 @@ def test_intervals_of_many_are_drawn_for_those_that_matter(tmp_path: Path) -> No
         if each["error_y"]["visible"]:
             half = each["error_y"]["array"][0]
             assert low <= each["y"][0] - half and each["y"][0] + half <= high
+
+
+@pytest.mark.parametrize("values", [(46.6, 46.6), (46.6, 46.6 + 1e-13), (0.0, 0.0), (0.0, 1e-9)])
+def test_values_that_are_alike_have_axes_of_some_width(values: tuple[float, float]) -> None:
+    """Models that all answer the majority class: rungs weigh suites in another order than ends."""
+    frame = frame_of({f"t{i}": (value, value) for i, value in enumerate(values)}, {})
+    assert frame.x[0] < values[0] < frame.x[1] and frame.y[0] < values[1] < frame.y[1]
+    assert all(0 < part < 100 for part in frame.within((values[0], values[1]), (100.0, 100.0)))
