@@ -134,7 +134,7 @@ class ArtifactStore:
         """Return how long a stored artifact took to build."""
         return float(_manifest(self.path(key))["seconds"])
 
-    def build(self, key: ArtifactKey, builder: Callable[[Path], None]) -> Artifact:
+    def build(self, key: ArtifactKey, builder: Callable[[Path], object]) -> Artifact:
         """Return the artifact, building it first if it is not there, whoever asks first.
 
         `builder` fills the empty folder it is given. A damaged artifact is deleted and rebuilt.

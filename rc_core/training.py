@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -115,7 +115,7 @@ def fit(
     groups: Sequence[ParameterGroup] = (),
     resume: dict[str, Any] | None = None,
     recordable: bool = False,
-) -> Iterator[FitPoint]:
+) -> Generator[FitPoint, None, None]:
     """Train `model` in place, yielding at the end of each rung.
 
     Frozen parameters get neither gradients nor optimizer state.

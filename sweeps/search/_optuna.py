@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,7 +40,7 @@ class StudyProposals:
     """A study that proposes points; trials are known by our ids."""
 
     exhaustive = False
-    choose = None
+    choose: Callable[[Sequence[str]], str | None] | None = None
     # What a sampler's own trials carry and it looks for, put on earlier sweeps' trials too.
     _attributes_of_known: ClassVar[Mapping[str, Any]] = {}
 

@@ -8,7 +8,7 @@ The loss formulas are ours, as plain functions: they cost nothing beside the enc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from transformers import (
 from rc_core.compression._layers import embeddings, keep_blocks
 from rc_core.compression.magnitude import milestones_at, sparsity_at
 from rc_core.config import TrainingConfig, TrialConfig
-from rc_core.data._task import Split
+from rc_core.data._task import Role, Split
 from rc_core.models import load_encoder
 from rc_core.workspace import TaskData
 
@@ -50,7 +50,7 @@ class Result:
     train_cpu: float
     train_seconds: float
     seconds: float
-    accuracy: dict[str, float]
+    accuracy: Mapping[Role, float]
 
 
 def samples(data: TaskData, split: Split, **rows: Tensor) -> list[Sample]:
@@ -113,7 +113,7 @@ class _Timed(Trainer):
         self.evaluation_cpu = self.evaluation_seconds = 0.0
         self._evaluating = False
 
-    def compute_loss(
+    def compute_loss(  # type: ignore[override]
         self, model: Any, inputs: Any, return_outputs: bool = False, **rest: Any
     ) -> Any:
         if self._own_loss is None or not model.training:
@@ -159,7 +159,7 @@ def make_trainer(
     *,
     loss: LossFunction | None = None,
     target: Callable[[float], float] | None = None,
-    quick: dict[str, list[Sample]] | None = None,
+    quick: Mapping[Role, list[Sample]] | None = None,
 ) -> Any:
     """Return a Trainer at its sensible best for this machine.
 
@@ -265,7 +265,7 @@ def run(
         torch.cuda.synchronize()
     train_cpu = time.process_time() - cpu - trainer.evaluation_cpu
     train_seconds = time.perf_counter() - clock - trainer.evaluation_seconds
-    accuracy = {}
+    accuracy: dict[Role, float] = {}
     for split in open_splits:
         found = trainer.predict(samples(data, split))
         accuracy[split.role] = float((found.predictions.argmax(-1) == found.label_ids).mean())

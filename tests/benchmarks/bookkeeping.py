@@ -45,6 +45,9 @@ def keep_front(n: int) -> float:
         TrialRecord.model_construct(
             id=str(number),
             status="finished",
+            config={},
+            fingerprint=str(number),
+            started=0.0,
             reference=False,
             metrics=dict(zip(OBJECTIVES, point, strict=True)),
         )

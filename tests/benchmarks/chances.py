@@ -79,7 +79,7 @@ def fixed(kind: str, seeds: Sequence[int], runs: int) -> None:
 def raced(kind: str, runs: int) -> None:
     """Print the same at the end of races, with the trainings that they took."""
     for way, make in WAYS.items():
-        race.seed_noise = make  # type: ignore[assignment]
+        race.seed_noise = make  # type: ignore[assignment, attr-defined]
         said, true, trainings, missed, fronts = [], [], 0, 0, 0
         for run in range(runs):
             rng = np.random.default_rng((1, run))
@@ -104,7 +104,7 @@ def raced(kind: str, runs: int) -> None:
             fronts += int(front.sum())
         more = f"{trainings / runs:.1f} of {(_ROWS + 1) * _MOST}; {100 * missed / fronts:.1f}"
         _print(f"{kind}, race of {_ROWS} and the dense row", way, said, true, more)
-    race.seed_noise = seed_noise
+    race.seed_noise = seed_noise  # type: ignore[attr-defined]
 
 
 def _print(what: str, way: str, said: Sequence[float], true: Sequence[bool], more: str) -> None:

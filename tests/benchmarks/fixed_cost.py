@@ -13,6 +13,7 @@ by their records that is told apart.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -46,7 +47,7 @@ class Spent:
     busy: float = 0.0
 
 
-class _Ends(tune.Callback):  # type: ignore[misc]
+class _Ends(tune.Callback):
     """Notes when trials end."""
 
     def __init__(self) -> None:
@@ -56,7 +57,7 @@ class _Ends(tune.Callback):  # type: ignore[misc]
         self.times.append(time.time())
 
 
-class _Empty(tune.Trainable):  # type: ignore[misc]
+class _Empty(tune.Trainable):
     """Imports what a trial imports, and ends."""
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -120,10 +121,10 @@ def our_sweep(trials: int, storage: Path, name: str) -> Spent:
     spent: list[tuple[float, float]] = []
     fit = tune.Tuner.fit
 
-    def timed(tuner: tune.Tuner) -> None:
+    def timed(tuner: tune.Tuner) -> Any:
         spent.append(_timed(lambda: fit(tuner)))
 
-    tune.Tuner.fit = timed  # type: ignore[method-assign]
+    tune.Tuner.fit = timed  # type: ignore[assignment, method-assign]
     try:
         sweep = sweeps.launch(our_config(trials), name=name, storage=storage)
     finally:
@@ -150,7 +151,7 @@ def main() -> None:
             num_cpus=SLOTS,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
         )
         try:

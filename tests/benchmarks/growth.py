@@ -68,7 +68,7 @@ def train_seconds(
     """Return the processor seconds that one epoch of pruned training takes."""
     model = load_encoder(model_name, label_names=LABELS, seed=0)
     compression = Compression(Config(name="magnitude", sparsity=sparsity))
-    context: Any = CompressionContext(iter, torch.device("cpu"))
+    context: Any = CompressionContext(lambda: iter(()), torch.device("cpu"))
     model = compression.prepare(model, context)
     training = TrainingConfig(epochs=1.0, batch_size=batch_size, rungs=1)
     loss = vanilla.Loss(vanilla.Config(name="vanilla"))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ GROUPS = {
 }
 
 
-def operations(model: str, pairs: int, dev: int, folder: Path) -> Counter[str]:
+def operations(model: str, pairs: int, dev: int, folder: Path) -> dict[str, float]:
     """Return the microseconds of each group of operators in one pruned trial."""
     task = setup.fever(folder / "data", train=pairs, dev=dev)
     config = setup.trial(model, task, compression={"name": "magnitude", "sparsity": 0.5})
@@ -50,15 +51,15 @@ def operations(model: str, pairs: int, dev: int, folder: Path) -> Counter[str]:
     with profile(activities=[ProfilerActivity.CPU]) as found:
         run_trial(config, workspace, TrialFolder(folder / "measured"), trial_id="t0002")
     group_of = {name: group for group, names in GROUPS.items() for name in names}
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
     for event in found.key_averages():
         spent[group_of.get(event.key, "everything else")] += event.self_cpu_time_total
     return spent
 
 
-def stages(sweep: Path) -> Counter[str]:
+def stages(sweep: Path) -> dict[str, float]:
     """Return the seconds of each stage of a sweep: artifacts by kind, trials by part."""
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
     records = read_records(sweep / "trials")
     used = {
         key for record in records for keys in record.artifacts.values() for key in keys.split("+")
@@ -70,17 +71,19 @@ def stages(sweep: Path) -> Counter[str]:
     for record in records:
         if not record.reference:
             parts = {name: record.seconds.get(name, 0.0) for name in ("train", "evaluate")}
-            spent.update({f"trials: {name}": value for name, value in parts.items()})
+            for name, value in parts.items():
+                spent[f"trials: {name}"] += value
             rest = record.seconds.get("total", 0.0) - sum(parts.values())
             spent["trials: everything else"] += rest
     return spent
 
 
-def table(spent: Counter[str], what: str) -> str:
+def table(spent: Mapping[str, float], what: str) -> str:
     """Return the shares as Markdown, largest first."""
     total = sum(spent.values())
     lines = [f"| {what} | share |", "|---|---|"]
-    lines += [f"| {name} | {100 * value / total:.1f} % |" for name, value in spent.most_common()]
+    largest = sorted(spent.items(), key=lambda item: -item[1])
+    lines += [f"| {name} | {100 * value / total:.1f} % |" for name, value in largest]
     return "\n".join(lines)
 
 

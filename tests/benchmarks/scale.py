@@ -166,7 +166,8 @@ def run_ours(trials: int, folder: Path) -> tuple[float, float]:
         finally:
             spans.append((started, time.monotonic()))
 
-    runner.prepare, runner.TrialTrainable, runner._search = prepare, RecordingSleeper, timed
+    replaced: Any = runner
+    replaced.prepare, replaced.TrialTrainable, replaced._search = prepare, RecordingSleeper, timed
     raw = {**SWEEP, "search": {"name": "random", "trials": trials + 1, "seed": 0}}
     quiet = Progress(Console(file=(folder / "log").open("w")))
     runner.launch(raw, name="scale", storage=folder, progress=quiet)
@@ -216,7 +217,7 @@ def run_driver(trials: int, folder: Path) -> dict[str, list[float]]:
         def __init__(self, *unused: Any) -> None:
             pass
 
-    events.Drain = NoDrain
+    events.Drain = NoDrain  # type: ignore[assignment, attr-defined]
     found: dict[str, list[float]] = {}
     for module in (random, tpe):
         name = module.__name__.rpartition(".")[2]

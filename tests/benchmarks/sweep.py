@@ -13,6 +13,7 @@ run from the user's call to the last result, Ray's start included.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import tempfile
 import time
@@ -129,7 +130,7 @@ def _data(config: TrialConfig, folder: str) -> TaskData:
     return _DATA[folder]
 
 
-class Rival(tune.Trainable):  # type: ignore[misc]
+class Rival(tune.Trainable):
     """A trial as a user writes it; `prepared` None makes teacher and difficulty by itself."""
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -187,7 +188,7 @@ def _start_ray() -> None:
         num_cpus=SLOTS,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         _node_ip_address="127.0.0.1",
     )
 

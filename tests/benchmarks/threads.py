@@ -37,7 +37,7 @@ def _train(
     train = data.encoded(data.task.train)
     net = load_encoder(model, label_names=data.task.label_names, seed=0)
     compression: Any = Compression(config.compression)  # type: ignore[arg-type]
-    context: Any = CompressionContext(iter, torch.device("cpu"))
+    context: Any = CompressionContext(lambda: iter(()), torch.device("cpu"))
     net = compression.prepare(net, context)
     loss = vanilla.Loss(vanilla.Config(name="vanilla"))
 
@@ -74,7 +74,7 @@ def pairs_per_second(
         worker.start()
     for worker in workers:
         worker.join()
-    spans = [out.get() for _ in workers]
+    spans: list[tuple[float, float]] = [out.get() for _ in workers]
     return processes * pairs / (max(end for _, end in spans) - min(begin for begin, _ in spans))
 
 
@@ -96,11 +96,11 @@ def main() -> None:
             figures.add("pairs/s", **{name: each.result for name, each in found.items()})
     many, one = list(sides)
     peak = harness.matmul_peak(1) / 1e9
-    found = statistics.median(figures.rows["pairs/s"][many])
+    rate = statistics.median(figures.rows["pairs/s"][many])
     harness.say(
         __doc__,
         f"{given.model}, {given.pairs} pairs, fp32. Peak of one thread {peak:.0f} GFLOP/s; "
-        f"{found / n:.1f} pairs/s a core.",
+        f"{rate / n:.1f} pairs/s a core.",
         figures.table(many, one, "pairs/s", digits=1),
     )
 

@@ -24,6 +24,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from rc_core.assembly import fit_compressed, prepare_loss
 from rc_core.config import TrialConfig
 from rc_core.data._encoding import length_bucketed_batches
+from rc_core.data._task import Role
 from rc_core.record import TrialFolder
 from rc_core.training import FitPoint
 from rc_core.trial import run_trial
@@ -63,7 +64,8 @@ def ours(config: TrialConfig, workspace: Workspace, folder: Path) -> rival.Resul
 
     with mock.patch("rc_core.trial_run.fit_compressed", timed):
         record = run_trial(config, workspace, TrialFolder(folder), trial_id="t0001")
-    accuracy = {role: record.metrics[f"{role}/accuracy"] for role in ("id_dev", "ood_dev")}
+    roles: tuple[Role, ...] = ("id_dev", "ood_dev")
+    accuracy: dict[Role, float] = {role: record.metrics[f"{role}/accuracy"] for role in roles}
     return rival.Result(cpu, record.seconds["train"], record.seconds["total"], accuracy)
 
 

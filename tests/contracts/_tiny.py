@@ -96,4 +96,5 @@ def train_steps(
 def logits_of(model: Any) -> Tensor:
     """Return the logits of a fixed batch."""
     with torch.no_grad():
-        return model(**tiny_batch(seed=99).inputs).logits
+        logits: Tensor = model(**tiny_batch(seed=99).inputs).logits
+    return logits

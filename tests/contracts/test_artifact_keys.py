@@ -90,7 +90,7 @@ def test_what_is_built_depends_on_the_keys_that_are_declared_and_no_others(
     before = keys_of(values, workspace)
     assert before
     fields = [("training", TrainingConfig), (section, config)]
-    changing, steady = set(), set()
+    changing, steady = set[str](), set[str]()
     for where, model in fields:
         for field_name, field in model.model_fields.items():
             key = field.alias or field_name

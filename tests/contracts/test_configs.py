@@ -79,7 +79,7 @@ def test_a_table_of_the_paper_has_its_alpha_and_a_teacher_for_each_seed(path: Pa
     dense = {each.reference().fingerprint() for each in trials}
     rows = {each.fingerprint() for each in trials}
     assert len(dense) == 3 and sweep.settings.search.trials == len(rows | dense)
-    found = {each.loss.alpha for each in trials if each.loss.name == "rmc"}
+    found = {each.loss.as_dict()["alpha"] for each in trials if each.loss.name == "rmc"}
     assert found <= {ALPHA[sweep.base["task"]["name"]]}
     # Another task given on the command line would keep the alpha of the file.
     offered = "--set task=" in path.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import ast
 import importlib.metadata
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -220,7 +220,7 @@ def place(module: str, layers: Sequence[Sequence[str]]) -> tuple[int, str] | Non
     return None
 
 
-def violations(root: Path, table: str, upward: set[tuple[str, str]] = frozenset()) -> list[str]:
+def violations(root: Path, table: str, upward: Set[tuple[str, str]] = frozenset()) -> list[str]:
     """Return a line for each module without a place and each import that points upwards."""
     layers = [line.split() for line in table.strip().splitlines()]
     modules = sources(root)

@@ -153,7 +153,7 @@ def test_gradient_is_finite_for_extreme_logits(name: str) -> None:
 def test_reads_are_noticed() -> None:
     values = torch.arange(3.0)
     for read in (lambda: float(values.sum()), lambda: bool(values.any()), values.max().item):
-        with NoReads(), pytest.raises(AssertionError, match="reads a tensor's value"):
+        with NoReads(), pytest.raises(AssertionError, match="reads a tensor's value"):  # type: ignore[no-untyped-call]
             read()
 
 
@@ -164,7 +164,7 @@ def test_what_may_be_recorded_reads_no_value_in_a_step(name: str) -> None:
         pytest.skip("does not claim to be recordable")
     rows = {key: value[chosen] for key, value in loss.rows(given).items()}
     logits, labels = random(8, CLASSES, seed=3).requires_grad_(), given.labels[chosen]
-    with NoReads():
+    with NoReads():  # type: ignore[no-untyped-call]
         loss(logits, labels, rows).backward()
     assert logits.grad is not None and bool(logits.grad.any())
 

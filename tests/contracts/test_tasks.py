@@ -111,7 +111,8 @@ def test_the_names_of_its_texts_are_as_many_as_its_texts(name: str, tmp_path: Pa
     if declared is None and "text" not in given:
         pytest.skip("says nothing of its texts")
     second = load(name, given).id_dev.second
-    assert len(given.get("text", declared)) == (1 if second is None else 2)
+    names = given.get("text", declared)
+    assert names is not None and len(names) == (1 if second is None else 2)
 
 
 @over_tasks

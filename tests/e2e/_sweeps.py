@@ -55,7 +55,9 @@ def call_here(
     with pytest.raises(SystemExit) as ended:
         entry.main([*arguments, "--storage", str(storage)])
     printed = capsys.readouterr()
-    return subprocess.CompletedProcess(arguments, ended.value.code, printed.out, printed.err)
+    code = ended.value.code
+    assert isinstance(code, int), code
+    return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
 
 
 def write_config(

@@ -153,7 +153,7 @@ def test_after_a_kill_the_same_command_goes_on_from_the_last_rung(
         begun.append(resume["step"])
         return trained(*arguments, resume=resume, **options)
 
-    trained = trial_run.fit_compressed
+    trained = trial_run.fit_compressed  # type: ignore[attr-defined]
     monkeypatch.setattr(trial_run, "fit_compressed", fit)
     command = [str(listed), "--out", str(out)]
     assert main(command) == 0
@@ -376,7 +376,12 @@ def test_all_that_is_wrong_with_models_and_data_is_told_at_once_and_once(
 ) -> None:
     auto = {"name": "rmc", "alpha": "auto", "alpha_on": {"name": "student", "num_layers": 9}}
     own = {"name": "student", "model": "./elsewhere"}
-    gone = {"name": "files", "data_dir": str(tmp_path), "text": "a", "labels": ["x", "y"]}
+    gone: dict[str, Any] = {
+        "name": "files",
+        "data_dir": str(tmp_path),
+        "text": "a",
+        "labels": ["x", "y"],
+    }
     gone["roles"] = {"train": "no.csv", "ood_dev": {"other": "dev.csv"}}
     (tmp_path / "dev.csv").write_text("a,label\none,x\ntwo,y\n")
     lines = [
@@ -428,7 +433,8 @@ def test_texts_without_words_cost_the_comparison_only(
     for name, numbers in (("train", range(128)), ("dev", range(128, 192))):
         pairs = [{"a": f"first {i}", "b": f"n{i}", "y": i % 2} for i in numbers]
         write(tmp_path / f"{name}.jsonl", *pairs)
-    task = {"name": "files", "data_dir": str(tmp_path), "text": ["a", "b"], "label": "y"}
+    task: dict[str, Any] = {"name": "files", "data_dir": str(tmp_path), "text": ["a", "b"]}
+    task["label"] = "y"
     task |= {"labels": {"0": "no_", "1": "yes_"}}
     task["roles"] = {"train": "train.jsonl", "ood_dev": {"other": "dev.jsonl"}}
     listed = write(tmp_path / "list.jsonl", {**STUDENT, "task": task})

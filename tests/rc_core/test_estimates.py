@@ -92,7 +92,7 @@ def test_independent_levels_are_trained_as_the_plugin_asks(
     wanted, space = config(difficulty=settings), Workspace(tmp_path)
     teacher(wanted, space)
     trained: list[tuple[float, float]] = []
-    fit = stages.fit_vanilla
+    fit = stages.fit_vanilla  # type: ignore[attr-defined]
 
     def seen(*given: Any, **rest: Any) -> Any:
         trained.append((given[2].epochs, given[2].learning_rate))
@@ -280,7 +280,7 @@ def test_what_is_stored_does_not_depend_on_rungs_nor_on_how_precision_is_spelled
 ) -> None:
     space = Workspace(tmp_path)
     monkeypatch.setattr(space, "precision", lambda _: "fp32")
-    names = {
+    names: dict[str, dict[str, Any]] = {
         "rmc": {"alpha": "auto"},
         "jtt": {},
         "poe": {"expert": {"level": 0.75}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def answers(*classes: int) -> LogProbs:
 
 def test_agreement_counts_equal_answers_by_suite_and_by_role(tmp_path: Path) -> None:
     """What is right has no part in it; a role weighs its suites by their size."""
-    parts = [
+    parts: list[tuple[str, Any, tuple[int, ...], tuple[int, ...], int | None]] = [
         # Name, role, answers of the reference, answers of the model, samples where they agree.
         ("id", "id_dev", (0, 1, 1, 0), (0, 1, 0, 0), 3),
         ("a", "ood_dev", (0, 0, 0, 0, 0, 0), (0, 0, 0, 1, 1, 1), 3),

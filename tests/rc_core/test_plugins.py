@@ -294,7 +294,7 @@ def test_a_trial_of_an_edited_plugin_does_not_go_on(
     training = BASE["training"] | {"rungs": 2}
     folder, workspace = TrialFolder(tmp_path / "t"), Workspace(tmp_path / "artifacts")
     begun: list[object] = []
-    fit = trial_run.fit_compressed
+    fit = trial_run.fit_compressed  # type: ignore[attr-defined]
 
     def seen(*given: Any, resume: Any, **rest: Any) -> Any:
         begun.append(resume and resume["step"])

@@ -80,7 +80,7 @@ def test_bf16_is_taken_where_a_step_is_clearly_faster_in_it(
 
 def test_the_timed_steps_are_those_of_the_training_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     entered: list[str] = []
-    fit = precision.fit
+    fit = precision.fit  # type: ignore[attr-defined]
 
     def seen(*given: Any, **rest: Any) -> Any:
         entered.append(rest["precision"])

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, model_validator
 
 from rc_core.config import decode
-from rc_core.errors import ConfigError, Problem
+from rc_core.errors import ConfigError
 from rc_core.schema import Section, validate_section
 
 ALPHA = "must be a number above 0 and at most 1, or 'auto', but is "
@@ -102,5 +102,5 @@ def test_keys_of_several_types_below_a_section(
     with pytest.raises(ConfigError) as caught:
         validate_section(Whole, {"outer": outer}, "top")
     (problem,) = caught.value.problems
-    assert isinstance(problem, Problem) and problem.where == f"top.{where}"
+    assert problem.where == f"top.{where}"
     assert problem.message.startswith(said)

@@ -6,7 +6,7 @@ import json
 import math
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -54,6 +54,10 @@ def vanilla() -> VanillaLoss:
 
 def run(net: nn.Module, config: TrainingConfig, **options: Any) -> list[FitPoint]:
     return list(fit(net, encoded(80, 0), vanilla(), config, precision="fp32", **options))
+
+
+def gradients(net: nn.Module) -> list[Tensor]:
+    return [p.grad for p in net.parameters() if p.grad is not None]
 
 
 def weights(net: nn.Module) -> Tensor:
@@ -183,10 +187,11 @@ def test_what_is_frozen_meanwhile_or_folded_at_the_end_is_no_mistake() -> None:
 
 
 def test_gradients_are_seen_before_they_are_clipped_and_are_gone_after_the_step() -> None:
-    net, norms, left = model(), [], set()
+    net, norms = model(), list[float]()
+    left: set[Tensor | None] = set()
 
     def after_backward() -> None:
-        norms.append(float(torch.nn.utils.get_total_norm(p.grad for p in net.parameters())))
+        norms.append(float(torch.nn.utils.get_total_norm(gradients(net))))
 
     def after_step(progress: float) -> None:
         left.update(p.grad for p in net.parameters())
@@ -209,7 +214,7 @@ def test_steps_that_a_hook_looks_into_are_never_recorded() -> None:
 
 def test_rows_reach_the_loss_with_their_samples() -> None:
     class Check:
-        needs = frozenset[Any]()
+        needs: ClassVar[frozenset[Any]] = frozenset()
 
         def rows(self, context: Any) -> dict[str, Tensor]:
             return {}
@@ -247,7 +252,7 @@ def test_predictions_are_in_the_order_of_the_data_and_do_not_depend_on_batches()
 class Nothing:
     """A loss whose gradient is zero everywhere: only weight decay moves a parameter."""
 
-    needs = frozenset[Any]()
+    needs: ClassVar[frozenset[Any]] = frozenset()
 
     def rows(self, context: Any) -> dict[str, Tensor]:
         return {}
@@ -298,7 +303,7 @@ def test_parameters_may_have_a_rate_and_a_decay_of_their_own() -> None:
 
 @pytest.mark.parametrize("wrong", ["frozen", "twice", "of another model"])
 def test_groups_of_what_is_not_trained_are_refused(wrong: str) -> None:
-    net = model()
+    net: Any = model()
     chosen = net.classifier.weight
     groups = [ParameterGroup([chosen])] * (2 if wrong == "twice" else 1)
     chosen.requires_grad_(wrong != "frozen")

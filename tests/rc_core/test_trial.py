@@ -293,7 +293,7 @@ def test_a_superseded_worker_leaves_the_model_alone(workspace: Workspace, tmp_pa
         newest[0] = 2
         return real(*arguments, **options)
 
-    real = trial_run.prepare_model
+    real = trial_run.prepare_model  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial_run, "prepare_model", superseded)
         with pytest.raises(StaleAttemptError):
@@ -382,7 +382,7 @@ def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_one_before(
         begun.append(resume["step"])
         return trained(*arguments, resume=resume, **options)
 
-    trained = trial_run.fit_compressed
+    trained = trial_run.fit_compressed  # type: ignore[attr-defined]
     monkeypatch.setattr(trial_run, "fit_compressed", fit)
     assert run_trial(config(), workspace, folder, trial_id="t").status == "finished"
     assert begun == [2]
@@ -470,7 +470,7 @@ def test_a_manifest_is_written_when_the_disk_has_the_rest(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    flush, write_json = checkpoint.flush, checkpoint.write_json
+    flush, write_json = checkpoint.flush, checkpoint.write_json  # type: ignore[attr-defined]
 
     def flushed(path: Path) -> None:
         written.append(path.name)
@@ -490,7 +490,7 @@ def test_a_model_that_cannot_be_read_again_is_not_finished(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some families would be saved in shapes that their config does not describe."""
-    save_model = trial_run.save_model
+    save_model = trial_run.save_model  # type: ignore[attr-defined]
 
     def save_with_another_config(model: Any, tokenizer: Any, folder: Path, **rest: Any) -> None:
         save_model(model, tokenizer, folder, **rest)

@@ -33,7 +33,7 @@ def stored(tmp_path: Path) -> list[Artifact]:
     found = []
     for number, kind in enumerate(KINDS):
         key = ArtifactKey(kind, 1, {"number": number})
-        found.append(store.build(key, lambda path: (path / "data").write_text("x" * 1000) and None))
+        found.append(store.build(key, lambda path: (path / "data").write_text("x" * 1000)))
     keys = [artifact.key.key for artifact in found]
     for name, named in (
         ("one", {"teacher": keys[0], "level": f"{keys[1]}+{keys[2]}"}),

@@ -454,8 +454,9 @@ def test_alpha_auto_is_judged_on_the_cheapest_compression() -> None:
 
 def test_what_alpha_is_judged_on_must_suit_the_encoder() -> None:
     auto = {"name": "rmc", "alpha": "auto"}
-    space = {"compression.sparsity": {"uniform": [0.2, 0.6]}}
-    raw = RAW | {"space": space, "loss": auto | {"alpha_on": {"name": "student", "num_layers": 40}}}
+    space: dict[str, Any] = {"compression.sparsity": {"uniform": [0.2, 0.6]}}
+    raw: dict[str, Any] = RAW | {"space": space}
+    raw |= {"loss": auto | {"alpha_on": {"name": "student", "num_layers": 40}}}
     with pytest.raises(ConfigError) as caught:
         SweepConfig(raw)
     (problem,) = caught.value.problems

@@ -59,10 +59,10 @@ def test_how_many_seeds_there_are_is_not_changed_by_a_resume(confirmation: Sweep
 def test_one_text_where_a_list_must_be_is_no_list_of_letters(confirmation: Sweep) -> None:
     sweep = confirmation.searched
     for call in (
-        lambda: sweep.pick("knee", wheres="id_dev/accuracy >= 0.2"),  # type: ignore[arg-type]
-        lambda: sweep.pick("weighted", weights="ood_dev/accuracy=2"),  # type: ignore[arg-type]
-        lambda: sweep.confirm(also="t0001"),  # type: ignore[arg-type]
-        lambda: sweep.latency(trials="t0001"),  # type: ignore[arg-type]
+        lambda: sweep.pick("knee", wheres="id_dev/accuracy >= 0.2"),
+        lambda: sweep.pick("weighted", weights="ood_dev/accuracy=2"),
+        lambda: sweep.confirm(also="t0001"),
+        lambda: sweep.latency(trials="t0001"),
     ):
         with pytest.raises(ConfigError, match="must be a list, like"):
             call()

@@ -144,7 +144,7 @@ def test_a_buckets_sweeps_are_listed_from_any_machine_without_their_models(
     model.mkdir()
     (model / "model.safetensors").write_bytes(b"x" * 2_000_000)
     confirm_made(sweep, rows=1)
-    for folder in (sweep.folder, sweep.confirmation.folder):  # type: ignore[union-attr]
+    for folder in (sweep.folder, sweep.confirmation.folder):
         folder.share()
     made_sweep(root, trials=2, name="unsent")
     rows = listed(s3.storage)

@@ -116,7 +116,7 @@ def test_it_says_which_artifacts_are_free_now_and_how(tmp_path: Path) -> None:
     kinds = {}
     for kind in ("teacher", "level"):
         key = ArtifactKey(kind, 1, {})
-        kinds[kind] = store.build(key, lambda path: (path / "data").write_text("x") and None)
+        kinds[kind] = store.build(key, lambda path: (path / "data").write_text("x"))
     for name, used in (("one", ("teacher", "level")), ("two", ("teacher",))):
         found = made_sweep(tmp_path, trials=1, name=name)
         artifacts = {kind: kinds[kind].key.key for kind in used}

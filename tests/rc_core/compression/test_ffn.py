@@ -66,8 +66,9 @@ def test_cut_model_gives_the_logits_of_one_with_zeroed_neurons(architecture: str
 def test_plain_transformers_loads_it_and_it_is_smaller(architecture: str, tmp_path: Path) -> None:
     dense = footprint(tiny_model(architecture))["footprint/parameters"]
     compression = Compression(config_of(remove=0.75))
-    model = compression.prepare(tiny_model(architecture), tiny_context(architecture))
-    compression.finalize(model).save_pretrained(tmp_path)
+    model: Any = compression.prepare(tiny_model(architecture), tiny_context(architecture))
+    finished: Any = compression.finalize(model)
+    finished.save_pretrained(tmp_path)
     reloaded: Any = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert torch.equal(logits_of(reloaded.eval()), logits_of(model))
     # 18 of 24 neurons gone in each of 4 blocks: two weights of 16 and one bias each; with a gate

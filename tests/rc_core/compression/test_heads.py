@@ -153,7 +153,9 @@ def test_cut_heads_are_masked_heads(architecture: str) -> None:
         nn.functional.cross_entropy(each(**batch.inputs).logits, batch.labels).backward()
     size = head_size(cut)
     found = attentions(cut)[0].inputs[2].weight.grad
-    expected = attentions(masked)[0].inputs[2].weight.grad[size:]
+    whole = attentions(masked)[0].inputs[2].weight.grad
+    assert whole is not None
+    expected = whole[size:]
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
     restore_heads(cut, kept)
     assert heads_per_layer(cut) == [2, 2, 2, 2]

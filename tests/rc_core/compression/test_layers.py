@@ -87,10 +87,10 @@ def test_albert_shares_its_layers_and_is_refused() -> None:
 
 
 def test_linear_layers_are_found_by_the_places_that_fit() -> None:
-    places = (("no.such", "output.dense"), ("intermediate", "output.dense"))
-    places = (*places, ("intermediate.dense", "output.dense"))
+    wrong = (("no.such", "output.dense"), ("intermediate", "output.dense"))
+    places = (*wrong, ("intermediate.dense", "output.dense"))
     found = linears(tiny_model("bert"), places, "its layers")
     assert [(first.out_features, second.in_features) for first, second in found] == [(24, 24)] * 4
     # What is there but is no linear layer does not fit either.
     with pytest.raises(ModelError, match=r"must keep its layers where .* BertForSequence"):
-        linears(tiny_model("bert"), places[:2], "its layers")
+        linears(tiny_model("bert"), wrong, "its layers")

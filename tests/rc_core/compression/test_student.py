@@ -55,7 +55,8 @@ def test_student_equals_a_smaller_model_given_those_blocks(
     architecture: str, values: dict[str, Any], kept: tuple[int, ...]
 ) -> None:
     teacher = tiny_model(architecture)
-    more, list_name = {}, ".layer."
+    more: dict[str, Any] = {}
+    list_name = ".layer."
     if architecture == "modernbert":
         if kept[0] != 0:
             values, kept = {"keep": [0, 2, 3]}, (0, 2, 3)

@@ -118,9 +118,9 @@ class Reader:
             word = self._take()
             assert self._take() == "by"
             agents, more = self._people()
-            asserted = {(agent, word, subject) for agent in agents for subject in subjects}
-            return facts | more | asserted
+            return facts | more | {(agent, word, each) for agent in agents for each in subjects}
         word = self._take()
+        asserted: set[Fact]
         if verb == "does":
             asserted, more = {(subject, word) for subject in subjects}, set()
         elif verb == "knew":

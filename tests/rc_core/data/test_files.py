@@ -397,7 +397,7 @@ def test_everything_wrong_with_one_file_comes_at_once_with_places_in_it(folder: 
 
 
 def test_an_unknown_label_hides_no_empty_text(folder: Path) -> None:
-    more = [
+    more: list[dict[str, Any]] = [
         {"sentence1": "a", "sentence2": "b", "label": "x"},
         {"sentence1": "c", "sentence2": " ", "label": 1},
         {"sentence1": "", "sentence2": "e", "label": 2},

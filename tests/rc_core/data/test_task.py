@@ -97,12 +97,12 @@ def test_a_merge_into_a_label_that_the_suite_lacks_is_told() -> None:
 @pytest.mark.parametrize("role", ["train", "id_dev"])
 def test_labels_that_are_read_by_position_are_in_the_task_s_order(role: str) -> None:
     """Else the loss would teach each label as the other, and nothing would say so."""
-    base = {each.role: each for each in task().splits}
+    base: dict[str, Split] = {each.role: each for each in task().splits}
     swapped = replace(base[role], label_names=("no", "yes"))
     (found,) = problems(task(*(base | {role: swapped}).values()))
     assert found.startswith(f"task.{role}.s: must have the task's labels ['yes', 'no'] in their")
     ood = replace(base["ood_dev"], label_names=("no", "yes"))
-    assert check_task(task(*(base | {"ood_dev": ood}).values()))
+    check_task(task(*(base | {"ood_dev": ood}).values()))
 
 
 @pytest.mark.parametrize("given", [np.array([0, 1]), np.array([True]), np.array([[True], [False]])])
@@ -110,7 +110,7 @@ def test_what_conflicts_with_the_bias_is_true_or_false_of_each_sample(given: Any
     """Zeros and ones would pick rows 0 and 1."""
     (found,) = problems(replace(task(), bias_conflicting=given))
     assert "task.bias_conflicting: must be true or false for each training sample, (2,)" in found
-    assert check_task(replace(task(), bias_conflicting=np.array([False, True])))
+    check_task(replace(task(), bias_conflicting=np.array([False, True])))
 
 
 def test_all_problems_come_at_once() -> None:

@@ -221,7 +221,7 @@ def test_poe_gradient_is_that_of_the_product() -> None:
 def test_poe_with_an_expert_that_knows_nothing_is_plain() -> None:
     uniform = context(expert_log_probs=torch.full((N, C), -np.log(C)))
     assert value_of("poe", uniform, **{"lambda": 0.0}) == pytest.approx(value_of("vanilla"))
-    assert value_of("poe", beta=0.0, **{"lambda": 0.9}) == pytest.approx(value_of("distil"))
+    assert value_of("poe", None, beta=0.0, **{"lambda": 0.9}) == pytest.approx(value_of("distil"))
 
 
 def test_poe_learns_less_from_what_the_expert_knows() -> None:
@@ -328,7 +328,7 @@ def test_conf_reg_smooths_by_the_expert_s_certainty(weight: float) -> None:
     s /= s.sum(axis=1, keepdims=True)
     soft = (s * (np.log(s) - np.log(Q))).sum(axis=1).mean()
     expected = (1 - weight) * cross_entropies().mean() + weight * soft
-    assert value_of("conf_reg", **{"lambda": weight}) == pytest.approx(expected, rel=1e-4)
+    assert value_of("conf_reg", None, **{"lambda": weight}) == pytest.approx(expected, rel=1e-4)
 
 
 def test_conf_reg_with_an_expert_that_knows_nothing_right_is_distillation() -> None:
@@ -336,7 +336,7 @@ def test_conf_reg_with_an_expert_that_knows_nothing_right_is_distillation() -> N
     wrong = torch.full((N, C), -0.1)
     wrong[torch.arange(N), labels] = -80.0
     found = value_of("conf_reg", context(expert_log_probs=wrong.log_softmax(-1)))
-    assert found == pytest.approx(value_of("distil", **{"lambda": 1.0}), rel=1e-5)
+    assert found == pytest.approx(value_of("distil", None, **{"lambda": 1.0}), rel=1e-5)
 
 
 def test_trust_is_zero_for_a_certain_expert_and_exact_near_it() -> None:

@@ -201,7 +201,7 @@ def test_shuffled_degrees_are_the_same_ones_on_other_samples() -> None:
 
 
 @pytest.mark.parametrize("how", ["minmax", "rank", "winsorized"])
-def test_normalisation_is_applied(how: str) -> None:
+def test_normalisation_is_applied(how: Any) -> None:
     given = context()
     rmc.Loss(config_of(alpha=0.2, normalisation=how)).rows(given)
     expected = degrees(SCORES, 0.2, how)

@@ -67,7 +67,7 @@ def test_a_pipe_that_breaks_elsewhere_is_told(
             sys.exit(1)
 
     monkeypatch.setattr(entry, "app", app)
-    monkeypatch.setattr(entry.signal, "signal", Mock())
+    monkeypatch.setattr(entry.signal, "signal", Mock())  # type: ignore[attr-defined]
     with pytest.raises(SystemExit) as end:
         entry.main([])
     assert end.value.code == 1 and capfd.readouterr().err == "error: to a service\n"
@@ -80,7 +80,7 @@ def test_what_may_not_be_looked_into_is_told_without_a_traceback(
     denied = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied", "/theirs"))
     monkeypatch.setattr("sweeps.folder.SweepFolder.find", denied)
     monkeypatch.setattr("sweeps.cli.options.Path.is_dir", lambda _: True)
-    monkeypatch.setattr(entry.signal, "signal", Mock())
+    monkeypatch.setattr(entry.signal, "signal", Mock())  # type: ignore[attr-defined]
     with pytest.raises(SystemExit) as end:
         entry.main(["status", "made"])
     assert end.value.code == 2

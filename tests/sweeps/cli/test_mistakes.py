@@ -33,7 +33,10 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a storage with the sweep `made`, one of a fixed design, and what is no sweep."""
     storage = tmp_path_factory.mktemp("storage")
     made_sweep(storage, trials=4)
-    rows = {"space": {"loss.name": {"choice": ["vanilla", "distil"]}}, "search": {"name": "grid"}}
+    rows: dict[str, Any] = {
+        "space": {"loss.name": {"choice": ["vanilla", "distil"]}},
+        "search": {"name": "grid"},
+    }
     made_sweep(storage, trials=3, name="fixed", design="fixed", **rows)
     made_sweep(storage, trials=2, name="bare", failed=1)
     (storage / "other").mkdir()
@@ -232,7 +235,7 @@ def test_the_keys_of_a_plugin_are_listed() -> None:
 
 
 def test_flags_are_shown_without_a_type() -> None:
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     commands = [*group.commands.values(), *group.commands["artifacts"].commands.values()]
     options = [
         option

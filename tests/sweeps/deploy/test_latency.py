@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ VALUES: dict[str, Any] = {
 }
 # t0003 is beaten by t0002 on both; t0004 was stopped.
 FOUND = [(0.95, 0.70), (0.94, 0.75), (0.90, 0.80), (0.85, 0.78), (0.99, 0.99)]
-FAST = {"batch": 1, "length": 8, "rounds": 6}
+FAST: dict[str, Any] = {"batch": 1, "length": 8, "rounds": 6}
 
 
 def make(storage: Path, *, reference: bool = True, finished: bool = True) -> Sweep:
@@ -235,7 +236,11 @@ def test_what_cannot_be_timed_is_told(fresh: Sweep, tmp_path: Path) -> None:
 
 def test_choosing_by_latency_needs_it_measured(fresh: Sweep) -> None:
     where = "latency/relative <= 0.7"
-    for call in (lambda: pick(fresh, "knee", wheres=[where]), lambda: fresh.table(wheres=[where])):
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: pick(fresh, "knee", wheres=[where]),
+        lambda: fresh.table(wheres=[where]),
+    )
+    for call in calls:
         with pytest.raises(StorageError, match="run: rc-sweep latency timed"):
             call()
     done = rc_sweep("pareto", str(fresh.path), "--where", where)

@@ -346,7 +346,7 @@ def spend(folder: SweepFolder, hours: float = 5.0) -> None:
 
 def test_a_search_over_fixed_rows_says_that_none_is_worth_running(tmp_path: Path) -> None:
     driver = Driver(tmp_path / "s")
-    driver.proposals.choose = lambda left: None  # type: ignore[assignment]
+    driver.proposals.choose = lambda left: None
     assert driver.assignments.next() is None
     assert driver.assignments.ending == "the search, which finds no trial left worth running"
 
@@ -370,8 +370,8 @@ def test_what_was_interrupted_is_closed_once_the_budget_is_used_up(tmp_path: Pat
     assert [(r.id, r.status) for r in closed] == [(f"t000{i}", "stopped") for i in (2, 3, 4)]
     assert again.ended == ["t0002", "t0003", "t0004"]
     assert again.assignments.ending == "budget.hours (1 h)"
-    states = {record.id: record.status for record in driver.folder.records()}
-    assert states == dict.fromkeys(("t0002", "t0003", "t0004"), "stopped") | {"t0001": "finished"}
+    ended = {record.id: record.status for record in driver.folder.records()}
+    assert ended == dict.fromkeys(("t0002", "t0003", "t0004"), "stopped") | {"t0001": "finished"}
     assert driver.folder.trial("t0003").read() == closed[1] and closed[1].rungs == (rung,)
     assert not driver.folder.trial("t0003").checkpoint.exists()
     # With a larger budget those that had not begun are still there.

@@ -53,7 +53,7 @@ def test_the_gain_is_that_between_the_fronts_of_all_records_then_and_now(
     gains = 0
     for number in range(40):
         status = "finished" if number % 7 else ("finished" if number == 0 else "stopped")
-        values = (random.integers(0, 9) / 10, float(random.integers(1, 9)))
+        values = (float(random.integers(0, 9) / 10), float(random.integers(1, 9)))
         if number % 11 == 5:
             values = (float("nan"), values[1])
         found.append(record(number, *values, status=status))

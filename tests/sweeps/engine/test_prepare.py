@@ -77,9 +77,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """Return what stands for Ray: it has names for tasks, and runs none."""
     found = Mock(tasks=[f"task {number}" for number in range(3)])
     found.remote.return_value.return_value.options.return_value.remote.side_effect = found.tasks
-    monkeypatch.setattr(prepare.ray, "remote", found.remote)
-    monkeypatch.setattr(prepare.ray, "wait", found.wait)
-    monkeypatch.setattr(prepare.ray, "cancel", found.cancel)
+    monkeypatch.setattr(prepare.ray, "remote", found.remote)  # type: ignore[attr-defined]
+    monkeypatch.setattr(prepare.ray, "wait", found.wait)  # type: ignore[attr-defined]
+    monkeypatch.setattr(prepare.ray, "cancel", found.cancel)  # type: ignore[attr-defined]
     monkeypatch.setattr(prepare, "_result", found.result)
     monkeypatch.setattr(prepare, "_internal_kv_del", found.forget)
     return found
@@ -169,7 +169,7 @@ def test_who_waits_for_the_room_of_others_says_so_once(monkeypatch: pytest.Monke
         monkeypatch.setattr(prepare, "_ROOM_SECONDS", 0.1)
         tasks = prepare._Tasks(0, {"seconds": 1.0}, said.append)
         task = tasks.start(double, Held(1, 0.0), 4)
-        while not prepare._internal_kv_exists(tasks._marks[task][0]):
+        while not prepare._internal_kv_exists(tasks._marks[task][0]):  # type: ignore[attr-defined]
             time.sleep(0.01)
         assert tasks.result(task) == 8
     assert len(said) == 1

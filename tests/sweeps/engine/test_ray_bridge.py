@@ -24,8 +24,8 @@ def result_of(error: Exception | None) -> dict[str, Any]:
     def steps() -> Generator[RungRecord, None, TrialRecord]:
         if error is not None:
             raise error
+        yield from ()
         return FINISHED
-        yield
 
     worker = object.__new__(TrialTrainable)
     worker._trial_id, worker._steps = "t0001", steps()

@@ -242,7 +242,7 @@ def test_who_has_waited_for_long_waits_for_room_and_goes_first(
 ) -> None:
     """Of four slots others have two: t1 and t2 have no process, whatever is counted."""
     now = 100.0
-    monkeypatch.setattr(ray_scheduler.time, "monotonic", lambda: now)
+    monkeypatch.setattr(ray_scheduler.time, "monotonic", lambda: now)  # type: ignore[attr-defined]
     sweep = Start()
     sweep.fill()
     sweep.trials[0].status = sweep.trials[3].status = Trial.RUNNING

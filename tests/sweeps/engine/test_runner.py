@@ -127,7 +127,7 @@ def test_workers_get_their_drivers_attempt_whatever_the_file_says_by_then(
 ) -> None:
     searcher = Mock()
     monkeypatch.setattr(runner, "AssignmentSearcher", searcher)
-    monkeypatch.setattr(runner.tune, "Tuner", Mock())
+    monkeypatch.setattr(runner.tune, "Tuner", Mock())  # type: ignore[attr-defined]
     folder = SweepFolder.create(tmp_path, "one", "x")
     # Another machine has taken it over: its number fences this driver's workers off.
     write_json(folder.path / "attempt.json", {"attempt": 8, "pid": 0, "lost": True})

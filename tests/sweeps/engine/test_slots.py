@@ -67,7 +67,7 @@ def test_slots_that_others_have_taken_count_no_more_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, free = [1000.0], {"CPU": 8.0}
-    monkeypatch.setattr(slots.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(slots.time, "monotonic", lambda: clock[0])  # type: ignore[attr-defined]
     monkeypatch.setattr(slots, "alive_nodes", lambda: [{"Resources": {"CPU": 8.0}}])
     monkeypatch.setattr(slots, "free_resources", lambda: free)
     count = Slots(ResourcesConfig(cpu=1))
@@ -172,7 +172,7 @@ def test_every_slot_is_used_where_processes_start_slowly(tmp_path: Path) -> None
         )
         with many_may_wait():
             results = tuner.fit()
-    processes = [result.metrics["process"] for result in results]  # type: ignore[index]
+    processes = [results[i].metrics["process"] for i in range(len(results))]  # type: ignore[index]
     assert len(processes) >= 4 and len(set(processes)) == 4
 
 

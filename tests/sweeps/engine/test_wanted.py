@@ -104,7 +104,7 @@ def test_a_worker_builds_what_was_left_to_it(
 ) -> None:
     context = Mock(get_accelerator_ids=lambda: {"GPU": []})
     context.get_node_id.return_value = "node"
-    monkeypatch.setattr(trainable.ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(trainable.ray, "get_runtime_context", lambda: context)  # type: ignore[attr-defined]
     config = SweepConfig(SEARCHED).trial({"compression.sparsity": 0.5})
     folder = SweepFolder.create(tmp_path, "one", "x")
     steps = trainable._steps(

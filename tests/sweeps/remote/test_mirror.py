@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -246,7 +247,8 @@ def test_of_two_that_use_an_address_first_at_once_both_have_one_identity(
 ) -> None:
     monkeypatch.setenv("RC_STATE", str(tmp_path))
     address = parse("s3://bucket/sweeps")
-    look, first = Mirror.at.__func__, []  # type: ignore[attr-defined]
+    look = Mirror.at.__func__  # type: ignore[attr-defined]
+    first: list[Any] = []
 
     def at(cls: type[Mirror], root: Path) -> Mirror | None:
         found: Mirror | None = look(cls, root)

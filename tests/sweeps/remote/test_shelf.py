@@ -38,9 +38,7 @@ def stored(mirror: Mirror) -> list[Artifact]:
     """Two artifacts at the bucket; sweep `one` names the first."""
     store = ArtifactStore(mirror.root / "artifacts", mirror.artifacts)
     found = [
-        store.build(
-            ArtifactKey(kind, 1, {}), lambda path: (path / "data").write_text("x" * 1000) and None
-        )
+        store.build(ArtifactKey(kind, 1, {}), lambda path: (path / "data").write_text("x" * 1000))
         for kind in ("teacher", "unused")
     ]
     folder = SweepFolder.create(mirror.root, "one", "x")
@@ -143,7 +141,7 @@ def test_a_mixture_of_two_uploads_is_built_again_and_repaired(
     def built_on(machine: str, content: str) -> Artifact:
         mirror = mirror_on(machine)
         store = ArtifactStore(mirror.root / "artifacts", mirror.artifacts)
-        return store.build(artifact.key, lambda path: (path / "data").write_text(content) and None)
+        return store.build(artifact.key, lambda path: (path / "data").write_text(content))
 
     # The manifest is that of the first, the file another machine's.
     place = f"artifacts/{artifact.key.kind}/{artifact.key.key}"

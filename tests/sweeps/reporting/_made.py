@@ -67,7 +67,9 @@ def made_sweep(
         plain = trial.as_dict()
         metrics = made_metrics(plain, rng, dense=number == 0)
         left = trials - number
-        status = "failed" if left <= failed else "stopped" if left <= failed + stopped else None
+        status: Any = "failed" if left <= failed else None
+        if status is None and left <= failed + stopped:
+            status = "stopped"
         record = TrialRecord(
             id=f"t{number:04d}",
             status=status or "finished",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_importance_finds_the_setting_that_made_the_values() -> None:
     # Only "a" has it, and there it does nothing: its absence must not make it important.
     only_a = [rng.random() if n == "a" else None for n in name]
     values = [s + (0.5 if n == "a" else 0.0) for s, n in zip(strength, name, strict=True)]
-    settings = {
+    settings: dict[str, Sequence[Any]] = {
         "noise": noise,
         "strength": strength,
         "name": name,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from sweeps.api import Sweep
 from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.figure_front import front_figure
 from sweeps.reporting.front_notes import MOST_BARS, frame_of
 from sweeps.reporting.style import Style
-from sweeps.stored_sweep import StoredSweep
 from tests.sweeps.reporting._made import confirm_made, made_sweep, write_record
 
 CLOUD = [(0.85 + 0.006 * i, 0.5 + 0.009 * (i * 7 % 12)) for i in range(12)]
@@ -26,7 +26,7 @@ LAYOUTS = {
 }
 
 
-def laid_out(storage: Path, points: list[tuple[float, float]]) -> StoredSweep:
+def laid_out(storage: Path, points: list[tuple[float, float]]) -> Sweep:
     """Write a sweep whose trials lie at these ID and OOD accuracies, the reference first."""
     sweep = made_sweep(storage, trials=len(points))
     for record, (inside, outside) in zip(sweep.records, points, strict=True):
@@ -35,7 +35,7 @@ def laid_out(storage: Path, points: list[tuple[float, float]]) -> StoredSweep:
     return sweep
 
 
-def figure_of(sweep: StoredSweep) -> tuple[Facts, dict[str, Any]]:
+def figure_of(sweep: Sweep) -> tuple[Facts, dict[str, Any]]:
     facts = Facts.read(sweep)
     return facts, front_figure(facts, Style.of(facts.rows))
 

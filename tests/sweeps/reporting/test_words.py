@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sweeps.api import Sweep
 from sweeps.ending import keep_ending
 from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts
@@ -22,7 +23,6 @@ from sweeps.reporting.style import Style, escaped
 from sweeps.reporting.verdict import _moved, verdict
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import notes
-from sweeps.stored_sweep import StoredSweep
 from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made, write_record
 
 
@@ -37,7 +37,7 @@ def said(facts: Facts) -> dict[str, str]:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Callable[..., StoredSweep]:
+def made(tmp_path: Path) -> Callable[..., Sweep]:
     return lambda **given: made_sweep(tmp_path, **given)
 
 
@@ -56,7 +56,7 @@ def changed(facts: Facts, trial_id: str | None, **metrics: float) -> Facts:
     return dataclasses.replace(facts, records=records, rows=found)
 
 
-def test_one_seed_is_never_called_a_real_difference(made: Callable[..., StoredSweep]) -> None:
+def test_one_seed_is_never_called_a_real_difference(made: Callable[..., Sweep]) -> None:
     facts = Facts.read(made(trials=14))
     words = said(facts)
     assert words["Real?"].startswith("Not known.")
@@ -66,7 +66,7 @@ def test_one_seed_is_never_called_a_real_difference(made: Callable[..., StoredSw
     assert "significant" not in everything and "is real" not in everything
 
 
-def test_new_seeds_decide_what_is_real(made: Callable[..., StoredSweep]) -> None:
+def test_new_seeds_decide_what_is_real(made: Callable[..., Sweep]) -> None:
     sweep = made(trials=14)
     confirm_made(sweep, rows=3, seeds=4)
     words = said(Facts.read(sweep))
@@ -74,7 +74,7 @@ def test_new_seeds_decide_what_is_real(made: Callable[..., StoredSweep]) -> None
     assert "means of 4 new seeds" in words["Take"]
 
 
-def set_against_dense(sweep: StoredSweep, points: float, spread: float) -> None:
+def set_against_dense(sweep: Sweep, points: float, spread: float) -> None:
     """Let the new seeds have each configuration this many OOD points above dense.
 
     Args:
@@ -94,7 +94,7 @@ def set_against_dense(sweep: StoredSweep, points: float, spread: float) -> None:
     [(-20.0, 0.5, "is real: -20.0", "is not shown"), (-0.5, 2.0, "is not shown: -0.5", "is real")],
 )
 def test_a_difference_from_dense_is_called_real_only_where_the_seeds_show_it(
-    made: Callable[..., StoredSweep], points: float, spread: float, said_so: str, not_said: str
+    made: Callable[..., Sweep], points: float, spread: float, said_so: str, not_said: str
 ) -> None:
     sweep = made(trials=14)
     confirm_made(sweep, rows=3, seeds=4)
@@ -104,7 +104,7 @@ def test_a_difference_from_dense_is_called_real_only_where_the_seeds_show_it(
 
 
 def test_the_verdict_names_the_model_its_size_its_loss_and_what_failed(
-    made: Callable[..., StoredSweep],
+    made: Callable[..., Sweep],
 ) -> None:
     facts = Facts.read(made(trials=30, failed=3, stopped=2))
     chosen = facts.chosen
@@ -122,7 +122,7 @@ def test_the_verdict_names_the_model_its_size_its_loss_and_what_failed(
     assert "2 were stopped early" in sentences["Failed"].text
 
 
-def test_nothing_to_take_is_said_so(made: Callable[..., StoredSweep]) -> None:
+def test_nothing_to_take_is_said_so(made: Callable[..., Sweep]) -> None:
     facts = Facts.read(made(trials=4, constraints=["ood_dev/accuracy >= 0.99"]))
     assert said(facts)["Take"].startswith("Nothing yet")
     check = about(facts, "Can the constraint be met?")
@@ -130,7 +130,7 @@ def test_nothing_to_take_is_said_so(made: Callable[..., StoredSweep]) -> None:
 
 
 def test_the_sealed_test_shows_the_drop_and_a_changed_selection(
-    made: Callable[..., StoredSweep],
+    made: Callable[..., Sweep],
 ) -> None:
     sweep = made(trials=14)
     open_made(sweep, drop=0.07)
@@ -144,7 +144,7 @@ def test_the_sealed_test_shows_the_drop_and_a_changed_selection(
     assert about(late, "sealed test").level == "bad"
 
 
-def test_a_task_without_a_test_is_not_called_sealed(made: Callable[..., StoredSweep]) -> None:
+def test_a_task_without_a_test_is_not_called_sealed(made: Callable[..., Sweep]) -> None:
     facts = Facts.read(made(trials=4))
     assert "Not opened" in sealed_section(facts).body, "records of before do not say"
 
@@ -159,7 +159,7 @@ def test_a_task_without_a_test_is_not_called_sealed(made: Callable[..., StoredSw
 
 
 def test_a_reference_that_did_not_learn_is_the_worst_finding(
-    made: Callable[..., StoredSweep],
+    made: Callable[..., Sweep],
 ) -> None:
     facts = changed(Facts.read(made(trials=6)), "t0000", id_dev__accuracy=0.55)
     assert health(facts)[0].level == "bad"
@@ -167,7 +167,7 @@ def test_a_reference_that_did_not_learn_is_the_worst_finding(
 
 
 def test_the_verdict_does_not_say_take_above_a_check_that_failed(
-    made: Callable[..., StoredSweep],
+    made: Callable[..., Sweep],
 ) -> None:
     facts = Facts.read(made(trials=8))
     take = verdict(facts)[0]
@@ -204,7 +204,7 @@ def placed(facts: Facts, places: dict[str, tuple[float, float, float]], knee: st
     return dataclasses.replace(facts, knee=knee)
 
 
-def test_a_smaller_model_that_is_alike_is_named(made: Callable[..., StoredSweep]) -> None:
+def test_a_smaller_model_that_is_alike_is_named(made: Callable[..., Sweep]) -> None:
     """By hand: 90 and 89 % of 600 samples differ by 3.5 points by chance, 80 and 79 % by 4.6."""
     facts = Facts.read(made(trials=5))
     places = {
@@ -225,7 +225,7 @@ def test_a_smaller_model_that_is_alike_is_named(made: Callable[..., StoredSweep]
     assert "Smaller?" not in said(placed(facts, places, "t0001"))
 
 
-def test_over_seeds_the_noise_of_seeds_says_who_is_alike(made: Callable[..., StoredSweep]) -> None:
+def test_over_seeds_the_noise_of_seeds_says_who_is_alike(made: Callable[..., Sweep]) -> None:
     """The largest is half a point better than the next, seeds move two; the smallest is far off."""
     sweep = made(trials=14)
     confirm_made(sweep, rows=3, seeds=4)
@@ -257,7 +257,7 @@ def test_over_seeds_the_noise_of_seeds_says_who_is_alike(made: Callable[..., Sto
 
 
 def test_what_is_said_of_the_trend_follows_from_the_models(
-    made: Callable[..., StoredSweep],
+    made: Callable[..., Sweep],
 ) -> None:
     def trend(facts: Facts) -> str:
         section = sparsity_section(facts, Style.of(facts.rows))
@@ -278,7 +278,7 @@ def test_what_is_said_of_the_trend_follows_from_the_models(
     assert "Kendall" not in trend(Facts.read(made(trials=5, name="few")))
 
 
-def test_one_new_seed_is_not_said_to_be_enough(made: Callable[..., StoredSweep]) -> None:
+def test_one_new_seed_is_not_said_to_be_enough(made: Callable[..., Sweep]) -> None:
     sweep = made(trials=14)
     confirm_made(sweep, rows=3, seeds=2)
     assert sweep.confirmation is not None
@@ -294,13 +294,13 @@ def test_one_new_seed_is_not_said_to_be_enough(made: Callable[..., StoredSweep])
     assert said(facts)["Real?"].startswith(f"Not known of {facts.knee}: it has one new seed")
 
 
-def test_models_at_the_floor_are_told(made: Callable[..., StoredSweep]) -> None:
+def test_models_at_the_floor_are_told(made: Callable[..., Sweep]) -> None:
     facts = changed(Facts.read(made(trials=6)), None, ood_dev__accuracy=0.60)
     check = about(facts, "beat what needs no model")
     assert check.level == "bad" and "5 of 5 compressed models lie no higher" in check.found
 
 
-def test_a_front_at_the_edge_of_the_space_is_told(made: Callable[..., StoredSweep]) -> None:
+def test_a_front_at_the_edge_of_the_space_is_told(made: Callable[..., Sweep]) -> None:
     space = {"compression.sparsity": {"uniform": [0.2, 0.8]}}
     points = [{"compression.sparsity": value} for value in (0.2, 0.205, 0.5, 0.8)]
     sweep = made(trials=5, space=space, search={"name": "random", "trials": 5, "points": points})
@@ -331,7 +331,7 @@ def test_a_front_at_the_edge_of_the_space_is_told(made: Callable[..., StoredSwee
 
 @pytest.mark.parametrize(("late", "level"), [(True, "warn"), (False, "good")])
 def test_a_front_that_still_grew_is_told(
-    made: Callable[..., StoredSweep], late: bool, level: str
+    made: Callable[..., Sweep], late: bool, level: str
 ) -> None:
     facts = Facts.read(made(trials=30))
     best = "t0029" if late else "t0002"
@@ -344,7 +344,7 @@ def test_a_front_that_still_grew_is_told(
 
 
 def test_early_stopping_is_judged_by_how_rungs_order_the_ends(
-    made: Callable[..., StoredSweep],
+    made: Callable[..., Sweep],
 ) -> None:
     facts = Facts.read(made(trials=30, stopped=4))
     check = about(facts, "early stopping right")
@@ -376,7 +376,7 @@ def test_early_stopping_is_judged_by_how_rungs_order_the_ends(
     ],
 )
 def test_early_stopping_is_judged_by_pairs_of_trials(
-    made: Callable[..., StoredSweep], order: tuple[int, ...], tau: str, level: str
+    made: Callable[..., Sweep], order: tuple[int, ...], tau: str, level: str
 ) -> None:
     facts = Facts.read(made(trials=8, stopped=1))
     records = list(facts.records)
@@ -391,7 +391,7 @@ def test_early_stopping_is_judged_by_pairs_of_trials(
 
 
 def test_what_the_choice_of_samples_blurs_is_half_of_a_95_percent_interval(
-    made: Callable[..., StoredSweep],
+    made: Callable[..., Sweep],
 ) -> None:
     """By hand: 80 % of 600 samples have a standard error of 1.63 points, times 1.96."""
     facts = changed(Facts.read(made(trials=6)), None, ood_dev__accuracy=0.8)
@@ -408,7 +408,7 @@ def test_what_the_choice_of_samples_blurs_is_half_of_a_95_percent_interval(
     ],
 )
 def test_trials_that_were_not_made_alike_are_told(
-    made: Callable[..., StoredSweep], update: dict[str, Any], title: str, level: str
+    made: Callable[..., Sweep], update: dict[str, Any], title: str, level: str
 ) -> None:
     facts = Facts.read(made(trials=5))
     records = [*facts.records[:-1], facts.records[-1].model_copy(update=update)]
@@ -416,12 +416,12 @@ def test_trials_that_were_not_made_alike_are_told(
     assert not [check for check in health(facts) if "alike" in check.title]
 
 
-def test_an_unfinished_sweep_is_told(made: Callable[..., StoredSweep]) -> None:
+def test_an_unfinished_sweep_is_told(made: Callable[..., Sweep]) -> None:
     facts = Facts.read(made(trials=5))
     assert not [c for c in health(facts) if "ended" in c.title]
     config = {**facts.config, "search": {"name": "random", "trials": 9}}
     facts.folder.write_config(config)
-    facts = Facts.read(StoredSweep(facts.folder))
+    facts = Facts.read(Sweep(facts.folder))
     check = about(facts, "ended")
     assert check.level == "warn" and check.action == "rc-sweep resume made"
     assert check.found == "5 trials have ended, 9 planned, and nothing runs"
@@ -431,12 +431,12 @@ def test_an_unfinished_sweep_is_told(made: Callable[..., StoredSweep]) -> None:
     assert about(one, "ended").found == "1 trial has ended, 9 planned, and nothing runs"
 
 
-def test_choices_that_nothing_finished_with_are_told(made: Callable[..., StoredSweep]) -> None:
+def test_choices_that_nothing_finished_with_are_told(made: Callable[..., Sweep]) -> None:
     check = about(Facts.read(made(trials=4)), "everything tried")
     assert "compression.name: magnitude" in check.found
 
 
-def test_a_test_opened_over_seeds_is_shown_with_them(made: Callable[..., StoredSweep]) -> None:
+def test_a_test_opened_over_seeds_is_shown_with_them(made: Callable[..., Sweep]) -> None:
     facts = Facts.read(made(trials=14))
     assert facts.chosen is not None
 
@@ -469,7 +469,7 @@ def test_a_test_opened_over_seeds_is_shown_with_them(made: Callable[..., StoredS
 
 
 def test_the_page_says_below_the_seeds_what_the_terminal_says(
-    made: Callable[..., StoredSweep],
+    made: Callable[..., Sweep],
 ) -> None:
     sweep = made(trials=14)
     confirm_made(sweep)

@@ -6,7 +6,7 @@ import inspect
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import NSGAIISampler
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
@@ -48,7 +48,7 @@ def test_a_trial_that_was_not_asked_for_is_ended(study: optuna.Study) -> None:
 
 
 def test_a_running_trial_is_entered_and_told_of(study: optuna.Study) -> None:
-    space = {"x": FloatDistribution(0.0, 1.0)}
+    space: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0)}
     entered = create_trial(state=TrialState.RUNNING, params={"x": 0.25}, distributions=space)
     trial = _internals.enter_running(study, entered)
     assert study.trials[0].state == TrialState.RUNNING and trial.params == {"x": 0.25}
@@ -59,7 +59,7 @@ def test_a_running_trial_is_entered_and_told_of(study: optuna.Study) -> None:
 def test_a_known_trial_is_of_the_generation_that_the_sampler_looks_for() -> None:
     sampler = NSGAIISampler(population_size=2, seed=0)
     study = optuna.create_study(directions=["maximize", "maximize"], sampler=sampler)
-    space = {"x": FloatDistribution(0.0, 1.0)}
+    space: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0)}
     for value in (0.1, 0.9):
         study.add_trial(
             create_trial(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 
 from sweeps.selection.bootstrap import (
@@ -34,7 +35,9 @@ class World:
         self.by_seed = by_seed
         self.subcases = rng.normal(0, by_cluster, GROUPS)
 
-    def answers(self, rate: float, *, label_effect: float = 0.0, by_seed: float | None = None):
+    def answers(
+        self, rate: float, *, label_effect: float = 0.0, by_seed: float | None = None
+    ) -> NDArray[np.bool_]:
         spread = self.by_seed if by_seed is None else by_seed
         shift = self.rng.normal(0, spread, self.seeds)
         labels = label_effect * (1 - 2 * (np.arange(GROUPS) % 2))
@@ -43,7 +46,9 @@ class World:
         return self.rng.random((self.seeds, GROUPS * SIZE)) < each
 
 
-def coverage(found: Callable[[World, int], tuple[float, float, float]], seeds: int, **noise: float):
+def coverage(
+    found: Callable[[World, int], tuple[float, float, float]], seeds: int, **noise: float
+) -> tuple[float, float]:
     """Return how often low <= truth <= high, and the mean width."""
     rng = np.random.default_rng(0)
     inside, width = 0, 0.0
@@ -154,7 +159,7 @@ def test_relative_bias_is_covered_and_is_the_ratio_of_mean_accuracies() -> None:
         pair = [world.answers(0.6), world.answers(0.75)]
         outside = Answers(pair, CLUSTERS)
         each = relative_bias_interval(inside, outside, seed=repeat, draws=200)
-        rates = [[np.mean(model) for model in role.correct] for role in (inside, outside)]
+        rates = [[np.asarray(model).mean() for model in role.correct] for role in (inside, outside)]
         gaps = [1 - rates[1][i] / rates[0][i] for i in (0, 1)]
         assert each.mean == pytest.approx(gaps[0] / gaps[1])
         return each.low, each.high, 2.0

@@ -194,7 +194,8 @@ def test_three_and_four_objectives() -> None:
             *(
                 option(
                     i,
-                    *np.round(rng.uniform(0.5, 1, 2), 1),
+                    float(rng.integers(5, 11) / 10),
+                    float(rng.integers(5, 11) / 10),
                     float(rng.integers(1, 5)) * 1e6,
                     stored=float(rng.integers(1, 5)) * 1e6,
                 )

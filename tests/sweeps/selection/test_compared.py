@@ -95,7 +95,7 @@ def test_the_optimism_s_interval_covers_the_truth(
         planted = Planted(monkeypatch, {role: np.arange(16) for role in roles})
 
         def row(name: str, *means: float, planted: Planted = planted) -> Any:
-            answers = {
+            answers: dict[str, Any] = {
                 role: mean + rng.normal(0, by_seed, (4, 1)) + rng.normal(0, by_cluster, (1, 16))
                 for role, mean in zip(roles, means, strict=True)
             }

@@ -14,13 +14,14 @@ from rc_core.record import TrialRecord
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.search.race import proposals
 from sweeps.selection import confirm as confirming
 from sweeps.selection.confirm import FIRST_SEED, confirmation
 from sweeps.selection.confirmed import confirmed, optimism
 from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
 from sweeps.selection.mean_rows import mean_rows
-from sweeps.selection.noise import ID_KEY, OOD_KEY, power_text
+from sweeps.selection.noise import power_text
 from sweeps.selection.options import options
 from sweeps.stored_sweep import StoredSweep
 
@@ -114,7 +115,7 @@ def test_one_that_goes_on_is_changed_while_no_driver_can_start(
         return StoredSweep(SweepFolder(path))
 
     monkeypatch.setattr(SweepFolder, "write_config", write_locked)
-    monkeypatch.setattr(confirming.runner, "resume", resume)
+    monkeypatch.setattr(confirming.runner, "resume", resume)  # type: ignore[attr-defined]
     monkeypatch.setattr(confirming, "keep_clusters", lambda sweep: None)
     done = confirming.confirm(sweep, seeds=4)
     assert locked == [True] and len(done.config["search"]["points"]) == 4 * 4
@@ -227,8 +228,8 @@ def test_a_bias_needs_a_gap_that_so_few_samples_show(sweep: StoredSweep) -> None
 
     def bias(samples: int, seeds: int) -> tuple[float, str | None]:
         data = {f"{role}_dev.x": {"samples": samples} for role in ("id", "ood")}
-        for row, values in ((0, (0.93, 0.81)), (1, (0.92, 0.74))):
-            for trial_id, point in trials[3 * row : 3 * row + seeds]:
+        for place, values in ((0, (0.93, 0.81)), (1, (0.92, 0.74))):
+            for trial_id, point in trials[3 * place : 3 * place + seeds]:
                 write(folder, trial_id, config.trial(point), values, data=data)
         found = confirmed(sweep)
         assert found is not None
@@ -257,8 +258,8 @@ def test_a_bias_needs_a_gap_that_differs_little_by_seed(sweep: StoredSweep) -> N
     data = {f"{role}_dev.x": {"samples": 100_000} for role in ("id", "ood")}
 
     def bias(dense: tuple[float, ...], ours: tuple[float, ...]) -> tuple[float, str | None]:
-        for row, outside in enumerate((dense, ours)):
-            for (trial_id, point), each in zip(trials[3 * row :], outside, strict=False):
+        for place, outside in enumerate((dense, ours)):
+            for (trial_id, point), each in zip(trials[3 * place :], outside, strict=False):
                 write(folder, trial_id, config.trial(point), (0.93, each), data=data)
         found = confirmed(sweep)
         assert found is not None

@@ -13,11 +13,10 @@ from rc_core.errors import StorageError
 from sweeps.cli import entry
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import confirmed_table
 from sweeps.selection.noise import (
-    ID_KEY,
-    OOD_KEY,
     measured_noise,
     power_json,
     power_text,

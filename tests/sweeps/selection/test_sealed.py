@@ -27,10 +27,10 @@ from sweeps.config import SweepConfig
 from sweeps.deploy.model_card import model_card
 from sweeps.ending import keep_ending
 from sweeps.folder import SweepFolder
+from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.selection.confirm import confirmation, keep_clusters
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import confirmed_json
-from sweeps.selection.noise import ID_KEY, OOD_KEY
 from sweeps.selection.sealed import open_tests
 from sweeps.selection.stamp import read_test, stamp, stamp_lines
 from sweeps.selection.tested_text import test_table as sealed_table
@@ -353,7 +353,7 @@ def test_a_fixed_design_is_opened_whole_and_rows_added_later_are_marked(
     document = open_tests(sweep, say=lambda line: None)
     assert [len(row["seeds"]) for row in document["rows"]] == [2, 1]
     assert "no selection was made" in sealed_table(document)
-    assert not stamp(sweep).changed  # type: ignore[union-attr]
+    assert not stamp(sweep).changed
     # Whoever takes a row now has seen its test: nothing was selected before.
     row = next(record for record in sweep.records if not record.reference)
     card = model_card(sweep.name, row, sweep.records[0], document, seal=stamp(sweep))

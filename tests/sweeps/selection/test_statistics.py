@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from rc_core.record import TrialRecord
+from sweeps.objectives import OOD_KEY
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, optimism
-from sweeps.selection.noise import OOD_KEY, Noise
+from sweeps.selection.noise import Noise
 from sweeps.selection.statistics import (
     Difference,
     Estimate,

@@ -43,7 +43,7 @@ def test_a_verdict_asks_for_what_so_many_seeds_can_show(
     needed = shown(deviation, 3, 3)
     assert needed * 0.96 > 1.1 * shown(deviation, 3, 6), "all 6 df would ask for less"
     seen = round(times * needed, 1)
-    outside = {
+    outside: dict[str, Any] = {
         "dense": [0.5] * 3,
         "steady": [0.5 + sign * seen / 100] * 3,
         "noisy": 0.5 + noise,

@@ -13,8 +13,8 @@ from sweeps.selection.confirmed import confirmed
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.tracking.afterwards import tell_confirmed
 from sweeps.tracking.events import SweepEvents
-from sweeps.tracking.mlflow_store import default_uri
-from sweeps.tracking.mlflow_writer import NOTE, MlflowWriter
+from sweeps.tracking.mlflow_store import NOTE, default_uri
+from sweeps.tracking.mlflow_writer import MlflowWriter
 from sweeps.tracking.outbox import Outbox
 from tests.sweeps._made_sweep import make_sweep
 from tests.sweeps.reporting._made import confirm_made, made_sweep, write_record
@@ -79,7 +79,7 @@ def test_mlflow_shows_the_searched_sweep_by_its_means(tmp_path: Path) -> None:
     assert any(name in parent.data.tags[NOTE] for name in compressed)
     tags = {i: client.get_run(run).data.tags for i, run in writer._children.items()}
     assert {i for i, each in tags.items() if each["pareto"] == "true"} == front
-    left_out = set(tags) - {row.id for row in confirmed(sweep).rows}  # type: ignore[union-attr]
+    left_out = set(tags) - {row.id for row in confirmed(sweep).rows}
     assert left_out and not any("rank" in tags[i] for i in left_out)
 
 

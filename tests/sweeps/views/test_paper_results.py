@@ -26,7 +26,8 @@ def printed() -> list[tuple[Any, str]]:
 
 @pytest.mark.parametrize(("row", "task"), printed())
 def test_relative_bias_reproduces_the_paper_s(row: Any, task: str) -> None:
-    accuracies, reference = row.accuracies(task), DENSE.accuracies(task)
+    accuracies: tuple[float, float] | None = row.accuracies(task)
+    reference = DENSE.accuracies(task)
     assert accuracies is not None and reference is not None
     error = abs(relative_bias(*accuracies, *reference) - row.printed_bias(task))
     if (row.compression, task) in EXCEPTIONS:

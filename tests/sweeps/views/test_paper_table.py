@@ -270,7 +270,7 @@ def test_opened_test_roles_are_used() -> None:
 def test_relative_bias_has_the_interval_that_the_opened_test_gave_it() -> None:
     values = {"id_test/accuracy": 0.8, "ood_test/accuracy": 0.6}
     ids = [record.id for record in RECORDS if record.name == "magnitude-40 rmc"]
-    row = {
+    row: dict[str, Any] = {
         "trials": ids,
         "relative_bias": {"mean": 1.0, "low": 0.81, "high": 1.27, "n": 2},
         "bias_reason": None,

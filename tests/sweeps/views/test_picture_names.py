@@ -45,7 +45,8 @@ def test_names_are_whole_and_apart(
     found = made(points)
     figure, axes = pyplot.subplots(figsize=(8, 6), dpi=100, layout="constrained")
     try:
-        axes.scatter(*zip(*points, strict=True), s=200)
+        xs, ys = zip(*points, strict=True)
+        axes.scatter(xs, ys, s=200)
         axes.margins(0.12)
         note = axes.annotate("majority class", points[0], xytext=(10, 10),
                              textcoords="offset points")  # fmt: skip
@@ -76,7 +77,8 @@ def test_the_name_of_an_upright_line_keeps_off_the_trials(crowded: float, end: s
     places = [(93.8 - i / 100, 100 * crowded + i / 10) for i in range(5)] + [(70.0, 50), (96.0, 92)]
     figure, axes = pyplot.subplots(figsize=(8, 6), dpi=100, layout="constrained")
     try:
-        axes.scatter(*zip(*places, strict=True), s=100)
+        xs, ys = zip(*places, strict=True)
+        axes.scatter(xs, ys, s=100)
         floors = {"id_dev": {"majority": 0.5, "bag_of_words": 0.94}}
         (name,) = _draw_lines(axes, list(OBJECTIVES), floors, places)
         figure.canvas.draw()
