@@ -17,6 +17,7 @@ from sweeps.fixed_design import (
     adaptive_problems,
     fit_trials,
     fixed_rows,
+    halves_problems,
     looks_at_results,
     teacher_problems,
 )
@@ -94,6 +95,7 @@ class SweepConfig:
         trials_given = isinstance(asked, Mapping) and "trials" in asked
         space_problems += teacher_problems(self.settings.design, self.space.parameters)
         problems.extend(adaptive_problems(self.settings, self.space.parameters))
+        problems.extend(halves_problems(self.settings, self.space.parameters))
         problems.extend(space_problems)
         encoders = Encoders(elsewhere=elsewhere)
         found = self._check_base(swept_sections(raw), encoders)

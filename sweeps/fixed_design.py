@@ -1,4 +1,7 @@
-"""The rows of a fixed design: what somebody listed, times the seeds, or what no result steers."""
+"""The rows of a fixed design: what somebody listed, times the seeds, or what no result steers.
+
+And what rows must share to be compared, in any design.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from sweeps.space import SEEDS, Parameter, Point
 _SEARCHES = "sweeps.search"
 
 TRAINING_SEED, TEACHER_SEED = SEEDS
+# Figures of the easy and the hard samples: which ones these are, `difficulty` says.
+_HALVES = "id_dev/difficulty"
 
 
 def fixed_rows(points: Sequence[Point], parameters: Sequence[Parameter]) -> list[Point]:
@@ -130,3 +135,24 @@ def teacher_problems(design: str, parameters: Sequence[Parameter]) -> list[Probl
         return []
     reason = "a sweep has one dense reference (only the seeds of a fixed design may have their own)"
     return [Problem(f"space.{TEACHER_SEED}", f"cannot be searched: {reason}")]
+
+
+def halves_problems(settings: SweepSettings, parameters: Sequence[Parameter]) -> Iterator[Problem]:
+    """Yield what would compare trials by easy and hard samples that are others in each.
+
+    A search for a small gap would find the estimate that tells samples apart least.
+
+    Args:
+        settings: of the sweep; one that was launched goes on as it is.
+        parameters: of its space.
+    """
+    found = {p.key for p in parameters}.union(*settings.search.points)
+    keys = sorted(key for key in found if key.startswith("difficulty."))
+    for name in settings.objectives:
+        if keys and name.startswith(_HALVES) and not settings.defaults:
+            yield Problem(
+                f"objectives.{name}",
+                "is of the easy and hard samples, which must be the same in all trials, but "
+                f"{', '.join(keys)} is searched, which says what is hard; take it out of the "
+                "space, or take another objective",
+            )
