@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,14 @@ from rc_core.data._task import DEV_ROLES, LABELS_LEFT_OUT, Split, Task
 
 # A few rows are labelled twice in most public sets.
 _CONTRADICTED = 0.005
+# Tasks of ours have none: `_splits.remove_overlap` takes them out.
+_REMEMBERED = 0.005
 # Below this share of samples what is cut is not told; records have it all the same.
 _MUCH_CUT = 0.01
 
 
 def doubts(task: Task) -> list[str]:
-    """Return a line for each: labels that no training row has, rows that contradict each other.
+    """Return lines: labels that no training row has, contradictions, dev rows that are trained on.
 
     Args:
         task: the test roles may be there; they are not looked at.
@@ -47,6 +49,15 @@ def doubts(task: Task) -> list[str]:
                 "have the texts of another row and another label than it: no model is right on "
                 "all of them"
             )
+    trained = set(_texts(task.train))
+    for split in (each for role in DEV_ROLES for each in task.of_role(role)):
+        rows = sum(texts in trained for texts in _texts(split))
+        if rows > _REMEMBERED * len(split):
+            lines.append(
+                f"{rows} of {len(split)} rows of {split.name} ({100 * rows / len(split):.1f} %) "
+                "are in train, word for word: a model may remember them; let the task leave them "
+                "out of train (rc_core.data._splits.remove_overlap does)"
+            )
     return lines
 
 
@@ -56,9 +67,8 @@ def contradicted(split: Split) -> int:
     Not by `pair_key`, which takes seconds for a large training set.
     """
     labels: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    second = split.second or [""] * len(split)
-    for first, other, label in zip(split.first, second, split.labels.tolist(), strict=True):
-        labels[first, other].append(label)
+    for texts, label in zip(_texts(split), split.labels.tolist(), strict=True):
+        labels[texts].append(label)
     return sum(len(each) for each in labels.values() if len(set(each)) > 1)
 
 
@@ -94,3 +104,7 @@ def against_cuts(data: Mapping[str, Any], max_length: int) -> str:
 
 def _encoder_limits(data: Mapping[str, Any], max_length: int) -> bool:
     return bool(max_length >= data.get("positions", max_length + 1))
+
+
+def _texts(split: Split) -> Iterator[tuple[str, str]]:
+    return zip(split.first, split.second or [""] * len(split), strict=True)

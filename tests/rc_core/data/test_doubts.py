@@ -34,6 +34,16 @@ def test_labels_that_nobody_can_learn_are_named() -> None:
     assert line.startswith("no row of train has the label 'maybe', 'never'")
 
 
+def test_dev_rows_that_are_trained_on_are_told() -> None:
+    """A task of one's own may not take them out, and their accuracy would look fine."""
+    lines = doubts(task(split("train", ["a", "b", "d"], [0, 1, 0])))
+    assert [line.split(" rows of ")[1].split(" ")[0] for line in lines] == ["id_dev.x", "ood_dev.x"]
+    assert lines[0].startswith("1 of 2 rows of id_dev.x (50.0 %) are in train, word for word")
+    pairs = replace(split("train", ["d", "b"], [0, 1]), second=["other", "z"])
+    dev = [replace(split(r, ["d", "e"], [0, 1]), second=["d", "e"]) for r in ("id_dev", "ood_dev")]
+    assert doubts(Task("x", LABELS, (pairs, *dev))) == [], "another pair with the same first text"
+
+
 @pytest.mark.parametrize(
     ("limit", "count", "expected"),
     [
