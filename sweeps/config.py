@@ -89,13 +89,11 @@ class SweepConfig:
             wrong=unknown,
             launched="defaults" in raw,
         )
-        problems.extend(check_settings(self.settings))
-        problems.extend(address.problems(self.settings.storage))
-        asked = raw.get("search")
-        trials_given = isinstance(asked, Mapping) and "trials" in asked
+        problems += [*check_settings(self.settings), *address.problems(self.settings.storage)]
+        trials_given = isinstance(asked := raw.get("search"), Mapping) and "trials" in asked
         space_problems += teacher_problems(self.settings.design, self.space.parameters)
-        problems.extend(adaptive_problems(self.settings, self.space.parameters))
-        problems.extend(halves_problems(self.settings, self.space.parameters))
+        for check in (adaptive_problems, halves_problems):
+            problems.extend(check(self.settings, self.space.parameters))
         problems.extend(space_problems)
         encoders = Encoders(elsewhere=elsewhere)
         found = self._check_base(swept_sections(raw), encoders)
