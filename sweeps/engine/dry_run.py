@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 
 from rc_core.config import TrainingConfig
 from rc_core.data._doubts import doubts
-from rc_core.data._task import Task
+from rc_core.data._task import TEST_ROLES, Task
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.record import TrialRecord, read_records
 from rc_core.throughput import stored_measurements
@@ -32,6 +33,14 @@ _FLOP_PER_WEIGHT_AND_TOKEN = 6
 # What training of MiniLM reached on one core in float32 (tests/benchmarks/RESULTS.md: 58).
 _ROUGH_FLOPS_PER_CPU = 5e10
 _ROUGH_TOKENS = 32
+_MOST_LABELS = 8
+# Notes of a task that say how many rows of a split were not taken, and why.
+_LEFT_OUT = {
+    "dropped_labels": "drop_labels",
+    "excluded": "exclude",
+    "removed_overlap": "also in a split that wins over it",
+    "left_out_by_limit": "limit",
+}
 
 
 def plan(
@@ -63,6 +72,7 @@ def plan(
         "running_trial_bytes": 3 * weights,
         "seconds_a_trial": round(seconds, 1),
         "seconds_from": source,
+        "data": _data(task),
         "warnings": doubts(task),
         "configuration": sweep.as_dict(),
     }
@@ -79,6 +89,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         "# plan (dry run: nothing was started)",
         *(f"warning:    {line}" for line in found["warnings"]),
         f"sweep:      {found['sweep']}",
+        *(f"data:       {_read(name, split)}" for name, split in found["data"].items()),
         f"trials:     {trials}: {found['origin']}",
         f"stops early: {found['stops_early']}",
         f"each holds: {found['each_holds']}",
@@ -90,6 +101,45 @@ def as_text(found: Mapping[str, Any]) -> str:
         "artifacts to be built (teacher, levels) come on top",
     ]
     return "\n".join(lines)
+
+
+def _data(task: Task) -> dict[str, dict[str, Any]]:
+    """Return what was read of each split: samples, repeats, labels, what was left out and why.
+
+    Of the sealed test nothing but its size.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for split in task.splits:
+        found[split.name] = {"samples": len(split)}
+        if split.role in TEST_ROLES:
+            continue
+        pairs = zip(split.first, split.second or [""] * len(split), strict=True)
+        counts = np.bincount(split.labels, minlength=len(split.label_names)).tolist()
+        found[split.name] |= {
+            "carved": f"carved/{split.name}" in task.notes,
+            "repeats": len(split) - len(set(pairs)),
+            "labels": dict(zip(split.label_names, counts, strict=True)),
+            "left_out": {
+                kind: int(task.notes[f"{kind}/{split.name}"])
+                for kind in _LEFT_OUT
+                if task.notes.get(f"{kind}/{split.name}")
+            },
+        }
+    return found
+
+
+def _read(name: str, split: Mapping[str, Any]) -> str:
+    if "labels" not in split:
+        return f"{name}: {split['samples']} samples, sealed"
+    labels = sorted(split["labels"].items(), key=lambda each: -each[1])
+    shown = [f"{label} {count}" for label, count in labels[:_MOST_LABELS]]
+    more = len(labels) - len(shown)
+    parts = [", ".join(shown) + (f" and {more} labels more" if more > 0 else "")]
+    if split["repeats"]:
+        parts.append(f"{split['repeats']} repeat the texts of another")
+    parts += [f"{count} rows left out: {_LEFT_OUT[k]}" for k, count in split["left_out"].items()]
+    carved = " carved from train" if split["carved"] else ""
+    return f"{name}: {split['samples']} samples{carved}: {'; '.join(parts)}"
 
 
 def _about(amount: float) -> str:

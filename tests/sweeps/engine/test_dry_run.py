@@ -73,6 +73,27 @@ def test_data_that_may_be_a_mistake_is_told(config: Path) -> None:
     assert "warning:    no row of train has the label 'neither'" in done.output
 
 
+def test_what_was_read_is_told_and_of_a_sealed_test_its_size_alone(config: Path) -> None:
+    train = config.parent / "train.csv"
+    train.write_text(f"{train.read_text()}train 0,good\ntrain 0,good\nother 0,good\nodd,maybe\n")
+    more = ("task.drop_labels=[maybe]", "task.roles.id_test=dev.csv", "task.roles.id_dev=null")
+    options = [part for each in more for part in ("--set", each)]
+    found = json.loads(dry_run(config, "--json", *options).stdout)["data"]
+    assert [*found] == ["train.files", "id_dev.files", "ood_dev.other", "id_test.files"]
+    train_part, carved = found["train.files"], found["id_dev.files"]
+    assert train_part["left_out"] == {"dropped_labels": 1, "removed_overlap": 1}
+    assert train_part["samples"] + carved["samples"] == 62 and carved["carved"]
+    assert train_part["repeats"] + carved["repeats"] == 2
+    assert found["ood_dev.other"]["labels"] == {"good": 5, "bad": 5}
+    assert found["id_test.files"] == {"samples": 10}
+    text = dry_run(config, *options).output
+    told = "1 rows left out: drop_labels; 1 rows left out: also in a split that wins over it"
+    assert told in text and "repeat the texts of another" in text
+    assert f"data:       id_dev.files: {carved['samples']} samples carved from train: " in text
+    assert "data:       ood_dev.other: 10 samples: good 5, bad 5\n" in text
+    assert "data:       id_test.files: 10 samples, sealed\n" in text
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_told_beside_other_mistakes(config: Path) -> None:
     done = dry_run(config, "--set", "resources={cpu: 100000, gpu: 0.5}", "--name", "artifacts")
