@@ -14,6 +14,8 @@ from rc_core.errors import RobustCompressionError
 from sweeps.attempt_note import AttemptNote
 from sweeps.remote.files import attempt_in, is_locked, trial_ids
 
+# How the error of a gate begins that has stopped a sweep: what it asks for no resume can change.
+HEALTH_GATE = "health gate: "
 _NOTE = AttemptNote("failure.json", "error", "why the sweep's newest attempt failed")
 
 
@@ -28,6 +30,11 @@ def failure_of(sweep: Path) -> str | None:
     """Return why the newest attempt failed, None where it did not, or runs now."""
     found = _NOTE.of(sweep)
     return None if is_locked(sweep) else found
+
+
+def stopped_by_gate(sweep: Path) -> bool:
+    """Tell whether the newest attempt failed because the dense reference did not learn the task."""
+    return (failure_of(sweep) or "").startswith(HEALTH_GATE)
 
 
 def came_to_nothing(sweep: Path) -> bool:

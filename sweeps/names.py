@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from rc_core.errors import StorageError
-from sweeps.failure import came_to_nothing, failure_of
+from sweeps.failure import came_to_nothing, failure_of, stopped_by_gate
 from sweeps.remote.files import is_locked
 from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
 from sweeps.storages import command_at
@@ -88,6 +88,10 @@ def taken(storage: Path, name: str) -> StorageError:
             f"exists, but came to nothing: {failure_of(path)}. To correct it {another}; {as_it_is}"
         )
         what += " tries it again as it is"
+    elif stopped_by_gate(path):
+        free = command_at(storage, name, "remove")
+        what = f"exists, but was stopped: {failure_of(path)}. For a corrected one {another}"
+        what += f", or remove it first: {free}"
     else:
         go_on = command_at(storage, name, "resume")
         what = f"exists in {storage}; {another}, or go on with it: {go_on}"

@@ -8,6 +8,7 @@ from rc_core.data._doubts import against_cuts, cut_texts
 from rc_core.errors import TrialError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
+from sweeps.failure import HEALTH_GATE
 
 
 def report_health(
@@ -42,9 +43,8 @@ def report_health(
         say(f"note: {line}; {against_cuts(record.data, asked)}")
     if warnings and sweep.settings.health_gate == "stop":
         raise TrialError(
-            "health gate: "
-            + "; ".join(warnings)
-            + ". To go on all the same: --set health_gate=warn"
+            f"{HEALTH_GATE}{'; '.join(warnings)}. Corrected it is another sweep: launch that. To "
+            "go on with this one all the same, resume it: --set health_gate=warn"
         )
     for warning in warnings:
         say(f"warning: {warning}")

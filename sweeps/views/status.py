@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from sweeps.ending import confirmed_by, ending_of, has_ended, is_race, planned_text, raising
-from sweeps.failure import came_to_nothing, failure_of
+from sweeps.failure import came_to_nothing, failure_of, stopped_by_gate
 from sweeps.prepared import preparation_of
 from sweeps.selection.mean_rows import front
 from sweeps.stored_sweep import StoredSweep
@@ -108,6 +108,10 @@ def status_text(sweep: StoredSweep) -> str:
             more = f"it was cut short; go on with: {go_on}"
         if document["failure"] is not None:
             more = f"once that is mended, go on with: {go_on}"
+        if stopped_by_gate(sweep.path):
+            # A resume changes neither training nor data.
+            go_on = command(sweep.folder, "resume", "--set", "health_gate=warn")
+            more = f"corrected it is another sweep: launch that; to go on with this one: {go_on}"
         lines.append(interrupted_line(sweep) or more)
     return "\n".join(lines)
 

@@ -309,7 +309,7 @@ def test_a_sweep_with_a_trial_is_not_replaced_and_what_failed_is_shown_until_it_
                 runner.resume("one", storage=tmp_path)
         shown = status_text(StoredSweep.load("one", storage=tmp_path))
         assert f"attempt {number} failed: health gate" in shown and "resume one" in shown
-    with pytest.raises(StorageError, match="or go on with it"):
+    with pytest.raises(StorageError, match="choose another --name, or remove it first"):
         runner.launch(sweep, name="one", storage=tmp_path)
     folder = SweepFolder.find("one", tmp_path)
     with folder.driving():

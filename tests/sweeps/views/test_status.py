@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from rc_core.errors import StorageError, TrialError
 from sweeps.api import Sweep
+from sweeps.failure import HEALTH_GATE, keep_failure
+from sweeps.names import check_free
 from sweeps.views.status import status_document, status_text
 from tests.sweeps.reporting._made import confirm_made, made_sweep
 
@@ -24,3 +29,19 @@ def test_status_of_a_confirmation_has_no_front_of_single_seeds(tmp_path: Path) -
     text = status_text(found)
     assert "holds the new seeds of made; what they show: rc-sweep pareto made" in text
     assert "front:" not in text and "sealed" not in text
+
+
+def test_what_a_health_gate_asks_for_is_no_resume(tmp_path: Path) -> None:
+    """A resume changes neither training nor data: with these it would stop there again."""
+    sweep = made_sweep(tmp_path, trials=1)
+    with sweep.folder.driving() as attempt:
+        pass
+    keep_failure(sweep.path, attempt, TrialError(f"{HEALTH_GATE}it did not learn"))
+    text = status_text(sweep)
+    assert "corrected it is another sweep: launch that; to go on with this one: " in text
+    assert "rc-sweep resume made --set health_gate=warn" in text and "mended" not in text
+    told = r"was stopped: health gate: it did not learn\. For a corrected one choose another --name"
+    with pytest.raises(StorageError, match=told):
+        check_free(tmp_path, "made")
+    keep_failure(sweep.path, attempt, StorageError("the disk is full"))
+    assert "once that is mended, go on with: rc-sweep resume made" in status_text(sweep)
