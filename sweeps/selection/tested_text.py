@@ -16,6 +16,8 @@ from sweeps.selection.stamp import Stamp, stamp_lines
 from sweeps.shown_values import points, share
 from sweeps.views.table import render
 
+# What the table takes at most without suites, and a number with its interval, in characters.
+_WIDTH, _NUMBER = 120, 11
 VERDICTS = {"better": "better", "worse": "worse", "open": "not shown", None: ""}
 
 
@@ -40,7 +42,9 @@ def test_table(document: Mapping[str, Any]) -> str:
         cells += [_dense_bias(row, rows) if row["reference"] else _ratio(row["relative_bias"])]
         table.add_row(*_named(row, document), *cells)
     _add_floors(table, document.get("floors", {}), titles)
-    texts = [render(table), *_notes(document, rows, several, seen)]
+    # Names would be squeezed to a few letters: numbers do not give way.
+    width = _WIDTH + sum(max(len(f"{name} %"), _NUMBER) + 3 for name in suites)
+    texts = [render(table, width=width), *_notes(document, rows, several, seen)]
     if any(row["drop"].get("ood") is not None for row in rows):
         texts += ["", render(_drop_table(document, rows, seen)), *_optimism(document, seen)]
     return "\n".join(texts)
