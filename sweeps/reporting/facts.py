@@ -196,6 +196,25 @@ class Facts:
         return sorted(found, key=lambda r: r.values[first], reverse=direction == "max")
 
     @cached_property
+    def best_outside(self) -> Row | None:
+        """The compressed model to take where OOD accuracy is what counts; None: there is none.
+
+        Of the front, and of what new seeds were spent on: they may have put it there.
+        """
+        own = {row.id: (row.excluded, row.seeds) for row in self.confirmed_rows}
+        found = [
+            row
+            for row in self.units
+            if not row.reference
+            and own.get(row.id, (None, 0))[0] is None
+            and (row.candidate or own.get(row.id, (None, 0))[1] > 1)
+        ]
+        measured = {row.id: self.measured(row) for row in found}
+        return max(
+            found, key=lambda r: (measured[r.id].outside, measured[r.id].inside), default=None
+        )
+
+    @cached_property
     def chosen(self) -> Row | None:
         """The model to take, None where there is nothing to choose from."""
         return next((row for row in self.units if row.id == self.knee), None)

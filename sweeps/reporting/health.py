@@ -104,7 +104,7 @@ def _floors(facts: Facts) -> Iterator[Check]:
     if ahead > _NEAR_FLOOR:
         yield Check("good", title, f"{outside}, above {needs_no_model(line)}{others}")
         return
-    better = max(facts.candidates, key=lambda r: facts.measured(r).outside, default=facts.chosen)
+    better = facts.best_outside or facts.chosen
     instead = (
         f", or take {better.id} (best-ood)"
         if facts.measured(better).outside > max(value + _NEAR_FLOOR, own.outside)

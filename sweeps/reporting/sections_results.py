@@ -111,7 +111,7 @@ def heat_models(facts: Facts) -> list[tuple[str, Row]]:
         found.append(("dense", facts.reference))
     if facts.chosen is not None:
         found.append(("chosen", facts.chosen))
-        best = max(facts.candidates or [facts.chosen], key=lambda row: row.ood_accuracy)
+        best = facts.best_outside or facts.chosen
         if best.id != facts.chosen.id:
             found.append(("best OOD", best))
     return found if facts.reference is not None and len(found) > 1 else []

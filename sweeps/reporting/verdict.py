@@ -131,10 +131,7 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         f"{_gain(100 * (ours.inside - theirs.inside))} in distribution and {_gain(outside)} out of "
         "it."
     )
-    # New seeds may have chosen what is off the search's front, and excluded what is on it.
-    out = {row.id for row in facts.confirmed_rows if row.excluded}
-    others = [row for row in facts.candidates if row.id not in out]
-    best = max([*others, chosen], key=lambda row: facts.measured(row).outside)
+    best = facts.best_outside or chosen
     its = facts.measured(best)
     if best.id != chosen.id and its.outside > facts.measured(chosen).outside:
         alone = " (one seed only)" if its.seeds < facts.measured(chosen).seeds else ""

@@ -112,6 +112,35 @@ def test_one_that_meets_a_constraint_by_new_seeds_alone_is_chosen(tmp_path: Path
     assert "t0002" in sweep_html(sweep)
 
 
+def test_what_new_seeds_made_the_best_out_of_distribution_is_named_as_that(tmp_path: Path) -> None:
+    """The search's one seed had it beaten: its page names what `best-ood` exports."""
+    sweep = made_sweep(tmp_path, trials=8)
+    front = {record.id for record in sweep.candidates}
+    beaten = next(r.id for r in sweep.records if r.id not in front and not r.reference)
+    config = confirmation(sweep, seeds=3, also=[beaten])
+    folder = SweepFolder.create(tmp_path, "made.confirm", "x")
+    folder.write_config(config.as_dict())
+    for number, (trial_id, point) in enumerate(config.first_trials().items()):
+        row = sweep.records[number // 3].id
+        if row not in (beaten, "t0000", *front):
+            continue
+        inside, outside = {beaten: (0.5, 0.85), "t0000": (0.98, 0.97)}.get(row, (0.9, 0.7))
+        noise = 0.002 * (number % 3)
+        trial = config.trial(point)
+        metrics = {"id_dev/accuracy": inside + noise, "ood_dev/accuracy": outside + noise}
+        record = TrialRecord(
+            id=trial_id, status="finished", name="x", config=trial.as_dict(),
+            fingerprint=trial.fingerprint(), started=0.0, metrics=metrics,
+        )  # fmt: skip
+        write_record(folder, record)
+    assert pick(sweep, "best-ood") == beaten != pick(sweep, "best-id")
+    facts = Facts.read(sweep)
+    assert facts.best_outside is not None and facts.best_outside.id == beaten
+    said = {sentence.topic: sentence.text for sentence in verdict(facts)}
+    if facts.knee != beaten:
+        assert f"If OOD is what counts, {beaten} " in said["Costs"]
+
+
 def test_constraints_relative_to_the_reference_are_judged_seed_by_seed(tmp_path: Path) -> None:
     sweep = made_sweep(tmp_path, trials=8, constraints=["id_dev/accuracy >= reference - 0.02"])
     confirm_made(sweep, rows=4)
