@@ -29,6 +29,11 @@ def _label_map(value: Any) -> Any:
             raise ValueError(f"labels in the file must be integers or strings, not {raw!r}")
         if isinstance(name, bool):
             raise ValueError(f"the name of label {raw!r} must be a string; {BOOLEAN_HINT}")
+        if isinstance(name, int):
+            raise ValueError(
+                f"the name of label {raw!r} must be a text, like {{{raw!r}: good}}, or the number "
+                f"in quotes, {{{raw!r}: '{name}'}}"
+            )
     spelled = [raw_label(raw) for raw in value]
     if len(set(spelled)) < len(spelled):
         raise ValueError("labels in the file must differ (1 and '1' are the same)")

@@ -261,6 +261,10 @@ def _absolute(folder: Path) -> dict[str, Any]:
         ({"labels": {0: "a", 1: "a"}}, "task.labels: must name at least two labels"),
         ({"labels": {1: "a", "1": "b"}}, "task.labels: labels in the file must differ"),
         ({"labels": {0.5: "a", 1: "b"}}, "task.labels: labels in the file must be integers"),
+        (
+            {"labels": [0, 1]},
+            "the name of label 0 must be a text, like {0: good}, or the number in",
+        ),
         ({"labels": {0: True, 1: False}}, "YAML reads yes, no, on and off as booleans"),
         ({"labels": {0: "", 1: "b"}}, "task.labels.0: string should have at least 1 character"),
         ({"labels": "a"}, "task.labels: must be a mapping"),
