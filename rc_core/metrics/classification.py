@@ -19,6 +19,11 @@ from rc_core.metrics._base import Metric, catalogue
 METRICS: dict[str, Metric] = catalogue(
     Metric("accuracy", "max", "share of samples predicted right, after merging labels"),
     Metric(
+        "balanced_accuracy",
+        "max",
+        "mean over labels of the share of their samples predicted right: rare labels count as much",
+    ),
+    Metric(
         "calibration_error",
         "min",
         "expected calibration error: |accuracy - confidence| over 15 equal-width bins",
@@ -102,12 +107,38 @@ def calibration_error(confidences: FloatArray, correct: NDArray[np.bool_]) -> fl
     return float(np.abs(surplus).sum() / correct.size)
 
 
+def balanced_accuracy(correct: NDArray[np.bool_], labels: Sequence[str] | NDArray[Any]) -> float:
+    """Return the mean over labels of their recall: the share of a label's samples that are right.
+
+    Where some labels are rare, a model that never answers them may have a high accuracy, but not
+    this one: answering one label always gives 1 / number of labels (Brodersen et al. 2010).
+
+    Args:
+        correct: (N,).
+        labels: (N,) the true ones; those that no sample has do not count.
+
+    Returns:
+        A share in [0, 1].
+
+    Raises:
+        ValueError: no samples, or different lengths.
+    """
+    names, places = np.unique(np.asarray(labels), return_inverse=True)
+    if places.shape != correct.shape or correct.size == 0:
+        raise ValueError(
+            "labels and correct must have the same length and not be empty, but have shapes "
+            f"{places.shape} and {correct.shape}"
+        )
+    right = np.bincount(places, weights=correct, minlength=len(names))
+    return float((right / np.bincount(places)).mean())
+
+
 def evaluate(split: Split, log_probs: FloatArray, task_labels: Sequence[str]) -> dict[str, float]:
     """Return a split's metrics, keyed relative to its role.
 
-    Keys: `<suite>/accuracy`, `<suite>/calibration_error`, `<suite>/<slice>.<value>/accuracy`; and,
-    where the suite lacks some of the task's labels, `<suite>/masked_accuracy` and
-    `<suite>/outside_share`.
+    Keys: `<suite>/accuracy`, `<suite>/balanced_accuracy`, `<suite>/calibration_error`,
+    `<suite>/<slice>.<value>/accuracy`; and, where the suite lacks some of the task's labels,
+    `<suite>/masked_accuracy` and `<suite>/outside_share`.
 
     Args:
         log_probs: (N, C), rows as in the split.
@@ -119,6 +150,7 @@ def evaluate(split: Split, log_probs: FloatArray, task_labels: Sequence[str]) ->
     correct, confidences = _outcomes(split, log_probs, task_labels)
     metrics = {
         f"{split.suite}/accuracy": float(correct.mean()),
+        f"{split.suite}/balanced_accuracy": balanced_accuracy(correct, split.labels),
         f"{split.suite}/calibration_error": calibration_error(confidences, correct),
     }
     masked = _masked(split, log_probs, task_labels)
@@ -139,8 +171,9 @@ def role_metrics(
     """Return all metrics of a role under their full keys.
 
     `<role>/accuracy` and `<role>/calibration_error` are over the union of the suites' samples, so
-    that each suite weighs by its size, but of a split with a headline only that part counts. Where
-    a suite lacks some of the task's labels, `<role>/masked_accuracy` and `<role>/outside_share`
+    that each suite weighs by its size, but of a split with a headline only that part counts;
+    `<role>/balanced_accuracy` is over the same samples and the names of their labels. Where a
+    suite lacks some of the task's labels, `<role>/masked_accuracy` and `<role>/outside_share`
     too. `evaluate` gives the rest, of whole suites, below `<role>/`.
 
     Args:
@@ -158,8 +191,13 @@ def role_metrics(
     together = list(zip(outcomes, counted, strict=True))
     correct = np.concatenate([right[rows] for (right, _), rows in together])
     confidences = np.concatenate([confidence[rows] for (_, confidence), rows in together])
+    labels = [
+        np.array(split.label_names)[split.labels[rows]]
+        for (split, _), rows in zip(evaluated, counted, strict=True)
+    ]
     metrics = {
         f"{role}/accuracy": float(correct.mean()),
+        f"{role}/balanced_accuracy": balanced_accuracy(correct, np.concatenate(labels)),
         f"{role}/calibration_error": calibration_error(confidences, correct),
     }
     masked = [_masked(split, log_probs, task_labels) for split, log_probs in evaluated]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from rc_core.data._task import Split
 from rc_core.metrics.classification import (
     METRICS,
+    balanced_accuracy,
     calibration_error,
     collapsed_confidences,
     collapsed_predictions,
@@ -18,6 +21,8 @@ from rc_core.metrics.classification import (
     role_metrics,
 )
 
+# What is answered where that is right and where it is not: 30 samples of one suite, 10 of another.
+_BY_SUITE = (np.array(["e"] * 30 + ["n"] * 10), np.array(["n"] * 30 + ["e"] * 10))
 NLI = ("entailment", "neutral", "contradiction")
 HANS_MERGE = {"neutral": "non-entailment", "contradiction": "non-entailment"}
 P = np.array([[0.4, 0.3, 0.3], [0.1, 0.5, 0.4], [0.2, 0.2, 0.6], [0.6, 0.3, 0.1]])
@@ -108,6 +113,25 @@ def test_calibration_edges(confidences: list[float], correct: list[bool], expect
     assert found == pytest.approx(reference_calibration(confidences, correct), abs=1e-12)
 
 
+@pytest.mark.parametrize("classes", [1, 2, 4])
+def test_balanced_accuracy_is_scikit_learn_s(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    labels = rng.integers(0, rng.integers(1, 5, 300) % classes + 1)
+    answers = np.where(rng.random(300) < 0.6, labels, rng.integers(0, classes, 300))
+    found = balanced_accuracy(answers == labels, labels)
+    with warnings.catch_warnings():
+        # Answers that no sample has as its label.
+        warnings.simplefilter("ignore")
+        assert found == pytest.approx(balanced_accuracy_score(labels, answers), abs=1e-12)
+
+
+def test_one_label_for_all_is_balanced_chance() -> None:
+    labels = np.array([0] * 90 + [1] * 9 + [2])
+    assert balanced_accuracy(labels == 0, labels) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="the same length and not be empty"):
+        balanced_accuracy(np.array([], dtype=bool), np.array([]))
+
+
 def test_calibration_of_nothing() -> None:
     with pytest.raises(ValueError, match="not be empty"):
         calibration_error(np.array([]), np.array([], dtype=bool))
@@ -127,6 +151,8 @@ def test_evaluate_reports_slices() -> None:
     confidences = collapsed_confidences(np.log(P), np.array([0, 1, 1]))
     expected_error = reference_calibration(confidences, [True, True, False, True])
     assert found.pop("hans/calibration_error") == pytest.approx(expected_error)
+    # Recall of entailment 2 of 3, of the one other sample 1.
+    assert found.pop("hans/balanced_accuracy") == pytest.approx((2 / 3 + 1) / 2)
     assert found == {
         "hans/accuracy": 0.75,
         "hans/subcase.ce_a/accuracy": 1.0,
@@ -154,9 +180,11 @@ def test_role_accuracy_is_over_the_union_of_its_suites() -> None:
     assert set(found) == {
         f"ood_dev/{suite}{metric}"
         for suite in ("", "wiki/", "qqp/")
-        for metric in ("accuracy", "calibration_error")
+        for metric in ("accuracy", "balanced_accuracy", "calibration_error")
     }
-    assert {"accuracy", "calibration_error"} < set(METRICS)
+    assert {"accuracy", "balanced_accuracy", "calibration_error"} < set(METRICS)
+    expected = balanced_accuracy_score(["e"] * 30 + ["n"] * 10, np.where(correct, *_BY_SUITE))
+    assert found["ood_dev/balanced_accuracy"] == pytest.approx(expected)
 
 
 def test_labels_that_a_suite_lacks_are_masked_and_counted() -> None:
@@ -212,7 +240,11 @@ def test_diverged_model_is_an_error(bad: float) -> None:
 def test_probability_of_zero_is_fine() -> None:
     log_probs = np.array([[0.0, -np.inf, -np.inf], [-np.inf, 0.0, -np.inf]])
     found = evaluate(split_of([0, 1]), log_probs, NLI)
-    assert found == {"hans/accuracy": 1.0, "hans/calibration_error": 0.0}
+    assert found == {
+        "hans/accuracy": 1.0,
+        "hans/balanced_accuracy": 1.0,
+        "hans/calibration_error": 0.0,
+    }
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (4, 2), (4,), (4, 3, 1)])
