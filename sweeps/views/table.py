@@ -14,9 +14,11 @@ from rc_core.metrics._floors import NAMES
 from rc_core.metrics.robustness import without_amounts
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.rows import Row
-from sweeps.shown_values import in_millions, number, points, share
+from sweeps.shown_values import column_title, in_millions, metric_number, number, points, share
 
 _SHOWN_WHOLE = 20
+# Of a table without objectives of one's own, in characters.
+_WIDTH = 120
 ONE_SEED = "one seed each: differences of a few points may be noise"
 
 
@@ -59,7 +61,11 @@ def front_table(
     extra = [name for name in objectives if name not in (ID_KEY, OOD_KEY)]
     for title in ("", "id", "name"):
         table.add_column(title, no_wrap=title != "name")
-    for title in ("ID %", "OOD %", *extra, "OOD vs dense", "F_bias", "non-zero M", "s"):
+    titles = [column_title(name) for name in extra]
+    if titles:
+        # Names would be squeezed to a few letters: numbers do not give way.
+        table.min_width = _WIDTH + sum(len(title) + 3 for title in titles)
+    for title in ("ID %", "OOD %", *titles, "OOD vs dense", "F_bias", "non-zero M", "s"):
         table.add_column(title, justify="right", no_wrap=True)
     reasons: list[str] = []
     for row in (*front, *candidates, *sorted(shown, key=lambda r: (not r.reference, r.id))):
@@ -72,7 +78,7 @@ def front_table(
             Text(name),
             share(row.id_accuracy),
             share(row.ood_accuracy),
-            *(number(row.values[key]) for key in extra),
+            *(metric_number(key, row.values[key]) for key in extra),
             "" if row.reference else points(row.ood_difference),
             Text(_bias(row, reasons)),
             in_millions(row.parameters),
@@ -98,8 +104,9 @@ def _add_lines(table: Table, lines: Mapping[str, Mapping[str, float]], num_extra
         table.add_row("", "", NAMES.get(name, name), *values, *[""] * (num_extra + 4), style="dim")
 
 
-def render(table: Table, *, width: int = 120) -> str:
-    """Return a table as plain text."""
+def render(table: Table, *, width: int = _WIDTH) -> str:
+    """Return a table as plain text, as wide as it has to be."""
+    width = max(width, table.min_width or 0)
     console = Console(file=io.StringIO(), width=width, no_color=True, highlight=False)
     console.print(table)
     assert isinstance(console.file, io.StringIO)

@@ -177,6 +177,21 @@ def test_json_of_why_says_what_the_text_says(sweep: StoredSweep) -> None:
         assert document["excluded"] is None or document["excluded"] in texts[i]
 
 
+def test_names_are_whole_beside_objectives_of_one_s_own(tmp_path: Path) -> None:
+    wanted = {f"{role}/balanced_accuracy": "max" for role in ("id_dev", "ood_dev")}
+    own = made_sweep(tmp_path, trials=4, objectives=wanted)
+    for record in own.records:
+        values = record.metrics | {key: record.metric("id_dev/accuracy") for key in wanted}
+        path = own.folder.trial(record.id).record_file
+        path.write_text(record.model_copy(update={"metrics": values}).model_dump_json())
+    output = rc_sweep("pareto", str(own.path)).output
+    for record in own.records:
+        assert record.id in output and record.name in output
+    shown = f"{100 * own.records[1].metric('id_dev/accuracy'):.1f}"
+    (line,) = [line for line in output.splitlines() if "t0001" in line]
+    assert line.split().count(shown) >= 3, "in percent, as accuracy"
+
+
 def test_json_of_budgets_says_what_the_table_says(sweep: StoredSweep) -> None:
     done = rc_sweep("pareto", str(sweep.path), "--budgets", "--json")
     assert done.exit_code == 0, done.output
