@@ -103,6 +103,21 @@ def test_a_difference_from_dense_is_called_real_only_where_the_seeds_show_it(
     assert said_so in real and not_said not in real
 
 
+def test_what_matched_the_reference_by_luck_does_not_with_new_seeds(
+    made: Callable[..., Sweep],
+) -> None:
+    sweep = made(trials=14)
+    best = Facts.read(sweep).candidates[0].id
+    lucky = {"id_dev__accuracy": 0.999, "ood_dev__accuracy": 0.999}
+    title = "match the dense"
+    assert about(changed(Facts.read(sweep), best, **lucky), title).level == "good"
+    confirm_made(sweep, rows=3, seeds=4)
+    set_against_dense(sweep, -20.0, 0.5)
+    found = about(changed(Facts.read(sweep), best, **lucky), title)
+    assert found.level == "note" and "lies -" in found.found
+    assert -21 < float(found.found.partition("lies ")[2].partition(" points")[0]) < -19
+
+
 def test_the_verdict_names_the_model_its_size_its_loss_and_what_failed(
     made: Callable[..., Sweep],
 ) -> None:
