@@ -281,8 +281,16 @@ def check_split(split: Split, task_labels: tuple[str, ...]) -> list[Problem]:
 
 
 def _check_names(split: Split, task_labels: tuple[str, ...], where: str) -> list[Problem]:
-    """Return what a split's merge and headline name that is not there."""
+    """Return what a split's merge and headline name that is not there, and a name of no use."""
     problems = []
+    if not split.suite or "/" in split.suite:
+        problems.append(
+            Problem(
+                where,
+                "a suite's name is part of metrics and of files, so it must be text without '/', "
+                f"but is '{split.suite}'",
+            )
+        )
     for kind, given, known in (
         ("from labels of the task", split.merge.keys(), task_labels),
         ("to labels of the suite", split.merge.values(), split.label_names),

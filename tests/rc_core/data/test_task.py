@@ -60,6 +60,7 @@ def test_a_sound_task_passes() -> None:
             split("ood_dev", labels=(0, 1, -1, -1)),
             "labels must be positions in ['yes', 'no'], but 2 are -1; leave out samples without",
         ),
+        (split("ood_dev", suite="a/b"), "must be text without '/', but is 'a/b'"),
         (split("ood_dev", labels=(0, 2)), "positions in ['yes', 'no'], but 1 are 2"),
         (
             split("ood_dev", merge={"nope": "no"}),
@@ -78,7 +79,7 @@ def test_a_sound_task_passes() -> None:
 def test_what_is_wrong_with_a_split_is_said(changed: Split, message: str) -> None:
     found = problems(task(split("train"), split("id_dev"), changed))
     assert len(found) == 1
-    assert found[0].startswith("task.ood_dev.s: ")
+    assert found[0].startswith(f"task.{changed.name}: ")
     assert message in found[0]
 
 
