@@ -59,12 +59,12 @@ def prepare_loss(
     # What a plugin draws from it would depend on what ran before.
     torch.manual_seed(config.training.seed)
     rows = loss.rows(context)
-    _check_trained(config.loss.name, loss)
+    _check_no_parameters(config.loss.name, loss)
     _check_rows(config.loss.name, rows, context)
     return loss, rows, context.report
 
 
-def _check_trained(name: str, loss: Loss) -> None:
+def _check_no_parameters(name: str, loss: Loss) -> None:
     """Refuse parameters of a loss: no optimizer has them, so they would stay as they are."""
     found = [loss, *vars(loss).values()]
     trained = [

@@ -21,7 +21,7 @@ from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 from sweeps.views.floors import floor_lines
 from sweeps.views.status import interrupted
-from sweeps.views.table import ONE_SEED, front_table, render
+from sweeps.views.table import ONE_SEED, front_table, front_width, render
 
 if TYPE_CHECKING:
     import pandas
@@ -258,7 +258,8 @@ class Sweep(StoredSweep):
         notes += latency_notes(now.folder, records, extra)
         every = now._every(extra)
         shown = rows(records, now.objectives, constraints=every, intervals=intervals(now.folder))
-        parts = [render(front_table(shown, now.objectives, lines=lines, notes=[*notes, *seal]))]
+        front = front_table(shown, now.objectives, lines=lines, notes=[*notes, *seal])
+        parts = [render(front, width=front_width(now.objectives))]
         if found is not None:
             parts += ["", confirmed_table(found), *meeting, *seal]
         return "\n".join(parts)

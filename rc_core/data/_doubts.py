@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,9 @@ def doubts(task: Task) -> list[str]:
                 "have the texts of another row and another label than it: no model is right on "
                 "all of them"
             )
-    trained = set(_texts(task.train))
+    trained = set(task.train.texts())
     for split in (each for role in DEV_ROLES for each in task.of_role(role)):
-        rows = sum(texts in trained for texts in _texts(split))
+        rows = sum(texts in trained for texts in split.texts())
         if rows > _REMEMBERED * len(split):
             lines.append(
                 f"{rows} of {len(split)} rows of {split.name} ({100 * rows / len(split):.1f} %) "
@@ -67,7 +67,7 @@ def contradicted(split: Split) -> int:
     Not by `pair_key`, which takes seconds for a large training set.
     """
     labels: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for texts, label in zip(_texts(split), split.labels.tolist(), strict=True):
+    for texts, label in zip(split.texts(), split.labels.tolist(), strict=True):
         labels[texts].append(label)
     return sum(len(each) for each in labels.values() if len(set(each)) > 1)
 
@@ -104,7 +104,3 @@ def against_cuts(data: Mapping[str, Any], max_length: int) -> str:
 
 def _encoder_limits(data: Mapping[str, Any], max_length: int) -> bool:
     return bool(max_length >= data.get("positions", max_length + 1))
-
-
-def _texts(split: Split) -> Iterator[tuple[str, str]]:
-    return zip(split.first, split.second or [""] * len(split), strict=True)

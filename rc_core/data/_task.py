@@ -14,7 +14,7 @@ import functools
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -72,6 +72,10 @@ class Split:
     @property
     def name(self) -> str:
         return f"{self.role}.{self.suite}"
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Return both texts of each sample, the second one empty where texts are single."""
+        return zip(self.first, self.second or [""] * len(self), strict=True)
 
     def headline_rows(self) -> NDArray[np.bool_]:
         """Return which samples the role's own figures count, shape (N,)."""

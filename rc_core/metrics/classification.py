@@ -107,7 +107,7 @@ def calibration_error(confidences: FloatArray, correct: NDArray[np.bool_]) -> fl
     return float(np.abs(surplus).sum() / correct.size)
 
 
-def balanced_accuracy(correct: NDArray[np.bool_], labels: Sequence[str] | NDArray[Any]) -> float:
+def balanced_accuracy(correct: NDArray[np.bool_], labels: NDArray[Any]) -> float:
     """Return the mean over labels of their recall: the share of a label's samples that are right.
 
     Where some labels are rare, a model that never answers them may have a high accuracy, but not
@@ -115,7 +115,7 @@ def balanced_accuracy(correct: NDArray[np.bool_], labels: Sequence[str] | NDArra
 
     Args:
         correct: (N,).
-        labels: (N,) the true ones; those that no sample has do not count.
+        labels: (N,) the true ones, names or positions; those that no sample has do not count.
 
     Returns:
         A share in [0, 1].
@@ -123,13 +123,13 @@ def balanced_accuracy(correct: NDArray[np.bool_], labels: Sequence[str] | NDArra
     Raises:
         ValueError: no samples, or different lengths.
     """
-    names, places = np.unique(np.asarray(labels), return_inverse=True)
+    _, places = np.unique(labels, return_inverse=True)
     if places.shape != correct.shape or correct.size == 0:
         raise ValueError(
             "labels and correct must have the same length and not be empty, but have shapes "
             f"{places.shape} and {correct.shape}"
         )
-    right = np.bincount(places, weights=correct, minlength=len(names))
+    right = np.bincount(places, weights=correct)
     return float((right / np.bincount(places)).mean())
 
 

@@ -278,12 +278,13 @@ def _read(path: Path, overrides: list[str]) -> Any:
     from rc_core.yaml_files import read_yaml
     from sweeps.config import load_sweep
 
-    values = read_yaml(path, overrides)
     try:
         return load_sweep(path, overrides)
     except ConfigError as error:
         from sweeps.engine.data_check import data_problems
 
+        # Where the file itself is what is wrong, it says so again.
+        values = read_yaml(path, overrides)
         raise InputError([*error.problems, *data_problems(values)]) from None
 
 

@@ -113,11 +113,10 @@ def _data(task: Task) -> dict[str, dict[str, Any]]:
         found[split.name] = {"samples": len(split)}
         if split.role in TEST_ROLES:
             continue
-        pairs = zip(split.first, split.second or [""] * len(split), strict=True)
         counts = np.bincount(split.labels, minlength=len(split.label_names)).tolist()
         found[split.name] |= {
             "carved": f"carved/{split.name}" in task.notes,
-            "repeats": len(split) - len(set(pairs)),
+            "repeats": len(split) - len(set(split.texts())),
             "labels": dict(zip(split.label_names, counts, strict=True)),
             "left_out": {
                 kind: int(task.notes[f"{kind}/{split.name}"])

@@ -14,10 +14,10 @@ from rc_core.metrics.robustness import is_lost_accuracy, without_amounts
 from sweeps.selection.opened_data import changed_splits
 from sweeps.selection.stamp import Stamp, stamp_lines
 from sweeps.shown_values import points, share
-from sweeps.views.table import render
+from sweeps.views.table import render, wide
 
-# What the table takes at most without suites, and a number with its interval, in characters.
-_WIDTH, _NUMBER = 120, 11
+# A number with its interval, in characters.
+_NUMBER = 11
 VERDICTS = {"better": "better", "worse": "worse", "open": "not shown", None: ""}
 
 
@@ -42,8 +42,7 @@ def test_table(document: Mapping[str, Any]) -> str:
         cells += [_dense_bias(row, rows) if row["reference"] else _ratio(row["relative_bias"])]
         table.add_row(*_named(row, document), *cells)
     _add_floors(table, document.get("floors", {}), titles)
-    # Names would be squeezed to a few letters: numbers do not give way.
-    width = _WIDTH + sum(max(len(f"{name} %"), _NUMBER) + 3 for name in suites)
+    width = wide(max(len(f"{name} %"), _NUMBER) for name in suites)
     texts = [render(table, width=width), *_notes(document, rows, several, seen)]
     if any(row["drop"].get("ood") is not None for row in rows):
         texts += ["", render(_drop_table(document, rows, seen)), *_optimism(document, seen)]

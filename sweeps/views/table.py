@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +17,7 @@ from sweeps.rows import Row
 from sweeps.shown_values import column_title, in_millions, metric_number, number, points, share
 
 _SHOWN_WHOLE = 20
-# Of a table without objectives of one's own, in characters.
+# Of a table without columns for what varies (a task's suites, objectives of one's own).
 _WIDTH = 120
 ONE_SEED = "one seed each: differences of a few points may be noise"
 
@@ -58,13 +58,10 @@ def front_table(
         "+ on it but for the dense reference)",
         title_justify="left",
     )
-    extra = [name for name in objectives if name not in (ID_KEY, OOD_KEY)]
+    extra = _own(objectives)
     for title in ("", "id", "name"):
         table.add_column(title, no_wrap=title != "name")
-    titles = [column_title(name) for name in extra]
-    if titles:
-        # Names would be squeezed to a few letters: numbers do not give way.
-        table.min_width = _WIDTH + sum(len(title) + 3 for title in titles)
+    titles = map(column_title, extra)
     for title in ("ID %", "OOD %", *titles, "OOD vs dense", "F_bias", "non-zero M", "s"):
         table.add_column(title, justify="right", no_wrap=True)
     reasons: list[str] = []
@@ -104,9 +101,25 @@ def _add_lines(table: Table, lines: Mapping[str, Mapping[str, float]], num_extra
         table.add_row("", "", NAMES.get(name, name), *values, *[""] * (num_extra + 4), style="dim")
 
 
+def front_width(objectives: Mapping[str, str]) -> int:
+    """Return how wide `front_table` may be."""
+    return wide(len(column_title(name)) for name in _own(objectives))
+
+
+def wide(columns: Iterable[int]) -> int:
+    """Return how wide a table may be that has further columns of so many characters.
+
+    In less, names would be squeezed to a few letters: numbers do not give way.
+    """
+    return _WIDTH + sum(column + 3 for column in columns)
+
+
+def _own(objectives: Mapping[str, str]) -> list[str]:
+    return [name for name in objectives if name not in (ID_KEY, OOD_KEY)]
+
+
 def render(table: Table, *, width: int = _WIDTH) -> str:
-    """Return a table as plain text, as wide as it has to be."""
-    width = max(width, table.min_width or 0)
+    """Return a table as plain text."""
     console = Console(file=io.StringIO(), width=width, no_color=True, highlight=False)
     console.print(table)
     assert isinstance(console.file, io.StringIO)
