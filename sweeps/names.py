@@ -83,7 +83,8 @@ def taken(storage: Path, name: str) -> StorageError:
         watch = command_at(storage, name, "status", "--watch")
         what = f"exists in {storage} and is running; watch it: {watch}, or {another}"
     elif came_to_nothing(path):
-        as_it_is = command_at(storage, name, "resume")
+        ungated = ("--set", "health_gate=warn") if stopped_by_gate(path) else ()
+        as_it_is = command_at(storage, name, "resume", *ungated)
         what = (
             f"exists, but came to nothing: {failure_of(path)}. To correct it {another}; {as_it_is}"
         )

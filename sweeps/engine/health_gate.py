@@ -2,49 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rc_core.data._doubts import against_cuts, cut_texts
 from rc_core.errors import TrialError
-from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.failure import HEALTH_GATE
 
 
-def report_health(
-    sweep: SweepConfig,
-    record: TrialRecord,
-    majority: float,
-    warnings: list[str],
-    say: Callable[[str], None],
-) -> None:
+@dataclass(frozen=True)
+class Judged:
+    """What the dense reference reached.
+
+    Attributes:
+        metrics: on the dev roles.
+        undefined: metric -> why it is undefined.
+        data: facts of the splits, as in a record.
+        majority: share of the majority class on id_dev, in [0, 1].
+        warnings: of `rc_core.teacher.health`.
+    """
+
+    metrics: Mapping[str, float]
+    undefined: Mapping[str, str]
+    data: Mapping[str, Any]
+    majority: float
+    warnings: Sequence[str] = ()
+
+
+def report_health(sweep: SweepConfig, found: Judged, say: Callable[[str], None]) -> None:
     """Say what the reference reached, and what may be wrong with it or its data.
 
     Args:
         sweep: says whether the gate stops it (`health_gate`).
-        record: of the reference.
-        majority: share of the majority class on id_dev, in [0, 1].
-        warnings: of `rc_core.teacher.health`.
+        found: of the reference.
         say: told.
 
     Raises:
         TrialError: there are warnings, and the gate is `stop`.
     """
-    accuracies = {role: 100 * record.metric(f"{role}/accuracy") for role in ("id_dev", "ood_dev")}
-    say(
-        f"dense reference: ID {accuracies['id_dev']:.1f} %, OOD {accuracies['ood_dev']:.1f} % "
-        f"(majority class on id_dev {100 * majority:.1f} %)"
+    in_distribution, out = (
+        100 * found.metrics.get(f"{role}/accuracy", math.nan) for role in ("id_dev", "ood_dev")
     )
-    reason = record.undefined.get("ood_dev/relative_bias")
+    say(
+        f"dense reference: ID {in_distribution:.1f} %, OOD {out:.1f} % "
+        f"(majority class on id_dev {100 * found.majority:.1f} %)"
+    )
+    reason = found.undefined.get("ood_dev/relative_bias")
     if reason is not None:
         say(f"note: relative bias is undefined in this sweep: {reason}")
     asked = sweep.reference().training.max_length
-    for line in cut_texts(record.data, asked):
-        say(f"note: {line}; {against_cuts(record.data, asked)}")
-    if warnings and sweep.settings.health_gate == "stop":
+    for line in cut_texts(found.data, asked):
+        say(f"note: {line}; {against_cuts(found.data, asked)}")
+    if found.warnings and sweep.settings.health_gate == "stop":
         raise TrialError(
-            f"{HEALTH_GATE}{'; '.join(warnings)}. Corrected it is another sweep: launch that. To "
-            "go on with this one all the same, resume it: --set health_gate=warn"
+            f"{HEALTH_GATE}{'; '.join(found.warnings)}. Corrected it is another sweep: launch "
+            "that. To go on with this one all the same, resume it: --set health_gate=warn"
         )
-    for warning in warnings:
+    for warning in found.warnings:
         say(f"warning: {warning}")

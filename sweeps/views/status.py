@@ -90,8 +90,10 @@ def status_text(sweep: StoredSweep) -> str:
         lines.append(f"  {trial['id']} {trial['name']}: failed: {trial['error']}")
     if document["failure"] is not None:
         lines.append(f"attempt {document['attempts']} failed: {document['failure']}")
+    # A resume changes neither training nor data: it would stop there again.
+    ungated = ("--set", "health_gate=warn") if stopped_by_gate(sweep.path) else ()
     if came_to_nothing(sweep.path):
-        again = command(sweep.folder, "resume")
+        again = command(sweep.folder, "resume", *ungated)
         lines.append(_correct(sweep) + f"as it is it is tried again with: {again}")
     elif document["ended"]:
         if document["planned_at_most"]:
@@ -108,9 +110,8 @@ def status_text(sweep: StoredSweep) -> str:
             more = f"it was cut short; go on with: {go_on}"
         if document["failure"] is not None:
             more = f"once that is mended, go on with: {go_on}"
-        if stopped_by_gate(sweep.path):
-            # A resume changes neither training nor data.
-            go_on = command(sweep.folder, "resume", "--set", "health_gate=warn")
+        if ungated:
+            go_on = command(sweep.folder, "resume", *ungated)
             more = f"corrected it is another sweep: launch that; to go on with this one: {go_on}"
         lines.append(interrupted_line(sweep) or more)
     return "\n".join(lines)

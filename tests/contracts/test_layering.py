@@ -85,7 +85,7 @@ sweeps.search.* sweeps.schedulers.* sweeps.tracking.outbox
 sweeps.engine.health_gate
 sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget sweeps.engine.warm_start
 sweeps.tracking.shown
-sweeps.engine.assignments sweeps.engine.ray_scheduler sweeps.engine.slots
+sweeps.engine.assignments sweeps.engine.ray_scheduler sweeps.engine.slots sweeps.engine.ray_tasks
 sweeps.tracking.tracked
 sweeps.tracking.mlflow_store sweeps.engine.retry sweeps.engine.listed
 sweeps.tracking.mlflow_models sweeps.tracking.mlflow_view sweeps.engine.wanted sweeps.removal
@@ -143,6 +143,7 @@ CONFINED = {
         "sweeps.engine.ray_bridge",
         "sweeps.engine.ray_scheduler",
         "sweeps.engine.runner",
+        "sweeps.engine.ray_tasks",
         "sweeps.engine.trainable",
     },
     "optuna": {"sweeps.search.*"},

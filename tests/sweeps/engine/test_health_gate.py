@@ -6,20 +6,16 @@ from types import SimpleNamespace
 from typing import cast
 
 from rc_core.config import decode
-from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.engine.health_gate import report_health
+from sweeps.engine.health_gate import Judged, report_health
 
 
 def test_cut_texts_are_told_with_the_limit_at_which_they_were_cut() -> None:
     config = decode({"model": "tiny:bert", "training": {"max_length": 512}})
     sweep = cast(SweepConfig, SimpleNamespace(reference=lambda: config))
     data = {"max_length": 128, "positions": 128, "train.a": {"samples": 10, "truncated": 5}}
-    record = TrialRecord(
-        id="t0000", status="finished", config={}, fingerprint="", started=0.0, data=data
-    )
     said: list[str] = []
-    report_health(sweep, record, 0.5, [], said.append)
+    report_health(sweep, Judged({}, {}, data, 0.5), said.append)
     assert said[1:] == [
         "note: 50 % of the samples of train.a are longer than 128 tokens, which the encoder takes "
         "at most, and were cut; take an encoder with more positions if what is lost matters"

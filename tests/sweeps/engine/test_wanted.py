@@ -73,7 +73,15 @@ def test_a_race_begins_with_two_seeds_teachers_and_leaves_the_others_to_its_tria
     assert len(needed.later) == 4 * 10 - 3 * 2, "the row behind the front may get no seed at all"
     values = [each.as_dict() for each in (*needed.first, *needed.later)]
     artifacts = str(sweep.folder.artifacts)
-    planned = prepare._plan(values, artifacts=artifacts, threads=1, device="cpu")
+    planned, judged = prepare._plan(
+        values,
+        folder.address,
+        reference=config.reference().as_dict(),
+        artifacts=artifacts,
+        threads=1,
+        device="cpu",
+    )
+    assert judged is None, "neither the reference's record nor its teacher is there"
     assert Counter(step.title for step in planned) == {"teacher": 11}
     said: list[str] = []
     now = settle(folder, planned, len(needed.first), said.append)
