@@ -179,7 +179,9 @@ def _finish(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
         relative, undefined = relative_metrics(metrics, reference["metrics"], "dev", sizes=sizes)
         metrics |= agreement_metrics(predictions, data.open_splits, run.dense.path / "predictions")
         halves, unclear = measure_halves(config, run.workspace, predictions)
-        metrics |= relative | halves | footprint(model)
+        packed = getattr(run.compression, "packed_bits", None)
+        metrics |= relative | halves
+        metrics |= footprint(model, packed_bits=None if packed is None else packed(model))
         for split in data.open_splits:
             path = folder.predictions(split.role, split.suite)
             write_predictions(path, split, predictions[split.name], data.task.label_names)

@@ -20,7 +20,8 @@ describe (heads cut out, factorised layers) needs two functions beside the class
 
 A checkpoint holds weights, buffers and the optimizer only: after a resume `prepare` is called
 again, then they are loaded. What else must outlive a stop is a buffer, made in `prepare` and
-deleted in `finalize`. From `Config.settled` on, shapes and zeros stay as they are.
+deleted in `finalize`. From `Config.settled` on, shapes and zeros stay as they are (of a weight that
+is computed in the forward, as torch's parametrizations do, how it is computed).
 
 The optimizer has the parameters that are trainable when `prepare` returns. Afterwards they are
 changed in place: one that takes another's place, or is unfrozen, would not be trained (TrialError).
@@ -136,6 +137,8 @@ class Compression(Protocol):
     # Optional: `parameter_groups(model) -> list[ParameterGroup]`, of the prepared model; parameters
     # in none of them are trained as without it.
     # Optional: `stock_note() -> str`, what the model card says of the stock form.
+    # Optional: `packed_bits(model) -> dict[str, float]`, of a finished model: parameter name ->
+    # bits that an entry needs, where that is not 32 for what is not zero (footprint/packed_bytes).
 
     def report(self, model: nn.Module) -> dict[str, Any]:
         """Return what was asked and what was measured, for the record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rc_core.metrics._base import Metric, catalogue
@@ -15,22 +16,38 @@ METRICS: dict[str, Metric] = catalogue(
     Metric("footprint/encoder_sparsity", "max", "zeros / 2-D weights of the transformer blocks"),
     Metric("footprint/total_sparsity", "max", "zeros / all parameters"),
     Metric("footprint/bytes", "min", "bytes of the tensors as saved, dense; zeros count in full"),
+    Metric(
+        "footprint/packed_bytes", "min", "bytes if zeros took none and rounded weights their bits"
+    ),
 )
 
 
-def footprint(model: nn.Module) -> dict[str, float]:
+def footprint(
+    model: nn.Module, *, packed_bits: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """Return every metric of `METRICS` for a model with transformer blocks.
 
     `footprint/bytes` is the payload of model.safetensors: parameters and persistent buffers in
-    their own type (float32), shared ones once, without the file's header.
+    their own type (float32), shared ones once, without the file's header. `footprint/packed_bytes`
+    is what the parameters need at least: 4 bytes each that is not zero, nothing for where those
+    are, and of rounded ones, zeros included, their bits.
+
+    Args:
+        model: finished.
+        packed_bits: parameter name -> bits of each of its entries, of those that are rounded.
 
     Raises:
         ModelError: unsupported encoder.
     """
     # Imported late: the list of metrics has to start without torch.
-    from rc_core.compression._masks import measure
+    from rc_core.compression._masks import measure, num_entries, num_zeros
 
     measured = measure(model)
+    rounded = {n: p for n, p in model.named_parameters() if n in (packed_bits or {})}
+    whole = num_entries(rounded.values()) - num_zeros(rounded.values())
+    packed = 4.0 * (measured["nonzero_parameters"] - whole)
+    for name, bits in (packed_bits or {}).items():
+        packed += rounded[name].numel() * bits / 8
     stored = {tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}
     return {
         "footprint/parameters": measured["parameters"],
@@ -38,4 +55,5 @@ def footprint(model: nn.Module) -> dict[str, float]:
         "footprint/encoder_sparsity": measured["sparsity"],
         "footprint/total_sparsity": measured["total_sparsity"],
         "footprint/bytes": float(sum(stored.values())),
+        "footprint/packed_bytes": packed,
     }

@@ -19,7 +19,11 @@ from sweeps.shown_values import null, points, share
 from sweeps.views.table import render
 
 BUDGETS = (0.10, 0.25, 0.50, 1.0)
-SIZES = {"footprint/nonzero_parameters": "non-zero parameters", "footprint/bytes": "bytes"}
+SIZES = {
+    "footprint/nonzero_parameters": "non-zero parameters",
+    "footprint/bytes": "bytes",
+    "footprint/packed_bytes": "packed bytes",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,9 @@ def budgets(
         )
     found = []
     for measure in SIZES:
+        if measure not in reference.metrics:
+            # Trained before there was such a measure.
+            continue
         sizes = [o.metric(measure) for o in compressed if not math.isnan(o.metric(measure))]
         for part in shares:
             limit = part * reference.metric(measure)
@@ -83,7 +90,7 @@ def budgets(
 
 
 def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
-    """Return the budgets as text, both measures below each other."""
+    """Return the budgets as text, the measures below each other."""
     reference = next(option for option in options if option.reference)
     table = Table(title="best trade-off within a size", title_justify="left")
     for title in ("of dense", "size at most"):
@@ -123,6 +130,11 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
         "zeroed weights count as removed in non-zero parameters, in full in bytes: ordinary "
         "runtimes store and compute them",
     ]
+    if any(budget.measure == "footprint/packed_bytes" for budget in found):
+        notes.append(
+            "packed bytes: zeros take none and rounded weights their bits, which needs a runtime "
+            "that stores them so"
+        )
     chosen = [budget.best for budget in found if budget.best is not None]
     if any(not each.seeds for each in chosen):
         notes.append("one training seed each: differences of a few points may be luck")

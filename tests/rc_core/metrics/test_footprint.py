@@ -50,6 +50,20 @@ def test_zeros_are_counted_and_change_no_bytes() -> None:
     assert after["footprint/bytes"] == before["footprint/bytes"]
 
 
+def test_packed_zeros_take_nothing_and_rounded_weights_their_bits() -> None:
+    model = tiny_model("bert")
+    (zeroed, first), (name, second), *_ = prunable_weights(model).items()
+    with torch.no_grad():
+        first.zero_()
+        second[0] = 0.0
+    found = footprint(model)
+    assert found["footprint/packed_bytes"] == 4 * found["footprint/nonzero_parameters"]
+    packed = footprint(model, packed_bits={name: 5.0})["footprint/packed_bytes"]
+    whole = int(torch.count_nonzero(second))
+    expected = found["footprint/packed_bytes"] - 4 * whole + second.numel() * 5 / 8
+    assert packed == pytest.approx(expected) and zeroed != name
+
+
 def test_shared_parameters_count_once() -> None:
     model = tiny_model("bert")
     layers = model.bert.encoder.layer
