@@ -3,10 +3,12 @@
 w_q = s clamp(round(w / s), -n, n), n = 2^(bits - 1) - 1: symmetric, one step s for each row (output
 unit), as runtimes with integer weights have it. From 5 bits on s = max|w| / n; below, where one
 large weight would cost all the others their levels, s = min(max|w| / n, c_bits sqrt(mean w^2)),
-with c the step that is best for normal weights (Max 1960). The forward sees w_q, the optimizer
-moves w: gradients pass the rounding unchanged (straight-through, Bengio et al. 2013; as training
-for 8 bits in Jacob et al. 2018 and Zafrir et al. 2019). Activations are not rounded. Not in Du et
-al. 2023.
+with c the step that is best for normal weights (Max 1960). Either way the largest weight of a row
+ends at n s, so a runtime that takes max|w_q| / n for its step loses nothing more.
+
+The forward sees w_q, the optimizer moves w: gradients pass the rounding unchanged (straight-through,
+Bengio et al. 2013; as training for 8 bits in Jacob et al. 2018 and Zafrir et al. 2019). Activations
+are not rounded. Not in Du et al. 2023.
 """
 
 from __future__ import annotations
@@ -158,11 +160,12 @@ class Compression:
 
     def stock_note(self) -> str:
         """Return what a user of the stock form has to know."""
+        most = 2 ** (self.config.bits - 1) - 1
         return (
-            f"Weights of the blocks take at most {2**self.config.bits - 1} values in each row, but "
-            "are stored in full: this form is neither smaller nor faster than the dense one; a "
-            f"runtime that stores {self.config.bits} bits and a step for each row (output channel) "
-            "makes it smaller."
+            f"Weights of the blocks take at most {2 * most + 1} values in each row, but are "
+            "stored in full: this form is neither smaller nor faster than the dense one. A runtime "
+            f"with symmetric {self.config.bits}-bit weights and a step for each row (output "
+            f"channel), max|w| / {most}, makes it smaller and changes no weight."
         )
 
     def packed_bits(self, model: nn.Module) -> dict[str, float]:

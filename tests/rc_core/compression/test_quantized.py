@@ -92,6 +92,19 @@ def test_a_row_has_its_own_step_and_zeros_stay_zero(bits: int) -> None:
     assert torch.equal(rounded(-weight, bits), -found)
 
 
+@pytest.mark.parametrize("bits", BITS)
+def test_a_runtime_that_takes_the_largest_weight_for_its_step_changes_nothing(bits: int) -> None:
+    """As the model card says; whatever the weights are like."""
+    generator = torch.Generator().manual_seed(2)
+    normal = torch.randn(5, 64, generator=generator)
+    heavy, even = normal**5, torch.rand(5, 64, generator=generator) - 0.5
+    found = rounded(torch.cat([normal, heavy, even]), bits)
+    most = 2 ** (bits - 1) - 1
+    steps, zeros = found.abs().amax(dim=1) / most, torch.zeros(len(found), dtype=torch.int32)
+    again = torch.fake_quantize_per_channel_affine(found, steps, zeros, 0, -most, most)
+    torch.testing.assert_close(again, found, atol=0, rtol=1e-5)
+
+
 def test_values_of_a_row_are_counted() -> None:
     rows = torch.tensor([[0.0, -0.0, 1.0, 1.0], [3.0, 2.0, 1.0, 0.0], [5.0, 5.0, 5.0, 5.0]])
     assert num_levels(rows).tolist() == [2, 4, 1]
