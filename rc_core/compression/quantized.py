@@ -6,9 +6,9 @@ large weight would cost all the others their levels, s = min(max|w| / n, c_bits 
 with c the step that is best for normal weights (Max 1960). Either way the largest weight of a row
 ends at n s, so a runtime that takes max|w_q| / n for its step loses nothing more.
 
-The forward sees w_q, the optimizer moves w: gradients pass the rounding unchanged (straight-through,
-Bengio et al. 2013; as training for 8 bits in Jacob et al. 2018 and Zafrir et al. 2019). Activations
-are not rounded. Not in Du et al. 2023.
+The forward sees w_q, the optimizer moves w: gradients pass the rounding unchanged (straight-
+through, Bengio et al. 2013; as training for 8 bits in Jacob et al. 2018 and Zafrir et al. 2019).
+Activations are not rounded. Not in Du et al. 2023.
 """
 
 from __future__ import annotations
