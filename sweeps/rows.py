@@ -6,10 +6,10 @@ No torch, Ray or MLflow here: `rc-sweep pareto` uses it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
 from rc_core.record import TrialRecord
@@ -29,6 +29,8 @@ UNITS = {
     "hypervolume": "product of the objectives' own units",
     "reference_lines": "share from 0 to 1",
 }
+# What is said of sizes where weights are rounded.
+ROUNDED = "a rounded weight counts by its bits"
 _BIAS, _DIFFERENCE = "ood_dev/relative_bias", "ood_dev/difference"
 
 
@@ -55,6 +57,7 @@ class Row:
         excluded: why it takes no part (not finished, a constraint), else None.
         parameters: non-zero parameters, NaN where not measured.
         seconds: of the trial.
+        packed: the same with rounded weights, zeros included, counted by their bits; NaN likewise.
     """
 
     id: str
@@ -74,6 +77,17 @@ class Row:
     excluded: str | None
     parameters: float
     seconds: float
+    packed: float = math.nan
+
+    @property
+    def size(self) -> float:
+        """Return how large the model is: parameters of 32 bits that are not zero."""
+        return self.parameters if math.isnan(self.packed) else self.packed
+
+    @property
+    def rounded(self) -> bool:
+        """Whether weights count by their bits."""
+        return self.size < 0.999 * self.parameters
 
     @property
     def on_front(self) -> bool:
@@ -253,7 +267,24 @@ def _row(
         excluded=reason,
         parameters=record.metric("footprint/nonzero_parameters"),
         seconds=record.seconds.get("total", math.nan),
+        packed=record.metric("footprint/packed_bytes") / 4,
     )
+
+
+class Sized(Protocol):
+    """What has a size of which something may have to be said."""
+
+    @property
+    def rounded(self) -> bool:
+        """Whether weights count by their bits."""
+        ...
+
+
+def size_note(found: Iterable[Sized]) -> list[str]:
+    """Return what to say of sizes where some rows have rounded weights: a line, or none."""
+    if not any(row.rounded for row in found):
+        return []
+    return [f"non-zero: {ROUNDED}, one of 8 bits as a quarter"]
 
 
 def _entry(row: Row) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def model_card(
         f"{millions(record.metric('footprint/nonzero_parameters'))}",
         "- zeros in the transformer blocks: "
         f"{percent(record.metric('footprint/encoder_sparsity'))}",
+        *_packed_line(record),
         "",
         *([note, ""] if note else []),
         "## How it was made",
@@ -98,6 +99,20 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _packed_line(record: TrialRecord) -> list[str]:
+    """Say what rounded weights would save, where there are any."""
+    packed, nonzero = (
+        record.metric(f"footprint/{each}") for each in ("packed_bytes", "nonzero_parameters")
+    )
+    if not packed < 0.999 * 4 * nonzero:
+        return []
+    stored = record.metric("footprint/bytes")
+    return [
+        f"- bytes: {packed / 1e6:.1f} M if rounded weights took their bits only; here "
+        f"{stored / 1e6:.1f} M"
+    ]
 
 
 def _use(texts: Sequence[str], length: int) -> list[str]:

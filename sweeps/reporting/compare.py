@@ -273,7 +273,7 @@ def best_rows(found: Comparison) -> list[list[str]]:
                     share(row.id_accuracy),
                     share(row.ood_accuracy),
                     points(row.ood_difference),
-                    millions(row.parameters),
+                    millions(row.size),
                 ]
             )
     return rows

@@ -124,7 +124,7 @@ def _hover(row: Row, facts: Facts) -> str:
         found.append(f"ID {percent(row.id_accuracy)}, OOD {percent(row.ood_accuracy)}")
         others = [name for name in facts.objectives if name not in (ID_KEY, OOD_KEY)]
         found += [f"{name}: {row.values[name]:g}" for name in others]
-        found.append(f"{millions(row.parameters)} non-zero parameters")
+        found.append(f"{millions(row.size)} non-zero parameters")
     else:
         found.append(f"{row.status}: values of its last quick evaluation")
     if row.reference:

@@ -33,9 +33,9 @@ _ABSENT = -0.1
 
 def removed(row: Row, reference: Row | None) -> float:
     """Return the share of the reference's non-zero parameters that a model does not have."""
-    if reference is None or not reference.parameters > 0:
+    if reference is None or not reference.size > 0:
         return math.nan
-    return 1 - row.parameters / reference.parameters
+    return 1 - row.size / reference.size
 
 
 def sparsity_figures(facts: Facts, style: Style) -> list[Figure]:
@@ -228,7 +228,7 @@ def parallel_figure(facts: Facts, style: Style) -> tuple[Figure, int] | None:
         metric_title(name): [row.values[name] * scale(name) for row in shown]
         for name in facts.objectives
     }
-    results.setdefault("non-zero parameters (M)", [row.parameters / 1e6 for row in shown])
+    results.setdefault("non-zero parameters (M)", [row.size / 1e6 for row in shown])
     axes = [_Axis(key, column) for key, column in [*settings.items(), *results.items()]]
     axes = [each for each in axes if each.drawable]
     if len(shown) < 2 or len(axes) < 2:
@@ -248,7 +248,7 @@ def parallel_figure(facts: Facts, style: Style) -> tuple[Figure, int] | None:
                 [
                     f"{row.id} {row.name}",
                     f"ID {percent(row.id_accuracy)}, OOD {percent(row.ood_accuracy)}, "
-                    f"{millions(row.parameters)}",
+                    f"{millions(row.size)}",
                 ]
             )
             for place, each in enumerate(axes):

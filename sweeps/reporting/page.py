@@ -166,7 +166,7 @@ def _trials(facts: Facts) -> dict[str, Any]:
             seeds(row, ID_KEY),
             seeds(row, OOD_KEY),
             _points(row.ood_difference) if not row.reference else None,
-            millions(row.parameters),
+            millions(row.size),
             None if math.isnan(row.relative_bias) else f"{row.relative_bias:.3f}",
             None if math.isnan(row.seconds) else duration(row.seconds),
             "front" if row.on_front else "front without dense" if row.candidate else

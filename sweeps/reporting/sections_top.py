@@ -63,13 +63,13 @@ def _tiles(facts: Facts) -> str:
         theirs = facts.measured(reference)
         inside = f"in distribution; dense {percent(theirs.inside)}"
         outside = f"out of distribution; dense {percent(theirs.outside)}"
-        size = f"non-zero parameters; dense {millions(reference.parameters)}"
+        size = f"non-zero parameters; dense {millions(reference.size)}"
     half = "" if math.isnan(ours.half) else f" \u00b1 {100 * ours.half:.1f}"
     tiles = (
         (f"{'Doubtful:' if doubts(facts) else 'Take'} {chosen.id}", chosen.name),
         (f"{percent(ours.inside)}", inside),
         (f"{100 * ours.outside:.1f}{half} %", outside),
-        (millions(chosen.parameters), size),
+        (millions(chosen.size), size),
         ("1 seed", "small differences may be noise")
         if ours.seeds == 1
         else (
@@ -157,7 +157,8 @@ def legend(facts: Facts, style: Style, *, by_loss: bool = False) -> str:
         colour = style.losses[name] if by_loss else "currentColor"
         parts.append(_chip("loss", name, symbol(shape, colour)))
     if not by_loss:
-        parts.append('<span class="what">size: non-zero parameters</span>')
+        bits = ", rounded ones by their bits" if any(r.rounded for r in facts.rows) else ""
+        parts.append(f'<span class="what">size: non-zero parameters{bits}</span>')
         for picture, text in (
             (symbol("circle"), "on a front"),
             (symbol("circle", hollow=True), "dominated, unfinished or infeasible"),
@@ -226,7 +227,7 @@ def _front_table(facts: Facts) -> str:
                 *(number(row.values[key]) for key in extra),
                 "" if row.reference else points(row.ood_difference),
                 number(row.relative_bias, ".2f"),
-                millions(row.parameters),
+                millions(row.size),
                 "" if row.reference else Raw(_export_button(facts, row.id)),
             ]
         )  # fmt: skip

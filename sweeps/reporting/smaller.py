@@ -49,7 +49,7 @@ def smaller_alike(facts: Facts, chosen: Row) -> Smaller | None:
         if not row.reference
         and row.id != chosen.id
         and row.excluded is None
-        and row.parameters <= (1 - _LEAST_SMALLER) * chosen.parameters
+        and row.size <= (1 - _LEAST_SMALLER) * chosen.size
     ]
     found = []
     for row in rows:
@@ -58,7 +58,7 @@ def smaller_alike(facts: Facts, chosen: Row) -> Smaller | None:
             both = _of_samples(facts, chosen, row)
         if both is not None and all(each.low <= 0 <= each.high for each in both):
             found.append(Smaller(row, both[0], both[1], seeds=both[0].n))
-    return min(found, key=lambda each: (each.row.parameters, each.row.id), default=None)
+    return min(found, key=lambda each: (each.row.size, each.row.id), default=None)
 
 
 def _over_seeds(facts: Facts, chosen: Row, row: Row) -> _Both | None:

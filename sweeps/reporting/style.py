@@ -101,7 +101,7 @@ class Style:
             colours={name: variable(f"c{i % NUM_SERIES}") for i, name in enumerate(compressions)},
             losses={name: variable(f"c{i % NUM_SERIES}") for i, name in enumerate(losses)},
             symbols={name: SYMBOLS[i % len(SYMBOLS)] for i, name in enumerate(losses)},
-            largest=max((r.parameters for r in rows if r.parameters > 0), default=1.0),
+            largest=max((r.size for r in rows if r.size > 0), default=1.0),
             many=len(rows) > MANY,
         )
 
@@ -122,9 +122,9 @@ class Style:
         low, high = (5.0, 11.0) if self.many else (9.0, 21.0)
         if row.reference:
             return high + 3
-        if math.isnan(row.parameters):
+        if math.isnan(row.size):
             return low
-        return round(low + (high - low) * math.sqrt(min(row.parameters / self.largest, 1.0)), 1)
+        return round(low + (high - low) * math.sqrt(min(row.size / self.largest, 1.0)), 1)
 
 
 def variable(name: str) -> str:

@@ -54,7 +54,7 @@ def _front(facts: Facts) -> str:
         values = map(share, (row.id_accuracy, row.ood_accuracy))
         lines.append(
             f"| {row.id} | {plain(name)} | {' | '.join(values)} | {difference} | "
-            f"{millions(row.parameters)} |"
+            f"{millions(row.size)} |"
         )
     return "\n".join(lines)
 

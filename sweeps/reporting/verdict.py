@@ -17,7 +17,7 @@ from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts, Measured, most_common_reason
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.smaller import smaller_alike
-from sweeps.rows import Row
+from sweeps.rows import ROUNDED, Row
 from sweeps.selection.confirmed import ConfirmedRow, cannot_be_told_apart
 from sweeps.selection.opened_data import has_test
 from sweeps.selection.statistics import detectable_difference
@@ -60,11 +60,11 @@ def verdict(facts: Facts) -> list[Sentence]:
 
 
 def _take(facts: Facts, chosen: Row) -> Sentence:
-    size = millions(chosen.parameters)
+    size = millions(chosen.size)
     smaller = ""
     reference = facts.reference
-    if reference is not None and reference.parameters > 0 and chosen.parameters > 0:
-        share = 1 - chosen.parameters / reference.parameters
+    if reference is not None and reference.size > 0 and chosen.size > 0:
+        share = 1 - chosen.size / reference.size
         smaller = f", {percent(share, 0)} fewer than the dense reference" if share > 0 else ""
     found = facts.measured(chosen)
     seeds = f" (means of {found.seeds} {facts.seeds_are})" if found.seeds > 1 else ""
@@ -83,8 +83,8 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
     )
     text = (
         f"{chosen.name} ({chosen.id}): {percent(found.inside)} in distribution, "
-        f"{percent(found.outside)} out of it{seeds}, {size} non-zero parameters{smaller}. "
-        f"{standing}"
+        f"{percent(found.outside)} out of it{seeds}, {size} non-zero parameters{smaller}"
+        f"{f' ({ROUNDED})' if chosen.rounded else ''}. {standing}"
     )
     against = doubts(facts)
     if against:
@@ -137,7 +137,7 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         alone = " (one seed only)" if its.seeds < facts.measured(chosen).seeds else ""
         text += (
             f" If OOD is what counts, {best.id} ({best.name}) has {percent(its.outside)} OOD with "
-            f"{percent(its.inside)} ID{alone} and {millions(best.parameters)} parameters."
+            f"{percent(its.inside)} ID{alone} and {millions(best.size)} parameters."
         )
     hidden = [
         row
@@ -234,7 +234,7 @@ def _smaller(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     if found is None or doubts(facts):
         # Among models that know nothing all are alike.
         return
-    share = percent(1 - found.row.parameters / chosen.parameters, 0)
+    share = percent(1 - found.row.size / chosen.size, 0)
     how = (
         f"{found.seeds} shared seeds do not tell the two apart"
         if found.seeds > 1
@@ -247,7 +247,8 @@ def _smaller(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     yield Sentence(
         "Smaller?",
         f"{found.row.id} ({found.row.name}) has {share} fewer non-zero parameters "
-        f"({millions(found.row.parameters)}), {inside}, {outside}: {how}. Where size counts, "
+        f"({millions(found.row.size)}{f'; {ROUNDED}' if found.row.rounded else ''}), "
+        f"{inside}, {outside}: {how}. Where size counts, "
         "consider it; that they are equal is not shown.",
         facts.export_command(found.row.id),
     )

@@ -19,10 +19,11 @@ from sweeps.shown_values import null, points, share
 from sweeps.views.table import render
 
 BUDGETS = (0.10, 0.25, 0.50, 1.0)
+PACKED = "footprint/packed_bytes"
 SIZES = {
     "footprint/nonzero_parameters": "non-zero parameters",
     "footprint/bytes": "bytes",
-    "footprint/packed_bytes": "packed bytes",
+    PACKED: "packed bytes",
 }
 
 
@@ -74,8 +75,8 @@ def budgets(
         )
     found = []
     for measure in SIZES:
-        if measure not in reference.metrics:
-            # Trained before there was such a measure.
+        if measure not in reference.metrics or (measure == PACKED and not _rounded(compressed)):
+            # Trained before there was such a measure, or it says what another one does.
             continue
         sizes = [o.metric(measure) for o in compressed if not math.isnan(o.metric(measure))]
         for part in shares:
@@ -130,7 +131,7 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
         "zeroed weights count as removed in non-zero parameters, in full in bytes: ordinary "
         "runtimes store and compute them",
     ]
-    if any(budget.measure == "footprint/packed_bytes" for budget in found):
+    if any(budget.measure == PACKED for budget in found):
         notes.append(
             "packed bytes: zeros take none and rounded weights their bits, which needs a runtime "
             "that stores them so"
@@ -173,6 +174,14 @@ def budgets_json(
         }
         for each in found
     ]
+
+
+def _rounded(options: Sequence[Option]) -> bool:
+    """Tell whether some models' packed bytes are not those of their non-zero parameters."""
+    return any(
+        option.metric(PACKED) < 0.999 * 4 * option.metric("footprint/nonzero_parameters")
+        for option in options
+    )
 
 
 def _size(value: float, measure: str) -> str:

@@ -184,7 +184,7 @@ def _estimate(name: str, estimate: Estimate) -> str:
 
 
 def _millions(row: Row) -> str:
-    return in_millions(row.parameters)
+    return in_millions(row.size)
 
 
 def _more(rows: Sequence[Row]) -> str:

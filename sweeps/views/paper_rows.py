@@ -73,6 +73,17 @@ class Row:
         values = self.values(key)
         return sum(values) / len(values) if values else math.nan
 
+    @property
+    def size(self) -> float:
+        """Return how large the model is: parameters of 32 bits that are not zero."""
+        packed = self.mean("footprint/packed_bytes") / 4
+        return self.mean("footprint/nonzero_parameters") if math.isnan(packed) else packed
+
+    @property
+    def rounded(self) -> bool:
+        """Whether weights count by their bits."""
+        return self.size < 0.999 * self.mean("footprint/nonzero_parameters")
+
 
 def rows_of(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) -> list[Row]:
     """Return a row per configuration but for its seed, in order of appearance."""

@@ -23,6 +23,7 @@ from rc_core.metrics.robustness import (
     without_amounts,
 )
 from rc_core.record import TrialRecord, counted_samples
+from sweeps.rows import size_note
 from sweeps.shown_values import in_millions, number
 from sweeps.views.paper_results import ALPHA, TASKS, TRAINING, row_beside, why_none
 from sweeps.views.paper_rows import ADD_DENSE, Row, dense_of, rows_of, vanilla_of
@@ -134,7 +135,7 @@ def _cells(
         cells += [_share(row, ood_key), bias]
         cells += [_paired(row, other, ood_key) for other in (dense, vanilla)]
         cells += [_share(row, _EASY), _share(row, _HARD), number(row.mean(_GAP), ".1f")]
-        cells += [in_millions(row.mean("footprint/nonzero_parameters"))]
+        cells += [in_millions(row.size)]
         if whole:
             keys = (id_key, f"ood_{stage}/{whole[0]}/accuracy")
             counted = (sizes[0], whole[1]) if sizes else None
@@ -170,7 +171,7 @@ def _cells(
     if whole:
         title += f"; OOD %, F_bias and differences: of {whole[2]:,} of the {whole[1]:,} samples of "
         title += f"{whole[0]}, of kinds that the dev roles do not hold"
-    return header, body, [title, *notes, *_halves(found), *paper_notes]
+    return header, body, [title, *notes, *size_note(found), *_halves(found), *paper_notes]
 
 
 def _teachers(ended: Sequence[TrialRecord]) -> str:

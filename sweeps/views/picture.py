@@ -67,10 +67,10 @@ def front_picture(
         if len(names) > 1:
             _draw_seeds(axes, seeds, names, colours, markers)
             _draw_bars(axes, shown, places, names, halves or {}, colours)
-        largest = max((row.parameters for row in shown if row.parameters > 0), default=1.0)
+        largest = max((row.size for row in shown if row.size > 0), default=1.0)
         for row in shown:
             colour = colours.get(row.compression, "#777777")
-            area = _SMALL + (_LARGE - _SMALL) * _share(row.parameters, largest)
+            area = _SMALL + (_LARGE - _SMALL) * _share(row.size, largest)
             axes.scatter(
                 *places[row.id],
                 s=2.2 * _LARGE if row.reference else area,

@@ -13,7 +13,7 @@ from rich.text import Text
 from rc_core.metrics._floors import NAMES
 from rc_core.metrics.robustness import without_amounts
 from sweeps.objectives import ID_KEY, OOD_KEY
-from sweeps.rows import Row
+from sweeps.rows import Row, size_note
 from sweeps.shown_values import column_title, in_millions, metric_number, number, points, share
 
 _SHOWN_WHOLE = 20
@@ -78,7 +78,7 @@ def front_table(
             *(metric_number(key, row.values[key]) for key in extra),
             "" if row.reference else points(row.ood_difference),
             Text(_bias(row, reasons)),
-            in_millions(row.parameters),
+            in_millions(row.size),
             number(row.seconds, ".0f"),
             style="bold" if row.on_front else None,
         )
@@ -86,6 +86,7 @@ def front_table(
     excluded = [f"{row.id}: {row.excluded}" for row in found if row.excluded]
     notes_shown = [f"[{i}] F_bias undefined: {why}" for i, why in enumerate(reasons, start=1)]
     notes_shown += ["not on the front: " + "; ".join(excluded)] if excluded else []
+    notes_shown += size_note(found)
     notes_shown += notes
     table.caption, table.caption_justify = Text("\n".join(notes_shown)), "left"
     return table

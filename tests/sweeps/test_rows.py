@@ -71,6 +71,21 @@ def test_a_trial_that_did_not_finish_is_never_on_the_front(status: str, why: str
     assert found["t0007"].excluded == why and found["t0001"].on_front
 
 
+def test_rounded_weights_count_by_their_bits_and_that_is_said() -> None:
+    """8 M of 8 bits and 3 M of 32 bits: 5 M."""
+    metrics = TRIALS[1].metrics | {"footprint/packed_bytes": 8e6 + 4 * 3e6}
+    trials = [REFERENCE, TRIALS[1].model_copy(update={"metrics": metrics}), *TRIALS[2:]]
+    found = {row.id: row for row in rows(trials, OBJECTIVES)}
+    assert found["t0001"].size == 5e6 and found["t0001"].rounded
+    assert found["t0001"].parameters == 11e6, "as measured, in JSON"
+    assert found["t0002"].size == 12e6 and not found["t0002"].rounded
+    text = render(front_table(list(found.values()), OBJECTIVES))
+    (line,) = (line for line in text.splitlines() if "t0001" in line)
+    assert "5.0" in line and "11.0" not in line
+    note = "a rounded weight counts by its bits, one of 8 bits as a quarter"
+    assert note in text and note not in render(front_table(rows(TRIALS, OBJECTIVES), OBJECTIVES))
+
+
 def test_without_the_reference_there_is_a_front_to_choose_from() -> None:
     found = rows(
         [REFERENCE, record(1, 0.9, 0.7), record(2, 0.8, 0.75), record(3, 0.8, 0.7)], OBJECTIVES

@@ -61,6 +61,26 @@ def test_what_needs_no_model_stands_beside_the_accuracies(
     assert floor_note(own, None) == "" and "needs no model" not in model_card("m", own, None, {})
 
 
+def test_what_rounded_weights_would_save_is_told_where_there_are_any() -> None:
+    sizes = {"parameters": 2e6, "nonzero_parameters": 2e6, "bytes": 8e6}
+    config = decode({"model": "tiny:bert", "compression": {"name": "quantized", "bits": 4}})
+    own = TrialRecord(
+        id="t0001",
+        status="finished",
+        config=config.as_dict(),
+        fingerprint=config.fingerprint(),
+        started=0.0,
+        metrics={f"footprint/{name}": value for name, value in sizes.items()},
+    )
+    text = model_card("made", own, None, {}, note=stock_note(config))
+    assert "bytes:" not in text and "symmetric 4-bit weights" in text and "max|w| / 7" in text
+    own.metrics["footprint/packed_bytes"] = 2.5e6
+    text = model_card("made", own, None, {})
+    assert "- bytes: 2.5 M if rounded weights took their bits only; here 8.0 M" in text
+    own.metrics["footprint/packed_bytes"] = 8e6
+    assert "bytes:" not in model_card("made", own, None, {})
+
+
 def test_how_a_pipeline_cuts_is_told() -> None:
     text = card({"name": "dense"}, length=40)
     assert "called with `truncation=True`: texts of more than 40 tokens" in text

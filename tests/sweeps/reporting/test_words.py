@@ -219,6 +219,16 @@ def placed(facts: Facts, places: dict[str, tuple[float, float, float]], knee: st
     return dataclasses.replace(facts, knee=knee)
 
 
+def test_rounded_weights_count_by_their_bits_in_what_is_said(
+    made: Callable[..., Sweep],
+) -> None:
+    facts = placed(Facts.read(made(trials=5)), {"t0001": (0.90, 0.80, 20.0)}, "t0001")
+    assert "their bits" not in verdict(facts)[0].text + verdict_section(facts, []).body
+    rounded = changed(facts, "t0001", footprint__packed_bytes=4e6 * 5)
+    take = next(s.text for s in verdict(rounded) if s.topic == "Take")
+    assert "5.0 M non-zero parameters" in take and "a rounded weight counts by its bits" in take
+
+
 def test_a_smaller_model_that_is_alike_is_named(made: Callable[..., Sweep]) -> None:
     """By hand: 90 and 89 % of 600 samples differ by 3.5 points by chance, 80 and 79 % by 4.6."""
     facts = Facts.read(made(trials=5))

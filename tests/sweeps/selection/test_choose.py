@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -280,6 +281,30 @@ def test_budgets_take_the_knee_of_what_fits(tmp_path: Path) -> None:
         budgets(FOUND[1:], BOTH)
     with pytest.raises(StorageError, match="finished compressed model"):
         budgets(FOUND[:1], BOTH)
+
+
+def test_a_budget_of_packed_bytes_counts_rounded_weights_by_their_bits(tmp_path: Path) -> None:
+    packed, zero = "footprint/packed_bytes", "footprint/nonzero_parameters"
+    sizes = [80e6, 16e6, 9e6, 72e6, 12e6]
+    found = [
+        dataclasses.replace(each, metrics={**each.metrics, packed: size})
+        for each, size in zip(FOUND[:5], sizes, strict=True)
+    ]
+    by = {(b.measure, b.share): b for b in budgets(found, BOTH)}
+    # Nine million weights of 8 bits: a quarter of twenty million of 32.
+    inside = {each.id for each in by[packed, 0.25].front}
+    assert "t0002" in inside and by[packed, 0.25].fitting == 3
+    assert "t0002" not in {each.id for each in by[zero, 0.25].front}
+    text = budget_table(budgets(found, BOTH), found)
+    assert "packed bytes: zeros take none and rounded weights their bits" in text
+    assert "packed" not in budget_table(budgets(FOUND, BOTH), FOUND), "trained before it was known"
+    same = [
+        dataclasses.replace(o, metrics={**o.metrics, packed: 4 * o.metrics[zero]})
+        for o in FOUND[:5]
+    ]
+    assert packed not in {budget.measure for budget in budgets(same, BOTH)}, "it says nothing more"
+    budget_picture(budgets(found, BOTH), found, tmp_path / "budgets.png", title="x")
+    assert (tmp_path / "budgets.png").stat().st_size > 10_000
 
 
 def test_a_metric_that_was_not_measured_excludes() -> None:

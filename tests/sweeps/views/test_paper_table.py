@@ -94,6 +94,20 @@ def test_the_dense_rows_bias_is_1_only_where_its_gap_says_something(
     assert (found["magnitude-40 rmc"]["F_bias"] == "-") == (shown == "-")
 
 
+def test_rounded_weights_count_by_their_bits_in_its_sizes() -> None:
+    sizes = {"footprint__nonzero_parameters": 11e6}
+    dense = record(0, "dense", "vanilla", 0, **accuracies(0.9, 0.7), **sizes)
+    sizes["footprint__packed_bytes"] = 4e6 * 5
+    own = record(1, "quantized", "vanilla", 0, **accuracies(0.9, 0.7), **sizes)
+    found = parsed(paper_table([dense, own], CONFIG, None, form="csv"))
+    assert [found[f"{name} vanilla"]["non-zero M"] for name in ("dense", "quantized")] == [
+        "11.0",
+        "5.0",
+    ]
+    text = paper_table([dense, own], CONFIG, None)
+    assert "counts by its bits" in text and "bits" not in paper_table([dense], CONFIG, None)
+
+
 def test_losses_are_compared_with_vanilla_seed_by_seed() -> None:
     vanilla = [
         record(5, "magnitude-40", "vanilla", 1, **accuracies(0.90, 0.63)),
