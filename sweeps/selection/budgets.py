@@ -19,9 +19,9 @@ from sweeps.shown_values import null, points, share
 from sweeps.views.table import render
 
 BUDGETS = (0.10, 0.25, 0.50, 1.0)
-PACKED = "footprint/packed_bytes"
+NONZERO, PACKED = "footprint/nonzero_parameters", "footprint/packed_bytes"
 SIZES = {
-    "footprint/nonzero_parameters": "non-zero parameters",
+    NONZERO: "non-zero parameters",
     "footprint/bytes": "bytes",
     PACKED: "packed bytes",
 }
@@ -59,6 +59,8 @@ def budgets(
 ) -> list[Budget]:
     """Return the best trade-off of each size budget, for each measure of size.
 
+    Where weights are rounded packed bytes take the place of non-zero parameters.
+
     Raises:
         StorageError: the dense reference has not finished, or there is no compressed model.
     """
@@ -74,9 +76,10 @@ def budgets(
             "none; --why TRIAL says what excluded one"
         )
     found = []
+    # Of models without rounded weights both say the same.
+    counted = PACKED if _rounded(compressed) else NONZERO
     for measure in SIZES:
-        if measure not in reference.metrics or (measure == PACKED and not _rounded(compressed)):
-            # Trained before there was such a measure, or it says what another one does.
+        if measure in (NONZERO, PACKED) and measure != counted:
             continue
         sizes = [o.metric(measure) for o in compressed if not math.isnan(o.metric(measure))]
         for part in shares:
@@ -126,16 +129,15 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
             points(difference),
             _size(best.metric(budget.measure), budget.measure),
         )
+    packed = any(budget.measure == PACKED for budget in found)
     notes = [
         "best trade-off: the knee of the front of the compressed models that fit",
-        "zeroed weights count as removed in non-zero parameters, in full in bytes: ordinary "
+        "zeroed weights take no packed bytes and rounded ones their bits, both are bytes in full: "
+        "ordinary runtimes store and compute them so"
+        if packed
+        else "zeroed weights count as removed in non-zero parameters, in full in bytes: ordinary "
         "runtimes store and compute them",
     ]
-    if any(budget.measure == PACKED for budget in found):
-        notes.append(
-            "packed bytes: zeros take none and rounded weights their bits, which needs a runtime "
-            "that stores them so"
-        )
     chosen = [budget.best for budget in found if budget.best is not None]
     if any(not each.seeds for each in chosen):
         notes.append("one training seed each: differences of a few points may be luck")
@@ -178,10 +180,7 @@ def budgets_json(
 
 def _rounded(options: Sequence[Option]) -> bool:
     """Tell whether some models' packed bytes are not those of their non-zero parameters."""
-    return any(
-        option.metric(PACKED) < 0.999 * 4 * option.metric("footprint/nonzero_parameters")
-        for option in options
-    )
+    return any(option.metric(PACKED) < 0.999 * 4 * option.metric(NONZERO) for option in options)
 
 
 def _size(value: float, measure: str) -> str:
