@@ -16,9 +16,21 @@ FORMER: dict[str, dict[str, Any]] = {
 }
 
 
+# Section and plugin -> key -> the default that it had, where today's is another one. Records state
+# every key; only a sweep.yaml of before 2026-11-27 states no defaults.
+FORMER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "loss.poe": {"lambda": 0.5},
+}
+
+
 def former(section: str, name: Any) -> Mapping[str, Any]:
     """Return the keys that a plugin has got since the first version, with what was done before."""
     return FORMER.get(f"{section}.{name}", {})
+
+
+def former_defaults(section: str, name: Any) -> Mapping[str, Any]:
+    """Return the defaults of a plugin that were others, as they were."""
+    return FORMER_DEFAULTS.get(f"{section}.{name}", {})
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from rc_core import plugins
 from rc_core.config import ALPHA_KEYS, PLUGIN_PACKAGES, PluginConfig
 from rc_core.errors import ConfigError
-from rc_core.former import former
+from rc_core.former import former, former_defaults
 from sweeps.space import Parameter
 
 # What a trial holds of these depends on the plugin that a point names.
@@ -114,7 +114,8 @@ def recorded_defaults(
     """Return a launched sweep's plain values with the defaults that it was launched with.
 
     A sweep.yaml of a version that did not write them gets those of plugins whose trials lack a key
-    of today: what is trained from now on must be trained as these were.
+    of today, or whose defaults were others: what is trained from now on must be trained as these
+    were.
 
     Args:
         values: of sweep.yaml.
@@ -123,16 +124,31 @@ def recorded_defaults(
     if "defaults" in values:
         return dict(values)
     found: Defaults = {}
+    for section in SWEPT:
+        for name in _mentioned(section, values):
+            before = former_defaults(section, name)
+            plugin = config_class(section, name) if before else None
+            if plugin is not None:
+                found.setdefault(section, {})[str(name)] = default_values(plugin) | dict(before)
     for config in configs:
         for section in PLUGIN_PACKAGES:
             own = config.get(section, {})
             name = own.get("name")
             plugin = config_class(section, name) if former(section, name) else None
             if plugin is not None and former(section, name).keys() - own.keys():
-                today = default_values(plugin)
+                today = default_values(plugin) | dict(former_defaults(section, name))
                 stored = {key: value for key, value in today.items() if key in own}
                 found.setdefault(section, {})[str(name)] = stored
     return {**values, "defaults": found} if found else dict(values)
+
+
+def _mentioned(section: str, values: Mapping[str, Any]) -> set[str]:
+    """Return the plugins that plain values of a sweep name: its base, its space, its points."""
+    key = f"{section}.name"
+    given = [values.get(section, {}).get("name")]
+    given += values.get("space", {}).get(key, {}).get("choice", [])
+    given += [point.get(key) for point in values.get("search", {}).get("points", [])]
+    return {str(name) for name in given if name is not None}
 
 
 def declared_keys(section: str, name: Any) -> frozenset[str]:

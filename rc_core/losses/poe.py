@@ -36,13 +36,14 @@ class Config(SoftConfig):
     Attributes:
         expert: `{level: 0.75}`, or `hypothesis_only`.
         beta: weight of the expert, at least 0; 0 leaves it out.
-        lambda_: `lambda` in YAML: weight of the teacher, in [0, 1].
+        lambda_: `lambda` in YAML: weight of the teacher, in [0, 1]; with 0.5, the default until
+            2026-11-27, a full product did harm (tune_configs/paper/RESULTS.md).
         shuffled: give each sample the expert's opinion of another one; a control.
     """
 
     expert: Expert = LevelExpert()
     beta: Annotated[float, Field(ge=0.0)] = 1.0
-    lambda_: Annotated[float, Field(alias="lambda", ge=0.0, le=1.0)] = 0.5
+    lambda_: Annotated[float, Field(alias="lambda", ge=0.0, le=1.0)] = 0.9
     shuffled: bool = False
 
     def label(self) -> str:

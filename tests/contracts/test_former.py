@@ -6,7 +6,7 @@ import pytest
 
 from rc_core import plugins
 from rc_core.config import PLUGIN_PACKAGES, decode
-from rc_core.former import FORMER
+from rc_core.former import FORMER, FORMER_DEFAULTS
 
 # The keys of the first version, besides `name`. A key that is added has a line in
 # rc_core/former.py, not here; a new plugin may be left out until its first release.
@@ -55,3 +55,13 @@ def test_what_was_done_before_can_still_be_done(plugin: str) -> None:
     config = decode({"model": "tiny:bert", section: {"name": name, **FORMER[plugin]}})
     values = config.as_dict()[section]
     assert {key: values[key] for key in FORMER[plugin]} == FORMER[plugin]
+
+
+@pytest.mark.parametrize("plugin", FORMER_DEFAULTS)
+def test_a_former_default_is_a_value_of_today_but_not_the_default(plugin: str) -> None:
+    section, name = plugin.split(".")
+    given = decode({"model": "tiny:bert", section: {"name": name, **FORMER_DEFAULTS[plugin]}})
+    today = decode({"model": "tiny:bert", section: {"name": name}})
+    for key, value in FORMER_DEFAULTS[plugin].items():
+        assert given.as_dict()[section][key] == value
+        assert today.as_dict()[section][key] != value

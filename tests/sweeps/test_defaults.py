@@ -19,6 +19,7 @@ from sweeps.engine.launch_check import check_confirmed
 from sweeps.engine.resuming import changed
 from sweeps.engine.warm_start import known_trials
 from sweeps.folder import SweepFolder
+from sweeps.plugin_configs import recorded_defaults
 from sweeps.search import race, random
 from sweeps.selection.confirm import confirmation
 from sweeps.selection.confirmed import confirmed
@@ -87,7 +88,7 @@ def test_the_defaults_of_every_plugin_that_a_trial_may_have_are_written() -> Non
     assert set(found["loss"]) == {"vanilla", "poe"}
     assert found["compression"]["heads"]["normalisation"] == "layer"
     assert found["loss"]["poe"] == {
-        "lambda": 0.5,
+        "lambda": 0.9,
         "temperature": 1.0,
         "expert": {"level": 0.75},
         "beta": 1.0,
@@ -142,6 +143,22 @@ def test_a_sweep_of_the_first_version_goes_on_as_it_began(old: StoredSweep) -> N
     while (each := driver.next()) is not None:
         given.append(each.config.fingerprint())
     assert current_fingerprint(old.records[2].config) not in given, "it is not trained again"
+
+
+@pytest.mark.parametrize("said", ["base", "space", "points"])
+def test_a_default_that_became_another_is_what_it_was_in_a_sweep_of_before(said: str) -> None:
+    values: dict[str, Any] = {
+        "base": {"loss": {"name": "poe"}},
+        "space": {"space": VALUES["space"] | {"loss.name": {"choice": ["vanilla", "poe"]}}},
+        "points": {"search": VALUES["search"] | {"points": [{"loss.name": "poe"}]}},
+    }[said]
+    written = {k: v for k, v in SweepConfig(VALUES | values).as_dict().items() if k != "defaults"}
+    before = SweepConfig(recorded_defaults(written, []))
+    point = {"loss.name": "poe"}
+    assert before.trial(point).as_dict()["loss"]["lambda"] == 0.5
+    assert before.trial(point | {"loss.lambda": 0.7}).as_dict()["loss"]["lambda"] == 0.7
+    assert SweepConfig(before.as_dict()).trial(point) == before.trial(point)
+    assert SweepConfig(VALUES | values).trial(point).as_dict()["loss"]["lambda"] == 0.9
 
 
 def test_an_unfinished_trial_of_before_goes_on_as_it_was_begun(old: StoredSweep) -> None:
