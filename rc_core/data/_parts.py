@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,6 +94,11 @@ class PublicConfig(PluginConfig):
     def _absolute(cls, value: str | None) -> str | None:
         return None if value is None else str(Path(value).expanduser().absolute())
 
+    def is_here(self) -> bool:
+        """Tell whether every part is a file: where none is, its hub is asked."""
+        parts = [value for _, value in self if isinstance(value, Part)]
+        return all(_path(part, self.data_dir) is not None for part in parts)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -116,10 +121,22 @@ class Rows:
 
 def is_local(part: Part, data_dir: str | None) -> bool:
     """Tell whether a part's file lies below the folder of local files, or at its absolute path."""
-    path = Path(part.file).expanduser()
-    if data_dir is None and not path.is_absolute():
-        return False
-    return (Path(data_dir or "/") / path).is_file()
+    path = _path(part, data_dir)
+    return path is not None and path.is_file()
+
+
+def check_places(parts: Iterable[Part], data_dir: str | None) -> None:
+    """Check that every part has a place, before any is fetched. Raises DataError."""
+    nowhere = [p for p in parts if p.hub is None and _path(p, data_dir) is None]
+    if nowhere:
+        raise DataError(
+            Problem(
+                part.file,
+                "no data hub carries this part in a form that can be named here; give its file as "
+                "an absolute path, or a data_dir that holds it",
+            )
+            for part in nowhere
+        )
 
 
 def read_part(
@@ -143,20 +160,19 @@ def read_part(
         DataError: the file, the data set, a column is missing; a label is unknown, or means
             something else there.
     """
-    path = Path(part.file).expanduser()
-    if data_dir is not None or path.is_absolute():
-        return _local(
-            part, path if data_dir is None else Path(data_dir) / path, labels, drop, extra
-        )
-    if part.hub is None:
-        raise DataError(
-            Problem(
-                part.file,
-                "no data hub carries this part in a form that can be named here; give its file as "
-                "an absolute path, or a data_dir that holds it",
-            )
-        )
+    path = _path(part, data_dir)
+    if path is not None:
+        return _local(part, path, labels, drop, extra)
+    check_places([part], data_dir)
     return _hub(part, labels, drop, extra)
+
+
+def _path(part: Part, data_dir: str | None) -> Path | None:
+    """Return where a part's file is to be; None where it is the hub's."""
+    path = Path(part.file).expanduser()
+    if data_dir is None:
+        return path if path.is_absolute() else None
+    return Path(data_dir) / path
 
 
 def _local(

@@ -177,6 +177,10 @@ class TaskModule(Protocol):
     It may define `TEXTS` too: what it calls the texts of a sample, one name, or two of pairs in
     the order of `Split.first` and `second`. The model card says it. Without it a key `text` of the
     task's section counts, else nobody knows.
+
+    Its `Config` may have a method `is_here() -> bool`: whether `load` fetches nothing from
+    elsewhere. Data that is here is read, and what is wrong with it told, beside what else is wrong
+    with a sweep; without the method, or where it says False, only once all else is right.
     """
 
     def load(self, config: object) -> Task: ...

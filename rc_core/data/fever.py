@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
 
 from rc_core.data._assemble import assemble, limited
-from rc_core.data._parts import Part, PublicConfig, is_local, overriding, read_part
+from rc_core.data._parts import Part, PublicConfig, check_places, is_local, overriding, read_part
 from rc_core.data._splits import split_keys
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
@@ -81,6 +81,8 @@ def load(config: Config) -> Task:
         ("ood_dev", "symmetric_v2_dev", config.symmetric_v2_dev),
         *(("ood_test", suite, part) for suite, part in _test_parts(config)),
     ]
+    # The symmetric sets are told to be missing before claims are fetched from the hub.
+    check_places([part for _, _, part in wanted], config.data_dir)
     splits: list[Split] = []
     problems: list[Problem] = []
     for role, suite, part in wanted:

@@ -67,6 +67,10 @@ class Config(PluginConfig):
     limit: Annotated[int, Field(ge=1)] | None = None
     allow_overlap: bool = False
 
+    def is_here(self) -> bool:
+        """Return True: files are read where they are."""
+        return True
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: str) -> str:

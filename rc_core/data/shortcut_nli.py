@@ -57,6 +57,10 @@ class Config(PluginConfig):
     test_size: Annotated[int, Field(ge=60, le=10_000)] = 1_008
     bias_conflicting: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
 
+    def is_here(self) -> bool:
+        """Return True: it is generated."""
+        return True
+
 
 @dataclass(frozen=True)
 class _Sample:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rc_core import plugins
-from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, decode
+from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, PluginConfig, decode
 from rc_core.data._task import DEV_ROLES, Role, Task, check_task
 from rc_core.errors import ConfigError, DataError, Problem, did_you_mean
 from rc_core.metrics import footprint
@@ -18,6 +18,12 @@ from rc_core.metrics.easy_hard import easy_hard_metrics
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.constraints import parse
+
+# Beside problems that were found without the data: nobody waits for a download to be told of them.
+UNREAD = Problem(
+    "task",
+    "was not looked at yet, as it may have to be downloaded; that is done once the rest is right",
+)
 
 
 def check_data(sweep: SweepConfig) -> Task:
@@ -46,7 +52,7 @@ def check_data(sweep: SweepConfig) -> Task:
 def data_problems(values: Mapping[str, Any]) -> list[Problem]:
     """Return what is wrong with the data of a configuration that is wrong elsewhere.
 
-    Nothing where its task cannot be read.
+    Nothing where its task cannot be read; one that says so where its data may have to be fetched.
 
     Args:
         values: of a sweep's YAML.
@@ -54,12 +60,20 @@ def data_problems(values: Mapping[str, Any]) -> list[Problem]:
     try:
         # Only the task counts here; any encoder will do.
         config = decode({"model": "tiny:bert", "task": values.get("task", DEFAULTS["task"])}).task
+        if not is_here(config):
+            return [UNREAD]
         check_task(plugins.load(PLUGIN_PACKAGES["task"], config.name).load(config))
     except ConfigError:
         return []
     except DataError as error:
         return error.problems
     return []
+
+
+def is_here(task: PluginConfig) -> bool:
+    """Tell whether a task's data is read without fetching anything; see `TaskModule`."""
+    told = getattr(task, "is_here", None)
+    return told is not None and bool(told())
 
 
 def check_same_data(sweep: SweepConfig, records: Sequence[TrialRecord]) -> None:

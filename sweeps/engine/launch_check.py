@@ -19,7 +19,7 @@ from sweeps.config import SweepConfig, load_sweep
 from sweeps.cores import usable_cores
 from sweeps.doctor.storage import check_place
 from sweeps.engine.address import check_address
-from sweeps.engine.data_check import check_data, check_same_data
+from sweeps.engine.data_check import UNREAD, check_data, check_same_data, is_here
 from sweeps.engine.warm_start import known_trials
 from sweeps.folder import SweepFolder
 from sweeps.names import as_stem, check_new
@@ -64,7 +64,8 @@ def check_launch(
 
     Raises:
         InputError: the address, or the storage, is not what it must be; or, at once, everything
-            that is wrong with the name, the data and earlier sweeps.
+            that is wrong with the name, the data and earlier sweeps. Data that may have to be
+            fetched is read only where nothing else is wrong.
     """
     check_address(address)
     check_place(root)
@@ -72,18 +73,23 @@ def check_launch(
     if mirror is not None:
         mirror.names()  # raises the error of a service that does not answer
     confirms = sweep.settings.confirm.sweep
-    with _together() as also:
+    with _together() as (also, found):
         with also():
             if address == "local":
                 _check_fits(sweep)
         with also():
             as_stem(stem) if name is None else check_new(root, name, confirms=confirms)
         with also():
-            task = check_data(sweep)
-        with also():
             known_trials(sweep, root)
         with also():
-            check_confirmed(sweep, root)
+            _check_rows(sweep, root)
+        if found and not is_here(sweep.reference().task):
+            found.append(InputError(UNREAD))
+        else:
+            with also():
+                task = check_data(sweep)
+            with also():
+                _check_same(sweep, root)
     return task
 
 
@@ -122,8 +128,10 @@ def _num_gpus() -> int:
 
 
 @contextmanager
-def _together() -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Yield what keeps one check's error, so that the next is made too; raise them at the end.
+def _together() -> Iterator[tuple[Callable[[], AbstractContextManager[None]], list[InputError]]]:
+    """Yield what keeps one check's error, so that the next is made too, and all that were kept.
+
+    They are raised at the end.
 
     A single one as it is.
     """
@@ -136,7 +144,7 @@ def _together() -> Iterator[Callable[[], AbstractContextManager[None]]]:
         except InputError as error:
             found.append(error)
 
-    yield also
+    yield also, found
     if len(found) == 1:
         raise found[0]
     if found:
@@ -154,9 +162,19 @@ def check_confirmed(sweep: SweepConfig, root: Path) -> None:
         StorageError: they are not.
         DataError: the data has changed since they were trained.
     """
+    _check_rows(sweep, root)
+    _check_same(sweep, root)
+
+
+def _check_rows(sweep: SweepConfig, root: Path) -> None:
     confirmed = sweep.settings.confirm.sweep
     if confirmed is not None:
         search = plugins.load("sweeps.search", sweep.settings.search.name)
         # A race keeps no study: only where it would lie says which storage is meant.
         search.proposals(sweep, SweepFolder(root / f"{confirmed}{CONFIRM_SUFFIX}").study)
+
+
+def _check_same(sweep: SweepConfig, root: Path) -> None:
+    confirmed = sweep.settings.confirm.sweep
+    if confirmed is not None:
         check_same_data(sweep, SweepFolder(root / confirmed).records())

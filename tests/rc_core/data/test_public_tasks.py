@@ -222,3 +222,27 @@ def test_the_real_data_load(data_dir: Path) -> None:
     }  # fmt: skip
     fever = load("fever", data_dir, labels=["SUPPORTS", "REFUTES"])
     assert len(fever.of_role("ood_dev")[0]) == 708 and len(fever.of_role("ood_test")[0]) == 362
+
+
+@pytest.mark.parametrize("name", ["fever", "mnli", "qqp"])
+def test_what_would_be_asked_of_a_hub_is_not_here(name: str, tmp_path: Path) -> None:
+    config = plugins.load("rc_core.data", name).Config
+    assert not config(name=name).is_here()
+    assert config(name=name, data_dir=str(tmp_path)).is_here()
+
+
+def test_sets_that_no_hub_has_are_told_before_anything_is_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = plugins.load("rc_core.data", "fever")
+
+    def fetched(*given: object, **options: object) -> None:
+        pytest.fail("nothing is to be fetched")
+
+    monkeypatch.setattr(module, "read_part", fetched)
+    with pytest.raises(DataError) as caught:
+        module.load(module.Config(name="fever"))
+    assert [problem.where for problem in caught.value.problems] == [
+        "fever/symmetric_v02_dev.parquet",
+        "fever/symmetric_v01_generated.parquet",
+    ]

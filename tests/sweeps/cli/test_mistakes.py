@@ -164,6 +164,28 @@ def test_wrong_settings_hide_no_wrong_data(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "2 problems" in done.output and "b.csv" in done.output
 
 
+def test_data_that_may_have_to_be_fetched_is_read_only_where_all_else_is_right(
+    written: WrittenPlugins, tmp_path: Path
+) -> None:
+    read = tmp_path / "was_read"
+    loads = f"def load(config):\n    open({str(read)!r}, 'w').close()\n    return"
+    written.write(
+        "rc_core.data", WHOLE["rc_core.data"].replace("def load(config):\n    return", loads)
+    )
+    path, storage = tmp_path / "sweep.yaml", ["--storage", str(tmp_path / "storage")]
+    path.write_text("model: tiny:bert\nmodle: 1\ntask: {name: mine}\n")
+    validated = rc_sweep("validate", str(path))
+    assert validated.exit_code == 2 and "modle: unknown key" in validated.output
+    assert "task: was not looked at yet" in validated.output
+    path.write_text("model: tiny:bert\ntask: {name: mine}\n")
+    launched = rc_sweep("launch", str(path), "--name", "artifacts", *storage)
+    assert isinstance(launched.exception, InputError), launched.exception
+    assert [problem.where for problem in launched.exception.problems] == ["", "task"]
+    assert not read.exists()
+    assert rc_sweep("launch", str(path), "--dry-run", *storage).exit_code == 0
+    assert read.exists()
+
+
 def test_a_table_without_any_trial_says_why(tmp_path: Path) -> None:
     folder = made_sweep(tmp_path, trials=1, name="empty").folder
     shutil.rmtree(folder.trials / "t0000")
