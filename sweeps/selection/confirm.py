@@ -13,6 +13,7 @@ from typing import Any
 from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
+from sweeps.ending import was_interrupted
 from sweeps.engine import runner
 from sweeps.folder import SweepFolder
 from sweeps.plugin_configs import recorded_defaults
@@ -44,7 +45,8 @@ def confirm(
     A confirmation that was begun goes on; asking for more seeds than before adds them.
 
     Args:
-        sweep: finished, of one seed per configuration.
+        sweep: ended, of one seed per configuration; of an interrupted one it is said that trials
+            are open.
         seeds: most new seeds of a configuration, at least 2.
         also: ids of trials that get their seeds whether or not they may be on the front.
         whole: give the teacher and all that follows from it the new seeds too.
@@ -59,6 +61,10 @@ def confirm(
         StorageError: no compressed model finished, or the sweep is running.
     """
     config = confirmation(sweep, seeds=seeds, also=also, whole=whole, hours=hours)
+    progress = progress or Progress()
+    unfinished = unfinished_line(sweep)
+    if unfinished is not None:
+        progress.say(f"warning: {unfinished}")
     folder = SweepFolder(sweep.path.with_name(sweep.name + CONFIRM_SUFFIX))
     if (folder.path / "sweep.yaml").is_file():
         before = folder.read_config()["confirm"]
@@ -82,6 +88,20 @@ def confirm(
         )
     conclude(done)
     return done
+
+
+def unfinished_line(sweep: StoredSweep) -> str | None:
+    """Say what an interrupted sweep still has to run, which its confirmation lacks; else None."""
+    records = sweep.records
+    if not was_interrupted(sweep.path, sweep.config, records):
+        return None
+    ended = sum(record.status != "running" for record in records)
+    total = max(sweep.config["search"]["trials"], len(records))
+    return (
+        f"sweep {sweep.name} was interrupted: {total - ended} of its {total} trials are open, and "
+        f"what they find is not confirmed; to end it first: {command(sweep.folder, 'resume')} (or "
+        "confirm again after that: new rows are added)"
+    )
 
 
 def conclude(confirmation: StoredSweep) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from rc_core.config import seedless
 from rc_core.errors import ConfigError, StorageError
@@ -24,6 +26,7 @@ from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.noise import power_text
 from sweeps.selection.options import options
 from sweeps.stored_sweep import StoredSweep
+from sweeps.views.progress import Progress
 
 VALUES: dict[str, Any] = {
     "model": "tiny:bert",
@@ -98,6 +101,27 @@ def test_new_seeds_of_a_sweep_that_stopped_early_are_trained_to_their_end(
     sweep.folder.write_config(SweepConfig(merge(VALUES, stopping)).as_dict())
     settings = confirmation(StoredSweep(sweep.folder), seeds=2).settings
     assert (settings.scheduler.name, settings.design) == ("none", "fixed")
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_trials_that_an_interrupted_search_has_open_are_said(
+    sweep: StoredSweep, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    values = sweep.config["search"] | {"trials": 4 if ended else 9}
+    sweep.folder.write_config(sweep.config | {"search": values})
+    found = StoredSweep(sweep.folder)
+    if not ended:
+        left = {"status": "running", "metrics": {}}
+        write(sweep.folder, "t0004", SweepConfig(VALUES).trial({}), (0.9, 0.8), **left)
+    monkeypatch.setattr(confirming.runner, "launch", lambda *a, **o: found)  # type: ignore[attr-defined]
+    monkeypatch.setattr(confirming, "conclude", lambda done: None)
+    said = io.StringIO()
+    confirming.confirm(found, seeds=2, progress=Progress(Console(file=said, soft_wrap=True)))
+    if ended:
+        assert said.getvalue() == ""
+    else:
+        assert "found was interrupted: 5 of its 9 trials are open" in said.getvalue()
+        assert f"rc-sweep resume found --storage {sweep.folder.storage}" in said.getvalue()
 
 
 def test_one_that_goes_on_is_changed_while_no_driver_can_start(
