@@ -86,19 +86,32 @@ def check_same_data(sweep: SweepConfig, records: Sequence[TrialRecord]) -> None:
     Raises:
         DataError: the data's files are others by now.
     """
-    known = [r.data["digest"] for r in records if r.status == "finished" and "digest" in r.data]
-    if not known:
+    if not _digests(records):
         return
     try:
-        digest = _load(sweep).digest()
+        task = _load(sweep)
     except DataError:
         # Nothing may be left that needs data, as where trials were adopted: preparation tells.
         return
-    if digest not in known:
+    check_digest(task, records)
+
+
+def check_digest(task: Task, records: Sequence[TrialRecord]) -> None:
+    """Check that a task's train and dev splits are those that finished trials were trained on.
+
+    Raises:
+        DataError: they are others by now.
+    """
+    digest, known = task.digest(), _digests(records)
+    if known and digest not in known:
         raise DataError(
             f"the data must be what this sweep's trials were trained on (digest {known[0]}), but "
             f"has changed ({digest}); put the old files back, or launch a new sweep for these"
         )
+
+
+def _digests(records: Sequence[TrialRecord]) -> list[str]:
+    return [r.data["digest"] for r in records if r.status == "finished" and "digest" in r.data]
 
 
 def _load(sweep: SweepConfig) -> Task:

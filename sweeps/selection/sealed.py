@@ -24,6 +24,7 @@ from rc_core.record import TrialFolder, TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.ending import was_interrupted
 from sweeps.engine.assignments import REFERENCE_ID
+from sweeps.engine.data_check import check_digest
 from sweeps.folder import check_weights
 from sweeps.selection.answers import clusters_of, write_clusters
 from sweeps.selection.compared import Reader
@@ -67,6 +68,7 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
             the folder cannot be written, the sweep or its confirmation is running, a search or the
             confirmation was interrupted, the sweep is a confirmation itself, or the test's samples
             are not those that some of its trials were opened on.
+        DataError: the train or dev data is not what its trials were trained on.
     """
     confirms = sweep.config.get("confirm", {}).get("sweep")
     if confirms is not None:
@@ -109,6 +111,8 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
             if each is not None:
                 each.folder.check_writable()
         data, measure = _measuring(sweep, missing, groups)
+        # What was chosen, and each drop from dev to test, is of the data of the launch.
+        check_digest(data.task, [trial.record for trial in trials])
         document["data"] = opened_data(data.task, document, [trial.record for trial in trials])
         # An opening that was interrupted (no rows yet) goes on; it is not another one.
         if not openings or "rows" in document or openings[-1]["selection"] != now:

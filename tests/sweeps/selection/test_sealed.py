@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES
-from rc_core.errors import StorageError
+from rc_core.errors import DataError, StorageError
 from rc_core.models import load_encoder, load_tokenizer, save_model
 from rc_core.record import TrialRecord
 from rc_core.trial import evaluate_saved
@@ -324,6 +324,26 @@ def test_an_interrupted_search_is_not_opened(
     with pytest.raises(StorageError, match="interrupted; end it first: rc-sweep resume found"):
         open_tests(sweep, say=lambda line: None)
     assert not sweep.folder.test.exists()
+
+
+def test_a_test_beside_other_dev_data_than_trials_were_chosen_on_is_not_opened(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    sweep = search(tmp_path, workspace)
+    right = workspace.data(SweepConfig(VALUES).reference()).task.digest()
+
+    def trained_on(digest: str) -> None:
+        for record in sweep.records:
+            changed = record.model_copy(update={"data": {"digest": digest}})
+            sweep.folder.trial(record.id).commit(changed)
+
+    trained_on("0" * 16)
+    with pytest.raises(DataError, match=f"digest {'0' * 16}.*has changed .{right}"):
+        open_tests(sweep, say=lambda line: None)
+    assert read_test(sweep) is None, "nothing was opened"
+    trained_on(right)
+    open_tests(sweep, say=lambda line: None)
+    assert read_test(sweep) is not None
 
 
 def test_a_confirmation_is_not_opened_by_itself(opened: Sweep) -> None:
