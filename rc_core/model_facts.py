@@ -120,8 +120,12 @@ def may_be_elsewhere(spec: str) -> bool:
     return kind in ("hub", "packaged")
 
 
-def locate(spec: str) -> Path:
+def locate(spec: str, *, weights: bool = True) -> Path:
     """Return the local folder of a packaged, folder or hub model, downloading a hub one.
+
+    Args:
+        spec: the model.
+        weights: of a hub model too; else its texts (config, tokenizer) only.
 
     Raises:
         ModelError: the package is not installed, the folder has no weights, the hub has no such
@@ -133,6 +137,8 @@ def locate(spec: str) -> Path:
         return _packaged_folder(name)
     if kind == "folder":
         return check_folder(Path(name).expanduser())
+    if not weights:
+        return _hub_folder(name, _TEXT_FILES)
     return check_folder(_hub_folder(name, (*_TEXT_FILES, "model*.safetensors")))
 
 

@@ -83,7 +83,7 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     kind, name = model_kind(spec)
     if kind == "tiny":
         return _tiny_tokenizer(token_types=name in ("bert", "electra"))
-    folder = locate(spec)
+    folder = locate(spec, weights=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +12,6 @@ from rc_core.data._task import DEV_ROLES, LABELS_LEFT_OUT, Split, Task
 _CONTRADICTED = 0.005
 # Tasks of ours have none: `_splits.remove_overlap` takes them out.
 _REMEMBERED = 0.005
-# Below this share of samples what is cut is not told; records have it all the same.
-_MUCH_CUT = 0.01
 
 
 def doubts(task: Task) -> list[str]:
@@ -70,37 +66,3 @@ def contradicted(split: Split) -> int:
     for texts, label in zip(split.texts(), split.labels.tolist(), strict=True):
         labels[texts].append(label)
     return sum(len(each) for each in labels.values() if len(set(each)) > 1)
-
-
-def cut_texts(data: Mapping[str, Any], max_length: int) -> list[str]:
-    """Return a line for each split of which more than a few texts were cut.
-
-    Args:
-        data: of a record.
-        max_length: `training.max_length`; records of earlier versions do not say what was kept.
-    """
-    kept = data.get("max_length", max_length)
-    limit = ", which the encoder takes at most," if _encoder_limits(data, max_length) else ""
-    return [
-        f"{100 * facts['truncated'] / facts['samples']:.0f} % of the samples of {name} are longer "
-        f"than {kept} tokens{limit} and were cut"
-        for name, facts in data.items()
-        if isinstance(facts, Mapping)
-        and facts.get("truncated", 0) > _MUCH_CUT * facts.get("samples", 0)
-    ]
-
-
-def against_cuts(data: Mapping[str, Any], max_length: int) -> str:
-    """Return what to do about texts that were cut.
-
-    Args:
-        data: of a record.
-        max_length: `training.max_length`.
-    """
-    if _encoder_limits(data, max_length):
-        return "take an encoder with more positions if what is lost matters"
-    return "raise training.max_length if what is lost matters"
-
-
-def _encoder_limits(data: Mapping[str, Any], max_length: int) -> bool:
-    return bool(max_length >= data.get("positions", max_length + 1))

@@ -16,6 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from rc_core.config import TrainingConfig
+from rc_core.data._cuts import foreseen_cuts
 from rc_core.data._doubts import doubts
 from rc_core.data._task import TEST_ROLES, Task
 from rc_core.model_facts import ModelFacts, model_facts
@@ -73,7 +74,7 @@ def plan(
         "seconds_a_trial": round(seconds, 1),
         "seconds_from": source,
         "data": _data(task),
-        "warnings": doubts(task),
+        "warnings": [*doubts(task), *foreseen_cuts(task, sweep.reference())],
         "configuration": sweep.as_dict(),
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rc_core.data._doubts import against_cuts, cut_texts
+from rc_core.data._cuts import against_cuts, cut_texts
 from rc_core.errors import TrialError
 from sweeps.config import SweepConfig
 from sweeps.failure import HEALTH_GATE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rc_core.data._doubts import against_cuts, cut_texts
+from rc_core.data._cuts import against_cuts, cut_texts
 from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts
 

@@ -293,6 +293,14 @@ def test_a_hub_id_loads_from_its_snapshot(hub: tuple[Path, str]) -> None:
             assert torch.equal(tensor, model.state_dict()[name])
 
 
+def test_a_tokenizer_of_a_hub_id_needs_no_weights(hub: tuple[Path, str]) -> None:
+    snapshots, commit = hub
+    (snapshots / commit / "model.safetensors").unlink()
+    assert load_tokenizer("owner/name")("a text")["input_ids"]
+    with pytest.raises(ModelError, match="weights"):
+        locate("owner/name")
+
+
 def test_a_hub_id_is_asked_for_once_and_stays_what_it_was(
     hub: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

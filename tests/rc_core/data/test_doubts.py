@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rc_core.data._assemble import assemble
-from rc_core.data._doubts import against_cuts, contradicted, cut_texts, doubts
+from rc_core.data._doubts import contradicted, doubts
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError
 
@@ -111,36 +111,3 @@ def test_rows_that_contradict_each_other_are_counted_where_they_are_many(
     assert bool(lines) == told
     if told:
         assert lines[0].startswith("4 of 402 rows of train.x (1.0 %)")
-
-
-@pytest.mark.parametrize(("cut", "told"), [(0, False), (10, False), (11, True)])
-def test_texts_that_were_cut_are_told_where_they_are_many(cut: int, told: bool) -> None:
-    data = {
-        "digest": "x",
-        "train.a": {"samples": 5000, "truncated": 1},
-        "ood_dev.b": {"samples": 1000, "truncated": cut},
-    }
-    lines = cut_texts(data, 128)
-    assert [line.partition("samples of ")[2].partition(" ")[0] for line in lines] == (
-        ["ood_dev.b"] if told else []
-    )
-    assert not told or "longer than 128 tokens" in lines[0]
-
-
-@pytest.mark.parametrize(
-    ("asked", "kept", "encoder_limits"), [(64, 64, False), (128, 128, True), (4096, 128, True)]
-)
-def test_the_limit_at_which_texts_were_cut_is_named(
-    asked: int, kept: int, encoder_limits: bool
-) -> None:
-    """Of an encoder of 128 positions no more can be kept, whatever training.max_length is."""
-    data = {
-        "max_length": kept,
-        "positions": 128,
-        "train.a": {"samples": 10, "truncated": 5},
-    }
-    (line,) = cut_texts(data, asked)
-    assert f"longer than {kept} tokens" in line
-    assert ("which the encoder takes at most" in line) == encoder_limits
-    advice = "take an encoder with more" if encoder_limits else "raise training.max_length"
-    assert against_cuts(data, asked).startswith(advice)

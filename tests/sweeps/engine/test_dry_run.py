@@ -73,6 +73,16 @@ def test_data_that_may_be_a_mistake_is_told(config: Path) -> None:
     assert "warning:    no row of train has the label 'neither'" in done.output
 
 
+def test_texts_that_will_be_cut_are_told(config: Path) -> None:
+    train = config.parent / "train.csv"
+    train.write_text(f"{train.read_text()}{'long ' * 50},good\n{'so ' * 50},bad\n")
+    told = "are longer than 32 tokens and are cut; raise training.max_length if"
+    found = json.loads(dry_run(config, "--json", "--set", "training.max_length=32").stdout)
+    assert [line for line in found["warnings"] if told in line] == [
+        f"3 % of the samples of train.files {told} what is lost matters"
+    ]
+
+
 def test_what_was_read_is_told_and_of_a_sealed_test_its_size_alone(config: Path) -> None:
     train = config.parent / "train.csv"
     train.write_text(f"{train.read_text()}train 0,good\ntrain 0,good\nother 0,good\nodd,maybe\n")

@@ -18,5 +18,5 @@ def test_cut_texts_are_told_with_the_limit_at_which_they_were_cut() -> None:
     report_health(sweep, Judged({}, {}, data, 0.5), said.append)
     assert said[1:] == [
         "note: 50 % of the samples of train.a are longer than 128 tokens, which the encoder takes "
-        "at most, and were cut; take an encoder with more positions if what is lost matters"
+        "at most, and are cut; take an encoder with more positions if what is lost matters"
     ]

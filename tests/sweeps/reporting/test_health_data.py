@@ -28,8 +28,8 @@ def test_what_was_cut_is_said_with_what_to_do() -> None:
     (check,) = data_checks(facts_of(data))
     assert check.level == "note" and "training.max_length" in check.action
     assert check.found == (
-        "25 % of the samples of id_dev.a are longer than 64 tokens and were cut; "
-        "40 % of the samples of ood_dev.b are longer than 64 tokens and were cut"
+        "25 % of the samples of id_dev.a are longer than 64 tokens and are cut; "
+        "40 % of the samples of ood_dev.b are longer than 64 tokens and are cut"
     )
 
 
@@ -39,7 +39,7 @@ def test_where_the_encoder_is_the_limit_another_one_is_what_helps() -> None:
     assert check.action.startswith("take an encoder with more positions")
     assert check.found == (
         "40 % of the samples of ood_dev.b are longer than 32 tokens, which the encoder takes at "
-        "most, and were cut"
+        "most, and are cut"
     )
 
 
