@@ -20,6 +20,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
+from rc_core.data._joined import joined_rows
 from rc_core.data._places import foreign, other_separator, place, unreadable
 from rc_core.errors import DataError, Problem, did_you_mean
 
@@ -189,7 +190,7 @@ def _delimited(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
             raise
         table, names = _parsed(path, columns, parse, size)
     values = {name: table[name].to_pylist() for name in columns}
-    _warn_of_stray_quotes(path, values, len(names))
+    _warn_of_stray_quotes(path, values, names)
     return values
 
 
@@ -211,15 +212,17 @@ def _parsed(
     return table, names
 
 
-def _warn_of_stray_quotes(path: Path, values: Mapping[str, list[str]], num_columns: int) -> None:
+def _warn_of_stray_quotes(
+    path: Path, values: Mapping[str, list[str]], names: Sequence[str]
+) -> None:
     """Tell of values that look like several rows: a quote too many joins all up to the next one.
 
     Raises:
         DataError: one looks like a large part of the file.
     """
     for name, column in values.items():
-        found = [i for i, value in enumerate(column) if _looks_like_rows(value, num_columns)]
-        # A long text may hold line ends; so many, and a comma for each, no text does.
+        found = joined_rows(values, name, names)
+        # A long text may hold line ends; so many, with a row's values in each line, no text does.
         whole = [i for i in found if len(column[i]) > _BLOCK and column[i].count("\n") > _MANY]
         if whole:
             raise DataError(
@@ -227,27 +230,23 @@ def _warn_of_stray_quotes(path: Path, values: Mapping[str, list[str]], num_colum
                     str(path),
                     f"a value of column '{name}' must be one text, but that in "
                     f"{place(path, whole[0])} ({column[whole[0]][:80]!r}) holds "
-                    f"{column[whole[0]].count(chr(10))} line ends and as many commas as whole rows "
-                    "have; a quotation mark is missing or too many there: write one within a "
+                    f"{column[whole[0]].count(chr(10))} line ends, and its lines are like rows of "
+                    "the file; a quotation mark is missing or too many there: write one within a "
                     "value as two",
                 )
             )
         if found:
+            many = "1 value" if len(found) == 1 else f"{len(found)} values"
             _logger.warning(
-                "%s: %d values of column '%s' go over several lines with as many commas as whole "
-                "rows have (first: %s, %r); if a quotation mark is missing or too many there, "
-                "rows were joined: write one within a value as two",
+                "%s: the lines of %s of column '%s' are like rows of the file (first: %s, %r); if "
+                "a quotation mark is missing or too many there, rows were joined: write one within "
+                "a value as two",
                 path,
-                len(found),
+                many,
                 name,
                 place(path, found[0]),
                 column[found[0]][:80],
             )
-
-
-def _looks_like_rows(value: str, num_columns: int) -> bool:
-    breaks = value.count("\n")
-    return breaks > 0 and num_columns > 1 and value.count(",") == breaks * (num_columns - 1)
 
 
 def _jsonl(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:

@@ -251,12 +251,36 @@ def test_rows_that_stray_quotes_join_are_told(
     path = tmp_path / "data.csv"
     path.write_text('id,text,label\n1,fine,0\n2,"an inch,0\n3,b,1\n4,c",1\n', encoding="utf-8")
     assert len(read_columns(path, ["text"])["text"]) == 2
-    assert "1 values of column 'text' go over several lines" in caplog.text
+    assert "the lines of 1 value of column 'text' are like rows of the file" in caplog.text
     assert "(first: line 3 (the header is line 1), 'an inch,0" in caplog.text
     caplog.clear()
     path.write_text('id,text,label\n1,"Dear all,\nwhat, now?\nYours",0\n', encoding="utf-8")
     assert read_columns(path, ["text"])["text"] == ["Dear all,\nwhat, now?\nYours"]
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "joined"),
+    [
+        ("text,label", '"Dear all,\nwhat now?",0', False),
+        ("text,label", '"one, two\nand three, four\nfive",1', False),
+        ("label,text", '0,"Dear all\nwell, now"', False),
+        ("text,label,source", '"a, b, c\nd, e, f\ng",0,web', False),
+        ("text,label", '"an inch,0\nanother,1\na third",0', True),
+        ("text,label", '"an inch,0\r\na second",0', True),
+        ("label,text", '0,"an inch\n1,another\n0,third"', True),
+        ("text,label,source", '"an inch,0,web\nanother",1,web', True),
+    ],
+)
+def test_a_text_of_several_lines_is_taken_for_rows_only_where_labels_are_in_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, header: str, row: str, joined: bool
+) -> None:
+    path = tmp_path / "data.csv"
+    plain = {"text": "plain {}", "label": "{}", "source": "web"}
+    rows = [",".join(plain[name].format(i) for name in header.split(",")) for i in (0, 1)]
+    path.write_bytes("\n".join([header, *rows, row, ""]).encode())
+    assert len(read_columns(path, ["text", "label"])["text"]) == 3
+    assert ("are like rows of the file (first: line 4" in caplog.text) == joined
 
 
 @pytest.mark.parametrize("separator", [",", "\t"])
@@ -350,7 +374,7 @@ def test_a_value_of_more_than_a_megabyte_is_read(tmp_path: Path, content: str) -
 def test_a_quote_that_joins_a_megabyte_of_rows_is_refused_with_its_line(tmp_path: Path) -> None:
     path, rows = tmp_path / "a.csv", "".join(f"text {i},0\n" for i in range(120_000))
     path.write_text(f'text,label\nx,0\n"oops,1\n{rows}an "inch",0\n{rows}', encoding="utf-8")
-    with pytest.raises(DataError, match=r"line 3 .*120001 line ends .*quotation mark is missing"):
+    with pytest.raises(DataError, match=r"line 3 .*120001 line ends, .*quotation mark is missing"):
         read_columns(path, ["text", "label"])
     path.write_text(f'text,label\nx,0\n"oops,1\n{rows}', encoding="utf-8")
     with pytest.raises(DataError, match=r"line 3 has 1 values, but the header .* 2; put double"):

@@ -1,0 +1,56 @@
+"""Which values of a CSV are several rows that a stray quotation mark has joined.
+
+Such a value begins within one row and ends within another, in the same column, else the file would
+have uneven rows. So its lines hold as many commas as these parts of rows, and what stands where the
+labels are is a label. A letter that begins with "Dear all," is a text of several lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+def joined_rows(values: Mapping[str, Sequence[str]], name: str, names: Sequence[str]) -> list[int]:
+    """Return the positions of a column's values that look like several rows.
+
+    Args:
+        values: of the columns that are read, N of each.
+        name: of the column, one of them.
+        names: of all columns of the file, in its order.
+    """
+    found = {}
+    for i, value in enumerate(values[name]):
+        if "\n" in value and len(names) > 1:
+            rows = _as_rows(value, names.index(name), len(names))
+            if rows is not None:
+                found[i] = rows
+    others = [each for each in values if each != name]
+    if not found or not others:
+        return list(found)
+    # That of the labels, by its nature: no other column repeats its values so often.
+    label = min(others, key=lambda each: len(set(values[each])))
+    known, position = set(values[label]), names.index(label)
+    return [i for i, rows in found.items() if _are_known(rows, position, known)]
+
+
+def _as_rows(value: str, start: int, num_columns: int) -> list[list[str | None]] | None:
+    """Return a value's lines as rows of which the first lacks its beginning, the last its end.
+
+    None where their commas are not those of rows.
+
+    Args:
+        value: of several lines.
+        start: the column in which it stands.
+        num_columns: of the file.
+    """
+    lines: list[list[str | None]] = [[*line.split(",")] for line in value.split("\n")]
+    missing: list[str | None] = [None] * num_columns
+    lines[0] = missing[:start] + lines[0]
+    lines[-1] += missing[start + 1 :]
+    return lines if all(len(line) == num_columns for line in lines) else None
+
+
+def _are_known(rows: Sequence[Sequence[str | None]], position: int, known: set[str]) -> bool:
+    """Tell whether most of what stands in a column is what stands there in other rows."""
+    there = [value.strip() for row in rows if (value := row[position]) is not None]
+    return 2 * sum(value in known for value in there) > len(there)
