@@ -123,9 +123,12 @@ class Sweep(StoredSweep):
         Raises:
             StorageError: see `sweeps.selection.sealed.open_tests`, which says what is returned too.
         """
+        from sweeps.reporting.write import refresh_report
         from sweeps.selection.sealed import open_tests
 
-        return open_tests(self.still(), say=say)
+        document = open_tests(self.still(), say=say)
+        refresh_report(self)
+        return document
 
     def latency(
         self,
@@ -287,7 +290,7 @@ class Sweep(StoredSweep):
         if self.config.get("design") == "fixed":
             # Nothing was selected, so there is nothing to confirm.
             first = {command(self.folder, "table"): "its rows, means over seeds"}
-        testable = has_test(self.records)
+        testable = has_test(self.records) and not self.folder.test.is_file()
         commands = {
             **first,
             **({command(self.folder, "test"): "open the sealed test, once"} if testable else {}),
@@ -308,9 +311,7 @@ class Sweep(StoredSweep):
 
     def __repr__(self) -> str:
         now = self.still()
-        return (
-            f"Sweep({str(self.path)!r}, {len(now.records)} trials, {len(now.front)} on the front)"
-        )
+        return f"Sweep('{self.path}', {len(now.records)} trials, {len(now.front)} on the front)"
 
     def _repr_html_(self) -> str:
         from sweeps.views.notebook import sweep_html

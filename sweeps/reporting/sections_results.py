@@ -197,10 +197,22 @@ def confirmed_section(facts: Facts) -> Section | None:
     return Section("confirmed", title, body, link="Seeds")
 
 
+def _predicted(facts: Facts) -> bool:
+    """Tell whether trials answered the test where they were trained; of one that ended, as all."""
+    folders = [facts.folder.trial(record.id) for record in facts.records]
+    places = [folder.path / "predictions" for folder in folders[:1]]
+    return any(next(place.glob("*_test.*"), None) is not None for place in places)
+
+
 def sealed_section(facts: Facts) -> Section:
     """Return the sealed test: results with the drop from dev, or that it is sealed."""
     if facts.tested is None:
         line = "Not opened. Its splits were seen by no trial and by no choice on this page."
+        if _predicted(facts):
+            line = (
+                "Not opened. Trials that ran with --test hold what they answer there, which no "
+                "choice on this page has read."
+            )
         if not has_test(facts.records):
             line = (
                 "This task has no test split, so nothing here tells how much of a chosen model's "

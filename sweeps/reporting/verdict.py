@@ -272,9 +272,9 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         yield Sentence("Test", f"Opened, but there are no figures of {chosen.id}.")
         return
     seeds = f" (means of {own.seeds} seeds)" if own.seeds > 1 else ""
-    text = (
-        f"On the sealed test it has {percent(own.inside)} ID and {percent(own.outside)} OOD{seeds}"
-    )
+    late = facts.seal is not None and chosen.id in facts.seal.joined
+    which = "the test, which was opened before it was chosen," if late else "the sealed test"
+    text = f"On {which} it has {percent(own.inside)} ID and {percent(own.outside)} OOD{seeds}"
     reference = rows.get(facts.reference.id) if facts.reference is not None else None
     if reference is not None:
         text += (

@@ -52,10 +52,21 @@ def write_report(sweep: StoredSweep, out: Path | None = None, *, ended: bool = F
     return folder / PAGE
 
 
-def try_report(sweep: StoredSweep) -> Path | None:
-    """Write the report at the end of a sweep; whatever goes wrong is logged and stops nothing."""
+def refresh_report(sweep: StoredSweep) -> None:
+    """Write the report anew after the test was opened, where there is one: it says it is sealed."""
+    if (sweep.path / PAGE).is_file():
+        try_report(sweep, ended=False)
+        sweep.folder.share()
+
+
+def try_report(sweep: StoredSweep, *, ended: bool = True) -> Path | None:
+    """Write the report at the end of a sweep; whatever goes wrong is logged and stops nothing.
+
+    Args:
+        sweep, ended: as for `write_report`.
+    """
     try:
-        return write_report(sweep, ended=True)
+        return write_report(sweep, ended=ended)
     # The sweep is done and its records are safe: a picture must not make it look failed.
     except Exception as error:
         _logger.warning("the report of sweep %s could not be written: %s", sweep.name, error)

@@ -9,6 +9,7 @@ from sweeps.ending import confirmed_by, ending_of, has_ended, is_race, planned_t
 from sweeps.failure import came_to_nothing, failure_of, stopped_by_gate
 from sweeps.prepared import preparation_of
 from sweeps.selection.mean_rows import front
+from sweeps.selection.opened_data import has_test
 from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
 
@@ -66,9 +67,10 @@ def status_text(sweep: StoredSweep) -> str:
         f"trials: {counts}; {planned_text(sweep.config)}",
     ]
     if sweep.searched is sweep:
+        sealed = "test roles sealed" if has_test(sweep.records) else "no test roles"
         lines.append(
             f"front: {', '.join(document['front']) or '-'}; "
-            f"test roles {'opened' if document['tested'] else 'sealed'}"
+            + ("test roles opened" if document["tested"] else sealed)
         )
     else:
         shown = command(sweep.searched.folder, "pareto")

@@ -21,6 +21,7 @@ from sweeps.reporting.sections_top import verdict_section
 from sweeps.reporting.smaller import smaller_alike
 from sweeps.reporting.style import Style, escaped
 from sweeps.reporting.verdict import _moved, verdict
+from sweeps.reporting.write import write_report
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import notes
 from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made, write_record
@@ -157,6 +158,51 @@ def test_the_sealed_test_shows_the_drop_and_a_changed_selection(
     late = dataclasses.replace(facts, seal=dataclasses.replace(facts.seal, joined=["t0009"]))
     assert 'class="bad">SELECTION CHANGED AFTER OPENING: t0009 joined' in sealed_section(late).body
     assert about(late, "sealed test").level == "bad"
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_the_report_that_is_there_knows_of_an_opened_test(
+    made: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch, reported: bool
+) -> None:
+    sweep = made(trials=6)
+    summary = sweep.path / "report.md"
+    if reported:
+        write_report(sweep)
+        assert "**Test** Sealed." in summary.read_text()
+    monkeypatch.setattr("sweeps.selection.sealed.open_tests", lambda *a, **o: open_made(sweep))
+    assert "rc-sweep test made" in sweep.closing_lines()
+    sweep.test()
+    assert "rc-sweep test made" not in sweep.closing_lines(), "it is opened once"
+    assert summary.is_file() == reported
+    assert not reported or "**Test** On the sealed test it has" in summary.read_text()
+
+
+def test_what_was_chosen_after_the_test_was_seen_has_no_sealed_test(
+    made: Callable[..., Sweep],
+) -> None:
+    sweep = made(trials=14)
+    open_made(sweep)
+    facts = Facts.read(sweep)
+    assert facts.chosen is not None and facts.seal is not None
+    assert said(facts)["Test"].startswith("On the sealed test it has ")
+    late = dataclasses.replace(
+        facts, seal=dataclasses.replace(facts.seal, joined=[facts.chosen.id])
+    )
+    assert said(late)["Test"].startswith(
+        "On the test, which was opened before it was chosen, it has"
+    )
+
+
+def test_answers_that_trials_gave_to_the_test_where_they_ran_are_not_denied(
+    made: Callable[..., Sweep],
+) -> None:
+    sweep = made(trials=4)
+    assert "seen by no trial" in sealed_section(Facts.read(sweep)).body
+    file = sweep.folder.trial("t0000").predictions("id_test", "made")
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    body = sealed_section(Facts.read(sweep)).body
+    assert "Not opened. Trials that ran with --test hold" in body and "by no trial" not in body
 
 
 def test_a_task_without_a_test_is_not_called_sealed(made: Callable[..., Sweep]) -> None:

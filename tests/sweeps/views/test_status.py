@@ -31,6 +31,19 @@ def test_status_of_a_confirmation_has_no_front_of_single_seeds(tmp_path: Path) -
     assert "front:" not in text and "sealed" not in text
 
 
+@pytest.mark.parametrize(
+    ("test", "told"), [({"ood.x": "12ab"}, "test roles sealed"), ({}, "no test roles")]
+)
+def test_a_task_without_a_test_is_not_called_sealed(
+    tmp_path: Path, test: dict[str, str], told: str
+) -> None:
+    sweep = made_sweep(tmp_path, trials=3)
+    for record in sweep.records:
+        data = {"data": record.data | {"sealed": test}}
+        sweep.folder.trial(record.id).commit(record.model_copy(update=data))
+    assert told in status_text(sweep)
+
+
 def test_what_a_health_gate_asks_for_is_no_resume(tmp_path: Path) -> None:
     """A resume changes neither training nor data: with these it would stop there again."""
     sweep = made_sweep(tmp_path, trials=1)
