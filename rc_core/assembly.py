@@ -16,6 +16,7 @@ from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.errors import TrialError
 from rc_core.estimates import difficulty, expert_log_probs, first_stage_log_probs
 from rc_core.importance import has_importance, importance
+from rc_core.labels import count_of
 from rc_core.losses._base import Loss, LossContext
 from rc_core.models import load_model
 from rc_core.teacher import teacher, teacher_log_probs
@@ -76,8 +77,8 @@ def _check_no_parameters(name: str, loss: Loss) -> None:
     if trained:
         raise TrialError(
             f"rc_core/losses/{name}.py: nothing of a loss itself is trained, but it has "
-            f"{len(trained)} parameters; give what is learned to the model (a compression's "
-            "prepare), or set requires_grad to False"
+            f"{count_of(len(trained), 'parameter')}; give what is learned to the model (a "
+            "compression's prepare), or set requires_grad to False"
         )
 
 

@@ -39,6 +39,7 @@ from rc_core.errors import (
 )
 from rc_core.estimates import difficulty_key
 from rc_core.job_list import EXAMPLE, Job, check_ids, read_list
+from rc_core.labels import count_of
 from rc_core.pool import open_pool
 from rc_core.preparation import Step, steps
 from rc_core.record import TrialFolder
@@ -61,7 +62,8 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool =
     check_ids(jobs, out / "trials")
     open_jobs = [job for job in jobs if not _is_finished(job, out, test=test)]
     if len(open_jobs) < len(jobs):
-        print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} trials are finished already")
+        trials = count_of(len(jobs), "trial is", "trials are")
+        print(f"{len(jobs) - len(open_jobs)} of {trials} finished already")
     started = time.monotonic()
     failed = 0
     with contextlib.closing(_lines(open_jobs, out, num_jobs, test=test)) as lines:

@@ -22,6 +22,17 @@ def short(value: Any) -> str:
     return short_number(value) if isinstance(value, float) else str(value)
 
 
+def count_of(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun: `1 trial`, `3 trials`.
+
+    Args:
+        count: of them.
+        one: the noun.
+        many: its plural where an s does not make it.
+    """
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
 def short_number(value: float) -> str:
     """Return a number for a name: `0.547689...` -> `0.548`, `0.9375` -> `0.9375`.
 

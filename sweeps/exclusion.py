@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint, Interval
-from sweeps.shown_values import metric_text
+from sweeps.shown_values import metric_text, number
 
 # Trial -> metric -> interval.
 Intervals = Mapping[str, Mapping[str, Interval]]
@@ -96,8 +96,8 @@ def missed(
             return _undecided(constraint, figures.metrics[key], around[key])
         if violation > 0:
             return (
-                f"misses {constraint.text}: has {metric_text(key, ours[key])}, by {violation:.3g} "
-                f"too {'little' if constraint.at_least else 'much'}"
+                f"misses {constraint.text}: has {metric_text(key, ours[key])}, by "
+                f"{number(violation, '.3g')} too {'little' if constraint.at_least else 'much'}"
             )
     return None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rc_core.artifacts import Stored
 from rc_core.errors import InputError, StorageError
+from rc_core.labels import count_of
 from sweeps.artifact_uses import FolderShelf, sweep_folders, uses
 from sweeps.folder import SweepFolder
 from sweeps.inventory import StoredSweep, look_at
@@ -136,7 +137,8 @@ def forget_runs(removal: Removal) -> list[str]:
         except Exception as error:
             return [*lines, f"its runs in {uri} {left} ({' '.join(str(error).split())[:200]})"]
         if count:
-            lines.append(f"{count} runs in MLflow are marked as deleted (for good: mlflow gc)")
+            runs = count_of(count, "run in MLflow is", "runs in MLflow are")
+            lines.append(f"{runs} marked as deleted (for good: mlflow gc)")
     return lines
 
 

@@ -11,8 +11,11 @@ from sweeps.objectives import ID_KEY, OOD_KEY
 
 
 def number(value: float, form: str = "g") -> str:
-    """Return a number by a format specification."""
-    return "-" if math.isnan(value) else f"{value:{form}}"
+    """Return a number by a format specification; a large one whole, `13,500,000`, not 1.35e+07."""
+    if math.isnan(value):
+        return "-"
+    text = f"{value:{form}}"
+    return f"{value:{'+' * form.startswith('+')},.0f}" if "e+" in text else text
 
 
 def share(value: float, half: float = math.nan) -> str:
@@ -46,12 +49,12 @@ def scaled(metric: str, value: float) -> float:
 
 
 def metric_number(metric: str, value: float) -> str:
-    """Return a metric for a column of its own: `64.2`, `1.35e+07`."""
+    """Return a metric for a column of its own: `64.2`, `13,500,000`."""
     return number(scaled(metric, value), ".1f" if metric.endswith("accuracy") else ".4g")
 
 
 def metric_text(metric: str, value: float) -> str:
-    """Return a metric for a sentence: `64.2 %`, `1.35e+07`."""
+    """Return a metric for a sentence: `64.2 %`, `13,500,000`."""
     return percent(value) if metric.endswith("accuracy") else metric_number(metric, value)
 
 

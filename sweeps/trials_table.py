@@ -16,6 +16,7 @@ from rc_core.errors import InputError, Problem
 from sweeps.deploy.measured import with_latency
 from sweeps.reporting.facts import varied
 from sweeps.selection.stamp import read_test
+from sweeps.shown_values import number
 from sweeps.stored_sweep import StoredSweep
 
 FORMATS = ("markdown", "csv")
@@ -102,7 +103,7 @@ def _exact(value: Any) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, float) and not _unknown(value):
-        return f"{value:.4g}"
+        return number(value, ".4g")
     return _exact(value) or "-"
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from rc_core.labels import count_of
+
 # A long text is no mistake to look for; the module's own limit is 128 KiB.
 csv.field_size_limit((1 << 31) - 1)
 TEXT_SUFFIXES = (".jsonl", ".csv", ".tsv")
@@ -132,8 +134,8 @@ def _uneven(path: Path) -> str | None:
         for number, values in records:
             if len(values) != len(header):
                 return (
-                    f"line {number} has {len(values)} values, but the header (line 1) has "
-                    f"{len(header)}; {advice}"
+                    f"line {number} has {count_of(len(values), 'value')}, but the header (line 1) "
+                    f"has {len(header)}; {advice}"
                 )
     except (OSError, UnicodeDecodeError, csv.Error):
         pass

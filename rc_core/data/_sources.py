@@ -23,6 +23,7 @@ from pydantic import AfterValidator
 from rc_core.data._joined import joined_rows
 from rc_core.data._places import foreign, other_separator, place, unreadable
 from rc_core.errors import DataError, Problem, did_you_mean
+from rc_core.labels import count_of
 
 _logger = logging.getLogger(__name__)
 _WHOLE_NUMBER = re.compile(r"-?\d+\.0+")
@@ -98,7 +99,8 @@ def texts(path: Path, column: str, values: Sequence[Any], rows: Sequence[int]) -
         raise DataError(
             Problem(
                 str(path),
-                f"column '{column}' must hold texts, but {len(wrong)} rows do not "
+                f"column '{column}' must hold texts, but "
+                f"{count_of(len(wrong), 'row does', 'rows do')} not "
                 f"(first: {place(path, rows[wrong[0]])}, {first!r})",
             )
         )
@@ -152,7 +154,10 @@ def label_ids(
             Problem(
                 str(path),
                 f"column '{column}' holds labels that the map does not know: "
-                + ", ".join(f"{label!r} in {count} rows" for label, count in unknown.most_common(8))
+                + ", ".join(
+                    f"{label!r} in {count_of(count, 'row')}"
+                    for label, count in unknown.most_common(8)
+                )
                 + (", ..." if len(unknown) > 8 else "")
                 + f"; known are {list(labels)}; add them to labels, or to drop_labels{hint}; the "
                 f"first is in {first}",
@@ -236,7 +241,7 @@ def _warn_of_stray_quotes(
                 )
             )
         if found:
-            many = "1 value" if len(found) == 1 else f"{len(found)} values"
+            many = count_of(len(found), "value")
             _logger.warning(
                 "%s: the lines of %s of column '%s' are like rows of the file (first: %s, %r); if "
                 "a quotation mark is missing or too many there, rows were joined: write one within "

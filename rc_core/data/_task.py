@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rc_core.errors import DataError, Problem
+from rc_core.labels import count_of
 
 Role = Literal["train", "id_dev", "ood_dev", "id_test", "ood_test"]
 ROLES: tuple[Role, ...] = ("train", "id_dev", "ood_dev", "id_test", "ood_test")
@@ -281,7 +282,8 @@ def check_split(split: Split, task_labels: tuple[str, ...]) -> list[Problem]:
             problems.append(
                 Problem(
                     where,
-                    f"{len(empty)} samples have an empty {kind} (first: sample {empty[0]} of the "
+                    f"{count_of(len(empty), 'sample has', 'samples have')} an empty {kind} "
+                    f"(first: sample {empty[0]} of the "
                     "split, counted from 0); fill them in or leave them out",
                 )
             )

@@ -35,6 +35,7 @@ from rc_core.data._sources import label_ids, label_names, raw_label, read_column
 from rc_core.data._splits import split_keys
 from rc_core.data._task import Role, Split, Task, check_split, pair_key
 from rc_core.errors import DataError, Problem, did_you_mean
+from rc_core.labels import count_of
 
 
 class Config(PluginConfig):
@@ -257,7 +258,8 @@ def _check_filled(
             problems.append(
                 Problem(
                     str(path),
-                    f"column '{name}' must hold a text in every row, but {len(empty)} rows are "
+                    f"column '{name}' must hold a text in every row, but "
+                    f"{count_of(len(empty), 'row is', 'rows are')} "
                     f"empty there (first: {place(path, rows[empty[0]])}); fill them in or leave "
                     "them out",
                 )

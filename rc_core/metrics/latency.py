@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 MILLISECONDS, RELATIVE = "latency/milliseconds", "latency/relative"
 SAMPLES_PER_SECOND = "latency/samples_per_second"
 METRICS: dict[str, Metric] = catalogue(
-    Metric(MILLISECONDS, "min", "median time of one batch of text pairs of a stated length"),
+    Metric(MILLISECONDS, "min", "median time of one batch of samples of a stated length"),
     Metric(RELATIVE, "min", "time / dense reference's of the same round; median over rounds"),
-    Metric(SAMPLES_PER_SECOND, "max", "text pairs of that batch / its median time"),
+    Metric(SAMPLES_PER_SECOND, "max", "samples of that batch / its median time"),
 )
 WARM_UP = 3
 # Coverage of an interval, and the fewest rounds that have one: with five the widest covers 94 %.
@@ -73,7 +73,7 @@ def latency(seconds: Sequence[float], reference: Sequence[float], batch: int) ->
     Args:
         seconds: of one batch, per round.
         reference: the dense reference's, of the same rounds.
-        batch: text pairs in it.
+        batch: samples in it.
     """
     middle = median(seconds)
     return {
@@ -91,7 +91,7 @@ def intervals(
     Args:
         seconds: of one batch, per round.
         reference: the dense reference's, of the same rounds.
-        batch: text pairs in it.
+        batch: samples in it.
     """
     return {
         MILLISECONDS: median_interval([1000 * each for each in seconds]),
@@ -137,7 +137,7 @@ def time_models(
 
     Args:
         models: name -> sequence classifier of transformers; they stay where they are moved to.
-        batch: text pairs.
+        batch: samples.
         length: tokens of each, no padding among them; at most what the encoders have positions for.
         rounds: at least 1.
         threads: of torch in this process, while it measures.

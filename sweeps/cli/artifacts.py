@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rc_core.errors import InputError
+from rc_core.labels import count_of
 from sweeps.cli.options import JsonOption, StorageOption, flag
 
 if TYPE_CHECKING:
@@ -48,9 +49,8 @@ def list_artifacts(storage: StorageOption = None, as_json: JsonOption = False) -
     total = sum(use.stored.size for use in found)
     free = [use for use in found if use.removable]
     typer.echo(
-        f"{len(found)} artifacts, {size(total)}; {len(free)} of them, "
-        f"{size(sum(use.stored.size for use in free))}, are used by no sweep (rc-sweep artifacts "
-        "prune)"
+        f"{count_of(len(found), 'artifact')}, {size(total)}; {len(free)} of them, "
+        f"{size(sum(use.stored.size for use in free))}, used by no sweep (rc-sweep artifacts prune)"
     )
 
 
@@ -68,7 +68,9 @@ def verify(storage: StorageOption = None) -> None:
             damaged += 1
             users = f" (used by {', '.join(use.sweeps)})" if use.sweeps else ""
             typer.echo(f"{use.stored.kind}/{use.stored.key}: {problem}{users}", err=True)
-    typer.echo(f"{len(found) - damaged} of {len(found)} artifacts are whole")
+    typer.echo(
+        f"{len(found) - damaged} of {count_of(len(found), 'artifact is', 'artifacts are')} whole"
+    )
     if damaged:
         typer.echo("a damaged artifact is built anew by the next sweep that needs it", err=True)
         raise typer.Exit(1)
@@ -93,16 +95,17 @@ def prune(
         typer.echo(f"{path.relative_to(shelf.root)}: left by a builder that was killed")
     total = size(sum(stored.size for stored in free))
     if dry_run or not (free or left):
-        typer.echo(f"{len(free)} artifacts, {total}, can be removed")
+        typer.echo(f"{count_of(len(free), 'artifact')}, {total}, can be removed")
         return
     if not yes:
         if not sys.stdin.isatty():
             raise InputError("removing artifacts must be confirmed: add --yes")
-        typer.confirm(f"Remove {len(free)} artifacts, {total}?", abort=True)
+        typer.confirm(f"Remove {count_of(len(free), 'artifact')}, {total}?", abort=True)
     removed = [stored for stored in free if shelf.remove(stored)]
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
-    typer.echo(f"{len(removed)} artifacts removed, {size(sum(each.size for each in removed))}")
+    gone = size(sum(each.size for each in removed))
+    typer.echo(f"{count_of(len(removed), 'artifact')} removed, {gone}")
 
 
 def _shelf(storage: str | None) -> Shelf:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rc_core.errors import InputError, StorageError
+from rc_core.labels import count_of
 from sweeps.cli.options import SetOption, StorageOption, load, write_text
 from sweeps.views.commands import command
 
@@ -39,7 +40,7 @@ def trials(
         typer.echo("\n".join(lines))
     else:
         write_text(out, "\n".join(lines) + "\n")
-        typer.echo(f"{len(found)} trials written to {out}; run them with: {_command(out)}")
+        typer.echo(f"{count_of(len(found), 'trial')} written to {out}; run with: {_command(out)}")
     for model in sweep.unknown_models:
         typer.echo(f"note: {model} is not here, so its layers and heads are not checked", err=True)
     place = sweep.base["task"].get("data_dir")
@@ -85,13 +86,13 @@ def adopt(
     found.folder.share()
     for old, new in adopted.trials:
         typer.echo(f"{old} -> {new}")
-    typer.echo(f"{len(adopted.trials)} trials adopted")
+    typer.echo(f"{count_of(len(adopted.trials), 'trial')} adopted")
     if adopted.completed:
         typer.echo(f"weights or a test have come for: {', '.join(adopted.completed)}")
     if adopted.bare:
         typer.echo(
-            f"without weights: {len(adopted.bare)} trials (export and latency need them, and test "
-            "where they did not run with --test)"
+            f"without weights: {count_of(len(adopted.bare), 'trial')} (export and latency need "
+            "them, and test where they did not run with --test)"
         )
     if adopted.missing:
         typer.echo(

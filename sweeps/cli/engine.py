@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rc_core.labels import count_of
 from sweeps.cli.options import JsonOption, StorageOption, load
 
 
@@ -46,7 +47,7 @@ def simulate(
         table = table_of(found.records, found.config)
     if export_table is not None:
         write_table(table, export_table)
-        typer.echo(f"{len(table.trials)} trials written to {export_table}")
+        typer.echo(f"{count_of(len(table.trials), 'trial')} written to {export_table}")
         note = simulated.stopped_note(table)
         if note is not None:
             typer.echo(note, err=True)

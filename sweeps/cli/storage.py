@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rc_core.errors import InputError, StorageError
+from rc_core.labels import count_of
 from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, flag, load
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def remove(
     elif found.freed:
         total = size(sum(stored.size for stored in found.freed))
         typer.echo(
-            f"{len(found.freed)} shared artifacts, {total}, are used by no sweep now; free them "
-            f"with: {prune}"
+            f"{count_of(len(found.freed), 'shared artifact')}, {total}, used by no sweep now; "
+            f"free them with: {prune}"
         )
     for line in removal.forget_runs(found):
         typer.echo(line)

@@ -66,7 +66,7 @@ def measure_latency(
 
     Args:
         sweep: that has ended.
-        batch: text pairs at once.
+        batch: samples at once.
         length: tokens of each.
         rounds: turns of each model.
         threads: of torch.
@@ -147,7 +147,7 @@ def latency_table(sweep: StoredSweep, document: dict[str, Any]) -> str:
     table = Table(title="latency, measured side by side", title_justify="left")
     for title in ("id", "name"):
         table.add_column(title, no_wrap=title != "name")
-    for title in ("ms", "relative to dense", "pairs / s", "parameters", "non-zero"):
+    for title in ("ms", "relative to dense", "samples / s", "parameters", "non-zero"):
         table.add_column(title, justify="right", no_wrap=True)
     known = {record.id: record for record in sweep.records}
     entries = {i: entry for i, entry in document["trials"].items() if i in known}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rc_core.errors import ModelError
+from rc_core.labels import count_of
 from rc_core.model_facts import model_kind
 from sweeps.config import SweepConfig
 
@@ -123,7 +124,7 @@ def check_mlflow(uri: str | None, storage: Path) -> Finding:
     if newest is not None and version != newest:
         advice = f"mlflow db upgrade sqlite:///{path} (copy it first), or install its MLflow"
         return "problem", f"{path} is of another MLflow (schema {version})", advice
-    return "ok", f"{path}: {runs} runs", ""
+    return "ok", f"{path}: {count_of(runs, 'run')}", ""
 
 
 def _unchecked(uri: str) -> Finding:

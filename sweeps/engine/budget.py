@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rc_core.atomic import write_json
+from rc_core.labels import count_of
 from rc_core.record import TrialRecord
 from sweeps.engine.live_front import LiveFront
 from sweeps.json_files import read_json
@@ -112,8 +113,9 @@ class Budget:
             gain = self._front.gain()
             if gain is not None and gain < config.stall.gain:
                 return (
-                    f"budget.stall (the last {config.stall.trials} trials added {100 * gain:.2g} % "
-                    f"to the hypervolume, less than {100 * config.stall.gain:g} %)"
+                    f"budget.stall (the last {count_of(config.stall.trials, 'trial')} added "
+                    f"{100 * gain:.2g} % to the hypervolume, less than {100 * config.stall.gain:g} "
+                    "%)"
                 )
         return None
 

@@ -19,6 +19,7 @@ from rc_core.config import TrainingConfig
 from rc_core.data._cuts import foreseen_cuts
 from rc_core.data._doubts import doubts
 from rc_core.data._task import TEST_ROLES, Task
+from rc_core.labels import count_of
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.record import TrialRecord, read_records
 from rc_core.throughput import stored_measurements
@@ -95,8 +96,8 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"stops early: {found['stops_early']}",
         f"each holds: {found['each_holds']}",
         *(f"artifacts:  {line}" for line in found["artifacts"]),
-        f"disk:       {_about(found['models_bytes'] / 1e9)} GB for {trials} models, and "
-        f"{_about(found['running_trial_bytes'] / 1e9)} GB for each trial that is running",
+        f"disk:       {_about(found['models_bytes'] / 1e9)} GB for {count_of(trials, 'model')}, "
+        f"and {_about(found['running_trial_bytes'] / 1e9)} GB for each trial that is running",
         f"time:       {_about(seconds * trials / 60)} minutes of one trial's resources "
         f"({_about(seconds)} s a trial; {found['seconds_from']}), divided by how many run at once; "
         "artifacts to be built (teacher, levels) come on top",
@@ -130,16 +131,20 @@ def _data(task: Task) -> dict[str, dict[str, Any]]:
 
 def _read(name: str, split: Mapping[str, Any]) -> str:
     if "labels" not in split:
-        return f"{name}: {split['samples']} samples, sealed"
+        return f"{name}: {count_of(split['samples'], 'sample')}, sealed"
     labels = sorted(split["labels"].items(), key=lambda each: -each[1])
     shown = [f"{label} {count}" for label, count in labels[:_MOST_LABELS]]
     more = len(labels) - len(shown)
-    parts = [", ".join(shown) + (f" and {more} labels more" if more > 0 else "")]
+    parts = [", ".join(shown) + (f" and {count_of(more, 'label')} more" if more > 0 else "")]
     if split["repeats"]:
-        parts.append(f"{split['repeats']} repeat the texts of another")
-    parts += [f"{count} rows left out: {_LEFT_OUT[k]}" for k, count in split["left_out"].items()]
+        rows = count_of(split["repeats"], "row repeats", "rows repeat")
+        parts.append(f"{rows} the texts of another")
+    parts += [
+        f"{count_of(count, 'row')} left out: {_LEFT_OUT[k]}"
+        for k, count in split["left_out"].items()
+    ]
     carved = " carved from train" if split["carved"] else ""
-    return f"{name}: {split['samples']} samples{carved}: {'; '.join(parts)}"
+    return f"{name}: {count_of(split['samples'], 'sample')}{carved}: {'; '.join(parts)}"
 
 
 def _about(amount: float) -> str:

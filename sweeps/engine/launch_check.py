@@ -14,6 +14,7 @@ from typing import Any
 from rc_core import plugins
 from rc_core.data._task import Task
 from rc_core.errors import ConfigError, InputError, Problem
+from rc_core.labels import count_of
 from rc_core.yaml_files import apply_overrides
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.cores import usable_cores
@@ -103,8 +104,8 @@ def _check_fits(sweep: SweepConfig) -> None:
         problems.append(
             Problem(
                 "resources.cpu",
-                f"a trial must fit on this machine, where it may use {cores} cores, but asks "
-                f"for {resources.cpu:g}; lower it, or join a cluster with --address",
+                f"a trial must fit on this machine, where it may use {count_of(cores, 'core')}, "
+                f"but asks for {resources.cpu:g}; lower it, or join a cluster with --address",
             )
         )
     # Where trials are to leave the GPU alone, what Ray finds decides.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rc_core.atomic import write_json
 from rc_core.errors import StorageError
+from rc_core.labels import count_of
 from sweeps.json_files import read_json
 from sweeps.remote import pulling, pushing
 from sweeps.remote.address import Address
@@ -160,5 +161,6 @@ class Mirror:
     def unshared(self, name: str) -> str:
         """Say what of a sweep is not at the address yet; empty where all is. Asks nothing of it."""
         files, artifacts = len(pushing.unshared(self.root / name)), len(self.artifacts.left())
-        what = f"{files} files of {name} and {artifacts} artifacts are not at {self.uri} yet"
+        what = f"{count_of(files, 'file')} of {name} and {count_of(artifacts, 'artifact')}"
+        what += f" {'is' if files + artifacts == 1 else 'are'} not at {self.uri} yet"
         return what if files or artifacts else ""

@@ -19,7 +19,7 @@ from rc_core.errors import InputError
 from sweeps.pareto import hypervolume, pareto_front
 from sweeps.reporting.facts import Facts
 from sweeps.rows import Row
-from sweeps.shown_values import millions, null, percent, points, share
+from sweeps.shown_values import millions, null, number, percent, points, share
 from sweeps.views.table import render
 
 
@@ -282,7 +282,7 @@ def best_rows(found: Comparison) -> list[list[str]]:
 def notes(found: Comparison) -> list[str]:
     """Return how to read the numbers."""
     point = ", ".join(
-        f"{name} {value:g}" for name, value in zip(found.objectives, found.worst, strict=True)
+        f"{name} {number(value)}" for name, value in zip(found.objectives, found.worst, strict=True)
     )
     return [
         f"hypervolume: of compressed models, all sweeps measured from {point}",

@@ -22,7 +22,7 @@ from sweeps.reporting.style import (
     variable,
 )
 from sweeps.rows import Row
-from sweeps.shown_values import millions, percent
+from sweeps.shown_values import metric_text, millions, percent
 
 
 def front_places(facts: Facts) -> dict[str, tuple[float, float]]:
@@ -123,7 +123,7 @@ def _hover(row: Row, facts: Facts) -> str:
     if row.status == "finished":
         found.append(f"ID {percent(row.id_accuracy)}, OOD {percent(row.ood_accuracy)}")
         others = [name for name in facts.objectives if name not in (ID_KEY, OOD_KEY)]
-        found += [f"{name}: {row.values[name]:g}" for name in others]
+        found += [f"{name}: {metric_text(name, row.values[name])}" for name in others]
         found.append(f"{millions(row.size)} non-zero parameters")
     else:
         found.append(f"{row.status}: values of its last quick evaluation")

@@ -21,7 +21,7 @@ from sweeps.reporting.style import (
     variable,
 )
 from sweeps.rows import Row
-from sweeps.shown_values import millions, percent
+from sweeps.shown_values import millions, number, percent
 
 _GAP_KEY = "id_dev/difficulty_gap"
 # Lines drawn by the parallel coordinates; more are a blot.
@@ -82,7 +82,7 @@ def _sparsity(
                 "y": [short(y, 5) for _, y, _ in members],
                 "customdata": [order[row.id] for _, _, row in members],
                 "text": [
-                    lines([f"{row.id} {row.name}", f"{y:.4g} at {x:.0f} % removed"])
+                    lines([f"{row.id} {row.name}", f"{number(y, '.4g')} at {x:.0f} % removed"])
                     for x, y, row in members
                 ],
                 "hovertemplate": "%{text}<extra></extra>",
@@ -331,7 +331,7 @@ class _Axis:
 
     def notes(self, place: int) -> list[dict[str, Any]]:
         if self._numeric:
-            marks = [(0.0, f"{self._low:.3g}"), (1.0, f"{self._high:.3g}")]
+            marks = [(0.0, number(self._low, ".3g")), (1.0, number(self._high, ".3g"))]
         else:
             marks = [(i / (len(self._names) - 1), name) for i, name in enumerate(self._names)]
         if self._absent:

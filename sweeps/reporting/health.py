@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rc_core.config import seedless
+from rc_core.labels import count_of
 from sweeps.ending import is_race, planned_text, raising
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import ORDER, Check
@@ -199,10 +200,9 @@ def _losses_over_seeds(facts: Facts) -> Iterator[Check]:
     if not gains:
         return
     found = (
-        f"{len(gains)} rows with another loss lie {min(gains):+.1f} to {max(gains):+.1f} OOD "
-        "points from vanilla of the same compression, in the mean over shared seeds; told apart "
-        "from it: "
-        f"{', '.join(told) or 'none'}"
+        f"{count_of(len(gains), 'row')} with another loss {'lies' if len(gains) == 1 else 'lie'} "
+        f"{min(gains):+.1f} to {max(gains):+.1f} OOD points from vanilla of the same compression, "
+        f"in the mean over shared seeds; told apart from it: {', '.join(told) or 'none'}"
     )
     yield Check(
         "note",
@@ -256,9 +256,9 @@ def _seeds(facts: Facts) -> Iterator[Check]:
     rows = facts.confirmed_rows
     # The race gives configurations different numbers.
     most = "" if {row.seeds for row in rows} == {facts.num_seeds} else "up to "
-    found = f"{most}{facts.num_seeds} {facts.seeds_are} for {len(rows)} configurations"
+    found = f"{most}{facts.num_seeds} {facts.seeds_are} for {count_of(len(rows), 'configuration')}"
     if open_pairs:
-        more = f" and {len(open_pairs) - 3} pairs more" if len(open_pairs) > 3 else ""
+        more = f" and {count_of(len(open_pairs) - 3, 'pair')} more" if len(open_pairs) > 3 else ""
         yield Check(
             "note", title, f"{found}; not told apart: {', '.join(open_pairs[:3])}{more}",
             f"{facts.command('power')} says how many seeds would",

@@ -8,6 +8,7 @@ from typing import Any
 
 from scipy import stats
 
+from rc_core.labels import count_of
 from rc_core.yaml_files import lookup
 from sweeps.constraints import parse
 from sweeps.objectives import OOD_KEY
@@ -110,14 +111,16 @@ def _still_growing(facts: Facts) -> Iterator[Check]:
     growth = (after - before) / before if before else 0.0
     if growth <= 1e-3:
         yield Check(
-            "good", title, f"the front of compressed models did not grow in the last {late} trials"
+            "good",
+            title,
+            f"the front of compressed models did not grow in the last {count_of(late, 'trial')}",
         )
         return
     yield Check(
         "warn",
         title,
         f"the front of compressed models still grew by {percent(growth)} of its hypervolume in the "
-        f"last {late} trials",
+        f"last {count_of(late, 'trial')}",
         "more trials may find better ones; this keeps all that was computed: "
         + facts.command("resume", "--set", f"search.trials={2 * max(len(steps), planned)}"),
     )
@@ -149,7 +152,7 @@ def _early_stopping(facts: Facts) -> Iterator[Check]:
 
 
 def _were_stopped(count: int) -> str:
-    return f"{count} trial was stopped" if count == 1 else f"{count} trials were stopped"
+    return f"{count_of(count, 'trial was', 'trials were')} stopped"
 
 
 def _failures(facts: Facts) -> Iterator[Check]:

@@ -37,7 +37,7 @@ from sweeps.reporting.style import DARK, LIGHT, Style, css_variables, escaped
 from sweeps.reporting.verdict import verdict
 from sweeps.rows import Row
 from sweeps.selection.confirmed_text import share_text
-from sweeps.shown_values import duration, millions, percent
+from sweeps.shown_values import duration, metric_text, millions, number, percent
 
 _TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
@@ -171,7 +171,7 @@ def _trials(facts: Facts) -> dict[str, Any]:
             None if math.isnan(row.seconds) else duration(row.seconds),
             "front" if row.on_front else "front without dense" if row.candidate else
             row.excluded or f"rank {row.rank}",
-            *(f"{row.values[name]:g}" for name in others),
+            *(metric_text(name, row.values[name]) for name in others),
         ]  # fmt: skip
         return {
             "id": row.id,
@@ -201,7 +201,7 @@ def _points(value: float) -> str | None:
 def _setting(value: Any) -> str | None:
     if value is None:
         return None
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return number(value, ".4g") if isinstance(value, float) else str(value)
 
 
 def _under(facts: Facts) -> str:

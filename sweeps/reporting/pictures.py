@@ -9,6 +9,8 @@ from typing import Any
 
 import matplotlib
 
+from rc_core.labels import count_of
+
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -85,7 +87,8 @@ def _many(facts: Facts, axes: Axes) -> bool:
     if facts.reference is not None and facts.reference.id in places:
         x, y = places[facts.reference.id]
         axes.scatter([x], [y], c="#16191d", s=160, marker="*", label="dense reference")
-    _finish(axes, f"{facts.name}: {len(places)} trials (large: front of compressed models)",
+    what = f"{count_of(len(places), 'trial')} (large: front of compressed models)"
+    _finish(axes, f"{facts.name}: {what}",
             metric_title(first), metric_title(second))  # fmt: skip
     _legend(axes)
     return bool(places)

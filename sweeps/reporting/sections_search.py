@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+from rc_core.labels import count_of
 from sweeps.reporting.cost import cost
 from sweeps.reporting.facts import Facts, varied
 from sweeps.reporting.figures import MOST_LINES, hypervolume_figures, parallel_figure
 from sweeps.reporting.importance import Importance, importance
 from sweeps.reporting.markup import Raw, Section, figure, figures, name_cell, note, paragraph, table
 from sweeps.reporting.style import Style, escaped, variable
-from sweeps.shown_values import duration, percent
+from sweeps.shown_values import duration, number, percent
 
 _MOST_FAILURES = 50
 _BUSY_PRECISION = 0.995
@@ -65,7 +66,7 @@ def _importances(facts: Facts) -> str:
             parts.append(f'<div class="shares">{bars}</div>')
             parts.append(
                 note(f"The forest explains {percent(result.explained, 0)} of the variance of "
-                     f"held-out trials ({result.trials} trials).")
+                     f"held-out trials ({count_of(result.trials, 'trial')}).")
             )  # fmt: skip
         parts.append("</div>")
     parts.append("</div>")
@@ -90,7 +91,7 @@ def volume_section(facts: Facts) -> Section | None:
     if not drawn:
         return None
     worst = ", ".join(
-        f"{name} {value:g}" for name, value in zip(facts.objectives, facts.worst, strict=True)
+        f"{name} {number(value)}" for name, value in zip(facts.objectives, facts.worst, strict=True)
     )
     key = "".join(
         f'<span><i style="background:{variable(colour)}"></i>{text}</span>'
@@ -146,7 +147,10 @@ def cost_section(facts: Facts) -> Section | None:
         rows.append(("Lost to failed trials", duration(spent.failed_seconds)))
     if spent.stopped:
         rows.append(
-            (f"Saved by stopping {spent.stopped} trials early", duration(spent.saved_seconds))
+            (
+                f"Saved by stopping {count_of(spent.stopped, 'trial')} early",
+                duration(spent.saved_seconds),
+            )
         )
     else:
         rows.append(("Saved by early stopping", "nothing: no trial was stopped"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from rc_core.labels import count_of
 from sweeps.reporting.check import Check
 from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts
@@ -97,8 +98,8 @@ def front_section(facts: Facts, style: Style) -> Section:
     ways = [facts.objectives.get(name, "max") for name in front_axes(facts)]
     body = [
         paragraph(
-            f"{len(places)} of {len(facts.rows)} trials, a dot each. {better_is(*ways)} "
-            f"{_CROSSES if facts.own_seeds else ''}"
+            f"{len(places)} of {count_of(len(facts.rows), 'trial')}, a dot each. "
+            f"{better_is(*ways)} {_CROSSES if facts.own_seeds else ''}"
             "Point at a dot to read its configuration; click it to copy the command that exports "
             "it.",
         ),

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rc_core.labels import count_of
 from sweeps.objectives import OOD_KEY
 from sweeps.pareto import pareto_front
 from sweeps.reporting.doubt import doubts
@@ -296,7 +297,7 @@ def _failed(facts: Facts) -> Iterator[Sentence]:
     failed = [record for record in facts.records if record.status == "failed"]
     states = Counter(record.status for record in facts.records)
     excluded = [row for row, _ in facts.left_out if row.status == "finished"]
-    parts = [f"{states['finished']} of {len(facts.records)} trials finished"]
+    parts = [f"{states['finished']} of {count_of(len(facts.records), 'trial')} finished"]
     if states["stopped"]:
         stopped = states["stopped"]
         parts.append(f"{stopped} {_plural(stopped, 'was', 'were')} stopped early")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
+from rc_core.labels import count_of
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.ending import was_interrupted
@@ -97,10 +98,12 @@ def unfinished_line(sweep: StoredSweep) -> str | None:
         return None
     ended = sum(record.status != "running" for record in records)
     total = max(sweep.config["search"]["trials"], len(records))
+    left = total - ended
     return (
-        f"sweep {sweep.name} was interrupted: {total - ended} of its {total} trials are open, and "
-        f"what they find is not confirmed; to end it first: {command(sweep.folder, 'resume')} (or "
-        "confirm again after that: new rows are added)"
+        f"sweep {sweep.name} was interrupted: {left} of its {count_of(total, 'trial')} "
+        f"{'is' if left == 1 else 'are'} open, and what comes of that is not confirmed; to end it "
+        f"first: {command(sweep.folder, 'resume')} (or confirm again after that: new rows are "
+        "added)"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from rc_core.labels import count_of
 from rc_core.metrics.robustness import without_amounts
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.selection.confirmed import ON_FRONT, Confirmed, ConfirmedRow, optimism
@@ -128,14 +129,14 @@ def notes(found: Confirmed) -> list[str]:
         lines.append("what another loss does beside vanilla: rc-sweep table " + found.sweep)
     else:
         lines.append(
-            f"{found.trained} trainings instead of {found.everything} (all configurations and "
-            "seeds)"
+            f"{count_of(found.trained, 'training')} instead of {found.everything} (all "
+            "configurations and seeds)"
         )
     out = [f"{row.id}: {row.excluded}" for row in found.rows if row.excluded and not row.reference]
     lines += ["not on the front: " + "; ".join(out)] if out else []
     if found.failed:
         where = found.sweep if found.own else f"{found.sweep}.confirm"
-        lines.append(f"{found.failed} trainings failed: rc-sweep status {where}")
+        lines.append(f"{count_of(found.failed, 'training')} failed: rc-sweep status {where}")
     lines += _luck(found)
     lines += _alike(found)
     if seeds > 1 and found.noise.pairs.get(OOD_KEY) == 0:
@@ -179,8 +180,8 @@ def _luck(found: Confirmed) -> list[str]:
         return []
     more = points(100 * gain.mean, 100 * gain.half_width)
     lines = [
-        f"luck: the search's front ({gain.n} configurations) had {more} OOD points more in the "
-        "search than with new seeds"
+        f"luck: the search's front ({count_of(gain.n, 'configuration')}) had {more} OOD points "
+        "more in the search than with new seeds"
     ]
     dense = next((row for row in found.rows if row.reference), None)
     if dense is not None:
@@ -198,7 +199,7 @@ def _alike(found: Confirmed) -> list[str]:
         return []
     if len(alike) == len(pairs) and len(marked) > 2:
         return ["these seeds cannot tell any two of the rows marked * apart"]
-    more = f" and {len(alike) - 8} more pairs" if len(alike) > 8 else ""
+    more = f" and {count_of(len(alike) - 8, 'more pair')}" if len(alike) > 8 else ""
     return ["these seeds cannot tell apart: " + ", ".join(alike[:8]) + more]
 
 

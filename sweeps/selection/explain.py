@@ -11,7 +11,7 @@ from sweeps.constraints import Constraint
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import costs_of, dominates
 from sweeps.selection.choose import Option, front, sieve
-from sweeps.shown_values import metric_text, null
+from sweeps.shown_values import metric_text, null, number
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ def _margins(first: Option, second: Option, objectives: Mapping[str, str]) -> st
         if a == b:
             parts.append(f"{label} {metric_text(name, a)}, the same")
             continue
-        amount = f"{100 * abs(a - b):.1f} points" if name.endswith("accuracy") else f"{a - b:+.4g}"
+        amount = (
+            f"{100 * abs(a - b):.1f} points" if name.endswith("accuracy") else number(a - b, "+.4g")
+        )
         parts.append(f"{label} {metric_text(name, a)} against {metric_text(name, b)} ({amount})")
     return "; ".join(parts)

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 
 from rc_core import plugins
 from rc_core.errors import ConfigError, Problem, did_you_mean
+from rc_core.labels import count_of
 from sweeps.pareto import hypervolume, pareto_front
 from sweeps.selection.statistics import Estimate, mean_interval
 from sweeps.settings import SchedulerConfig, decode_settings
@@ -152,8 +153,9 @@ def as_text(found: Sequence[Simulated], table: Table, *, search: str, workers: i
     seeds = len(found[0].measures["finished"])
     inside = len(reachable(table, search).trials)
     rich = RichTable(
-        title=f"{inside} recorded trials, {search} order, {workers} workers, "
-        f"{seeds} orders: mean and half of its 95 % interval, shares of the table",
+        title=f"{count_of(inside, 'recorded trial')}, {search} order, "
+        f"{count_of(workers, 'worker')}, {count_of(seeds, 'order')}: mean and half of its 95 % "
+        f"interval, shares of the table",
         title_justify="left",
     )
     rich.add_column("", no_wrap=True)

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rc_core.labels import count_of
 from sweeps.rows import Row
 from sweeps.shown_values import clock, metric_number
 
@@ -201,7 +202,7 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
 def _amounts(snapshot: Snapshot, room: int) -> str:
     """Return what is done, taken and left; where there is no room, without what it costs."""
     most = "up to " if snapshot.at_most else ""
-    done = f"{snapshot.done} of {most}{snapshot.total} trials"
+    done = f"{snapshot.done} of {most}{count_of(snapshot.total, 'trial')}"
     taken = f", {clock(snapshot.seconds)} so far" if snapshot.seconds is not None else ""
     work, left = snapshot.work_left, snapshot.seconds_left
     if not snapshot.running or work is None or left is None:

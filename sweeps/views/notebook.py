@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from rc_core.labels import count_of
 from sweeps.rows import Row
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed_text import points_text, share_text
@@ -52,7 +53,8 @@ def _html(sweep: StoredSweep) -> str:
     new = confirmed(sweep)
     means = {row.id: row for row in new.rows if row.seeds} if new is not None else {}
     if new is not None and means:
-        head += f"; {new.seeds_are} for {len(means)} configurations ({new.trained} trainings)"
+        head += f"; {new.seeds_are} for {count_of(len(means), 'configuration')} "
+        head += f"({count_of(new.trained, 'training')})"
     parts = [f'<div style="margin:4px 0">{head}</div>']
     if new is not None and new.own:
         found = mean_rows(new, found, objectives)
@@ -151,7 +153,7 @@ def _confirmed_table(
             "is of that one seed"
         )
     if new.failed:
-        notes.append(f"{new.failed} trainings of {new.seeds_are} failed")
+        notes.append(f"{count_of(new.failed, 'training')} of {new.seeds_are} failed")
     notes.append(f"all of it: {command(sweep.folder, 'pareto')}")
     return _framed(lines, notes)
 

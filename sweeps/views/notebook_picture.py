@@ -9,7 +9,7 @@ from html import escape
 from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow
 from sweeps.selection.statistics import Estimate
-from sweeps.shown_values import column_title, scaled
+from sweeps.shown_values import column_title, number, scaled
 
 # Of Okabe and Ito's palette those that stand out from white and from black.
 _COLOURS = ("#0090e0", "#e07000", "#00a878", "#cc79a7", "#b08d00", "#8a7fd6")
@@ -80,7 +80,7 @@ def _ends(span: tuple[float, float]) -> tuple[float, float]:
 
 def _mark(row: Row, at: Sequence[float], limits: Sequence[Limits], colour: str) -> str:
     x, y = _x(at[0], limits[0]), _y(at[1], limits[1])
-    what = ", ".join(f"{value:.4g}" for value in at)
+    what = ", ".join(number(value, ".4g") for value in at)
     title = f"<title>{escape(f'{row.id} {row.name}: {what}')}</title>"
     if row.reference:
         place = f'x="{x:.1f}" y="{y + 7:.1f}" font-size="22" text-anchor="middle"'
@@ -122,10 +122,11 @@ def _ticks(limits: Sequence[Limits]) -> str:
     found = []
     for i in range(5):
         x, y = (low + (high - low) * i / 4 for low, high in limits)
+        across, up = number(x, ".3g"), number(y, ".3g")
         found.append(
             f'<text x="{_x(x, limits[0]):.1f}" y="{_HEIGHT - _BOTTOM + 16}" '
-            f'text-anchor="middle">{x:.3g}</text>'
-            f'<text x="{_LEFT - 6}" y="{_y(y, limits[1]) + 4:.1f}" text-anchor="end">{y:.3g}</text>'
+            f'text-anchor="middle">{across}</text>'
+            f'<text x="{_LEFT - 6}" y="{_y(y, limits[1]) + 4:.1f}" text-anchor="end">{up}</text>'
         )
     return f'<g fill="currentColor" fill-opacity="0.75">{"".join(found)}</g>'
 

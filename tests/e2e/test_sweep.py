@@ -239,7 +239,7 @@ def test_adopt_takes_in_trials_made_without_ray(
     assert batch.main([str(listed), "--out", str(out)]) == 0, capsys.readouterr().err
     done = call_here(capsys, storage, "adopt", "first", str(out))
     assert done.returncode == 0, done.stderr
-    assert "1 trials adopted" in done.stdout
+    assert "1 trial adopted" in done.stdout
     new = done.stdout.split("-> ")[1].split()[0]
     assert records(storage, "first")[new]["fingerprint"] not in {
         r["fingerprint"] for n, r in records(storage, "first").items() if n != new

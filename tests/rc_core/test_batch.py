@@ -168,7 +168,7 @@ def test_after_a_kill_the_same_command_goes_on_from_the_last_rung(
     assert [rung.step for rung in record.rungs] == [2, 4, 6] and record.steps["own"] == 8
     # And once more: there is nothing left to do.
     assert main(command) == 0
-    assert "1 of 1 trials are finished already" in capsys.readouterr().out
+    assert "1 of 1 trial is finished already" in capsys.readouterr().out
     assert begun == [first.step]
 
 
@@ -343,7 +343,7 @@ def test_a_trial_finished_by_an_earlier_version_stays(
     config = {**record.config, "compression": compression}
     folder.commit(record.model_copy(update={"config": config, "fingerprint": "0" * 16}))
     assert main(command) == 0
-    assert "1 of 1 trials are finished already" in capsys.readouterr().out
+    assert "1 of 1 trial is finished already" in capsys.readouterr().out
 
 
 def test_every_trial_has_halves_where_any_reads_the_difficulty(tmp_path: Path) -> None:

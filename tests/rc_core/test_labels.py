@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from rc_core.config import TrialConfig, decode
-from rc_core.labels import short_number
+from rc_core.labels import count_of, short_number
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,15 @@ def test_what_a_grid_gives_reads_different() -> None:
         for n in shares
     }
     assert len(names) == len(shares)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ((0, "trial"), "0 trials"),
+        ((1, "trial"), "1 trial"),
+        ((2, "row has", "rows have"), "2 rows have"),
+    ],
+)
+def test_a_count_has_its_noun(given: tuple[Any, ...], text: str) -> None:
+    assert count_of(*given) == text

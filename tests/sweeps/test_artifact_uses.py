@@ -104,7 +104,7 @@ def test_prune_removes_what_no_sweep_names_and_what_killed_builders_left(
             assert "--yes" in str(error)
         assert left.is_dir() and all(artifact.path.is_dir() for artifact in stored)
     code, out = invoke(tmp_path, "prune", "--yes")
-    assert code == 0 and "1 artifacts removed" in out
+    assert code == 0 and "1 artifact removed" in out
     assert [a.path.is_dir() for a in stored] == [True, True, True, False, True]
     assert not left.exists()
 

@@ -124,10 +124,10 @@ def test_it_says_which_artifacts_are_free_now_and_how(tmp_path: Path) -> None:
         write_record(found.folder, record)
     shown = remove("one", tmp_path, "--yes")
     command = f"rc-sweep artifacts prune --storage {tmp_path}"
-    assert "1 shared artifacts, " in shown and f"free them with: {command}" in shown
+    assert "1 shared artifact, " in shown and f"free them with: {command}" in shown
     assert kinds["level"].path.is_dir(), "what sweeps share is not its to remove"
     done = CliRunner().invoke(app, [*command.split()[1:], "--yes"])
-    assert "1 artifacts removed" in done.output and kinds["teacher"].path.is_dir()
+    assert "1 artifact removed" in done.output and kinds["teacher"].path.is_dir()
     assert "shared" not in remove("other", _with(tmp_path, "other"), "--yes")
 
 

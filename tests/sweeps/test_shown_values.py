@@ -30,6 +30,9 @@ from sweeps.shown_values import (
     [
         (number, (0.5,), "0.5"),
         (number, (1234.5, ".0f"), "1234"),
+        (number, (45_800.0, ".3g"), "45,800"),
+        (number, (12_345.0, "+.3g"), "+12,345"),
+        (number, (1.0e-5,), "1e-05"),
         (share, (0.6421,), "64.2"),
         (share, (0.6421, 0.131), "64.2 \u00b1 13.1"),
         (percent, (0.6421,), "64.2 %"),
@@ -37,7 +40,7 @@ from sweeps.shown_values import (
         (points, (5.64,), "+5.6"),
         (points, (-0.32, 11.4), "-0.3 \u00b1 11.4"),
         (metric_number, ("ood_dev/accuracy", 0.6421), "64.2"),
-        (metric_number, ("footprint/nonzero_parameters", 13_500_000), "1.35e+07"),
+        (metric_number, ("footprint/nonzero_parameters", 13_500_000), "13,500,000"),
         (metric_text, ("ood_dev/hans/accuracy", 0.6421), "64.2 %"),
         (metric_text, ("latency/relative", 0.51239), "0.5124"),
         (column_title, ("id_dev/accuracy",), "ID %"),

@@ -408,8 +408,8 @@ def test_an_unknown_label_hides_no_empty_text(folder: Path) -> None:
     ]
     write(folder / "ood.jsonl", [*pairs("ood", 20, labels=2), *more])
     label, text = broken(folder, labels={0: "yes", 1: "no"}, drop_labels=[2])
-    assert "'x' in 1 rows" in label
-    assert "column 'sentence2'" in text and "1 rows are empty there (first: line 22)" in text
+    assert "'x' in 1 row" in label
+    assert "column 'sentence2'" in text and "1 row is empty there (first: line 22)" in text
 
 
 def test_places_are_those_in_the_file_whatever_was_left_out_of_it(folder: Path) -> None:
@@ -421,7 +421,7 @@ def test_places_are_those_in_the_file_whatever_was_left_out_of_it(folder: Path) 
         folder, labels={0: "yes", 2: "no"}, drop_labels=[1], roles={"ood_dev": {"x": suite}}
     )
     assert "column 'sentence2'" in line
-    assert "1 rows are empty there (first: line 6 (the header is line 1))" in line
+    assert "1 row is empty there (first: line 6 (the header is line 1))" in line
 
 
 def test_a_split_emptied_by_overlap_is_an_error(folder: Path) -> None:

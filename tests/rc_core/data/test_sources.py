@@ -340,7 +340,7 @@ def test_unknown_labels_are_counted() -> None:
         label_ids(Path("d.csv"), "gold", ["-", "0", "-", None], labels={"0": "a", "1": "b"})
     text = str(caught.value)
     assert text.startswith("d.csv: column 'gold' holds labels that the map does not know: ")
-    assert "'-' in 2 rows, '' in 1 rows; known are ['0', '1']" in text
+    assert "'-' in 2 rows, '' in 1 row; known are ['0', '1']" in text
     assert text.endswith("the first is in row 0 (counted from 0, without a header)")
     assert "quotes" not in text
 
@@ -377,5 +377,5 @@ def test_a_quote_that_joins_a_megabyte_of_rows_is_refused_with_its_line(tmp_path
     with pytest.raises(DataError, match=r"line 3 .*120001 line ends, .*quotation mark is missing"):
         read_columns(path, ["text", "label"])
     path.write_text(f'text,label\nx,0\n"oops,1\n{rows}', encoding="utf-8")
-    with pytest.raises(DataError, match=r"line 3 has 1 values, but the header .* 2; put double"):
+    with pytest.raises(DataError, match=r"line 3 has 1 value, but the header .* 2; put double"):
         read_columns(path, ["text", "label"])

@@ -45,7 +45,7 @@ def test_a_sound_task_passes() -> None:
         (split("ood_dev", labels=(1, 1)), "at least two labels, but has only 'no'"),
         (
             split("ood_dev", first=["x", " "]),
-            "1 samples have an empty first text (first: sample 1 of the split, counted from 0)",
+            "1 sample has an empty first text (first: sample 1 of the split, counted from 0)",
         ),
         (
             split("ood_dev", second=["", ""]),

@@ -87,7 +87,7 @@ def test_prune_removes_there_and_here_so_that_nothing_is_uploaded_again(
     assert "can be removed" in invoke(s3, "prune", "--dry-run")[1]
     assert kinds_there(s3) == {"teacher", "unused"}
     code, out = invoke(s3, "prune", "--yes")
-    assert code == 0 and "1 artifacts removed" in out
+    assert code == 0 and "1 artifact removed" in out
     assert kinds_there(s3) == {"teacher"} and not stored[1].path.exists()
     mirror.artifacts.keep_left()
     assert kinds_there(s3) == {"teacher"}

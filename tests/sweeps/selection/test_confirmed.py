@@ -327,7 +327,7 @@ def test_texts_say_what_the_seeds_show(sweep: StoredSweep) -> None:
     assert found is not None
     text = confirmed_table(found)
     assert "4 trainings instead of 12" in text and "not shown" in text
-    assert "luck: the search's front (1 configurations) had +3.0 \u00b1" in text
+    assert "luck: the search's front (1 configuration) had +3.0 \u00b1" in text
     assert "dense reference" in text and "on front" in text
     power = power_text(found.sweep, found.noise, difference=1.0)
     assert "To show 1 OOD points:" in power and "80 % power" in power
