@@ -12,7 +12,7 @@ from sweeps.rows import reference_lines
 from sweeps.selection.opened_data import has_test
 from sweeps.selection.stamp import Stamp, changed_line, stamp_lines
 from sweeps.shown_values import millions, percent
-from sweeps.views.floors import best_line
+from sweeps.views.floors import best_line, standing
 
 _DEV = ("id_dev", "ood_dev")
 _TEST = ("id_test", "ood_test")
@@ -206,14 +206,16 @@ def _floor_lines(record: TrialRecord, reference: TrialRecord | None) -> list[str
 
 
 def floor_note(record: TrialRecord, reference: TrialRecord | None) -> str:
-    """Return where a model is no better than what needs none, empty where it is everywhere."""
-    lines = [(role, _floor(reference, role)) for role in _DEV]
-    below = [
-        f"{role} ({line[0]}: {percent(line[1])})"
-        for role, line in lines
-        if line is not None and record.metric(f"{role}/accuracy") <= line[1]
-    ]
-    return f"It is no better than what needs no model on {' and '.join(below)}" if below else ""
+    """Return where a model is no better than what needs none, or hardly so; else empty."""
+    found: dict[str, list[str]] = {}
+    for role in _DEV:
+        line, accuracy = _floor(reference, role), record.metric(f"{role}/accuracy")
+        if line is not None and not math.isnan(accuracy):
+            where = f"{role} ({line[0]}: {percent(line[1])})"
+            found.setdefault(standing(accuracy, line), []).append(where)
+    found.pop("above", None)
+    parts = [f"{how} what needs no model on {' and '.join(on)}" for how, on in found.items()]
+    return f"It is {', and '.join(parts)}" if parts else ""
 
 
 def _floor(reference: TrialRecord | None, role: str) -> tuple[str, float] | None:

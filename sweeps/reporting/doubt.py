@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeps.reporting.facts import Facts
 from sweeps.shown_values import percent
-from sweeps.views.floors import best_line, did_not_learn, no_better
+from sweeps.views.floors import best_line, did_not_learn, no_better, standing
 
 NO_REFERENCE = "no dense reference has finished: there is nothing to compare with"
 
@@ -22,6 +22,6 @@ def doubts(facts: Facts) -> list[str]:
     line = best_line(facts.lines, "ood_dev")
     if line is not None and facts.chosen is not None:
         outside = facts.measured(facts.chosen).outside
-        if not outside > line[1]:
+        if standing(outside, line) == "no better than":
             found.append(no_better(f"the choice's {percent(outside)} OOD", line))
     return found

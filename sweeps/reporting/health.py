@@ -21,10 +21,7 @@ from sweeps.reporting.health_search import search_checks
 from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow, alike, cannot_be_told_apart
 from sweeps.shown_values import percent
-from sweeps.views.floors import best_line, did_not_learn, needs_no_model, no_better
-
-# This near to what needs no model, a model has little to show.
-_NEAR_FLOOR = 0.02
+from sweeps.views.floors import best_line, did_not_learn, needs_no_model, no_better, standing
 
 
 def health(facts: Facts) -> list[Check]:
@@ -92,30 +89,31 @@ def _floors(facts: Facts) -> Iterator[Check]:
     line = best_line(facts.lines, "ood_dev")
     if line is None or facts.chosen is None:
         return
-    value = line[1]
     title = "Does the chosen model beat what needs no model, out of distribution?"
-    below = [r for r in facts.compared if not r.reference and r.ood_accuracy <= value]
+    compared = [r for r in facts.compared if not r.reference]
+    below = [r for r in compared if standing(r.ood_accuracy, line) == "no better than"]
     others = (
         f"; {len(below)} of {_compressed(facts)} compressed models lie no higher" if below else ""
     )
     own = facts.measured(facts.chosen)
-    ahead = own.outside - value
+    where = standing(own.outside, line)
     seeds = f" (mean of {own.seeds} {facts.seeds_are})" if own.seeds > 1 else ""
     outside = f"{percent(own.outside)} OOD{seeds}"
-    if ahead > _NEAR_FLOOR:
+    if where == "above":
         yield Check("good", title, f"{outside}, above {needs_no_model(line)}{others}")
         return
     better = facts.best_outside or facts.chosen
     instead = (
         f", or take {better.id} (best-ood)"
-        if facts.measured(better).outside > max(value + _NEAR_FLOOR, own.outside)
+        if standing(its := facts.measured(better).outside, line) == "above" and its > own.outside
         else ""
     )
+    hardly = where == "hardly above"
     near = f"{outside}, hardly above {needs_no_model(line)}"
     yield Check(
-        "warn" if ahead > 0 else "bad",
+        "warn" if hardly else "bad",
         title,
-        f"{near if ahead > 0 else no_better(outside, line)}{others}",
+        f"{near if hardly else no_better(outside, line)}{others}",
         f"it may have kept the shortcut and lost the rest: compress less, train longer{instead}",
     )
 

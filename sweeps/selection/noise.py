@@ -31,7 +31,7 @@ from sweeps.selection.statistics import (
 )
 from sweeps.stored_sweep import StoredSweep
 from sweeps.views.commands import command
-from sweeps.views.floors import best_line, did_not_learn, no_better
+from sweeps.views.floors import best_line, did_not_learn, no_better, standing
 from sweeps.views.table import render
 
 # Rows that are alike seem unlike once in so many tables.
@@ -174,7 +174,7 @@ def unlearned(sweep: StoredSweep) -> list[str]:
     for role, key, what in (("id_dev", ID_KEY, "ID"), ("ood_dev", OOD_KEY, "OOD")):
         line = best_line(lines, role)
         means = [sum(r.metric(key) for r in g.values()) / len(g) for g in groups.values()]
-        if line is not None and means and all(mean <= line[1] for mean in means):
+        if line is not None and means and all(standing(m, line) == "no better than" for m in means):
             found.append(no_better(f"the {what} accuracy of every configuration", line))
     if not found:
         return []

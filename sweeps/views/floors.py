@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 from rc_core.metrics._floors import NAMES
 from sweeps.shown_values import percent, share
+
+# An accuracy that is above a line by no more may be so by the choice of samples alone.
+_NEAR = 0.02
+Standing = Literal["no better than", "hardly above", "above"]
+
+
+def standing(accuracy: float, line: tuple[str, float]) -> Standing:
+    """Return how an accuracy stands to what needs no model: the rule of report and export.
+
+    Args:
+        accuracy: in [0, 1]; NaN is no better.
+        line: as `best_line` gives it.
+    """
+    if accuracy > line[1] + _NEAR:
+        return "above"
+    return "hardly above" if accuracy > line[1] else "no better than"
 
 
 def floor_lines(lines: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -52,7 +69,7 @@ def did_not_learn(id_accuracy: float, lines: Mapping[str, Mapping[str, float]]) 
         lines: as `sweeps.rows.reference_lines` gives them; without any, None.
     """
     line = best_line(lines, "id_dev")
-    if line is None or id_accuracy > line[1]:
+    if line is None or standing(id_accuracy, line) != "no better than":
         return None
     found = no_better(f"{percent(id_accuracy)} ID", line)
     return f"the dense reference did not learn the task: {found}"

@@ -35,8 +35,20 @@ def card(compression: dict[str, Any], **options: Any) -> str:
     ("inside", "outside", "below"),
     [
         (0.9, 0.6, ""),
-        (0.9, 0.5, "ood_dev (chance: 50.0 %)"),
-        (0.7, 0.4, "id_dev (bag of words: 76.5 %) and ood_dev (chance: 50.0 %)"),
+        (0.9, 0.5, "no better than what needs no model on ood_dev (chance: 50.0 %)"),
+        (0.9, 0.51, "hardly above what needs no model on ood_dev (chance: 50.0 %)"),
+        (
+            0.77,
+            0.4,
+            "hardly above what needs no model on id_dev (bag of words: 76.5 %), and "
+            "no better than what needs no model on ood_dev (chance: 50.0 %)",
+        ),
+        (
+            0.7,
+            0.4,
+            "no better than what needs no model on id_dev (bag of words: 76.5 %) and ood_dev "
+            "(chance: 50.0 %)",
+        ),
     ],
 )
 def test_what_needs_no_model_stands_beside_the_accuracies(
@@ -53,7 +65,7 @@ def test_what_needs_no_model_stands_beside_the_accuracies(
         metrics={"id_dev/accuracy": inside, "ood_dev/accuracy": outside},
     )
     reference = own.model_copy(update={"reference": True, "data": {"floors": lines}})
-    said = f"It is no better than what needs no model on {below}" if below else ""
+    said = f"It is {below}" if below else ""
     assert floor_note(own, reference) == said
     text = model_card("made", own, reference, {})
     told = "What needs no model reaches 76.5 % on id_dev (bag of words) and 50.0 % on ood_dev"
