@@ -35,8 +35,7 @@ from sweeps.cli.options import (
     load,
 )
 from sweeps.cli.storage import list_sweeps, remove, sync
-
-_DENIED = "do it as the user whose it is, or ask for the right to it"
+from sweeps.cli.unforeseen import told
 
 app = typer.Typer(
     name="rc-sweep",
@@ -223,13 +222,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             with _also_unread(2):
                 typer.echo(f"error: {text}", err=True)
             sys.exit(error.exit_code)
-        except PermissionError as error:
-            # Of what no command has an error of its own for: a storage that may not be looked into.
+        except OSError as error:
+            found = told(error, sys.argv[1:] if arguments is None else arguments)
+            if found is None:
+                raise
             with _also_unread(2):
-                typer.echo(
-                    f"error: {error.filename or error}: {error.strerror}; {_DENIED}", err=True
-                )
-            sys.exit(2)
+                typer.echo(f"error: {found[0]}", err=True)
+            sys.exit(found[1])
         except SystemExit as end:
             # Typer, and rich for the help, end with 1 where the reader of a pipe (head, less) has
             # left; that is no failure. A pipe that breaks elsewhere, to a service, is one.

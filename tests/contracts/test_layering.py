@@ -123,7 +123,7 @@ sweeps.selection.confirm sweeps.deploy.latency
 sweeps.api
 sweeps.launching
 sweeps
-sweeps.cli.options
+sweeps.cli.options sweeps.cli.unforeseen
 sweeps.cli.results sweeps.cli.artifacts sweeps.cli.engine sweeps.cli.doctor sweeps.cli.report
 sweeps.cli.latency sweeps.cli.storage sweeps.cli.listing sweeps.cli.elsewhere
 sweeps.cli.entry

@@ -73,18 +73,45 @@ def test_a_pipe_that_breaks_elsewhere_is_told(
     assert end.value.code == 1 and capfd.readouterr().err == "error: to a service\n"
 
 
-def test_what_may_not_be_looked_into_is_told_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("number", "path", "code", "told"),
+    [
+        (errno.EACCES, "/theirs", 2, "/theirs: Permission denied; do it as"),
+        (errno.EACCES, "/theirs/storage/made/sweep.yaml", 2, "do it as the user"),
+        (errno.ENOTDIR, "/theirs/storage", 2, "a part of it is a file"),
+        # Of what nobody has named here: a cache, a temporary folder.
+        (errno.EACCES, "/somewhere/cache", 1, "/somewhere/cache: Permission denied; do it as"),
+        (errno.EROFS, "/somewhere/cache", 1, "Read-only file system; nothing can be written there"),
+        (errno.ENOSPC, "/theirs/storage/made", 1, "No space left on device; free space there"),
+        (errno.EMFILE, None, 1, "Too many open files; raise the limit"),
+    ],
+)
+def test_what_no_command_foresees_is_told_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: int,
+    path: str | None,
+    code: int,
+    told: str,
 ) -> None:
     # Who runs the tests may read everything.
-    denied = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied", "/theirs"))
-    monkeypatch.setattr("sweeps.folder.SweepFolder.find", denied)
+    failing = Mock(side_effect=OSError(number, os.strerror(number), path))
+    monkeypatch.setattr("sweeps.folder.SweepFolder.find", failing)
     monkeypatch.setattr("sweeps.cli.options.Path.is_dir", lambda _: True)
     monkeypatch.setattr(entry.signal, "signal", Mock())  # type: ignore[attr-defined]
     with pytest.raises(SystemExit) as end:
+        entry.main(["status", "made", "--storage=/theirs/storage"])
+    assert end.value.code == code
+    shown = capfd.readouterr().err
+    assert shown.startswith("error: ") and told in shown and "Traceback" not in shown
+
+
+def test_an_error_of_no_path_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is nobody's mistake that a message could name: a service's, or ours."""
+    monkeypatch.setattr(entry, "app", Mock(side_effect=ConnectionResetError(errno.ECONNRESET, "x")))
+    monkeypatch.setattr(entry.signal, "signal", Mock())  # type: ignore[attr-defined]
+    with pytest.raises(ConnectionResetError):
         entry.main(["status", "made"])
-    assert end.value.code == 2
-    assert capfd.readouterr().err.startswith("error: /theirs: Permission denied; do it as")
 
 
 def test_failed_trials_are_told_and_counted_where_nobody_reads_the_front(
