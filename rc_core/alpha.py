@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from rc_core import plugins
 from rc_core.artifacts import Artifact, ArtifactKey
-from rc_core.assembly import compressed_data, fit_compressed, prepare_loss, prepare_model
+from rc_core.assembly import (
+    compressed_data,
+    fit_compressed,
+    prepare_loss,
+    prepare_model,
+    prepare_teacher,
+)
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import DifficultyError
 from rc_core.estimates import difficulty, difficulty_key, outputs_of
@@ -137,9 +143,10 @@ def resolve(config: TrialConfig, workspace: Workspace) -> tuple[TrialConfig, dic
 
 def _judge(config: TrialConfig, workspace: Workspace, hard: NDArray[np.bool_]) -> dict[str, float]:
     """Train one configuration and return its accuracies on id_dev, and on its two halves."""
-    loss, rows, _ = prepare_loss(config, workspace)
     compression, model = prepare_model(config, workspace)
-    for _ in fit_compressed(config, workspace, loss, rows, compression, model):
+    dense = prepare_teacher(config, workspace)
+    loss, rows, _ = prepare_loss(config, workspace, model=model, dense=dense)
+    for _ in fit_compressed(config, workspace, loss, rows, compression, model, dense=dense):
         pass
     data = compressed_data(config, workspace)
     id_dev = data.task.id_dev

@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from rc_core import plugins
 from rc_core.compression._base import Compression, CompressionContext
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig
 from rc_core.errors import TrialError
 from rc_core.estimates import difficulty, expert_log_probs, first_stage_log_probs
+from rc_core.forward import FrozenTeacher, shape_of
 from rc_core.importance import has_importance, importance
-from rc_core.labels import count_of
-from rc_core.losses._base import Loss, LossContext
+from rc_core.losses._base import AnyLoss, LossContext, ModelLoss
 from rc_core.models import load_model
 from rc_core.teacher import teacher, teacher_log_probs
 from rc_core.training import FitPoint, batches, fit
@@ -29,20 +30,42 @@ def compressed_data(config: TrialConfig, workspace: Workspace) -> TaskData:
     return workspace.data(config, model=config.compression.encoder(config.model))
 
 
+def prepare_teacher(config: TrialConfig, workspace: Workspace) -> FrozenTeacher | None:
+    """Return the dense reference, on the device, for a loss that asks it in every step; else None.
+
+    It is the stored one, read anew for each trial: what is trained from it is another copy.
+    """
+    if "teacher_model" not in config.needs():
+        return None
+    model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
+    data = workspace.data(config.reference())
+    # A student that is another encoder, or a teacher with another `max_length`, reads other tokens.
+    same = data is compressed_data(config, workspace)
+    return FrozenTeacher(model, None if same else data.encoded(data.task.train))
+
+
 def prepare_loss(
-    config: TrialConfig, workspace: Workspace
-) -> tuple[Loss, dict[str, Tensor], dict[str, Any]]:
+    config: TrialConfig,
+    workspace: Workspace,
+    *,
+    model: nn.Module | None = None,
+    dense: FrozenTeacher | None = None,
+) -> tuple[AnyLoss, dict[str, Tensor], dict[str, Any]]:
     """Return the loss, its per-sample tensors, and what it reports.
 
     Args:
         config: with every value resolved (no `alpha: auto`).
+        model: that `prepare_model` returned, for a loss that needs its "hidden_states".
+        dense: that `prepare_teacher` returned.
 
     Raises:
         TrialError: an estimate that the loss needs diverged or does not fit the task; or the loss
-            has parameters, or rows that are not one per training sample.
+            has parameters that could not be trained, or rows that are not one per training sample.
     """
     needs = config.needs()
-    loss: Loss = plugins.load(PLUGIN_PACKAGES["loss"], config.loss.name).Loss(config.loss)
+    # What a plugin draws from it would depend on what ran before.
+    torch.manual_seed(config.training.seed)
+    loss: AnyLoss = plugins.load(PLUGIN_PACKAGES["loss"], config.loss.name).Loss(config.loss)
     context = LossContext(
         labels=torch.from_numpy(workspace.data(config).task.train.labels),
         generator=torch.Generator().manual_seed(config.training.seed),
@@ -57,29 +80,54 @@ def prepare_loss(
         context.expert_log_probs = expert_log_probs(config, workspace)
     if "first_stage_log_probs" in needs:
         context.first_stage_log_probs = first_stage_log_probs(config, workspace)
-    # What a plugin draws from it would depend on what ran before.
+    if "hidden_states" in needs:
+        assert model is not None, "a loss that needs hidden states is told the model's shape"
+        context.student = shape_of(model)
+    if dense is not None:
+        context.teacher = dense.shape
     torch.manual_seed(config.training.seed)
     rows = loss.rows(context)
-    _check_no_parameters(config.loss.name, loss)
+    _check_parameters(config.loss.name, loss)
     _check_rows(config.loss.name, rows, context)
     return loss, rows, context.report
 
 
-def _check_no_parameters(name: str, loss: Loss) -> None:
-    """Refuse parameters of a loss: no optimizer has them, so they would stay as they are."""
-    found = [loss, *vars(loss).values()]
-    trained = [
-        parameter
-        for each in found
-        for parameter in (each.parameters() if isinstance(each, nn.Module) else (each,))
-        if isinstance(parameter, nn.Parameter) and parameter.requires_grad
-    ]
-    if trained:
+def _check_parameters(name: str, loss: AnyLoss) -> None:
+    """Refuse parameters that no optimizer would be given, so that they would stay as they are."""
+    where = f"rc_core/losses/{name}.py"
+    own = {id(each) for each in trained_parameters(loss)}
+    lost = [each for each in _parameters_in(vars(loss)) if id(each) not in own]
+    if lost:
         raise TrialError(
-            f"rc_core/losses/{name}.py: nothing of a loss itself is trained, but it has "
-            f"{count_of(len(trained), 'parameter')}; give what is learned to the model (a "
-            "compression's prepare), or set requires_grad to False"
+            f"{where}: parameters of a loss must be those of a torch.nn.Module, but {len(lost)} "
+            "are not; derive Loss from torch.nn.Module, call super().__init__() first, and hold "
+            "several modules in a ModuleList (parameters in a ParameterList), or set "
+            "requires_grad to False"
         )
+    if any(is_lazy(each) for each in trained_parameters(loss)):
+        raise TrialError(
+            f"{where}: parameters of a loss must have their shape when rows() returns, but some "
+            "are lazy; take it from context.student and context.teacher"
+        )
+
+
+def trained_parameters(loss: AnyLoss) -> list[nn.Parameter]:
+    """Return the parameters of a loss that are trained with the model's."""
+    return [p for p in loss.parameters() if p.requires_grad] if isinstance(loss, nn.Module) else []
+
+
+def _parameters_in(values: object) -> Iterator[nn.Parameter]:
+    """Yield the trainable parameters in plain containers, and in the modules they hold."""
+    if isinstance(values, nn.Parameter):
+        yield from [values] if values.requires_grad else []
+    elif isinstance(values, nn.Module):
+        yield from (each for each in values.parameters() if each.requires_grad)
+    elif isinstance(values, Mapping):
+        for each in values.values():
+            yield from _parameters_in(each)
+    elif isinstance(values, list | tuple | set):
+        for each in values:
+            yield from _parameters_in(each)
 
 
 def _check_rows(name: str, rows: object, context: LossContext) -> None:
@@ -105,11 +153,14 @@ def _check_rows(name: str, rows: object, context: LossContext) -> None:
         ) from error
 
 
-def recordable(loss: Loss, compression: Compression) -> bool:
+def recordable(loss: AnyLoss, compression: Compression) -> bool:
     """Tell whether a GPU may replay a trial's steps: both plugins must say so of themselves.
 
-    A class derived from one of ours does not inherit it: what it adds may be of another kind.
+    A class derived from one of ours does not inherit it: what it adds may be of another kind. Steps
+    in which a loss runs the model itself, or is trained, have not been tried in a recording: no.
     """
+    if isinstance(loss, ModelLoss) or trained_parameters(loss):
+        return False
     return all(vars(type(each)).get("recordable", False) for each in (loss, compression))
 
 
@@ -139,14 +190,20 @@ def prepare_model(config: TrialConfig, workspace: Workspace) -> tuple[Compressio
 def fit_compressed(
     config: TrialConfig,
     workspace: Workspace,
-    loss: Loss,
+    loss: AnyLoss,
     rows: Mapping[str, Tensor],
     compression: Compression,
     model: nn.Module,
     *,
+    dense: FrozenTeacher | None = None,
     resume: dict[str, Any] | None = None,
 ) -> Iterator[FitPoint]:
-    """Train what `prepare_loss` and `prepare_model` returned; see `rc_core.training.fit`."""
+    """Train what `prepare_loss` and `prepare_model` returned; see `rc_core.training.fit`.
+
+    Args:
+        dense: that `prepare_teacher` returned.
+        resume: of a checkpoint.
+    """
     data = compressed_data(config, workspace)
     after_backward = getattr(compression, "after_backward", None)
     parameter_groups = getattr(compression, "parameter_groups", None)
@@ -160,6 +217,7 @@ def fit_compressed(
         after_step=partial(compression.after_step, model),
         after_backward=None if after_backward is None else partial(after_backward, model),
         groups=() if parameter_groups is None else parameter_groups(model),
+        teacher=dense,
         resume=resume,
         recordable=recordable(loss, compression),
     )

@@ -15,8 +15,8 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -37,19 +37,21 @@ class Contract:
         config: base of the file's `Config`, empty where it has none. A name only: its module
             imports this one.
         functions: that the file defines besides.
+        instead: method of the protocol -> another one that may stand in its place.
     """
 
     module: str
     protocol: str = ""
     config: str = "PluginConfig"
     functions: tuple[str, ...] = ()
+    instead: Mapping[str, str] = field(default_factory=dict)
 
 
 _CONTRACTS = {
     "rc_core.compression": Contract("_base", "Compression", "CompressionConfig", ("problems",)),
     "rc_core.data": Contract("_task", "TaskModule"),
     "rc_core.difficulty": Contract("_base", "DifficultyModule"),
-    "rc_core.losses": Contract("_base", "Loss"),
+    "rc_core.losses": Contract("_base", "Loss", instead={"__call__": "on_model"}),
 }
 
 # Module -> what was found whole, and the digest of the source that it was made from.
@@ -153,27 +155,43 @@ def _unfinished(module: ModuleType, contract: Contract, base: ModuleType) -> Ite
         if contract.protocol.endswith("Module"):
             functions += asked
         else:
-            yield from _unfinished_class(module, protocol, asked)
+            yield from _unfinished_class(module, protocol, asked, contract.instead)
     missing = [each for each in functions if not callable(getattr(module, each, None))]
     if missing:
         yield f"must define {_called(functions)}, but lacks {_called(missing)}"
 
 
-def _unfinished_class(module: ModuleType, protocol: Any, asked: Iterable[str]) -> Iterator[str]:
+def _unfinished_class(
+    module: ModuleType, protocol: Any, asked: Iterable[str], instead: Mapping[str, str]
+) -> Iterator[str]:
     name = protocol.__name__
     made = getattr(module, name, None)
+    methods = ", ".join(
+        f"{each} (or {instead[each]})" if each in instead else each for each in asked
+    )
     if not isinstance(made, type):
-        yield f"must define a class {name} with {', '.join(asked)}, but has none"
+        yield f"must define a class {name} with {methods}, but has none"
         return
-    # What a class has of the protocol itself, or of every class, does nothing.
-    own = {key for each in made.__mro__ if each not in (protocol, object) for key in vars(each)}
-    missing = [each for each in asked if each not in own]
+    own = _own_methods(made, protocol)
+    missing = [each for each in asked if not own & {each, instead.get(each, each)}]
     if missing:
-        yield f"class {name} must define {', '.join(asked)}, but lacks {', '.join(missing)}"
+        yield f"class {name} must define {methods}, but lacks {', '.join(missing)}"
     try:
         inspect.signature(made).bind(None)
     except TypeError:
         yield f"class {name} must be made from its Config alone: def __init__(self, config)"
+
+
+def _own_methods(made: type, protocol: type) -> set[str]:
+    """Return what a class defines; what it has of the protocol, or of every class, does nothing."""
+    own: set[str] = set()
+    for each in made.__mro__:
+        if each.__module__.partition(".")[0] == "torch":
+            # The call of a torch.nn.Module does nothing but run its `forward`.
+            own |= {"__call__"} if "forward" in own else set()
+        elif each not in (protocol, object):
+            own |= vars(each).keys()
+    return own
 
 
 def _wrong_needs(module: ModuleType, base: ModuleType) -> Iterator[str]:
@@ -192,6 +210,8 @@ def _wrong_needs(module: ModuleType, base: ModuleType) -> Iterator[str]:
             yield f"Loss.needs names '{need}', which no loss is given: {did_you_mean(need, known)}"
         elif key and key not in getattr(getattr(module, "Config", None), "model_fields", {key}):
             yield f"Config must have a key '{key}', which says what '{need}' of Loss.needs are of"
+        elif need in base.NEEDS_OF_ON_MODEL and not hasattr(made, "on_model"):
+            yield f"Loss.needs names '{need}', which is of use to a loss with on_model only"
 
 
 def _wrong_texts(module: ModuleType) -> Iterator[str]:

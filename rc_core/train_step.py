@@ -20,7 +20,8 @@ from rc_core.config import TrainingConfig
 from rc_core.cuda_steps import RecordedSteps, rates_on_device
 from rc_core.errors import TrialError
 from rc_core.feeds import DeviceFeed, Feed
-from rc_core.losses._base import Loss
+from rc_core.forward import BatchForward, FrozenTeacher, autocast, sees_hidden_states
+from rc_core.losses._base import AnyLoss, ModelLoss
 
 
 class TrainStep:
@@ -35,13 +36,14 @@ class TrainStep:
     def __init__(
         self,
         model: nn.Module,
-        loss: Loss,
+        loss: AnyLoss,
         training: TrainingConfig,
         *,
         precision: str,
         rows: Mapping[str, Tensor],
         after_backward: Callable[[], object] | None = None,
         groups: Sequence[ParameterGroup] = (),
+        teacher: FrozenTeacher | None = None,
         resume: Mapping[str, Any] | None = None,
     ) -> None:
         """Make the optimizer and seed torch; see `rc_core.training.fit`, whose arguments these are.
@@ -52,26 +54,28 @@ class TrainStep:
         self._model, self._loss, self._precision = model, loss, precision
         self._device = next(model.parameters()).device
         self._tables = {name: table.to(self._device) for name, table in rows.items()}
+        self._teacher = teacher
         self._trainable = [p for p in model.parameters() if p.requires_grad]
         self._max_norm = training.max_grad_norm
         self._after_backward = after_backward
-        self._optimizer, peaks = _optimizer(self._trainable, training, groups)
+        own: list[nn.Parameter] = []
+        if isinstance(loss, nn.Module):
+            own = [p for p in loss.to(self._device).parameters() if p.requires_grad]
+        self._optimizer, peaks = _optimizer(self._trainable, training, groups, own)
+        self._trainable += own
         self.loss_sum = torch.zeros((), device=self._device)
         torch.manual_seed(training.seed)
         if resume is not None:
             self._optimizer.load_state_dict(resume["optimizer"])
             if "loss" in resume:
-                loss.load_state_dict(resume["loss"])  # type: ignore[attr-defined]
+                loss.load_state_dict(resume["loss"])  # type: ignore[union-attr]
             _set_random_state(resume["random"], self._device)
         # Loading replaces what the groups hold, so only now.
         self.set_rate = _rate_setter(self._optimizer, peaks, self._device)
 
     def __call__(self, batch: Batch) -> None:
         """Train on one batch. Raises TrialError where the loss is no scalar with a gradient."""
-        with autocast(self._device, self._precision):
-            logits = self._model(**batch.inputs).logits
-        picked = {name: table[batch.rows] for name, table in self._tables.items()}
-        value = self._loss(logits.float(), batch.labels, picked)
+        value = self._value(batch)
         _check_loss(value)
         value.backward()
         if self._after_backward is not None:
@@ -81,6 +85,27 @@ class TrainStep:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.loss_sum.add_(value.detach())
+
+    def _value(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch."""
+        loss = self._loss
+        if isinstance(loss, ModelLoss):
+            forward = BatchForward(
+                self._model,
+                batch,
+                self._precision,
+                hidden=sees_hidden_states(loss),
+                teacher=self._teacher,
+            )
+            value = loss.on_model(forward, batch.labels, self._picked(batch))
+            forward.check_called()
+            return value
+        with autocast(self._device, self._precision):
+            logits = self._model(**batch.inputs).logits
+        return loss(logits.float(), batch.labels, self._picked(batch))
+
+    def _picked(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: table[batch.rows] for name, table in self._tables.items()}
 
     def on_rows(
         self, feed: Feed, batch_size: int, *, record: bool
@@ -105,28 +130,30 @@ class TrainStep:
         """Check that the optimizer has every parameter that is trainable by now.
 
         Raises:
-            TrialError: a compression put others in their place, or unfroze some: they would stay as
-                they are.
+            TrialError: a compression put others in their place, or unfroze some, or a loss made its
+                own too late: they would stay as they are.
         """
         known = set(map(id, self._trainable))
-        named = self._model.named_parameters()
+        named = [*self._model.named_parameters()]
+        if isinstance(self._loss, nn.Module):
+            named += self._loss.named_parameters(prefix="loss")
         others = [name for name, p in named if p.requires_grad and id(p) not in known]
         if others:
             raise TrialError(
                 "what is trained must be there before the first step, but since then "
                 f"{len(others)} parameters have come that no optimizer knows: "
                 f"{', '.join(others[:3])}; change parameters in place (copy_, mul_), and replace "
-                "or unfreeze them in prepare() only"
+                "or unfreeze them in a compression's prepare() or a loss's rows() only"
             )
 
     def release(self) -> None:
-        """Free the optimizer's moments, twice the size of what is trained; no step may follow."""
+        """Free the optimizer's moments, twice the size of what is trained, and the teacher.
+
+        No step may follow.
+        """
         self._optimizer.state.clear()
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return a context for one step; held open over optimizer steps it caches stale weights."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        if self._teacher is not None:
+            self._teacher.release()
 
 
 def _check_loss(value: object) -> None:
@@ -143,9 +170,19 @@ def _check_loss(value: object) -> None:
 
 
 def _optimizer(
-    trainable: Sequence[nn.Parameter], training: TrainingConfig, groups: Sequence[ParameterGroup]
+    trainable: Sequence[nn.Parameter],
+    training: TrainingConfig,
+    groups: Sequence[ParameterGroup],
+    of_loss: Sequence[nn.Parameter],
 ) -> tuple[torch.optim.AdamW, list[float]]:
-    """Return the optimizer and the peak learning rate of each of its groups."""
+    """Return the optimizer and the peak learning rate of each of its groups.
+
+    Args:
+        trainable: parameters of the model.
+        training: learning rate and decay.
+        groups: of them.
+        of_loss: parameters of the loss, a group of their own where there are any.
+    """
     own = Counter(id(p) for group in groups for p in group.parameters)
     if own - Counter(map(id, trainable)):
         raise TrialError(
@@ -153,7 +190,8 @@ def _optimizer(
             "but names others, or one of them twice"
         )
     found, peaks = [], []
-    for group in (ParameterGroup([p for p in trainable if id(p) not in own]), *groups):
+    rest = ParameterGroup([p for p in trainable if id(p) not in own])
+    for group in (rest, *groups, *([ParameterGroup(of_loss)] if of_loss else [])):
         # Decay pulls weights towards zero; biases and layer norms have no reason to be near it.
         matrices, others = training.weight_decay, 0.0
         if group.weight_decay is not None:

@@ -3,6 +3,7 @@
 for batch in batches of this epoch (bucketed by length, seeded):
     logits = model(batch)                      # autocast entered per step
     loss(logits.float(), labels, rows)         # soft targets, weights: gathered, not recomputed
+                                               # (or loss.on_model, which runs the model itself)
     backward, after_backward, clip             # gradients are there now, and at no other time
     optimizer.step
     after_step(progress)                       # masks, after Adam has moved the weights
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -33,9 +35,10 @@ from rc_core.data._encoding import Encoded, length_bucketed_batches, length_sort
 from rc_core.errors import DivergedError
 from rc_core.feeds import feed_of
 from rc_core.first_token import first_token_only
+from rc_core.forward import FrozenTeacher, autocast, sees_hidden_states
 from rc_core.losses import vanilla
-from rc_core.losses._base import Loss
-from rc_core.train_step import TrainStep, autocast
+from rc_core.losses._base import AnyLoss
+from rc_core.train_step import TrainStep
 
 Precision = str  # "fp32" or "bf16"; "auto" is resolved before training starts
 
@@ -105,7 +108,7 @@ def _batch_rows(
 def fit(
     model: nn.Module,
     encoded: Encoded,
-    loss: Loss,
+    loss: AnyLoss,
     training: TrainingConfig,
     *,
     precision: Precision,
@@ -113,6 +116,7 @@ def fit(
     after_step: Callable[[float], None] | None = None,
     after_backward: Callable[[], object] | None = None,
     groups: Sequence[ParameterGroup] = (),
+    teacher: FrozenTeacher | None = None,
     resume: dict[str, Any] | None = None,
     recordable: bool = False,
 ) -> Generator[FitPoint, None, None]:
@@ -123,7 +127,8 @@ def fit(
     Args:
         model: on its device.
         encoded: N training samples.
-        loss: called with float32 logits (B, C), labels (B,) and the batch's rows.
+        loss: called with float32 logits (B, C), labels (B,) and the batch's rows; or its
+            `on_model`. Parameters of its own are trained too.
         training: steps, schedule, seed, rungs.
         precision: "fp32" or "bf16".
         rows: tensors of N rows that the loss wants (see `Loss.rows`).
@@ -131,14 +136,16 @@ def fit(
         after_backward: called in every step once gradients are there, before they are clipped;
             no step is replayed then.
         groups: parameters with a learning rate or decay of their own.
+        teacher: what `on_model` may ask; released at the end of training.
         resume: what `FitPoint.state` returned; the weights must be loaded already.
         recordable: that steps differ in nothing but tensors (`rc_core.cuda_steps`), so that a GPU
             may replay them; without effect on a CPU.
 
     Raises:
         DivergedError: the training loss is no longer finite.
-        TrialError: the loss returned something else than a scalar that depends on the logits,
-            `groups` hold what is not trained, or parameters became trainable after the first step.
+        TrialError: the loss returned something else than a scalar that depends on the logits, or
+            did not run the model, or asked for what its `needs` do not name; `groups` hold what is
+            not trained, or parameters became trainable after the first step.
     """
     total = num_steps(len(encoded.labels), training)
     train_step = TrainStep(
@@ -149,6 +156,7 @@ def fit(
         rows=rows or {},
         after_backward=after_backward,
         groups=groups,
+        teacher=teacher,
         resume=resume,
     )
     step, seconds, samples = 0, 0.0, 0
@@ -165,7 +173,7 @@ def fit(
         model.train()
         started, first = time.perf_counter(), step
         train_step.loss_sum.zero_()
-        with fast_steps(model), first_token_only(model), own_stream(device):
+        with fast_steps(model), _last_block(model, loss), own_stream(device):
             for chosen in islice(source, end - step):
                 train_step.set_rate(schedule(step, total, training.warmup))
                 if step + 1 == end:
@@ -187,6 +195,11 @@ def fit(
             train_step.release()
         state = partial(train_step.state, step=step, seconds=seconds, samples=samples)
         yield FitPoint(rung, step, step / total, train_loss, seconds, samples, state)
+
+
+def _last_block(model: nn.Module, loss: AnyLoss) -> AbstractContextManager[None]:
+    """Compute the last block for the first token only, unless the loss sees what it returns."""
+    return nullcontext() if sees_hidden_states(loss) else first_token_only(model)
 
 
 def fit_vanilla(

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 
 from rc_core.alpha import resolve
 from rc_core.artifacts import Artifact
-from rc_core.assembly import compressed_data, fit_compressed, prepare_loss, prepare_model
+from rc_core.assembly import (
+    compressed_data,
+    fit_compressed,
+    prepare_loss,
+    prepare_model,
+    prepare_teacher,
+)
 from rc_core.checkpoint import load_checkpoint, save_checkpoint
 from rc_core.compression._base import Compression
 from rc_core.config import TrialConfig
@@ -36,7 +42,8 @@ from rc_core.evaluation import (
     split_metrics,
     write_predictions,
 )
-from rc_core.losses._base import Loss
+from rc_core.forward import FrozenTeacher
+from rc_core.losses._base import AnyLoss
 from rc_core.metrics.footprint import footprint
 from rc_core.models import load_model, save_model
 from rc_core.preparation import steps
@@ -53,6 +60,7 @@ class _Run:
     Attributes:
         config: of the trial.
         dense: the dense reference.
+        asked: its model, where the loss asks it in every step.
         resume: the checkpoint's state, None where training begins anew.
         spent: seconds besides training, `prepare` and `evaluate`, over all processes that worked on
             the trial, as training's own are.
@@ -63,7 +71,8 @@ class _Run:
     folder: TrialFolder
     data: TaskData
     dense: Artifact
-    loss: Loss
+    asked: FrozenTeacher | None
+    loss: AnyLoss
     rows: Mapping[str, Tensor]
     compression: Compression
     model: nn.Module
@@ -96,7 +105,14 @@ def train_trial(
     """
     run, record = _begin(config, workspace, folder, record)
     for point in fit_compressed(
-        config, workspace, run.loss, run.rows, run.compression, run.model, resume=run.resume
+        config,
+        workspace,
+        run.loss,
+        run.rows,
+        run.compression,
+        run.model,
+        dense=run.asked,
+        resume=run.resume,
     ):
         if point.progress == 1.0:
             break
@@ -114,10 +130,11 @@ def _begin(
     artifacts = _build(config, workspace)
     dense = teacher(config, workspace)
     resolved, chosen = resolve(config, workspace)
-    loss, rows, report = prepare_loss(resolved, workspace)
+    compression, model = prepare_model(resolved, workspace)
+    asked = prepare_teacher(resolved, workspace)
+    loss, rows, report = prepare_loss(resolved, workspace, model=model, dense=asked)
     if chosen:
         report["alpha"] = chosen
-    compression, model = prepare_model(resolved, workspace)
     resume = load_checkpoint(folder, config, dense.key.key, model)
     precision = workspace.precision(config)
     before = resume["spent"] if resume is not None else {"prepare": 0.0, "evaluate": 0.0}
@@ -137,6 +154,7 @@ def _begin(
         folder,
         data,
         dense,
+        asked,
         loss,
         rows,
         compression,

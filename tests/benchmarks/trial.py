@@ -25,6 +25,7 @@ from rc_core.assembly import fit_compressed, prepare_loss
 from rc_core.config import TrialConfig
 from rc_core.data._encoding import length_bucketed_batches
 from rc_core.data._task import Role
+from rc_core.losses._base import ModelLoss
 from rc_core.record import TrialFolder
 from rc_core.training import FitPoint
 from rc_core.trial import run_trial
@@ -73,6 +74,7 @@ def theirs(config: TrialConfig, workspace: Workspace, folder: Path) -> rival.Res
     """Run the same trial with Trainer; the teacher's outputs are at hand, as for ours."""
     data = workspace.data(config)
     loss, rows, _ = prepare_loss(config, workspace)
+    assert not isinstance(loss, ModelLoss), "Trainer is given losses on logits only"
     function = None if config.loss.name == "vanilla" else loss
     return rival.run(config, data, folder, loss=function, rows=dict(rows))
 

@@ -28,7 +28,7 @@ def tiny_model(
     """Return a random sequence classifier in evaluation mode, so that no dropout is drawn.
 
     Args:
-        more: of its config.
+        more: of its config, before what is said here.
     """
     shape: dict[str, Any] = {"vocab_size": VOCABULARY, "num_labels": num_labels}
     if architecture == "distilbert":
@@ -41,7 +41,8 @@ def tiny_model(
     if architecture in ("electra", "albert"):
         shape |= {"embedding_size": 8}
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(architecture, max_position_embeddings=40, **shape, **more)
+    shape |= {"max_position_embeddings": 40, **more}
+    config = AutoConfig.for_model(architecture, **shape)
     return AutoModelForSequenceClassification.from_config(config).eval()
 
 

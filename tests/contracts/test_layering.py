@@ -30,7 +30,7 @@ rc_core.data.*
 rc_core.difficulty.*
 rc_core.losses.* rc_core.compression.*
 rc_core.metrics.* rc_core.cpu_steps rc_core.first_token rc_core.feeds
-rc_core.cuda_steps
+rc_core.cuda_steps rc_core.forward
 rc_core.train_step
 rc_core.training
 rc_core.precision

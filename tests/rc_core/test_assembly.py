@@ -1,17 +1,26 @@
-"""Losses of other kinds than ours, each one file: what they keep, draw, and cannot have."""
+"""Losses of other kinds than ours, each one file: what they keep, draw, train and cannot have."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
-from rc_core.assembly import prepare_loss
+from rc_core import assembly
+from rc_core.assembly import compressed_data, prepare_loss, prepare_model, prepare_teacher
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import TrialError
+from rc_core.feeds import HostFeed
+from rc_core.forward import FrozenTeacher
+from rc_core.models import load_model
 from rc_core.record import TrialFolder
+from rc_core.teacher import teacher
 from rc_core.trial import run_trial, trial_steps
 from rc_core.workspace import Workspace
 from tests.contracts import test_losses as contract
@@ -113,17 +122,233 @@ def test_what_a_loss_draws_does_not_depend_on_what_ran_before(
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
-@pytest.mark.parametrize("module", [False, True])
-def test_a_loss_that_would_be_trained_is_refused(
-    written: WrittenPlugins, workspace: Workspace, module: bool
-) -> None:
-    """Its parameters would stay as they are, and nothing would say so."""
-    text = GROUP_DRO.replace("torch.ones(2)", "torch.nn.Parameter(torch.ones(2))")
-    if module:
-        text = text.replace("class Loss:", "class Loss(torch.nn.Module):").replace(
-            "        self.config = config\n",
-            "        super().__init__()\n        self.config = config\n",
+# Hidden states of all tokens, each layer with a projection of its own (TinyBERT), and the two terms
+# weighed by what is learned (Kendall et al. 2018).
+TINYBERT = '''"""TinyBERT's hidden states, learned weights."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from rc_core.config import PluginConfig
+
+
+class Config(PluginConfig):
+    """No settings."""
+
+
+class Loss(nn.Module):
+    """Cross-entropy, and the teacher's hidden states."""
+
+    needs = frozenset({"teacher_model", "hidden_states"})
+
+    def __init__(self, config):
+        super().__init__()
+        self.log_variances = nn.Parameter(0.1 * torch.randn(2))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def rows(self, context):
+        student, teacher = context.student, context.teacher
+        self.stride = teacher.num_layers // student.num_layers
+        self.projections = nn.ModuleList(
+            nn.Linear(student.hidden_size, teacher.hidden_size)
+            for _ in range(student.num_layers + 1)
         )
+        return {}
+
+    def on_model(self, forward, labels, rows):
+        self.steps += 1
+        output, teacher = forward(), forward.teacher()
+        apart = torch.stack([
+            (project(state) - teacher.hidden_states[self.stride * i])[output.mask].square().mean()
+            for i, (project, state) in enumerate(
+                zip(self.projections, output.hidden_states, strict=True)
+            )
+        ]).mean()
+        terms = torch.stack([functional.cross_entropy(output.logits, labels), apart])
+        return (terms * torch.exp(-self.log_variances) + self.log_variances).sum()
+'''
+
+
+def own(name: str, compression: dict[str, Any], **training: Any) -> TrialConfig:
+    """Return a trial of some compression with a loss."""
+    section = tiny_trial(train_size=100, held_out=60, epochs=2, rungs=2, loss={"name": name})
+    return decode(
+        {**section, "compression": compression, "training": section["training"] | training}
+    )
+
+
+STUDENT = {"name": "student", "num_layers": 2}
+
+
+def test_a_loss_with_parameters_holds_the_contract_of_every_loss(
+    written: WrittenPlugins,
+) -> None:
+    written.write(PACKAGE, TINYBERT)
+    contract.test_what_is_kept_from_step_to_step_outlives_a_stop("mine")
+    contract.test_gradient_flows_and_going_down_it_lowers_the_loss("mine")
+    contract.test_what_a_loss_trains_of_its_own_has_a_gradient_that_lowers_it("mine")
+    contract.test_needs_are_known_and_enough("mine")
+    for architecture in ("bert", "distilbert", "modernbert"):
+        contract.test_what_runs_the_model_runs_every_encoder("mine", architecture)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("terms * torch.exp(-self.log_variances) + self.log_variances", "terms", "log_variances"),
+        ("        self.projections =", "        self.extra = nn.Bilinear(2, 2, 2, False)\n"
+         "        self.projections =", "extra.weight"),
+    ],
+)  # fmt: skip
+def test_parameters_that_nothing_depends_on_are_told(
+    written: WrittenPlugins, old: str, new: str, told: str
+) -> None:
+    assert old in TINYBERT
+    written.write(PACKAGE, TINYBERT.replace(old, new))
+    with pytest.raises(AssertionError, match=rf"not all zeros, but \['{told}'\] do not"):
+        contract.test_what_a_loss_trains_of_its_own_has_a_gradient_that_lowers_it("mine")
+
+
+def test_what_a_loss_trains_goes_on_after_a_stop_to_the_bit(
+    written: WrittenPlugins, workspace: Workspace, tmp_path: Path
+) -> None:
+    written.write(PACKAGE, TINYBERT)
+    wanted, left = own("mine", STUDENT, rungs=3, epochs=3), {}
+    for name, stops in (("whole", 0), ("cut", 2)):
+        folder = TrialFolder(tmp_path / name)
+        for _ in range(stops):
+            steps = trial_steps(wanted, workspace, folder, trial_id="t")
+            next(steps)
+            steps.close()
+        steps = trial_steps(wanted, workspace, folder, trial_id="t")
+        for _ in steps:
+            # The last before the end: what is removed with it is looked at here.
+            left[name] = torch.load(folder.checkpoint / "optimizer.pt", weights_only=True)
+        assert run_trial(wanted, workspace, folder, trial_id="t").status == "finished"
+    found = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("whole", "cut")]
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+    start, _, _ = prepare_loss(
+        wanted, workspace, model=prepared_model(wanted, workspace), dense=asked(wanted, workspace)
+    )
+    assert isinstance(start, nn.Module)
+    kept = left["whole"]["loss"]
+    assert kept.keys() == start.state_dict().keys() and int(kept["steps"]) == left["whole"]["step"]
+    for key, parameter in start.named_parameters():
+        assert not torch.equal(kept[key], parameter), f"{key} was not trained"
+
+
+def prepared_model(wanted: TrialConfig, workspace: Workspace) -> nn.Module:
+    return prepare_model(wanted, workspace)[1]
+
+
+def asked(wanted: TrialConfig, workspace: Workspace) -> FrozenTeacher:
+    found = prepare_teacher(wanted, workspace)
+    assert found is not None
+    return found
+
+
+def test_parameters_of_a_loss_follow_the_seed_alone(
+    written: WrittenPlugins, workspace: Workspace
+) -> None:
+    written.write(PACKAGE, TINYBERT)
+    drawn = []
+    for seed, used in ((0, 3), (0, 5), (1, 5)):
+        wanted = own("mine", STUDENT, seed=seed)
+        model, dense = prepared_model(wanted, workspace), asked(wanted, workspace)
+        torch.rand(used)
+        loss, _, _ = prepare_loss(wanted, workspace, model=model, dense=dense)
+        assert isinstance(loss, nn.Module)
+        drawn.append(parameters_to_vector(loss.parameters()).detach())
+    assert torch.equal(drawn[0], drawn[1])
+    different = drawn[0] != drawn[2]
+    assert float(different.float().mean()) > 0.99
+
+
+def test_the_teacher_is_the_stored_one_loaded_once_and_never_trained(
+    written: WrittenPlugins,
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written.write(PACKAGE, TINYBERT)
+    wanted = own("mine", STUDENT)
+    stored = teacher(wanted, workspace).path / "model"
+    before = load_file(stored / "model.safetensors")
+    made: list[FrozenTeacher] = []
+    states: list[dict[str, Tensor]] = []
+
+    class Seen(FrozenTeacher):
+        def __init__(self, model: nn.Module, encoded: Any = None) -> None:
+            super().__init__(model, encoded)
+            made.append(self)
+            assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+        def release(self) -> None:
+            assert self._model is not None
+            states.append({key: each.clone() for key, each in self._model.state_dict().items()})
+            super().release()
+
+    monkeypatch.setattr(assembly, "FrozenTeacher", Seen)
+    run_trial(wanted, workspace, TrialFolder(tmp_path / "t"), trial_id="t")
+    assert len(made) == len(states) == 1
+    assert all(torch.equal(states[0][key], before[key]) for key in before)
+    # Its memory is given back before the model is evaluated.
+    assert made[0]._model is None
+    run_trial(own("distil", STUDENT), workspace, TrialFolder(tmp_path / "d"), trial_id="d")
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("class Loss(nn.Module)", "class Loss", "3 are not; derive Loss from torch.nn.Module"),
+        ("nn.ModuleList(", "list(", "6 are not; derive Loss .* hold several modules in a Modul"),
+        ("nn.Linear(student.hidden_size, teacher.hidden_size)",
+         "nn.LazyLinear(teacher.hidden_size)", "must have their shape when rows"),
+    ],
+)  # fmt: skip
+def test_parameters_that_no_optimizer_would_have_are_refused(
+    written: WrittenPlugins, workspace: Workspace, old: str, new: str, told: str
+) -> None:
+    """They would stay as they are, and nothing would say so."""
+    text = TINYBERT.replace(old, new)
+    assert text != TINYBERT
+    if "nn.Module)" not in text:
+        text = text.replace("        super().__init__()\n", "")
+        text = text.replace('self.register_buffer("steps",', "self.steps = (")
+        text = text.replace("self.log_variances = nn.Parameter(0.1 * torch.randn(2))",
+                            "self.held = {'a': [nn.Parameter(torch.ones(2))]}")  # fmt: skip
+        text = text.replace("nn.ModuleList(", "nn.Linear(1, 1) or (")
     written.write(PACKAGE, text)
-    with pytest.raises(TrialError, match=r"mine.py: nothing of a loss itself is trained, but it"):
-        prepare_loss(config(), workspace)
+    wanted = own("mine", STUDENT)
+    model, dense = prepared_model(wanted, workspace), asked(wanted, workspace)
+    with pytest.raises(TrialError, match=f"mine.py: parameters of a loss .*{told}"):
+        prepare_loss(wanted, workspace, model=model, dense=dense)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("output, teacher = forward(), forward.teacher()",
+         "output = teacher = forward.teacher()", "on_model() must call forward()"),
+        ('{"teacher_model", "hidden_states"}', '{"hidden_states"}', "name 'teacher_model'"),
+        ('{"teacher_model", "hidden_states"}', '{"teacher_model"}', "name 'hidden_states'"),
+        ("self.steps += 1", "self.late = nn.Linear(2, 2)", "2 parameters have come that no optimi"),
+    ],
+)  # fmt: skip
+def test_what_a_loss_does_wrong_while_it_runs_the_model_is_in_the_record(
+    written: WrittenPlugins, workspace: Workspace, tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    text = TINYBERT.replace(old, new)
+    assert text != TINYBERT
+    # Shapes that nobody told it.
+    text = text.replace("student, teacher = context.student, context.teacher",
+                        "student = teacher = context.student or context.teacher")  # fmt: skip
+    text = text.replace("self.stride = teacher", "self.stride = 1 or teacher")
+    written.write(PACKAGE, text)
+    folder = TrialFolder(tmp_path / "t")
+    with pytest.raises(TrialError):
+        run_trial(own("mine", {"name": "magnitude"}), workspace, folder, trial_id="t")
+    record = folder.read()
+    assert record is not None and record.status == "failed" and told in (record.error or "")

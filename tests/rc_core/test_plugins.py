@@ -66,13 +66,15 @@ def test_a_whole_one_is_found_by_its_name(written: WrittenPlugins, package: str)
     ("package", "old", "new", "told"),
     [
         ("losses", "class Loss", "class Los",
-         "must define a class Loss with rows, __call__, but has none"),
+         "must define a class Loss with rows, __call__ (or on_model), but has none"),
         ("losses", "class Config", "class Confg",
          "must define a class Config(PluginConfig), but has none"),
         ("losses", '"difficulty"', '"teacher_log_prob"', "did you mean 'teacher_log_probs'?"),
         ("losses", 'frozenset({"difficulty"})', '"difficulty"',
          "Loss.needs must be a frozenset of any of teacher_log_probs, difficulty, expert_log_probs,"
-         " first_stage_log_probs, but is 'difficulty'"),
+         " first_stage_log_probs, teacher_model, hidden_states, but is 'difficulty'"),
+        ("losses", '"difficulty"', '"hidden_states"',
+         "Loss.needs names 'hidden_states', which is of use to a loss with on_model only"),
         ("losses", "needs =", "need =", "but there is none"),
         ("losses", '"difficulty"', '"expert_log_probs"', "Config must have a key 'expert'"),
         ("losses", '"difficulty"', '"first_stage_log_probs"',
@@ -140,7 +142,37 @@ def test_what_a_class_has_of_the_protocol_itself_is_not_defined(written: Written
         "from rc_core.config", "from rc_core.losses import _base\nfrom rc_core.config"
     )
     written.write("rc_core.losses", text)
-    with pytest.raises(ConfigError, match="class Loss must define rows, __call__, but lacks rows"):
+    with pytest.raises(
+        ConfigError, match=r"must define rows, __call__ \(or on_model\), but lacks rows"
+    ):
+        named("rc_core.losses")
+
+
+MODULE = LOSS.replace("class Loss:", "class Loss(torch.nn.Module):").replace(
+    "from torch.nn", "import torch\nfrom torch.nn"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "lacks"),
+    [
+        (LOSS, "on_model", ""),
+        (MODULE, "on_model", ""),
+        (MODULE, "__call__", ""),
+        (MODULE, "forward", ""),
+        # A Module has a call of its own, which would find nothing to run.
+        (MODULE, "formula", "__call__"),
+        (LOSS, "forward", "__call__"),
+    ],
+)
+def test_a_loss_is_called_in_one_of_two_ways(
+    written: WrittenPlugins, text: str, method: str, lacks: str
+) -> None:
+    written.write("rc_core.losses", text.replace("def __call__", f"def {method}"))
+    if not lacks:
+        assert named("rc_core.losses").loss.name == "mine"
+        return
+    with pytest.raises(ConfigError, match=f"but lacks {lacks};"):
         named("rc_core.losses")
 
 

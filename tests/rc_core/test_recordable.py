@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from rc_core import plugins
 from rc_core.assembly import recordable
 from rc_core.compression.dense import Compression as Dense
 from rc_core.compression.dense import Config as DenseConfig
 from rc_core.config import PLUGIN_PACKAGES
+from rc_core.losses._base import Forward, LossContext, Need
 from rc_core.losses.distil import Config, Loss
 
 DENSE = Dense(DenseConfig(name="dense"))
@@ -63,5 +65,28 @@ def test_what_is_derived_from_ours_has_to_say_so_again() -> None:
 
     class Silent:
         pass
+
+    # Nobody has tried whether a recording is right of a model that the loss runs itself.
+    class Twice(Loss):
+        recordable = True
+
+        def on_model(self, forward: Forward, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+            return forward().logits.sum() + forward().logits.sum()
+
+    # Nor of a loss that is trained.
+    class Weighted(nn.Module):
+        needs: ClassVar[frozenset[Need]] = frozenset()
+        recordable = True
+
+        def __init__(self, *, trained: bool) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()), requires_grad=trained)
+
+        def rows(self, context: LossContext) -> dict[str, Tensor]:
+            return {}
+
+    assert not recordable(Twice(config), DENSE)
+    assert not recordable(Weighted(trained=True), DENSE)
+    assert recordable(Weighted(trained=False), DENSE)
 
     assert not recordable(Loss(config), Silent())  # type: ignore[arg-type]

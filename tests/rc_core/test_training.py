@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from rc_core.config import TrainingConfig
 from rc_core.cuda_steps import RecordedSteps
 from rc_core.errors import TrialError
 from rc_core.feeds import DeviceFeed
+from rc_core.losses._base import AnyLoss, Forward, LossContext, Need, Output
 from rc_core.losses.vanilla import Config as VanillaConfig
 from rc_core.losses.vanilla import Loss as VanillaLoss
 from rc_core.models import load_encoder
@@ -388,3 +390,89 @@ def test_a_loss_that_returns_no_scalar_is_told_so(returned: Any, told: str) -> N
 
     with pytest.raises(TrialError, match="must return a scalar tensor that depends .*" + told):
         list(fit(model(), encoded(80, 0), loss, training(), precision="fp32"))  # type: ignore[arg-type]
+
+
+class Sees:
+    """A loss with `on_model` that notes what it is shown."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self) -> None:
+        self.seen: list[Output] = []
+
+    def rows(self, context: LossContext) -> dict[str, Tensor]:
+        return {}
+
+    def on_model(self, forward: Forward, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+        self.seen.append(forward())
+        return nn.functional.cross_entropy(self.seen[-1].logits, labels)
+
+
+class SeesStates(Sees):
+    needs: ClassVar[frozenset[Need]] = frozenset({"hidden_states"})
+
+
+def test_a_loss_that_runs_the_model_once_trains_as_one_on_its_logits() -> None:
+    """To the bit, short cuts for the first token and for dropout included."""
+    models = [model(), model()]
+    losses: list[AnyLoss] = [VanillaLoss(VanillaConfig(name="vanilla")), Sees()]
+    for each, loss in zip(models, losses, strict=True):
+        list(fit(each, encoded(80, 0), loss, training(), precision="bf16"))
+    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_loss_that_sees_hidden_states_sees_them_of_every_token() -> None:
+    loss = SeesStates()
+    list(fit(model(), encoded(80, 0), loss, training(), precision="bf16"))
+    for output in loss.seen:
+        sizes = {tuple(each.shape[:2]) for each in output.hidden_states}
+        assert sizes == {tuple(output.mask.shape)}
+        assert {each.dtype for each in output.hidden_states} == {torch.float32}
+
+
+class Weighted(nn.Module):
+    """A loss on logits with parameters of its own: a matrix and a vector."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, size: float = 1.0) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(size * torch.ones(2, 2))
+        self.vector = nn.Parameter(size * torch.ones(2))
+        self.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+
+    def rows(self, context: LossContext) -> dict[str, Tensor]:
+        return {}
+
+    def forward(self, logits: Tensor, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(logits @ self.matrix + self.vector, labels)
+
+
+def test_parameters_of_a_loss_are_trained_decayed_and_clipped_as_the_model_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clipped: list[list[Any]] = []
+    real = torch.nn.utils.clip_grad_norm_
+
+    def clip(parameters: Any, *given: Any, **options: Any) -> Tensor:
+        clipped.append([id(each) for each in parameters])
+        return real(parameters, *given, **options)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    loss, trained, settings = Weighted(), model(), training()
+    own = (loss.matrix, loss.vector)
+    before = [each.clone() for each in (*own, loss.frozen)]
+    (*_, point) = fit(trained, encoded(80, 0), loss, settings, precision="fp32")
+    assert all(not torch.equal(now, then) for now, then in zip(own, before, strict=False))
+    assert torch.equal(loss.frozen, before[2])
+    assert clipped[0] == [id(each) for each in (*trained.parameters(), *own)]
+    groups = point.state()["optimizer"]["param_groups"]
+    # The model's matrices and vectors, then the loss's.
+    assert [len(each["params"]) for each in groups[2:]] == [1, 1] and len(groups) == 4
+    decays = [each["weight_decay"] for each in groups]
+    assert decays == [settings.weight_decay, 0.0, settings.weight_decay, 0.0]
+    assert point.state()["loss"].keys() == {"matrix", "vector", "frozen"}
+    plain = VanillaLoss(VanillaConfig(name="vanilla"))
+    (*_, point) = fit(model(), encoded(80, 0), plain, settings, precision="fp32")
+    assert len(point.state()["optimizer"]["param_groups"]) == 2 and "loss" not in point.state()
