@@ -299,6 +299,33 @@ def test_the_teacher_is_the_stored_one_loaded_once_and_never_trained(
     assert len(made) == 1
 
 
+@pytest.mark.parametrize("name", ["rdrop"])
+@pytest.mark.parametrize(
+    "compression",
+    [
+        STUDENT,
+        {"name": "student", "model": "tiny:roberta", "num_layers": 3},
+        {"name": "magnitude"},
+        {"name": "heads", "remove": 0.5},
+        {"name": "ffn"},
+    ],
+    ids=lambda section: "-".join(map(str, section.values())),
+)
+def test_ours_train_every_compression_and_go_on_after_a_stop(
+    workspace: Workspace, tmp_path: Path, name: str, compression: dict[str, Any]
+) -> None:
+    wanted = own(name, compression)
+    whole, cut = TrialFolder(tmp_path / "whole"), TrialFolder(tmp_path / "cut")
+    record = run_trial(wanted, workspace, whole, trial_id="t")
+    assert record.status == "finished"
+    steps = trial_steps(wanted, workspace, cut, trial_id="t")
+    next(steps)
+    steps.close()
+    run_trial(wanted, workspace, cut, trial_id="t")
+    found = [(each.model / "model.safetensors").read_bytes() for each in (whole, cut)]
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [

@@ -271,6 +271,22 @@ def test_a_trial_stopped_at_a_rung_goes_on_as_if_it_had_not(tmp_path: Path) -> N
     assert float((found("forgetful") - found("whole")).norm()) > 0.1 * moved
 
 
+@pytest.mark.parametrize("name", ["rdrop"])
+def test_what_runs_the_model_trains_there_step_by_step(
+    name: str, tmp_path: Path, replays: list[int]
+) -> None:
+    workspace, found = Workspace(tmp_path / "artifacts"), []
+    # The second, of the same seed: what is built for all of them is there, and was replayed.
+    for trial in ("a", "b"):
+        replays.clear()
+        folder = TrialFolder(tmp_path / trial)
+        assert run_trial(config(loss={"name": name}), workspace, folder, trial_id="t").metrics
+        found.append(weights(load_model(folder.model)))
+    assert not replays
+    start = weights(load_encoder("tiny:bert", label_names=LABELS, seed=0))
+    assert float((found[1] - found[0]).norm()) < 0.1 * float((found[0] - start).norm())
+
+
 def test_training_begun_on_a_gpu_goes_on_on_a_cpu_and_back(tmp_path: Path) -> None:
     """What a checkpoint holds is of no device."""
     data = encoded(84, 0, "tiny:bert")
