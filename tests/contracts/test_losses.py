@@ -70,7 +70,7 @@ def prepared(name: str, **values: Any) -> tuple[Any, dict[str, Tensor]]:
 
 def test_plugins_are_found() -> None:
     assert {"vanilla", "distil", "smooth", "focal", "jtt", "rmc", "poe"} <= set(NAMES)
-    assert {"rdrop"} <= set(ON_MODEL)
+    assert {"rdrop", "hidden"} <= set(ON_MODEL)
 
 
 @over_losses

@@ -299,7 +299,7 @@ def test_the_teacher_is_the_stored_one_loaded_once_and_never_trained(
     assert len(made) == 1
 
 
-@pytest.mark.parametrize("name", ["rdrop"])
+@pytest.mark.parametrize("name", ["hidden", "rdrop"])
 @pytest.mark.parametrize(
     "compression",
     [
@@ -324,6 +324,28 @@ def test_ours_train_every_compression_and_go_on_after_a_stop(
     run_trial(wanted, workspace, cut, trial_id="t")
     found = [(each.model / "model.safetensors").read_bytes() for each in (whole, cut)]
     assert found[0] == found[1]
+
+
+def test_a_student_with_other_tokens_and_its_teacher_see_the_same_samples(
+    workspace: Workspace,
+) -> None:
+    """Here: a teacher that reads more tokens of each pair than its student."""
+    cut = own("hidden", STUDENT, max_length=12)
+    wanted = decode(cut.as_dict() | {"teacher": {"max_length": 24}})
+    data, theirs = compressed_data(wanted, workspace), workspace.data(wanted.reference())
+    dense = asked(wanted, workspace)
+    rows = np.array([5, 2, 9])
+    batch = HostFeed(data.encoded(data.task.train)).batch(rows)
+    found = dense.output(batch, "fp32", hidden=True)
+    inputs = HostFeed(theirs.encoded(theirs.task.train)).batch(rows).inputs
+    model = load_model(teacher(wanted, workspace).path / "model")
+    with torch.no_grad():
+        expected = model(**inputs).logits
+    torch.testing.assert_close(found.logits, expected)
+    assert batch.inputs["input_ids"].shape[1] == 12
+    assert found.mask.shape == inputs["input_ids"].shape and found.mask.shape[1] > 12
+    # Where tokens are the same they are not made twice.
+    assert asked(own("hidden", STUDENT), workspace)._feed is None
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def test_a_trial_stopped_at_a_rung_goes_on_as_if_it_had_not(tmp_path: Path) -> N
     assert float((found("forgetful") - found("whole")).norm()) > 0.1 * moved
 
 
-@pytest.mark.parametrize("name", ["rdrop"])
+@pytest.mark.parametrize("name", ["hidden", "rdrop"])
 def test_what_runs_the_model_trains_there_step_by_step(
     name: str, tmp_path: Path, replays: list[int]
 ) -> None:
