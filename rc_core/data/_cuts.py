@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from rc_core.config import TrialConfig
-from rc_core.data._encoding import encode
 from rc_core.data._task import DEV_ROLES, Split, Task
 from rc_core.errors import RobustCompressionError
 from rc_core.model_facts import model_facts
-from rc_core.models import load_tokenizer
 
 # Below this share of samples what is cut is not told; records have it all the same.
 _MUCH_CUT = 0.01
@@ -31,6 +29,10 @@ def foreseen_cuts(task: Task, config: TrialConfig) -> list[str]:
         task: its test roles are not looked at.
         config: whose encoder and `training.max_length` count.
     """
+    # Whoever only reads what records say of cuts (a report, a launch) has neither loaded.
+    from rc_core.data._encoding import encode
+    from rc_core.models import load_tokenizer
+
     try:
         tokenizer, positions = load_tokenizer(config.model), model_facts(config.model).max_positions
     except RobustCompressionError:
