@@ -24,7 +24,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -236,15 +236,22 @@ def _run(job: Job, out: Path, test: bool, workspace: Workspace | None = None) ->
         record = folder.read() if _is_finished(job, out) else None
         if record is None:
             record = run_trial(job.config, workspace, folder, trial_id=job.trial_id)
+        tested: Mapping[str, float] = {}
         if test:
-            unsealed = _workspace(out, sealed=False)
-            evaluate_saved(job.config, unsealed, folder)
+            tested = evaluate_saved(job.config, _workspace(out, sealed=False), folder)
     except Exception as error:
         # Whatever it is: one trial does not end the list.
         return f"{name}: failed: {reason(error)}", False
-    id_accuracy, ood_accuracy = (100 * record.metric(f"{r}_dev/accuracy") for r in ("id", "ood"))
-    seconds = record.seconds.get("total", 0.0)
-    return f"{name}: ID {id_accuracy:.1f} OOD {ood_accuracy:.1f} ({seconds:.0f} s)", True
+    found = _accuracies(record.metrics, "dev")
+    if opened := _accuracies(tested, "test"):
+        found += f", test: {opened}"
+    return f"{name}: {found} ({record.seconds.get('total', 0.0):.0f} s)", True
+
+
+def _accuracies(metrics: Mapping[str, float], stage: Literal["dev", "test"]) -> str:
+    """Return the accuracies of a stage's roles in percent, those that there are."""
+    values = {name: metrics.get(f"{name.lower()}_{stage}/accuracy") for name in ("ID", "OOD")}
+    return " ".join(f"{n} {100 * value:.1f}" for n, value in values.items() if value is not None)
 
 
 def _is_finished(job: Job, out: Path, *, test: bool = False) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +70,8 @@ def test_two_processes_write_the_folders_of_a_sweep(tmp_path: Path) -> None:
     assert f"{name}: failed: difficulty level 0.2 diverged" in done.stdout
     assert done.stdout.count("teacher: built") == 1
     assert "3 finished, 1 failed" in done.stdout
+    shares = r"ID \d+\.\d OOD \d+\.\d"
+    assert len(re.findall(rf": {shares}, test: {shares} \(\d+ s\)", done.stdout)) == 3
     records = {record.id: record for record in read_records(tmp_path / "out" / "trials")}
     assert sorted(records) == ["mine", "t0000", "t0002"]
     assert records["t0000"].reference and not records["mine"].reference
