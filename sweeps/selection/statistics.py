@@ -12,7 +12,8 @@ equal covariance for all, as in an analysis of variance.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,7 +141,8 @@ def pair_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
     """Return the standard deviation of one seed's difference of two configurations, and its df.
 
     Pooled over all pairs of rows that share seeds: what a seed does to all rows alike is out, as in
-    the analysis of variance of a block design.
+    the analysis of variance of a block design, whose degrees of freedom it has where every row has
+    every seed. Where some are missing it is worth less than a count of its values says.
 
     Args:
         rows: seed -> value, one per configuration.
@@ -158,10 +160,32 @@ def pair_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
                 weight += len(shared) - 1
     if not weight:
         return math.nan, 0
-    # Each row's own mean and each seed's own shift are estimated from the same values.
-    seeds = set().union(*rows)
-    df = sum(map(len, rows)) - len(rows) - len(seeds) + 1
-    return math.sqrt(squares / weight), max(1, df)
+    return math.sqrt(squares / weight), pair_freedom(rows)
+
+
+def pair_freedom(rows: Sequence[Collection[int]]) -> int:
+    """Return the degrees of freedom of `pair_noise`, rounded down, at least 1.
+
+    Satterthwaite (1946), (tr A)^2 / tr A^2 of the sum of squares e' A e: its mean and variance are
+    those of a chi-square with so many.
+
+    Args:
+        rows: the seeds of each; at least two rows share two.
+    """
+    patterns = Counter(map(frozenset, rows))
+    # Of A the block of a row is a sum over the rows beside it, and that of two rows a centring.
+    trace = squares = 0.0
+    for own, count in patterns.items():
+        places = {seed: at for at, seed in enumerate(own)}
+        block = np.zeros((len(own), len(own)))
+        for other, beside in patterns.items():
+            shared, rest = own & other, beside - (own == other)
+            if len(shared) > 1:
+                at = [places[seed] for seed in shared]
+                block[np.ix_(at, at)] += rest * (np.eye(len(shared)) - 1 / len(shared))
+                trace += count * rest * (len(shared) - 1)
+        squares += count * float((block**2).sum())
+    return max(1, math.floor(trace**2 / (squares + trace) + 1e-9))
 
 
 def verdict(

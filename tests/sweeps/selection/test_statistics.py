@@ -17,6 +17,7 @@ from sweeps.selection.statistics import (
     Estimate,
     detectable_difference,
     mean_interval,
+    pair_freedom,
     pair_noise,
     paired_difference,
     pooled_covariance,
@@ -93,6 +94,32 @@ def test_paired_tests_raise_no_more_false_alarms_than_they_say() -> None:
     assert alarms / 2_000 == pytest.approx(0.05, abs=0.015)
 
 
+@pytest.mark.parametrize(
+    ("rows", "counted"),
+    [
+        ([[0, 1, 2, 3]] * 5, 12),
+        ([[0, 1, 2, 3, 4]] * 2 + [[0, 1, 2]] + [[0, 1]] * 3, 9),
+        ([[0, 1, 2], [2, 3, 4], [0, 3], [1, 4], [0, 1, 2, 3, 4]], 6),
+        ([[0, 1, 2], [0, 1, 2], [5, 6], [5, 6], [9]], 3),
+    ],
+)
+def test_the_degrees_of_freedom_of_pairs_are_those_that_their_spread_shows(
+    rows: list[list[int]], counted: int
+) -> None:
+    """Of a variance with df degrees its own relative variance is 2 / df, whatever the seeds do."""
+    rng = np.random.default_rng(4)
+    found = []
+    for _ in range(4_000):
+        shift = rng.normal(0, 3, 10)
+        values = [{seed: shift[seed] + rng.normal() for seed in row} for row in rows]
+        deviation, df = pair_noise(values)
+        found.append(deviation**2)
+    assert np.mean(found) == pytest.approx(2, rel=0.05)
+    assert df == pair_freedom(rows) <= counted
+    # Rounded down, and what 4,000 draws know of it.
+    assert df - 0.5 < 2 * np.mean(found) ** 2 / np.var(found) < df + 1.5
+
+
 def test_pooled_pairs_raise_no_more_false_alarms_and_find_the_noise() -> None:
     """Eight equal rows of three seeds, a seed shifting all; each is compared with the first."""
     rng = np.random.default_rng(9)
@@ -102,7 +129,7 @@ def test_pooled_pairs_raise_no_more_false_alarms_and_find_the_noise() -> None:
         rows = [dict(enumerate(row)) for row in values]
         del rows[7][2]
         deviation, df = pair_noise(rows)
-        assert df == 23 - 8 - 3 + 1
+        assert df == 12, "one less than its values leave, as one is missing"
         deviations.append(deviation)
         for row in rows[1:]:
             shared = sorted(row)
