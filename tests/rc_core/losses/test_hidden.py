@@ -124,7 +124,7 @@ def test_other_widths_are_joined_by_one_learned_matrix() -> None:
     student = tiny_model("bert", num_layers=3)
     teacher = tiny_model("bert", num_layers=6, seed=9, hidden_size=24)
     ours, theirs = first_tokens(student), first_tokens(teacher)
-    loss, _, found = on_models(student, teacher)
+    loss, _, found = on_models(student, teacher, beta=1.0)
     (matrix,) = loss.parameters()
     assert matrix.shape == (24, 16)
     pairs = [(ours[j] @ matrix.detach().T, theirs[k]) for j, k in ((1, 2), (2, 4))]
