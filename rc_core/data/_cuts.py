@@ -3,57 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
-
-import numpy as np
-
-from rc_core.config import TrialConfig
-from rc_core.data._task import DEV_ROLES, Split, Task
-from rc_core.errors import RobustCompressionError
-from rc_core.model_facts import model_facts
 
 # Below this share of samples what is cut is not told; records have it all the same.
 _MUCH_CUT = 0.01
-# Of each split, to foresee what is cut: half a second, and a share that is known to 3 points.
-_FORESEEN = 1_000
-
-
-def foreseen_cuts(task: Task, config: TrialConfig) -> list[str]:
-    """Return lines on what will be cut of train and the dev splits, and what to do about it.
-
-    By a random sample of each large split, which "about" says. Nothing where there is no tokenizer:
-    whatever trains says why.
-
-    Args:
-        task: its test roles are not looked at.
-        config: whose encoder and `training.max_length` count.
-    """
-    # Whoever only reads what records say of cuts (a report, a launch) has neither loaded.
-    from rc_core.data._encoding import encode
-    from rc_core.models import load_tokenizer
-
-    try:
-        tokenizer, positions = load_tokenizer(config.model), model_facts(config.model).max_positions
-    except RobustCompressionError:
-        return []
-    asked = config.training.max_length
-    kept = min(asked, positions)
-    lines = []
-    for split in (task.train, *(each for role in DEV_ROLES for each in task.of_role(role))):
-        sample = _sample(split)
-        facts = {"samples": len(sample), "truncated": encode(sample, tokenizer, kept).truncated}
-        data = {"max_length": kept, "positions": positions, split.name: facts}
-        about = "" if sample is split else "about "
-        lines += [f"{about}{line}; {against_cuts(data, asked)}" for line in cut_texts(data, asked)]
-    return lines
-
-
-def _sample(split: Split) -> Split:
-    if len(split) <= _FORESEEN:
-        return split
-    rows = np.random.default_rng(0).choice(len(split), size=_FORESEEN, replace=False)
-    return replace(split.take(np.sort(rows)), headline=None)
 
 
 def cut_texts(data: Mapping[str, Any], max_length: int) -> list[str]:

@@ -16,8 +16,8 @@ import torch
 from omegaconf import OmegaConf
 
 from rc_core.config import TrainingConfig
-from rc_core.data._cuts import foreseen_cuts
 from rc_core.data._doubts import doubts
+from rc_core.data._foreseen import foreseen_cuts
 from rc_core.data._task import TEST_ROLES, Task
 from rc_core.labels import count_of
 from rc_core.model_facts import ModelFacts, model_facts

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rc_core.config import decode
-from rc_core.data._cuts import against_cuts, cut_texts, foreseen_cuts
+from rc_core.data._cuts import against_cuts, cut_texts
+from rc_core.data._foreseen import foreseen_cuts
 from rc_core.data._task import Role, Split, Task
 
 LABELS = ("yes_", "no_")
