@@ -25,6 +25,7 @@ from sweeps.engine.warm_start import known_trials
 from sweeps.folder import SweepFolder
 from sweeps.names import as_stem, check_new
 from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
+from sweeps.search._checked import check_first
 from sweeps.sections import check_overrides
 
 
@@ -84,6 +85,9 @@ def check_launch(
             known_trials(sweep, root)
         with also():
             _check_rows(sweep, root)
+        with also():
+            if confirms is None:
+                check_first(sweep)
         if found and not is_here(sweep.reference().task):
             found.append(InputError(UNREAD))
         else:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Protocol
 
-from rc_core import plugins
 from sweeps.config import SweepConfig
 from sweeps.engine.rungs import Decision, RungRule
 from sweeps.search._base import Outcome, Proposals
+from sweeps.search._checked import made_proposals
 from sweeps.simulation.replay import ReplayTrial, Table
 from sweeps.space import Parameter, Space
 
@@ -149,8 +149,7 @@ class SampledOrder:
         sweep.settings = sweep.settings.model_copy(update={"search": asked})
         self._space = sweep.space
         self._left = {trial.id: trial for trial in known}
-        module = plugins.load("sweeps.search", search)
-        self._proposals: Proposals = module.proposals(sweep, None)
+        self._proposals: Proposals = made_proposals(sweep, None)
         self._asked = 0
 
     def next(self) -> ReplayTrial | None:
