@@ -60,7 +60,12 @@ def metric_text(metric: str, value: float) -> str:
 
 def column_title(metric: str) -> str:
     """Return what a column or an axis with a metric's numbers is called."""
-    known = {ID_KEY: "ID %", OOD_KEY: "OOD %"}
+    known = {
+        ID_KEY: "ID %",
+        OOD_KEY: "OOD %",
+        "id_dev/balanced_accuracy": "ID balanced %",
+        "ood_dev/balanced_accuracy": "OOD balanced %",
+    }
     return known.get(metric, f"{metric} (%)" if metric.endswith("accuracy") else metric)
 
 

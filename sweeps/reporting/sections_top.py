@@ -31,7 +31,15 @@ from sweeps.reporting.style import (
 from sweeps.reporting.symbols import symbol
 from sweeps.reporting.verdict import Sentence
 from sweeps.rows import Row
-from sweeps.shown_values import millions, number, percent, points, share
+from sweeps.shown_values import (
+    column_title,
+    metric_number,
+    millions,
+    number,
+    percent,
+    points,
+    share,
+)
 
 _MARKS = {"good": "\u2713 fine", "note": "note", "warn": "! doubt", "bad": "\u2717 problem"}
 # The class `note` is taken by small print.
@@ -134,6 +142,9 @@ def _front_title(facts: Facts) -> str:
     names = [metric_title(name).split(" accuracy")[0] for name in front_axes(facts)]
     if names == ["in-distribution", "out-of-distribution"]:
         return "The front: in-distribution against out-of-distribution accuracy"
+    if all(name.endswith(" balanced") for name in names):
+        inside, outside = (name.removesuffix(" balanced") for name in names)
+        return f"The front: {inside} against {outside} balanced accuracy"
     return f"The front: {' against '.join(names)}"
 
 
@@ -213,8 +224,8 @@ def _front_table(facts: Facts) -> str:
     if chosen is not None and chosen not in shown:
         shown.insert(0, chosen)
     extra = [name for name in facts.objectives if not name.endswith("dev/accuracy")]
-    titles = ["", "trial", "configuration", "ID %", "OOD %", *extra, "OOD vs dense", "F_bias",
-              "parameters", ""]  # fmt: skip
+    titles = ["", "trial", "configuration", "ID %", "OOD %", *map(column_title, extra),
+              "OOD vs dense", "F_bias", "parameters", ""]  # fmt: skip
     rows = []
     for row in shown:
         name = f"{row.name} (dense reference)" if row.reference else row.name
@@ -225,7 +236,7 @@ def _front_table(facts: Facts) -> str:
                 name_cell(name),
                 share(row.id_accuracy),
                 share(row.ood_accuracy),
-                *(number(row.values[key]) for key in extra),
+                *(metric_number(key, row.values[key]) for key in extra),
                 "" if row.reference else points(row.ood_difference),
                 number(row.relative_bias, ".2f"),
                 millions(row.size),

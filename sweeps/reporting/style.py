@@ -196,6 +196,8 @@ def metric_title(name: str) -> str:
     known = {
         "id_dev/accuracy": "in-distribution accuracy, id_dev (%)",
         "ood_dev/accuracy": "out-of-distribution accuracy, ood_dev (%)",
+        "id_dev/balanced_accuracy": "in-distribution balanced accuracy, id_dev (%)",
+        "ood_dev/balanced_accuracy": "out-of-distribution balanced accuracy, ood_dev (%)",
         "footprint/nonzero_parameters": "non-zero parameters (M)",
     }
     return known.get(name, name)

@@ -17,9 +17,10 @@ from rich.text import Text
 
 from rc_core.labels import count_of
 from sweeps.rows import Row
-from sweeps.shown_values import clock, metric_number
+from sweeps.shown_values import clock, column_title, metric_number
 
 _FRONT_SHOWN, _RUNNING_SHOWN, _FAILED_SHOWN = 5, 8, 2
+_LABEL = 14
 # From this many columns on, the picture stands beside the lists.
 _WIDE = 110
 # And running trials have bars.
@@ -253,7 +254,7 @@ def _front(snapshot: Snapshot, room: int) -> RenderableType | None:
         return None
     chosen.sort(key=lambda row: row.values[first], reverse=direction == "max")
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    labels = [name.removesuffix("/accuracy")[-14:] for name in snapshot.objectives]
+    labels = [_label(name) for name in snapshot.objectives]
     widths = [max(len(label), 7) for label in labels]
     table.add_column("", no_wrap=True, width=1)
     table.add_column("", no_wrap=True, width=5)
@@ -266,6 +267,13 @@ def _front(snapshot: Snapshot, room: int) -> RenderableType | None:
         table.add_row("*" if row.on_front else "+", row.id, Text(row.name), *values)
     more = len(chosen) - _FRONT_SHOWN
     return Group(table, Text(f"and {more} more", style="dim")) if more > 0 else table
+
+
+def _label(metric: str) -> str:
+    """Return what a narrow column calls an objective."""
+    known = column_title(metric)
+    # Of a name of its own the end tells most.
+    return known if len(known) <= _LABEL else metric.removesuffix("/accuracy")[-_LABEL:]
 
 
 def _failures(snapshot: Snapshot) -> list[RenderableType]:

@@ -17,7 +17,7 @@ from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_results import confirmed_section, sealed_section, sparsity_section
-from sweeps.reporting.sections_top import verdict_section
+from sweeps.reporting.sections_top import front_section, verdict_section
 from sweeps.reporting.smaller import smaller_alike
 from sweeps.reporting.style import Style, escaped
 from sweeps.reporting.verdict import _moved, verdict
@@ -574,3 +574,20 @@ def test_a_sweep_that_a_limit_ended_is_not_told_to_be_resumed(tmp_path: Path) ->
     assert ended.action == "rc-sweep resume made --set budget.hours=N"
     keep_ending(sweep.path, attempt, "the search has proposed every point")
     assert about(Facts.read(sweep), "Has the sweep ended?").action == ""
+
+
+def test_balanced_accuracies_that_are_the_objectives_stand_in_the_first_table(
+    made: Callable[..., Sweep],
+) -> None:
+    objectives = {f"{role}_dev/balanced_accuracy": "max" for role in ("id", "ood")}
+    sweep = made(trials=6, objectives=objectives)
+    for record in sweep.records:
+        values = {key: record.metric(key.replace("balanced_", "")) - 0.1 for key in objectives}
+        changes = {"metrics": {**record.metrics, **values}}
+        sweep.folder.trial(record.id).commit(record.model_copy(update=changes))
+    facts = Facts.read(sweep)
+    html = front_section(facts, Style.of(facts.rows)).html()
+    assert "The front: in-distribution against out-of-distribution balanced accuracy" in html
+    assert "ID balanced %" in html and "OOD balanced %" in html
+    for row in facts.candidates:
+        assert f">{100 * row.values['ood_dev/balanced_accuracy']:.1f}<" in html

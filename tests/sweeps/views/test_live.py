@@ -86,6 +86,18 @@ def test_names_have_room_beside_the_picture(driven: SweepFolder) -> None:
     assert max(map(len, lines)) <= 120 and len(lines) <= 40
 
 
+def test_objectives_of_one_s_own_are_told_apart_in_narrow_columns(driven: SweepFolder) -> None:
+    snapshot = Watcher(StoredSweep(driven)).snapshot()
+    names = [f"{role}_dev/balanced_accuracy" for role in ("id", "ood")]
+    rows = [
+        replace(row, values=dict(zip(names, row.values.values(), strict=True)))
+        for row in snapshot.rows
+    ]
+    own = replace(snapshot, rows=rows, objectives=dict.fromkeys(names, "max"))
+    (titles,) = [line for line in drawn(view(own, 100, 50), 100) if "front so far" in line]
+    assert titles.split()[-6:] == ["ID", "balanced", "%", "OOD", "balanced", "%"]
+
+
 def test_only_titles_are_bold(driven: SweepFolder) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
     console.print(view(Watcher(StoredSweep(driven)).snapshot(), 80, 50))
