@@ -15,6 +15,7 @@ from rc_core.atomic import replacing
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import TrialError
 from rc_core.metrics.classification import (
+    balanced_accuracy,
     collapsed_confidences,
     collapsed_predictions,
     role_metrics,
@@ -54,23 +55,30 @@ def _finite(log_probs: LogProbs, name: str) -> LogProbs:
 def rung_metrics(
     model: nn.Module, data: TaskData, roles: Sequence[Role], precision: str
 ) -> dict[str, float]:
-    """Return `rung/<role>/accuracy`: that of each split's fixed sample, weighted by its full size.
+    """Return `rung/<role>/accuracy` and `balanced_accuracy`, of each split's fixed sample.
 
-    The samples are equally large, the splits are not; `<role>/accuracy`, which this foretells,
-    weighs them by size.
+    The samples are equally large, the splits are not; `<role>/accuracy` and the like, which these
+    foretell, weigh them by size, so these do too.
     """
     metrics: dict[str, float] = {}
     for role in roles:
         splits = data.task.of_role(role)
         sizes = [int(split.headline_rows().sum()) for split in splits]
-        found = 0.0
+        found, correct, labels, weights = 0.0, [], [], []
         for split, size in zip(splits, sizes, strict=True):
             sample = data.sample(split)
             encoded = data.encoded(sample, sample=True)
             log_probs = _finite(predict(model, encoded, precision=precision), split.name)
-            measured = role_metrics(role, [(sample, log_probs)], data.task.label_names)
-            found += measured[f"{role}/accuracy"] * (size / sum(sizes))
+            collapse = sample.collapse(data.task.label_names)
+            right = collapsed_predictions(log_probs, collapse) == sample.labels
+            found += float(right.mean()) * (size / sum(sizes))
+            correct.append(right)
+            labels.append(np.array(sample.label_names)[sample.labels])
+            weights.append(np.full(len(sample), size / len(sample)))
         metrics[f"rung/{role}/accuracy"] = found
+        metrics[f"rung/{role}/balanced_accuracy"] = balanced_accuracy(
+            *map(np.concatenate, (correct, labels, weights))
+        )
     return metrics
 
 

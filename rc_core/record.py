@@ -46,7 +46,8 @@ class RungRecord(_Part):
         step: optimizer steps done.
         progress: share of all steps done, in (0, 1].
         seconds: training time of the trial so far.
-        metrics: keys `rung/id_dev/accuracy`, `rung/ood_dev/accuracy`, ... and `rung/train_loss`.
+        metrics: keys `rung/id_dev/accuracy`, `rung/id_dev/balanced_accuracy`, ... and
+            `rung/train_loss`.
     """
 
     step: int

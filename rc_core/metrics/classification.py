@@ -107,7 +107,9 @@ def calibration_error(confidences: FloatArray, correct: NDArray[np.bool_]) -> fl
     return float(np.abs(surplus).sum() / correct.size)
 
 
-def balanced_accuracy(correct: NDArray[np.bool_], labels: NDArray[Any]) -> float:
+def balanced_accuracy(
+    correct: NDArray[np.bool_], labels: NDArray[Any], weights: NDArray[np.float64] | None = None
+) -> float:
     """Return the mean over labels of their recall: the share of a label's samples that are right.
 
     Where some labels are rare, a model that never answers them may have a high accuracy, but not
@@ -116,6 +118,7 @@ def balanced_accuracy(correct: NDArray[np.bool_], labels: NDArray[Any]) -> float
     Args:
         correct: (N,).
         labels: (N,) the true ones, names or positions; those that no sample has do not count.
+        weights: (N,) above 0, of how many samples each one stands for; None: of itself.
 
     Returns:
         A share in [0, 1].
@@ -129,8 +132,9 @@ def balanced_accuracy(correct: NDArray[np.bool_], labels: NDArray[Any]) -> float
             "labels and correct must have the same length and not be empty, but have shapes "
             f"{places.shape} and {correct.shape}"
         )
-    right = np.bincount(places, weights=correct)
-    return float((right / np.bincount(places)).mean())
+    counted = np.ones(len(places)) if weights is None else weights
+    right = np.bincount(places, weights=correct * counted)
+    return float((right / np.bincount(places, weights=counted)).mean())
 
 
 def evaluate(split: Split, log_probs: FloatArray, task_labels: Sequence[str]) -> dict[str, float]:

@@ -23,7 +23,9 @@ from sweeps.settings import SchedulerConfig
 CONTRACT = Contract("_base", config="SchedulerConfig", functions=("problems", "build"))
 
 # What a quick evaluation measures; other objectives are known at the end only.
-_AT_RUNGS = ("id_dev/accuracy", "ood_dev/accuracy")
+_AT_RUNGS = tuple(
+    f"{role}/{name}" for role in ("id_dev", "ood_dev") for name in ("accuracy", "balanced_accuracy")
+)
 
 
 class RungConfig(SchedulerConfig):

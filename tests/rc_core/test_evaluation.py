@@ -46,9 +46,10 @@ def test_at_a_rung_suites_weigh_by_their_full_size(monkeypatch: pytest.MonkeyPat
     part = replace(suite("part", 3 * RUNG_SAMPLES, 1), slices=kinds, headline=("seen", "unseen"))
     data = TaskData(Task("words", LABELS, (large, part)), load_tokenizer("tiny:bert"), 64)
     model = nn.Module()
-    rung = rung_metrics(model, data, ["ood_dev"], "fp32")["rung/ood_dev/accuracy"]
+    rung = rung_metrics(model, data, ["ood_dev"], "fp32")
     whole = split_metrics(data, ["ood_dev"], predict_splits(model, data, data.task.splits))
-    assert rung == whole["ood_dev/accuracy"] == 0.75
+    assert rung["rung/ood_dev/accuracy"] == whole["ood_dev/accuracy"] == 0.75
+    assert rung["rung/ood_dev/balanced_accuracy"] == whole["ood_dev/balanced_accuracy"] == 0.5
 
 
 def dev(id_accuracy: float, ood_accuracy: float) -> dict[str, float]:

@@ -256,3 +256,13 @@ def test_scores_of_another_shape(shape: tuple[int, ...]) -> None:
 def test_collapse_of_another_length() -> None:
     with pytest.raises(ValueError, match="collapse"):
         collapsed_predictions(np.log(P), np.array([0, 1]))
+
+
+def test_a_weighed_sample_stands_for_so_many_in_the_balanced_accuracy() -> None:
+    correct, labels = np.array([True, False, True, False]), np.array(["a", "a", "b", "b"])
+    weights = np.array([3.0, 1.0, 1.0, 1.0])
+    repeated = np.repeat(np.arange(4), weights.astype(int))
+    assert balanced_accuracy(correct, labels, weights) == balanced_accuracy(
+        correct[repeated], labels[repeated]
+    )
+    assert balanced_accuracy(correct, labels, weights) == pytest.approx((0.75 + 0.5) / 2)

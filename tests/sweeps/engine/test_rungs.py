@@ -13,6 +13,7 @@ from rc_core.errors import ConfigError
 from rc_core.record import RungRecord
 from sweeps.engine.ranking import MetricRanking
 from sweeps.engine.rungs import Decision, RungRule, is_settled, restore, rung_of
+from sweeps.schedulers._base import rung_metrics
 from sweeps.settings import check_settings, decode_settings
 
 ID, OOD = "rung/id_dev/accuracy", "rung/ood_dev/accuracy"
@@ -227,6 +228,13 @@ def test_what_does_not_fit_together_is_said_so(settings: Any, where: str, expect
     assert not problems
     reasons = {problem.where: problem.message for problem in check_settings(found)}
     assert expected in reasons[where]
+
+
+def test_balanced_accuracies_are_measured_at_rungs() -> None:
+    objectives = {f"{role}_dev/balanced_accuracy": "max" for role in ("id", "ood")}
+    assert rung_metrics(objectives) == {f"rung/{name}": "max" for name in objectives}
+    found, problems = decode_settings({"scheduler": {"name": "asha"}, "objectives": objectives})
+    assert not problems and not [*check_settings(found)]
 
 
 def test_a_scheduler_that_could_never_decide_is_an_error() -> None:
