@@ -19,7 +19,7 @@ from sweeps.engine.assignments import Assignments
 from sweeps.rows import Row, rows
 from sweeps.shown_values import clock, duration
 from sweeps.views.live import RunningTrial, Snapshot, view
-from sweeps.views.watch import ended_line, mean_seconds
+from sweeps.views.watch import ended_line, mean_seconds, shown_rung
 
 # The cluster is asked no more often than this: it is a request to another process.
 _CLUSTER_SECONDS = 5.0
@@ -123,9 +123,8 @@ class Progress:
         running = self._running.get(trial_id)
         if running is not None:
             running.progress = float(result.get("progress", 0.0))
-            values = [result.get(f"rung/{role}/accuracy") for role in ("id_dev", "ood_dev")]
-            if all(isinstance(value, float) for value in values):
-                running.rung = (float(values[0] or 0), float(values[1] or 0))
+            objectives = self._sweep.settings.objectives if self._sweep is not None else ()
+            running.rung = shown_rung(result, objectives) or running.rung
 
     def trial_paused(self, trial_id: str) -> None:
         self._running.pop(trial_id, None)

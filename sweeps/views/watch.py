@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -74,7 +75,7 @@ class Watcher:
             at_most=is_race(sweep.config["search"]["name"]),
             counts=counts,
             running=[
-                running_trial(record, now if driven else None)
+                running_trial(record, now if driven else None, sweep.objectives)
                 for record in records
                 if record.status == "running"
             ],
@@ -129,22 +130,41 @@ def watch(sweep: StoredSweep, console: Console, *, interval: float = _INTERVAL) 
             live.stop()
 
 
-def running_trial(record: TrialRecord, now: float | None) -> RunningTrial:
+def shown_rung(metrics: Mapping[str, Any], objectives: Iterable[str]) -> tuple[float, float] | None:
+    """Return a quick evaluation's ID and OOD accuracy, balanced where that is an objective.
+
+    None where one of them was not measured.
+
+    Args:
+        metrics: with their names at rungs.
+        objectives: of the sweep.
+    """
+    asked = set(objectives)
+    balanced = {role: f"{role}/balanced_accuracy" for role in ("id_dev", "ood_dev")}
+    keys = [own if own in asked else f"{role}/accuracy" for role, own in balanced.items()]
+    inside, outside = (metrics.get(f"rung/{key}") for key in keys)
+    if not isinstance(inside, float) or not isinstance(outside, float):
+        return None
+    return inside, outside
+
+
+def running_trial(
+    record: TrialRecord, now: float | None, objectives: Iterable[str]
+) -> RunningTrial:
     """Return an unfinished record as what is shown of it.
 
     Args:
         now: seconds since the epoch, None where nothing runs it.
+        objectives: of the sweep.
     """
     newest = record.rungs[-1] if record.rungs else None
     metrics = newest.metrics if newest else {}
-    keys = ("rung/id_dev/accuracy", "rung/ood_dev/accuracy")
-    both = all(key in metrics for key in keys)
     return RunningTrial(
         id=record.id,
         name=record.name,
         progress=newest.progress if newest else 0.0,
         seconds=None if now is None else now - record.started,
-        rung=(metrics[keys[0]], metrics[keys[1]]) if both else None,
+        rung=shown_rung(metrics, objectives),
     )
 
 

@@ -15,7 +15,7 @@ from sweeps.folder import SweepFolder
 from sweeps.shown_values import clock
 from sweeps.stored_sweep import StoredSweep
 from sweeps.views.live import RunningTrial, Snapshot, scatter, view
-from sweeps.views.watch import Watcher, watch
+from sweeps.views.watch import Watcher, shown_rung, watch
 from tests.sweeps._made_sweep import make_sweep
 
 OBJECTIVES = {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}
@@ -96,6 +96,23 @@ def test_objectives_of_one_s_own_are_told_apart_in_narrow_columns(driven: SweepF
     own = replace(snapshot, rows=rows, objectives=dict.fromkeys(names, "max"))
     (titles,) = [line for line in drawn(view(own, 100, 50), 100) if "front so far" in line]
     assert titles.split()[-6:] == ["ID", "balanced", "%", "OOD", "balanced", "%"]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "shown"),
+    [
+        (["id_dev/accuracy", "ood_dev/accuracy"], (0.9, 0.8)),
+        (["id_dev/balanced_accuracy", "ood_dev/balanced_accuracy"], (0.7, 0.6)),
+        (["id_dev/accuracy", "ood_dev/balanced_accuracy"], (0.9, 0.6)),
+    ],
+)
+def test_of_a_rung_the_objectives_accuracies_are_shown(
+    objectives: list[str], shown: tuple[float, float]
+) -> None:
+    rung = {"rung/id_dev/accuracy": 0.9, "rung/ood_dev/accuracy": 0.8}
+    rung |= {"rung/id_dev/balanced_accuracy": 0.7, "rung/ood_dev/balanced_accuracy": 0.6}
+    assert shown_rung(rung, objectives) == shown
+    assert shown_rung({"rung/id_dev/accuracy": 0.9}, objectives) is None
 
 
 def test_only_titles_are_bold(driven: SweepFolder) -> None:
