@@ -24,6 +24,7 @@ from sweeps.engine.rungs import RungRule, restore
 from sweeps.engine.warm_start import point_of
 from sweeps.folder import SweepFolder
 from sweeps.search._base import Proposals, outcome_of
+from sweeps.search._checked import check_point
 
 REFERENCE_ID = "t0000"
 # A sampler may settle on points that were tried: then random points are tried, before the space
@@ -255,6 +256,7 @@ class Assignments:
             if point is None:
                 self._ending = "the search has proposed every point"
                 return None
+            check_point(self._sweep.settings.search.name, point, self._sweep.space)
             config = self._sweep.trial(point)
             if config.fingerprint() in self._fingerprints:
                 self._proposals.discard(trial_id)

@@ -44,6 +44,7 @@ from sweeps.engine.warm_start import tell_known
 from sweeps.failure import came_to_nothing
 from sweeps.folder import SweepFolder
 from sweeps.remote.uploads import uploading
+from sweeps.search._checked import made_proposals
 from sweeps.storages import storage_root
 from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.events import SweepEvents
@@ -225,9 +226,7 @@ def _run_trials(
     Raises:
         SweepIncomplete: records of trials that have ended did not come.
     """
-    proposals = plugins.load("sweeps.search", sweep.settings.search.name).proposals(
-        sweep, folder.study
-    )
+    proposals = made_proposals(sweep, folder.study)
     tell_known(sweep, folder, proposals, attempt, progress.say, data=reference.data)
     scheduler = sweep.settings.scheduler
     rule = plugins.load("sweeps.schedulers", scheduler.name).build(

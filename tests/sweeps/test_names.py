@@ -41,7 +41,7 @@ def test_a_wrong_name_hides_no_wrong_data(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError) as caught:
         check_launch(sweep, tmp_path, stem="x", name="my sweep", address="local")
-    name, *data, earlier = map(str, caught.value.problems)
+    name, earlier, *data = map(str, caught.value.problems)
     assert "but got 'my sweep'" in name and len(data) == 2 and "no.csv" in data[0]
     assert "gone" in earlier
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rc_core.atomic import write_json
-from rc_core.errors import StorageError
+from rc_core.errors import ConfigError, StorageError
 from rc_core.record import RungRecord, TrialRecord, read_record
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
@@ -420,3 +420,22 @@ def test_a_front_that_no_longer_grows_forgets_the_failed_trials_that_are_opened_
     assert driver.assignments.over()
     line = open_again(driver.sweep, driver.folder, 1, driver.assignments.usage)
     assert line == "failed before, run again: t0002, t0003"
+
+
+def test_a_proposed_point_outside_the_space_is_told_and_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(tmp_path / "one")
+    for _ in driver.sweep.first_trials():
+        given = driver.assignments.next()
+        assert given is not None
+        driver.finish(given)
+    propose = driver.proposals.propose
+
+    def outside(trial_id: str, point: Any = None) -> Any:
+        found = propose(trial_id, point)
+        return {**found, "training.epochs": 100}
+
+    monkeypatch.setattr(driver.proposals, "propose", outside)
+    with pytest.raises(ConfigError, match=r"search/.*py: .*has training.epochs, though it is not"):
+        driver.assignments.next()

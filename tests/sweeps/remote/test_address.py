@@ -129,7 +129,7 @@ def test_an_artifact_is_built_where_the_service_is_down_and_uploaded_later(s3: S
     assert used.build(KEY, write).built
     mirror = Mirror.at(storage_root(s3.storage))
     assert mirror is not None
-    assert "1 artifacts" in mirror.unshared("one")
+    assert "1 artifact is" in mirror.unshared("one")
     s3.fails = lambda request: False
     mirror.artifacts.keep_left()
     assert mirror.unshared("one") == "" and len(s3.listing()) == 2

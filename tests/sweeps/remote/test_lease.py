@@ -241,7 +241,7 @@ def test_what_cannot_be_uploaded_is_said_at_the_end_and_left(
         (folder.path / "front.json").write_text("{}")
         running.close()
     assert "warning" in said[-1]
-    assert folder.unshared().startswith("1 files of one")
+    assert folder.unshared().startswith("1 file of one")
 
 
 def test_a_driver_whose_lease_was_taken_ends_and_its_workers_are_fenced_off(
