@@ -1,4 +1,4 @@
-"""What will be cut of texts, before anything is trained: said by a dry run.
+"""What will be cut of texts, before anything is trained: said by a dry run and a launch.
 
 Apart from `_cuts`, which a report uses: this needs the encoder's tokenizer, and so transformers.
 """

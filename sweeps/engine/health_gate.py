@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from rc_core.data._cuts import against_cuts, cut_texts
 from rc_core.errors import TrialError
 from sweeps.config import SweepConfig
 from sweeps.failure import HEALTH_GATE
@@ -20,20 +18,18 @@ class Judged:
     Attributes:
         metrics: on the dev roles.
         undefined: metric -> why it is undefined.
-        data: facts of the splits, as in a record.
         majority: share of the majority class on id_dev, in [0, 1].
         warnings: of `rc_core.teacher.health`.
     """
 
     metrics: Mapping[str, float]
     undefined: Mapping[str, str]
-    data: Mapping[str, Any]
     majority: float
     warnings: Sequence[str] = ()
 
 
 def report_health(sweep: SweepConfig, found: Judged, say: Callable[[str], None]) -> None:
-    """Say what the reference reached, and what may be wrong with it or its data.
+    """Say what the reference reached, and what may be wrong with it.
 
     Args:
         sweep: says whether the gate stops it (`health_gate`).
@@ -53,9 +49,6 @@ def report_health(sweep: SweepConfig, found: Judged, say: Callable[[str], None])
     reason = found.undefined.get("ood_dev/relative_bias")
     if reason is not None:
         say(f"note: relative bias is undefined in this sweep: {reason}")
-    asked = sweep.reference().training.max_length
-    for line in cut_texts(found.data, asked):
-        say(f"note: {line}; {against_cuts(found.data, asked)}")
     if found.warnings and sweep.settings.health_gate == "stop":
         raise TrialError(
             f"{HEALTH_GATE}{'; '.join(found.warnings)}. Corrected it is another sweep: launch "

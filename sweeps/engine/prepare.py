@@ -81,7 +81,11 @@ def prepare(
     values = [config.as_dict() for config in (*needed.first, *needed.later)]
     planned, judged = [], None
     if values:
-        planned, judged = tasks.result(tasks.start(_plan, light(resources), values, folder.address))
+        planned, judged, cuts = tasks.result(
+            tasks.start(_plan, light(resources), values, folder.address)
+        )
+        for line in cuts:
+            say(f"note: {line}")
         planned = settle(folder, planned, len(needed.first), say)
     if judged is not None:
         report_health(sweep, judged, say)
@@ -178,20 +182,22 @@ def _plan(
     artifacts: str,
     threads: int,
     device: str,
-) -> tuple[list[Planned], Judged | None]:
+) -> tuple[list[Planned], Judged | None, list[str]]:
     """Return each distinct artifact that the configurations need, in building order.
 
-    And what the dense reference reached, where that is known already.
+    And what the dense reference reached, where that is known already, and which texts will be cut.
     """
+    from rc_core.data._foreseen import foreseen_cuts
     from rc_core.teacher import teacher_key
 
     space = _workspace(artifacts, threads, device)
     planned = list(_distinct_steps([decode(config) for config in configs], space))
     dense, record = decode(reference), trial_at(sweep, REFERENCE_ID).read()
+    cuts = foreseen_cuts(space.data(dense).task, dense)
     known = record is not None and record.status == "finished"
     if known or space.store.has(teacher_key(dense, space)):
-        return planned, _judge(dense, space, record if known else None)
-    return planned, None
+        return planned, _judge(dense, space, record if known else None), cuts
+    return planned, None, cuts
 
 
 def _distinct_steps(configs: list[TrialConfig], workspace: Any) -> Iterator[Planned]:
@@ -289,10 +295,9 @@ def _judge(config: TrialConfig, space: Any, record: TrialRecord | None = None) -
     id_dev = data.task.id_dev
     majority = majority_share(id_dev.labels)
     if record is not None:
-        metrics, undefined, facts = record.metrics, record.undefined, record.data
+        metrics, undefined = record.metrics, record.undefined
     else:
         metrics = teacher_facts(teacher(config, space))["metrics"]
         sizes = counted_sizes(data.task, "dev")
         undefined = relative_metrics(metrics, metrics, "dev", sizes=sizes)[1]
-        facts = data.facts([data.task.train, *data.open_splits])
-    return Judged(metrics, undefined, facts, majority, health(metrics, majority, len(id_dev)))
+    return Judged(metrics, undefined, majority, health(metrics, majority, len(id_dev)))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import cast
+import pytest
 
-from rc_core.config import decode
+from rc_core.errors import TrialError
+from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine.health_gate import Judged, report_health
+from tests.sweeps.test_config import RAW
 
 
-def test_cut_texts_are_told_with_the_limit_at_which_they_were_cut() -> None:
-    config = decode({"model": "tiny:bert", "training": {"max_length": 512}})
-    sweep = cast(SweepConfig, SimpleNamespace(reference=lambda: config))
-    data = {"max_length": 128, "positions": 128, "train.a": {"samples": 10, "truncated": 5}}
+def test_what_it_reached_is_said_and_what_that_means() -> None:
+    metrics = {"id_dev/accuracy": 0.75, "ood_dev/accuracy": 0.74}
+    found = Judged(metrics, {"ood_dev/relative_bias": "its gap is small"}, 0.5, ["too weak"])
     said: list[str] = []
-    report_health(sweep, Judged({}, {}, data, 0.5), said.append)
-    assert said[1:] == [
-        "note: 50 % of the samples of train.a are longer than 128 tokens, which the encoder takes "
-        "at most, and are cut; take an encoder with more positions if what is lost matters"
+    report_health(SweepConfig(merge(RAW, {"health_gate": "warn"})), found, said.append)
+    assert said == [
+        "dense reference: ID 75.0 %, OOD 74.0 % (majority class on id_dev 50.0 %)",
+        "note: relative bias is undefined in this sweep: its gap is small",
+        "warning: too weak",
     ]
+    with pytest.raises(TrialError, match="health gate: too weak"):
+        report_health(SweepConfig(merge(RAW, {"health_gate": "stop"})), found, said.append)

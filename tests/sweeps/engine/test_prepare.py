@@ -41,8 +41,8 @@ class NoTasks:
         assert not tasks
 
     def result(self, task: str) -> Any:
-        judged = Judged({}, {}, {}, 0.5, self.warnings)
-        return {"_plan": ([], judged), "_reference": (RECORD, judged)}[task]
+        judged = Judged({}, {}, 0.5, self.warnings)
+        return {"_plan": ([], judged, ["much is cut"]), "_reference": (RECORD, judged)}[task]
 
 
 def test_what_is_light_needs_no_whole_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +52,7 @@ def test_what_is_light_needs_no_whole_node(tmp_path: Path, monkeypatch: pytest.M
     sweep = SweepConfig(merge(RAW, {"resources": {"gpu": 0.25, "device": "cpu"}}))
     said: list[str] = []
     assert prepare.prepare(sweep, SweepFolder(tmp_path / "s"), 1, say=said.append) == RECORD
+    assert said[0] == "note: much is cut", "before anything is trained"
     assert tasks.held == {"_plan": Held(1, 0.25), "_reference": Held(1, 0.25)}
 
 
@@ -130,9 +131,9 @@ def test_what_follows_from_a_teacher_that_did_not_learn_is_not_built(
         Planned(0, 0, "teacher", "k", "1", (), False, stored=False),
         Planned(0, 1, "levels", "k", "2", ("1",), False, stored=False),
     ]
-    judged = Judged({}, {}, {}, 0.5, ["it did not learn"])
+    judged = Judged({}, {}, 0.5, ["it did not learn"])
     done = prepare.Prepared("teacher", "k", "1", True, 3.0, judged=judged)
-    cluster.result.side_effect = [(planned, None), done]
+    cluster.result.side_effect = [(planned, None, []), done]
     monkeypatch.setattr(prepare, "_free_nodes", lambda: [{"CPU": 8.0}])
     folder = SweepFolder.create(tmp_path, "s", "s")
     with pytest.raises(TrialError, match="health gate: it did not learn"):

@@ -73,7 +73,7 @@ def test_a_race_begins_with_two_seeds_teachers_and_leaves_the_others_to_its_tria
     assert len(needed.later) == 4 * 10 - 3 * 2, "the row behind the front may get no seed at all"
     values = [each.as_dict() for each in (*needed.first, *needed.later)]
     artifacts = str(sweep.folder.artifacts)
-    planned, judged = prepare._plan(
+    planned, judged, _ = prepare._plan(
         values,
         folder.address,
         reference=config.reference().as_dict(),
