@@ -434,7 +434,7 @@ def test_a_proposed_point_outside_the_space_is_told_and_not_trained(
 
     def outside(trial_id: str, point: Any = None) -> Any:
         found = propose(trial_id, point)
-        return {**found, "training.epochs": 100}
+        return {**(found or {}), "training.epochs": 100}
 
     monkeypatch.setattr(driver.proposals, "propose", outside)
     with pytest.raises(ConfigError, match=r"search/.*py: .*has training.epochs, though it is not"):
