@@ -166,11 +166,12 @@ def latency_table(sweep: StoredSweep, document: dict[str, Any]) -> str:
         "Zeros are computed like other numbers: masks alone save no time here.",
         *wide_notes(entries),
     ]
+    # It may depend on the settings, as bits do.
     stock = {
-        record.config["compression"]["name"]: stock_note(decode(record.config))
+        (record.config["compression"]["name"], stock_note(decode(record.config)))
         for record in map(known.__getitem__, entries)
     }
-    notes += [f"As exported, {name}: {note}" for name, note in sorted(stock.items()) if note]
+    notes += [f"As exported, {name}: {note}" for name, note in sorted(stock) if note]
     table.caption, table.caption_justify = Text("\n".join(notes)), "left"
     return render(table)
 

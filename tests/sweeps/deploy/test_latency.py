@@ -154,6 +154,19 @@ def test_what_may_be_chosen_is_timed_beside_the_reference(fresh: Sweep) -> None:
     assert "As exported, heads: Removed heads are zeros here" in text
 
 
+def test_each_setting_has_its_own_note_on_the_exported_form(tmp_path: Path) -> None:
+    sweep = make(tmp_path)
+    document = measure_latency(sweep, **FAST)
+    for trial, bits in (("t0001", 8), ("t0002", 4)):
+        place = sweep.folder.trial(trial)
+        record = place.read()
+        assert record is not None
+        config = record.config | {"compression": {"name": "quantized", "bits": bits}}
+        place.commit(record.model_copy(update={"config": config}))
+    text = " ".join(latency_table(Sweep(sweep.folder), document).split())
+    assert "symmetric 8-bit weights" in text and "symmetric 4-bit weights" in text
+
+
 def test_the_exported_form_is_what_is_timed_and_the_own_one_beside_it(
     fresh: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
