@@ -1,7 +1,8 @@
 """Errors of files that no command has an error of its own for: whose they are, in words.
 
 Of what was named on the command line, or of the storage, it is the user's input (2); of anything
-else, a full disk above all, the work has failed (1).
+else, a full disk above all, the work has failed (1). What is missing, or of another kind, where
+nobody has named it may be a mistake of ours: that keeps its traceback.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from sweeps.storages import DEFAULT_STORAGE
 _DENIED = "do it as the user whose it is, or ask for the right to it"
 _FULL = "free space there and run the same again; what has finished stays (rc-sweep resume)"
 _FILES = "raise the limit of open files (ulimit -n) and run the same again"
-# What a path may be wrong by, and what to do about it.
-_OF_PATHS = {
+# What keeps somebody out of any path, and what to do about it.
+_OF_RIGHTS = {
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
     errno.EROFS: "nothing can be written there; name another place",
+}
+# What a path may be wrong by that somebody has named.
+_OF_NAMES = {
     errno.ENOENT: "look whether it was moved or removed",
     errno.ENOTDIR: "a part of it is a file; look at the path",
     errno.EISDIR: "it is a folder where a file is needed; look at the path",
@@ -39,21 +43,23 @@ _OF_MACHINES = {
 
 
 def told(error: OSError, arguments: Sequence[str]) -> tuple[str, int] | None:
-    """Return what to say of an error and the exit code; None where it is not one of a path.
+    """Return what to say of an error and the exit code; None where that may be our own mistake.
 
     Args:
         error: that nothing has caught.
         arguments: of the command line.
     """
     code = error.errno or 0
-    advice = _OF_PATHS.get(code) or _OF_MACHINES.get(code)
+    advice = (_OF_RIGHTS | _OF_NAMES | _OF_MACHINES).get(code)
     named = [os.fsdecode(each) for each in (error.filename, error.filename2)
              if isinstance(each, str | bytes | os.PathLike)]  # fmt: skip
     if advice is None or not (named or code in _OF_MACHINES):
         return None
-    where = f"{' -> '.join(named)}: " if named else ""
     given = [*_given(arguments)]
-    own = code in _OF_PATHS and any(_is_of(Path(each), given) for each in named)
+    own = code not in _OF_MACHINES and any(_is_of(Path(each), given) for each in named)
+    if code in _OF_NAMES and not own:
+        return None
+    where = f"{' -> '.join(named)}: " if named else ""
     return f"{where}{error.strerror}; {advice}", 2 if own else 1
 
 

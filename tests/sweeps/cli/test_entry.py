@@ -106,11 +106,21 @@ def test_what_no_command_foresees_is_told_without_a_traceback(
     assert shown.startswith("error: ") and told in shown and "Traceback" not in shown
 
 
-def test_an_error_of_no_path_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is nobody's mistake that a message could name: a service's, or ours."""
-    monkeypatch.setattr(entry, "app", Mock(side_effect=ConnectionResetError(errno.ECONNRESET, "x")))
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(errno.ECONNRESET, "x"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/somewhere/part.json"),
+        FileExistsError(errno.EEXIST, "File exists", "/somewhere/cache"),
+    ],
+)
+def test_what_may_be_our_own_mistake_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    """Of no path, or of what is missing where nobody has named it."""
+    monkeypatch.setattr(entry, "app", Mock(side_effect=error))
     monkeypatch.setattr(entry.signal, "signal", Mock())  # type: ignore[attr-defined]
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(type(error)):
         entry.main(["status", "made"])
 
 
