@@ -13,7 +13,7 @@ from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, flag, l
 def latency(
     sweep: SweepArgument,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples at once.")] = 1,
-    length: Annotated[int, typer.Option("--length", min=2, help="Tokens of each pair.")] = 64,
+    length: Annotated[int, typer.Option("--length", min=2, help="Tokens of each sample.")] = 64,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of each model.")] = 30,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of torch.")] = 1,
     trial: Annotated[
