@@ -15,6 +15,7 @@ from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import Check
 from sweeps.reporting.cost import cost, timeline
 from sweeps.reporting.facts import Facts, last_rung, most_common_reason
+from sweeps.selection.budgets import NONZERO, PACKED
 from sweeps.selection.stamp import changed_line
 from sweeps.shown_values import percent
 from sweeps.space import Parameter
@@ -49,6 +50,8 @@ def _edges(facts: Facts) -> Iterator[Check]:
     space = _parameters(facts.config)
     front = facts.candidates
     records = {record.id: record for record in facts.records}
+    # Fewer bits leave no parameter out.
+    size = PACKED if any(row.rounded for row in facts.rows) else NONZERO
     for parameter in space:
         if parameter.kind == "choice":
             continue
@@ -67,7 +70,7 @@ def _edges(facts: Facts) -> Iterator[Check]:
                     f"{len(near)} of {len(values)} front models lie at the {side} end, {end:g}",
                     f"the best may lie beyond: widen space.{parameter.key}, or, where smaller "
                     "models are wanted, make the size an objective "
-                    "(footprint/nonzero_parameters: min)",
+                    f"({size}: min)",
                 )
 
 

@@ -398,6 +398,10 @@ def test_a_front_at_the_edge_of_the_space_is_told(made: Callable[..., Sweep]) ->
     check = about(edge, "edge of the space")
     assert check.level == "warn" and "compression.sparsity" in check.title
     assert "2 of 2" in check.found and "lower end" in check.found
+    assert "(footprint/nonzero_parameters: min)" in check.action
+    # Of bits that says nothing.
+    check = about(changed(edge, "t0004", footprint__packed_bytes=4.0), "edge of the space")
+    assert "(footprint/packed_bytes: min)" in check.action
 
 
 @pytest.mark.parametrize(("late", "level"), [(True, "warn"), (False, "good")])
