@@ -96,10 +96,12 @@ class RungRule:
 
     def restore(
         self, trial_id: str, rung: int, values: Mapping[str, float], *, settled: bool
-    ) -> None:
-        """Take in a rung that an earlier driver has decided on."""
-        if self.counts(rung, settled=settled):
-            self._enter(trial_id, rung, values)
+    ) -> bool:
+        """Take in a rung that an earlier driver has decided on; tell whether it was ranked there.
+
+        It was not where an earlier version did not measure what counts now.
+        """
+        return self.counts(rung, settled=settled) and self._enter(trial_id, rung, values)
 
     def park(self, trial_id: str, rung: int) -> None:
         """Take in that a trial pauses at a rung where it was ranked."""
@@ -167,6 +169,6 @@ def restore(
     for reached in rungs:
         number = rung_of(reached.progress, config)
         settled = is_settled(reached.progress, config)
-        rule.restore(trial_id, number, reached.metrics, settled=settled)
-        last = number if rule.counts(number, settled=settled) else None
+        ranked = rule.restore(trial_id, number, reached.metrics, settled=settled)
+        last = number if ranked else None
     return last

@@ -237,6 +237,17 @@ def test_balanced_accuracies_are_measured_at_rungs() -> None:
     assert not problems and not [*check_settings(found)]
 
 
+def test_a_rung_of_before_they_were_measured_ranks_nobody() -> None:
+    """Of an interrupted sweep of an earlier version: its paused trial goes on."""
+    rule = RungRule(MetricRanking, {"rung/id_dev/balanced_accuracy": "max"},
+                    eta=3, grace=1, variant="promotion")  # fmt: skip
+    before = RungRecord(step=1, progress=1.0, seconds=0.0, metrics={ID: 0.5, OOD: 0.5})
+    assert restore(rule, "a", decode(MAGNITUDE), (before,)) is None
+    assert rule.next_promotion() is None
+    now = before.model_copy(update={"metrics": {"rung/id_dev/balanced_accuracy": 0.5}})
+    assert restore(rule, "b", decode(MAGNITUDE), (now,)) == 4
+
+
 def test_a_scheduler_that_could_never_decide_is_an_error() -> None:
     from sweeps.config import SweepConfig
 
