@@ -140,7 +140,6 @@ def test_steps_smaller_than_the_grid_add_up() -> None:
         latent.grad = torch.full_like(latent, 0.01 * float(latent.detach().std()))
         optimizer.step()
         moved.append(not torch.equal(layer.weight.detach().sign(), before.sign()))
-    assert not moved[0] or not all(moved) or moved[-1]
     assert moved[-1], (
         "60 steps of a hundredth of the deviation must move some weight to another level"
     )
