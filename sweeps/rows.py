@@ -26,6 +26,7 @@ UNITS = {
     "ood_difference": "points: 100 times this OOD accuracy minus the dense reference's",
     "relative_bias": "ratio, 1 for the dense reference",
     "nonzero_parameters": "parameters",
+    "packed_parameters": "non-zero parameters of 32 bits, rounded ones by their bits",
     "hypervolume": "product of the objectives' own units",
     "reference_lines": "share from 0 to 1",
 }
@@ -302,4 +303,5 @@ def _figures(row: Row) -> dict[str, Any]:
         "ood_difference": null(row.ood_difference),
         "relative_bias": null(row.relative_bias),
         "nonzero_parameters": null(row.parameters),
+        "packed_parameters": null(row.size),
     }

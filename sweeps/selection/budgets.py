@@ -81,10 +81,10 @@ def budgets(
     for measure in SIZES:
         if measure in (NONZERO, PACKED) and measure != counted:
             continue
-        sizes = [o.metric(measure) for o in compressed if not math.isnan(o.metric(measure))]
+        sizes = [size for o in compressed if not math.isnan(size := _measured(o, measure))]
         for part in shares:
-            limit = part * reference.metric(measure)
-            fitting = [option for option in compressed if option.metric(measure) <= limit]
+            limit = part * _measured(reference, measure)
+            fitting = [option for option in compressed if _measured(option, measure) <= limit]
             inside = front(fitting, objectives)
             places = [option.point(objectives) for option in inside]
             best = inside[knee(places, list(objectives.values()))] if inside else None
@@ -127,7 +127,7 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
             share(best.metric(ID_KEY)),
             share(best.metric(OOD_KEY)),
             points(difference),
-            _size(best.metric(budget.measure), budget.measure),
+            _size(_measured(best, budget.measure), budget.measure),
         )
     packed = any(budget.measure == PACKED for budget in found)
     notes = [
@@ -160,7 +160,7 @@ def budgets_json(
             "name": chosen.name,
             "values": {name: null(chosen.metric(name)) for name in objectives},
             "ood_difference": null(100 * (ours.metric(OOD_KEY) - dense.metric(OOD_KEY))),
-            "size": null(chosen.metric(budget.measure)),
+            "size": null(_measured(chosen, budget.measure)),
             "new_seeds": chosen.seeds,
         }
 
@@ -176,6 +176,14 @@ def budgets_json(
         }
         for each in found
     ]
+
+
+def _measured(option: Option, measure: str) -> float:
+    """Return a size; of models from before packed bytes were measured, which have no bits."""
+    found = option.metric(measure)
+    if measure == PACKED and math.isnan(found):
+        return 4 * option.metric(NONZERO)
+    return found
 
 
 def _rounded(options: Sequence[Option]) -> bool:

@@ -295,6 +295,11 @@ def test_a_budget_of_packed_bytes_counts_rounded_weights_by_their_bits(tmp_path:
     inside = {each.id for each in by[packed, 0.25].front}
     assert "t0002" in inside and by[packed, 0.25].fitting == 3
     assert not [each for each in by if each[0] == zero], "where packed bytes say more"
+    # A reference of before packed bytes were measured.
+    old = [dataclasses.replace(found[0], metrics=DENSE.metrics), *found[1:]]
+    assert [(b.limit, b.fitting) for b in budgets(old, BOTH)] == [
+        (b.limit, b.fitting) for b in budgets(found, BOTH)
+    ]
     text = budget_table(budgets(found, BOTH), found)
     assert "zeroed weights take no packed bytes and rounded ones their bits" in text
     assert "packed" not in budget_table(budgets(FOUND, BOTH), FOUND), "trained before it was known"
