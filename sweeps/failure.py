@@ -37,6 +37,14 @@ def stopped_by_gate(sweep: Path) -> bool:
     return (failure_of(sweep) or "").startswith(HEALTH_GATE)
 
 
+def going_on(sweep: Path) -> tuple[str, ...]:
+    """Return the options with which a resume goes on after the newest attempt's failure.
+
+    It changes neither training nor data, so a gate would stop it there again.
+    """
+    return ("--set", "health_gate=warn") if stopped_by_gate(sweep) else ()
+
+
 def came_to_nothing(sweep: Path) -> bool:
     """Tell whether a sweep's newest attempt failed and none has a trial: nothing of it is kept.
 

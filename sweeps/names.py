@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from rc_core.errors import StorageError
-from sweeps.failure import came_to_nothing, failure_of, stopped_by_gate
+from sweeps.failure import came_to_nothing, failure_of, going_on, stopped_by_gate
 from sweeps.remote.files import is_locked
 from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
 from sweeps.storages import command_at
@@ -83,8 +83,7 @@ def taken(storage: Path, name: str) -> StorageError:
         watch = command_at(storage, name, "status", "--watch")
         what = f"exists in {storage} and is running; watch it: {watch}, or {another}"
     elif came_to_nothing(path):
-        ungated = ("--set", "health_gate=warn") if stopped_by_gate(path) else ()
-        as_it_is = command_at(storage, name, "resume", *ungated)
+        as_it_is = command_at(storage, name, "resume", *going_on(path))
         what = (
             f"exists, but came to nothing: {failure_of(path)}. To correct it {another}; {as_it_is}"
         )

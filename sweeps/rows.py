@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from rc_core.metrics.footprint import NONZERO, has_rounded, packed_bytes
 from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
 from rc_core.record import TrialRecord
 from sweeps.constraints import parse
@@ -58,7 +59,8 @@ class Row:
         excluded: why it takes no part (not finished, a constraint), else None.
         parameters: non-zero parameters, NaN where not measured.
         seconds: of the trial.
-        packed: the same with rounded weights, zeros included, counted by their bits; NaN likewise.
+        size: the same with rounded weights, zeros included, counted by their bits.
+        rounded: whether there are such weights.
     """
 
     id: str
@@ -78,17 +80,8 @@ class Row:
     excluded: str | None
     parameters: float
     seconds: float
-    packed: float = math.nan
-
-    @property
-    def size(self) -> float:
-        """Return how large the model is: parameters of 32 bits that are not zero."""
-        return self.parameters if math.isnan(self.packed) else self.packed
-
-    @property
-    def rounded(self) -> bool:
-        """Whether weights count by their bits."""
-        return self.size < 0.999 * self.parameters
+    size: float
+    rounded: bool
 
     @property
     def on_front(self) -> bool:
@@ -266,9 +259,10 @@ def _row(
         rank=None if reason else rank,
         candidate=candidate,
         excluded=reason,
-        parameters=record.metric("footprint/nonzero_parameters"),
+        parameters=record.metric(NONZERO),
         seconds=record.seconds.get("total", math.nan),
-        packed=record.metric("footprint/packed_bytes") / 4,
+        size=packed_bytes(record.metrics) / 4,
+        rounded=has_rounded(record.metrics),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,15 @@ from rc_core.metrics._base import Metric, catalogue
 if TYPE_CHECKING:
     from torch import nn
 
+NONZERO, PACKED = "footprint/nonzero_parameters", "footprint/packed_bytes"
+
 METRICS: dict[str, Metric] = catalogue(
     Metric("footprint/parameters", "min", "number of parameters, shared ones once"),
-    Metric("footprint/nonzero_parameters", "min", "number of parameters that are not zero"),
+    Metric(NONZERO, "min", "number of parameters that are not zero"),
     Metric("footprint/encoder_sparsity", "max", "zeros / 2-D weights of the transformer blocks"),
     Metric("footprint/total_sparsity", "max", "zeros / all parameters"),
     Metric("footprint/bytes", "min", "bytes of the tensors as saved, dense; zeros count in full"),
-    Metric(
-        "footprint/packed_bytes", "min", "bytes if zeros took none and rounded weights their bits"
-    ),
+    Metric(PACKED, "min", "bytes if zeros took none and rounded weights their bits"),
 )
 
 
@@ -43,17 +44,30 @@ def footprint(
     from rc_core.compression._masks import measure, num_entries, num_zeros
 
     measured = measure(model)
-    rounded = {n: p for n, p in model.named_parameters() if n in (packed_bits or {})}
+    bits = packed_bits or {}
+    rounded = {name: p for name, p in model.named_parameters() if name in bits}
     whole = num_entries(rounded.values()) - num_zeros(rounded.values())
     packed = 4.0 * (measured["nonzero_parameters"] - whole)
-    for name, bits in (packed_bits or {}).items():
-        packed += rounded[name].numel() * bits / 8
+    packed += sum(weight.numel() * bits[name] / 8 for name, weight in rounded.items())
     stored = {tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}
     return {
         "footprint/parameters": measured["parameters"],
-        "footprint/nonzero_parameters": measured["nonzero_parameters"],
+        NONZERO: measured["nonzero_parameters"],
         "footprint/encoder_sparsity": measured["sparsity"],
         "footprint/total_sparsity": measured["total_sparsity"],
         "footprint/bytes": float(sum(stored.values())),
-        "footprint/packed_bytes": packed,
+        PACKED: packed,
     }
+
+
+def packed_bytes(metrics: Mapping[str, float]) -> float:
+    """Return `footprint/packed_bytes`; of what was measured before it was, 4 bytes a non-zero one.
+
+    NaN where neither was measured.
+    """
+    return metrics.get(PACKED, 4 * metrics.get(NONZERO, math.nan))
+
+
+def has_rounded(metrics: Mapping[str, float]) -> bool:
+    """Tell whether weights of a model are rounded, so that they count by their bits."""
+    return packed_bytes(metrics) < 0.999 * 4 * metrics.get(NONZERO, math.nan)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rc_core.metrics.footprint import has_rounded, packed_bytes
 from rc_core.record import TrialRecord
 from sweeps.rows import reference_lines
 from sweeps.selection.opened_data import has_test
@@ -103,12 +104,9 @@ def model_card(
 
 def _packed_line(record: TrialRecord) -> list[str]:
     """Say what rounded weights would save, where there are any."""
-    packed, nonzero = (
-        record.metric(f"footprint/{each}") for each in ("packed_bytes", "nonzero_parameters")
-    )
-    if not packed < 0.999 * 4 * nonzero:
+    if not has_rounded(record.metrics):
         return []
-    stored = record.metric("footprint/bytes")
+    packed, stored = packed_bytes(record.metrics), record.metric("footprint/bytes")
     return [
         f"- bytes: {packed / 1e6:.1f} M if rounded weights took their bits only; here "
         f"{stored / 1e6:.1f} M"

@@ -79,13 +79,12 @@ def prepare(
     }
     tasks = Tasks(resources.retries, arguments, say)
     values = [config.as_dict() for config in (*needed.first, *needed.later)]
-    planned, judged = [], None
-    if values:
-        planned, judged, cuts = tasks.result(
-            tasks.start(_plan, light(resources), values, folder.address)
-        )
-        for line in cuts:
-            say(f"note: {line}")
+    planned, judged, cuts = tasks.result(
+        tasks.start(_plan, light(resources), values, folder.address)
+    )
+    for line in cuts:
+        say(f"note: {line}")
+    if planned:
         planned = settle(folder, planned, len(needed.first), say)
     if judged is not None:
         report_health(sweep, judged, say)
@@ -100,13 +99,10 @@ def prepare(
                 # Now, not at the end: what is still built follows from this teacher.
                 judged = done.judged
                 report_health(sweep, judged, say)
+    assert judged is not None, "its record or its teacher was there, or the latter has been built"
     # Its teacher is built: what is left is to copy it.
-    record, afterwards = tasks.result(
-        tasks.start(_reference, light(resources), folder.address, attempt)
-    )
+    record = tasks.result(tasks.start(_reference, light(resources), folder.address, attempt))
     assert isinstance(record, TrialRecord)
-    if judged is None:
-        report_health(sweep, afterwards, say)
     return record
 
 
@@ -261,7 +257,7 @@ def _reference(
     artifacts: str,
     threads: int,
     device: str,
-) -> tuple[TrialRecord, Judged]:
+) -> TrialRecord:
     from rc_core.trial import trial_steps
 
     space = _workspace(artifacts, threads, device)
@@ -276,7 +272,7 @@ def _reference(
         except StopIteration as end:
             record = end.value
     assert record is not None
-    return record, _judge(config, space, record)
+    return record
 
 
 def _judge(config: TrialConfig, space: Any, record: TrialRecord | None = None) -> Judged:

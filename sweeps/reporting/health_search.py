@@ -9,13 +9,13 @@ from typing import Any
 from scipy import stats
 
 from rc_core.labels import count_of
+from rc_core.metrics.footprint import NONZERO, PACKED
 from rc_core.yaml_files import lookup
 from sweeps.constraints import parse
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import Check
 from sweeps.reporting.cost import cost, timeline
 from sweeps.reporting.facts import Facts, last_rung, most_common_reason
-from sweeps.selection.budgets import NONZERO, PACKED
 from sweeps.selection.stamp import changed_line
 from sweeps.shown_values import percent
 from sweeps.space import Parameter

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rc_core.errors import StorageError
+from rc_core.metrics.footprint import NONZERO, PACKED, has_rounded, packed_bytes
 from sweeps.constraints import Constraint
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import knee
@@ -19,7 +20,6 @@ from sweeps.shown_values import null, points, share
 from sweeps.views.table import render
 
 BUDGETS = (0.10, 0.25, 0.50, 1.0)
-NONZERO, PACKED = "footprint/nonzero_parameters", "footprint/packed_bytes"
 SIZES = {
     NONZERO: "non-zero parameters",
     "footprint/bytes": "bytes",
@@ -77,7 +77,7 @@ def budgets(
         )
     found = []
     # Of models without rounded weights both say the same.
-    counted = PACKED if _rounded(compressed) else NONZERO
+    counted = PACKED if any(has_rounded(option.metrics) for option in compressed) else NONZERO
     for measure in SIZES:
         if measure in (NONZERO, PACKED) and measure != counted:
             continue
@@ -179,16 +179,7 @@ def budgets_json(
 
 
 def _measured(option: Option, measure: str) -> float:
-    """Return a size; of models from before packed bytes were measured, which have no bits."""
-    found = option.metric(measure)
-    if measure == PACKED and math.isnan(found):
-        return 4 * option.metric(NONZERO)
-    return found
-
-
-def _rounded(options: Sequence[Option]) -> bool:
-    """Tell whether some models' packed bytes are not those of their non-zero parameters."""
-    return any(option.metric(PACKED) < 0.999 * 4 * option.metric(NONZERO) for option in options)
+    return packed_bytes(option.metrics) if measure == PACKED else option.metric(measure)
 
 
 def _size(value: float, measure: str) -> str:

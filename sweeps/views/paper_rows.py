@@ -13,6 +13,7 @@ from typing import Any
 
 from rc_core.config import seedless
 from rc_core.labels import short
+from rc_core.metrics.footprint import has_rounded, packed_bytes
 from rc_core.record import TrialRecord
 
 # The reference is trained once, with the training's own seed, whatever seeds a design lists.
@@ -75,14 +76,15 @@ class Row:
 
     @property
     def size(self) -> float:
-        """Return how large the model is: parameters of 32 bits that are not zero."""
-        packed = self.mean("footprint/packed_bytes") / 4
-        return self.mean("footprint/nonzero_parameters") if math.isnan(packed) else packed
+        """Return how large the model is: non-zero parameters, rounded ones by their bits."""
+        sizes = [packed_bytes(metrics) / 4 for metrics in self.metrics]
+        known = [size for size in sizes if not math.isnan(size)]
+        return sum(known) / len(known) if known else math.nan
 
     @property
     def rounded(self) -> bool:
         """Whether weights count by their bits."""
-        return self.size < 0.999 * self.mean("footprint/nonzero_parameters")
+        return any(has_rounded(metrics) for metrics in self.metrics)
 
 
 def rows_of(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) -> list[Row]:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from sweeps.ending import confirmed_by, ending_of, has_ended, is_race, planned_text, raising
-from sweeps.failure import came_to_nothing, failure_of, stopped_by_gate
+from sweeps.failure import came_to_nothing, failure_of, going_on
 from sweeps.prepared import preparation_of
 from sweeps.selection.mean_rows import front
 from sweeps.selection.opened_data import has_test
@@ -92,10 +92,9 @@ def status_text(sweep: StoredSweep) -> str:
         lines.append(f"  {trial['id']} {trial['name']}: failed: {trial['error']}")
     if document["failure"] is not None:
         lines.append(f"attempt {document['attempts']} failed: {document['failure']}")
-    # A resume changes neither training nor data: it would stop there again.
-    ungated = ("--set", "health_gate=warn") if stopped_by_gate(sweep.path) else ()
+    options = going_on(sweep.path)
     if came_to_nothing(sweep.path):
-        again = command(sweep.folder, "resume", *ungated)
+        again = command(sweep.folder, "resume", *options)
         lines.append(_correct(sweep) + f"as it is it is tried again with: {again}")
     elif document["ended"]:
         if document["planned_at_most"]:
@@ -112,8 +111,8 @@ def status_text(sweep: StoredSweep) -> str:
             more = f"it was cut short; go on with: {go_on}"
         if document["failure"] is not None:
             more = f"once that is mended, go on with: {go_on}"
-        if ungated:
-            go_on = command(sweep.folder, "resume", *ungated)
+        if options:
+            go_on = command(sweep.folder, "resume", *options)
             more = f"corrected it is another sweep: launch that; to go on with this one: {go_on}"
         lines.append(interrupted_line(sweep) or more)
     return "\n".join(lines)

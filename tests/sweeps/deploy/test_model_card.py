@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rc_core import plugins
-from rc_core.config import decode
+from rc_core.config import TrialConfig, decode
 from rc_core.errors import ConfigError
 from rc_core.record import TrialRecord
 from sweeps.deploy.export import stock_note
@@ -18,17 +18,21 @@ from tests.rc_core._plugins import WHOLE, WrittenPlugins, written
 __all__ = ["written"]
 
 
-def card(compression: dict[str, Any], **options: Any) -> str:
-    config = decode({"model": "tiny:bert", "compression": compression})
-    record = TrialRecord(
+def record_of(config: TrialConfig, metrics: dict[str, float] | None = None) -> TrialRecord:
+    return TrialRecord(
         id="t0001",
         status="finished",
         name=config.label(),
         config=config.as_dict(),
         fingerprint=config.fingerprint(),
         started=0.0,
+        metrics=metrics or {},
     )
-    return model_card("made", record, None, {}, note=stock_note(config), **options)
+
+
+def card(compression: dict[str, Any], **options: Any) -> str:
+    config = decode({"model": "tiny:bert", "compression": compression})
+    return model_card("made", record_of(config), None, {}, note=stock_note(config), **options)
 
 
 @pytest.mark.parametrize(
@@ -56,14 +60,7 @@ def test_what_needs_no_model_stands_beside_the_accuracies(
 ) -> None:
     lines = {"id_dev": {"chance": 0.5, "bag_of_words": 0.765}, "ood_dev": {"chance": 0.5}}
     config = decode({"model": "tiny:bert"})
-    own = TrialRecord(
-        id="t0001",
-        status="finished",
-        config=config.as_dict(),
-        fingerprint=config.fingerprint(),
-        started=0.0,
-        metrics={"id_dev/accuracy": inside, "ood_dev/accuracy": outside},
-    )
+    own = record_of(config, {"id_dev/accuracy": inside, "ood_dev/accuracy": outside})
     reference = own.model_copy(update={"reference": True, "data": {"floors": lines}})
     said = f"It is {below}" if below else ""
     assert floor_note(own, reference) == said
@@ -76,14 +73,7 @@ def test_what_needs_no_model_stands_beside_the_accuracies(
 def test_what_rounded_weights_would_save_is_told_where_there_are_any() -> None:
     sizes = {"parameters": 2e6, "nonzero_parameters": 2e6, "bytes": 8e6}
     config = decode({"model": "tiny:bert", "compression": {"name": "quantized", "bits": 4}})
-    own = TrialRecord(
-        id="t0001",
-        status="finished",
-        config=config.as_dict(),
-        fingerprint=config.fingerprint(),
-        started=0.0,
-        metrics={f"footprint/{name}": value for name, value in sizes.items()},
-    )
+    own = record_of(config, {f"footprint/{name}": value for name, value in sizes.items()})
     text = model_card("made", own, None, {}, note=stock_note(config))
     assert "bytes:" not in text and "symmetric 4-bit weights" in text and "max|w| / 7" in text
     own.metrics["footprint/packed_bytes"] = 2.5e6
