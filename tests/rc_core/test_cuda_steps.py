@@ -136,10 +136,13 @@ def _for_84() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", ["dense", "magnitude", "student", "heads", "ffn"])
+@pytest.mark.parametrize(
+    "name", ["dense", "magnitude", "movement", "student", "heads", "ffn", "quantized"]
+)
 def test_every_compression_is_finished_by_recorded_steps(name: str, replays: list[int]) -> None:
     sections: dict[str, Any] = {
         "magnitude": {"sparsity": 0.6},
+        "movement": {"sparsity": 0.6},
         "student": {"num_layers": 2},
         "heads": {"remove": 0.25},
         "ffn": {"remove": 0.25},
@@ -166,12 +169,13 @@ def test_every_compression_is_finished_by_recorded_steps(name: str, replays: lis
         settings(),
         precision="fp32",
         after_step=lambda progress: compression.after_step(model, progress),
+        groups=getattr(compression, "parameter_groups", lambda model: [])(model),
         recordable=True,
     ):
         pass
     assert replays
     finished = compression.finalize(model)
-    if name == "magnitude":
+    if name in ("magnitude", "movement"):
         assert compression.report(finished)["measured"]["sparsity"] == pytest.approx(0.6, abs=1e-3)
     assert np.isfinite(predict(finished, data)).all()
 

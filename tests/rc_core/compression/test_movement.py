@@ -212,9 +212,9 @@ def test_weights_that_are_zero_by_themselves_are_pruned_first() -> None:
             weight[0] = 0.0
     compression = Compression(config(sparsity=0.5))
     model = compression.prepare(model, tiny_context("bert"))
-    for weight, _ in _masked_weights(model):
+    for latent, _ in _masked_weights(model):
         # Dead ones: nothing moves them.
-        weight.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor([0]), 0.0))
+        latent.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor([0]), 0.0))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     train_steps(model, compression, optimizer, last=8, total=8)
     assert all((masked.mask[0] == 0).all() for _, masked in _masked_weights(model))
