@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
+from sweeps.commands import command
 from sweeps.constraints import Constraint
-from sweeps.deploy.measured import check_measured, intervals, latency_notes, with_latency
 from sweeps.failure import failure_of
+from sweeps.floors import floor_lines
 from sweeps.folder import check_weights
 from sweeps.rows import Row, front_json, reference_lines, rows
+from sweeps.selection.measured import check_measured, intervals, latency_notes, with_latency
 from sweeps.stored_sweep import StoredSweep
-from sweeps.views.commands import command
-from sweeps.views.floors import floor_lines
+from sweeps.tables import ONE_SEED, front_table, front_width, render
 from sweeps.views.status import interrupted
-from sweeps.views.table import ONE_SEED, front_table, front_width, render
 
 if TYPE_CHECKING:
     import pandas
@@ -93,9 +93,9 @@ class Sweep(StoredSweep):
         """Train new seeds where noise may have decided; return the sweep that holds them.
 
         From then on `table`, `pick` and the notebook's view of this sweep go by their means. See
-        `sweeps.selection.confirm.confirm` for arguments and errors.
+        `sweeps.verification.confirm.confirm` for arguments and errors.
         """
-        from sweeps.selection.confirm import confirm
+        from sweeps.verification.confirm import confirm
 
         done = confirm(
             self,
@@ -121,10 +121,10 @@ class Sweep(StoredSweep):
             say: told of each trial that is tested; by default standard error.
 
         Raises:
-            StorageError: see `sweeps.selection.sealed.open_tests`, which says what is returned too.
+            StorageError: see `sweeps.verification.sealed.open_tests`, which says what it returns.
         """
         from sweeps.reporting.write import refresh_report
-        from sweeps.selection.sealed import open_tests
+        from sweeps.verification.sealed import open_tests
 
         document = open_tests(self.still(), say=say)
         refresh_report(self)
@@ -270,14 +270,14 @@ class Sweep(StoredSweep):
     def frame(self) -> pandas.DataFrame:
         """Return every trial as a row of a pandas DataFrame, by id.
 
-        Its columns: see `sweeps.trials_table.trial_columns`. What is not known is NaN or None.
+        Its columns: see `sweeps.reporting.trials_table.trial_columns`. NaN or None: not known.
 
         Raises:
             StorageError: a file of the sweep cannot be read.
         """
         import pandas
 
-        from sweeps.trials_table import trial_columns
+        from sweeps.reporting.trials_table import trial_columns
 
         return pandas.DataFrame(trial_columns(self.still())).set_index("id")
 

@@ -15,6 +15,11 @@ from sweeps.space import SEEDS, Parameter, Point
 _SEARCHES = "sweeps.search"
 
 TRAINING_SEED, TEACHER_SEED = SEEDS
+# The reference is trained once, with the training's own seed, whatever seeds a design lists.
+ADD_DENSE = (
+    "to give it every seed make dense a row as well: {compression.name: dense} among "
+    "search.points, or dense among the values of space.compression.name"
+)
 # Figures of the easy and the hard samples: which ones these are, `difficulty` says.
 _HALVES = "id_dev/difficulty"
 

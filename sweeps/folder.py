@@ -38,6 +38,8 @@ from sweeps.remote.trials import MirroredTrial
 from sweeps.remote.worker import AwayTrial, token_in
 from sweeps.storages import command_at, storage_root
 
+# Of the dense reference.
+REFERENCE_ID = "t0000"
 # Before a record that did not come from a URI is asked for again.
 _PAUSES = (1.0, 2.0)
 
@@ -97,7 +99,7 @@ class SweepFolder:
 
     @property
     def latency(self) -> Path:
-        """What rc-sweep latency measured; see sweeps/deploy/measured.py."""
+        """What rc-sweep latency measured; see sweeps/selection/measured.py."""
         return self.path / "latency.json"
 
     @property

@@ -11,8 +11,8 @@ from typing import ParamSpec
 
 from sweeps.api import Sweep
 from sweeps.engine import runner
-from sweeps.selection.confirm import conclude
 from sweeps.stored_sweep import StoredSweep
+from sweeps.verification.confirm import conclude
 
 _P = ParamSpec("_P")
 

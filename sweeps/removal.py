@@ -19,6 +19,7 @@ from rc_core.artifacts import Stored
 from rc_core.errors import InputError, StorageError
 from rc_core.labels import count_of
 from sweeps.artifact_uses import FolderShelf, sweep_folders, uses
+from sweeps.commands import command
 from sweeps.folder import SweepFolder
 from sweeps.inventory import StoredSweep, look_at
 from sweeps.names import NAME, RESERVED
@@ -28,7 +29,6 @@ from sweeps.remote.shelf import RemoteShelf
 from sweeps.storages import command_at
 from sweeps.tracking.mlflow_store import EXPERIMENT, default_uri, delete_runs
 from sweeps.tracking.tracked import read_sweep_id
-from sweeps.views.commands import command
 
 # At a URI: what lies beside it is the rest of a removal.
 _MARK = "removed.json"

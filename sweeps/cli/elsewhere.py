@@ -11,7 +11,7 @@ import typer
 from rc_core.errors import InputError, StorageError
 from rc_core.labels import count_of
 from sweeps.cli.options import SetOption, StorageOption, load, write_text
-from sweeps.views.commands import command
+from sweeps.commands import command
 
 
 def trials(

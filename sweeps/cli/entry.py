@@ -298,7 +298,7 @@ def _finish(sweep: Any, as_json: bool) -> None:
 
     Of a confirmation that was resumed those of the sweep that it confirms.
     """
-    from sweeps.views.commands import command
+    from sweeps.commands import command
 
     shown = sweep.searched
     failed = [record for record in sweep.records if record.status == "failed"]

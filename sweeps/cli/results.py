@@ -129,8 +129,8 @@ def table(
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
 ) -> None:
     """Print a fixed design as the paper's tables: mean, interval over seeds; or every trial."""
+    from sweeps.reporting.trials_table import trials_table
     from sweeps.selection.stamp import read_test, stamp, stamp_lines
-    from sweeps.trials_table import trials_table
     from sweeps.views.paper_table import paper_table
 
     if every and role is not None:

@@ -2,7 +2,7 @@
 
 Timed is the form that `rc-sweep export` writes, because a choice by latency is deployed as that;
 where the trial's own model/ is another form (removed heads are missing there, and zeros in the
-export) both are. Records are not changed; see sweeps/deploy/measured.py for what is written.
+export) both are. Records are not changed; see sweeps/selection/measured.py for what is written.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from rc_core.model_facts import model_facts
 from rc_core.models import load_model
 from rc_core.record import TrialRecord
 from rc_core.workspace import Workspace
+from sweeps.commands import command
 from sweeps.deploy.export import stock_form, stock_note
-from sweeps.deploy.measured import SCHEMA_VERSION, conditions_text, read_latency, wide_notes
 from sweeps.folder import check_weights
 from sweeps.sections import check_list
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.mean_rows import candidates, front
+from sweeps.selection.measured import SCHEMA_VERSION, conditions_text, read_latency, wide_notes
 from sweeps.shown_values import millions
 from sweeps.stored_sweep import StoredSweep
-from sweeps.views.commands import command
-from sweeps.views.table import render
+from sweeps.tables import render
 
 # Models in memory at once, the reference not counted (one more where the last has two forms); each
 # group is timed beside it anew.

@@ -9,11 +9,11 @@ from typing import Any
 
 from rc_core.metrics.footprint import has_rounded, packed_bytes
 from rc_core.record import TrialRecord
+from sweeps.floors import best_line, standing
 from sweeps.rows import reference_lines
 from sweeps.selection.opened_data import has_test
 from sweeps.selection.stamp import Stamp, changed_line, stamp_lines
 from sweeps.shown_values import millions, percent
-from sweeps.views.floors import best_line, standing
 
 _DEV = ("id_dev", "ood_dev")
 _TEST = ("id_test", "ood_test")

@@ -21,9 +21,8 @@ from rc_core.record import TrialFolder, TrialRecord, read_records
 from sweeps.comparable import COMPARED, flat, without_place
 from sweeps.config import SweepConfig
 from sweeps.ending import ending_of, keep_ending
-from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.listed import listed, why_not_listed
-from sweeps.folder import SweepFolder
+from sweeps.folder import REFERENCE_ID, SweepFolder
 from sweeps.names import check_new
 from sweeps.plugin_configs import recorded_defaults
 from sweeps.remote.files import is_locked

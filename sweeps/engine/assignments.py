@@ -22,11 +22,10 @@ from sweeps.config import SweepConfig
 from sweeps.engine.budget import SAVE_SECONDS, Budget, Usage, front_of, in_order
 from sweeps.engine.rungs import RungRule, restore
 from sweeps.engine.warm_start import point_of
-from sweeps.folder import SweepFolder
+from sweeps.folder import REFERENCE_ID, SweepFolder
 from sweeps.search._base import Proposals, outcome_of
 from sweeps.search._checked import check_point
 
-REFERENCE_ID = "t0000"
 # A sampler may settle on points that were tried: then random points are tried, before the space
 # counts as exhausted.
 _MAX_DUPLICATES = 10

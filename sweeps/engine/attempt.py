@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rc_core.errors import RobustCompressionError
+from sweeps.commands import command
 from sweeps.config import SweepConfig
 from sweeps.engine.budget import Usage
 from sweeps.failure import keep_failure
@@ -20,7 +21,6 @@ from sweeps.remote.uploads import Uploads
 from sweeps.reporting.write import try_report
 from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.events import SweepEvents
-from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
 

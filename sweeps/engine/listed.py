@@ -15,9 +15,9 @@ from rc_core.config import TrialConfig
 from rc_core.errors import ConfigError, Problem
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.engine.assignments import REFERENCE_ID, Assignments
+from sweeps.engine.assignments import Assignments
 from sweeps.fixed_design import looks_at_results
-from sweeps.folder import SweepFolder
+from sweeps.folder import REFERENCE_ID, SweepFolder
 
 
 def why_not_listed(sweep: SweepConfig) -> Problem | None:

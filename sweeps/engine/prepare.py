@@ -19,13 +19,12 @@ from ray._private.state import available_resources_per_node
 from rc_core.config import TrialConfig, decode
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.cluster import alive_nodes
 from sweeps.engine.health_gate import Judged, report_health
 from sweeps.engine.ray_tasks import Tasks, result_of
 from sweeps.engine.step_shares import Held, Planned, light, room, shares
 from sweeps.engine.wanted import counted, settle, wanted
-from sweeps.folder import SweepFolder, trial_at
+from sweeps.folder import REFERENCE_ID, SweepFolder, trial_at
 
 # Ray tells a little late what a task has given back.
 _SETTLE_SECONDS, _POLL_SECONDS = 3.0, 0.1

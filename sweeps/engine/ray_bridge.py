@@ -18,11 +18,11 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from rc_core.errors import RobustCompressionError
+from sweeps.commands import command
 from sweeps.engine.assignments import Assignments
 from sweeps.engine.budget import SAVE_SECONDS
 from sweeps.folder import SweepFolder
 from sweeps.tracking.events import SweepEvents
-from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
 _logger = logging.getLogger(__name__)

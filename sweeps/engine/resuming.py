@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from rc_core.errors import ConfigError, Problem
 from rc_core.yaml_files import read_yaml
+from sweeps.commands import command
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.plugin_configs import recorded_defaults
@@ -18,7 +19,6 @@ from sweeps.remote.lease import check_free
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.remote.trials import begin_anew
 from sweeps.sections import check_overrides
-from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
 # A key, or a section of which every key may change.

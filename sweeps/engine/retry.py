@@ -10,9 +10,8 @@ import shutil
 
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.budget import Budget, Usage, front_of, in_order
-from sweeps.folder import SweepFolder
+from sweeps.folder import REFERENCE_ID, SweepFolder
 
 
 def open_again(sweep: SweepConfig, folder: SweepFolder, attempt: int, usage: Usage) -> str:

@@ -18,6 +18,7 @@ from ray import tune
 from rc_core import plugins
 from rc_core.data._doubts import doubts
 from rc_core.record import TrialRecord
+from sweeps.commands import command
 from sweeps.config import SweepConfig
 from sweeps.ending import keep_ending
 from sweeps.engine.assignments import Assignments
@@ -48,7 +49,6 @@ from sweeps.search._checked import made_proposals
 from sweeps.storages import storage_root
 from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.events import SweepEvents
-from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
 

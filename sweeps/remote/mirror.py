@@ -20,7 +20,7 @@ from sweeps.remote.files import is_locked, part_of
 from sweeps.remote.objects import Objects
 from sweeps.remote.steps import Steps
 
-# A sweep and its confirmation lie side by side; see sweeps/selection/confirm.py.
+# A sweep and its confirmation lie side by side; see sweeps/verification/confirm.py.
 CONFIRM_SUFFIX = ".confirm"
 _MARKER = ".remote.json"
 

@@ -20,7 +20,7 @@ from sweeps.pareto import hypervolume, pareto_front
 from sweeps.reporting.facts import Facts
 from sweeps.rows import Row
 from sweeps.shown_values import millions, null, number, percent, points, share
-from sweeps.views.table import render
+from sweeps.tables import render
 
 
 @dataclass(frozen=True)

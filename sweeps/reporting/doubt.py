@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sweeps.floors import best_line, did_not_learn, no_better, standing
 from sweeps.reporting.facts import Facts
 from sweeps.shown_values import percent
-from sweeps.views.floors import best_line, did_not_learn, no_better, standing
 
 NO_REFERENCE = "no dense reference has finished: there is nothing to compare with"
 

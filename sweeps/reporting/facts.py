@@ -14,6 +14,7 @@ from typing import Any
 
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
+from sweeps.commands import command
 from sweeps.ending import ending_of, has_ended
 from sweeps.folder import SweepFolder
 from sweeps.objectives import ID_KEY, OOD_KEY
@@ -24,7 +25,6 @@ from sweeps.selection.mean_rows import mean_rows, with_ranks_of
 from sweeps.selection.options import pick
 from sweeps.selection.stamp import Stamp, read_test, stamp
 from sweeps.stored_sweep import StoredSweep
-from sweeps.views.commands import command
 
 # What a trial's configuration is made of, in the order in which people ask for it.
 SECTIONS = ("compression", "loss", "difficulty", "training")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from rc_core.config import seedless
 from rc_core.labels import count_of
 from sweeps.ending import is_race, planned_text, raising
+from sweeps.floors import best_line, did_not_learn, needs_no_model, no_better, standing
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import ORDER, Check
 from sweeps.reporting.doubt import NO_REFERENCE
@@ -21,7 +22,6 @@ from sweeps.reporting.health_search import search_checks
 from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow, alike, cannot_be_told_apart
 from sweeps.shown_values import percent
-from sweeps.views.floors import best_line, did_not_learn, needs_no_model, no_better, standing
 
 
 def health(facts: Facts) -> list[Check]:

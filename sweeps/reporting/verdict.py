@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rc_core.labels import count_of
+from sweeps.floors import best_line
 from sweeps.objectives import OOD_KEY
 from sweeps.pareto import pareto_front
 from sweeps.reporting.doubt import doubts
@@ -23,7 +24,6 @@ from sweeps.selection.confirmed import ConfirmedRow, cannot_be_told_apart
 from sweeps.selection.opened_data import has_test
 from sweeps.selection.statistics import detectable_difference
 from sweeps.shown_values import millions, percent
-from sweeps.views.floors import best_line
 
 
 @dataclass(frozen=True)

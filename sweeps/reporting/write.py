@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rc_core.atomic import write_text
 from rc_core.errors import StorageError
+from sweeps.commands import command
 from sweeps.ending import confirmed_by
 from sweeps.reporting.facts import Facts
 from sweeps.stored_sweep import StoredSweep
-from sweeps.views.commands import command
 
 PAGE, SUMMARY = "report.html", "report.md"
 _logger = logging.getLogger(__name__)

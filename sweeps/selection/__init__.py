@@ -1,1 +1,1 @@
-"""Which configuration to believe: choosing, new seeds, the sealed test, and their statistics."""
+"""Which configuration to believe: choosing, what new seeds and the sealed test said, statistics."""

@@ -17,7 +17,7 @@ from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.pareto import knee
 from sweeps.selection.choose import Option, front, paired, sieve
 from sweeps.shown_values import null, points, share
-from sweeps.views.table import render
+from sweeps.tables import render
 
 BUDGETS = (0.10, 0.25, 0.50, 1.0)
 SIZES = {

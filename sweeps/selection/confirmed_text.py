@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rc_core.labels import count_of
 from rc_core.metrics.robustness import without_amounts
+from sweeps.fixed_design import ADD_DENSE
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.selection.confirmed import ON_FRONT, Confirmed, ConfirmedRow, optimism
 from sweeps.selection.confirmed import alike as told_alike
@@ -23,8 +24,7 @@ from sweeps.selection.statistics import (
     verdict,
 )
 from sweeps.shown_values import null, points, share
-from sweeps.views.paper_rows import ADD_DENSE
-from sweeps.views.table import render
+from sweeps.tables import render
 
 # Of the document, by the key they stand under.
 _UNITS = {

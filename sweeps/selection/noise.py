@@ -19,7 +19,9 @@ from scipy import stats
 from rc_core.config import seedless
 from rc_core.errors import StorageError
 from rc_core.record import TrialRecord
-from sweeps.engine.assignments import REFERENCE_ID
+from sweeps.commands import command
+from sweeps.floors import best_line, did_not_learn, no_better, standing
+from sweeps.folder import REFERENCE_ID
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.rows import reference_lines
@@ -30,9 +32,7 @@ from sweeps.selection.statistics import (
     seeds_needed,
 )
 from sweeps.stored_sweep import StoredSweep
-from sweeps.views.commands import command
-from sweeps.views.floors import best_line, did_not_learn, no_better, standing
-from sweeps.views.table import render
+from sweeps.tables import render
 
 # Rows that are alike seem unlike once in so many tables.
 _UNEVEN = 0.1

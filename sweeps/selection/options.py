@@ -14,8 +14,8 @@ from dataclasses import replace
 from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
 from rc_core.metrics import latency
 from rc_core.record import TrialRecord
+from sweeps.commands import command
 from sweeps.constraints import Constraint, parse
-from sweeps.deploy.measured import check_measured, intervals, latencies, remedy, with_latency
 from sweeps.exclusion import unfinished
 from sweeps.rows import rows
 from sweeps.selection.choose import (
@@ -29,8 +29,8 @@ from sweeps.selection.choose import (
 )
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed import alike as told_alike
+from sweeps.selection.measured import check_measured, intervals, latencies, remedy, with_latency
 from sweeps.stored_sweep import StoredSweep
-from sweeps.views.commands import command
 
 
 def options(sweep: StoredSweep, found: Confirmed | None = None) -> list[Option]:

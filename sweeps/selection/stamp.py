@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from sweeps.commands import command
 from sweeps.json_files import read_json
 from sweeps.selection.confirmed import Confirmed, confirmed
 from sweeps.selection.mean_rows import candidates, front
 from sweeps.selection.opened_data import changed_splits
 from sweeps.stored_sweep import StoredSweep
-from sweeps.views.commands import command
 
 _NAMED = 8
 

@@ -14,7 +14,7 @@ from rc_core.metrics.robustness import is_lost_accuracy, without_amounts
 from sweeps.selection.opened_data import changed_splits
 from sweeps.selection.stamp import Stamp, stamp_lines
 from sweeps.shown_values import points, share
-from sweeps.views.table import render, wide
+from sweeps.tables import render, wide
 
 # A number with its interval, in characters.
 _NUMBER = 11

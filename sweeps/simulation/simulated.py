@@ -18,7 +18,7 @@ from sweeps.selection.statistics import Estimate, mean_interval
 from sweeps.settings import SchedulerConfig, decode_settings
 from sweeps.simulation.replay import ReplayTrial, Table
 from sweeps.simulation.simulate import Run, order, reachable, replay
-from sweeps.views.table import render
+from sweeps.tables import render
 
 # Shares of the table's whole compute at which the hypervolume is read.
 SHARES = (0.125, 0.25, 0.375, 0.5)

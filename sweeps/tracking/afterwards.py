@@ -70,7 +70,7 @@ def tell_test(
     Args:
         sweep: whose trials they are.
         folder: of that sweep.
-        document: as `sweeps.selection.sealed` writes it to test.json.
+        document: as `sweeps.verification.sealed` writes it to test.json.
         prefix: of the keys of its trials there (`confirm/` for a confirmation's).
     """
     if not folder.outbox.is_file():

@@ -15,15 +15,15 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from rc_core.labels import count_of
+from sweeps.commands import command
 from sweeps.rows import Row
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed_text import points_text, share_text
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.statistics import Estimate
 from sweeps.shown_values import column_title, in_millions, metric_number, number, points
-from sweeps.views.commands import command
+from sweeps.tables import ONE_SEED
 from sweeps.views.notebook_picture import front_svg
-from sweeps.views.table import ONE_SEED
 
 if TYPE_CHECKING:
     from sweeps.stored_sweep import StoredSweep

@@ -16,12 +16,6 @@ from rc_core.labels import short
 from rc_core.metrics.footprint import has_rounded, packed_bytes
 from rc_core.record import TrialRecord
 
-# The reference is trained once, with the training's own seed, whatever seeds a design lists.
-ADD_DENSE = (
-    "to give it every seed make dense a row as well: {compression.name: dense} among "
-    "search.points, or dense among the values of space.compression.name"
-)
-
 
 @dataclass(frozen=True)
 class Row:

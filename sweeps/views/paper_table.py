@@ -23,10 +23,11 @@ from rc_core.metrics.robustness import (
     without_amounts,
 )
 from rc_core.record import TrialRecord, counted_samples
+from sweeps.fixed_design import ADD_DENSE
 from sweeps.rows import size_note
 from sweeps.shown_values import in_millions, number
 from sweeps.views.paper_results import ALPHA, TASKS, TRAINING, row_beside, why_none
-from sweeps.views.paper_rows import ADD_DENSE, Row, dense_of, rows_of, vanilla_of
+from sweeps.views.paper_rows import Row, dense_of, rows_of, vanilla_of
 
 _EASY, _HARD = "id_dev/difficulty.easy/accuracy", "id_dev/difficulty.hard/accuracy"
 _GAP = "id_dev/difficulty_gap"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -15,7 +15,6 @@ from rc_core.config import decode
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.ending import is_race
-from sweeps.engine.assignments import Assignments
 from sweeps.rows import Row, rows
 from sweeps.shown_values import clock, duration
 from sweeps.views.live import RunningTrial, Snapshot, view
@@ -25,6 +24,23 @@ from sweeps.views.watch import ended_line, mean_seconds, shown_rung
 _CLUSTER_SECONDS = 5.0
 # Pause after computing all rows, in multiples of what that took.
 _PAUSE_PER_UPDATE = 20.0
+
+
+class Followed(Protocol):
+    """A sweep that is being run.
+
+    Attributes:
+        records: of its trials so far, by id.
+        total: how many trials it will have, the reference included.
+        ending: why no more trials are handed out, for people.
+    """
+
+    @property
+    def records(self) -> Mapping[str, TrialRecord]: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def ending(self) -> str: ...
 
 
 @dataclass
@@ -54,7 +70,7 @@ class Progress:
         self._console = console or _Console(soft_wrap=True, highlight=False)
         self._live: Live | None = None
         self._running: dict[str, _Running] = {}
-        self._assignments: Assignments | None = None
+        self._assignments: Followed | None = None
         self._sweep: SweepConfig | None = None
         self._name = "sweep"
         self._started = time.monotonic()
@@ -72,7 +88,7 @@ class Progress:
 
     def start(
         self,
-        assignments: Assignments,
+        assignments: Followed,
         sweep: SweepConfig,
         *,
         name: str = "sweep",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from sweeps.commands import command
 from sweeps.ending import confirmed_by, ending_of, has_ended, is_race, planned_text, raising
 from sweeps.failure import came_to_nothing, failure_of, going_on
 from sweeps.prepared import preparation_of
 from sweeps.selection.mean_rows import front
 from sweeps.selection.opened_data import has_test
 from sweeps.stored_sweep import StoredSweep
-from sweeps.views.commands import command
 
 
 def status_document(sweep: StoredSweep) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from rc_core.record import TrialRecord, read_record
+from sweeps.commands import command
 from sweeps.ending import confirmed_by, has_ended, is_race
 from sweeps.rows import Row, rows
 from sweeps.shown_values import metric_number
 from sweeps.stored_sweep import StoredSweep
-from sweeps.views.commands import command
 from sweeps.views.live import RunningTrial, Snapshot, view
 
 _INTERVAL = 2.0

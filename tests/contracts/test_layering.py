@@ -48,7 +48,7 @@ rc_core.trial rc_core.throughput rc_core.job_list
 rc_core.pool
 rc_core.batch
 sweeps.engine sweeps.tracking sweeps.selection sweeps.views sweeps.deploy sweeps.simulation
-sweeps.doctor
+sweeps.doctor sweeps.verification
 sweeps.objectives sweeps.constraints sweeps.space sweeps.pareto sweeps.starters
 sweeps.comparable sweeps.json_files sweeps.space_section sweeps.cores
 sweeps.shown_values
@@ -56,10 +56,10 @@ sweeps.exclusion
 sweeps.rows
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
-sweeps.views.paper_results sweeps.views.paper_rows
 sweeps.plugin_configs
 sweeps.settings sweeps.sections
 sweeps.remote sweeps.remote.address sweeps.remote.files sweeps.fixed_design
+sweeps.views.paper_results sweeps.views.paper_rows
 sweeps.remote.objects
 sweeps.remote.steps
 sweeps.remote.pulling sweeps.remote.pushing
@@ -71,12 +71,12 @@ sweeps.names
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.shelf sweeps.remote.uploads
 sweeps.config sweeps.folder sweeps.selection.statistics
-sweeps.views.commands sweeps.ending
-sweeps.deploy.measured
+sweeps.commands sweeps.ending
+sweeps.selection.measured
 sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose
 sweeps.selection.chances
 sweeps.selection.compared sweeps.selection.explain
-sweeps.views.floors sweeps.views.table sweeps.artifact_uses
+sweeps.floors sweeps.tables sweeps.artifact_uses
 sweeps.inventory
 sweeps.selection.budgets sweeps.selection.tested sweeps.selection.opened_data
 sweeps.engine.data_check sweeps.engine.address
@@ -112,14 +112,13 @@ sweeps.selection.confirmed_text sweeps.selection.tested_text
 sweeps.views.notebook_picture
 sweeps.views.notebook
 sweeps.reporting.*
-sweeps.trials_table
 sweeps.doctor.services
 sweeps.doctor.storage
 sweeps.doctor.checks
 sweeps.engine.resuming sweeps.engine.attempt sweeps.engine.launch_check
 sweeps.engine.runner sweeps.engine.adopt sweeps.engine.dry_run
-sweeps.selection.sealed sweeps.deploy.export sweeps.views.status
-sweeps.selection.confirm sweeps.deploy.latency
+sweeps.verification.sealed sweeps.deploy.export sweeps.views.status
+sweeps.verification.confirm sweeps.deploy.latency
 sweeps.api
 sweeps.launching
 sweeps
@@ -130,6 +129,11 @@ sweeps.cli.entry
 sweeps.cli
 sweeps.cli.__main__
 """
+
+# Folders of `sweeps`, from the bottom up: what lies in one imports from those before it only. (What
+# lies in none is at the bottom or at the top: LAYERS says where.)
+ROOMS = ["remote", "selection", "search", "views", "tracking", "deploy", "reporting", "doctor"]
+ROOMS += ["engine", "schedulers", "simulation", "verification", "cli"]
 
 # Imports that point upwards; each is inside a function, so that importing the module is quick.
 UPWARD: set[tuple[str, str]] = set()
@@ -269,6 +273,26 @@ def test_each_layer_imports_only_those_before_it() -> None:
     assert len(sources(ROOT)) > 30, "the packages were not found"
     found = violations(ROOT, LAYERS, UPWARD)
     assert not found, "\n".join(found)
+
+
+def test_rooms_stand_on_each_other() -> None:
+    """Or two of them would be one: LAYERS alone lets files of two rooms alternate."""
+
+    def room(module: str) -> str | None:
+        package, _, rest = module.partition(".")
+        name = rest.partition(".")[0]
+        return name if package == "sweeps" and (ROOT / "sweeps" / name).is_dir() and name else None
+
+    modules = sources(ROOT)
+    assert {found for each in modules if (found := room(each))} == set(ROOMS)
+    wrong = [
+        f"{module}:{item.line} imports {item.target}, of a room above or beside it"
+        for module, path in modules.items()
+        for item in imports(module, path.read_text(encoding="utf-8"))
+        if (own := room(module)) and (other := room(item.target)) and own != other
+        if ROOMS.index(other) > ROOMS.index(own)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_exceptions_are_still_needed() -> None:

@@ -21,9 +21,9 @@ from sweeps.engine.warm_start import known_trials
 from sweeps.folder import SweepFolder
 from sweeps.plugin_configs import recorded_defaults
 from sweeps.search import race, random
-from sweeps.selection.confirm import confirmation
 from sweeps.selection.confirmed import confirmed
 from sweeps.stored_sweep import StoredSweep
+from sweeps.verification.confirm import confirmation
 
 VALUES: dict[str, Any] = {
     "model": "tiny:bert",

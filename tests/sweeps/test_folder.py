@@ -126,7 +126,7 @@ def test_what_cannot_be_kept_is_not_computed(
     computed = Mock()
     monkeypatch.setattr("sweeps.deploy.latency.model_facts", lambda _: Mock(max_positions=512))
     monkeypatch.setattr("sweeps.deploy.latency.Workspace", computed)
-    monkeypatch.setattr("sweeps.selection.sealed._measuring", computed)
+    monkeypatch.setattr("sweeps.verification.sealed._measuring", computed)
     # Who runs the tests may write everything.
     denied = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied"))
     monkeypatch.setattr("sweeps.folder.tempfile.TemporaryFile", denied)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from rc_core.errors import StorageError
-from sweeps.deploy.measured import read_latency
 from sweeps.engine.budget import Usage
 from sweeps.failure import failure_of
 from sweeps.folder import SweepFolder
@@ -17,6 +16,7 @@ from sweeps.remote.files import driven_here
 from sweeps.remote.lease import other_driver
 from sweeps.remote.mirror import Mirror
 from sweeps.selection.answers import read_clusters
+from sweeps.selection.measured import read_latency
 from sweeps.selection.stamp import read_test
 from sweeps.stored_sweep import StoredSweep
 from tests.sweeps._made_sweep import make_sweep

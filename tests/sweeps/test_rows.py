@@ -14,8 +14,8 @@ from rc_core.record import TrialRecord
 from sweeps.pareto import hypervolume
 from sweeps.rows import front_json, rows
 from sweeps.selection.tested_text import test_table as sealed_table
+from sweeps.tables import front_table, render
 from sweeps.views.picture import front_picture
-from sweeps.views.table import front_table, render
 
 OBJECTIVES = {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}
 

@@ -130,7 +130,7 @@ def test_failed_trials_are_told_and_counted_where_nobody_reads_the_front(
     sweep = Mock(records=[Mock(id="t0001", status="failed", error="no memory")])
     sweep.folder.unshared.return_value = ""
     sweep.table.return_value = "table"
-    monkeypatch.setattr("sweeps.views.commands.command", lambda *_: "rc-sweep resume")
+    monkeypatch.setattr("sweeps.commands.command", lambda *_: "rc-sweep resume")
     kept = os.dup(1)
     os.dup2(unread, 1)
     try:

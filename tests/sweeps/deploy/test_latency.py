@@ -27,8 +27,8 @@ from sweeps.cli import app
 from sweeps.config import SweepConfig
 from sweeps.deploy import latency as timing
 from sweeps.deploy.latency import latency_table, measure_latency
-from sweeps.deploy.measured import read_latency, with_latency
 from sweeps.folder import SweepFolder
+from sweeps.selection.measured import read_latency, with_latency
 from sweeps.selection.options import pick
 
 VALUES: dict[str, Any] = {

@@ -12,10 +12,10 @@ from rc_core.errors import ConfigError, StorageError
 from rc_core.record import RungRecord, TrialRecord, read_record
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
-from sweeps.engine.assignments import REFERENCE_ID, Assignment, Assignments
+from sweeps.engine.assignments import Assignment, Assignments
 from sweeps.engine.budget import Usage
 from sweeps.engine.retry import open_again, reopen_failed
-from sweeps.folder import SweepFolder
+from sweeps.folder import REFERENCE_ID, SweepFolder
 from sweeps.search import grid, random, tpe
 from sweeps.search._optuna import StudyProposals
 from tests.sweeps.test_config import RAW

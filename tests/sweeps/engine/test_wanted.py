@@ -18,8 +18,8 @@ from sweeps.engine.step_shares import Planned
 from sweeps.engine.wanted import settle, wanted
 from sweeps.folder import SweepFolder
 from sweeps.prepared import preparation_of
-from sweeps.selection.confirm import FIRST_SEED, confirmation
 from sweeps.stored_sweep import StoredSweep
+from sweeps.verification.confirm import FIRST_SEED, confirmation
 from sweeps.views.status import status_document, status_text
 from tests.sweeps.engine.test_listed import DESIGN, finish, finished
 from tests.sweeps.test_config import RAW

@@ -16,7 +16,7 @@ from sweeps.api import Sweep
 from sweeps.config import SweepConfig
 from sweeps.ending import keep_ending
 from sweeps.folder import SweepFolder
-from sweeps.selection.confirm import confirmation
+from sweeps.verification.confirm import confirmation
 
 VALUES: dict[str, Any] = {
     "model": "tiny:bert",

@@ -169,7 +169,7 @@ def test_the_report_that_is_there_knows_of_an_opened_test(
     if reported:
         write_report(sweep)
         assert "**Test** Sealed." in summary.read_text()
-    monkeypatch.setattr("sweeps.selection.sealed.open_tests", lambda *a, **o: open_made(sweep))
+    monkeypatch.setattr("sweeps.verification.sealed.open_tests", lambda *a, **o: open_made(sweep))
     assert "rc-sweep test made" in sweep.closing_lines()
     sweep.test()
     assert "rc-sweep test made" not in sweep.closing_lines(), "it is opened once"

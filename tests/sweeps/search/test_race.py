@@ -11,8 +11,8 @@ from rc_core.config import seedless
 from sweeps.pareto import pareto_front, pareto_fronts
 from sweeps.search._base import Outcome
 from sweeps.search.race import RaceProposals, Row, open_rows, probabilities
-from sweeps.selection.confirm import _merged, confirmation
 from sweeps.selection.statistics import mean_interval, pooled_covariance
+from sweeps.verification.confirm import _merged, confirmation
 from tests.sweeps.reporting._made import made_sweep, write_record
 
 BOTH = ("max", "max")

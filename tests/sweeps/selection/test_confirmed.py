@@ -18,14 +18,14 @@ from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.search.race import proposals
-from sweeps.selection import confirm as confirming
-from sweeps.selection.confirm import FIRST_SEED, confirmation
 from sweeps.selection.confirmed import confirmed, optimism
 from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.noise import power_text
 from sweeps.selection.options import options
 from sweeps.stored_sweep import StoredSweep
+from sweeps.verification import confirm as confirming
+from sweeps.verification.confirm import FIRST_SEED, confirmation
 from sweeps.views.progress import Progress
 
 VALUES: dict[str, Any] = {

@@ -14,12 +14,12 @@ from sweeps.reporting.compare import compare
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.verdict import verdict
 from sweeps.reporting.write import write_report
-from sweeps.selection.confirm import confirmation
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import notes
 from sweeps.selection.options import misses, pick
-from sweeps.selection.sealed import open_tests
 from sweeps.selection.stamp import selection
+from sweeps.verification.confirm import confirmation
+from sweeps.verification.sealed import open_tests
 from sweeps.views.notebook import sweep_html
 from tests.sweeps.reporting._made import confirm_made, made_sweep, write_record
 

@@ -12,9 +12,9 @@ from rc_core.config import seedless
 from sweeps.folder import SweepFolder
 from sweeps.pareto import knee
 from sweeps.rows import rows
-from sweeps.selection.confirm import confirmation
 from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.tracked import TrialFacts, datasets, front_models, measured, summary
+from sweeps.verification.confirm import confirmation
 from tests.sweeps._made_sweep import DATA, make_sweep
 
 OBJECTIVES = {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}

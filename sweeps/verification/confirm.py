@@ -13,6 +13,7 @@ from typing import Any
 from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
 from rc_core.labels import count_of
 from rc_core.record import TrialRecord
+from sweeps.commands import command
 from sweeps.config import SweepConfig
 from sweeps.ending import was_interrupted
 from sweeps.engine import runner
@@ -23,7 +24,6 @@ from sweeps.sections import check_list
 from sweeps.selection.answers import clusters_of, write_clusters
 from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.afterwards import tell_confirmed
-from sweeps.views.commands import command
 from sweeps.views.progress import Progress
 
 # Far from the seeds people choose, so that no confirmation repeats a search's seed by accident.

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from rc_core.atomic import write_json
 from sweeps.api import Sweep
 from sweeps.cli import app
-from sweeps.deploy.measured import remedy
+from sweeps.commands import command
 from sweeps.folder import SweepFolder
-from sweeps.views.commands import command
+from sweeps.selection.measured import remedy
 from sweeps.views.status import status_text
 from tests.sweeps._made_sweep import make_sweep
 

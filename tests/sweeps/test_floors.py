@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sweeps.views.floors import did_not_learn, standing
+from sweeps.floors import did_not_learn, standing
 
 
 @pytest.mark.parametrize(

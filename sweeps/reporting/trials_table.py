@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rc_core.errors import InputError, Problem
-from sweeps.deploy.measured import with_latency
 from sweeps.reporting.facts import varied
+from sweeps.selection.measured import with_latency
 from sweeps.selection.stamp import read_test
 from sweeps.shown_values import number
 from sweeps.stored_sweep import StoredSweep

@@ -19,10 +19,10 @@ from typing import Any
 from rc_core.errors import StorageError
 from rc_core.metrics import latency
 from rc_core.record import TrialRecord
+from sweeps.commands import command
 from sweeps.constraints import Constraint, Interval
 from sweeps.folder import SweepFolder
 from sweeps.json_files import read_json
-from sweeps.views.commands import command
 
 SCHEMA_VERSION = 2
 # Half an interval above this share of its value is said to be wide.

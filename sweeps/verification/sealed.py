@@ -21,11 +21,11 @@ from rc_core.config import decode, seedless
 from rc_core.data._task import DEV_ROLES, TEST_ROLES
 from rc_core.errors import StorageError
 from rc_core.record import TrialFolder, TrialRecord
+from sweeps.commands import command
 from sweeps.config import SweepConfig
 from sweeps.ending import was_interrupted
-from sweeps.engine.assignments import REFERENCE_ID
 from sweeps.engine.data_check import check_digest
-from sweeps.folder import check_weights
+from sweeps.folder import REFERENCE_ID, check_weights
 from sweeps.selection.answers import clusters_of, write_clusters
 from sweeps.selection.compared import Reader
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
@@ -34,7 +34,6 @@ from sweeps.selection.stamp import read_test, selection, stamp_of
 from sweeps.selection.tested import Group, summary
 from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.afterwards import tell_test
-from sweeps.views.commands import command
 
 if TYPE_CHECKING:
     from rc_core.workspace import TaskData

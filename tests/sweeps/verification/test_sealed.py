@@ -28,12 +28,12 @@ from sweeps.deploy.model_card import model_card
 from sweeps.ending import keep_ending
 from sweeps.folder import SweepFolder
 from sweeps.objectives import ID_KEY, OOD_KEY
-from sweeps.selection.confirm import confirmation, keep_clusters
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import confirmed_json
-from sweeps.selection.sealed import open_tests
 from sweeps.selection.stamp import read_test, stamp, stamp_lines
 from sweeps.selection.tested_text import test_table as sealed_table
+from sweeps.verification.confirm import confirmation, keep_clusters
+from sweeps.verification.sealed import open_tests
 from sweeps.views.paper_table import paper_table
 
 CHANGED = "SELECTION CHANGED AFTER OPENING"

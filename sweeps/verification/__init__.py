@@ -1,0 +1,1 @@
+"""What a choice has to stand before it is believed: new seeds, and the sealed test."""
