@@ -24,6 +24,7 @@ from torch import nn
 from rc_core.artifacts import Artifact, ArtifactKey
 from rc_core.compression import magnitude
 from rc_core.compression._base import CompressionContext
+from rc_core.compression._gradual import milestones_at
 from rc_core.config import TrainingConfig, TrialConfig
 from rc_core.data._task import Split
 from rc_core.difficulty._base import Outputs, Predict, PrunedLevel
@@ -145,7 +146,7 @@ def prune_levels(
     # Levels are judged at the ends of rungs, which fall on whole steps: so do the milestones.
     total = num_steps(len(task.train), training)
     ends = [step / total for step in rung_steps(total, training.rungs)]
-    target = partial(magnitude.milestones_at, levels=levels, ends=ends, num_prunings=5)
+    target = partial(milestones_at, levels=levels, ends=ends, num_prunings=5)
     model, points = _prune(config, workspace, target, levels[-1], training)
     seconds = 0.0
     for level in levels:

@@ -25,8 +25,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from rc_core.compression._gradual import milestones_at, sparsity_at
 from rc_core.compression._layers import embeddings, keep_blocks
-from rc_core.compression.magnitude import milestones_at, sparsity_at
 from rc_core.config import TrainingConfig, TrialConfig
 from rc_core.data._task import Role, Split
 from rc_core.models import load_encoder

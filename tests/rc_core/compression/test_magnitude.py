@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from rc_core.compression._gradual import milestones_at, sparsity_at
 from rc_core.compression._masks import num_zeros, prunable_weights, sparsity
-from rc_core.compression.magnitude import Compression, Config, milestones_at, problems, sparsity_at
+from rc_core.compression.magnitude import Compression, Config, problems
 from rc_core.errors import ConfigError, TrialError
 from rc_core.model_facts import ModelFacts
 from rc_core.schema import validate_section
