@@ -66,6 +66,7 @@ class ModelFacts:
         max_positions: longest input in tokens.
         num_parameters: estimate from the shapes in config.json.
         num_embedding_parameters: of these, what is looked up and not multiplied.
+        widths: weights in a row of the blocks' matrices, as far as config.json says; sorted.
     """
 
     model_type: str
@@ -74,6 +75,7 @@ class ModelFacts:
     max_positions: int
     num_parameters: int
     num_embedding_parameters: int = 0
+    widths: tuple[int, ...] = ()
 
 
 def model_kind(spec: str) -> tuple[Kind, str]:
@@ -162,7 +164,7 @@ def model_facts(spec: str) -> ModelFacts:
     """
     kind, name = model_kind(spec)
     if kind == "tiny":
-        return ModelFacts(name, TINY_LAYERS, TINY_HEADS, 128, 100_000)
+        return ModelFacts(name, TINY_LAYERS, TINY_HEADS, 128, 100_000, widths=(32, 64))
     folder = config_folder(spec)
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -180,6 +182,7 @@ def model_facts(spec: str) -> ModelFacts:
     positions = int(config.get("max_position_embeddings", 512))
     embedding = int(config.get("embedding_size", hidden))
     embeddings = (int(config.get("vocab_size", 30522)) + positions) * embedding
+    widths = tuple(sorted({hidden, inner}))
     # ModernBERT's second product is gated: it has two first ones.
     inner = inner * 3 // 2 if config.get("model_type") == "modernbert" else inner
     parameters = (
@@ -191,7 +194,7 @@ def model_facts(spec: str) -> ModelFacts:
         # Usually 1, and MPNet's whatever the config says.
         positions -= max(1, config.get("pad_token_id") or 1) + 1
     model_type = str(config.get("model_type", ""))
-    return ModelFacts(model_type, layers, heads, positions, parameters, embeddings)
+    return ModelFacts(model_type, layers, heads, positions, parameters, embeddings, widths)
 
 
 def config_folder(spec: str) -> Path:

@@ -247,11 +247,11 @@ class SweepConfig:
                 section, _, field = key.partition(".")
                 if section == "compression":
                     values = merge(values, nested(field.split("."), value))
-            name = values["name"]
-            known = known_only("compression", values, {"name"})
-            known = self._with_kept("compression", known)
-            layers = known.get("num_layers") or len(known.get("keep") or ()) or math.inf
-            found.append((name == "dense", float(layers), known))
+            known = self._with_kept("compression", known_only("compression", values, {"name"}))
+            kept = known.get("keep")  # A student's layers; of `semistructured` a number of weights.
+            layers = len(kept) if isinstance(kept, Sequence) else math.inf
+            layers = float(known.get("num_layers") or layers)
+            found.append((values["name"] == "dense", layers, known))
         return min(found, key=lambda each: each[:2])[2]
 
     def _with_kept(self, section: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,10 @@ Schedule = Literal["cubic", "linear"]
 _HALF = 16
 _BUCKETS = 1 << (31 - _HALF)
 _INFINITY = 0x7F80
+_NOT_FINITE = (
+    "weights must be finite to be pruned, but some are NaN or infinite: training diverged; lower "
+    "training.learning_rate"
+)
 
 
 def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -104,10 +108,40 @@ def magnitude_masks(weights: Sequence[Tensor], share: float, *, scope: Scope) ->
     """
     counts = target_zeros(weights, share, scope=scope)
     if scope == "global":
-        return _smallest_masks(weights, counts[0])
+        return smallest_masks(weights, counts[0])
     return [
-        _smallest_masks([weight], count)[0] for weight, count in zip(weights, counts, strict=True)
+        smallest_masks([weight], count)[0] for weight, count in zip(weights, counts, strict=True)
     ]
+
+
+def smallest_masks(weights: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Return masks over the `count` smallest magnitudes of all weights together.
+
+    As `magnitude_masks`, also in what goes first and what is raised.
+
+    Args:
+        weights: float32 tensors of any shape.
+        count: in [0, entries].
+    """
+    threshold = magnitude_threshold(weights, count)
+    masks = [(weight.detach().abs() > threshold).to(weight.dtype) for weight in weights]
+    # Zeros are never restored, so a threshold of zero leaves no ties to break.
+    excess = num_zeros(masks) - count if threshold > 0 else 0
+    for weight, mask in zip(reversed(weights), reversed(masks), strict=True):
+        if excess <= 0:
+            break
+        ties = (weight.detach().abs().flatten() == threshold).nonzero().flatten()
+        restored = ties[max(len(ties) - excess, 0) :]
+        mask.view(-1)[restored] = 1.0
+        excess -= len(restored)
+    return masks
+
+
+def check_finite(weights: Sequence[Tensor]) -> None:
+    """Raise TrialError where a weight is NaN or infinite."""
+    # One wait for the device in all.
+    if not bool(torch.stack([weight.detach().isfinite().all() for weight in weights]).all()):
+        raise TrialError(_NOT_FINITE)
 
 
 def magnitude_threshold(weights: Sequence[Tensor], count: int) -> float:
@@ -131,10 +165,7 @@ def magnitude_threshold(weights: Sequence[Tensor], count: int) -> float:
     for weight in weights:
         histogram += torch.bincount(_buckets(weight), minlength=_BUCKETS)
     if int(histogram[_INFINITY:].sum()) > 0:
-        raise TrialError(
-            "weights must be finite to be pruned, but some are NaN or infinite: training "
-            "diverged; lower training.learning_rate"
-        )
+        raise TrialError(_NOT_FINITE)
     below = histogram.cumsum(0)
     bucket = int(torch.searchsorted(below, count))
     before = int(below[bucket - 1]) if bucket else 0
@@ -153,21 +184,6 @@ def schedule_share(done: float, *, schedule: Schedule) -> float:
     """
     done = min(max(done, 0.0), 1.0)
     return 1.0 - (1.0 - done) ** 3 if schedule == "cubic" else done
-
-
-def _smallest_masks(weights: Sequence[Tensor], count: int) -> list[Tensor]:
-    threshold = magnitude_threshold(weights, count)
-    masks = [(weight.detach().abs() > threshold).to(weight.dtype) for weight in weights]
-    # Zeros are never restored, so a threshold of zero leaves no ties to break.
-    excess = num_zeros(masks) - count if threshold > 0 else 0
-    for weight, mask in zip(reversed(weights), reversed(masks), strict=True):
-        if excess <= 0:
-            break
-        ties = (weight.detach().abs().flatten() == threshold).nonzero().flatten()
-        restored = ties[max(len(ties) - excess, 0) :]
-        mask.view(-1)[restored] = 1.0
-        excess -= len(restored)
-    return masks
 
 
 def _buckets(weight: Tensor) -> Tensor:

@@ -137,7 +137,8 @@ def _for_84() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "name", ["dense", "magnitude", "movement", "student", "heads", "ffn", "quantized"]
+    "name",
+    ["dense", "magnitude", "movement", "semistructured", "student", "heads", "ffn", "quantized"],
 )
 def test_every_compression_is_finished_by_recorded_steps(name: str, replays: list[int]) -> None:
     sections: dict[str, Any] = {
