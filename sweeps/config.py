@@ -248,7 +248,7 @@ class SweepConfig:
                 if section == "compression":
                     values = merge(values, nested(field.split("."), value))
             known = self._with_kept("compression", known_only("compression", values, {"name"}))
-            kept = known.get("keep")  # A student's layers; of `semistructured` a number of weights.
+            kept = known.get("keep")  # A student's layers; whatever else another plugin means.
             layers = len(kept) if isinstance(kept, Sequence) else math.inf
             layers = float(known.get("num_layers") or layers)
             found.append((values["name"] == "dense", layers, known))

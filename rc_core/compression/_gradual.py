@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,13 +21,20 @@ from rc_core.compression._base import CompressionContext
 from rc_core.compression._layers import embeddings
 from rc_core.compression._masks import (
     Schedule,
+    Scope,
     measure,
     num_entries,
     num_zeros,
     prunable_weights,
     schedule_share,
+    target_zeros,
 )
 from rc_core.errors import TrialError
+
+ZEROS_NOTE = (
+    "Removed weights are stored as zeros: this form is not smaller than the dense one, and faster "
+    "only on runtimes that make use of zeros at any place."
+)
 
 
 def sparsity_at(
@@ -89,6 +97,49 @@ def milestones_at(
         schedule=schedule,
         ramp=ramp,
         num_prunings=num_prunings,
+    )
+
+
+def scheduled(config: Any, final: float) -> Callable[[float], float]:
+    """Return `sparsity_at` of a Config with `schedule`, `ramp` and `num_prunings`.
+
+    Args:
+        config: of a plugin.
+        final: sparsity at the end of the ramp, in [0, 1).
+    """
+    return partial(
+        sparsity_at,
+        final=final,
+        schedule=config.schedule,
+        ramp=config.ramp,
+        num_prunings=config.num_prunings,
+    )
+
+
+def check_start(weights: Sequence[Tensor], final: float, *, scope: Scope) -> None:
+    """Check that no more weights are zero at the start than are to be at the end: zeros stay.
+
+    Args:
+        weights: all prunable ones.
+        final: `compression.sparsity`, in [0, 1).
+        scope: what it holds for.
+
+    Raises:
+        TrialError: more are, in all or, with scope `layer`, in a matrix.
+    """
+    whole = scope == "global"
+    groups = [weights] if whole else [[weight] for weight in weights]
+    zeros = [num_zeros(group) for group in groups]
+    asked = target_zeros(weights, final, scope=scope)
+    # `finalize` would find these at least.
+    if sum(map(max, zeros, asked)) <= sum(asked) + 1:
+        return
+    most = max(z / num_entries(group) for z, group in zip(zeros, groups, strict=True))
+    place = "" if whole else "each matrix of "
+    raise TrialError(
+        f"compression.sparsity must be at least that of {place}the starting weights, "
+        f"{most:.6f}{'' if whole else ' at most'}, but is {final:g}; ask for more, "
+        f"{'' if whole else 'take compression.scope global, '}or start from a dense model"
     )
 
 

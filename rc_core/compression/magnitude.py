@@ -7,16 +7,15 @@ the transformer blocks are pruned (Du et al. 2023, section 3: IMP; schedule of Z
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from rc_core.compression._gradual import Gradual, sparsity_at
-from rc_core.compression._masks import magnitude_masks, num_entries, num_zeros, target_zeros
+from rc_core.compression._gradual import ZEROS_NOTE, Gradual, check_start, scheduled
+from rc_core.compression._masks import magnitude_masks, target_zeros
 from rc_core.config import CompressionConfig
-from rc_core.errors import Problem, TrialError
+from rc_core.errors import Problem
 from rc_core.labels import short_number
 from rc_core.model_facts import ModelFacts
 
@@ -64,23 +63,11 @@ class Compression(Gradual):
                 replaces `config.sparsity`.
         """
         self.config = config
-        super().__init__(
-            target
-            or partial(
-                sparsity_at,
-                final=config.sparsity,
-                schedule=config.schedule,
-                ramp=config.ramp,
-                num_prunings=config.num_prunings,
-            )
-        )
+        super().__init__(target or scheduled(config, config.sparsity))
 
     def stock_note(self) -> str:
         """Return what a user of the stock form has to know."""
-        return (
-            "Removed weights are stored as zeros: this form is not smaller than the dense one, and "
-            "faster only on runtimes that make use of zeros at any place."
-        )
+        return ZEROS_NOTE
 
     def _masks_at(self, weights: Sequence[Tensor], share: float) -> list[Tensor]:
         return magnitude_masks(weights, share, scope=self.config.scope)
@@ -93,18 +80,4 @@ class Compression(Gradual):
 
     def _check_zeros(self, named: Mapping[str, Tensor]) -> None:
         """Raise TrialError where more are zero at the start, in a matrix with scope `layer`."""
-        weights = list(named.values())
-        whole = self.config.scope == "global"
-        groups = [weights] if whole else [[weight] for weight in weights]
-        zeros = [num_zeros(group) for group in groups]
-        asked = target_zeros(weights, self._target(1.0), scope=self.config.scope)
-        # They stay, so `finalize` would find these at least.
-        if sum(map(max, zeros, asked)) <= sum(asked) + 1:
-            return
-        most = max(z / num_entries(group) for z, group in zip(zeros, groups, strict=True))
-        place = "" if whole else "each matrix of "
-        raise TrialError(
-            f"compression.sparsity must be at least that of {place}the starting weights, "
-            f"{most:.6f}{'' if whole else ' at most'}, but is {self._target(1.0):g}; ask for more, "
-            f"{'' if whole else 'take compression.scope global, '}or start from a dense model"
-        )
+        check_start(list(named.values()), self._target(1.0), scope=self.config.scope)

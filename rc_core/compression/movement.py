@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rc_core.compression._base import CompressionContext, ParameterGroup
+from rc_core.compression._gradual import ZEROS_NOTE, check_start, scheduled
 from rc_core.compression._layers import blocks, embeddings
 from rc_core.compression._masks import (
     measure,
@@ -30,7 +31,6 @@ from rc_core.compression._masks import (
     prunable_weights,
     target_zeros,
 )
-from rc_core.compression.magnitude import sparsity_at
 from rc_core.config import CompressionConfig
 from rc_core.errors import Problem, TrialError
 from rc_core.labels import short_number
@@ -161,7 +161,7 @@ class Compression:
         for module in embeddings(model):
             module.requires_grad_(False)
         found = list(prunable_weights(model).values())
-        self._check_zeros(found)
+        check_start(found, self.config.sparsity, scope=self.config.scope)
         weights = set(map(id, found))
         places = [
             (module, name)
@@ -230,10 +230,7 @@ class Compression:
 
     def stock_note(self) -> str:
         """Return what a user of the stock form has to know."""
-        return (
-            "Removed weights are stored as zeros: this form is not smaller than the dense one, and "
-            "faster only on runtimes that make use of zeros at any place."
-        )
+        return ZEROS_NOTE
 
     def report(self, model: nn.Module) -> dict[str, Any]:
         """Return the sparsity asked and what was measured."""
@@ -241,13 +238,7 @@ class Compression:
 
     def _choose(self, model: nn.Module, progress: float) -> None:
         """Give every weight matrix the mask that is due."""
-        due = sparsity_at(
-            progress,
-            final=self.config.sparsity,
-            schedule=self.config.schedule,
-            ramp=self.config.ramp,
-            num_prunings=self.config.num_prunings,
-        )
+        due = scheduled(self.config, self.config.sparsity)(progress)
         found = _masked_weights(model)
         weights = [weight for weight, _ in found]
         # What is zero by itself is pruned first, or there would be more zeros than were asked for.
@@ -264,20 +255,6 @@ class Compression:
         ]
         for (_, masked), mask in zip(found, masks, strict=True):
             masked.mask.copy_(mask)
-
-    def _check_zeros(self, weights: Sequence[Tensor]) -> None:
-        """Raise TrialError where more weights are zero at the start than may be at the end."""
-        whole = self.config.scope == "global"
-        groups = [weights] if whole else [[weight] for weight in weights]
-        asked = target_zeros(weights, self.config.sparsity, scope=self.config.scope)
-        for group, most in zip(groups, asked, strict=True):
-            if num_zeros(group) > most + 1:
-                share = num_zeros(group) / num_entries(group)
-                raise TrialError(
-                    "compression.sparsity must be at least that of the starting weights, "
-                    f"{share:.6f}{'' if whole else ' in one matrix'}, but is "
-                    f"{self.config.sparsity:g}; ask for more, or start from a dense model"
-                )
 
 
 def _masked_weights(model: nn.Module) -> list[tuple[Tensor, _Masked]]:

@@ -12,7 +12,6 @@ et al. let weights come back (SR-STE); Mishra et al. prune a trained network onc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -20,7 +19,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from rc_core.compression._base import CompressionContext
-from rc_core.compression._gradual import Gradual, sparsity_at
+from rc_core.compression._gradual import Gradual, scheduled
 from rc_core.compression._masks import (
     check_finite,
     measure,
@@ -40,8 +39,8 @@ class Config(CompressionConfig):
     """Which pattern, and when it comes.
 
     Attributes:
-        keep: N, weights of a group that stay at most, 1 to `of` - 1; the sparsity is
-            1 - keep / of.
+        nonzero: N, weights of a group that stay at most, 1 to `of` - 1; the sparsity is
+            1 - nonzero / of.
         of: M, consecutive weights of a row that are a group, 2 to 16. It must divide the rows of
             all matrices of the blocks.
         schedule: how sparsity grows: `cubic` (fast first) or `linear`.
@@ -50,7 +49,7 @@ class Config(CompressionConfig):
         num_prunings: equal parts of the ramp; at the end of each, weights are removed.
     """
 
-    keep: Annotated[int, Field(ge=1, lt=_MOST)] = 2
+    nonzero: Annotated[int, Field(ge=1, lt=_MOST)] = 2
     of: Annotated[int, Field(ge=2, le=_MOST)] = 4
     schedule: Literal["cubic", "linear"] = "cubic"
     ramp: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
@@ -58,21 +57,21 @@ class Config(CompressionConfig):
 
     @field_validator("of")
     @classmethod
-    def _above_keep(cls, of: int, info: ValidationInfo) -> int:
-        keep = info.data.get("keep")
-        if keep is not None and of <= keep:
-            raise ValueError(f"must be above compression.keep, which is {keep}")
+    def _above_nonzero(cls, of: int, info: ValidationInfo) -> int:
+        nonzero = info.data.get("nonzero")
+        if nonzero is not None and of <= nonzero:
+            raise ValueError(f"must be above compression.nonzero, which is {nonzero}")
         return of
 
     @property
     def sparsity(self) -> float:
         """Share of the blocks' 2-D weights that end as zero, in (0, 1)."""
-        return (self.of - self.keep) / self.of
+        return (self.of - self.nonzero) / self.of
 
     def label(self) -> str:
         """Return `semistructured-2:4`, and what else differs from the defaults."""
-        parts = self.label_parts(leave_out=["keep", "of"])
-        return " ".join([f"{self.name}-{self.keep}:{self.of}", *parts])
+        parts = self.label_parts(leave_out=["nonzero", "of"])
+        return " ".join([f"{self.name}-{self.nonzero}:{self.of}", *parts])
 
 
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:
@@ -84,18 +83,18 @@ def problems(config: Config, facts: ModelFacts) -> list[Problem]:
     return [Problem("compression.of", _refusal(config, rows, facts.widths))]
 
 
-def goes(weight: Tensor, *, keep: int, of: int) -> Tensor:
-    """Return which entries the pattern lets go: of every group the `of - keep` smallest.
+def goes(weight: Tensor, *, nonzero: int, of: int) -> Tensor:
+    """Return which entries the pattern lets go: of every group the `of - nonzero` smallest.
 
     Of equal magnitudes the earlier goes first, as in `magnitude_masks`.
 
     Args:
         weight: (rows, columns), float, no NaN; `of` divides the columns.
-        keep: N, in [1, of).
+        nonzero: N, in [1, of).
         of: M.
 
     Returns:
-        (rows, columns) bool, with `of - keep` of every group.
+        (rows, columns) bool, with `of - nonzero` of every group.
     """
     # (M, groups). Ranks by comparison: three times as fast on a CPU as to sort such short rows.
     entries = weight.detach().abs().reshape(-1, of).t().contiguous()
@@ -104,10 +103,12 @@ def goes(weight: Tensor, *, keep: int, of: int) -> Tensor:
         first = entries[i] <= entries[i + 1 :]
         rank[i + 1 :] += first
         rank[i] += of - 1 - i - first.sum(dim=0, dtype=torch.int8)
-    return (rank < of - keep).t().reshape(weight.shape)
+    return (rank < of - nonzero).t().reshape(weight.shape)
 
 
-def pattern_masks(weights: Sequence[Tensor], share: float, *, keep: int, of: int) -> list[Tensor]:
+def pattern_masks(
+    weights: Sequence[Tensor], share: float, *, nonzero: int, of: int
+) -> list[Tensor]:
     """Return masks (1 keeps, 0 prunes) on the way to the pattern, one per weight, same shape.
 
     Pruned are round(share * entries) weights: the smallest magnitudes of all matrices together,
@@ -117,15 +118,15 @@ def pattern_masks(weights: Sequence[Tensor], share: float, *, keep: int, of: int
 
     Args:
         weights: float32, (rows, columns) each; `of` divides the columns.
-        share: in [0, 1 - keep / of]; at its end every group holds the pattern.
-        keep: N, in [1, of).
+        share: in [0, 1 - nonzero / of]; at its end every group holds the pattern.
+        nonzero: N, in [1, of).
         of: M.
 
     Raises:
         TrialError: a weight is NaN or infinite.
     """
     check_finite(weights)
-    places = [goes(weight, keep=keep, of=of) for weight in weights]
+    places = [goes(weight, nonzero=nonzero, of=of) for weight in weights]
     candidates = [w.detach()[place] for w, place in zip(weights, places, strict=True)]
     count = target_zeros(weights, share, scope="global")[0]
     masks = []
@@ -136,9 +137,9 @@ def pattern_masks(weights: Sequence[Tensor], share: float, *, keep: int, of: int
     return masks
 
 
-def num_in_pattern(weight: Tensor, *, keep: int, of: int) -> int:
-    """Return how many groups of a (rows, columns) weight have at most `keep` that are not zero."""
-    held = (weight.detach().reshape(-1, of) != 0).sum(dim=1) <= keep
+def num_in_pattern(weight: Tensor, *, nonzero: int, of: int) -> int:
+    """Return how many groups of a (rows, columns) weight have at most `nonzero` other than zero."""
+    held = (weight.detach().reshape(-1, of) != 0).sum(dim=1) <= nonzero
     return int(held.sum())
 
 
@@ -149,15 +150,7 @@ class Compression(Gradual):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        super().__init__(
-            partial(
-                sparsity_at,
-                final=config.sparsity,
-                schedule=config.schedule,
-                ramp=config.ramp,
-                num_prunings=config.num_prunings,
-            )
-        )
+        super().__init__(scheduled(config, config.sparsity))
 
     def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
         """Freeze the embeddings and return the model; what is zero in it stays so.
@@ -191,7 +184,7 @@ class Compression(Gradual):
         if share < 1:
             raise TrialError(
                 f"of every {self.config.of} consecutive weights of a row at most "
-                f"{self.config.keep} may be other than zero ({self._asked_as()}), but "
+                f"{self.config.nonzero} may be other than zero ({self._asked_as()}), but "
                 f"{1 - share:.2%} of the groups have more; go on from a checkpoint of this very "
                 "compression"
             )
@@ -199,17 +192,17 @@ class Compression(Gradual):
 
     def stock_note(self) -> str:
         """Return what a user of the stock form has to know."""
-        keep, of = self.config.keep, self.config.of
+        nonzero, of = self.config.nonzero, self.config.of
         stored = (
-            f"At most {keep} of {of} consecutive weights in a row of the blocks' matrices are not "
-            "zero, but all are stored: this form is not smaller than the dense one, nor faster as "
-            "it is."
+            f"At most {nonzero} of {of} consecutive weights in a row of the blocks' matrices are "
+            "not zero, but all are stored: this form is not smaller than the dense one, nor faster "
+            "as it is."
         )
-        if not _is_two_of_four(keep, of):
+        if not _is_two_of_four(nonzero, of):
             return (
                 f"{stored} The sparse tensor cores of NVIDIA's GPUs take 2 of 4, which this is not."
             )
-        pattern = "This is" if (keep, of) == (2, 4) else "It holds 2 of 4 too,"
+        pattern = "This is" if (nonzero, of) == (2, 4) else "It holds 2 of 4 too,"
         return (
             f"{stored} {pattern} the pattern of the sparse tensor cores of NVIDIA's GPUs "
             "(compute capability 8.0 and above), for weights in fp16, bf16 or int8: "
@@ -225,34 +218,34 @@ class Compression(Gradual):
         }
 
     def _masks_at(self, weights: Sequence[Tensor], share: float) -> list[Tensor]:
-        return pattern_masks(weights, share, keep=self.config.keep, of=self.config.of)
+        return pattern_masks(weights, share, nonzero=self.config.nonzero, of=self.config.of)
 
     def _asked_zeros(self, weights: Sequence[Tensor]) -> int:
         return target_zeros(weights, self.config.sparsity, scope="global")[0]
 
     def _asked_as(self) -> str:
-        return f"compression.keep {self.config.keep}, compression.of {self.config.of}"
+        return f"compression.nonzero {self.config.nonzero}, compression.of {self.config.of}"
 
     def _check_zeros(self, named: Mapping[str, Tensor]) -> None:
         """Raise TrialError where a group has more zeros at the start than the pattern."""
-        gone = self.config.of - self.config.keep
+        gone = self.config.of - self.config.nonzero
         for name, weight in named.items():
             # Zeros and others change places.
             groups = weight.numel() // self.config.of
-            held = num_in_pattern((weight == 0).to(weight.dtype), keep=gone, of=self.config.of)
+            held = num_in_pattern((weight == 0).to(weight.dtype), nonzero=gone, of=self.config.of)
             if held < groups:
                 raise TrialError(
                     f"of every {self.config.of} consecutive weights of a row at most {gone} may be "
                     f"zero at the start ({self._asked_as()}), as zeros stay, but {groups - held} "
-                    f"of the {groups} groups of {name} have more; lower compression.keep, or "
+                    f"of the {groups} groups of {name} have more; lower compression.nonzero, or "
                     "start from a dense model"
                 )
 
     def _share(self, model: nn.Module) -> float:
         """Return the share of groups that hold the pattern, in [0, 1]."""
-        keep, of = self.config.keep, self.config.of
+        nonzero, of = self.config.nonzero, self.config.of
         weights = list(prunable_weights(model).values())
-        held = sum(num_in_pattern(weight, keep=keep, of=of) for weight in weights)
+        held = sum(num_in_pattern(weight, nonzero=nonzero, of=of) for weight in weights)
         return held / (num_entries(weights) // of)
 
 
@@ -266,7 +259,7 @@ def _refusal(config: Config, rows: str, widths: Iterable[int]) -> str:
     lengths = list(widths)
     fitting = [
         str(of)
-        for of in range(config.keep + 1, _MOST + 1)
+        for of in range(config.nonzero + 1, _MOST + 1)
         if all(length % of == 0 for length in lengths)
     ]
     advice = f"take {' or '.join(fitting)}" if fitting else "take another encoder"
@@ -276,7 +269,7 @@ def _refusal(config: Config, rows: str, widths: Iterable[int]) -> str:
     )
 
 
-def _is_two_of_four(keep: int, of: int) -> bool:
-    """Tell whether 2 of 4 holds wherever `keep` of `of` does."""
+def _is_two_of_four(nonzero: int, of: int) -> bool:
+    """Tell whether 2 of 4 holds wherever `nonzero` of `of` does."""
     # With one in a group, four weights touch two groups at most that have one each.
-    return keep == 1 or (keep == 2 and of % 4 == 0)
+    return nonzero == 1 or (nonzero == 2 and of % 4 == 0)

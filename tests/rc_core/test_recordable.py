@@ -23,7 +23,16 @@ DENSE = Dense(DenseConfig(name="dense"))
 # What this package brings; a plugin of a user's own may leave `recordable` out.
 OURS = {
     "loss": ("conf_reg", "distil", "focal", "jtt", "poe", "rmc", "smooth", "vanilla"),
-    "compression": ("dense", "ffn", "heads", "magnitude", "quantized", "semistructured", "student"),
+    "compression": (
+        "dense",
+        "ffn",
+        "heads",
+        "magnitude",
+        "movement",
+        "quantized",
+        "semistructured",
+        "student",
+    ),
 }
 
 

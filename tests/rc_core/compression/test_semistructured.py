@@ -61,7 +61,7 @@ def groups_of(weight: Tensor, of: int) -> list[list[float]]:
     return [row[i : i + of] for row in rows for i in range(0, len(row), of)]
 
 
-def expected_masks(weights: list[Tensor], count: int, keep: int, of: int) -> list[Tensor]:
+def expected_masks(weights: list[Tensor], count: int, nonzero: int, of: int) -> list[Tensor]:
     """Return what is kept, by the words of the docstring: entry by entry, in plain Python."""
     found = [torch.ones_like(weight) for weight in weights]
     candidates = []
@@ -71,7 +71,7 @@ def expected_masks(weights: list[Tensor], count: int, keep: int, of: int) -> lis
                 group = [
                     (abs(values[place]), number, row, place) for place in range(start, start + of)
                 ]
-                candidates += sorted(group)[: of - keep]
+                candidates += sorted(group)[: of - nonzero]
     for size, number, row, place in sorted(candidates):
         if count > 0 or size == 0:
             found[number][row, place] = 0.0
@@ -96,48 +96,48 @@ def test_masks_are_what_plain_python_finds(seed: int) -> None:
     rng = random.Random(seed)
     torch.manual_seed(seed)
     of = rng.randint(2, 16)
-    keep = rng.randint(1, of - 1)
+    nonzero = rng.randint(1, of - 1)
     weights = drawn(rng, of)
-    entries, final = num_entries(weights), (of - keep) / of
+    entries, final = num_entries(weights), (of - nonzero) / of
     before = [torch.ones_like(weight) for weight in weights]
     for share in [*sorted(rng.uniform(0, final) for _ in range(3)), final]:
         count = round(share * entries)
-        found = pattern_masks(weights, share, keep=keep, of=of)
-        expected = expected_masks(weights, count, keep, of)
-        assert all(map(torch.equal, found, expected)), (keep, of, share)
+        found = pattern_masks(weights, share, nonzero=nonzero, of=of)
+        expected = expected_masks(weights, count, nonzero, of)
+        assert all(map(torch.equal, found, expected)), (nonzero, of, share)
         assert num_zeros(found) == count
         assert all(bool((new <= old).all()) for new, old in zip(found, before, strict=True))
         for mask in found:
-            assert all(group.count(0.0) <= of - keep for group in groups_of(mask, of))
+            assert all(group.count(0.0) <= of - nonzero for group in groups_of(mask, of))
         before = found
         noise = [0.3 * torch.randn(w.shape) for w in weights]
         weights = [(w + n) * mask for w, n, mask in zip(weights, noise, found, strict=True)]
     for mask in found:
-        assert all(group.count(1.0) == keep for group in groups_of(mask, of))
+        assert all(group.count(1.0) == nonzero for group in groups_of(mask, of))
 
 
 def test_the_earlier_of_equals_goes_first() -> None:
     weight = torch.tensor([[1.0, -1.0, 1.0, -1.0], [2.0, 0.0, 0.0, -0.0]])
-    assert goes(weight, keep=2, of=4).tolist() == [
+    assert goes(weight, nonzero=2, of=4).tolist() == [
         [True, True, False, False],
         [False, True, True, False],
     ]
     # One entry of eight; of the equal ones of both matrices that of the first.
     ones = [torch.ones(1, 4), torch.ones(1, 4)]
-    masks = pattern_masks(ones, 1 / 8, keep=2, of=4)
+    masks = pattern_masks(ones, 1 / 8, nonzero=2, of=4)
     assert [mask.tolist() for mask in masks] == [[[0, 1, 1, 1]], [[1, 1, 1, 1]]]
 
 
 def test_a_group_never_loses_more_than_the_pattern_takes_however_small_it_is() -> None:
     weight = torch.tensor([[1e-9, 2e-9, 3e-9, 4e-9, 1.0, 2.0, 3.0, 4.0]])
-    quarter, half = (pattern_masks([weight], share, keep=2, of=4)[0] for share in (0.25, 0.5))
+    quarter, half = (pattern_masks([weight], share, nonzero=2, of=4)[0] for share in (0.25, 0.5))
     assert quarter.tolist() == [[0, 0, 1, 1, 1, 1, 1, 1]]
     assert half.tolist() == [[0, 0, 1, 1, 0, 0, 1, 1]]
 
 
 def test_what_is_zero_beyond_the_pattern_stays_so() -> None:
     weight = torch.tensor([[0.0, 0.0, 0.0, 5.0, 1.0, 2.0, 3.0, 4.0]])
-    (mask,) = pattern_masks([weight], 0.5, keep=2, of=4)
+    (mask,) = pattern_masks([weight], 0.5, nonzero=2, of=4)
     assert mask.tolist() == [[0, 0, 0, 1, 0, 0, 1, 1]]
 
 
@@ -151,31 +151,31 @@ def test_diverged_training_is_named(value: float, place: int) -> None:
         compression.after_step(model, 1.0)
 
 
-@pytest.mark.parametrize(("keep", "of"), PATTERNS)
+@pytest.mark.parametrize(("nonzero", "of"), PATTERNS)
 @pytest.mark.parametrize("schedule", ["cubic", "linear"])
 def test_every_step_has_the_zeros_of_the_schedule_and_none_comes_back(
-    keep: int, of: int, schedule: str
+    nonzero: int, of: int, schedule: str
 ) -> None:
     given: dict[str, Any] = {"schedule": schedule, "ramp": 0.75, "num_prunings": 4}
-    model, compression = prepared(keep=keep, of=of, **given)
+    model, compression = prepared(nonzero=nonzero, of=of, **given)
     optimizer, total = adamw(model, learning_rate=0.05), 12
     entries = num_entries(weights_of(model))
     before = zero_places(model)
     for step in range(1, total + 1):
         train_steps(model, compression, optimizer, first=step, last=step, total=total)
-        due = sparsity_at(step / total, final=1 - keep / of, **given)
+        due = sparsity_at(step / total, final=1 - nonzero / of, **given)
         after = zero_places(model)
         assert int(after.sum()) == round(due * entries), step
         assert bool((after | ~before).all()), f"regrown in step {step}"
         for weight in weights_of(model):
-            assert all(group.count(0.0) <= of - keep for group in groups_of(weight, of))
+            assert all(group.count(0.0) <= of - nonzero for group in groups_of(weight, of))
         before = after
     model = compression.finalize(model)
     for weight in weights_of(model):
-        assert all(group.count(0.0) == of - keep for group in groups_of(weight, of))
+        assert all(group.count(0.0) == of - nonzero for group in groups_of(weight, of))
     report = compression.report(model)
-    assert report["asked"] == {"sparsity": (of - keep) / of, "in_pattern": 1.0}
-    assert report["measured"]["sparsity"] == pytest.approx((of - keep) / of, abs=1e-12)
+    assert report["asked"] == {"sparsity": (of - nonzero) / of, "in_pattern": 1.0}
+    assert report["measured"]["sparsity"] == pytest.approx((of - nonzero) / of, abs=1e-12)
     assert report["measured"]["in_pattern"] == 1.0
 
 
@@ -224,25 +224,26 @@ def trained_wide(**values: Any) -> list[Tensor]:
     return weights_of(compression.finalize(model))
 
 
-@pytest.mark.parametrize(("keep", "of"), [(2, 4), (1, 4), (1, 2), (2, 8), (1, 16)])
-def test_torchs_packed_format_loses_nothing(keep: int, of: int) -> None:
+@pytest.mark.parametrize(("nonzero", "of"), [(2, 4), (1, 4), (1, 2), (2, 8), (1, 16)])
+def test_torchs_packed_format_loses_nothing(nonzero: int, of: int) -> None:
     """Its conversion runs on a CPU too, what multiplies by it does not."""
-    for weight in trained_wide(keep=keep, of=of):
+    for weight in trained_wide(nonzero=nonzero, of=of):
         half = weight.half()
         assert torch.equal(_conversions(half), half)
     assert (
         "the pattern of the sparse tensor cores"
-        in Compression(config_of(keep=keep, of=of)).stock_note()
+        in Compression(config_of(nonzero=nonzero, of=of)).stock_note()
     )
 
 
-@pytest.mark.parametrize(("keep", "of"), [(3, 4), (4, 8), (3, 8), (6, 16)])
-def test_other_patterns_are_not_called_what_they_are_not(keep: int, of: int) -> None:
+@pytest.mark.parametrize(("nonzero", "of"), [(3, 4), (4, 8), (3, 8), (6, 16)])
+def test_other_patterns_are_not_called_what_they_are_not(nonzero: int, of: int) -> None:
     assert any(
-        not torch.equal(_conversions(w.half()), w.half()) for w in trained_wide(keep=keep, of=of)
+        not torch.equal(_conversions(w.half()), w.half())
+        for w in trained_wide(nonzero=nonzero, of=of)
     )
-    note = Compression(config_of(keep=keep, of=of)).stock_note()
-    assert f"At most {keep} of {of}" in note and "which this is not" in note
+    note = Compression(config_of(nonzero=nonzero, of=of)).stock_note()
+    assert f"At most {nonzero} of {of}" in note and "which this is not" in note
 
 
 @pytest.mark.skipif(
@@ -263,9 +264,9 @@ def test_a_gpu_multiplies_by_the_packed_weights() -> None:
 
 
 def test_stopping_before_the_ramp_is_over_fails() -> None:
-    model, compression = prepared(keep=1)
+    model, compression = prepared(nonzero=1)
     train_steps(model, compression, adamw(model), last=3, total=12)
-    told = r"5376 of 7168 weights must be zero \(compression.keep 1, compression.of 4\), .*ramp"
+    told = r"5376 of 7168 weights must be zero \(compression.nonzero 1, compression.of 4\), .*ramp"
     with pytest.raises(TrialError, match=told):
         compression.finalize(model)
 
@@ -279,7 +280,7 @@ def test_as_many_zeros_in_other_places_are_refused_at_the_end() -> None:
     train_steps(model, other, adamw(model), last=2, total=2)
     fresh, compression = prepared()
     fresh.load_state_dict(other.finalize(model).state_dict())
-    held = sum(num_in_pattern(weight, keep=2, of=4) for weight in weights_of(fresh))
+    held = sum(num_in_pattern(weight, nonzero=2, of=4) for weight in weights_of(fresh))
     told = f"{1 - held / (7168 / 4):.2%} of the groups have more"
     with pytest.raises(TrialError, match=rf"of every 4 .* at most 2 .*, but {told}"):
         compression.finalize(fresh)
@@ -304,7 +305,7 @@ def test_what_is_zero_at_the_start_stays_so_and_more_than_the_pattern_is_refused
     with torch.no_grad():
         weight[1, :3] = 0.0
         weight[2, 4:8] = 0.0
-    Compression(config_of(keep=1, of=8)).prepare(copy.deepcopy(model), tiny_context())
+    Compression(config_of(nonzero=1, of=8)).prepare(copy.deepcopy(model), tiny_context())
     told = rf"at most 2 may be zero at the start .* 2 of the 64 groups of {name} have more"
     with pytest.raises(TrialError, match=told):
         Compression(config_of()).prepare(model, tiny_context())
@@ -316,7 +317,7 @@ def test_rows_that_groups_do_not_fill_are_refused_before_training() -> None:
     with pytest.raises(
         ModelError, match=rf"compression.of: .* those of {wrong} have 18 .*, and it is 4; take 2$"
     ):
-        Compression(config_of(keep=1)).prepare(model, tiny_context())
+        Compression(config_of(nonzero=1)).prepare(model, tiny_context())
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -324,14 +325,18 @@ def test_rows_that_groups_do_not_fill_are_refused_before_training() -> None:
     ("widths", "values", "told"),
     [
         ((384, 1536), {}, None),
-        ((768, 3072), {"keep": 4, "of": 8}, None),
+        ((768, 3072), {"nonzero": 4, "of": 8}, None),
         ((), {"of": 7}, None),
         (
             (384, 1536),
             {"of": 5},
             "have rows of 384 and 1536 weights, and it is 5; take 3 or 4 or 6 or 8 or 12 or 16",
         ),
-        ((312, 1200), {"keep": 2, "of": 16}, "rows of 312 weights, and it is 16; take 3 or 4 or 6"),
+        (
+            (312, 1200),
+            {"nonzero": 2, "of": 16},
+            "rows of 312 weights, and it is 16; take 3 or 4 or 6",
+        ),
         ((384, 1537), {}, "rows of 1537 weights, and it is 4; take another encoder"),
     ],
 )
@@ -356,15 +361,15 @@ def test_widths_are_those_of_the_model(spec: str) -> None:
 @pytest.mark.parametrize(
     ("values", "where"),
     [
-        ({"keep": 0}, "keep"),
-        ({"keep": 4}, "of"),
-        ({"keep": 5}, "of"),
-        ({"keep": 2, "of": 2}, "of"),
+        ({"nonzero": 0}, "nonzero"),
+        ({"nonzero": 4}, "of"),
+        ({"nonzero": 5}, "of"),
+        ({"nonzero": 2, "of": 2}, "of"),
         ({"of": 1}, "of"),
         ({"of": 17}, "of"),
-        ({"keep": 16, "of": 16}, "keep"),
-        ({"keep": 1.5}, "keep"),
-        ({"keep": [0, 2]}, "keep"),
+        ({"nonzero": 16, "of": 16}, "nonzero"),
+        ({"nonzero": 1.5}, "nonzero"),
+        ({"nonzero": [0, 2]}, "nonzero"),
         ({"ramp": 0.0}, "ramp"),
         ({"num_prunings": 0}, "num_prunings"),
         ({"schedule": "cosine"}, "schedule"),
@@ -375,12 +380,12 @@ def test_bad_settings_are_named(values: dict[str, Any], where: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config_of(**values)
     assert [problem.where for problem in caught.value.problems] == [where]
-    if where == "of" and "keep" in values:
-        assert "must be above compression.keep" in caught.value.problems[0].message
+    if where == "of" and "nonzero" in values:
+        assert "must be above compression.nonzero" in caught.value.problems[0].message
 
 
 def test_its_label_says_the_pattern() -> None:
     assert config_of().label() == "semistructured-2:4"
-    assert config_of(keep=4, of=8, ramp=0.7).label() == "semistructured-4:8 ramp=0.7"
-    trial = decode({"model": "tiny:bert", "compression": {"name": "semistructured", "keep": 1}})
+    assert config_of(nonzero=4, of=8, ramp=0.7).label() == "semistructured-4:8 ramp=0.7"
+    trial = decode({"model": "tiny:bert", "compression": {"name": "semistructured", "nonzero": 1}})
     assert trial.label() == "semistructured-1:4 vanilla"

@@ -97,7 +97,7 @@ def test_how_a_pipeline_cuts_is_told() -> None:
             "This is the pattern of the sparse tensor",
             "on every runtime",
         ),
-        ({"name": "semistructured", "keep": 3}, "2 of 4, which this is not", "to_sparse"),
+        ({"name": "semistructured", "nonzero": 3}, "2 of 4, which this is not", "to_sparse"),
         ({"name": "heads", "remove": 0.2}, "not smaller or faster", "on every runtime"),
         ({"name": "ffn"}, "smaller and faster it is, on every runtime", "zeros at any place"),
         ({"name": "student", "num_layers": 1}, "smaller and faster it is, on every", "zeros at"),
