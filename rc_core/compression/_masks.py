@@ -137,6 +137,35 @@ def smallest_masks(weights: Sequence[Tensor], count: int) -> list[Tensor]:
     return masks
 
 
+def lowest_masks(scores: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Return masks (1 keeps, 0 prunes) over the `count` lowest scores, of the scores' shapes.
+
+    Among equal scores the earlier entry goes first.
+
+    Args:
+        scores: float tensors, ranked together; -inf is the lowest.
+        count: in [0, entries].
+
+    Raises:
+        TrialError: a score is NaN.
+    """
+    flat = torch.cat([each.flatten() for each in scores])
+    if bool(flat.isnan().any()):
+        raise TrialError(
+            "scores of weights must be numbers to be ranked, but some are NaN: training diverged; "
+            "lower training.learning_rate"
+        )
+    mask = torch.ones_like(flat)
+    if count > 0:
+        threshold = flat.kthvalue(count).values
+        below = flat < threshold
+        mask[below] = 0.0
+        ties = (flat == threshold).nonzero().flatten()
+        mask[ties[: count - int(below.sum())]] = 0.0
+    parts = mask.split([each.numel() for each in scores])
+    return [part.view_as(each) for part, each in zip(parts, scores, strict=True)]
+
+
 def check_finite(weights: Sequence[Tensor]) -> None:
     """Raise TrialError where a weight is NaN or infinite."""
     # One wait for the device in all.

@@ -13,7 +13,6 @@ after it, not in every step: to choose takes about half as long as a step.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -25,6 +24,7 @@ from rc_core.compression._base import CompressionContext, ParameterGroup
 from rc_core.compression._gradual import ZEROS_NOTE, check_start, scheduled
 from rc_core.compression._layers import blocks, embeddings
 from rc_core.compression._masks import (
+    lowest_masks,
     measure,
     num_entries,
     num_zeros,
@@ -71,35 +71,6 @@ class Config(CompressionConfig):
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:
     """Return what is wrong with `config` for an encoder: never anything."""
     return []
-
-
-def lowest_masks(scores: Sequence[Tensor], count: int) -> list[Tensor]:
-    """Return masks (1 keeps, 0 prunes) over the `count` lowest scores, of the scores' shapes.
-
-    Among equal scores the earlier entry goes first.
-
-    Args:
-        scores: float tensors, ranked together; -inf is the lowest.
-        count: in [0, entries].
-
-    Raises:
-        TrialError: a score is NaN.
-    """
-    flat = torch.cat([each.flatten() for each in scores])
-    if bool(flat.isnan().any()):
-        raise TrialError(
-            "scores must be finite to be ranked, but some are NaN: training diverged; lower "
-            "training.learning_rate or compression.score_learning_rate"
-        )
-    mask = torch.ones_like(flat)
-    if count > 0:
-        threshold = flat.kthvalue(count).values
-        below = flat < threshold
-        mask[below] = 0.0
-        ties = (flat == threshold).nonzero().flatten()
-        mask[ties[: count - int(below.sum())]] = 0.0
-    parts = mask.split([each.numel() for each in scores])
-    return [part.view_as(each) for part, each in zip(parts, scores, strict=True)]
 
 
 class _Through(torch.autograd.Function):

@@ -1,0 +1,160 @@
+"""Pruning by sensitivity: the weights go without which the loss would change least, to first order.
+
+The importance of a weight in a step is I = |w dL/dw|, what the loss would change without it to
+first order, on one batch. A score is made of two running means (PLATON, Zhang et al. 2022,
+section 3), so that a weight whose importance is uncertain stays:
+
+    A <- b1 A + (1 - b1) I             its importance
+    U <- b2 U + (1 - b2) |I - A|       how uncertain that is
+    score = A U
+
+All else is as in magnitude pruning: the schedule, frozen embeddings, and that what is gone stays
+gone (in the paper it may come back). Not in Du et al. 2023.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rc_core.compression._base import CompressionContext
+from rc_core.compression._gradual import ZEROS_NOTE, Gradual, check_start, scheduled
+from rc_core.compression._layers import blocks
+from rc_core.compression._masks import lowest_masks, prunable_weights, target_zeros
+from rc_core.config import CompressionConfig
+from rc_core.errors import Problem
+from rc_core.labels import short_number
+from rc_core.model_facts import ModelFacts
+
+# Buffers beside each weight while it is trained.
+_IMPORTANCE, _UNCERTAINTY = "rc_importance", "rc_uncertainty"
+
+
+class Config(CompressionConfig):
+    """How much is pruned, where, when, and how long importance is remembered.
+
+    Attributes:
+        sparsity: share of the blocks' 2-D weights that end as zero, in [0, 1).
+        scope: scores are ranked over all blocks together (`global`) or within each weight matrix
+            (`layer`, every matrix reaches the same sparsity).
+        schedule: how sparsity grows: `cubic` (fast first) or `linear`.
+        ramp: share of the steps at which the target is reached, in (0, 1]; the rest recovers.
+        num_prunings: equal parts of the ramp; at the end of each, weights are removed.
+        beta1: of the mean of the importance, in [0, 1); 0 takes the last batch's.
+        beta2: of the mean of its uncertainty, in [0, 1).
+    """
+
+    sparsity: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    scope: Literal["global", "layer"] = "global"
+    schedule: Literal["cubic", "linear"] = "cubic"
+    ramp: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    num_prunings: Annotated[int, Field(ge=1)] = 20
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.85
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.95
+
+    def label(self) -> str:
+        """Return `sensitivity-70`, and what else differs from the defaults."""
+        parts = self.label_parts(leave_out=["sparsity"])
+        return " ".join([f"{self.name}-{short_number(100 * self.sparsity)}", *parts])
+
+
+def problems(config: Config, facts: ModelFacts) -> list[Problem]:
+    """Return what is wrong with `config` for an encoder: never anything."""
+    return []
+
+
+class Compression(Gradual):
+    """Removes the weights of the lowest scores, which every step's gradients move."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(scheduled(config, config.sparsity))
+        self._means: tuple[list[Tensor], list[Tensor]] = ([], [])
+
+    def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
+        """Freeze the embeddings and return the model with the means of its weights as buffers.
+
+        Raises:
+            ModelError: unsupported encoder.
+            TrialError: more weights are zero already than are to be.
+        """
+        model = super().prepare(model, context)
+        self._means = ([], [])
+        for module, name, weight in _places(model):
+            for buffer, means in zip((_IMPORTANCE, _UNCERTAINTY), self._means, strict=True):
+                # Loading a checkpoint writes into these very tensors.
+                means.append(torch.zeros_like(weight.detach()))
+                module.register_buffer(f"{name}_{buffer}", means[-1])
+        return model
+
+    @torch.no_grad()
+    def after_backward(self, model: nn.Module) -> None:
+        """Take the gradients of one batch into the means, until the last pruning."""
+        if self._level >= self.config.sparsity:
+            return
+        weights = self._weights_of(model)
+        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        found = torch._foreach_mul(list(weights), gradients)
+        torch._foreach_abs_(found)
+        importance, uncertainty = self._means
+        torch._foreach_lerp_(importance, found, 1 - self.config.beta1)
+        torch._foreach_sub_(found, importance)
+        torch._foreach_abs_(found)
+        torch._foreach_lerp_(uncertainty, found, 1 - self.config.beta2)
+
+    @torch.no_grad()
+    def finalize(self, model: nn.Module) -> nn.Module:
+        """Return the model with its pruned weights at zero and nothing attached to it.
+
+        Raises:
+            TrialError: measured sparsity is not what was asked, by more than one weight.
+        """
+        for module, name, _ in _places(model):
+            for buffer in (_IMPORTANCE, _UNCERTAINTY):
+                delattr(module, f"{name}_{buffer}")
+        self._means = ([], [])
+        return super().finalize(model)
+
+    def stock_note(self) -> str:
+        """Return what a user of the stock form has to know."""
+        return ZEROS_NOTE
+
+    def _masks_at(self, weights: Sequence[Tensor], share: float) -> list[Tensor]:
+        scores = torch._foreach_mul(*self._means)
+        # What is zero goes first, whatever it was worth, so it stays pruned.
+        scores = tuple(
+            score.masked_fill_(weight == 0, -math.inf)
+            for score, weight in zip(scores, weights, strict=True)
+        )
+        counts = target_zeros(weights, share, scope=self.config.scope)
+        groups = [scores] if self.config.scope == "global" else [[each] for each in scores]
+        return [
+            mask
+            for group, count in zip(groups, counts, strict=True)
+            for mask in lowest_masks(group, count)
+        ]
+
+    def _asked_zeros(self, weights: Sequence[Tensor]) -> int:
+        return sum(target_zeros(weights, self.config.sparsity, scope=self.config.scope))
+
+    def _asked_as(self) -> str:
+        return f"compression.sparsity {self.config.sparsity:g}"
+
+    def _check_zeros(self, named: Mapping[str, Tensor]) -> None:
+        check_start(list(named.values()), self.config.sparsity, scope=self.config.scope)
+
+
+def _places(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
+    """Return modules, names and weights, in the order of `prunable_weights`."""
+    known = {id(weight) for weight in prunable_weights(model).values()}
+    return [
+        (module, name, weight)
+        for module in blocks(model).modules()
+        for name, weight in module.named_parameters(recurse=False)
+        if id(weight) in known
+    ]
