@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from rc_core.compression._base import CompressionContext
 from rc_core.compression._gradual import ZEROS_NOTE, Gradual, check_start, scheduled
@@ -32,7 +34,7 @@ from rc_core.labels import short_number
 from rc_core.model_facts import ModelFacts
 
 # Buffers beside each weight while it is trained.
-_IMPORTANCE, _UNCERTAINTY = "rc_importance", "rc_uncertainty"
+_BUFFERS = ("rc_importance", "rc_uncertainty")
 
 
 class Config(CompressionConfig):
@@ -71,10 +73,14 @@ def problems(config: Config, facts: ModelFacts) -> list[Problem]:
 class Compression(Gradual):
     """Removes the weights of the lowest scores, which every step's gradients move."""
 
+    # Hooks on gradients are a part of the backward pass, so a GPU replays what they do.
+    recordable: ClassVar[bool] = True
+
     def __init__(self, config: Config) -> None:
         self.config = config
         super().__init__(scheduled(config, config.sparsity))
         self._means: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._taken: list[RemovableHandle] = []
 
     def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
         """Freeze the embeddings and return the model with the means of its weights as buffers.
@@ -84,28 +90,26 @@ class Compression(Gradual):
             TrialError: more weights are zero already than are to be.
         """
         model = super().prepare(model, context)
-        self._means = ([], [])
+        self._means, self._taken = ([], []), []
         for module, name, weight in _places(model):
-            for buffer, means in zip((_IMPORTANCE, _UNCERTAINTY), self._means, strict=True):
-                # Loading a checkpoint writes into these very tensors.
-                means.append(torch.zeros_like(weight.detach()))
-                module.register_buffer(f"{name}_{buffer}", means[-1])
+            # Loading a checkpoint writes into these very tensors.
+            means = torch.zeros_like(weight.detach()), torch.zeros_like(weight.detach())
+            for buffer, mean, all_means in zip(_BUFFERS, means, self._means, strict=True):
+                module.register_buffer(f"{name}_{buffer}", mean)
+                all_means.append(mean)
+            take = partial(self._take, importance=means[0], uncertainty=means[1])
+            self._taken.append(weight.register_post_accumulate_grad_hook(take))
         return model
 
     @torch.no_grad()
-    def after_backward(self, model: nn.Module) -> None:
-        """Take the gradients of one batch into the means, until the last pruning."""
-        if self._level >= self.config.sparsity:
+    def _take(self, weight: Tensor, *, importance: Tensor, uncertainty: Tensor) -> None:
+        """Take the gradient of one batch into the means of a weight, until the last pruning."""
+        if weight.grad is None or self._level >= self.config.sparsity:
             return
-        weights = self._weights_of(model)
-        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
-        found = torch._foreach_mul(list(weights), gradients)
-        torch._foreach_abs_(found)
-        importance, uncertainty = self._means
-        torch._foreach_lerp_(importance, found, 1 - self.config.beta1)
-        torch._foreach_sub_(found, importance)
-        torch._foreach_abs_(found)
-        torch._foreach_lerp_(uncertainty, found, 1 - self.config.beta2)
+        found = (weight * weight.grad).abs_()
+        importance.lerp_(found, 1 - self.config.beta1)
+        found.sub_(importance).abs_()
+        uncertainty.lerp_(found, 1 - self.config.beta2)
 
     @torch.no_grad()
     def finalize(self, model: nn.Module) -> nn.Module:
@@ -114,10 +118,12 @@ class Compression(Gradual):
         Raises:
             TrialError: measured sparsity is not what was asked, by more than one weight.
         """
+        for hook in self._taken:
+            hook.remove()
         for module, name, _ in _places(model):
-            for buffer in (_IMPORTANCE, _UNCERTAINTY):
+            for buffer in _BUFFERS:
                 delattr(module, f"{name}_{buffer}")
-        self._means = ([], [])
+        self._means, self._taken = ([], []), []
         return super().finalize(model)
 
     def stock_note(self) -> str:

@@ -138,12 +138,23 @@ def _for_84() -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "name",
-    ["dense", "magnitude", "movement", "semistructured", "student", "heads", "ffn", "quantized"],
+    [
+        "dense",
+        "magnitude",
+        "sensitivity",
+        "movement",
+        "semistructured",
+        "student",
+        "heads",
+        "ffn",
+        "quantized",
+    ],
 )
 def test_every_compression_is_finished_by_recorded_steps(name: str, replays: list[int]) -> None:
     sections: dict[str, Any] = {
         "magnitude": {"sparsity": 0.6},
         "movement": {"sparsity": 0.6},
+        "sensitivity": {"sparsity": 0.6},
         "student": {"num_layers": 2},
         "heads": {"remove": 0.25},
         "ffn": {"remove": 0.25},
@@ -176,7 +187,7 @@ def test_every_compression_is_finished_by_recorded_steps(name: str, replays: lis
         pass
     assert replays
     finished = compression.finalize(model)
-    if name in ("magnitude", "movement"):
+    if name in ("magnitude", "movement", "sensitivity"):
         assert compression.report(finished)["measured"]["sparsity"] == pytest.approx(0.6, abs=1e-3)
     assert np.isfinite(predict(finished, data)).all()
 

@@ -31,6 +31,7 @@ OURS = {
         "movement",
         "quantized",
         "semistructured",
+        "sensitivity",
         "student",
     ),
 }
