@@ -3,7 +3,7 @@
 model = compression.prepare(model, context)      # before training: structure, freezing
 for step in steps:
     ...forward, backward...
-    compression.after_backward(model)            # optional: the only place that sees gradients
+    compression.after_backward(model)            # optional: sees the gradients
     ...clipping, optimizer.step(), zero_grad()...
     compression.after_step(model, progress)      # after the optimizer: Adam moves pruned weights
 model = compression.finalize(model)              # no hook left; what was asked was reached
@@ -135,7 +135,9 @@ class Compression(Protocol):
     # nothing but what its tensors hold; `after_step`, which is never recorded, may change them in
     # place. A GPU then replays a step that it has done before (rc_core.cuda_steps).
     # Optional: `after_backward(model) -> None`, called in every step with the gradients of one
-    # batch, not clipped yet; in `after_step` they are gone. A GPU never replays such steps.
+    # batch, not clipped yet; in `after_step` they are gone. A GPU never replays such steps. It does
+    # replay torch's hooks on a parameter's gradient, where these do nothing but tensor operations
+    # (sensitivity.py); `finalize` removes them.
     # Optional: `parameter_groups(model) -> list[ParameterGroup]`, of the prepared model; parameters
     # in none of them are trained as without it.
     # Optional: `stock_note() -> str`, what the model card says of the stock form.
