@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rc_core.labels import count_of
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from sweeps.reporting.cost import device_of, timeline
 from sweeps.reporting.facts import Facts
@@ -27,6 +29,8 @@ from sweeps.views.picture import front_picture
 _MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "cross": "P",
             "triangle-down": "v", "pentagon": "p", "hexagram": "h", "x": "X"}  # fmt: skip
 _MOST_SLICES = 30
+# Of a slice's name, which a column of texts may hold: a longer one leaves the picture no room.
+_LONGEST_NAME = 40
 
 
 def write_pictures(facts: Facts, folder: Path) -> list[str]:
@@ -58,7 +62,7 @@ def write_pictures(facts: Facts, folder: Path) -> list[str]:
         figure, axes = pyplot.subplots(figsize=size, dpi=110, layout="constrained")
         try:
             if draw(facts, axes):
-                figure.savefig(folder / name)
+                _save(figure, folder / name)
                 names.append(name)
         finally:
             pyplot.close(figure)
@@ -137,7 +141,8 @@ def _subcases(facts: Facts, axes: Axes) -> bool:
             colour = "white" if value > 62 else "#16191d"
             axes.text(x, y, text, ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(len(models)), [f"{role}\n{row.id}" for role, row in models])
-    axes.set_yticks(range(len(slices)), [_text(name) for name, _ in slices], fontsize=9)
+    names = [n if len(n) <= _LONGEST_NAME else f"{n[: _LONGEST_NAME - 3]}..." for n, _ in slices]
+    axes.set_yticks(range(len(slices)), list(map(_text, names)), fontsize=9)
     axes.tick_params(length=0)
     axes.set_title(_text(f"{facts.name}: OOD accuracy (%) by {kind}"), loc="left", fontsize=11)
     for side in axes.spines.values():
@@ -186,7 +191,7 @@ def comparison_picture(
                 axes.plot(xs, ys, color=colour, marker=marker, linewidth=1.2, label=_text(name))
         _finish(axes, titles["title"], titles["x"], titles["y"])
         _legend(axes)
-        figure.savefig(path)
+        _save(figure, path)
     finally:
         pyplot.close(figure)
 
@@ -204,6 +209,14 @@ def _legend(axes: Axes) -> None:
     """Name what is drawn; of what has no name matplotlib would warn on the user's screen."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a picture; a script that matplotlib's font lacks is boxes in it, and no warning."""
+    with warnings.catch_warnings():
+        # Slices have the names that a user's column holds; the HTML page shows them all.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        figure.savefig(path)
 
 
 def _text(text: str) -> str:

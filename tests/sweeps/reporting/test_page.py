@@ -18,7 +18,13 @@ from sweeps.reporting.pictures import write_pictures
 from sweeps.reporting.style import DARK, LIGHT, NUM_SERIES
 from sweeps.reporting.summary import summary
 from sweeps.reporting.write import try_report, write_report
-from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made, write_record
+from tests.sweeps.reporting._made import (
+    SUBCASES,
+    confirm_made,
+    made_sweep,
+    open_made,
+    write_record,
+)
 
 EVIL = '<img src=x onerror="alert(1)"></script><script>alert(2)</script> & [b] $x$ |'
 
@@ -291,3 +297,16 @@ def test_pictures_of_a_sweep_that_has_nothing_to_name_say_nothing(tmp_path: Path
     facts = Facts.read(sweep)
     assert not any(row.rank is not None for row in facts.rows)
     assert write_pictures(facts, tmp_path) == ["front.png"]
+
+
+def test_pictures_say_nothing_of_the_names_that_a_users_slices_have(tmp_path: Path) -> None:
+    """Values of any column: scripts that the font lacks, a formula's begin, a whole sentence."""
+    sweep = made_sweep(tmp_path, trials=6)
+    names = dict(zip(SUBCASES, ("\u65e5\u672c", "$_{$", "x" * 300, "", "\U0001f600"), strict=True))
+    for record in sweep.records:
+        metrics = dict(record.metrics)
+        for old, new in names.items():
+            key = next(each for each in metrics if f".{old}/" in each)
+            metrics[key.replace(old, new)] = metrics.pop(key)
+        write_record(sweep.folder, record.model_copy(update={"metrics": metrics}))
+    assert "subcases.png" in write_pictures(Facts.read(sweep), tmp_path)
