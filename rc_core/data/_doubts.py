@@ -12,10 +12,15 @@ from rc_core.data._task import DEV_ROLES, LABELS_LEFT_OUT, Split, Task
 _CONTRADICTED = 0.005
 # Tasks of ours have none: `_splits.remove_overlap` takes them out.
 _REMEMBERED = 0.005
+# Values of a slice: each is a metric of every record, and of every run at MLflow.
+_MANY_VALUES = 200
 
 
 def doubts(task: Task) -> list[str]:
-    """Return lines: labels that no training row has, contradictions, dev rows that are trained on.
+    """Return lines on what looks like a mistake.
+
+    Labels that no training row has, contradictions, dev rows that are trained on, and slices by
+    what is no kind of sample.
 
     Args:
         task: the test roles may be there; they are not looked at.
@@ -54,7 +59,19 @@ def doubts(task: Task) -> list[str]:
                 "are in train, word for word: a model may remember them; let the task leave them "
                 "out of train (rc_core.data._splits.remove_overlap does)"
             )
-    return lines
+    return [*lines, *_shreds(task)]
+
+
+def _shreds(task: Task) -> list[str]:
+    """Return a line for each slice that has as many values as an id, or a text, would have."""
+    return [
+        f"slice '{name}' of {split.name} has {count} values in {len(split)} rows: each is a metric "
+        "of its own, in every record and at MLflow; is it the column that was meant?"
+        for role in DEV_ROLES
+        for split in task.of_role(role)
+        for name, values in split.slices.items()
+        if (count := len(set(values))) > _MANY_VALUES
+    ]
 
 
 def contradicted(split: Split) -> int:

@@ -44,6 +44,15 @@ def test_dev_rows_that_are_trained_on_are_told() -> None:
     assert doubts(Task("x", LABELS, (pairs, *dev))) == [], "another pair with the same first text"
 
 
+def test_a_slice_by_a_column_of_ids_is_told() -> None:
+    texts = [f"text {i}" for i in range(201)]
+    dev = split("ood_dev", texts, [i % 2 for i in range(201)])
+    dev = replace(dev, slices={"id": texts, "topic": [str(i % 200) for i in range(201)]})
+    plain = task(split("train", ["a", "b"], [0, 1]))
+    (line,) = doubts(replace(plain, splits=(*plain.splits[:2], dev)))
+    assert line.startswith("slice 'id' of ood_dev.x has 201 values in 201 rows: each is a metric")
+
+
 @pytest.mark.parametrize(
     ("limit", "count", "expected"),
     [
