@@ -105,7 +105,7 @@ def remove_overlap(
 
     Returns:
         The splits in the same order; `<role>.<suite>` -> samples removed, for every dev and train
-        split; and a problem for each split that loses too much.
+        split; and a problem for each split that loses too much, or all.
     """
     taken = {key for split in splits if split.role in TEST_ROLES for key in split_keys(split)}
     kept: dict[str, Split] = {}
@@ -122,10 +122,20 @@ def remove_overlap(
             lost = len(split) - len(rows)
             removed[split.name] = lost
             kept[split.name] = split.take(rows) if lost else split
-            if lost > MAX_OVERLAP * len(split) and not allow:
+            if lost == len(split):
+                problems.append(_nothing_left(split))
+            elif lost > MAX_OVERLAP * len(split) and not allow:
                 problems.append(_too_much(split, lost))
         taken |= added
     return [kept.get(split.name, split) for split in splits], removed, problems
+
+
+def _nothing_left(split: Split) -> Problem:
+    return Problem(
+        f"task.{split.name}",
+        f"must keep samples, but each of its {len(split)} pairs is also in a split that wins over "
+        "it (test over dev over train), as where one file has two roles; give it rows of its own",
+    )
 
 
 def _too_much(split: Split, lost: int) -> Problem:

@@ -198,10 +198,12 @@ def seal_name(split: Split) -> str:
 def pair_key(first: str, second: str | None) -> str:
     """Return the key by which a pair counts as the same: lowercased, no spaces, no punctuation.
 
-    Marks and symbols stay: Hindi's vowel signs, C++ and C#, > and <, emoji.
+    Marks and symbols stay: Hindi's vowel signs, C++ and C#, > and <, emoji. So does the punctuation
+    of texts that are nothing else: `:)` is not `:(`.
     """
-    texts = first if second is None else f"{first}\x1f{second}"
-    return "".join(filter(_tells, texts.lower()))
+    texts = [first] if second is None else [first, second]
+    keys = ["".join(filter(_tells, text.lower())) for text in texts]
+    return "\x1f".join(keys if any(keys) else ["".join(text.split()) for text in texts])
 
 
 @functools.cache

@@ -226,6 +226,14 @@ def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[st
     if source.exclude:
         keep = [i for i, key in enumerate(split_keys(split)) if key not in excluded]
         notes[f"excluded/{split.name}"] = len(split) - len(keep)
+        if split and not keep:
+            raise DataError(
+                Problem(
+                    str(path),
+                    f"must keep samples, but all {len(split)} are in exclude, "
+                    f"{', '.join(source.exclude)}; leave out that file, or give other rows",
+                )
+            )
         split, kept = split.take(np.array(keep, dtype=np.int64)), [kept[i] for i in keep]
     _check_filled(path, config.text, [split.first, split.second or ()], kept)
     return split

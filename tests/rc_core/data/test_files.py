@@ -425,10 +425,18 @@ def test_places_are_those_in_the_file_whatever_was_left_out_of_it(folder: Path) 
 
 
 def test_a_split_emptied_by_overlap_is_an_error(folder: Path) -> None:
+    """Nothing is left to allow, so `allow_overlap` is no way out and is not named as one."""
     write(folder / "ood.jsonl", pairs("train", 300))
-    assert any(
-        "must hold samples, but is empty" in line for line in broken(folder, allow_overlap=True)
-    )
+    for allow in (False, True):
+        (line,) = broken(folder, allow_overlap=allow)
+        assert "task.train.files: must keep samples, but each of its 300 pairs is also in" in line
+        assert "allow_overlap" not in line
+
+
+def test_a_suite_emptied_by_exclude_is_an_error_that_says_so(folder: Path) -> None:
+    suite = {"file": "ood.jsonl", "exclude": "ood.jsonl"}
+    (line,) = broken(folder, roles={"ood_dev": {"x": suite}})
+    assert "ood.jsonl: must keep samples, but all" in line and "are in exclude" in line
 
 
 def test_an_exclude_file_that_is_missing_is_named(folder: Path) -> None:

@@ -120,6 +120,15 @@ def test_the_key_keeps_marks_and_symbols(one: str, other: str) -> None:
     assert pair_key(f" {one}!", "same") == pair_key(one, "same")
 
 
+def test_texts_of_nothing_but_punctuation_are_told_apart_by_it() -> None:
+    """They were one text: a suite with `:-(` took every `...` and `:)` out of train."""
+    assert pair_key(":)", None) != pair_key(":(", None)
+    assert pair_key(" . . .\n", None) == pair_key("...", None)
+    assert pair_key("?", "!!") != pair_key("?!", "!"), "nor where a text ends"
+    splits = [split("train", [":)", "...", "a"]), split("ood_dev", [":-(", "b"])]
+    assert remove_overlap(splits)[1] == {"train.s": 0, "ood_dev.s": 0}
+
+
 def test_test_wins_over_dev_and_dev_over_train_and_ood_over_id() -> None:
     roles = {
         "train": ["t", "id dev", "ood dev", "id test", "ood test"],
