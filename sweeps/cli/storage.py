@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from rc_core.labels import count_of
 from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, flag, load
 
 if TYPE_CHECKING:
+    from sweeps.folder import SweepFolder
     from sweeps.removal import Removal
 
 
@@ -61,6 +63,7 @@ def remove(
             )
         typer.echo("\n".join(_described(found)))
         typer.confirm("Remove it for good?", abort=True)
+    searched = _searched(folder)
     removal.remove(found)
     names = " and ".join(each.folder.name for each in reversed(found.sweeps))
     typer.echo(f"removed {names}: {size(sum(each.size for each in found.sweeps))}")
@@ -75,6 +78,14 @@ def remove(
         )
     for line in removal.forget_runs(found):
         typer.echo(line)
+    if searched is not None and not searched.is_running():
+        # Its own driver, where there is one, says all of this at its end.
+        from sweeps.reporting.write import refresh_report
+        from sweeps.stored_sweep import StoredSweep
+        from sweeps.tracking.afterwards import tell_unconfirmed
+
+        refresh_report(StoredSweep(searched))
+        tell_unconfirmed(StoredSweep(searched))
 
 
 def sync(
@@ -97,6 +108,17 @@ def sync(
         for part in ("model", "predictions"):
             folder.mirror.bring(folder.name, part)
     typer.echo(f"{folder.name} is in step with {folder.mirror.uri}")
+
+
+def _searched(folder: SweepFolder) -> SweepFolder | None:
+    """Return the sweep that a confirmation is of, None for any other one."""
+    from sweeps.ending import confirmed_by
+
+    # What is removed may be broken; then nobody knows what it was of.
+    with suppress(InputError, OSError, LookupError, TypeError):
+        found = confirmed_by(folder, folder.read_config())
+        return None if found.path == folder.path else found
+    return None
 
 
 def _root(storage: str | None, sweep: str = "") -> Path:

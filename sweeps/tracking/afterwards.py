@@ -9,8 +9,8 @@ from typing import Any
 
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
-from sweeps.selection.confirmed import confirmed
-from sweeps.selection.mean_rows import mean_rows
+from sweeps.selection.confirmed import Confirmed, confirmed
+from sweeps.selection.mean_rows import mean_rows, with_ranks_of
 from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.events import (
     CLOSE_SECONDS,
@@ -33,33 +33,54 @@ def tell_confirmed(sweep: StoredSweep) -> None:
     from then on, as its tables do.
     """
     with going_on("the means over new seeds"):
-        left = _tell_confirmed(sweep.still())
-        if left:
-            _logger.warning(
-                "%d tracking events are kept in %s and sent at the next resume or confirmation",
-                left,
-                sweep.folder.outbox,
-            )
+        now = sweep.still()
+        found = confirmed(now)
+        if found is not None and found.rows:
+            _warn_of(now, _tell_front(now, found))
 
 
-def _tell_confirmed(sweep: StoredSweep) -> int:
-    """Return how many events are left to send."""
-    found = confirmed(sweep)
-    if found is None or not found.rows or not sweep.folder.outbox.is_file():
+def tell_unconfirmed(sweep: StoredSweep) -> None:
+    """Tell tracking that a sweep's confirmation was removed: its own figures are what it has."""
+    with going_on("the front without the new seeds that were removed"):
+        now = sweep.still()
+        _warn_of(now, _tell_front(now, confirmed(now)))
+
+
+def _tell_front(sweep: StoredSweep, found: Confirmed | None) -> int:
+    """Return how many events are left to send.
+
+    Args:
+        found: means over new seeds, or over a design's own; None: there is one seed each.
+    """
+    if not sweep.folder.outbox.is_file():
         return 0
     config = SweepConfig(sweep.config, elsewhere=True)
     objectives = config.settings.objectives
-    means = mean_rows(found, sweep.rows, objectives)
+    shown = ranked = sweep.rows
+    if found is not None:
+        shown = ranked = mean_rows(found, sweep.rows, objectives)
+        if found.own:
+            ranked = with_ranks_of(sweep.rows, shown, found)
+    kind = "one seed each" if found is None else f"means over {found.seeds_are}"
     records = {record.id: record for record in sweep.records}
     events = Outbox(sweep.folder.outbox)
-    front = [row.id for row in means if row.on_front]
-    tell_ranks(events, records, front, {r.id: r.rank for r in means if r.rank is not None})
+    front = [row.id for row in ranked if row.on_front]
+    tell_ranks(events, records, front, {r.id: r.rank for r in ranked if r.rank is not None})
     events.append(
         "confirmed",
-        summary=summary(means, objectives, kind=f"means over {found.seeds_are}"),
-        models=front_models(means, records, sweep.folder, shown_keys(config)),
+        summary=summary(shown, objectives, kind=kind),
+        models=front_models(shown, records, sweep.folder, shown_keys(config)),
     )
     return drain_of(config, sweep.folder, events).close(CLOSE_SECONDS, CLOSE_SECONDS_FINISHED)
+
+
+def _warn_of(sweep: StoredSweep, left: int) -> None:
+    if left:
+        _logger.warning(
+            "%d tracking events are kept in %s and sent at the next resume or confirmation",
+            left,
+            sweep.folder.outbox,
+        )
 
 
 def tell_test(

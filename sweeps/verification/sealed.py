@@ -88,6 +88,7 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
     groups, alone = _groups(sweep, found)
     trials = [*alone, *(trial for group in groups for trial in group.values())]
     now = selection(sweep, found)
+    basis = "confirmed" if found else sweep.config.get("design", "search")
     document = read_test(sweep)
     before = json.dumps(document)
     when = time.time()
@@ -95,7 +96,7 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
         document = {
             "opened": when,
             "design": sweep.config.get("design", "search"),
-            "basis": "confirmed" if found else sweep.config.get("design", "search"),
+            "basis": basis,
             "selection": now,
             "openings": [],
             "trials": {},
@@ -112,6 +113,8 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
         data, measure = _measuring(sweep, missing, groups)
         # What was chosen, and each drop from dev to test, is of the data of the launch.
         check_digest(data.task, [trial.record for trial in trials])
+        # Of the rows, which are made anew: a confirmation may have come, or gone, since the last.
+        document["basis"] = basis
         document["data"] = opened_data(data.task, document, [trial.record for trial in trials])
         # An opening that was interrupted (no rows yet) goes on; it is not another one.
         if not openings or "rows" in document or openings[-1]["selection"] != now:

@@ -19,6 +19,7 @@ from sweeps.api import Sweep
 from sweeps.cli import app
 from sweeps.folder import SweepFolder
 from sweeps.remote import lease
+from sweeps.reporting.write import write_report
 from sweeps.storages import storage_root
 from tests._s3 import S3Server
 from tests.sweeps._made_sweep import make_sweep
@@ -66,6 +67,25 @@ def test_a_sweep_goes_with_its_confirmation_and_nothing_else(sweep: Sweep, tmp_p
 def test_a_confirmation_alone_can_go(sweep: Sweep, tmp_path: Path) -> None:
     assert "removed made.confirm: " in remove("made.confirm", tmp_path, "--yes")
     assert names(tmp_path) == {"made", "other"} and sweep.confirmation is None
+
+
+def test_the_report_of_a_sweep_forgets_the_confirmation_that_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It named the model that the removed seeds had chosen, and their means, for good."""
+    found = made_sweep(tmp_path, trials=4)
+    confirm_made(found, rows=1)
+    page = write_report(found)
+    assert "means of 3 new seeds" in page.read_text()
+    told: list[str] = []
+    monkeypatch.setattr(
+        "sweeps.tracking.afterwards.tell_unconfirmed", lambda each: told.append(each.name)
+    )
+    assert remove("made.confirm", tmp_path, "--yes").endswith("exit 0")
+    assert "means of 3 new seeds" not in page.read_text() and told == ["made"]
+    confirm_made(found, rows=1)
+    remove("made", tmp_path, "--yes")
+    assert names(tmp_path) == set() and told == ["made"], "both went: there is no one to tell"
 
 
 def test_it_asks_on_a_terminal_and_elsewhere_wants_to_be_told(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sweeps.api import Sweep
 from sweeps.config import SweepConfig
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.mean_rows import mean_rows
-from sweeps.tracking.afterwards import tell_confirmed
+from sweeps.tracking.afterwards import tell_confirmed, tell_unconfirmed
 from sweeps.tracking.events import SweepEvents
 from sweeps.tracking.mlflow_store import NOTE, default_uri
 from sweeps.tracking.mlflow_writer import MlflowWriter
@@ -81,6 +82,16 @@ def test_mlflow_shows_the_searched_sweep_by_its_means(tmp_path: Path) -> None:
     assert {i for i, each in tags.items() if each["pareto"] == "true"} == front
     left_out = set(tags) - {row.id for row in confirmed(sweep).rows}
     assert left_out and not any("rank" in tags[i] for i in left_out)
+
+    confirmation = sweep.confirmation
+    assert confirmation is not None
+    shutil.rmtree(confirmation.path)
+    tell_unconfirmed(sweep)
+    note = client.get_run(writer._parent).data.tags[NOTE]
+    assert "one seed each" in note and "means over new seeds" not in note
+    tags = {i: client.get_run(run).data.tags for i, run in writer._children.items()}
+    searched = {row.id: row.rank for row in sweep.rows if row.rank is not None}
+    assert {i: int(each["rank"]) for i, each in tags.items() if "rank" in each} == searched
 
 
 def _sweep_id(sweep: Sweep) -> str:

@@ -257,6 +257,9 @@ def test_a_selection_that_changes_later_is_marked_everywhere(
     assert document["changed_after_opening"] == ["t0004"]
     assert [i for i in chosen if i != "t0004"] == document["left_after_opening"]
     assert CHANGED in sealed_table(document)
+    # These rows are of new seeds; those of the first opening were of the search's one seed each.
+    assert (first["basis"], document["basis"]) == ("search", "confirmed")
+    assert "one training seed each" not in sealed_table(document)
     # What was chosen after the opening stays so, whatever is opened again.
     again = open_tests(sweep, say=lambda line: None)
     assert again["changed_after_opening"] == ["t0004"] and len(again["openings"]) == 2
