@@ -69,6 +69,7 @@ def adopt(
     where trials ran with --test; export and latency do.
     """
     from sweeps.engine.adopt import adopt_new, adopt_trials
+    from sweeps.reporting.write import refresh_report
 
     if config is not None:
         from sweeps.config import load_sweep
@@ -83,6 +84,8 @@ def adopt(
     else:
         found = _existing(sweep, storage)
         adopted = adopt_trials(found, folder)
+        # One that is there would go on telling of fewer trials.
+        refresh_report(found)
     found.folder.share()
     for old, new in adopted.trials:
         typer.echo(f"{old} -> {new}")

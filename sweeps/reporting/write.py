@@ -53,7 +53,10 @@ def write_report(sweep: StoredSweep, out: Path | None = None, *, ended: bool = F
 
 
 def refresh_report(sweep: StoredSweep) -> None:
-    """Write the report anew after the test was opened, where there is one: it says it is sealed."""
+    """Write the report anew, where there is one, after what it tells of has changed.
+
+    That is where the test was opened, trials were adopted, or the confirmation was removed.
+    """
     if (sweep.path / PAGE).is_file():
         try_report(sweep, ended=False)
         sweep.folder.share()

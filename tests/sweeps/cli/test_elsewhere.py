@@ -185,6 +185,18 @@ def test_what_did_not_run_elsewhere_is_all_that_is_left(gpu: Path, out: Path) ->
     }
 
 
+def test_a_report_follows_the_trials_that_come_later(gpu: Path, out: Path) -> None:
+    shutil.rmtree(out / "trials" / "t0002")
+    assert "5 trials adopted" in adopt(gpu, out).stdout
+    storage = gpu / out.parent.name
+    assert not (storage / "new" / "report.html").exists(), "nobody asked for one"
+    assert rc_sweep("report", "new", "--storage", storage).exit_code == 0
+    summary = storage / "new" / "report.md"
+    assert "5 of 5 trials finished" in summary.read_text()
+    assert "1 trial adopted" in rc_sweep("adopt", "new", gpu / "out", "--storage", storage).stdout
+    assert "6 of 6 trials finished" in summary.read_text()
+
+
 def test_a_sweep_is_made_once_and_only_of_its_own_trials(gpu: Path, out: Path) -> None:
     storage = gpu / out.parent.name
     refused = adopt(gpu, out, "--set", "space.teacher.seed={choice: [0, 9]}")
