@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint, Interval
-from sweeps.shown_values import metric_text, number
+from sweeps.shown_values import metric_text, number, scaled
 
 # Trial -> metric -> interval.
 Intervals = Mapping[str, Mapping[str, Interval]]
@@ -95,9 +95,12 @@ def missed(
         if key in around and constraint.undecided(around[key], reference.get(key, around[key])):
             return _undecided(constraint, figures.metrics[key], around[key])
         if violation > 0:
+            # As the value beside it: accuracies in percent.
+            amount = number(scaled(key, violation), ".3g")
+            unit = f" point{'s' * (amount != '1')}" if key.endswith("accuracy") else ""
             return (
                 f"misses {constraint.text}: has {metric_text(key, ours[key])}, by "
-                f"{number(violation, '.3g')} too {'little' if constraint.at_least else 'much'}"
+                f"{amount}{unit} too {'little' if constraint.at_least else 'much'}"
             )
     return None
 

@@ -101,7 +101,7 @@ def test_what_is_compared_with_the_reference_shares_its_seeds() -> None:
     model = over_seeds(1, {0: (0.95, 0.80), 1: (0.95, 0.80)})
     assert worst_loss(model, dense) == pytest.approx(5.0)
     near = check_wheres(["ood_dev/accuracy >= reference - 0.04"])
-    assert "has 80.0 %, by 0.01 too little" in sieve([dense, model], BOTH, near)[1]["t0001"]
+    assert "has 80.0 %, by 1 point too little" in sieve([dense, model], BOTH, near)[1]["t0001"]
     wide = check_wheres(["ood_dev/accuracy >= reference - 0.06"])
     assert not sieve([dense, model], BOTH, wide)[1]
     bias = (1 - 0.80 / 0.95) / (1 - 0.85 / 0.97)
