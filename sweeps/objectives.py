@@ -30,6 +30,21 @@ def check_objective(name: str) -> str | None:
     return f"must begin with id_dev/, ood_dev/ or footprint/, but got '{name}'"
 
 
+def check_direction(name: str, direction: str) -> str | None:
+    """Return why a metric that may steer a sweep may not be pushed that way, or None where it may.
+
+    What is measured of easy and hard samples apart may be asked for either way.
+    """
+    known = {**footprint.METRICS, **classification.METRICS, **robustness.METRICS}
+    metric = known.get(name) or known.get(name.rpartition("/")[2])
+    if metric is None or metric.direction == direction:
+        return None
+    return (
+        f"must be {metric.direction}, but is {direction}, which prefers the worst models "
+        f"({metric.name}: {metric.description})"
+    )
+
+
 def check_choice(name: str) -> str | None:
     """Return why a metric may not decide what is chosen of a sweep that has ended, or None."""
     if name.partition("/")[0] == "latency":

@@ -13,7 +13,7 @@ from rc_core.config import Seed
 from rc_core.errors import ConfigError, Problem, did_you_mean
 from rc_core.schema import Section, validate_section
 from sweeps.constraints import parse as parse_constraint
-from sweeps.objectives import check_objective
+from sweeps.objectives import check_direction, check_objective
 
 Direction = Literal["max", "min"]
 _SCHEDULERS = "sweeps.schedulers"
@@ -292,8 +292,8 @@ def check_settings(settings: SweepSettings) -> Iterator[Problem]:
     """Yield what is wrong with settings that are valid one by one: names, objectives."""
     if not settings.objectives:
         yield Problem("objectives", "must name at least one metric, but is empty")
-    for name in settings.objectives:
-        reason = check_objective(name)
+    for name, direction in settings.objectives.items():
+        reason = check_objective(name) or check_direction(name, direction)
         if reason is not None:
             yield Problem(f"objectives.{name}", reason)
         elif name.endswith("/relative_bias"):

@@ -95,6 +95,16 @@ def test_points_of_the_yaml_follow_without_repeats() -> None:
             "objectives.ood_dev/relative_bias",
             "broken",
         ),
+        (
+            {"objectives": {"ood_dev/one/balanced_accuracy": "min"}},
+            "objectives.ood_dev/one/balanced_accuracy",
+            "must be max, but is min, which prefers the worst models (balanced_accuracy: mean",
+        ),
+        (
+            {"objectives": {"footprint/parameters": "max"}},
+            "objectives.footprint/parameters",
+            "must be min, but is max",
+        ),
         ({"objectives": {"id_dev/accuracy": "maximum"}}, "objectives.id_dev/accuracy", "max"),
         ({"constraints": ["id_test/accuracy >= 0.5"]}, "constraints", "sealed"),
         ({"resources": {"gpu": 2}}, "resources.gpu", "less than or equal to 1"),

@@ -56,8 +56,13 @@ def test_what_is_measured_may_steer_and_bound() -> None:
     names = ["id_dev/accuracy", "id_dev/difficulty.easy/accuracy", "id_dev/difficulty_gap"]
     names += ["ood_dev/difference", "ood_dev/agreement", "ood_dev/overlap/calibration_error"]
     names += ["footprint/parameters", some_slice()]
+    less = ("calibration_error", "footprint/parameters")
     changes = {
-        "objectives": {name: "max" for name in names if "difference" not in name},
+        "objectives": {
+            name: "min" if name.endswith(less) else "max"
+            for name in names
+            if "difference" not in name
+        },
         "constraints": [f"{name} >= 0.1" for name in names],
     }
     check_data(SweepConfig(merge(RAW, SMALL | changes)))

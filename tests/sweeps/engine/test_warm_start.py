@@ -139,7 +139,7 @@ def test_without_warm_start_nothing_is_read(tmp_path: Path) -> None:
     ("changes", "expected"),
     [
         ({"task": {"name": "shortcut_nli", "seed": 3}}, "this sweep's task"),
-        ({"objectives": {"id_dev/accuracy": "min"}}, "this sweep's objectives"),
+        ({"objectives": {"id_dev/accuracy": "max"}}, "this sweep's objectives"),
     ],
 )
 def test_another_task_or_other_objectives_are_an_error(
