@@ -99,7 +99,10 @@ def _notes(
     document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], several: bool, seen: bool
 ) -> list[str]:
     if document["design"] == "fixed":
-        lines = ["fixed design: no selection was made"]
+        lines = [
+            "fixed design: no selection was made; a row that is taken for these figures has no "
+            "sealed test"
+        ]
     elif document.get("basis") == "confirmed":
         lines = ["* chosen: confirmed with new seeds"]
     else:
@@ -107,7 +110,8 @@ def _notes(
             "* chosen: on the search's front, with or without the dense reference; one training "
             "seed each"
         ]
-    if any(not (_mark(row["id"], document) or row["reference"]) for row in rows):
+    beside = [row for row in rows if not (_mark(row["id"], document) or row["reference"])]
+    if beside and document["design"] != "fixed":
         lines.append(
             "what was not chosen stands beside it for comparison: taken for these figures, it has "
             "no sealed test"

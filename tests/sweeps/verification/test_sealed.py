@@ -375,7 +375,8 @@ def test_a_fixed_design_is_opened_whole_and_rows_added_later_are_marked(
     sweep = Sweep(folder)
     document = open_tests(sweep, say=lambda line: None)
     assert [len(row["seeds"]) for row in document["rows"]] == [2, 1]
-    assert "no selection was made" in sealed_table(document)
+    assert "no selection was made; a row that is taken for these" in sealed_table(document)
+    assert "what was not chosen stands beside it" not in sealed_table(document), "nothing was"
     assert not stamp(sweep).changed
     # Whoever takes a row now has seen its test: nothing was selected before.
     row = next(record for record in sweep.records if not record.reference)
