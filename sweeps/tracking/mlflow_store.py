@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "rc-sweep"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 _MAX_VALUE, _MAX_KEY, _MAX_TAG = 500, 250, 5000
+# As its own pattern has it.
+_REFUSED = re.compile(r"[^\w\-. :]")
 # MLflow's own limits on one log_batch call.
 _MAX_PARAMS, _MAX_METRICS, _MAX_TAGS = 100, 900, 100
 
@@ -150,8 +154,23 @@ def log_datasets(client: MlflowClient, run_id: str, datasets: Iterable[Mapping[s
 def mlflow_name(key: str) -> str:
     """Return the key with what MLflow does not allow in names replaced.
 
-    It allows ASCII letters, digits and `_-. :/`, and no path that leads outside itself.
+    It allows letters and digits of any script and `_-. :/`, at most 250 of them, and no path that
+    leads outside itself. What is changed gets a mark of what it was: two slices, or two labels,
+    that differ in a sign alone must not become one.
     """
-    name = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "_-. :/") else "_" for ch in key)
-    parts = [part if part.strip(".") else "_" for part in name.split("/")]
-    return "/".join(parts)[:_MAX_KEY]
+    name = "/".join(map(_allowed, key.split("/")))
+    if len(name) > _MAX_KEY:
+        mark = _mark(key)
+        name = name[: _MAX_KEY - len(mark)] + mark
+    return name
+
+
+def _allowed(part: str) -> str:
+    """Return a part of a key, between slashes, as MLflow takes it."""
+    found = _REFUSED.sub("_", part)
+    found = found if found.strip(".") else "_"
+    return found if found == part else found + _mark(part)
+
+
+def _mark(text: str) -> str:
+    return f"-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

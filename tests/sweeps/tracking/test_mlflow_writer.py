@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rc_core.record import RungRecord, TrialRecord
-from sweeps.tracking.mlflow_store import default_uri
+from sweeps.tracking.mlflow_store import default_uri, mlflow_name
 from sweeps.tracking.mlflow_view import view_state
 from sweeps.tracking.mlflow_writer import MlflowWriter
 from sweeps.tracking.outbox import Drain, Event, Outbox, Undeliverable
@@ -216,8 +216,36 @@ def test_names_and_values_that_mlflow_refuses_are_made_to_fit(storage: Path) -> 
         writer.apply(one)
     check(storage, "odd")
     first = runs(storage, "odd")["t0001"]
-    assert first.data.metrics["ood_dev/s__/_/accuracy"] == 0.5
-    assert first.data.params["task.labels.don_t know_"] == "ja \u2013 nein"
+    dots = mlflow_name("..")
+    assert first.data.metrics[f"ood_dev/s\u00fc\u00df/{dots}/accuracy"] == 0.5
+    assert first.data.params[mlflow_name("task.labels.don't know?")] == "ja \u2013 nein"
+
+
+def test_names_that_differ_in_signs_alone_stay_two(storage: Path) -> None:
+    """Slices in another script had one name: the accuracy of one of them stood for all."""
+    listed = events("signs", storage)
+    labels = {"\u0434\u0430": "yes", "\u043d\u0435": "no", "?!": "odd", "!?": "even"}
+    listed[1]["params"] |= {f"task.labels.{key}": value for key, value in labels.items()}
+    slices = (
+        "\u65e5\u672c",
+        "\u4e2d\u56fd",
+        "\u0915\u0940",
+        "\u0915\u093e",
+        "a=b",
+        "a<b",
+        "x" * 300,
+    )
+    keys = [f"ood_dev/s/kind.{value}/accuracy" for value in (*slices, "x" * 301)]
+    listed[4]["record"]["metrics"] |= {key: i / 10 for i, key in enumerate(keys)}
+    writer = connect(storage, "signs")
+    for one in listed:
+        writer.apply(one)
+    data = runs(storage, "signs")["t0001"].data
+    for key, value in labels.items():
+        assert data.params[mlflow_name(f"task.labels.{key}")] == value
+    assert [data.metrics[mlflow_name(key)] for key in keys] == [i / 10 for i in range(len(keys))]
+    assert mlflow_name(keys[0]) == keys[0], "letters of any script are MLflow's own"
+    assert mlflow_name("ood_dev/a-b c/topic.x_y/accuracy") == "ood_dev/a-b c/topic.x_y/accuracy"
 
 
 def test_parameters_lost_in_a_kill_are_written_the_second_time(storage: Path) -> None:
