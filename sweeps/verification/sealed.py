@@ -293,9 +293,10 @@ def _evaluate(
             "undefined": undefined,
             "opened": when,
         }
-        say(f"{trial.key} {trial.record.name}: tested")
-        # After each trial: an interruption loses nothing that was computed.
+        # After each trial, before it is told: an interruption loses nothing that was computed, and
+        # nobody has heard of a test that no file knows of.
         write_json(sweep.folder.test, document)
+        say(f"{trial.key} {trial.record.name}: tested")
     clusters = clusters_of(data.task, (*DEV_ROLES, *TEST_ROLES))
     write_clusters(
         sweep.folder.clusters, {r: each for r, each in clusters.items() if r in DEV_ROLES}

@@ -349,6 +349,24 @@ def test_a_test_beside_other_dev_data_than_trials_were_chosen_on_is_not_opened(
     assert read_test(sweep) is not None
 
 
+def test_what_is_told_as_tested_is_on_record_whenever_it_is_interrupted(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    sweep = search(tmp_path, workspace)
+
+    def interrupted(line: str) -> None:
+        raise KeyboardInterrupt(line)
+
+    with pytest.raises(KeyboardInterrupt, match="t0000 dense vanilla: tested"):
+        open_tests(sweep, say=interrupted)
+    document = read_test(sweep)
+    assert document is not None and list(document["trials"]) == ["t0000"]
+    said: list[str] = []
+    again = open_tests(sweep, say=said.append)
+    assert not any(line.startswith("t0000 ") for line in said)
+    assert len(again["openings"]) == 1, "it went on"
+
+
 def test_a_confirmation_is_not_opened_by_itself(opened: Sweep) -> None:
     """It is a fixed design, but of configurations that were selected."""
     other = opened.confirmation
