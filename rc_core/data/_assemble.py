@@ -92,13 +92,13 @@ def _check_carved(train: Split, id_dev: Split) -> None:
     for split in (train, id_dev):
         present = np.unique(split.labels)
         if present.size < 2:
-            only = train.label_names[int(present[0])] if present.size else "nothing"
+            left = f"only '{train.label_names[int(present[0])]}'" if present.size else "no rows"
             raise DataError(
                 Problem(
                     f"task.{train.name}",
                     f"must have labels enough to carve id_dev from it ({len(id_dev)} of "
                     f"{len(train) + len(id_dev)} rows were taken), but {split.role} is left with "
-                    f"only '{only}'; give an id_dev, or more rows of the other labels",
+                    f"{left}; give an id_dev, or more rows of each label",
                 )
             )
 

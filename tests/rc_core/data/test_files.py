@@ -358,6 +358,9 @@ def test_a_carved_id_dev_that_is_too_small_is_said_to_be_carved(folder: Path) ->
     (line,) = broken(folder)
     assert line.startswith("task.train.files: must have labels enough to carve id_dev from it (")
     assert "is left with only 'entailment'; give an id_dev, or more rows" in line
+    write(folder / "train.jsonl", [*pairs("train", 2, label=0), *pairs("more", 2, label=1)])
+    (line,) = broken(folder)
+    assert "(0 of 4 rows were taken), but id_dev is left with no rows; give an id_dev" in line
 
 
 def test_everything_wrong_with_the_files_comes_at_once(folder: Path) -> None:
