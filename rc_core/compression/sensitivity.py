@@ -47,7 +47,8 @@ class Config(CompressionConfig):
         schedule: how sparsity grows: `cubic` (fast first) or `linear`.
         ramp: share of the steps at which the target is reached, in (0, 1]; the rest recovers.
         num_prunings: equal parts of the ramp; at the end of each, weights are removed.
-        beta1: of the mean of the importance, in [0, 1); 0 takes the last batch's.
+        beta1: of the mean of the importance, in (0, 1). At 0 the mean would be the last batch's
+            importance, nothing uncertain and every score 0.
         beta2: of the mean of its uncertainty, in [0, 1).
     """
 
@@ -56,7 +57,7 @@ class Config(CompressionConfig):
     schedule: Literal["cubic", "linear"] = "cubic"
     ramp: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     num_prunings: Annotated[int, Field(ge=1)] = 20
-    beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.85
+    beta1: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.85
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.95
 
     def label(self) -> str:
@@ -139,11 +140,14 @@ class Compression(Gradual):
         )
         counts = target_zeros(weights, share, scope=self.config.scope)
         groups = [scores] if self.config.scope == "global" else [[each] for each in scores]
-        return [
+        masks = [
             mask
             for group, count in zip(groups, counts, strict=True)
             for mask in lowest_masks(group, count)
         ]
+        # Also where more is zero than is due: at the start, or in one matrix of several.
+        torch._foreach_mul_(masks, [(weight != 0).to(weight.dtype) for weight in weights])
+        return masks
 
     def _asked_zeros(self, weights: Sequence[Tensor]) -> int:
         return sum(target_zeros(weights, self.config.sparsity, scope=self.config.scope))
