@@ -40,7 +40,8 @@ RoBERTa, DistilBERT and ELECTRA:
   Under each common name the two agree within one weight: 1 / (number of prunable weights, see
   `_masks.prunable_weights`) of the finished model. What only comes in larger units (heads, neurons)
   reports as asked what that many units are.
-- The model after `finalize` has no more hooks than before `prepare`. Saved and reloaded in the
+- A prepared model that nobody holds any more is freed, also without `finalize`. After `finalize`
+  it has no more hooks than before `prepare`. Saved and reloaded in the
   trial's own form its logits are the same to the bit; `to_stock`'s differ by 1e-5 at most, and
   plain transformers saves and reloads that one, of the original class, to the bit.
 - `prepare` twice from the same seed, and a run resumed from a checkpoint, give the same to the bit.
@@ -137,7 +138,8 @@ class Compression(Protocol):
     # Optional: `after_backward(model) -> None`, called in every step with the gradients of one
     # batch, not clipped yet; in `after_step` they are gone. A GPU never replays such steps. It does
     # replay torch's hooks on a parameter's gradient, where these do nothing but tensor operations
-    # (sensitivity.py); `finalize` removes them.
+    # (sensitivity.py); `finalize` removes them. They must not lead back to the model: a trial may
+    # stop before `finalize`, and Python's collector does not see what a parameter's hook holds.
     # Optional: `parameter_groups(model) -> list[ParameterGroup]`, of the prepared model; parameters
     # in none of them are trained as without it.
     # Optional: `stock_note() -> str`, what the model card says of the stock form.

@@ -15,6 +15,7 @@ gone (in the paper it may come back). Not in Du et al. 2023.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -98,19 +99,13 @@ class Compression(Gradual):
             for buffer, mean, all_means in zip(_BUFFERS, means, self._means, strict=True):
                 module.register_buffer(f"{name}_{buffer}", mean)
                 all_means.append(mean)
-            take = partial(self._take, importance=means[0], uncertainty=means[1])
+            take = partial(_take, weakref.ref(self), importance=means[0], uncertainty=means[1])
             self._taken.append(weight.register_post_accumulate_grad_hook(take))
         return model
 
-    @torch.no_grad()
-    def _take(self, weight: Tensor, *, importance: Tensor, uncertainty: Tensor) -> None:
-        """Take the gradient of one batch into the means of a weight, until the last pruning."""
-        if weight.grad is None or self._level >= self.config.sparsity:
-            return
-        found = (weight * weight.grad).abs_()
-        importance.lerp_(found, 1 - self.config.beta1)
-        found.sub_(importance).abs_()
-        uncertainty.lerp_(found, 1 - self.config.beta2)
+    def _are_needed(self) -> bool:
+        """Tell whether the means are: until the last pruning."""
+        return self._level < self.config.sparsity
 
     @torch.no_grad()
     def finalize(self, model: nn.Module) -> nn.Module:
@@ -157,6 +152,25 @@ class Compression(Gradual):
 
     def _check_zeros(self, named: Mapping[str, Tensor]) -> None:
         check_start(list(named.values()), self.config.sparsity, scope=self.config.scope)
+
+
+@torch.no_grad()
+def _take(
+    owner: weakref.ref[Compression], weight: Tensor, *, importance: Tensor, uncertainty: Tensor
+) -> None:
+    """Take the gradient of one batch into the means of a weight, as long as they are needed.
+
+    Args:
+        owner: weak, as it knows the weight: of a cycle through a weight's hooks Python's collector
+            sees nothing, and the models of stopped trials would stay in memory.
+    """
+    compression = owner()
+    if weight.grad is None or compression is None or not compression._are_needed():
+        return
+    found = (weight * weight.grad).abs_()
+    importance.lerp_(found, 1 - compression.config.beta1)
+    found.sub_(importance).abs_()
+    uncertainty.lerp_(found, 1 - compression.config.beta2)
 
 
 def _places(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +41,8 @@ NAMES = plugins.available(PACKAGE)
 EXAMPLES: dict[str, dict[str, Any]] = {"student": {"num_layers": 2, "select": "spaced"}}
 FACTS = ModelFacts("bert", num_layers=NUM_LAYERS, num_heads=2, max_positions=40, num_parameters=1)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_load_state_dict_post_hooks")
+# Of parameters; None where there never was one.
+GRADIENT_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 over_everything = pytest.mark.parametrize(
     ("name", "architecture"),
@@ -62,7 +66,11 @@ def build(name: str) -> Any:
 
 
 def count_hooks(model: nn.Module) -> Counter[str]:
-    return Counter({kind: sum(len(getattr(m, kind)) for m in model.modules()) for kind in HOOKS})
+    found = Counter({kind: sum(len(getattr(m, kind)) for m in model.modules()) for kind in HOOKS})
+    for kind in GRADIENT_HOOKS:
+        hooks = [getattr(parameter, kind) or () for parameter in model.parameters()]
+        found[f"{kind} of parameters"] = sum(map(len, hooks))
+    return found
 
 
 def test_plugins_are_found() -> None:
@@ -261,6 +269,21 @@ def test_what_it_may_have_besides_is_called_as_the_contract_says(name: str) -> N
         assert len(own) == len(set(own)) and set(own) <= trained
     module = plugins.load(PACKAGE, name)
     assert hasattr(module, "structure") == hasattr(module, "restore")
+
+
+@over_compressions
+def test_a_stopped_trial_leaves_nothing_in_memory(name: str) -> None:
+    """A scheduler stops most trials before `finalize`; the process goes on with others."""
+    model, compression = tiny_model("bert"), build(name)
+    model = compression.prepare(model, tiny_context("bert"))
+    train_steps(model, compression, adamw(model), last=5, total=8)
+    left = [weakref.ref(each) for each in (model, compression, *model.parameters())]
+    del model, compression
+    gc.collect()
+    assert not any(each() is not None for each in left), (
+        "a prepared model must be freed when nobody holds it any more: a hook on a parameter may "
+        "hold nothing that leads back to the model (sensitivity.py has a weak reference)"
+    )
 
 
 @over_compressions
