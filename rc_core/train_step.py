@@ -111,7 +111,7 @@ class TrainStep:
         self, feed: Feed, batch_size: int, *, record: bool
     ) -> Callable[[NDArray[np.int64]], None]:
         """Return what trains on some rows: a GPU may replay what it has done before."""
-        # What a hook does in Python a recording would not repeat.
+        # What `after_backward` does in Python a recording would not repeat.
         if record and self._after_backward is None and isinstance(feed, DeviceFeed):
             return RecordedSteps(self, feed, self._model, batch_size)
         return lambda rows: self(feed.batch(rows))

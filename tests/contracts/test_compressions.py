@@ -272,6 +272,24 @@ def test_what_it_may_have_besides_is_called_as_the_contract_says(name: str) -> N
 
 
 @over_compressions
+def test_what_a_recorded_step_reads_stays_where_it_is(name: str) -> None:
+    """A GPU replays steps with the addresses that they had when they were recorded."""
+    compression = build(name)
+    model = compression.prepare(tiny_model("bert"), tiny_context("bert"))
+    if not vars(type(compression)).get("recordable", False):
+        return
+
+    def places() -> dict[str, int]:
+        found = [*model.named_parameters(), *model.named_buffers()]
+        return {key: tensor.data_ptr() for key, tensor in found}
+
+    before = places()
+    train_steps(model, compression, adamw(model), last=8, total=8)
+    moved = [key for key, place in places().items() if before.get(key) != place]
+    assert not moved, f"what is recordable must stay in place, but {moved[:3]} moved: use copy_"
+
+
+@over_compressions
 def test_a_stopped_trial_leaves_nothing_in_memory(name: str) -> None:
     """A scheduler stops most trials before `finalize`; the process goes on with others."""
     model, compression = tiny_model("bert"), build(name)
