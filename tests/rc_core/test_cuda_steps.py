@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rc_core import cuda_steps, plugins
+from rc_core.compression import sensitivity
 from rc_core.config import PLUGIN_PACKAGES, TrainingConfig, TrialConfig, decode
 from rc_core.losses.vanilla import Config, Loss
 from rc_core.models import load_encoder, load_model
@@ -190,6 +192,30 @@ def test_every_compression_is_finished_by_recorded_steps(name: str, replays: lis
     if name in ("magnitude", "movement", "sensitivity"):
         assert compression.report(finished)["measured"]["sparsity"] == pytest.approx(0.6, abs=1e-3)
     assert np.isfinite(predict(finished, data)).all()
+
+
+def test_hooks_on_gradients_are_replayed(replays: list[int]) -> None:
+    """Half-way, with nothing pruned yet, the means are those of all steps that were trained."""
+    found = []
+    for record in (False, True):
+        model = without_dropout(load_encoder("tiny:bert", label_names=LABELS, seed=0)).to(GPU)
+        given = sensitivity.Config(name="sensitivity", ramp=1.0, num_prunings=1)
+        compression = sensitivity.Compression(given)
+        model = compression.prepare(model, tiny_context())
+        points = fit(
+            model,
+            encoded(84, 0),
+            vanilla(),
+            settings(learning_rate=1e-4),
+            precision="fp32",
+            after_step=partial(compression.after_step, model),
+            recordable=record,
+        )
+        assert next(points).progress == 0.5
+        kept = [b.flatten() for name, b in model.named_buffers() if "rc_importance" in name]
+        found.append(torch.cat(kept).cpu())
+    assert replays
+    assert float((found[1] - found[0]).norm()) < 0.05 * float(found[0].norm())
 
 
 class Counting:
