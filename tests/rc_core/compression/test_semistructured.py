@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -244,6 +245,18 @@ def test_other_patterns_are_not_called_what_they_are_not(nonzero: int, of: int) 
     )
     note = Compression(config_of(nonzero=nonzero, of=of)).stock_note()
     assert f"At most {nonzero} of {of}" in note and "which this is not" in note
+
+
+@pytest.mark.parametrize("of", range(2, 17))
+def test_what_is_called_two_of_four_can_have_no_more(of: int) -> None:
+    """The most that four weights can have that are other than zero, wherever the four lie."""
+    for nonzero in range(1, of):
+        most = 0
+        for start in range(0, 4 * of, 4):
+            shared = Counter(place // of for place in range(start, start + 4))
+            most = max(most, sum(min(nonzero, count) for count in shared.values()))
+        note = Compression(config_of(nonzero=nonzero, of=of)).stock_note()
+        assert ("which this is not" in note) == (most > 2), nonzero
 
 
 @pytest.mark.skipif(
