@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from rc_core.errors import ConfigError, ModelError, TrialError
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.models import load_encoder
 from rc_core.schema import validate_section
-from tests.contracts._tiny import adamw, tiny_context, tiny_model, train_steps
+from tests.contracts._tiny import ARCHITECTURES, adamw, tiny_context, tiny_model, train_steps
 
 # Patterns whose groups fill the rows of 16 and 24 weights of the tiny models.
 PATTERNS = [(1, 2), (1, 4), (2, 4), (3, 4), (3, 8), (4, 8)]
@@ -369,6 +370,14 @@ def test_widths_are_those_of_the_model(spec: str) -> None:
     model = load_encoder(spec, label_names=["a", "b"], seed=0)
     rows = {weight.shape[1] for weight in weights_of(model)}
     assert model_facts(spec).widths == tuple(sorted(rows))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_widths_are_those_of_a_folders_model(architecture: str, tmp_path: Path) -> None:
+    model = tiny_model(architecture)
+    model.save_pretrained(tmp_path)
+    rows = {weight.shape[1] for weight in weights_of(model)}
+    assert model_facts(str(tmp_path)).widths == tuple(sorted(rows)) == (16, 24)
 
 
 @pytest.mark.parametrize(
