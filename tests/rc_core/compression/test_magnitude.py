@@ -174,6 +174,34 @@ def test_start_that_is_too_sparse_fails_before_training() -> None:
         Compression(config_of(sparsity=0.01)).prepare(model, tiny_context())
 
 
+@pytest.mark.parametrize("more", [0, 1, 2])
+def test_one_weight_more_than_asked_may_be_zero_and_no_two(more: int) -> None:
+    """At the start, of which all else is refused, and at the end."""
+    asked = NUM_WEIGHTS // 4
+
+    def with_zeros() -> Any:
+        model = tiny_model("bert")
+        left = asked + more
+        with torch.no_grad():
+            for weight in prunable_weights(model).values():
+                weight.flatten()[:left] = 0.0
+                left = max(left - weight.numel(), 0)
+        return model
+
+    compression = Compression(config_of(sparsity=0.25))
+    if more > 1:
+        with pytest.raises(TrialError, match="starting weights"):
+            compression.prepare(with_zeros(), tiny_context())
+        with pytest.raises(
+            TrialError, match=f"{asked} of {NUM_WEIGHTS} .*, but {asked + more} are"
+        ):
+            compression.finalize(with_zeros())
+        return
+    model = compression.prepare(with_zeros(), tiny_context())
+    train_steps(model, compression, adamw(model), last=4, total=4)
+    assert num_zeros(prunable_weights(compression.finalize(model)).values()) == asked + more
+
+
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_what_is_zero_at_the_start_stays_zero(scope: str) -> None:
     """As after a pruning that somebody saved: the small weights of every matrix."""
