@@ -75,7 +75,8 @@ def problems(config: Config, facts: ModelFacts) -> list[Problem]:
 class Compression(Gradual):
     """Removes the weights of the lowest scores, which every step's gradients move."""
 
-    # Hooks on gradients are a part of the backward pass, so a GPU replays what they do.
+    # Hooks on gradients are a part of the backward pass, so a GPU replays what they do. Steps that
+    # were recorded before the last pruning go on with it afterwards; nothing reads the means then.
     recordable: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
