@@ -67,6 +67,9 @@ def test_the_lowest_scores_go(beta1: float, beta2: float) -> None:
         before = [w.detach().clone() for w in weights(model)]
         compression.after_step(model, step / 4)
     means = means_by_hand(steps, beta1, beta2)
+    held = list(buffers(model).values())
+    for expected, mean in zip([each for pair in means for each in pair], held, strict=True):
+        torch.testing.assert_close(mean.double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-12)
     scores = np.concatenate([(a * u).ravel() for a, u in means])
     pruned = torch.cat([(w == 0).flatten() for w in weights(model)]).numpy()
     count = round(0.4 * len(scores))
