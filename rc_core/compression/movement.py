@@ -32,7 +32,7 @@ from rc_core.compression._masks import (
     target_zeros,
 )
 from rc_core.config import CompressionConfig
-from rc_core.errors import Problem, TrialError
+from rc_core.errors import ModelError, Problem, TrialError
 from rc_core.labels import short_number
 from rc_core.model_facts import ModelFacts
 
@@ -125,7 +125,7 @@ class Compression:
         """Freeze the embeddings and return the model, whose blocks see masked weights from now on.
 
         Raises:
-            ModelError: unsupported encoder.
+            ModelError: unsupported encoder, or one whose blocks share a weight.
             TrialError: more weights are zero already than are to be, in all or, with scope `layer`,
                 in a matrix.
         """
@@ -140,6 +140,12 @@ class Compression:
             for name, weight in module.named_parameters(recurse=False)
             if id(weight) in weights
         ]
+        if len(places) > len(found):
+            raise ModelError(
+                "model must have matrices of its own in every place of its blocks, so that each "
+                f"has its scores, but {type(model).__name__} shares some between places; take "
+                "another encoder, or compression magnitude"
+            )
         for module, name in places:
             masked = _Masked(getattr(module, name).detach())
             parametrize.register_parametrization(module, name, masked)

@@ -175,11 +175,11 @@ def _take(
 
 
 def _places(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
-    """Return modules, names and weights, in the order of `prunable_weights`."""
-    known = {id(weight) for weight in prunable_weights(model).values()}
+    """Return modules, names and weights, in the order of `prunable_weights`; shared ones once."""
+    left = {id(weight): weight for weight in prunable_weights(model).values()}
     return [
-        (module, name, weight)
+        (module, name, found)
         for module in blocks(model).modules()
         for name, weight in module.named_parameters(recurse=False)
-        if id(weight) in known
+        if (found := left.pop(id(weight), None)) is not None
     ]

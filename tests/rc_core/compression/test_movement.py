@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from rc_core.compression._gradual import sparsity_at
 from rc_core.compression._masks import lowest_masks, num_entries, num_zeros, prunable_weights
 from rc_core.compression.movement import Compression, Config, _masked_weights
-from rc_core.errors import TrialError
+from rc_core.errors import ModelError, TrialError
 from rc_core.schema import validate_section
 from tests.contracts._tiny import adamw, logits_of, tiny_context, tiny_model, train_steps
 
@@ -227,6 +227,14 @@ def test_more_zeros_at_the_start_than_asked_for_are_refused(scope: str) -> None:
             weight[::2] = 0.0
     with pytest.raises(TrialError, match=r"starting weights, 0\.5.*is 0\.3"):
         Compression(config(sparsity=0.3, scope=scope)).prepare(model, tiny_context("bert"))
+
+
+def test_a_weight_that_two_places_share_is_refused() -> None:
+    model = tiny_model("bert")
+    first, second = (block.output.dense for block in model.bert.encoder.layer[:2])
+    second.weight = first.weight
+    with pytest.raises(ModelError, match="BertForSequenceClassification shares some"):
+        Compression(config()).prepare(model, tiny_context())
 
 
 def test_ending_before_the_ramp_is_refused() -> None:

@@ -172,6 +172,19 @@ def test_a_stop_between_two_prunings_changes_nothing(cut: int) -> None:
     assert all(torch.equal(expected[k], v) for k, v in model.state_dict().items())
 
 
+def test_a_weight_that_two_places_share_is_pruned_once() -> None:
+    model = tiny_model("bert")
+    first, second = (block.output.dense for block in model.bert.encoder.layer[:2])
+    second.weight = first.weight
+    compression = Compression(config())
+    model = compression.prepare(model, tiny_context())
+    assert len(buffers(model)) == 2 * len(weights(model))
+    train_steps(model, compression, adamw(model), last=4, total=4)
+    model = compression.finalize(model)
+    assert second.weight is first.weight
+    assert num_zeros(weights(model)) == round(0.5 * num_entries(weights(model)))
+
+
 def test_a_weight_without_a_gradient_counts_as_unimportant() -> None:
     model, compression = prepared(ramp=1.0, num_prunings=1, sparsity=0.1)
     dead = weights(model)[0].requires_grad_(False)
