@@ -203,6 +203,16 @@ def test_scores_have_a_rate_of_their_own_and_no_decay() -> None:
     assert num_entries(group.parameters) == weights > 0
 
 
+def test_embeddings_are_frozen_and_all_else_is_trained() -> None:
+    model, compression = prepared("electra")
+    start = copy.deepcopy(model.state_dict())
+    train_steps(model, compression, adamw(model), last=4, total=4)
+    for name, value in compression.finalize(model).state_dict().items():
+        frozen = ".embeddings" in name
+        key = name if name in start else name.replace("weight", "parametrizations.weight.original")
+        assert torch.equal(value, start[key]) == frozen, name
+
+
 def test_weights_that_are_zero_by_themselves_are_pruned_first() -> None:
     model = tiny_model("bert")
     with torch.no_grad():
