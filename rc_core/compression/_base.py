@@ -22,8 +22,8 @@ A checkpoint holds weights, buffers and the optimizer only: after a resume `prep
 again, then they are loaded. What else must outlive a stop is a buffer, made in `prepare` and
 deleted in `finalize`; what only training needs and is trained itself, a parameter of the torch
 parametrization that reads it (movement.py). From `Config.settled` on, shapes and zeros stay as they
-are (of a weight that is computed in the forward, as torch's parametrizations do, how it is
-computed).
+are; of a weight that is computed in the forward, as torch's parametrizations do, where it is zero
+may change until the end.
 
 The optimizer has the parameters that are trainable when `prepare` returns. Afterwards they are
 changed in place: one that takes another's place, or is unfrozen, would not be trained (TrialError).

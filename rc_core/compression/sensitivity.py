@@ -9,7 +9,9 @@ section 3), so that a weight whose importance is uncertain stays:
     score = A U
 
 All else is as in magnitude pruning: the schedule, frozen embeddings, and that what is gone stays
-gone (in the paper it may come back). Not in Du et al. 2023.
+gone (in PLATON it may come back). A and U take every batch, with gradients that are not clipped and
+the weight before the step; PLATON's code takes means over some steps, clipped, after it. Not in Du
+et al. 2023.
 """
 
 from __future__ import annotations
