@@ -67,7 +67,7 @@ def test_who_takes_part_is_judged_by_new_seeds_everywhere(tmp_path: Path) -> Non
     rows = {row.id: row for row in found.rows}
     assert rows[chosen].searched["id_dev/accuracy"] > 0.9705
     reason = str(rows[chosen].excluded)
-    assert reason.startswith(f"misses {rule}: has 96.9 %, by 0.00")
+    assert reason.startswith(f"misses {rule}: has 96.9 %, by 0.1")
     assert rows[chosen].chance is None and not rows[chosen].confirmed
     # The same words from whoever asks.
     with pytest.raises(StorageError, match=f"{chosen}: {re.escape(reason)}"):
