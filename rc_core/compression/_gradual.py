@@ -1,7 +1,8 @@
 """Gradual pruning: masks that grow while training, on a schedule, and hold what is gone at zero.
 
-A plugin says which weights go (`magnitude`: the smallest, `semistructured`: the smallest of their
-groups), how many must be gone at the end, and what must hold at the start.
+A plugin says which weights go (`magnitude`: the smallest, `sensitivity`: those of lowest score,
+`semistructured`: the smallest of their groups), how many must be gone at the end, and what must
+hold at the start.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ nothing beside them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -37,6 +38,22 @@ def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     inside = {id(weight) for weight in blocks(model).parameters() if weight.ndim == 2}
     return {name: weight for name, weight in model.named_parameters() if id(weight) in inside}
+
+
+def prunable_places(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
+    """Return where the 2-D weights of the transformer blocks are: module, name there, weight.
+
+    In model order. A weight that several places share is in each of them.
+
+    Raises:
+        ModelError: unsupported encoder.
+    """
+    return [
+        (module, name, weight)
+        for module in blocks(model).modules()
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.ndim == 2
+    ]
 
 
 def num_zeros(tensors: Iterable[Tensor]) -> int:
@@ -164,6 +181,36 @@ def lowest_masks(scores: Sequence[Tensor], count: int) -> list[Tensor]:
         mask[ties[: count - int(below.sum())]] = 0.0
     parts = mask.split([each.numel() for each in scores])
     return [part.view_as(each) for part, each in zip(parts, scores, strict=True)]
+
+
+def ranked_masks(
+    scores: Sequence[Tensor], weights: Sequence[Tensor], share: float, *, scope: Scope
+) -> list[Tensor]:
+    """Return masks (1 keeps, 0 prunes) over the lowest scores, one per weight, same shape.
+
+    `target_zeros` entries are pruned per group. A weight that is zero goes first, whatever its
+    score, or there would be more zeros than were asked for; among equals the earlier goes first.
+
+    Args:
+        scores: one per weight, of the same entries in any shape.
+        weights: float tensors.
+        share: in [0, 1].
+        scope: what is ranked together.
+
+    Raises:
+        TrialError: a score is NaN.
+    """
+    found = [
+        score.view_as(weight).masked_fill(weight == 0, -math.inf)
+        for score, weight in zip(scores, weights, strict=True)
+    ]
+    counts = target_zeros(weights, share, scope=scope)
+    groups = [found] if scope == "global" else [[each] for each in found]
+    return [
+        mask
+        for group, count in zip(groups, counts, strict=True)
+        for mask in lowest_masks(group, count)
+    ]
 
 
 def check_finite(weights: Sequence[Tensor]) -> None:

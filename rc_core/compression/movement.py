@@ -24,11 +24,12 @@ from rc_core.compression._base import CompressionContext, ParameterGroup
 from rc_core.compression._gradual import ZEROS_NOTE, check_start, scheduled
 from rc_core.compression._layers import blocks, embeddings
 from rc_core.compression._masks import (
-    lowest_masks,
     measure,
     num_entries,
     num_zeros,
+    prunable_places,
     prunable_weights,
+    ranked_masks,
     target_zeros,
 )
 from rc_core.config import CompressionConfig
@@ -133,21 +134,15 @@ class Compression:
             module.requires_grad_(False)
         found = list(prunable_weights(model).values())
         check_start(found, self.config.sparsity, scope=self.config.scope)
-        weights = set(map(id, found))
-        places = [
-            (module, name)
-            for module in blocks(model).modules()
-            for name, weight in module.named_parameters(recurse=False)
-            if id(weight) in weights
-        ]
+        places = prunable_places(model)
         if len(places) > len(found):
             raise ModelError(
                 "model must have matrices of its own in every place of its blocks, so that each "
                 f"has its scores, but {type(model).__name__} shares some between places; take "
                 "another encoder, or compression magnitude"
             )
-        for module, name in places:
-            masked = _Masked(getattr(module, name).detach())
+        for module, name, weight in places:
+            masked = _Masked(weight.detach())
             parametrize.register_parametrization(module, name, masked)
         model.register_buffer(_CHOSEN, torch.zeros((), dtype=torch.int64))
         self._chosen = None
@@ -218,18 +213,8 @@ class Compression:
         due = scheduled(self.config, self.config.sparsity)(progress)
         found = _masked_weights(model)
         weights = [weight for weight, _ in found]
-        # What is zero by itself is pruned first, or there would be more zeros than were asked for.
-        scores = [
-            masked.scores.view_as(weight).masked_fill(weight == 0, -math.inf)
-            for weight, masked in found
-        ]
-        counts = target_zeros(weights, due, scope=self.config.scope)
-        groups = [scores] if self.config.scope == "global" else [[each] for each in scores]
-        masks = [
-            mask
-            for group, count in zip(groups, counts, strict=True)
-            for mask in lowest_masks(group, count)
-        ]
+        scores = [masked.scores for _, masked in found]
+        masks = ranked_masks(scores, weights, due, scope=self.config.scope)
         for (_, masked), mask in zip(found, masks, strict=True):
             masked.mask.copy_(mask)
 

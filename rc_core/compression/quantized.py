@@ -22,7 +22,12 @@ from torch.nn.utils import parametrize
 
 from rc_core.compression._base import CompressionContext
 from rc_core.compression._layers import blocks, embeddings
-from rc_core.compression._masks import measure, num_entries, prunable_weights
+from rc_core.compression._masks import (
+    measure,
+    num_entries,
+    prunable_places,
+    prunable_weights,
+)
 from rc_core.config import CompressionConfig
 from rc_core.errors import Problem, TrialError
 from rc_core.model_facts import ModelFacts
@@ -128,7 +133,7 @@ class Compression:
                 for table in module.parameters():
                     if table.ndim == 2:
                         table.copy_(rounded(table, bits))
-        for module, name in _places(model):
+        for module, name, _ in prunable_places(model):
             parametrize.register_parametrization(module, name, _Rounded(bits))
         return model
 
@@ -197,17 +202,3 @@ class Compression:
             fine = (num_levels(weight) <= most) & weight.isfinite().all(dim=1)
             held += int(fine.sum()) * weight.shape[1]
         return held / num_entries(weights)
-
-
-def _places(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Return the modules that hold the blocks' 2-D weights, with the names that these have there.
-
-    Raises:
-        ModelError: unsupported encoder.
-    """
-    return [
-        (module, name)
-        for module in blocks(model).modules()
-        for name, weight in module.named_parameters(recurse=False)
-        if weight.ndim == 2
-    ]

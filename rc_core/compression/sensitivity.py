@@ -16,7 +16,6 @@ et al. 2023.
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -29,8 +28,12 @@ from torch.utils.hooks import RemovableHandle
 
 from rc_core.compression._base import CompressionContext
 from rc_core.compression._gradual import ZEROS_NOTE, Gradual, check_start, scheduled
-from rc_core.compression._layers import blocks
-from rc_core.compression._masks import lowest_masks, prunable_weights, target_zeros
+from rc_core.compression._masks import (
+    prunable_places,
+    prunable_weights,
+    ranked_masks,
+    target_zeros,
+)
 from rc_core.config import CompressionConfig
 from rc_core.errors import Problem
 from rc_core.labels import short_number
@@ -131,18 +134,7 @@ class Compression(Gradual):
 
     def _masks_at(self, weights: Sequence[Tensor], share: float) -> list[Tensor]:
         scores = torch._foreach_mul(*self._means)
-        # What is zero goes first, whatever it was worth, so it stays pruned.
-        scores = tuple(
-            score.masked_fill_(weight == 0, -math.inf)
-            for score, weight in zip(scores, weights, strict=True)
-        )
-        counts = target_zeros(weights, share, scope=self.config.scope)
-        groups = [scores] if self.config.scope == "global" else [[each] for each in scores]
-        masks = [
-            mask
-            for group, count in zip(groups, counts, strict=True)
-            for mask in lowest_masks(group, count)
-        ]
+        masks = ranked_masks(scores, weights, share, scope=self.config.scope)
         # Also where more is zero than is due: at the start, or in one matrix of several.
         torch._foreach_mul_(masks, [(weight != 0).to(weight.dtype) for weight in weights])
         return masks
@@ -178,10 +170,8 @@ def _take(
 
 def _places(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
     """Return modules, names and weights, in the order of `prunable_weights`; shared ones once."""
-    left = {id(weight): weight for weight in prunable_weights(model).values()}
-    return [
-        (module, name, found)
-        for module in blocks(model).modules()
-        for name, weight in module.named_parameters(recurse=False)
-        if (found := left.pop(id(weight), None)) is not None
-    ]
+    first = {
+        id(weight): (module, name, weight)
+        for module, name, weight in reversed(prunable_places(model))
+    }
+    return [first[id(weight)] for weight in prunable_weights(model).values()]
