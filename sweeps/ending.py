@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,18 @@ def confirmed_by(folder: SweepFolder, config: Mapping[str, Any]) -> SweepFolder:
     name = (config.get("confirm") or {}).get("sweep")
     base = folder if name is None else SweepFolder(folder.path.with_name(name))
     return base if (base.path / "sweep.yaml").is_file() else folder
+
+
+def shown_state(status: str, *, running: bool) -> str:
+    """Return a record's status as people are told it.
+
+    Args:
+        status: of the record.
+        running: whether a driver runs the sweep. What one that is gone has left open runs no more.
+    """
+    return "interrupted" if status == "running" and not running else status
+
+
+def state_counts(statuses: Iterable[str], *, running: bool) -> dict[str, int]:
+    """Return how many trials are in each state, see `shown_state`; in order of their first one."""
+    return dict(Counter(shown_state(status, running=running) for status in statuses))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sweeps.ending import shown_state
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.reporting.facts import Facts, last_rung
 from sweeps.reporting.front_notes import Mean, Places, frame_of, front_axes, front_means, guides
@@ -126,7 +127,8 @@ def _hover(row: Row, facts: Facts) -> str:
         found += [f"{name}: {metric_text(name, row.values[name])}" for name in others]
         found.append(f"{millions(row.size)} non-zero parameters")
     else:
-        found.append(f"{row.status}: values of its last quick evaluation")
+        state = shown_state(row.status, running=facts.running)
+        found.append(f"{state}: values of its last quick evaluation")
     if row.reference:
         found.append("the dense reference")
     elif row.candidate:

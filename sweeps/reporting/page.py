@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rc_core import __version__
+from sweeps.ending import shown_state, state_counts
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.reporting.facts import Facts, varied
 from sweeps.reporting.health import health
@@ -160,7 +161,7 @@ def _trials(facts: Facts) -> dict[str, Any]:
 
     def entry(index: int, row: Row) -> dict[str, Any]:
         values = [
-            row.status,
+            shown_state(row.status, running=facts.running),
             percent(row.id_accuracy),
             percent(row.ood_accuracy),
             seeds(row, ID_KEY),
@@ -176,7 +177,7 @@ def _trials(facts: Facts) -> dict[str, Any]:
         return {
             "id": row.id,
             "name": row.name,
-            "status": row.status,
+            "status": shown_state(row.status, running=facts.running),
             "model": row.status == "finished",
             "error": (facts.records[index].error or "")[:300],
             "values": values,
@@ -206,9 +207,7 @@ def _setting(value: Any) -> str | None:
 
 def _under(facts: Facts) -> str:
     task = facts.config.get("task", {}).get("name", "?")
-    states: dict[str, int] = {}
-    for row in facts.rows:
-        states[row.status] = states.get(row.status, 0) + 1
+    states = state_counts((row.status for row in facts.rows), running=facts.running)
     counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial yet"
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.made))
     # A folder is one machine's business; its name says what it holds.

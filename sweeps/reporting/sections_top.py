@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rc_core.labels import count_of
+from sweeps.ending import shown_state
 from sweeps.reporting.check import Check
 from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts
@@ -205,7 +206,8 @@ def _not_drawn(facts: Facts, places: object) -> list[str]:
     left = [row for row in facts.rows if row.id not in places]
     if not left:
         return []
-    shown = ", ".join(f"{row.id} ({row.status})" for row in left[:12])
+    states = [shown_state(row.status, running=facts.running) for row in left[:12]]
+    shown = ", ".join(f"{row.id} ({state})" for row, state in zip(left, states, strict=False))
     more = f" and {len(left) - 12} more" if len(left) > 12 else ""
     return [
         f'<p class="note" id="not-drawn" data-count="{len(left)}">'

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rc_core.labels import count_of
 from sweeps.commands import command
+from sweeps.ending import state_counts
 from sweeps.rows import Row
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed_text import points_text, share_text
@@ -44,11 +45,9 @@ def sweep_html(sweep: StoredSweep) -> str:
 
 def _html(sweep: StoredSweep) -> str:
     found, objectives = sweep.rows, sweep.objectives
-    counts: dict[str, int] = {}
-    for row in found:
-        counts[row.status] = counts.get(row.status, 0) + 1
+    counts = state_counts((row.status for row in found), running=sweep.running)
     states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    running = " (running now)" if sweep.folder.is_running() else ""
+    running = " (running now)" if sweep.running else ""
     head = f"<b>{escape(sweep.name)}</b>{running}: {states or 'no trial yet'}"
     new = confirmed(sweep)
     means = {row.id: row for row in new.rows if row.seeds} if new is not None else {}

@@ -6,7 +6,15 @@ import time
 from typing import Any
 
 from sweeps.commands import command
-from sweeps.ending import confirmed_by, ending_of, has_ended, is_race, planned_text, raising
+from sweeps.ending import (
+    confirmed_by,
+    ending_of,
+    has_ended,
+    is_race,
+    planned_text,
+    raising,
+    state_counts,
+)
 from sweeps.failure import came_to_nothing, failure_of, going_on
 from sweeps.prepared import preparation_of
 from sweeps.selection.mean_rows import front
@@ -18,11 +26,6 @@ def status_document(sweep: StoredSweep) -> dict[str, Any]:
     """Return the state as plain JSON values."""
     running = sweep.running
     records = sweep.records
-    states: dict[str, int] = {}
-    for record in records:
-        # What a driver that is gone has left open runs no more.
-        state = "interrupted" if record.status == "running" and not running else record.status
-        states[state] = states.get(state, 0) + 1
     return {
         "sweep": sweep.name,
         "path": str(sweep.path),
@@ -30,7 +33,7 @@ def status_document(sweep: StoredSweep) -> dict[str, Any]:
         "attempts": sweep.folder.attempt(),
         "failure": failure_of(sweep.path),
         "ending": ending_of(sweep.path),
-        "trials": states,
+        "trials": state_counts((record.status for record in records), running=running),
         "planned": sweep.config["search"]["trials"],
         "planned_at_most": is_race(sweep.config["search"]["name"]),
         "ended": has_ended(sweep.folder, sweep.config, records),

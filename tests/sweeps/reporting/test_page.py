@@ -227,6 +227,16 @@ def test_a_sweep_without_an_end_has_no_report_and_no_harm_is_done(
         write_report(sweep, tmp_path / "file")
 
 
+def test_what_a_driver_that_is_gone_left_open_is_not_called_running(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path, trials=3)
+    left = sweep.records[2].model_copy(update={"status": "running", "rungs": (), "metrics": {}})
+    write_record(sweep.folder, left)
+    page = write_report(sweep).read_text()
+    assert "2 finished, 1 interrupted;" in page
+    assert f"{left.id} (interrupted)" in page
+    assert "running" not in page.partition("<section")[0]
+
+
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_colours_stand_out_from_their_background(theme: dict[str, str]) -> None:
     """Reference: the contrast of WCAG 2, 3 for marks and 4.5 for text."""
