@@ -1,11 +1,11 @@
 """Whole attention heads cut out: the least important ones, before training; smaller and faster.
 
 The importance of a head is I_h = E_x |dL(x) / d xi_h|, xi_h a factor on the head's output that is
-1, divided by the norm of its layer's before layers are ranked together (Michel et al. 2019; Du et
-al. 2023 do not speak of a norm). Measured here on the fine-tuned dense reference, with dropout off
-and plain cross-entropy, whatever `init` and the trial's loss are: a new classification head says
-nothing, and losses are to be compared on the same structure. Du et al. 2023 (table 3) remove 28 of
-BERT-base's 144 heads.
+1 (Michel et al. 2019, who divide it by the norm of its layer's before layers are ranked together;
+Du et al. 2023 do not speak of a norm, and here it costs accuracy: see `normalisation`). Measured
+here on the fine-tuned dense reference, with dropout off and plain cross-entropy, whatever `init`
+and the trial's loss are: a new classification head says nothing, and losses are to be compared on
+the same structure. Du et al. 2023 (table 3) remove 28 of BERT-base's 144 heads.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class Config(UnitsConfig):
     Attributes:
         remove: share of all heads, in [0, 1); the paper's 28 of 144 are 0.194.
         min_per_layer: heads that every layer keeps at least.
-        normalisation: `layer` divides importance by its layer's Euclidean norm, so that every layer
-            has something to give; `none` ranks it as it is: gradients are larger in some layers
-            than in others, and whole layers are emptied (all results before 2026-11-27).
+        normalisation: `none` ranks importance as it is; `layer` divides it by its layer's Euclidean
+            norm, so that every layer has something to give, also those whose heads all matter
+            (measured on FEVER: docs/pruning.md; the default on 2026-11-27 alone).
     """
 
-    normalisation: Literal["layer", "none"] = "layer"
+    normalisation: Literal["layer", "none"] = "none"
     min_per_layer: Annotated[int, Field(ge=1)] = 1
 
 

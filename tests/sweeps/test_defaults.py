@@ -66,6 +66,12 @@ def record_of(trial_id: str, config: dict[str, Any], accuracy: float = 0.9) -> T
     )
 
 
+@pytest.fixture(autouse=True)
+def another_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give heads a default other than what was done before it had the key, to tell them apart."""
+    later(monkeypatch, "heads", normalisation="layer")
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> StoredSweep:
     """Return a sweep of the first version: no `defaults`, and heads without `normalisation`."""
