@@ -2,10 +2,10 @@
 
 The importance of a head is I_h = E_x |dL(x) / d xi_h|, xi_h a factor on the head's output that is
 1 (Michel et al. 2019, who divide it by the norm of its layer's before layers are ranked together;
-Du et al. 2023 do not speak of a norm, and here it costs accuracy: see `normalisation`). Measured
-here on the fine-tuned dense reference, with dropout off and plain cross-entropy, whatever `init`
-and the trial's loss are: a new classification head says nothing, and losses are to be compared on
-the same structure. Du et al. 2023 (table 3) remove 28 of BERT-base's 144 heads.
+Du et al. 2023 do not speak of a norm, and here it lost more: see `normalisation`). Measured on the
+fine-tuned dense reference, with dropout off and plain cross-entropy, whatever `init` and the
+trial's loss are: a new classification head says nothing, and losses are to be compared on the same
+structure. Du et al. 2023 (table 3) remove 28 of BERT-base's 144 heads.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Config(UnitsConfig):
         min_per_layer: heads that every layer keeps at least.
         normalisation: `none` ranks importance as it is; `layer` divides it by its layer's Euclidean
             norm, so that every layer has something to give, also those whose heads all matter
-            (measured on FEVER: docs/pruning.md; the default on 2026-11-27 alone).
+            (compared in tune_configs/paper/RESULTS.md; the default for a day, 2026-11-27).
     """
 
     normalisation: Literal["layer", "none"] = "none"
