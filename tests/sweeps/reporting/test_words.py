@@ -491,6 +491,28 @@ def test_trials_that_were_not_made_alike_are_told(
     assert not [check for check in health(facts) if "alike" in check.title]
 
 
+def test_losses_are_compared_with_vanilla_from_the_same_start(made: Callable[..., Sweep]) -> None:
+    losses = {"loss.name": {"choice": ["vanilla", "distil"]}}
+    facts = Facts.read(made(trials=20, space=losses))
+    finished = [row for row in facts.finished if not row.reference]
+    plain = [row for row in finished if row.loss == "vanilla"]
+    assert (found := about(facts, "beat vanilla").found).count("best of") == 2
+    assert f"best of {len(finished) - len(plain)} against best of {len(plain)})" in found
+
+    def started(*losses: str) -> Facts:
+        records = []
+        for record in facts.records:
+            init = "teacher" if record.config["loss"]["name"] in losses else "pretrained"
+            compression = {**record.config["compression"], "init": init}
+            config = {**record.config, "compression": compression}
+            records.append(record.model_copy(update={"config": config}))
+        return dataclasses.replace(facts, records=records)
+
+    assert not [c for c in health(started("distil")) if "beat vanilla" in c.title]
+    both = about(started("distil", "vanilla"), "beat vanilla")
+    assert "with magnitude from the dense reference their best OOD" in both.found
+
+
 def test_an_unfinished_sweep_is_told(made: Callable[..., Sweep]) -> None:
     facts = Facts.read(made(trials=5))
     assert not [c for c in health(facts) if "ended" in c.title]
