@@ -130,7 +130,7 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     text = (
         f"Against the dense reference ({percent(theirs.inside)} and {percent(theirs.outside)}) it "
         f"{_gain(100 * (ours.inside - theirs.inside))} in distribution and {_gain(outside)} out of "
-        "it."
+        f"it.{_longer(facts, chosen, reference)}"
     )
     best = facts.best_outside or chosen
     its = facts.measured(best)
@@ -158,6 +158,15 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     if line is not None:
         text += f" What needs no model reaches {percent(line[1])} OOD ({line[0]})."
     yield Sentence("Costs", text)
+
+
+def _longer(facts: Facts, chosen: Row, reference: Row) -> str:
+    """Say that the choice was trained for longer than what it is compared with, if it was."""
+    steps = {record.id: record.steps for record in facts.records}
+    ours, theirs = (steps.get(row.id, {}).get("counted", 0) for row in (chosen, reference))
+    before = ours - steps.get(chosen.id, {}).get("own", ours)
+    start = f", {before} of them before it was compressed" if before else ""
+    return f" It had {ours} training steps{start}; dense had {theirs}." if ours > theirs > 0 else ""
 
 
 def _real(facts: Facts, chosen: Row) -> Sentence:

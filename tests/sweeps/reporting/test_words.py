@@ -491,6 +491,22 @@ def test_trials_that_were_not_made_alike_are_told(
     assert not [check for check in health(facts) if "alike" in check.title]
 
 
+def test_a_choice_that_was_trained_for_longer_says_so(made: Callable[..., Sweep]) -> None:
+    facts = Facts.read(made(trials=8))
+    assert "training steps" not in said(facts)["Costs"]
+    for own, text in (
+        (100, "It had 200 training steps, 100 of them before it was compressed; dense had 100."),
+        (200, "It had 200 training steps; dense had 100."),
+    ):
+        records = [
+            r
+            if r.id != facts.knee
+            else r.model_copy(update={"steps": {"own": own, "counted": 200}})
+            for r in facts.records
+        ]
+        assert text in said(dataclasses.replace(facts, records=records))["Costs"]
+
+
 def test_losses_are_compared_with_vanilla_from_the_same_start(made: Callable[..., Sweep]) -> None:
     losses = {"loss.name": {"choice": ["vanilla", "distil"]}}
     facts = Facts.read(made(trials=20, space=losses))
