@@ -11,6 +11,8 @@ from rc_core.errors import ConfigError
 
 # Lower and upper end; both NaN where nothing is known of them.
 Interval = tuple[float, float]
+# In binary 0.52 - 0.05 is a hair above 0.47. What lies at its bound meets it all the same.
+_ROUNDING = 1e-9
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PATTERN = re.compile(
@@ -45,6 +47,8 @@ class Constraint:
         value = metrics.get(self.metric, math.nan)
         base = self.factor * reference.get(self.metric, math.nan) if self.factor else 0.0
         bound = base + self.offset
+        if math.isclose(value, bound, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+            return 0.0
         return bound - value if self.at_least else value - bound
 
     def undecided(self, own: Interval, reference: Interval) -> bool:

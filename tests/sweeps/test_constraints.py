@@ -32,6 +32,23 @@ def test_violation(text: str, value: float, violation: float) -> None:
     assert constraint.violation({constraint.metric: value}, REFERENCE) == pytest.approx(violation)
 
 
+@pytest.mark.parametrize("samples", [200, 500, 600, 1_000])
+@pytest.mark.parametrize(
+    "text", ["a/accuracy >= reference - 0.05", "a/accuracy >= 0.9 * reference"]
+)
+def test_what_lies_at_its_bound_meets_it(text: str, samples: int) -> None:
+    """Counts of samples, of which 5 % or a tenth is a whole number: exact but in binary."""
+    constraint = parse(text)
+    for right in range(samples // 2, samples + 1, 10):
+        least = right - samples // 20 if "-" in text else right * 9 // 10
+        if right * 9 % 10 and "*" in text:
+            continue
+        base = {"a/accuracy": right / samples}
+        assert constraint.violation({"a/accuracy": least / samples}, base) == 0
+        assert constraint.violation({"a/accuracy": (least - 1) / samples}, base) > 0
+        assert constraint.violation({"a/accuracy": (least + 1) / samples}, base) < 0
+
+
 def test_what_was_not_measured_is_nan() -> None:
     assert math.isnan(parse("id_dev/accuracy >= 0.5").violation({}, REFERENCE))
     assert math.isnan(parse("x/y >= reference").violation({"x/y": 1.0}, REFERENCE))
