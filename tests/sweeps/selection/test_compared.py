@@ -63,6 +63,18 @@ def test_a_gap_that_differs_by_seed_has_no_bias_and_the_model_s_may(
     assert found is not None and found[1] is None and found[0].mean == pytest.approx(1.0)
 
 
+def test_a_model_without_a_gap_has_no_bias_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ID accuracy is its OOD accuracy; of three seeds the means differ by rounding."""
+    planted = Planted(monkeypatch, {"id_dev": np.arange(1_200), "ood_dev": np.arange(400)})
+    dense = planted.row("dense", id_dev=whole([0.9] * 3, 1_200), ood_dev=whole([0.7] * 3, 400))
+    for extra in range(12):
+        rates = [(348 + extra) / 400, 0.88, 0.89]
+        even = planted.row(f"even{extra}", id_dev=whole(rates, 1_200), ood_dev=whole(rates, 400))
+        found = relative_bias(planted.reader(), even, dense, "dev")
+        assert found is not None and found[1] is None
+        assert found[0].mean == pytest.approx(0, abs=1e-9)
+
+
 def test_what_the_chosen_lose_is_their_mean_over_shared_seeds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
