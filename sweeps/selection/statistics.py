@@ -188,6 +188,27 @@ def pair_freedom(rows: Sequence[Collection[int]]) -> int:
     return max(1, math.floor(trace**2 / (squares + trace) + 1e-9))
 
 
+def beside_one_freedom(rows: Sequence[Collection[int]]) -> int:
+    """Return the degrees of freedom of differences pooled over rows beside one, at least 1.
+
+    What the one row's seeds do is in every difference, so that they are alike by a half: many rows
+    are worth little more than four (Satterthwaite, as in `pair_freedom`).
+
+    Args:
+        rows: of each row the seeds that it shares with the one.
+    """
+    seeds = sorted(set().union(*rows))
+    together, trace = np.zeros((len(seeds), len(seeds))), 0
+    for shared in rows:
+        at = [seeds.index(seed) for seed in shared]
+        if at:
+            together[np.ix_(at, at)] += np.eye(len(at)) - 1 / len(at)
+            trace += len(at) - 1
+    # Covariances are two of a row's variances for itself, one for two rows.
+    squares = float((together**2).sum()) + 3 * trace
+    return max(1, math.floor(4 * trace**2 / squares + 1e-9)) if trace else 1
+
+
 def verdict(
     mean: float, low: float, high: float, n: int, deviation: float, *, df: int | None = None
 ) -> str:

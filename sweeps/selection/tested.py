@@ -15,7 +15,7 @@ import numpy as np
 from rc_core.record import TrialFolder, TrialRecord
 from sweeps.selection.answers import Part
 from sweeps.selection.compared import Reader, accuracy, difference, excess_drop, relative_bias
-from sweeps.selection.statistics import Estimate, verdict
+from sweeps.selection.statistics import Estimate, beside_one_freedom, verdict
 
 _DEV = ("id_dev", "ood_dev")
 _TEST = ("id_test", "ood_test")
@@ -169,9 +169,10 @@ def _pair_deviation(
 ) -> tuple[float, int]:
     """Return the standard deviation of one seed's OOD difference to dense, in points, and its df.
 
-    Each row has the dense row's noise in it: they share it, so half of the rows' df count.
+    Each row has the dense row's noise in it: see `beside_one_freedom`.
     """
     squares, df = 0.0, 0
+    shared = []
     for group in groups:
         if reference is None or group is reference:
             continue
@@ -181,4 +182,5 @@ def _pair_deviation(
             values = 100 * (ours - theirs)
             squares += float(((values - values.mean()) ** 2).sum())
             df += len(values) - 1
-    return (math.sqrt(squares / df), max(1, df // 2)) if df else (math.nan, 0)
+            shared.append(set(group.trials) & set(reference.trials))
+    return (math.sqrt(squares / df), beside_one_freedom(shared)) if df else (math.nan, 0)

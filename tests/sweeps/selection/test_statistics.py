@@ -15,6 +15,7 @@ from sweeps.selection.noise import Noise
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
+    beside_one_freedom,
     detectable_difference,
     mean_interval,
     pair_freedom,
@@ -118,6 +119,32 @@ def test_the_degrees_of_freedom_of_pairs_are_those_that_their_spread_shows(
     assert df == pair_freedom(rows) <= counted
     # Rounded down, and what 4,000 draws know of it.
     assert df - 0.5 < 2 * np.mean(found) ** 2 / np.var(found) < df + 1.5
+
+
+@pytest.mark.parametrize(
+    ("rows", "counted"),
+    [
+        ([[0, 1, 2]], 2),
+        ([[0, 1, 2]] * 20, 6),
+        ([[0, 1, 2, 3, 4]] * 2 + [[0, 1, 2]] * 3 + [[0], []], 7),
+        ([[0, 1, 2], [2, 3, 4], [0, 3], [1, 4]], 5),
+    ],
+)
+def test_the_degrees_of_freedom_beside_one_row_are_those_that_their_spread_shows(
+    rows: list[list[int]], counted: int
+) -> None:
+    """Of a variance with df degrees its own relative variance is 2 / df; of 20 rows not 40."""
+    values = np.random.default_rng(5).normal(0, 1, (20_000, 1 + len(rows), 5))
+    parts = [
+        (values[:, i, seeds] - values[:, 0, seeds]).var(axis=1) * len(seeds)
+        for i, seeds in enumerate(rows, start=1)
+        if len(seeds) > 1
+    ]
+    total = np.sum(parts, axis=0)
+    shown = 2 * np.mean(total) ** 2 / np.var(total)
+    assert beside_one_freedom(rows) == counted
+    # Rounded down, and what 20,000 draws know of it.
+    assert counted - 0.2 < shown < counted + 1.2
 
 
 def test_pooled_pairs_raise_no_more_false_alarms_and_find_the_noise() -> None:
