@@ -307,7 +307,10 @@ def _evaluate(
 def _named_groups(
     sweep: StoredSweep, groups: Sequence[Mapping[int, _Trial]], chosen: Sequence[str]
 ) -> list[Group]:
-    """Return the rows of the table: named after the search's trial of the same configuration."""
+    """Return the rows of the table; a confirmation's are named after the trial that was searched.
+
+    Of a search over seeds each trial is a row of its own, with its own id.
+    """
     known: dict[str, TrialRecord] = {}
     for record in sweep.records:
         if record.status == "finished":
@@ -315,7 +318,9 @@ def _named_groups(
     fixed = sweep.config.get("design") == "fixed"
     found = []
     for group in groups:
-        record = known[seedless(next(iter(group.values())).record.config)]
+        first = next(iter(group.values()))
+        confirms = first.key.startswith(_CONFIRM)
+        record = known[seedless(first.record.config)] if confirms else first.record
         found.append(
             Group(
                 id=record.id,

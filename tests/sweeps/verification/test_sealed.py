@@ -408,6 +408,27 @@ def test_a_fixed_design_is_opened_whole_and_rows_added_later_are_marked(
     assert "ROWS CHANGED AFTER OPENING" in table
 
 
+def test_two_seeds_of_a_search_are_two_rows_with_their_own_ids(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    """A search over seeds chose each of them: no row is a mean, none has another's name."""
+    space = {"training.seed": {"choice": [0, 1]}, "compression.sparsity": {"choice": [0.5]}}
+    config = SweepConfig(VALUES | {"space": space, "search": {"name": "grid"}})
+    folder = SweepFolder.create(tmp_path, "found", "x")
+    folder.write_config(config.as_dict())
+    write(folder, "t0000", config.reference(), workspace, SEARCHED[0])
+    for seed in (0, 1):
+        point = {"training.seed": seed, "compression.sparsity": 0.5}
+        write(folder, f"t{seed + 1:04d}", config.trial(point), workspace, (0.9, 0.8))
+    keep_ending(folder.path, folder.attempt(), "budget.trials (3)")
+    document = open_tests(Sweep(folder), say=lambda line: None)
+    assert [(row["id"], row["trials"]) for row in document["rows"]] == [
+        ("t0001", ["t0001"]),
+        ("t0002", ["t0002"]),
+        ("t0000", ["t0000"]),
+    ]
+
+
 def test_a_sealed_workspace_has_no_test_split(workspace: Workspace) -> None:
     config = SweepConfig(VALUES).reference()
     roles = {split.role for split in workspace.data(config).task.splits}
