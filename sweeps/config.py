@@ -14,10 +14,9 @@ from rc_core.errors import ConfigError, Problem, did_you_mean
 from rc_core.schema import validate_section
 from rc_core.yaml_files import lookup, merge, read_yaml
 from sweeps.fixed_design import (
-    adaptive_problems,
+    ROW_CHECKS,
     fit_trials,
     fixed_rows,
-    halves_problems,
     looks_at_results,
     teacher_problems,
 )
@@ -92,7 +91,7 @@ class SweepConfig:
         problems += [*check_settings(self.settings), *address.problems(self.settings.storage)]
         trials_given = isinstance(asked := raw.get("search"), Mapping) and "trials" in asked
         space_problems += teacher_problems(self.settings.design, self.space.parameters)
-        for check in (adaptive_problems, halves_problems):
+        for check in ROW_CHECKS:
             problems.extend(check(self.settings, self.space.parameters))
         problems.extend(space_problems)
         encoders = Encoders(elsewhere=elsewhere)

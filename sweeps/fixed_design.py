@@ -6,6 +6,7 @@ And what rows must share to be compared, in any design.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rc_core import plugins
 from rc_core.errors import ConfigError, Problem
@@ -161,3 +162,33 @@ def halves_problems(settings: SweepSettings, parameters: Sequence[Parameter]) ->
                 f"{', '.join(keys)} is searched, which says what is hard; take it out of the "
                 "space, or take another objective",
             )
+
+
+def repeated_problems(
+    settings: SweepSettings, parameters: Sequence[Parameter]
+) -> Iterator[Problem]:
+    """Yield what would train a row of a fixed design twice with one training seed.
+
+    A row's trials are told apart by it: of two with other teachers one would be lost from every
+    mean, and from the sealed test.
+
+    Args:
+        settings: of the sweep; one that was launched goes on as it is.
+        parameters: of its space.
+    """
+    if settings.design != "fixed" or settings.defaults:
+        return
+    teachers: dict[Any, Any] = {}
+    for point in settings.search.points:
+        apart = repr(sorted((k, repr(v)) for k, v in point.items() if k != TEACHER_SEED))
+        if teachers.setdefault(apart, point.get(TEACHER_SEED)) != point.get(TEACHER_SEED):
+            yield Problem(
+                "search.points",
+                f"must give each {TEACHER_SEED} a {TRAINING_SEED} of its own, as seeds of a row "
+                f"are told apart by that, but two of a row differ in {TEACHER_SEED} alone",
+            )
+            return
+
+
+# What else than single keys may be wrong with the rows of a design.
+ROW_CHECKS = (adaptive_problems, halves_problems, repeated_problems)

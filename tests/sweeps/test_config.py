@@ -594,6 +594,26 @@ def test_in_a_fixed_design_the_teachers_seed_goes_along() -> None:
         SweepConfig(raw | {"design": "search", "search": {"name": "grid"}})
 
 
+def test_seeds_of_a_row_are_told_apart_by_the_training_s_own() -> None:
+    """Of two trials that differ in the teacher alone one would be lost from every mean."""
+    points: list[dict[str, Any]] = [
+        {"loss.name": name, "teacher.seed": seed} for name in ("vanilla", "jtt") for seed in (0, 1)
+    ]
+    raw = {**{key: value for key, value in RAW.items() if key != "space"}, "design": "fixed"}
+    with pytest.raises(ConfigError, match=r"a training\.seed of its own") as caught:
+        SweepConfig(raw | {"search": {"points": points}})
+    assert [problem.where for problem in caught.value.problems] == ["search.points"]
+    own = [point | {"training.seed": point["teacher.seed"]} for point in points]
+    assert SweepConfig(raw | {"search": {"points": own}}).first_points() == own
+    # Rows of their own may have other teachers.
+    others = [points[0], points[3]]
+    assert SweepConfig(raw | {"search": {"points": others}}).first_points() == others
+    launched = SweepConfig(raw).as_dict()
+    launched["search"]["points"] = points
+    launched["search"].pop("trials")
+    assert SweepConfig(launched).first_points() == points, "what was launched can be read"
+
+
 def test_an_encoder_that_is_built_otherwise_is_refused_by_its_config(tmp_path: Path) -> None:
     config = AutoConfig.for_model("albert", num_hidden_layers=2).to_dict()
     (tmp_path / "config.json").write_text(json.dumps(config))
