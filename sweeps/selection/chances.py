@@ -10,7 +10,7 @@ against a seed is taken from the configurations that have several.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ def seed_noise(rows: Sequence[Row]) -> SeedNoise | None:
     effects = np.hstack([of_row, of_seed])
     fitted, _, rank, _ = np.linalg.lstsq(effects, values)
     df = len(values) - int(rank)
-    moved = np.diag(whole) > (_ROUNDING * np.abs(values).max(axis=0)) ** 2
+    moved = _moves(whole, values)
     # With fewer than the objectives that move, the covariance would be singular.
     if df < max(1, int(moved.sum())):
         return alone
@@ -107,22 +107,49 @@ def front_probabilities(
         (c,) shares.
     """
     values, of_row, of_seed = _layout(rows)
+    moves = _moves(noise.own + noise.shared, values)
+    # What no seed moves (a size) stays as it is, to the bit: of two of one size, with a hair of
+    # rounding on each, neither would beat the other.
+    drawn = np.repeat(values[of_row.argmax(axis=0)][None], draws, axis=0)
+    if moves.any():
+        both = np.ix_(moves, moves)
+        alone = replace(noise, own=noise.own[both], shared=noise.shared[both])
+        drawn[:, :, moves] = _drawn_means(
+            values[:, moves], of_row, of_seed, alone, np.random.default_rng(seed), draws
+        )
+    fronts = pareto_fronts(drawn, directions)
+    shares: Floats = fronts.mean(axis=0)
+    return shares
+
+
+def _drawn_means(
+    values: Floats,
+    of_row: Floats,
+    of_seed: Floats,
+    noise: SeedNoise,
+    rng: np.random.Generator,
+    draws: int,
+) -> Floats:
+    """Return true means as they may be, (draws, c, k), of values (n, k) that seeds move."""
     number, width = values.shape
     estimator = _estimator(of_row, of_seed, noise)
     centre = estimator @ values.ravel()
     # What each part of the noise does to the estimates: (c * k, anything) with its covariance.
     own = estimator.reshape(-1, number, width) @ _root(noise.own)
     shared = estimator @ np.kron(of_seed, _root(noise.shared))
-    rng = np.random.default_rng(seed)
     drawn = centre + np.zeros((draws, 1))
     for part, df in ((own.reshape(len(centre), -1), noise.own_df), (shared, noise.shared_df)):
         root = _root(part @ part.T)
         # One noise level for all configurations: they share it in each draw.
         scale = np.sqrt(df / rng.chisquare(df, draws))[:, None]
         drawn = drawn + scale * (rng.standard_normal((draws, len(centre))) @ root.T)
-    fronts = pareto_fronts(drawn.reshape(draws, len(rows), width), directions)
-    shares: Floats = fronts.mean(axis=0)
-    return shares
+    return drawn.reshape(draws, -1, width)
+
+
+def _moves(covariance: Floats, values: Floats) -> NDArray[np.bool_]:
+    """Return which of k metrics a seed moves by more than rounding, (k,); values (n, k)."""
+    found: NDArray[np.bool_] = np.diag(covariance) > (_ROUNDING * np.abs(values).max(axis=0)) ** 2
+    return found
 
 
 def _layout(rows: Sequence[Row]) -> tuple[Floats, Floats, Floats]:

@@ -83,6 +83,29 @@ def test_an_objective_without_noise_is_compared_as_it_is() -> None:
     assert found[0] == 1.0 and ((found[1:] > 0.0) & (found[1:] < 1.0)).all()
 
 
+@pytest.mark.parametrize("size", [17_391_743.0, 0.6000004])
+@pytest.mark.parametrize("seeds", [(3, 3, 3), (2, 3, 4)])
+def test_of_two_of_one_size_the_worse_is_not_saved_by_rounding(
+    size: float, seeds: tuple[int, ...]
+) -> None:
+    """The size tells nothing apart, so chances are those of the two accuracies alone."""
+    rng = np.random.default_rng(1)
+    shift = rng.normal(0, 0.01, (4, 2))
+    means = ([0.90, 0.70], [0.80, 0.60], [0.89, 0.71])
+    two: Rows = [
+        {s: [*(np.array(mean) + shift[s] + rng.normal(0, 0.004, 2))] for s in range(n)}
+        for mean, n in zip(means, seeds, strict=True)
+    ]
+    three: Rows = [{s: [*values, size] for s, values in row.items()} for row in two]
+    found = []
+    for rows, ways in ((two, BOTH), (three, (*BOTH, "min"))):
+        noise = seed_noise(rows)
+        assert noise is not None
+        found.append(front_probabilities(rows, noise, ways))
+    assert found[1] == pytest.approx(found[0], abs=0.02)
+    assert found[1][1] < 0.01 and found[1][0] > 0.5
+
+
 def test_a_lucky_seed_that_one_row_lacks_tells_rows_apart_for_nothing() -> None:
     """By hand: the third seed adds 1 to whoever has it; the rows differ by 0.1 where both have."""
     wiggle = np.array([0.00, 0.02, -0.02])
