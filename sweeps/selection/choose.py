@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rc_core.data._task import DEV_ROLES
 from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
-from rc_core.metrics.robustness import guarded_relative_bias
+from rc_core.metrics.robustness import difference_in_points, guarded_relative_bias
 from rc_core.record import TrialRecord
 from sweeps.constraints import Constraint, Interval, parse
 from sweeps.exclusion import Figures, missed
@@ -139,12 +139,33 @@ def sieve(
 def _figures(option: Option, reference: Option | None) -> Figures:
     ours, base = (option, None) if reference is None else paired(option, reference)
     figures = Figures(
-        option.metrics,
+        option.metrics if base is None else {**option.metrics, **_beside(option, ours, base)},
         (ours.metrics, base.metrics if base else {}),
         option.undefined,
         spread=(option.spread, reference.spread if reference is not None else {}),
     )
     return replace(figures, unpaired=_UNPAIRED) if option.by_seed else figures
+
+
+def _beside(option: Option, ours: Option, reference: Option) -> dict[str, float]:
+    """Return what is relative to the reference over shared seeds, as the tables have it.
+
+    In the records of a confirmation the reference is the search's, of a seed that was chosen by.
+
+    Args:
+        option: any.
+        ours, reference: it and the dense reference, as `paired` returns them.
+    """
+    if not option.by_seed:
+        return {}
+    found = {
+        f"{role}/difference": difference_in_points(
+            ours.metric(f"{role}/accuracy"), reference.metric(f"{role}/accuracy")
+        )
+        for role in DEV_ROLES
+    }
+    found["ood_dev/relative_bias"] = scores_bias(option, reference)[0]
+    return {key: value for key, value in found.items() if key in option.metrics}
 
 
 def front(options: Sequence[Option], objectives: Mapping[str, str]) -> list[Option]:

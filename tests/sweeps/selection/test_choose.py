@@ -121,6 +121,25 @@ def test_what_is_compared_with_the_reference_shares_its_seeds() -> None:
     assert choose([dense, stranger, model], BOTH, "least-ood-loss").id == "t0001"
 
 
+def test_a_difference_asked_for_is_the_tables() -> None:
+    """New seeds' records are held against the search's dense model; it was 5 OOD points luckier."""
+    dense = over_seeds(0, {1: (0.97, 0.80), 2: (0.97, 0.82)})
+    model = over_seeds(1, {1: (0.96, 0.79), 2: (0.96, 0.83), 3: (0.50, 0.50)})
+    of_record = {"id_dev/difference": -16.0, "ood_dev/difference": -15.3}
+    of_record["ood_dev/relative_bias"] = math.nan
+    model = replace(model, metrics={**model.metrics, **of_record})
+
+    def missing(text: str) -> str | None:
+        return sieve([dense, model], BOTH, check_wheres([text]))[1].get("t0001")
+
+    assert missing("ood_dev/difference >= -0.001") is None
+    assert missing("id_dev/difference >= -1.001") is None
+    # By hand: gaps of 15 in 96 and 16 in 97 points.
+    bias = (0.15 / 0.96) / (0.16 / 0.97)
+    assert missing(f"ood_dev/relative_bias <= {bias + 0.001:.4f}") is None
+    assert "too much" in str(missing("ood_dev/relative_bias <= 0.9"))
+
+
 def test_weights_decide_where_they_are_asked() -> None:
     heavy = parse_weights(["ood_dev/accuracy=20"], BOTH)
     assert heavy == {"id_dev/accuracy": 1.0, "ood_dev/accuracy": 20.0}
