@@ -190,5 +190,24 @@ def repeated_problems(
             return
 
 
+def luck_problems(settings: SweepSettings, parameters: Sequence[Parameter]) -> Iterator[Problem]:
+    """Yield what would let a search choose by training seed.
+
+    Args:
+        settings: of the sweep; one that was launched goes on as it is.
+        parameters: of its space.
+    """
+    found = {p.key for p in parameters}.union(*settings.search.points)
+    if settings.design == "fixed" or settings.confirm.sweep is not None or settings.defaults:
+        return
+    if TRAINING_SEED in found:
+        yield Problem(
+            f"space.{TRAINING_SEED}",
+            "must be left out of a search, which would choose the luckiest seed, but is searched; "
+            "run rc-sweep confirm when it has ended, or take design: fixed, where every row gets "
+            "every seed",
+        )
+
+
 # What else than single keys may be wrong with the rows of a design.
-ROW_CHECKS = (adaptive_problems, halves_problems, repeated_problems)
+ROW_CHECKS = (adaptive_problems, halves_problems, repeated_problems, luck_problems)

@@ -496,7 +496,16 @@ WHOLE = {"choice": [8, 16]}
         ({"loss": {"name": "rmc"}}, "difficulty.epochs", {"uniform": [1.0, 2.0]}, HALVES),
         ({"compression": {"name": "heads"}}, "compression.num_batches", {"int": [4, 64]}, WHOLE),
         ({"compression": {"name": "ffn"}}, "training.batch_size", {"int": [8, 64]}, WHOLE),
-        ({"compression": {"name": "ffn"}}, "training.seed", {"int": [0, 1000]}, WHOLE),
+        (
+            {
+                "compression": {"name": "ffn"},
+                "design": "fixed",
+                "search": {"name": "random", "trials": 4},
+            },
+            "training.seed",
+            {"int": [0, 1000]},
+            WHOLE,
+        ),
     ],
 )
 def test_what_changes_an_artifact_is_a_choice(
@@ -534,12 +543,26 @@ def test_what_changes_no_artifact_is_searched_as_it_likes() -> None:
     space = {
         "loss.name": {"choice": ["distil", "rmc"]},
         "loss.lambda": {"uniform": [0.5, 0.9]},
-        "training.seed": {"int": [0, 1000]},
         "training.batch_size": {"int": [8, 64]},
         "loss.alpha": {"choice": [0.3, 0.5], "when": {"loss.name": "rmc"}},
     }
     sweep = SweepConfig(RAW | {"space": space})
     assert len([*sweep.space.structures()]) == 2
+
+
+@pytest.mark.parametrize("where", ["space", "points"])
+def test_a_search_does_not_choose_by_seed(where: str) -> None:
+    seeds = {"training.seed": {"choice": [0, 1]}}
+    searched: dict[str, Any] = {"space": RAW["space"] | seeds}
+    if where == "points":
+        searched = {"search": {"name": "grid", "points": [{"training.seed": 3}]}, "space": {}}
+    with pytest.raises(ConfigError) as caught:
+        SweepConfig(RAW | searched)
+    (problem,) = caught.value.problems
+    assert problem.where == "space.training.seed" and "luckiest" in problem.message
+    SweepConfig(RAW | searched | {"design": "fixed", "search": {"name": "random", "trials": 4}})
+    # One of before goes on.
+    SweepConfig(SweepConfig(RAW).as_dict() | searched)
 
 
 def test_folders_of_models_get_their_full_path(

@@ -115,7 +115,7 @@ def test_data_and_model_need_not_be_here(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_told_as_of_a_launch(tmp_path: Path, setting: str, told: str) -> None:
     # Only a search with one teacher is one.
-    space = {"training.seed": {"choice": [0, 1]}}
+    space = {"loss.name": {"choice": ["vanilla", "distil"]}}
     changes: Any = {"space": space, "search": {"trials": 9}} if setting == "design=search" else {}
     config = write(tmp_path / "design.yaml", **changes)
     done = rc_sweep("trials", config, "--set", setting)

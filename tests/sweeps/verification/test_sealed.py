@@ -411,9 +411,13 @@ def test_a_fixed_design_is_opened_whole_and_rows_added_later_are_marked(
 def test_two_seeds_of_a_search_are_two_rows_with_their_own_ids(
     tmp_path: Path, workspace: Workspace
 ) -> None:
-    """A search over seeds chose each of them: no row is a mean, none has another's name."""
+    """A search over seeds chose each of them: no row is a mean, none has another's name.
+
+    None is launched any more; those of before are still there.
+    """
     space = {"training.seed": {"choice": [0, 1]}, "compression.sparsity": {"choice": [0.5]}}
-    config = SweepConfig(VALUES | {"space": space, "search": {"name": "grid"}})
+    before = SweepConfig(VALUES | {"space": {}}).as_dict()
+    config = SweepConfig(before | {"space": space, "search": {"name": "grid"}})
     folder = SweepFolder.create(tmp_path, "found", "x")
     folder.write_config(config.as_dict())
     write(folder, "t0000", config.reference(), workspace, SEARCHED[0])
