@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from unicodedata import normalize
 
 
 class RobustCompressionError(Exception):
@@ -106,4 +107,21 @@ def did_you_mean(given: str, options: Sequence[str]) -> str:
     """Return `Did you mean 'x'? ` when one option is near, then the list of all options."""
     near = get_close_matches(given, options, n=1, cutoff=0.6)
     hint = f"did you mean '{near[0]}'? " if near else ""
+    if alike := looks_alike(given, options):
+        hint = f"{alike}. "
     return f"{hint}available: {', '.join(options) if options else '(none)'}"
+
+
+def looks_alike(given: str, options: Iterable[str]) -> str:
+    """Say that an option differs from what was given in its Unicode form alone; empty: none does.
+
+    Both would be printed the same, so without a word nobody could find out what is wrong.
+    """
+    form = normalize("NFC", given)
+    for option in options:
+        if option != given and normalize("NFC", option) == form:
+            return (
+                f"'{option}' looks the same but is in another Unicode form (an accent is part of "
+                "its letter in one, a character of its own in the other): copy it as it is there"
+            )
+    return ""

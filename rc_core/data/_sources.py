@@ -22,7 +22,7 @@ from pydantic import AfterValidator
 
 from rc_core.data._joined import joined_rows
 from rc_core.data._places import foreign, other_separator, place, unreadable
-from rc_core.errors import DataError, Problem, did_you_mean
+from rc_core.errors import DataError, Problem, did_you_mean, looks_alike
 from rc_core.labels import count_of
 
 _logger = logging.getLogger(__name__)
@@ -149,6 +149,8 @@ def label_ids(
     unknown = Counter(label for label in raw if label not in labels and label not in drop)
     if unknown:
         hint = f" ({BOOLEAN_HINT})" if {"true", "false"} & {*labels, *unknown} else ""
+        alike = next(filter(None, (looks_alike(label, [*labels, *drop]) for label in unknown)), "")
+        hint += f" ({alike})" if alike else ""
         first = place(path, next(i for i, label in enumerate(raw) if label in unknown))
         raise DataError(
             Problem(

@@ -7,6 +7,7 @@ import errno
 import json
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 from unittest.mock import Mock
 
 import numpy as np
@@ -23,6 +24,7 @@ ROWS = [
     {"text": "na\u00efve, caf\u00e9", "label": 1, "other": 2.5},
     {"text": "NA", "label": 1, "other": 3.5},
 ]
+COMPOSED, DECOMPOSED = (normalize(form, "v\u00e9rit\u00e9") for form in ("NFC", "NFD"))
 
 
 def write(folder: Path, suffix: str, rows: list[dict[str, Any]] = ROWS) -> Path:
@@ -348,6 +350,25 @@ def test_unknown_labels_are_counted() -> None:
 def test_booleans_of_yaml_are_explained() -> None:
     with pytest.raises(DataError, match="YAML reads yes, no, on and off as booleans"):
         label_ids(Path("d.csv"), "l", ["yes", "no"], labels={"true": "a", "false": "b"})
+
+
+@pytest.mark.parametrize(("known", "drop"), [(DECOMPOSED, ()), ("other", (DECOMPOSED,))])
+def test_a_label_in_another_unicode_form_is_told_from_its_like(
+    known: str, drop: tuple[str, ...]
+) -> None:
+    labels = {known: "a", "non": "b"}
+    with pytest.raises(DataError, match=f"\\('{DECOMPOSED}' looks the same but .* copy it"):
+        label_ids(Path("d.csv"), "l", [COMPOSED, "non"], labels=labels, drop=drop)
+    with pytest.raises(DataError) as caught:
+        label_ids(Path("d.csv"), "l", ["verite", "non"], labels=labels, drop=drop)
+    assert "looks the same" not in str(caught.value)
+
+
+def test_a_column_in_another_unicode_form_is_told_from_its_like(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{DECOMPOSED},label\nx,0\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"'{DECOMPOSED}' looks the same but .* available: "):
+        read_columns(path, [COMPOSED, "label"])
 
 
 LONG = "long " * 300_000
