@@ -23,6 +23,7 @@ from rc_core.errors import ConfigError, InputError, RobustCompressionError
 from sweeps.cli import artifacts, elsewhere, engine, report, results
 from sweeps.cli import latency as timing
 from sweeps.cli.doctor import doctor
+from sweeps.cli.interrupted import Commands
 from sweeps.cli.listing import list_plugins
 from sweeps.cli.options import (
     AddressOption,
@@ -39,6 +40,7 @@ from sweeps.cli.unforeseen import told
 
 app = typer.Typer(
     name="rc-sweep",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

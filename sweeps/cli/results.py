@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 
 from rc_core.errors import ConfigError, InputError, Problem, StorageError
+from rc_core.labels import count_of
+from sweeps.cli.interrupted import Interrupted
 from sweeps.cli.options import (
     AddressOption,
     JsonOption,
@@ -151,9 +153,20 @@ def table(
 
 def test(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Open the test roles, once, for what was chosen and the rows it is compared with."""
+    from sweeps.commands import command
+    from sweeps.selection.stamp import read_test
     from sweeps.selection.tested_text import test_table
 
-    document = load(sweep, storage).test(say=lambda line: typer.echo(line, err=True))
+    found = load(sweep, storage)
+    try:
+        document = found.test(say=lambda line: typer.echo(line, err=True))
+    except KeyboardInterrupt:
+        opened = len((read_test(found) or {"trials": {}})["trials"])
+        state = f"the test is open for {count_of(opened, 'trial')}, kept in {found.folder.test}"
+        again = command(found.folder, "test")
+        raise Interrupted(
+            f"interrupted; {state if opened else 'nothing was opened'}. Go on with: {again}"
+        ) from None
     typer.echo(json.dumps(document, indent=1) if as_json else test_table(document))
 
 

@@ -122,7 +122,7 @@ sweeps.verification.confirm sweeps.deploy.latency
 sweeps.api
 sweeps.launching
 sweeps
-sweeps.cli.options sweeps.cli.unforeseen
+sweeps.cli.options sweeps.cli.unforeseen sweeps.cli.interrupted
 sweeps.cli.results sweeps.cli.artifacts sweeps.cli.engine sweeps.cli.doctor sweeps.cli.report
 sweeps.cli.latency sweeps.cli.storage sweeps.cli.listing sweeps.cli.elsewhere
 sweeps.cli.entry

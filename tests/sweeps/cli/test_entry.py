@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -16,6 +18,7 @@ import typer
 from rc_core import __version__
 from sweeps.cli import entry
 from sweeps.views.progress import Progress
+from tests.sweeps.reporting._made import made_sweep
 
 
 @pytest.fixture
@@ -71,6 +74,57 @@ def test_a_pipe_that_breaks_elsewhere_is_told(
     with pytest.raises(SystemExit) as end:
         entry.main([])
     assert end.value.code == 1 and capfd.readouterr().err == "error: to a service\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "interrupting", "told"),
+    [
+        (["status", "made"], "sweeps.api.Sweep.load", "error: interrupted\n"),
+        (["export", "made", "--out", "x"], "sweeps.api.Sweep.load", "nothing is left at --out"),
+        (["artifacts", "verify"], "sweeps.artifact_uses.uses", "goes on with what is left"),
+        (["launch", "x.yaml"], "sweeps.config.load_sweep", "rc-sweep resume goes on"),
+    ],
+)
+def test_ctrl_c_is_told_with_what_it_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    interrupting: str,
+    told: str,
+) -> None:
+    monkeypatch.setattr(interrupting, Mock(side_effect=KeyboardInterrupt))
+    code, shown = _ended(monkeypatch, tmp_path, capfd, *arguments)
+    assert code == 1 and shown.startswith("error: interrupted") and told in shown
+
+
+def test_an_interrupted_test_says_what_is_open_and_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = made_sweep(tmp_path, trials=2).folder
+    monkeypatch.setattr("sweeps.api.Sweep.test", Mock(side_effect=KeyboardInterrupt))
+    again = "Go on with: rc-sweep test made\n"
+    found = _ended(monkeypatch, tmp_path, capfd, "test", "made")
+    assert found == (1, f"error: interrupted; nothing was opened. {again}")
+    opened = {"opened": 1.0, "design": "search", "selection": [], "trials": {"t0000": {}}}
+    folder.test.write_text(json.dumps(opened))
+    code, shown = _ended(monkeypatch, tmp_path, capfd, "test", "made")
+    state = f"error: interrupted; the test is open for 1 trial, kept in {folder.test}. {again}"
+    assert (code, shown) == (1, state)
+
+
+def _ended(
+    monkeypatch: pytest.MonkeyPatch,
+    storage: Path,
+    capfd: pytest.CaptureFixture[str],
+    *arguments: str,
+) -> tuple[Any, str]:
+    """Return the code of a command, and what it says on standard error."""
+    monkeypatch.setenv("RC_STORAGE", str(storage))
+    monkeypatch.setattr(entry.signal, "signal", Mock())  # type: ignore[attr-defined]
+    with pytest.raises(SystemExit) as end:
+        entry.main(list(arguments))
+    return end.value.code, capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
