@@ -70,10 +70,11 @@ def confirm(
     if (folder.path / "sweep.yaml").is_file():
         before = folder.read_config()["confirm"]
         if before["whole"] != whole:
+            was, go_on = ("with", "add it") if before["whole"] else ("without", "leave it out")
             raise ConfigError(
                 Problem(
                     "--whole",
-                    f"must stay as it was for {folder.name}, {before['whole']}; to begin anew: "
+                    f"{folder.name} was begun {was} it; to go on {go_on}, to begin anew first: "
                     + command(folder, "remove"),
                 )
             )

@@ -66,3 +66,15 @@ def test_one_text_where_a_list_must_be_is_no_list_of_letters(confirmation: Sweep
     ):
         with pytest.raises(ConfigError, match="must be a list, like"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("before", "go_on"), [(True, "with it; .*add it"), (False, "leave it out")]
+)
+def test_what_goes_on_with_a_confirmation_is_told_before_its_removal(
+    confirmation: Sweep, before: bool, go_on: str
+) -> None:
+    values = confirmation.folder.read_config()
+    confirmation.folder.write_config(values | {"confirm": values["confirm"] | {"whole": before}})
+    with pytest.raises(ConfigError, match=f"{go_on}, to begin anew first: rc-sweep remove made.co"):
+        confirmation.searched.confirm(seeds=2, whole=not before)
