@@ -34,6 +34,7 @@ from rc_core.workspace import Workspace
 from sweeps.commands import command
 from sweeps.deploy.export import stock_form, stock_note
 from sweeps.folder import check_weights
+from sweeps.rows import size_note
 from sweeps.sections import check_list
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.mean_rows import candidates, front
@@ -150,10 +151,11 @@ def latency_table(sweep: StoredSweep, document: dict[str, Any]) -> str:
     for title in ("ms", "relative to dense", "samples / s", "parameters", "non-zero"):
         table.add_column(title, justify="right", no_wrap=True)
     known = {record.id: record for record in sweep.records}
+    sized = {row.id: row for row in sweep.rows}
     entries = {i: entry for i, entry in document["trials"].items() if i in known}
     for trial in sorted(entries, key=lambda i: float(entries[i]["metrics"][RELATIVE])):
         record, entry = known[trial], entries[trial]
-        nonzero = millions(record.metric("footprint/nonzero_parameters"))
+        nonzero = millions(sized[trial].size)
         # As it is: brackets in a name are no markup.
         name = Text(f"{record.name} (dense reference)" if record.reference else record.name)
         table.add_row(trial, name, *_cells(entry, dense=record.reference), nonzero)
@@ -164,6 +166,7 @@ def latency_table(sweep: StoredSweep, document: dict[str, Any]) -> str:
         f"{conditions_text(document['conditions'])}; in brackets 95 % intervals over rounds.",
         "Timed is the form that rc-sweep export writes: --where means this one.",
         "Zeros are computed like other numbers: masks alone save no time here.",
+        *size_note(sized[trial] for trial in entries),
         *wide_notes(entries),
     ]
     # It may depend on the settings, as bits do.

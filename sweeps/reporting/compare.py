@@ -18,7 +18,7 @@ from rich.text import Text
 from rc_core.errors import InputError
 from sweeps.pareto import hypervolume, pareto_front
 from sweeps.reporting.facts import Facts
-from sweeps.rows import Row
+from sweeps.rows import Row, size_note
 from sweeps.shown_values import millions, null, number, percent, points, share
 from sweeps.tables import render
 
@@ -287,6 +287,7 @@ def notes(found: Comparison) -> list[str]:
     return [
         f"hypervolume: of compressed models, all sweeps measured from {point}",
         "beaten: share of the sweep's front that a compressed model of another sweep dominates",
+        *size_note(row for side in found.sides for row in side.best().values()),
         basis(found),
     ]
 

@@ -32,7 +32,7 @@ from sweeps.tracking.mlflow_store import default_uri
 from sweeps.tracking.mlflow_view import view_state
 from sweeps.tracking.mlflow_writer import MlflowWriter
 from sweeps.tracking.outbox import Drain, Outbox
-from sweeps.tracking.shown import common_keys, shown_keys
+from sweeps.tracking.shown import common_keys, shown_keys, size_metric
 from sweeps.tracking.tracked import (
     TrialFacts,
     datasets,
@@ -115,6 +115,7 @@ class SweepEvents:
                     list(self._sweep.settings.objectives),
                     shown_keys(self._sweep),
                     common_keys(self._sweep),
+                    size_metric(self._sweep),
                 ),
                 parent=self._facts.parent,
             )

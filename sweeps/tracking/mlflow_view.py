@@ -25,8 +25,6 @@ _VIEW_TAG = "mlflow.sharedViewState."
 _SECTION = "rc-sweep"
 # More parameters than this make parallel coordinates unreadable.
 _MAX_COORDINATES = 6
-# What every finished trial has, whatever its compression: amounts that can be drawn together.
-_SIZES = ("footprint/encoder_sparsity", "footprint/nonzero_parameters")
 
 
 def view_state(
@@ -35,6 +33,7 @@ def view_state(
     objectives: Sequence[str],
     keys: Sequence[str],
     common: Sequence[str],
+    size: str,
 ) -> dict[str, Any]:
     """Return a view in the form in which MLflow 3 stores shared ones.
 
@@ -44,6 +43,7 @@ def view_state(
         objectives: metrics; the first two are the axes of the scatter.
         keys: parameters in which trials differ.
         common: those of them that every trial has; MLflow draws no line for a run without one.
+        size: metric of a model's size, which the last objective is drawn against.
     """
     names = [mlflow_name(key) for key in objectives]
     shown = [mlflow_name(key) for key in keys]
@@ -60,14 +60,15 @@ def view_state(
             **rest,
         }
 
-    sizes = [name for name in _SIZES if name not in names]
+    # What every finished trial has, whatever its compression: amounts that can be drawn together.
+    sizes = [name for name in ("footprint/encoder_sparsity", size) if name not in names]
     y = {"key": names[-1], "type": "METRIC"}
     charts = [
         card(
             "SCATTER",
-            f"{sweep}: {names[-1]} against non-zero parameters",
+            f"{sweep}: {names[-1]} against {size.rpartition('/')[2].replace('_', ' ')}",
             "size",
-            xaxis={"key": _SIZES[1], "type": "METRIC"},
+            xaxis={"key": size, "type": "METRIC"},
             yaxis=y,
         ),
         card(

@@ -10,7 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rc_core.config import TrialConfig
+from rc_core import plugins
+from rc_core.config import PLUGIN_PACKAGES, TrialConfig
+from rc_core.metrics.footprint import NONZERO, PACKED
 from rc_core.yaml_files import lookup
 from sweeps.config import SweepConfig
 
@@ -44,6 +46,15 @@ def common_keys(sweep: SweepConfig) -> tuple[str, ...]:
         key
         for key in shown_keys(sweep)
         if key in NAMES or key in searched or (key.startswith(sections) and key not in conditional)
+    )
+
+
+def size_metric(sweep: SweepConfig) -> str:
+    """Return the metric of a model's size: where some may be rounded, one that counts bits."""
+    names = {config.compression.name for config in sweep.structures()}
+    plugins_of = (plugins.load(PLUGIN_PACKAGES["compression"], name) for name in names)
+    return (
+        PACKED if any(hasattr(each.Compression, "packed_bits") for each in plugins_of) else NONZERO
     )
 
 

@@ -14,7 +14,7 @@ from rc_core.yaml_files import lookup
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.pareto import knee
-from sweeps.rows import Row
+from sweeps.rows import Row, size_note
 from sweeps.shown_values import in_millions, metric_text, number
 from sweeps.tracking.shown import changed_values, shown_keys, shown_values
 
@@ -205,6 +205,7 @@ def summary(
         )
     if len(chosen) > _SUMMARY_SHOWN:
         lines += ["", f"and {len(chosen) - _SUMMARY_SHOWN} more: see front.json"]
+    lines += [text for note in size_note(chosen) for text in ("", note)]
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from rc_core.labels import count_of
 from sweeps.commands import command
 from sweeps.ending import state_counts
-from sweeps.rows import Row
+from sweeps.rows import Row, size_note
 from sweeps.selection.confirmed import Confirmed, ConfirmedRow, confirmed
 from sweeps.selection.confirmed_text import points_text, share_text
 from sweeps.selection.mean_rows import mean_rows
@@ -113,7 +113,7 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> str:
         rest = ["" if row.reference else points(row.ood_difference), _millions(row)]
         lines.append(_line("td", [mark, row.id, _name(row), *values, *rest]))
     note = f"{_more(rows)}* on the front, + on it but for the dense reference; {ONE_SEED}"
-    return _framed(lines, [note])
+    return _framed(lines, [note, *size_note(rows[:_SHOWN])])
 
 
 def _confirmed_table(
@@ -153,6 +153,7 @@ def _confirmed_table(
         )
     if new.failed:
         notes.append(f"{count_of(new.failed, 'training')} of {new.seeds_are} failed")
+    notes += size_note(rows[:_SHOWN])
     notes.append(f"all of it: {command(sweep.folder, 'pareto')}")
     return _framed(lines, notes)
 

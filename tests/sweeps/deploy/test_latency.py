@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from rc_core.atomic import write_json
 from rc_core.compression._heads import heads_per_layer, keep_heads
 from rc_core.errors import ConfigError, InputError, StorageError
-from rc_core.metrics.footprint import footprint
+from rc_core.metrics.footprint import NONZERO, PACKED, footprint
 from rc_core.metrics.latency import METRICS
 from rc_core.models import load_encoder, load_tokenizer, save_model
 from rc_core.record import TrialRecord
@@ -28,6 +28,7 @@ from sweeps.config import SweepConfig
 from sweeps.deploy import latency as timing
 from sweeps.deploy.latency import latency_table, measure_latency
 from sweeps.folder import SweepFolder
+from sweeps.rows import ROUNDED
 from sweeps.selection.measured import read_latency, with_latency
 from sweeps.selection.options import pick
 
@@ -162,9 +163,13 @@ def test_each_setting_has_its_own_note_on_the_exported_form(tmp_path: Path) -> N
         record = place.read()
         assert record is not None
         config = record.config | {"compression": {"name": "quantized", "bits": bits}}
-        place.commit(record.model_copy(update={"config": config}))
+        sizes = {NONZERO: 8e6, PACKED: 4e6 * bits}
+        metrics = record.metrics | sizes
+        place.commit(record.model_copy(update={"config": config, "metrics": metrics}))
     text = " ".join(latency_table(Sweep(sweep.folder), document).split())
     assert "symmetric 8-bit weights" in text and "symmetric 4-bit weights" in text
+    assert "8.0 M" in text and "4.0 M" in text, "as every table counts them"
+    assert ROUNDED in text
 
 
 def test_the_exported_form_is_what_is_timed_and_the_own_one_beside_it(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rc_core.metrics.footprint import PACKED
 from rc_core.record import RungRecord, TrialRecord
 from sweeps.tracking.mlflow_store import default_uri, mlflow_name
 from sweeps.tracking.mlflow_view import view_state
@@ -358,7 +359,8 @@ def test_opening_the_test_makes_runs_below_the_trials(storage: Path) -> None:
     client = MlflowClient(tracking_uri=default_uri(storage))
     found = client.search_runs(["1"], "tags.`rc.sweep_id` = 'tested-id'")
     (test,) = [run for run in found if run.data.tags["rc.kind"] == "test"]
-    view = view_state("tested-id", "tested", ["ood_dev/accuracy"], [], [])
+    view = view_state("tested-id", "tested", ["ood_dev/accuracy"], [], [], PACKED)
+    assert view["compareRunCharts"][0]["displayName"].endswith("against packed bytes")
     shown = client.search_runs(["1"], view["searchFilter"])
     assert {run.info.run_id for run in shown} == {r.info.run_id for r in found} - {test.info.run_id}
     by_trial = {run.data.tags.get("rc.trial_id"): run for run in found if run is not test}

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from rc_core.metrics.footprint import NONZERO, PACKED
 from sweeps.config import SweepConfig
-from sweeps.tracking.shown import changed_values, common_keys, shown_keys, shown_values
+from sweeps.tracking.shown import (
+    changed_values,
+    common_keys,
+    shown_keys,
+    shown_values,
+    size_metric,
+)
 
 BASE: dict[str, Any] = {
     "model": "tiny:bert",
@@ -36,6 +45,13 @@ def test_what_is_searched_is_shown_and_no_more() -> None:
         "training.learning_rate": "3.33333e-05",
     }
     assert "loss.alpha" not in shown_values(sweep.trial({"loss.name": "vanilla"}).as_dict(), keys)
+
+
+@pytest.mark.parametrize(("other", "expected"), [("quantized", PACKED), ("heads", NONZERO)])
+def test_rounded_weights_are_drawn_by_their_bits(other: str, expected: str) -> None:
+    space = {"compression.name": {"choice": ["magnitude", other]}}
+    values = BASE | {"compression": {"name": "magnitude"}, "space": space}
+    assert size_metric(SweepConfig(values)) == expected
 
 
 def test_of_given_points_only_what_differs_is_shown() -> None:

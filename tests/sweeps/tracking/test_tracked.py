@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from rc_core.config import seedless
+from rc_core.metrics.footprint import PACKED
 from sweeps.folder import SweepFolder
 from sweeps.pareto import knee
-from sweeps.rows import rows
+from sweeps.rows import ROUNDED, rows
 from sweeps.stored_sweep import StoredSweep
 from sweeps.tracking.tracked import TrialFacts, datasets, front_models, measured, summary
 from sweeps.verification.confirm import confirmation
@@ -86,6 +87,13 @@ def test_the_models_to_choose_from_are_told_with_their_export(folder: SweepFolde
     assert "one seed each" in text and "| ID | OOD |" in text
     failed = [row for row in found if row.rank is None]
     assert failed and not summary(failed, OBJECTIVES).startswith("Knee")
+
+
+def test_sizes_say_that_rounded_weights_count_by_their_bits(folder: SweepFolder) -> None:
+    plain = folder.records()
+    bits = [r.model_copy(update={"metrics": r.metrics | {PACKED: 1e6}}) for r in plain]
+    told = [summary(rows(records, OBJECTIVES), OBJECTIVES) for records in (plain, bits)]
+    assert [ROUNDED in text for text in told] == [False, True]
 
 
 def test_what_is_undefined_is_a_dash_and_a_name_stays_whole(folder: SweepFolder) -> None:

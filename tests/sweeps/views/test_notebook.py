@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from rc_core.config import seedless
+from rc_core.metrics.footprint import PACKED
 from sweeps.api import Sweep
+from sweeps.reporting.compare import compare, comparison_text
+from sweeps.reporting.facts import Facts
+from sweeps.rows import ROUNDED
 from sweeps.selection.confirmed import confirmed
 from tests.sweeps._made_sweep import make_sweep
-from tests.sweeps.reporting._made import confirm_made, made_sweep
+from tests.sweeps.reporting._made import confirm_made, made_sweep, write_record
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,19 @@ def test_it_never_raises(tmp_path: Path, what: str) -> None:
     html = sweep._repr_html_()
     ET.fromstring(html)
     assert ("<pre>" in html) == (what in ("broken", "gone"))
+
+
+def test_sizes_say_that_rounded_weights_count_by_their_bits(tmp_path: Path) -> None:
+    made = made_sweep(tmp_path, trials=8)
+    confirm_made(made)
+    for sweep in (made, made_sweep(tmp_path, trials=4, name="bare")):
+        assert ROUNDED not in sweep._repr_html_()
+        for record in sweep.records:
+            metrics = record.metrics | {PACKED: 1e6}
+            write_record(sweep.folder, record.model_copy(update={"metrics": metrics}))
+        assert ROUNDED in sweep._repr_html_()
+        facts = Facts.read(sweep)
+        assert ROUNDED in comparison_text(compare([facts, facts]))
 
 
 def cells(html: str) -> dict[str, list[str]]:
