@@ -1,4 +1,7 @@
-"""Files that a reader finds old or new, never in part, however many processes write at once."""
+"""Files that a reader finds old or new, never in part, however many processes write at once.
+
+Lines that are appended may be cut short by a kill: see `drop_half_line`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_CHUNK = 1 << 16
 
 
 @contextmanager
@@ -45,6 +50,26 @@ def write_text(path: Path, text: str, *, sync: bool = False) -> None:
         if sync:
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def drop_half_line(path: Path) -> None:
+    """Cut off what a killed process has left of a last line; the file is made where there is none.
+
+    For files to which lines are appended: what is written next would make one of the two.
+    """
+    path.touch()
+    size = whole = path.stat().st_size
+    with path.open("rb") as stream:
+        # From the end: such a file may be larger than the memory that is left.
+        while whole:
+            start = max(whole - _CHUNK, 0)
+            stream.seek(start)
+            found = stream.read(whole - start).rfind(b"\n")
+            whole = start + found + 1
+            if found >= 0:
+                break
+    if whole < size:
+        os.truncate(path, whole)
 
 
 def flush(path: Path) -> None:

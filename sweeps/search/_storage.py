@@ -7,11 +7,12 @@ cores of an AMD EPYC). `optuna-dashboard PATH` reads a journal while it is writt
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from rc_core.atomic import drop_half_line
 
 
 def study_storage(path: Path) -> JournalStorage:
@@ -20,11 +21,7 @@ def study_storage(path: Path) -> JournalStorage:
     What a driver that was killed left behind is put right: half a line, which would make all that
     follows it unreadable, and Optuna's own lock. Two drivers are kept apart by the sweep's lock.
     """
-    path.touch()
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
+    drop_half_line(path)
     lock = Path(f"{path}.lock")
     lock.unlink(missing_ok=True)
     return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))

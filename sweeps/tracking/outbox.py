@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from rc_core.atomic import write_text
+from rc_core.atomic import drop_half_line, write_text
 
 _logger = logging.getLogger(__name__)
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
@@ -58,11 +58,7 @@ class Outbox:
         self._offset_file = path.with_suffix(".offset")
         self._lock = threading.Lock()
         self._told_of_torn = False
-        path.touch()
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(path, whole)
+        drop_half_line(path)
 
     def append(self, kind: str, **payload: Any) -> None:
         """Add an event with the present time. NaN and infinity, which JSON lacks, become null.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rc_core.atomic import replacing, write_text
+from rc_core import atomic
+from rc_core.atomic import drop_half_line, replacing, write_text
 from sweeps.folder import SweepFolder
 
 
@@ -45,3 +46,19 @@ def test_a_sweeps_configuration_is_on_the_disk_before_it_has_its_name(
     monkeypatch.setattr(os, "fsync", lambda _: synced.append((folder.path / "sweep.yaml").exists()))
     folder.write_config({"model": "tiny:bert"})
     assert synced == [False] and folder.read_config() == {"model": "tiny:bert"}
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 16])
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [("", ""), ("half", ""), ("a\nbc\n", "a\nbc\n"), ("a\nbc\nhalf", "a\nbc\n")],
+)
+def test_only_half_a_line_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, content: str, kept: str
+) -> None:
+    monkeypatch.setattr(atomic, "_CHUNK", chunk)
+    path = tmp_path / "lines"
+    if content:
+        path.write_text(content)
+    drop_half_line(path)
+    assert path.read_text() == kept
