@@ -88,13 +88,14 @@ class Assignments:
         # Of trials that have ended, but whose records did not come: what `close` was told.
         self.late: dict[str, tuple[str | None, bool]] = {}
         self._again = self._find_unfinished()
-        self._parked = self._restore_rungs() if rule is not None else {}
+        self._parked = self._restore_rungs(rule) if rule is not None else {}
         self._again = [(i, config) for i, config in self._again if i not in self._parked]
-        known = [*self.records, *(trial_id for trial_id, _ in self._again)]
-        numbers = [int(i[1:]) for i in known if i[1:].isdigit()]
-        self._next = max([len(self._first), *numbers]) + 1
+        known = {*self.records, *dict(self._again)}
+        self._next = 1 + max([len(self._first), *(int(i[1:]) for i in known if i[1:].isdigit())])
         for record in in_order(self.records.values()):
             self._tell(record)
+            # A kill between a record's end and this has left three times a model behind.
+            folder.trial(record.id).forget_checkpoint()
 
     @property
     def total(self) -> int:
@@ -119,7 +120,7 @@ class Assignments:
                 if chosen is None:
                     self._ending = "the search, which finds no trial left worth running"
                     return None
-                return self._hand_out_first(chosen)
+                return self._hand_out(chosen, self._sweep.trial(self._first[chosen]))
             for trial_id, point in self._first.items():
                 if trial_id not in self._handed:
                     self._handed.add(trial_id)
@@ -161,7 +162,7 @@ class Assignments:
             if self._over():
                 # No later driver could go on with what an earlier one has left.
                 left += [i for i, record in self.records.items() if record.status == "running"]
-        return [r for i in dict.fromkeys(left) if (r := self.close(i)) is not None]
+        return [r for i in dict.fromkeys(left) if (r := self.close(i))]
 
     def close_late(self) -> list[TrialRecord]:
         """Close the trials whose records did not come when they ended; return those that did now.
@@ -169,8 +170,8 @@ class Assignments:
         The others stay open: a later driver goes on with them.
         """
         late, self.late = self.late, {}
-        closed = [self.close(i, error=error, ended=ended) for i, (error, ended) in late.items()]
-        return [record for record in closed if record is not None]
+        closed = (self.close(i, error=error, ended=ended) for i, (error, ended) in late.items())
+        return list(filter(None, closed))
 
     @property
     def ending(self) -> str:
@@ -269,9 +270,6 @@ class Assignments:
     def _left(self) -> list[str]:
         return [trial_id for trial_id in self._first if trial_id not in self._handed]
 
-    def _hand_out_first(self, trial_id: str) -> Assignment:
-        return self._hand_out(trial_id, self._sweep.trial(self._first[trial_id]))
-
     def _hand_out(self, trial_id: str, config: TrialConfig) -> Assignment:
         self._handed.add(trial_id)
         self._fingerprints.add(config.fingerprint())
@@ -310,23 +308,26 @@ class Assignments:
                     if point is not None:
                         self._proposals.propose(record.id, point)
         for trial_id, point in proposed.items():
-            if trial_id not in self.records and trial_id not in self._first:
-                found[trial_id] = self._sweep.trial(point)
+            if trial_id in self.records or trial_id in self._first:
+                continue
+            if (config := self._sweep.trial(point)).fingerprint() in self._fingerprints:
+                # A driver was killed before it could take back what had been tried.
+                self._proposals.discard(trial_id)
+            else:
+                found[trial_id] = config
         return sorted(found.items())
 
     def _over(self) -> bool:
-        reached = self._budget.reached()
-        if reached is not None:
+        if reached := self._budget.reached():
             self._ending = reached
-        return reached is not None
+        return bool(reached)
 
-    def _restore_rungs(self) -> dict[str, TrialConfig]:
+    def _restore_rungs(self, rule: RungRule) -> dict[str, TrialConfig]:
         """Tell the rule of every record's rungs; return the trials that are paused at one.
 
         Files are the truth: an unfinished trial whose last rung was judged is paused there. One
         that was killed after its promotion looks the same, and is promoted again.
         """
-        assert self._rule is not None
         unfinished = dict(self._again)
         parked: dict[str, TrialConfig] = {}
         for record in self.records.values():
@@ -336,9 +337,9 @@ class Assignments:
                 config = unfinished.get(record.id) or decode_recorded(record.config)
             except ConfigError:
                 continue
-            last = restore(self._rule, record.id, config, record.rungs)
-            if self._rule.variant == "promotion" and record.id in unfinished and last is not None:
-                self._rule.park(record.id, last)
+            last = restore(rule, record.id, config, record.rungs)
+            if rule.variant == "promotion" and record.id in unfinished and last is not None:
+                rule.park(record.id, last)
                 parked[record.id] = config
         return parked
 

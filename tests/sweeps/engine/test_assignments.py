@@ -233,6 +233,27 @@ def test_a_result_written_but_not_told_is_told_at_resume(tmp_path: Path) -> None
     assert Driver(tmp_path / "s").states() == ["COMPLETE"]
 
 
+def test_what_a_kill_has_left_of_ended_trials_is_cleared_at_resume(tmp_path: Path) -> None:
+    """A checkpoint is three times a model; a proposal that was tried would be trained again."""
+    driver = Driver(tmp_path / "s")
+    given = [each for each in (driver.assignments.next() for _ in range(4)) if each is not None]
+    for each in given[:3]:
+        driver.finish(each)
+    driver.record(given[3])
+    for each in given[2:]:
+        driver.folder.trial(each.trial_id).checkpoint.mkdir()
+    # Proposed, but not taken back yet.
+    tried = driver.proposals.trials()[0].params
+    assert driver.proposals.propose("t0009", tried) == tried
+    again = Driver(tmp_path / "s")
+    kept = [again.folder.trial(each.trial_id).has_checkpoint() for each in given[2:]]
+    assert kept == [False, True]
+    assert "t0009" not in again.proposals.unfinished()
+    assert "t0009" not in again.run()
+    fingerprints = [record.fingerprint for record in again.folder.records()]
+    assert len(set(fingerprints)) == len(fingerprints) == 7
+
+
 def test_a_grid_is_run_once_each_and_ends(tmp_path: Path) -> None:
     space = {
         "compression.sparsity": {"choice": [0.3, 0.6], "when": {"compression.name": "magnitude"}}
