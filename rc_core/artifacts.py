@@ -146,9 +146,7 @@ class ArtifactStore:
             target = self.path(key)
             if target.exists():
                 shutil.rmtree(target)
-            temporary = target.with_name(f".{target.name}.{os.getpid()}")
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            temporary = _emptied(target)
             start = time.monotonic()
             try:
                 builder(temporary)
@@ -185,9 +183,7 @@ class ArtifactStore:
         if self._backing is None:
             return False
         target = self.path(key)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        temporary = _emptied(target)
         try:
             if not self._backing.fetch(key.kind, key.key, temporary):
                 return False
@@ -258,6 +254,19 @@ class ArtifactStore:
 def damage(stored: Stored) -> str | None:
     """Return what is wrong with an artifact, every checksum compared, or None when it is whole."""
     return _damage(stored.path, checksums=True)
+
+
+def _emptied(target: Path) -> Path:
+    """Return a new folder beside an artifact's place, whose lock the caller holds.
+
+    So whatever lies there already is of a builder that was killed, and goes.
+    """
+    for left in target.parent.glob(f".{target.name}.*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.mkdir(parents=True)
+    return temporary
 
 
 def _stored(path: Path) -> Stored:

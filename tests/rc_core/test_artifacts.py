@@ -58,6 +58,15 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     assert store.build(KEY, write).built
 
 
+def test_what_a_killed_builder_left_goes_with_the_next_build(tmp_path: Path) -> None:
+    other = f".{'0' * 16}.1"
+    for name in (f".{KEY.key}.1", other):
+        (tmp_path / "thing" / name / "model").mkdir(parents=True)
+    ArtifactStore(tmp_path).build(KEY, write)
+    left = {path.name for path in (tmp_path / "thing").iterdir()}
+    assert left == {KEY.key, f".{KEY.key}.lock", other}
+
+
 @pytest.mark.parametrize("damage", ["changed", "cut", "deleted", "manifest"])
 def test_a_damaged_artifact_is_noticed_and_rebuilt(tmp_path: Path, damage: str) -> None:
     path = ArtifactStore(tmp_path).build(KEY, write).path
