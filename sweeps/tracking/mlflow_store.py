@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Metric, Run
 
+_logger = logging.getLogger(__name__)
 EXPERIMENT = "rc-sweep"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 _MAX_VALUE, _MAX_KEY, _MAX_TAG = 500, 250, 5000
@@ -43,7 +44,11 @@ def connect(uri: str) -> MlflowClient:
 
 
 def find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
-    """Return an experiment's id, making it where there is none."""
+    """Return an experiment's id, making it where there is none; one that was deleted is restored.
+
+    MLflow keeps a deleted one, and its name, until `mlflow gc`, and takes no run for it.
+    """
+    from mlflow.entities import LifecycleStage
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -57,6 +62,9 @@ def find_experiment(client: MlflowClient, name: str, location: str | None) -> st
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
+    if found.lifecycle_stage == LifecycleStage.DELETED:
+        client.restore_experiment(found.experiment_id)
+        _logger.warning("MLflow's experiment '%s' was deleted; it is restored, with its runs", name)
     return str(found.experiment_id)
 
 

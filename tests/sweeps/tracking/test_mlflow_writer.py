@@ -424,3 +424,15 @@ def test_a_dead_server_raises_soon(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"(?i)connection|refused|max retries|failed"):
         MlflowWriter("http://127.0.0.1:9", storage=tmp_path, sweep_id="x")
     assert time.monotonic() - start < 60
+
+
+def test_an_experiment_that_was_deleted_takes_runs_again(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=default_uri(tmp_path))
+    number = client.create_experiment("rc-sweep")
+    client.delete_experiment(number)
+    for one in events("anew", tmp_path):
+        connect(tmp_path, "anew").apply(one)
+    assert client.get_experiment(number).lifecycle_stage == "active"
+    assert set(runs(tmp_path, "anew")) == {"parent", "t0001", "t0002"}
