@@ -82,6 +82,8 @@ def taken(storage: Path, name: str) -> StorageError:
     if is_locked(path):
         watch = command_at(storage, name, "status", "--watch")
         what = f"exists in {storage} and is running; watch it: {watch}, or {another}"
+    elif path.exists() and not (path / "sweep.yaml").is_file():
+        what = f"cannot be made, as {path} is there and is no sweep; {another}, or move that away"
     elif came_to_nothing(path):
         as_it_is = command_at(storage, name, "resume", *going_on(path))
         what = (

@@ -66,3 +66,10 @@ def test_a_confirmation_may_be_launched_under_its_name(tmp_path: Path) -> None:
     # Its name is right; what it confirms is not there.
     with pytest.raises(StorageError, match="finished trial of mine, but these are none: t0001"):
         check_launch(sweep, tmp_path, stem="x", name="mine.confirm", address="local")
+
+
+def test_a_folder_that_is_no_sweep_is_told_as_that(tmp_path: Path) -> None:
+    """A launch that was killed as it began may have left an empty one: no resume finds it."""
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(StorageError, match=r"mine is there and is no sweep; choose .* move that"):
+        check_new(tmp_path, "mine")
