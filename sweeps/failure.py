@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import uuid
 from pathlib import Path
 
 from rc_core.errors import RobustCompressionError
 from sweeps.attempt_note import AttemptNote
-from sweeps.remote.files import attempt_in, is_locked, trial_ids
+from sweeps.remote.files import attempt_in, is_locked, lock, trial_ids
 
 # How the error of a gate begins that has stopped a sweep: what it asks for no resume can change.
 HEALTH_GATE = "health gate: "
@@ -58,9 +57,9 @@ def clear(sweep: Path) -> bool:
     if not came_to_nothing(sweep):
         return False
     before = attempt_in(sweep)
-    with (sweep / ".lock").open("a+") as lock:
+    with (sweep / ".lock").open("a+") as stream:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(stream)
         except BlockingIOError:
             return False
         if attempt_in(sweep) != before:

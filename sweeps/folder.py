@@ -11,7 +11,6 @@ No torch, Ray or MLflow here: the quick commands use this.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 import time
@@ -31,7 +30,7 @@ from sweeps.failure import clear
 from sweeps.names import NAME, RESERVED, as_stem, check_free, elsewhere, taken
 from sweeps.remote.address import local_path, parse
 from sweeps.remote.artifacts import RemoteArtifacts
-from sweeps.remote.files import attempt_in, is_locked
+from sweeps.remote.files import attempt_in, is_locked, lock
 from sweeps.remote.lease import other_driver, release_dead
 from sweeps.remote.mirror import Mirror
 from sweeps.remote.trials import MirroredTrial
@@ -256,12 +255,12 @@ class SweepFolder:
             StorageError: another driver runs it, or its folder cannot be written or locked.
         """
         try:
-            lock = (self.path / ".lock").open("a+")
+            opened = (self.path / ".lock").open("a+")
         except OSError as error:
             raise self._unwritable(error) from error
-        with lock as stream:
+        with opened as stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(stream)
             except BlockingIOError:
                 raise StorageError(
                     f"sweep '{self.name}' is being run by another process; watch it with: "

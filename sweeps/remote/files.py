@@ -13,13 +13,16 @@ outbox, mlflow.db, Ray's files. A key is relative to the sweep's folder.
 from __future__ import annotations
 
 import fcntl
+import time
 from pathlib import Path
+from typing import IO
 
 from sweeps.json_files import read_json
 
 ATTEMPT, LEASE, SUMS, MANIFEST = "attempt.json", "lease.json", "files.json", "artifact.json"
 _LOCAL = ("outbox.jsonl", "outbox.offset", LEASE)
 _PARTS = ("model", "predictions", "seeds")
+_TRIES, _PAUSE = 10, 0.02
 
 
 def is_locked(sweep: Path) -> bool:
@@ -33,6 +36,24 @@ def is_locked(sweep: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+def lock(stream: IO[str]) -> None:
+    """Take the lock of a sweep, whose file this is; closing that gives it back.
+
+    Who looks whether it is held holds it for a moment (`is_locked`), which is no driver.
+
+    Raises:
+        BlockingIOError: a driver holds it.
+        OSError: the file system has no locks.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not tries_left:
+                raise
+            time.sleep(_PAUSE)
 
 
 def attempt_in(sweep: Path) -> int:

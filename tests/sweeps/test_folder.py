@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import threading
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -33,6 +34,7 @@ def test_a_name_stays_in_the_storage(tmp_path: Path, name: str) -> None:
 
 def test_a_taken_name_says_how_to_go_on(tmp_path: Path) -> None:
     folder = SweepFolder.create(tmp_path, "mine", "x")
+    folder.write_config({"model": "tiny:bert"})
     told = rf"--name, .*rc-sweep resume mine --storage {tmp_path}$"
     with pytest.raises(StorageError, match=told):
         SweepFolder.create(tmp_path, "mine", "x")
@@ -102,6 +104,17 @@ def test_who_may_only_read_sees_whether_a_sweep_runs(
         assert not folder.is_running(), "whoever looks at the same time is no driver"
 
 
+def test_whoever_looks_whether_a_sweep_runs_keeps_no_driver_away(tmp_path: Path) -> None:
+    folder = SweepFolder.create(tmp_path, "mine", "x")
+    with folder.driving():
+        pass
+    with (folder.path / ".lock").open("rb") as watching:
+        fcntl.flock(watching, fcntl.LOCK_SH)
+        threading.Timer(0.05, fcntl.flock, (watching, fcntl.LOCK_UN)).start()
+        with folder.driving() as attempt:
+            assert attempt == 2
+
+
 @pytest.mark.parametrize("file", [".lock", "attempt.json"])
 def test_a_folder_that_cannot_be_written_is_the_users_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
@@ -140,7 +153,7 @@ def test_a_file_system_without_locks_is_told(
 ) -> None:
     folder = SweepFolder.create(tmp_path, "mine", "x")
     refuses = Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
-    monkeypatch.setattr("sweeps.folder.fcntl.flock", refuses)
+    monkeypatch.setattr("sweeps.remote.files.fcntl.flock", refuses)
     told = pytest.raises(StorageError, match=r"flock.*No locks available; copy the storage")
     with told, folder.driving():
         pass
