@@ -160,6 +160,17 @@ def test_what_no_command_foresees_is_told_without_a_traceback(
     assert shown.startswith("error: ") and told in shown and "Traceback" not in shown
 
 
+def test_what_is_missing_within_the_storage_is_told_with_its_place_and_is_no_wrong_input(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made_sweep(tmp_path, trials=2)
+    gone = FileNotFoundError(errno.ENOENT, "No such file or directory", f"{tmp_path}/made/x")
+    monkeypatch.setattr("sweeps.api.Sweep.load", Mock(side_effect=gone))
+    code, shown = _ended(monkeypatch, tmp_path, capfd, "status", "made")
+    assert code == 1 and "made/x: No such file or directory (in sweeps/cli/options.py:" in shown
+    assert "load); if nobody has moved" in shown and "Traceback" not in shown
+
+
 @pytest.mark.parametrize(
     "error",
     [
