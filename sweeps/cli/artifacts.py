@@ -11,7 +11,7 @@ import typer
 
 from rc_core.errors import InputError
 from rc_core.labels import count_of
-from sweeps.cli.options import JsonOption, StorageOption, flag
+from sweeps.cli.options import JsonOption, StorageOption, flag, storage_folder
 
 if TYPE_CHECKING:
     from sweeps.artifact_uses import Shelf
@@ -112,12 +112,7 @@ def _shelf(storage: str | None) -> Shelf:
     from sweeps.artifact_uses import FolderShelf
     from sweeps.remote.mirror import Mirror
     from sweeps.remote.shelf import RemoteShelf
-    from sweeps.storages import storage_root
 
-    root = storage_root(storage)
+    root = storage_folder(storage)
     mirror = Mirror.at(root)
-    if mirror is not None:
-        return RemoteShelf(mirror)
-    if not root.is_dir():
-        raise InputError(f"the storage must be a folder, but there is none at {root}")
-    return FolderShelf(root)
+    return FolderShelf(root) if mirror is None else RemoteShelf(mirror)

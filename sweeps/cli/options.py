@@ -64,6 +64,23 @@ def searched(sweep: str, storage: str | Path | None) -> Any:
     return found
 
 
+def storage_folder(storage: str | Path | None, sweep: str = "") -> Path:
+    """Return a storage's folder.
+
+    Raises:
+        StorageError: there is none, nor is a sweep's path given.
+    """
+    from sweeps.storages import storage_root
+
+    root = storage_root(storage)
+    if not root.is_dir() and not (sweep and (Path(sweep).expanduser() / "sweep.yaml").is_file()):
+        raise StorageError(
+            f"the storage must be a folder, but there is none at {root}; name the one that is "
+            "meant: --storage DIR, or RC_STORAGE"
+        )
+    return root
+
+
 def load(sweep: str, storage: str | Path | None, *, live: bool = False) -> Any:
     """Return a sweep by name or path, its records read once: see `sweeps.Sweep.still`.
 
@@ -76,14 +93,8 @@ def load(sweep: str, storage: str | Path | None, *, live: bool = False) -> Any:
         StorageError: no such storage or sweep, or its sweep.yaml is not that of a sweep.
     """
     from sweeps.api import Sweep
-    from sweeps.storages import storage_root
 
-    root = storage_root(storage)
-    if not root.is_dir() and not (Path(sweep).expanduser() / "sweep.yaml").is_file():
-        raise StorageError(
-            f"the storage must be a folder, but there is none at {root}; name the one that holds "
-            f"'{sweep}': --storage DIR, or RC_STORAGE"
-        )
+    storage_folder(storage, sweep)
     found = Sweep.load(sweep, storage=storage)
     missing = [key for key in _SECTIONS if not isinstance(found.config.get(key), Mapping)]
     if missing:

@@ -12,7 +12,7 @@ import typer
 
 from rc_core.errors import InputError, StorageError
 from rc_core.labels import count_of
-from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, flag, load
+from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, flag, load, storage_folder
 
 if TYPE_CHECKING:
     from sweeps.folder import SweepFolder
@@ -24,7 +24,7 @@ def list_sweeps(storage: StorageOption = None, as_json: JsonOption = False) -> N
     from sweeps.inventory import as_json as plain
     from sweeps.inventory import as_text, leftovers, stored_sweeps
 
-    root = _root(storage)
+    root = storage_folder(storage)
     found = stored_sweeps(root)
     if as_json:
         typer.echo(json.dumps(plain(found), indent=1))
@@ -46,7 +46,7 @@ def remove(
     from sweeps.artifact_uses import size
     from sweeps.folder import SweepFolder
 
-    root = _root(storage, sweep)
+    root = storage_folder(storage, sweep)
     try:
         folder = SweepFolder.find(sweep, root)
     except StorageError:
@@ -119,19 +119,6 @@ def _searched(folder: SweepFolder) -> SweepFolder | None:
         found = confirmed_by(folder, folder.read_config())
         return None if found.path == folder.path else found
     return None
-
-
-def _root(storage: str | None, sweep: str = "") -> Path:
-    """Return a storage's folder. Raises InputError where there is none, nor a sweep at its path."""
-    from sweeps.storages import storage_root
-
-    root = storage_root(storage)
-    if not root.is_dir() and not (sweep and (Path(sweep).expanduser() / "sweep.yaml").is_file()):
-        raise InputError(
-            f"the storage must be a folder, but there is none at {root}; name it: --storage DIR, "
-            "or RC_STORAGE"
-        )
-    return root
 
 
 def _shown(root: Path) -> str:
