@@ -36,7 +36,7 @@ def stopped_by_gate(sweep: Path) -> bool:
     return (failure_of(sweep) or "").startswith(HEALTH_GATE)
 
 
-def going_on(sweep: Path) -> tuple[str, ...]:
+def resume_options(sweep: Path) -> tuple[str, ...]:
     """Return the options with which a resume goes on after the newest attempt's failure.
 
     It changes neither training nor data, so a gate would stop it there again.

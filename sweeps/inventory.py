@@ -25,7 +25,7 @@ from sweeps.remote.steps import Steps
 
 
 @dataclass(frozen=True)
-class StoredSweep:
+class ListedSweep:
     """One sweep of a storage; a confirmation is one too.
 
     Attributes:
@@ -58,7 +58,7 @@ class StoredSweep:
         return self.trials.get("finished", 0)
 
 
-def stored_sweeps(storage: Path) -> list[StoredSweep]:
+def stored_sweeps(storage: Path) -> list[ListedSweep]:
     """Return the sweeps of a storage by name; of one at a URI those there and those only here.
 
     Models are not brought. A sweep that cannot be read is among them.
@@ -79,7 +79,7 @@ def stored_sweeps(storage: Path) -> list[StoredSweep]:
     ]
 
 
-def look_at(folder: SweepFolder, *, here_only: bool = False) -> StoredSweep:
+def look_at(folder: SweepFolder, *, here_only: bool = False) -> ListedSweep:
     """Return what is known of one sweep; what its files hold raises nothing.
 
     Args:
@@ -87,7 +87,7 @@ def look_at(folder: SweepFolder, *, here_only: bool = False) -> StoredSweep:
         here_only: it is not at its storage's URI.
     """
     made = (folder.path / "sweep.yaml").stat().st_mtime
-    found = StoredSweep(
+    found = ListedSweep(
         folder, "unreadable", began=made, size=_size(folder, here_only), here_only=here_only
     )
     try:
@@ -144,7 +144,7 @@ def _size(folder: SweepFolder, here_only: bool) -> int:
     return total
 
 
-def as_json(found: Iterable[StoredSweep]) -> list[dict[str, Any]]:
+def as_json(found: Iterable[ListedSweep]) -> list[dict[str, Any]]:
     """Return sweeps as plain JSON values."""
     return [
         {
@@ -165,7 +165,7 @@ def as_json(found: Iterable[StoredSweep]) -> list[dict[str, Any]]:
     ]
 
 
-def as_text(found: Sequence[StoredSweep], where: str, left: Iterable[Path] = ()) -> str:
+def as_text(found: Sequence[ListedSweep], where: str, left: Iterable[Path] = ()) -> str:
     """Return sweeps as lines of text, one each, and their sum.
 
     Args:
@@ -189,7 +189,7 @@ def as_text(found: Sequence[StoredSweep], where: str, left: Iterable[Path] = ())
     return "\n".join([*shown, *problems, *rest, f"{counted} in {where}, {total}"])
 
 
-def _cells(each: StoredSweep) -> tuple[str, ...]:
+def _cells(each: ListedSweep) -> tuple[str, ...]:
     failed = each.trials.get("failed", 0)
     notes = ["confirmed"] if each.confirmed else []
     notes += ["tested"] if each.tested else []

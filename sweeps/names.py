@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from rc_core.errors import StorageError
-from sweeps.failure import came_to_nothing, failure_of, going_on, stopped_by_gate
+from sweeps.failure import came_to_nothing, failure_of, resume_options, stopped_by_gate
 from sweeps.remote.files import is_locked
 from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
 from sweeps.storages import command_at
@@ -85,7 +85,7 @@ def taken(storage: Path, name: str) -> StorageError:
     elif path.exists() and not (path / "sweep.yaml").is_file():
         what = f"cannot be made, as {path} is there and is no sweep; {another}, or move that away"
     elif came_to_nothing(path):
-        as_it_is = command_at(storage, name, "resume", *going_on(path))
+        as_it_is = command_at(storage, name, "resume", *resume_options(path))
         what = (
             f"exists, but came to nothing: {failure_of(path)}. To correct it {another}; {as_it_is}"
         )

@@ -21,7 +21,7 @@ from rc_core.labels import count_of
 from sweeps.artifact_uses import FolderShelf, sweep_folders, uses
 from sweeps.commands import command
 from sweeps.folder import SweepFolder
-from sweeps.inventory import StoredSweep, look_at
+from sweeps.inventory import ListedSweep, look_at
 from sweeps.names import NAME, RESERVED
 from sweeps.remote import lease
 from sweeps.remote.mirror import CONFIRM_SUFFIX, Mirror
@@ -46,7 +46,7 @@ class Removal:
         servers: tracking servers that they name; what is there stays.
     """
 
-    sweeps: Sequence[StoredSweep]
+    sweeps: Sequence[ListedSweep]
     freed: Sequence[Stored] | None
     tracked: Sequence[str]
     servers: Sequence[str]

@@ -15,7 +15,7 @@ from sweeps.ending import (
     raising,
     state_counts,
 )
-from sweeps.failure import came_to_nothing, failure_of, going_on
+from sweeps.failure import came_to_nothing, failure_of, resume_options
 from sweeps.prepared import preparation_of
 from sweeps.selection.mean_rows import front
 from sweeps.selection.opened_data import has_test
@@ -95,7 +95,7 @@ def status_text(sweep: StoredSweep) -> str:
         lines.append(f"  {trial['id']} {trial['name']}: failed: {trial['error']}")
     if document["failure"] is not None:
         lines.append(f"attempt {document['attempts']} failed: {document['failure']}")
-    options = going_on(sweep.path)
+    options = resume_options(sweep.path)
     if came_to_nothing(sweep.path):
         again = command(sweep.folder, "resume", *options)
         lines.append(_correct(sweep) + f"as it is it is tried again with: {again}")
