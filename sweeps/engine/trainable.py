@@ -114,6 +114,12 @@ def _steps(config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
     trial_id, attempt, device = config["trial_id"], config["attempt"], config["device"]
     torch.set_num_threads(config["threads"])
     folder = trial_at(config["sweep"], trial_id)
+    done = folder.read()
+    if done is not None and (done.status, done.attempt) == ("finished", attempt):
+        # Its worker was lost before the driver had heard of it. What was uploaded may lack it.
+        folder.commit(done)
+        folder.forget_checkpoint()
+        return done
     try:
         space = workspace(config["artifacts"], device)
         if device == "cuda" and config["gpu"] < 1:

@@ -115,23 +115,31 @@ def test_a_worker_builds_what_was_left_to_it(
     monkeypatch.setattr(trainable.ray, "get_runtime_context", lambda: context)  # type: ignore[attr-defined]
     config = SweepConfig(SEARCHED).trial({"compression.sparsity": 0.5})
     folder = SweepFolder.create(tmp_path, "one", "x")
-    steps = trainable._steps(
-        {
-            "trial_id": "t0001",
-            "config": config.as_dict(),
-            "sweep": folder.address,
-            "artifacts": folder.artifacts_address,
-            "attempt": 0,
-            "threads": 1,
-            "gpu": 0.0,
-            "device": "cpu",
-        }
-    )
-    with pytest.raises(StopIteration) as end:
-        while True:
-            next(steps)
-    record: TrialRecord = end.value.value
+    given = {
+        "trial_id": "t0001",
+        "config": config.as_dict(),
+        "sweep": folder.address,
+        "artifacts": folder.artifacts_address,
+        "attempt": 0,
+        "threads": 1,
+        "gpu": 0.0,
+        "device": "cpu",
+    }
+
+    def run() -> TrialRecord:
+        steps = trainable._steps(given)
+        with pytest.raises(StopIteration) as end:
+            while True:
+                next(steps)
+        record: TrialRecord = end.value.value
+        return record
+
+    record = run()
     assert record.status == "finished"
+    # A worker that was lost right after that costs no second training.
+    folder.trial("t0001").checkpoint.mkdir()
+    assert run() == folder.trial("t0001").read() == record
+    assert not folder.trial("t0001").has_checkpoint()
     assert (folder.artifacts / "teacher" / record.artifacts["teacher"] / "artifact.json").is_file()
 
 
