@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rc_core.config import TrainingConfig
 from rc_core.data._doubts import doubts
 from rc_core.data._foreseen import foreseen_cuts
 from rc_core.data._task import TEST_ROLES, Task
+from rc_core.errors import StorageError
 from rc_core.labels import count_of
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.record import TrialRecord, read_records
@@ -210,7 +212,7 @@ def _seconds(sweep: SweepConfig, facts: ModelFacts, root: Path, samples: int) ->
     earlier = [r for r in _earlier(root) if _comparable(r, sweep)]
     if earlier:
         seconds = statistics.median(record.seconds["total"] for record in earlier)
-        return seconds, f"median of {len(earlier)} earlier trials"
+        return seconds, f"median of {count_of(len(earlier), 'earlier trial')}"
     seconds = _rough_seconds(sweep, facts, samples)
     return seconds, (
         f"rough: from the model's size and {samples} training samples, at about 50 GFLOP/s a core, "
@@ -220,8 +222,10 @@ def _seconds(sweep: SweepConfig, facts: ModelFacts, root: Path, samples: int) ->
 
 def _earlier(root: Path) -> list[TrialRecord]:
     found: list[TrialRecord] = []
-    for trials in root.glob("*/trials"):
-        found.extend(record for record in read_records(trials) if record.status == "finished")
+    for trials in root.glob("[!.]*/trials"):
+        # A record of another sweep that cannot be read is no reason to refuse this one.
+        with suppress(StorageError):
+            found.extend(record for record in read_records(trials) if record.status == "finished")
     return [record for record in found if not record.reference and record.seconds.get("total")]
 
 

@@ -150,6 +150,10 @@ def test_the_time_is_that_of_trials_whose_teacher_trains_otherwise(config: Path)
             seconds={"total": 10.0 * epochs},
         )
         trial.commit(record.sealed("finished"))
+    # What cannot be read of another sweep is no matter of this one.
+    damaged = TrialFolder(config.parent / "storage" / "other" / "trials" / "t0001").record_file
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
     found = json.loads(dry_run(config, *asked).stdout)
     assert found["seconds_a_trial"] == 80.0
-    assert found["seconds_from"] == "median of 1 earlier trials"
+    assert found["seconds_from"] == "median of 1 earlier trial"
