@@ -9,6 +9,7 @@ from typing import Any
 
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
+from sweeps.remote.files import is_locked
 from sweeps.selection.confirmed import Confirmed, confirmed
 from sweeps.selection.mean_rows import mean_rows, with_ranks_of
 from sweeps.stored_sweep import StoredSweep
@@ -71,7 +72,17 @@ def _tell_front(sweep: StoredSweep, found: Confirmed | None) -> int:
         summary=summary(shown, objectives, kind=kind),
         models=front_models(shown, records, sweep.folder, shown_keys(config)),
     )
-    return drain_of(config, sweep.folder, events).close(CLOSE_SECONDS, CLOSE_SECONDS_FINISHED)
+    return _deliver(config, sweep.folder, events)
+
+
+def _deliver(config: SweepConfig, folder: SweepFolder, events: Outbox) -> int:
+    """Send what is not sent yet; return how many events are left to send.
+
+    A driver that goes on with the sweep meanwhile sends them: two senders would make runs twice.
+    """
+    if is_locked(folder.path):
+        return 0
+    return drain_of(config, folder, events).close(CLOSE_SECONDS, CLOSE_SECONDS_FINISHED)
 
 
 def _warn_of(sweep: StoredSweep, left: int) -> None:
@@ -113,4 +124,4 @@ def tell_test(
     stamp = f"opened {when} for {', '.join(trials)}"
     events = Outbox(folder.outbox)
     events.append("tested", trials=trials, datasets=data, stamp=stamp)
-    return drain_of(sweep, folder, events).close(CLOSE_SECONDS, CLOSE_SECONDS_FINISHED)
+    return _deliver(sweep, folder, events)

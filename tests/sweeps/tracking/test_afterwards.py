@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -65,6 +66,20 @@ def test_a_confirmation_ends_with_means_and_without_models_of_its_seeds(
     assert "t0000" not in ended["front"]
     seeds = {t.id for row in found.rows if row.id in front for t in row.trials.values()}
     assert set(ended["front"]) == seeds, "every seed of what is on the front of means"
+
+
+def test_a_driver_that_goes_on_meanwhile_sends_what_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two senders would each make a run of a trial that has just begun."""
+    sweep = Sweep(make_sweep(tmp_path, "made", trials=8))
+    confirm_made(sweep)
+    monkeypatch.setattr("sweeps.tracking.events.Drain", sender := Mock())
+    with sweep.folder.driving():
+        tell_confirmed(sweep)
+    assert len(events_of(sweep, "confirmed")) == 1 and not sender.called
+    tell_confirmed(sweep)
+    assert sender.called
 
 
 def test_mlflow_shows_the_searched_sweep_by_its_means(tmp_path: Path) -> None:
