@@ -92,21 +92,22 @@ def measure(
             workers = [stack.enter_context(_Worker(order))]
             alone = workers[0].answer()
             if "error" in alone:
-                raise TrialError(
-                    "resources: auto must run a few steps of the dense reference, but they failed: "
-                    f"{alone['error']}; give resources.cpu and resources.gpu as numbers"
-                )
+                raise _failed(alone["error"])
             wanted = candidates(int(alone["peak_bytes"]))
             while len(workers) < max((each[0] for each in wanted), default=1):
                 workers.append(stack.enter_context(_Worker(order)))
             for worker in workers[1:]:
                 worker.answer()
             seconds = min(_MOST_SECONDS, max(_LEAST_SECONDS, _STEPS * alone["step_seconds"]))
-            measured = [_measure(workers, candidate, seconds) for candidate in wanted]
+            tried = [_measure(workers, candidate, seconds) for candidate in wanted]
+        measured = [each for each in tried if each is not None]
+        if not measured:
+            # Kept, it would be what every later sweep of this machine finds.
+            raise _failed("no training came to the end of its measurement (out of memory?)")
         report = {
             "peak_bytes": alone["peak_bytes"],
             "step_seconds": alone["step_seconds"],
-            "measured": [each for each in measured if each is not None],
+            "measured": measured,
         }
         (folder / "throughput.json").write_text(json.dumps(report, indent=1))
 
@@ -114,6 +115,13 @@ def measure(
     found = stored_measurements(config, workspace, cores)
     assert found is not None
     return found
+
+
+def _failed(why: str) -> TrialError:
+    return TrialError(
+        f"resources: auto must run a few steps of the dense reference, but they failed: {why}; "
+        "give resources.cpu and resources.gpu as numbers"
+    )
 
 
 def stored_measurements(

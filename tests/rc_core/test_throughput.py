@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -50,6 +51,21 @@ def test_a_training_that_cannot_run_is_told_and_nothing_is_stored(tmp_path: Path
     with pytest.raises(TrialError, match="as numbers"):
         measure(broken, workspace, 2, lambda peak: [(1, 1)])
     assert not list((tmp_path / "artifacts").rglob("throughput.json"))
+
+
+def test_where_no_candidate_could_be_measured_nothing_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = MagicMock()
+    worker.return_value.__enter__.return_value.answer.side_effect = [
+        {"peak_bytes": 10**8, "step_seconds": 0.1},
+        {"error": "the process ended with code -9"},
+    ]
+    monkeypatch.setattr("rc_core.throughput._Worker", worker)
+    monkeypatch.setattr("rc_core.throughput._LEAD_SECONDS", 0.0)
+    with pytest.raises(TrialError, match=r"out of memory.*as numbers"):
+        measure(CONFIG, Workspace(tmp_path, device="cpu"), 2, lambda peak: [(1, 2)])
+    assert not list(tmp_path.rglob("throughput.json"))
 
 
 def test_a_worker_says_what_went_wrong_instead_of_dying(tmp_path: Path) -> None:
