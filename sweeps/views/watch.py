@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.live import Live
 from rc_core.record import TrialRecord, read_record
 from sweeps.commands import command
 from sweeps.ending import confirmed_by, has_ended, is_race
+from sweeps.remote.objects import UnreachableError
 from sweeps.rows import Row, rows
 from sweeps.shown_values import metric_number
 from sweeps.stored_sweep import StoredSweep
@@ -112,22 +114,35 @@ def watch(sweep: StoredSweep, console: Console, *, interval: float = _INTERVAL) 
         live = Live(console=console, auto_refresh=False, screen=False)
         live.start()
     ended: set[str] = set()
+    reached = True
     try:
         while True:
             snapshot = watcher.snapshot()
+            if not reached:
+                snapshot = replace(snapshot, note="the storage does not answer: as it was before")
             if live is not None:
                 live.update(_drawn(snapshot, console), refresh=True)
-            else:
+            elif reached:
                 ended |= _say(snapshot, watcher.records, console, ended)
-            if snapshot.seconds is None:
+            # A lease that nobody brings looks as if its driver were gone.
+            if snapshot.seconds is None and reached:
                 return
             time.sleep(interval if sweep.folder.mirror is None else _INTERVAL_AWAY)
-            sweep.folder.refresh()
+            reached = _refreshed(sweep)
     except KeyboardInterrupt:
         return
     finally:
         if live is not None:
             live.stop()
+
+
+def _refreshed(sweep: StoredSweep) -> bool:
+    """Bring what is new at the storage's URI, if it has one; tell whether that answers."""
+    try:
+        sweep.folder.refresh()
+    except UnreachableError:
+        return False
+    return True
 
 
 def shown_rung(metrics: Mapping[str, Any], objectives: Iterable[str]) -> tuple[float, float] | None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import pytest
 from rich.console import Console
 
 from sweeps.config import SweepConfig
+from sweeps.remote.objects import UnreachableError
 from sweeps.stored_sweep import StoredSweep
 from sweeps.views.progress import Progress
 from sweeps.views.watch import watch
@@ -53,6 +55,21 @@ def test_who_watches_reads_what_the_launch_said(tmp_path: Path) -> None:
         f"ood_dev/accuracy {100 * first.metric('ood_dev/accuracy'):.1f} (18 s)"
     )
     assert shown[0][7].startswith("[8/9] t0007 ") and shown[0][7].endswith(": stopped at 50 %")
+
+
+def test_who_watches_goes_on_where_the_storage_does_not_answer_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = StoredSweep(make_sweep(tmp_path, "made", trials=3, track=False))
+    # What is known here of the driver is too old meanwhile.
+    running = Mock(side_effect=[True, False, False])
+    asked = Mock(side_effect=[UnreachableError("busy"), None])
+    monkeypatch.setattr(sweep.folder, "is_running", running)
+    monkeypatch.setattr(sweep.folder, "refresh", asked)
+    monkeypatch.setattr("sweeps.views.watch.has_ended", lambda *_: True)
+    out = io.StringIO()
+    watch(sweep, Console(file=out, soft_wrap=True), interval=0.0)
+    assert asked.call_count == 2 and out.getvalue().count("it has ended") == 1
 
 
 def test_a_trial_may_start_and_end_while_the_view_is_drawn() -> None:
