@@ -216,7 +216,7 @@ def _against(facts: Facts, own: ConfirmedRow) -> str:
         f"paired over {difference.n} seeds"
     )
     if not cannot_be_told_apart(found, own, reference, OOD_KEY):
-        return f"The difference to the dense reference is real: {numbers}."
+        return f"The difference to the dense reference is shown: {numbers}."
     deviation, df = found.noise.pairs[OOD_KEY], found.noise.pairs_df[OOD_KEY]
     shown = 0.0
     if not math.isnan(deviation):

@@ -92,9 +92,12 @@ def set_against_dense(sweep: Sweep, points: float, spread: float) -> None:
 
 @pytest.mark.parametrize(
     ("points", "spread", "said_so", "not_said"),
-    [(-20.0, 0.5, "is real: -20.0", "is not shown"), (-0.5, 2.0, "is not shown: -0.5", "is real")],
+    [
+        (-20.0, 0.5, "is shown: -20.0", "is not shown"),
+        (-0.5, 2.0, "is not shown: -0.5", "is shown"),
+    ],
 )
-def test_a_difference_from_dense_is_called_real_only_where_the_seeds_show_it(
+def test_a_difference_from_dense_is_called_shown_only_where_the_seeds_show_it(
     made: Callable[..., Sweep], points: float, spread: float, said_so: str, not_said: str
 ) -> None:
     sweep = made(trials=14)
