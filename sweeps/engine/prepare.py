@@ -14,11 +14,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from ray._private.state import available_resources_per_node
-
 from rc_core.config import TrialConfig, decode
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
+from sweeps.engine._internals import free_on_nodes
 from sweeps.engine.cluster import alive_nodes
 from sweeps.engine.health_gate import Judged, report_health
 from sweeps.engine.ray_tasks import Tasks, result_of
@@ -148,7 +147,7 @@ def _free_nodes() -> list[dict[str, float]]:
     """Return what nobody holds on each node, by name ("CPU", "GPU")."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
-        known = available_resources_per_node()
+        known = free_on_nodes()
         nodes = [(node["Resources"], known.get(node["NodeID"], {})) for node in alive_nodes()]
         held = any(
             free.get(key, 0.0) < total.get(key, 0.0)

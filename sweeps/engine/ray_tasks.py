@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_exists, _internal_kv_put
 
 from sweeps.engine import cluster
+from sweeps.engine._internals import drop_mark, has_mark, set_mark
 from sweeps.engine.step_shares import Held
 
 # To have waited for room for so long is said.
@@ -66,7 +66,7 @@ class Tasks:
             if ready:
                 self._forget(ready[0])
                 return ready, others
-            if not any(_internal_kv_exists(self._marks[task][0]) for task in tasks):
+            if not any(has_mark(self._marks[task][0]) for task in tasks):
                 self._told = True
                 self._say(_no_room(self._marks[tasks[0]][1]))
 
@@ -89,12 +89,12 @@ class Tasks:
 
     def _forget(self, task: Any) -> None:
         """Delete a task's mark, which a cluster that was joined would keep for good."""
-        _internal_kv_del(self._marks[task][0])
+        drop_mark(self._marks[task][0])
 
 
 def _begin(mark: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Run a task's function, and say first that it has got its room: Ray does not tell."""
-    _internal_kv_put(mark, b"")
+    set_mark(mark)
     return function(*arguments, **named)
 
 

@@ -16,6 +16,7 @@ from rc_core.record import TrialRecord
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.engine import prepare, ray_tasks
+from sweeps.engine._internals import has_mark
 from sweeps.engine.cluster import connected
 from sweeps.engine.health_gate import Judged
 from sweeps.engine.step_shares import Held, Planned, Room, room
@@ -85,7 +86,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Mock:
     monkeypatch.setattr(ray_tasks.ray, "cancel", found.cancel)  # type: ignore[attr-defined]
     for module in (prepare, ray_tasks):
         monkeypatch.setattr(module, "result_of", found.result)
-    monkeypatch.setattr(ray_tasks, "_internal_kv_del", found.forget)
+    monkeypatch.setattr(ray_tasks, "drop_mark", found.forget)
     return found
 
 
@@ -192,7 +193,7 @@ def test_who_waits_for_the_room_of_others_says_so_once(monkeypatch: pytest.Monke
         monkeypatch.setattr(ray_tasks, "_ROOM_SECONDS", 0.1)
         tasks = ray_tasks.Tasks(0, {"seconds": 1.0}, said.append)
         task = tasks.start(double, Held(1, 0.0), 4)
-        while not ray_tasks._internal_kv_exists(tasks._marks[task][0]):  # type: ignore[attr-defined]
+        while not has_mark(tasks._marks[task][0]):
             time.sleep(0.01)
         assert tasks.result(task) == 8
     assert len(said) == 1
