@@ -27,6 +27,7 @@ from rc_core.evaluation import (
     split_metrics,
     write_predictions,
 )
+from rc_core.memory import give_back
 from rc_core.metrics._floors import floors
 from rc_core.metrics.footprint import footprint
 from rc_core.models import load_model
@@ -102,6 +103,9 @@ def trial_steps(
         if current.status != "finished":
             folder.commit(current.sealed("failed", error=reason(error)))
         raise
+    finally:
+        # The next trial of this process begins with what is left.
+        give_back()
 
 
 def evaluate_saved(

@@ -18,7 +18,7 @@ MAX_LINES = 350
 # One line is one layer, from the bottom up. A name that ends in `.*` is a package of plugins: its
 # modules may import each other; any other two modules of one line may not.
 LAYERS = """
-rc_core rc_core.errors rc_core.labels rc_core.atomic rc_core.former
+rc_core rc_core.errors rc_core.labels rc_core.atomic rc_core.former rc_core.memory
 rc_core.plugins rc_core.schema rc_core.yaml_files
 rc_core.config rc_core.record
 rc_core.artifacts
