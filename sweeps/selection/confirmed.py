@@ -59,7 +59,7 @@ class ConfirmedRow:
         estimates: metric -> mean and interval over these seeds.
         chance: to be on the front of compressed models; None: not a contender, or unknown.
         confirmed: whether it is on the front rather than not (`ON_FRONT`); where that holds for
-            none, whether it is on the front of the means.
+            none, whether it is on the front of the means (of two seeds or more, if some have them).
         against_reference: OOD accuracy minus the dense configuration's in points, paired by seed.
         bias: F_bias of mean accuracies; NaN where it says nothing. An interval (over seeds and
             samples) only where the clusters are known, see sweeps/selection/answers.py.
@@ -305,15 +305,17 @@ def _marked(
     """Return which configurations count as confirmed; none while the noise is unknown.
 
     Many that are alike share the front: then none may be on it rather than not, and the front of
-    the means has to do.
+    the means has to do; of two seeds or more, where some have them, as the best of many single
+    ones is the luckiest.
     """
     likely = {key for key, chance in chances.items() if chance >= ON_FRONT}
     if likely or not chances:
         return likely
     columns = [metrics.index(name) for name in sweep.objectives]
-    means = [points[key][:, columns].mean(axis=0) for key in chances]
+    several = [key for key in chances if len(points[key]) > 1] or [*chances]
+    means = [points[key][:, columns].mean(axis=0) for key in several]
     on_front = pareto_front(means, list(sweep.objectives.values()))
-    return {key for key, inside in zip(chances, on_front, strict=True) if inside}
+    return {key for key, inside in zip(several, on_front, strict=True) if inside}
 
 
 def _chances(

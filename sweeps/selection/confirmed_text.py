@@ -166,8 +166,10 @@ def notes(found: Confirmed) -> list[str]:
 def _starred(found: Confirmed) -> str:
     marked = [row.chance for row in found.rows if row.confirmed and row.chance is not None]
     if marked and max(marked) < ON_FRONT:
+        single = any(row.seeds == 1 and row.chance is not None for row in found.rows)
+        means = "means of two seeds or more" if single else "means"
         return (
-            "* on the front of the means; on front: how likely that is true (so many are alike "
+            f"* on the front of the {means}; on front: how likely that is true (so many are alike "
             "that none is on it rather than not)"
         )
     return "* on the front of compressed models rather than not; on front: how likely that is"

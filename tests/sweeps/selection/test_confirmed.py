@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -18,7 +19,7 @@ from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.search.race import proposals
-from sweeps.selection.confirmed import confirmed, optimism
+from sweeps.selection.confirmed import _marked, confirmed, optimism
 from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.noise import power_text
@@ -337,3 +338,18 @@ def test_texts_say_what_the_seeds_show(sweep: StoredSweep) -> None:
 def test_without_a_confirmation_there_is_nothing(sweep: StoredSweep) -> None:
     assert confirmed(sweep) is None
     assert sweep.confirmation is None
+
+
+def test_of_rows_that_are_alike_one_seed_is_no_better_than_two(sweep: StoredSweep) -> None:
+    """Of many rows with one seed the best was lucky, as the search's own best was."""
+    metrics = [ID_KEY, OOD_KEY]
+    points = {
+        "lucky": np.array([[0.90, 0.90]]),
+        "a": np.array([[0.84, 0.70], [0.86, 0.72]]),
+        "b": np.array([[0.84, 0.69], [0.86, 0.71]]),
+    }
+    alike = dict.fromkeys(points, 0.3)
+    assert _marked(sweep, alike, points, metrics) == {"a"}
+    assert _marked(sweep, alike | {"lucky": 0.6}, points, metrics) == {"lucky"}, "noise is known"
+    single = {key: values[:1] for key, values in points.items()}
+    assert _marked(sweep, alike, single, metrics) == {"lucky"}, "none has more"
