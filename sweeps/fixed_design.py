@@ -197,16 +197,17 @@ def luck_problems(settings: SweepSettings, parameters: Sequence[Parameter]) -> I
         settings: of the sweep; one that was launched goes on as it is.
         parameters: of its space.
     """
-    found = {p.key for p in parameters}.union(*settings.search.points)
     if settings.design == "fixed" or settings.confirm.sweep is not None or settings.defaults:
         return
-    if TRAINING_SEED in found:
-        yield Problem(
-            f"space.{TRAINING_SEED}",
-            "must be left out of a search, which would choose the luckiest seed, but is searched; "
-            "run rc-sweep confirm when it has ended, or take design: fixed, where every row gets "
-            "every seed",
-        )
+    reason = (
+        f"must leave {TRAINING_SEED} out in a search, which would choose the luckiest seed, but "
+        "has it; run rc-sweep confirm when it has ended, or take design: fixed, where every row "
+        "gets every seed"
+    )
+    if any(parameter.key == TRAINING_SEED for parameter in parameters):
+        yield Problem("space", reason)
+    if any(TRAINING_SEED in point for point in settings.search.points):
+        yield Problem("search.points", reason)
 
 
 # What else than single keys may be wrong with the rows of a design.

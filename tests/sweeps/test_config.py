@@ -559,7 +559,8 @@ def test_a_search_does_not_choose_by_seed(where: str) -> None:
     with pytest.raises(ConfigError) as caught:
         SweepConfig(RAW | searched)
     (problem,) = caught.value.problems
-    assert problem.where == "space.training.seed" and "luckiest" in problem.message
+    assert problem.where == {"space": "space", "points": "search.points"}[where]
+    assert "leave training.seed out" in problem.message and "luckiest" in problem.message
     SweepConfig(RAW | searched | {"design": "fixed", "search": {"name": "random", "trials": 4}})
     # One of before goes on.
     SweepConfig(SweepConfig(RAW).as_dict() | searched)
