@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from rc_core.config import TrialConfig, current_fingerprint, decode_recorded
-from rc_core.errors import ConfigError, StaleAttemptError, StorageError
+from rc_core.config import TrialConfig, current_fingerprint
+from rc_core.errors import StaleAttemptError, StorageError
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.engine.budget import SAVE_SECONDS, Budget, Usage, front_of, in_order
-from sweeps.engine.rungs import RungRule, restore
-from sweeps.engine.warm_start import point_of
+from sweeps.engine.left_open import find_unfinished, restore_rungs
+from sweeps.engine.rungs import RungRule
 from sweeps.folder import REFERENCE_ID, SweepFolder
 from sweeps.search._base import Proposals, outcome_of
 from sweeps.search._checked import check_point
@@ -87,10 +87,12 @@ class Assignments:
         self._out: dict[str, TrialConfig] = {}
         # Of trials that have ended, but whose records did not come: what `close` was told.
         self.late: dict[str, tuple[str | None, bool]] = {}
-        self._again = self._find_unfinished()
-        self._parked = self._restore_rungs(rule) if rule is not None else {}
-        self._again = [(i, config) for i, config in self._again if i not in self._parked]
-        known = {*self.records, *dict(self._again)}
+        unfinished = find_unfinished(
+            sweep, proposals, self.records, self._fingerprints, self._first.keys()
+        )
+        self._parked = {} if rule is None else restore_rungs(rule, self.records, unfinished)
+        self._again = [(i, c) for i, c in unfinished.items() if i not in self._parked]
+        known = {*self.records, *unfinished}
         self._next = 1 + max([len(self._first), *(int(i[1:]) for i in known if i[1:].isdigit())])
         for record in in_order(self.records.values()):
             self._tell(record)
@@ -288,60 +290,10 @@ class Assignments:
             started=time.time(),
         )
 
-    def _find_unfinished(self) -> list[tuple[str, TrialConfig]]:
-        """Return trials an earlier attempt started or proposed and did not finish, oldest first.
-
-        The study keeps the failed trial of a record that was opened again
-        (`sweeps.engine.retry`), so that one's point is entered anew.
-        """
-        found: dict[str, TrialConfig] = {}
-        proposed = self._proposals.unfinished()
-        for record in self.records.values():
-            if record.status == "running" and record.id != REFERENCE_ID:
-                try:
-                    found[record.id] = decode_recorded(record.config)
-                except ConfigError as error:
-                    _logger.warning("trial %s cannot be resumed: %s", record.id, error)
-                    continue
-                if record.id not in proposed and self._sweep.settings.design == "search":
-                    point = point_of(found[record.id].as_dict(), self._sweep)
-                    if point is not None:
-                        self._proposals.propose(record.id, point)
-        for trial_id, point in proposed.items():
-            if trial_id in self.records or trial_id in self._first:
-                continue
-            if (config := self._sweep.trial(point)).fingerprint() in self._fingerprints:
-                # A driver was killed before it could take back what had been tried.
-                self._proposals.discard(trial_id)
-            else:
-                found[trial_id] = config
-        return sorted(found.items())
-
     def _over(self) -> bool:
         if reached := self._budget.reached():
             self._ending = reached
         return bool(reached)
-
-    def _restore_rungs(self, rule: RungRule) -> dict[str, TrialConfig]:
-        """Tell the rule of every record's rungs; return the trials that are paused at one.
-
-        Files are the truth: an unfinished trial whose last rung was judged is paused there. One
-        that was killed after its promotion looks the same, and is promoted again.
-        """
-        unfinished = dict(self._again)
-        parked: dict[str, TrialConfig] = {}
-        for record in self.records.values():
-            if not record.rungs:
-                continue
-            try:
-                config = unfinished.get(record.id) or decode_recorded(record.config)
-            except ConfigError:
-                continue
-            last = restore(rule, record.id, config, record.rungs)
-            if rule.variant == "promotion" and record.id in unfinished and last is not None:
-                rule.park(record.id, last)
-                parked[record.id] = config
-        return parked
 
     def _tell(self, record: TrialRecord) -> None:
         self.front.add(record)

@@ -94,20 +94,21 @@ def _warn_of(sweep: StoredSweep, left: int) -> None:
         )
 
 
-def tell_test(
-    sweep: SweepConfig, folder: SweepFolder, document: Mapping[str, Any], *, prefix: str = ""
-) -> int:
+def tell_test(sweep: StoredSweep, document: Mapping[str, Any], *, prefix: str = "") -> int | None:
     """Tell tracking what opening the test roles showed; return how many events are left to send.
+
+    None: it was told and sent before, or there is nothing to tell. So a command that was killed
+    after it wrote test.json, and told nothing, only has to be run again.
 
     Args:
         sweep: whose trials they are.
-        folder: of that sweep.
         document: as `sweeps.verification.sealed` writes it to test.json.
         prefix: of the keys of its trials there (`confirm/` for a confirmation's).
     """
-    if not folder.outbox.is_file():
-        return 0
-    data = datasets(document.get("data", {}), sweep.base["task"])
+    if not sweep.folder.outbox.is_file():
+        return None
+    config = SweepConfig(sweep.config, elsewhere=True)
+    data = datasets(document.get("data", {}), config.base["task"])
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(document["opened"]))
     trials = {
         key.removeprefix(prefix): {
@@ -120,8 +121,12 @@ def tell_test(
         if key.startswith(prefix) and "/" not in key.removeprefix(prefix)
     }
     if not trials:
-        return 0
+        return None
     stamp = f"opened {when} for {', '.join(trials)}"
-    events = Outbox(folder.outbox)
-    events.append("tested", trials=trials, datasets=data, stamp=stamp)
-    return _deliver(sweep, folder, events)
+    events = Outbox(sweep.folder.outbox)
+    told = [event for event in events.events() if event["kind"] == "tested"]
+    if not told or (told[-1]["trials"], told[-1]["stamp"]) != (trials, stamp):
+        events.append("tested", trials=trials, datasets=data, stamp=stamp)
+    elif not events.pending():
+        return None
+    return _deliver(config, sweep.folder, events)

@@ -22,7 +22,6 @@ from rc_core.data._task import DEV_ROLES, TEST_ROLES
 from rc_core.errors import StorageError
 from rc_core.record import TrialFolder, TrialRecord
 from sweeps.commands import command
-from sweeps.config import SweepConfig
 from sweeps.ending import was_interrupted
 from sweeps.engine.data_check import check_digest
 from sweeps.folder import REFERENCE_ID, check_weights
@@ -124,14 +123,15 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
     state = stamp_of(document, now, {r.id for r in sweep.records if r.reference})
     document["changed_after_opening"] = list(state.joined)
     document["left_after_opening"] = list(state.left)
-    if json.dumps(document) != before:
+    changed = json.dumps(document) != before
+    if changed:
         write_json(sweep.folder.test, document)
-        for each, prefix in ((sweep, ""), (sweep.confirmation, _CONFIRM)):
-            if each is not None:
-                settings = SweepConfig(each.config)
-                left = tell_test(settings, each.folder, document, prefix=prefix)
-                if left:
-                    say(f"warning: {left} tracking events are kept in {each.folder.outbox}")
+    for each, prefix in ((sweep, ""), (sweep.confirmation, _CONFIRM)):
+        if each is not None:
+            left = tell_test(each, document, prefix=prefix)
+            if left:
+                say(f"warning: {left} tracking events are kept in {each.folder.outbox}")
+            if changed or left is not None:
                 each.folder.share()
     return document
 

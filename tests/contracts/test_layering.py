@@ -84,7 +84,7 @@ sweeps.engine.shares sweeps.engine.step_shares sweeps.engine._internals
 sweeps.search.* sweeps.schedulers.* sweeps.tracking.outbox
 sweeps.engine.health_gate
 sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget sweeps.engine.warm_start
-sweeps.tracking.shown
+sweeps.tracking.shown sweeps.engine.left_open
 sweeps.engine.assignments sweeps.engine.ray_scheduler sweeps.engine.slots sweeps.engine.ray_tasks
 sweeps.tracking.tracked
 sweeps.tracking.mlflow_store sweeps.engine.retry sweeps.engine.listed

@@ -32,6 +32,9 @@ from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import confirmed_json
 from sweeps.selection.stamp import read_test, stamp, stamp_lines
 from sweeps.selection.tested_text import test_table as sealed_table
+from sweeps.tracking import afterwards
+from sweeps.tracking.outbox import Outbox
+from sweeps.verification import sealed
 from sweeps.verification.confirm import confirmation, keep_clusters
 from sweeps.verification.sealed import open_tests
 from sweeps.views.paper_table import paper_table
@@ -365,6 +368,40 @@ def test_what_is_told_as_tested_is_on_record_whenever_it_is_interrupted(
     again = open_tests(sweep, say=said.append)
     assert not any(line.startswith("t0000 ") for line in said)
     assert len(again["openings"]) == 1, "it went on"
+
+
+def test_what_was_not_told_for_a_kill_is_told_by_the_next_command(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between test.json and its telling there is a moment; nothing is told twice either."""
+    sweep = search(tmp_path, workspace)
+    sweep.folder.outbox.touch()
+    sent: list[int] = []
+    outbox = Outbox(sweep.folder.outbox)
+
+    def deliver(_config: SweepConfig, _folder: SweepFolder, events: Outbox) -> int:
+        sent.append(events.pending())
+        events.mark_delivered(sweep.folder.outbox.stat().st_size)
+        return 0
+
+    def killed(*_args: object, **_kwargs: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(afterwards, "_deliver", deliver)
+    with monkeypatch.context() as patch:
+        patch.setattr(sealed, "tell_test", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_tests(sweep, say=lambda line: None)
+    assert read_test(sweep) is not None and not list(outbox.events())
+    document = open_tests(sweep, say=lambda line: None)
+    (event,) = outbox.events()
+    assert event["kind"] == "tested" and event["trials"].keys() == document["trials"].keys()
+    open_tests(sweep, say=lambda line: None)
+    assert len(list(outbox.events())) == 1 and sent == [1]
+    # Sent is what was told; where that failed, it is tried again.
+    outbox.mark_delivered(0)
+    open_tests(sweep, say=lambda line: None)
+    assert len(list(outbox.events())) == 1 and sent == [1, 1]
 
 
 def test_a_confirmation_is_not_opened_by_itself(opened: Sweep) -> None:
