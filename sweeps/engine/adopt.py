@@ -108,6 +108,10 @@ def adopt_trials(sweep: StoredSweep, source: Path) -> Adopted:
         )
     ending = ending_of(folder.path)
     with folder.driving() as attempt:
+        if ending is not None:
+            # This attempt only brings what others trained: the last driver's word still holds.
+            # First, for an attempt that is killed too.
+            keep_ending(folder.path, attempt, ending)
         here = sweep.records
         values = recorded_defaults(sweep.config, (record.config for record in here))
         config = SweepConfig(values, elsewhere=True)
@@ -151,9 +155,6 @@ def adopt_trials(sweep: StoredSweep, source: Path) -> Adopted:
             target.commit(record)
             target.forget_checkpoint()
             adopted.append((old.id, new))
-        if ending is not None:
-            # This attempt only brings what others trained: the last driver's word still holds.
-            keep_ending(folder.path, attempt, ending)
         return _summary(sweep, adopted, completed, own)
 
 

@@ -11,6 +11,7 @@ from rc_core.record import Status, TrialFolder, TrialRecord, read_record
 from rc_core.yaml_files import merge
 from sweeps.config import SweepConfig
 from sweeps.ending import ending_of, keep_ending
+from sweeps.engine import adopt
 from sweeps.engine.adopt import adopt_trials
 from sweeps.engine.assignments import Assignments
 from sweeps.folder import SweepFolder
@@ -104,10 +105,22 @@ def test_a_sweep_that_another_machine_runs_takes_nothing_in(
     assert adopt_trials(StoredSweep(here), source).trials == [("t0001", "t0005")]
 
 
-def test_what_ended_a_sweep_still_holds_after_an_adoption(tmp_path: Path) -> None:
+def test_what_ended_a_sweep_still_holds_after_an_adoption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = SweepFolder.create(tmp_path, "mine", "x")
     folder.write_config(SWEEP.as_dict())
     with folder.driving() as attempt:
         keep_ending(folder.path, attempt, "budget.hours (1 h)")
-    adopt_trials(StoredSweep(folder), made_elsewhere(tmp_path / "elsewhere"))
+    source = made_elsewhere(tmp_path / "elsewhere")
+
+    def killed(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adopt, "_copy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            adopt_trials(StoredSweep(folder), source)
+    assert ending_of(folder.path) == "budget.hours (1 h)", "also of one that was cut short"
+    adopt_trials(StoredSweep(folder), source)
     assert ending_of(folder.path) == "budget.hours (1 h)"
