@@ -54,7 +54,7 @@ _CONTRACTS = {
     "rc_core.losses": Contract("_base", "Loss", instead={"__call__": "on_model"}),
 }
 
-# Module -> what was found whole, and the digest of the source that it was made from.
+# Module -> what was found whole, and the digest of the sources that it was made from.
 _loaded: dict[str, tuple[ModuleType, str]] = {}
 
 
@@ -84,7 +84,9 @@ def load(package: str, name: str) -> ModuleType:
     source = _source(package, name)
     module = importlib.import_module(full)
     check(package, name, module)
-    _loaded[full] = module, hashlib.sha256(source.encode()).hexdigest()[:16]
+    shared = _shared(package, source)
+    texts = "".join([source, *(shared[each] for each in sorted(shared))])
+    _loaded[full] = module, hashlib.sha256(texts.encode()).hexdigest()[:16]
     return module
 
 
@@ -117,8 +119,10 @@ def check(package: str, name: str, module: ModuleType) -> None:
 def digest(package: str, name: str) -> str:
     """Return 16 hex digits that change with any change of a plugin's file, comments included.
 
-    The same wherever the same file is installed. Of the file as it was when this process loaded
-    it: one edited since is not what runs. What the file imports from elsewhere is not in it.
+    So they do with its package's shared parts (`_*.py`) that it imports, by themselves or through
+    one another; what it imports from elsewhere is not in it. The same wherever the same files are
+    installed. Of the files as they were when this process loaded the plugin: one edited since is
+    not what runs.
 
     Raises:
         ConfigError: as `load`.
@@ -238,6 +242,35 @@ def _source(package: str, name: str) -> str:
     """Return a plugin's source; lines end alike, whatever the file's line ends are."""
     files = [folder / f"{name}.py" for folder in _folders(package)]
     return next(file for file in files if file.is_file()).read_text(encoding="utf-8")
+
+
+def _shared(package: str, source: str) -> dict[str, str]:
+    """Return the package's shared parts that a source imports: name -> source."""
+    found: dict[str, str] = {}
+    waiting = [source]
+    while waiting:
+        for name in _imported(package, waiting.pop()) - found.keys():
+            try:
+                found[name] = _source(package, name)
+            except StopIteration:
+                # A folder, say: as what is imported from elsewhere.
+                continue
+            waiting.append(found[name])
+    return found
+
+
+def _imported(package: str, source: str) -> set[str]:
+    """Return the names of a package's shared parts that one of its files imports itself."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = package if node.level == 1 else ""
+            module = ".".join(filter(None, (start, node.module)))
+            names |= {module, *(f"{module}.{each.name}" for each in node.names)}
+    shared = (name.removeprefix(f"{package}.") for name in names if name.startswith(f"{package}._"))
+    return {name.partition(".")[0] for name in shared}
 
 
 def _folders(package: str) -> list[Path]:

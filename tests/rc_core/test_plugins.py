@@ -205,6 +205,23 @@ def test_the_digest_is_of_the_text_alone(written: WrittenPlugins) -> None:
     assert plugins.digest(package, "other") == first
 
 
+def test_the_digest_is_of_shared_parts_too(written: WrittenPlugins) -> None:
+    """An interrupted trial went on with other code, where only a shared part had been edited."""
+    package = "rc_core.losses"
+    uses = LOSS.replace("\n\n\n", "\nfrom rc_core.losses._mine import X\n\n\n", 1)
+
+    def digest(shared: str) -> str:
+        written.write(package, shared, name="_further")
+        written.write(package, "from rc_core.losses import _further\nX = 1\n", name="_mine")
+        written.write(package, uses)
+        return plugins.digest(package, "mine")
+
+    assert uses != LOSS
+    first = digest("Y = 1\n")
+    assert first == digest("Y = 1\n")
+    assert first != digest("Y = 2\n"), "through the other one"
+
+
 def test_a_file_edited_since_it_was_loaded_is_not_what_runs(written: WrittenPlugins) -> None:
     file = written.write("rc_core.losses", LOSS)
     first = plugins.digest("rc_core.losses", "mine")
