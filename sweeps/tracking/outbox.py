@@ -14,6 +14,7 @@ import math
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,10 @@ from rc_core.atomic import drop_half_line, write_text
 _logger = logging.getLogger(__name__)
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _BATCH = 200
+# What code raises that an event does not fit (another version wrote it), and no server or network
+# does: tried this many times, for an answer may have been garbled once.
+_UNFIT = (LookupError, TypeError, AttributeError)
+_UNFIT_TRIES = 3
 
 Event = dict[str, Any]
 
@@ -144,6 +149,7 @@ class Drain:
         self._closing = threading.Event()
         self._abandoned = threading.Event()
         self._reached = False
+        self._unfit: Counter[int] = Counter()
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
         self._thread.start()
 
@@ -220,6 +226,17 @@ class Drain:
             except Undeliverable as error:
                 # One bad event must not hold up all that follow it.
                 _logger.warning("tracking refused an event of kind '%s': %s", event["kind"], error)
+            except _UNFIT as error:
+                # At the end it is tried again too: the writer was made, so the server answers.
+                self._reached = True
+                self._unfit[offset] += 1
+                if self._unfit[offset] < _UNFIT_TRIES:
+                    raise
+                _logger.warning(
+                    "an event of kind '%s' is passed over, which tracking cannot read: %r",
+                    event.get("kind"),
+                    error,
+                )
             self._outbox.mark_delivered(offset)
             self._reached = True
         return bool(batch)

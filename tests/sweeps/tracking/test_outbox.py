@@ -283,6 +283,41 @@ def test_an_event_that_is_refused_for_good_holds_up_nothing(
     assert "no such run" in caplog.text
 
 
+@pytest.mark.parametrize("first", [0, 2])
+def test_an_event_that_no_code_can_read_holds_up_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """Of another version, say: it raised the same at every try, and nothing came after it."""
+    monkeypatch.setattr("sweeps.tracking.outbox._FIRST_WAIT", 0.01)
+    outbox, writer = Outbox(tmp_path / "outbox.jsonl"), Recorder()
+    fill(outbox, first)
+    outbox.append("event", other=1)
+    fill(outbox, 2)
+    with caplog.at_level(logging.WARNING):
+        assert Drain(outbox, lambda: writer).close(20) == 0
+    assert writer.seen == [*range(first), 0, 1]
+    assert "an event of kind 'event' is passed over" in caplog.text
+    assert "KeyError('number')" in caplog.text
+
+
+def test_what_was_garbled_once_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.tracking.outbox._FIRST_WAIT", 0.01)
+
+    class Garbled(Recorder):
+        def apply(self, event: Event) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise TypeError("'NoneType' object is not subscriptable")
+            super().apply(event)
+
+    outbox, writer = Outbox(tmp_path / "outbox.jsonl"), Garbled(failures=2)
+    fill(outbox, 2)
+    assert Drain(outbox, lambda: writer).close(20) == 0
+    assert writer.seen == [0, 1]
+
+
 def test_a_store_that_has_nothing_gets_everything_again(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.jsonl")
     fill(outbox, 3)
