@@ -38,6 +38,7 @@ from rc_core.first_token import first_token_only
 from rc_core.forward import FrozenTeacher, autocast, sees_hidden_states
 from rc_core.losses import vanilla
 from rc_core.losses._base import AnyLoss
+from rc_core.memory import NowAndThen, give_back
 from rc_core.train_step import TrainStep
 
 Precision = str  # "fp32" or "bf16"; "auto" is resolved before training starts
@@ -167,6 +168,7 @@ def fit(
     device = next(model.parameters()).device
     feed = feed_of(encoded, device)
     train_on = train_step.on_rows(feed, training.batch_size, record=recordable)
+    give_back_at_times = NowAndThen()
     for rung, end in enumerate(rung_steps(total, training.rungs), start=1):
         if end <= step:
             continue
@@ -186,6 +188,7 @@ def fit(
                 samples += len(chosen)
                 if after_step is not None:
                     after_step(step / total)
+                give_back_at_times()
         train_loss = float(train_step.loss_sum) / (step - first)
         seconds += time.perf_counter() - started
         if not math.isfinite(train_loss):
@@ -193,6 +196,7 @@ def fit(
         if step == total:
             # Whoever keeps the last point evaluates next, and wants the memory.
             train_step.release()
+            give_back()
         state = partial(train_step.state, step=step, seconds=seconds, samples=samples)
         yield FitPoint(rung, step, step / total, train_loss, seconds, samples, state)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rc_core.memory import give_back
+from rc_core import memory
+from rc_core.memory import NowAndThen, give_back
 
 _PIECES, _SIZE = 4_000, 65_536
 
@@ -27,3 +28,14 @@ def test_what_was_freed_below_something_that_stays_goes_back() -> None:
     give_back()
     assert full - resident() > 0.8 * _PIECES * _SIZE
     assert len(stays) == _SIZE
+
+
+def test_now_and_then_is_not_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, given = [100.0], []
+    monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(memory, "give_back", lambda: given.append(now[0]))
+    now_and_then = NowAndThen()
+    for _ in range(100):
+        now[0] += 0.5
+        now_and_then()
+    assert given == [120.0, 140.0]
