@@ -28,15 +28,11 @@ from rc_core.throughput import stored_measurements
 from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
 from sweeps.cores import usable_cores
+from sweeps.engine.rough_time import rough_seconds
 from sweeps.engine.shares import numbers, packing_line
 from sweeps.names import as_stem
 from sweeps.remote.mirror import Mirror
 
-# Training costs about 6 FLOP per weight and token (2 forward, 4 backward); evaluation is left out.
-_FLOP_PER_WEIGHT_AND_TOKEN = 6
-# What training of MiniLM reached on one core in float32 (tests/benchmarks/RESULTS.md: 58).
-_ROUGH_FLOPS_PER_CPU = 5e10
-_ROUGH_TOKENS = 32
 _MOST_LABELS = 8
 # Notes of a task that say how many rows of a split were not taken, and why.
 _LEFT_OUT = {
@@ -63,7 +59,7 @@ def plan(
     facts = model_facts(sweep.base["model"])
     num_trials = sweep.settings.search.trials
     weights = 4 * facts.num_parameters
-    seconds, source = _seconds(sweep, facts, root, len(task.of_role("train")[0]))
+    seconds, source = _seconds(sweep, facts, root, task)
     return {
         "sweep": f"{root if mirror is None else mirror.uri}/{name or as_stem(stem) + '-<n>'}",
         "trials": num_trials,
@@ -74,8 +70,9 @@ def plan(
         "models_bytes": num_trials * weights,
         # A checkpoint (weights and two moments) exists only while a trial runs.
         "running_trial_bytes": 3 * weights,
-        "seconds_a_trial": round(seconds, 1),
+        "seconds_a_trial": round(seconds, 3),
         "seconds_from": source,
+        "at_once_here": _at_once(sweep),
         "data": _data(task),
         "warnings": [*doubts(task), *foreseen_cuts(task, sweep.reference())],
         "configuration": sweep.as_dict(),
@@ -85,7 +82,7 @@ def plan(
 def as_text(found: Mapping[str, Any]) -> str:
     """Return a plan for people."""
     resolved = OmegaConf.to_yaml(OmegaConf.create(found["configuration"]), sort_keys=False)
-    trials, seconds = found["trials"], found["seconds_a_trial"]
+    trials = found["trials"]
     lines = [
         "# resolved configuration",
         resolved.rstrip(),
@@ -100,9 +97,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         *(f"artifacts:  {line}" for line in found["artifacts"]),
         f"disk:       {_about(found['models_bytes'] / 1e9)} GB for {count_of(trials, 'model')}, "
         f"and {_about(found['running_trial_bytes'] / 1e9)} GB for each trial that is running",
-        f"time:       {_about(seconds * trials / 60)} minutes of one trial's resources "
-        f"({_about(seconds)} s a trial; {found['seconds_from']}), divided by how many run at once; "
-        "artifacts to be built (teacher, levels) come on top",
+        f"time:       {_time(found)}; artifacts to be built (teacher, levels) come on top",
     ]
     return "\n".join(lines)
 
@@ -151,6 +146,29 @@ def _read(name: str, split: Mapping[str, Any]) -> str:
 
 def _about(amount: float) -> str:
     return "less than 0.1" if amount < 0.1 else f"about {amount:.1f}"
+
+
+def _time(found: Mapping[str, Any]) -> str:
+    trials, seconds, at_once = found["trials"], found["seconds_a_trial"], found["at_once_here"]
+    each = f"{_about(seconds)} s a trial; {found['seconds_from']}"
+    if at_once is None:
+        return (
+            f"{_about(seconds * trials / 60)} minutes of one trial's resources ({each}), divided "
+            "by how many run at once"
+        )
+    minutes = seconds * -(-trials // at_once) / 60
+    return f"{_about(minutes)} minutes on this machine alone, {at_once} at once ({each})"
+
+
+def _at_once(sweep: SweepConfig) -> int | None:
+    """Return how many trials fit on this machine at once; None: that is measured, or none does."""
+    resources = sweep.settings.resources
+    if resources.auto:
+        return None
+    fit = usable_cores() / resources.cpu if resources.cpu else float("inf")
+    if resources.gpu:
+        fit = min(fit, torch.cuda.device_count() / resources.gpu)
+    return int(fit) if 1 <= fit < float("inf") else None
 
 
 def _origin(sweep: SweepConfig) -> str:
@@ -207,16 +225,17 @@ def _artifacts(sweep: SweepConfig, root: Path) -> list[str]:
     return [f"{f'{count} x ' if count > 1 else ''}{line}" for line, count in lines.items()]
 
 
-def _seconds(sweep: SweepConfig, facts: ModelFacts, root: Path, samples: int) -> tuple[float, str]:
+def _seconds(sweep: SweepConfig, facts: ModelFacts, root: Path, task: Task) -> tuple[float, str]:
     """Return what a trial takes, and how that is known."""
     earlier = [r for r in _earlier(root) if _comparable(r, sweep)]
     if earlier:
         seconds = statistics.median(record.seconds["total"] for record in earlier)
         return seconds, f"median of {count_of(len(earlier), 'earlier trial')}"
-    seconds = _rough_seconds(sweep, facts, samples)
-    return seconds, (
-        f"rough: from the model's size and {samples} training samples, at about 50 GFLOP/s a core, "
-        "no GPU assumed"
+    training = TrainingConfig(**sweep.base["training"])
+    threads = max(1, int(sweep.settings.resources.cpu))
+    return rough_seconds(training, facts, task, threads), (
+        f"rough: a block of its shape, timed now, times {facts.num_layers} blocks and "
+        f"{len(task.of_role('train')[0])} training samples; no GPU assumed"
     )
 
 
@@ -237,11 +256,3 @@ def _comparable(record: TrialRecord, sweep: SweepConfig) -> bool:
         and record.config["task"] == base["task"]
         and all(record.config["training"][k] == base["training"][k] for k in same)
     )
-
-
-def _rough_seconds(sweep: SweepConfig, facts: ModelFacts, samples: int) -> float:
-    training = TrainingConfig(**sweep.base["training"])
-    cpus = sweep.settings.resources.cpu
-    tokens = samples * training.epochs * min(_ROUGH_TOKENS, training.max_length)
-    weights = facts.num_parameters - facts.num_embedding_parameters
-    return _FLOP_PER_WEIGHT_AND_TOKEN * weights * tokens / (_ROUGH_FLOPS_PER_CPU * cpus)

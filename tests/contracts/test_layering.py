@@ -80,7 +80,7 @@ sweeps.floors sweeps.tables sweeps.artifact_uses
 sweeps.inventory
 sweeps.selection.budgets sweeps.selection.tested sweeps.selection.opened_data
 sweeps.engine.data_check sweeps.engine.address
-sweeps.engine.shares sweeps.engine.step_shares sweeps.engine._internals
+sweeps.engine.shares sweeps.engine.step_shares sweeps.engine._internals sweeps.engine.rough_time
 sweeps.search.* sweeps.schedulers.* sweeps.tracking.outbox
 sweeps.engine.health_gate
 sweeps.engine.trainable sweeps.engine.cluster sweeps.engine.budget sweeps.engine.warm_start

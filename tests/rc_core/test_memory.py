@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_what_was_freed_below_something_that_stays_goes_back() -> None:
 
 def test_now_and_then_is_not_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     now, given = [100.0], []
-    monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(memory, "give_back", lambda: given.append(now[0]))
     now_and_then = NowAndThen()
     for _ in range(100):

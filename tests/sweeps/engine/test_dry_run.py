@@ -127,7 +127,8 @@ def test_the_time_follows_from_the_data_that_is_there(
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["trials"] == 4 and found["configuration"]["model"] == "tiny:bert"
-    assert f"and {samples} training samples" in found["seconds_from"]
+    assert f"blocks and {samples} training samples" in found["seconds_from"]
+    assert 0 < found["seconds_a_trial"] < 60 and found["at_once_here"] >= 1
     assert not (config.parent / "storage").exists(), "starts nothing"
     text = dry_run(config, "--set", setting).output
     assert "rough" in text and "on top" in text

@@ -1,0 +1,113 @@
+"""About how long a trial takes where none like it has run: one block of the encoder, timed here.
+
+Nothing is loaded or downloaded: the block has the encoder's shape and random weights. It takes a
+second, some seconds for a large encoder.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import nullcontext
+from itertools import islice
+
+import torch
+from torch import nn
+
+from rc_core.config import TrainingConfig
+from rc_core.data._task import DEV_ROLES, Split, Task
+from rc_core.model_facts import ModelFacts
+
+# Words and punctuation marks are what a WordPiece vocabulary mostly knows whole.
+_PIECES = re.compile(r"\w+|[^\w\s]")
+_PIECES_PER_WORD = 1.15
+_SAMPLES = 500
+_REPEATS = 3
+# So much slower on two samples, bf16 is emulated (as in rc_core.precision).
+_EMULATED = 3.0
+# A batch larger than this many tokens is timed by a part of it: time grows with the tokens.
+_MOST_TOKENS = 1_024
+
+
+def rough_seconds(training: TrainingConfig, facts: ModelFacts, task: Task, threads: int) -> float:
+    """Return about how many seconds a trial trains and evaluates on the CPU.
+
+    A dense encoder with plain cross-entropy, all of it trained: a student takes less, a loss that
+    needs more of the model takes more.
+
+    Args:
+        training: of the trials.
+        facts: of the encoder.
+        task: read whole.
+        threads: that a trial computes with; at least 1.
+    """
+    (train,) = task.of_role("train")
+    evaluated = [split for role in DEV_ROLES for split in task.of_role(role)]
+    tokens = max(2, round(_mean_tokens(train, training.max_length)))
+    batch = max(1, min(training.batch_size, _MOST_TOKENS // tokens))
+    step, forward = _block_seconds(facts, batch, tokens, training.precision, threads)
+    trained = len(train) * training.epochs * step / batch
+    return facts.num_layers * (trained + sum(map(len, evaluated)) * forward / batch)
+
+
+def _mean_tokens(split: Split, most: int) -> float:
+    """Return about how many tokens a sample has, special ones included, once cut to `most`."""
+    every = max(1, len(split) // _SAMPLES)
+    lengths = []
+    for texts in islice(split.texts(), 0, None, every):
+        parts = [len(_PIECES.findall(text)) for text in texts if text]
+        lengths.append(min(most, _PIECES_PER_WORD * sum(parts) + 1 + len(parts)))
+    return sum(lengths) / len(lengths)
+
+
+def _block_seconds(
+    facts: ModelFacts, batch: int, tokens: int, precision: str, threads: int
+) -> tuple[float, float]:
+    """Return the seconds of a training step, in the faster precision allowed, and of a forward."""
+    block = _block(facts)
+    optimizer = torch.optim.AdamW(block.parameters(), lr=0.0, fused=True)
+    width = block.linear1.in_features
+
+    def seconds(samples: int, *, bf16: bool, train: bool, repeats: int = _REPEATS) -> float:
+        states = torch.randn(samples, tokens, width)
+        found = []
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            with torch.set_grad_enabled(train), _cast(bf16):
+                output = block(states)
+            if train:
+                output.float().square().mean().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            found.append(time.perf_counter() - start)
+        # What else the machine does only ever adds; the first is warming up.
+        return min(found[1:])
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        forward = seconds(batch, bf16=False, train=False)
+        steps = []
+        if precision != "bf16":
+            steps.append(seconds(batch, bf16=False, train=True))
+        if precision == "bf16" or (
+            precision == "auto"
+            and seconds(2, bf16=True, train=True, repeats=1)
+            < _EMULATED * seconds(2, bf16=False, train=True, repeats=1)
+        ):
+            steps.append(seconds(batch, bf16=True, train=True))
+        return min(steps), forward
+    finally:
+        torch.set_num_threads(before)
+
+
+def _block(facts: ModelFacts) -> nn.TransformerEncoderLayer:
+    width, inner = min(facts.widths), max(facts.widths)
+    heads = facts.num_heads if width % facts.num_heads == 0 else 1
+    return nn.TransformerEncoderLayer(
+        width, heads, dim_feedforward=inner, activation="gelu", batch_first=True
+    )
+
+
+def _cast(bf16: bool) -> torch.autocast | nullcontext[None]:
+    return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
