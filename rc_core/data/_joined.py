@@ -1,13 +1,18 @@
 """Which values of a CSV are several rows that a stray quotation mark has joined.
 
-Such a value begins within one row and ends within another, in the same column, else the file would
-have uneven rows. So its lines hold as many commas as these parts of rows, and what stands where the
-labels are is a label. A letter that begins with "Dear all," is a text of several lines.
+Where no other mark follows, the value goes on to the end of the file. Else it begins within one row
+and ends within another, in the same column, else the file would have uneven rows. So its lines hold
+as many commas as these parts of rows, and what stands where the labels are is a label. A letter
+that begins with "Dear all," is a text of several lines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Of a file's end: where its last quotation marks are.
+_TAIL = 4_096
 
 
 def joined_rows(values: Mapping[str, Sequence[str]], name: str, names: Sequence[str]) -> list[int]:
@@ -31,6 +36,25 @@ def joined_rows(values: Mapping[str, Sequence[str]], name: str, names: Sequence[
     label = min(others, key=lambda each: len(set(values[each])))
     known, position = set(values[label]), names.index(label)
     return [i for i, rows in found.items() if _are_known(rows, position, known)]
+
+
+def is_unclosed(path: Path, last: bytes) -> bool:
+    """Tell whether a CSV ends within quotes: all after the mark that opened them is one value.
+
+    It is in the last column, else its row would have too few values. One of several lines is in
+    quotes; where they are closed, the file ends with an odd number of marks, as one within a value
+    is written as two.
+
+    Args:
+        path: of the file.
+        last: value of the last column in the last row.
+    """
+    if not {*b"\r\n"} & {*last}:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _TAIL))
+        end = stream.read().rstrip()
+    return (len(end) - len(end.rstrip(b'"'))) % 2 == 0
 
 
 def _as_rows(value: str, start: int, num_columns: int) -> list[list[str | None]] | None:

@@ -20,7 +20,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
-from rc_core.data._joined import joined_rows
+from rc_core.data._joined import is_unclosed, joined_rows
 from rc_core.data._places import foreign, other_separator, place, unreadable
 from rc_core.errors import DataError, Problem, did_you_mean, looks_alike
 from rc_core.labels import count_of
@@ -209,14 +209,39 @@ def _parsed(
     with pa.csv.open_csv(path, read_options=read, parse_options=parse) as head:
         names = head.schema.names
     _require(path, columns, names)
-    # As strings, a text "NA" or "1" stays what it is.
+    # As strings, a text "NA" or "1" stays what it is. The last column is where quotes stay open; as
+    # bytes, as nobody may have asked for it.
     convert = pa.csv.ConvertOptions(
-        include_columns=list(dict.fromkeys(columns)),
-        column_types={name: pa.string() for name in columns},
+        include_columns=list(dict.fromkeys([*columns, names[-1]])),
+        column_types={names[-1]: pa.binary()} | {name: pa.string() for name in columns},
         strings_can_be_null=False,
     )
     table = pa.csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+    if parse.quote_char and names.count(names[-1]) == 1 and len(table):
+        _check_closed(path, table[names[-1]][-1], len(table) - 1)
     return table, names
+
+
+def _check_closed(path: Path, last: pa.Scalar, row: int) -> None:
+    """Refuse a file that ends within quotes. Raises DataError.
+
+    Args:
+        path: of the file.
+        last: value of the last column in the last row.
+        row: its position.
+    """
+    value: bytes = last.cast(pa.binary()).as_py()
+    if is_unclosed(path, value):
+        shown = value[:80].decode(errors="replace")
+        raise DataError(
+            Problem(
+                str(path),
+                f"a quotation mark that opens a value must be followed by one that closes it, but "
+                f"that of the last value in {place(path, row)} ({shown!r}) is not, and all that "
+                "follows is in this value; close it, or write a mark within a value as two and the "
+                "value in quotes",
+            )
+        )
 
 
 def _warn_of_stray_quotes(

@@ -285,6 +285,29 @@ def test_a_text_of_several_lines_is_taken_for_rows_only_where_labels_are_in_it(
     assert ("are like rows of the file (first: line 4" in caplog.text) == joined
 
 
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('label,text\n1,good\n0,"bad\n1,third\n0,fourth\n', 3),
+        ('label,text\r\n1,good\r\n0,"bad ""so""\r\n1,so ""it"" is', 3),
+        ('label,text,source\n1,good,web\n0,bad,"web\n1,third,web\n', 3),
+        ('text,label\ngood,1\n\n"bad\nthird",0\n', None),
+        ('label,text\n1,"Dear ""all"",\nso ""it is""" \n\n', None),
+        ('label,text\n1,an inch"\n', None),
+    ],
+)
+def test_a_quotation_mark_that_nobody_closed_takes_no_rows_away(
+    tmp_path: Path, content: str, line: int | None
+) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(content.encode())
+    if line is None:
+        assert read_columns(path, ["text", "label"])["text"]
+    else:
+        expected = f"that of the last value in line {line} (the header is line 1) ("
+        assert expected in message(path, ["text", "label"])
+
+
 @pytest.mark.parametrize("separator", [",", "\t"])
 def test_a_column_there_twice_is_refused(tmp_path: Path, separator: str) -> None:
     path = tmp_path / ("data.csv" if separator == "," else "data.tsv")
