@@ -73,8 +73,9 @@ def id_dev_size(num_samples: int) -> int:
 def carve_id_dev(train: Split, generator: np.random.Generator) -> tuple[Split, Split]:
     """Return train without id_dev, and id_dev, drawn with the labels' shares kept.
 
-    Samples with the same pair key go to the same side, so that repeated pairs cost nothing; with
-    repeats id_dev may be larger than `id_dev_size` by a few.
+    Samples with the same pair key go to the same side, so that repeated pairs cost nothing. They go
+    to id_dev where that brings its label nearer to its share; a text that is repeated more often
+    than that stays in train. Only where all texts of a label are does the least repeated one go.
     """
     first_of: dict[str, int] = {}
     groups = np.array(
@@ -83,12 +84,17 @@ def carve_id_dev(train: Split, generator: np.random.Generator) -> tuple[Split, S
     heads, sizes = np.unique(groups, return_counts=True)
     budget = np.bincount(train.labels, minlength=len(train.label_names))
     room = np.array(shares(id_dev_size(len(train)), budget))
+    order = generator.permutation(len(heads))
     chosen = []
-    for position in generator.permutation(len(heads)):
+    for position in order:
         label = train.labels[heads[position]]
-        if room[label] > 0:
+        if sizes[position] < 2 * room[label]:
             room[label] -= sizes[position]
             chosen.append(heads[position])
+    for label in set(np.flatnonzero(room > 0)) - {*train.labels[chosen]}:
+        others = order[train.labels[heads[order]] == label]
+        if len(others) > 1:
+            chosen.append(heads[others[sizes[others].argmin()]])
     carved = np.isin(groups, np.array(chosen, dtype=np.int64))
     id_dev = replace(train.take(np.flatnonzero(carved)), role="id_dev")
     return train.take(np.flatnonzero(~carved)), id_dev

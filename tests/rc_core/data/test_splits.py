@@ -99,6 +99,24 @@ def test_carving_keeps_repeated_pairs_together() -> None:
     assert 180 <= len(id_dev) <= 182
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_text_that_is_repeated_very_often_does_not_become_id_dev(seed: int) -> None:
+    """It took 400 of 1,000 rows out of train with it, with every other seed."""
+    texts = [f"a {i}" for i in range(500)] + ["ok"] * 400 + [f"b {i}" for i in range(100)]
+    train = split("train", texts, [0] * 500 + [1] * 500)
+    rest, id_dev = carve_id_dev(train, np.random.default_rng(seed))
+    assert np.bincount(id_dev.labels).tolist() == [100, 100]
+    assert rest.first.count("ok") == 400
+
+
+def test_where_all_texts_are_repeated_very_often_the_least_repeated_one_is_carved() -> None:
+    texts = ["x"] * 60 + ["y"] * 40 + ["z"] * 50 + [f"a {i}" for i in range(150)] + ["only"] * 100
+    train = split("train", texts, [0] * 150 + [1] * 150 + [2] * 100)
+    rest, id_dev = carve_id_dev(train, np.random.default_rng(0))
+    assert Counter(id_dev.labels.tolist()) == {0: 40, 1: 30}
+    assert {*id_dev.first} & {*texts[:150]} == {"y"} and rest.first.count("only") == 100
+
+
 def test_the_key_ignores_case_and_punctuation_but_not_where_a_text_ends() -> None:
     assert pair_key("The Cat, sat.", "Yes!") == pair_key("the cat sat", "yes")
     assert pair_key("ab", "c") != pair_key("a", "bc")
