@@ -34,6 +34,9 @@ _ID = "rc.trial_id"
 _WARM = "rc.warm_start"
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+# Choices may be lists and sections here (difficulty.levels, loss.expert): the journal keeps them as
+# the JSON that they are. Optuna says so wherever it reads one.
+warnings.filterwarnings("ignore", "Choices for a categorical distribution", UserWarning)
 
 
 class StudyProposals:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -50,3 +52,28 @@ def test_a_lock_that_was_left_behind_holds_nobody_up(path: Path) -> None:
     study = optuna.load_study(study_name="s", storage=study_storage(path))
     study.tell(study.ask(), 0.0)
     assert not lock.exists()
+
+
+def test_choices_that_are_lists_or_sections_are_kept_and_nobody_is_warned(tmp_path: Path) -> None:
+    """In a process of its own: pytest has filters of warnings of its own."""
+    code = """
+import pathlib, sys
+from sweeps.config import SweepConfig
+from sweeps.search._checked import made_proposals
+
+experts = [{"level": 0.65}, "hypothesis_only"]
+sweep = SweepConfig({
+    "model": "tiny:bert", "loss": {"name": "poe"},
+    "space": {"loss.expert": {"choice": experts}}, "search": {"name": "tpe", "trials": 4},
+})
+file = pathlib.Path(sys.argv[1])
+points = {f"t{i}": made_proposals(sweep, file).propose(f"t{i}") for i in range(2)}
+assert made_proposals(sweep, file).unfinished() == points
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "study.journal")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
