@@ -21,6 +21,12 @@ _SUITE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 def _label_map(value: Any) -> Any:
     """Spell the raw labels as `raw_label` does; a list of names stands for a map to themselves."""
     if isinstance(value, tuple | list):
+        if any(isinstance(item, Mapping | tuple | list) for item in value):
+            # As `- 0: negative` in YAML, which is a list of mappings.
+            raise ValueError(
+                "must be a list of names, or one mapping of what is in the file to names, "
+                "{0: negative, 1: positive} (in lines of their own: without dashes)"
+            )
         value = {name: name for name in value}
     if not isinstance(value, Mapping):
         return value

@@ -265,6 +265,11 @@ def _absolute(folder: Path) -> dict[str, Any]:
             {"labels": [0, 1]},
             "the name of label 0 must be a text, like {0: good}, or the number in",
         ),
+        (
+            {"labels": [{0: "a"}, {1: "b"}]},
+            "task.labels: must be a list of names, or one mapping of what is in the file to names, "
+            "{0: negative, 1: positive} (in lines of their own: without dashes), but got [{0: 'a'}",
+        ),
         ({"labels": {0: True, 1: False}}, "YAML reads yes, no, on and off as booleans"),
         ({"labels": {0: "", 1: "b"}}, "task.labels.0: string should have at least 1 character"),
         ({"labels": "a"}, "task.labels: must be a mapping"),
