@@ -22,6 +22,8 @@ NAMES = {
     "heuristic": "word-overlap heuristic",
 }
 _WORD = re.compile(r"\w+")
+# Words that the second text has of its own are counted up to here.
+_MOST_OWN = 5
 
 IntArray = NDArray[np.int64]
 
@@ -78,7 +80,9 @@ def _bag_of_words(train: Split) -> tuple[Any, Any]:
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    vectorizer = CountVectorizer(analyzer=_features, binary=True, min_df=2)
+    # Of more samples than there are counts of own words, two share at least that.
+    least = 2 if len(train) > _MOST_OWN + 1 else 1
+    vectorizer = CountVectorizer(analyzer=_features, binary=True, min_df=least)
     counts = vectorizer.fit_transform(_pairs(train))
     classifier = LogisticRegression(C=0.3, max_iter=200)
     # More threads only wait for each other; see rc_core/difficulty/_text.py.
@@ -101,7 +105,7 @@ def _pairs(split: Split) -> list[tuple[str, str]]:
 def _features(pair: tuple[str, str]) -> list[str]:
     """Return the words of each text, those of both, and how many the second has of its own."""
     first, second = (set(_WORD.findall(text.lower())) for text in pair)
-    own = min(len(second - first), 5)
+    own = min(len(second - first), _MOST_OWN)
     return [
         *(f"1:{word}" for word in sorted(first)),
         *(f"2:{word}" for word in sorted(second)),

@@ -31,6 +31,18 @@ def test_a_bag_of_words_solves_what_words_decide() -> None:
     assert "heuristic" not in found["id_dev"]
 
 
+def test_a_bag_of_words_is_there_where_no_two_samples_share_a_word() -> None:
+    """As with `task.limit: 2`: the dense reference failed for it, once it was trained."""
+    train = replace(
+        split(2, 0),
+        first=["ant bee", "elk fox gnu"],
+        second=["cow dog", "hen"],
+        labels=np.array([0, 1]),
+    )
+    dev = replace(train, role="id_dev")
+    assert floors(Task("words", LABELS, (train, dev)), ("id_dev",))["id_dev"]["bag_of_words"] == 1.0
+
+
 def test_majority_is_train_s_and_judged_on_the_role() -> None:
     train, dev = split(200, 0), split(60, 1, "id_dev")
     rare = replace(train, labels=np.where(np.arange(200) < 150, 1, train.labels))
