@@ -99,6 +99,8 @@ def agreement_metrics(
 ) -> dict[str, float]:
     """Return `<role>/agreement`, and per suite where a role has several, with the dense reference.
 
+    A role's counts the headlines of its splits only, as its accuracy does; a suite's all samples.
+
     Args:
         predictions: split name -> (N, C) of the compressed model.
         splits: which to compare.
@@ -106,15 +108,17 @@ def agreement_metrics(
             that it does not hold are left out.
     """
     same: dict[Role, dict[str, NDArray[np.bool_]]] = {}
+    counted: dict[Role, list[NDArray[np.bool_]]] = {}
     for split in splits:
         path = reference / f"{split.name}.parquet"
         if path.is_file():
             expected = read_predictions(path).argmax(axis=1)
             found = predictions[split.name].argmax(axis=1) == expected
             same.setdefault(split.role, {})[split.suite] = found
+            counted.setdefault(split.role, []).append(found[split.headline_rows()])
     metrics = {}
     for role, suites in same.items():
-        metrics[f"{role}/agreement"] = float(np.concatenate(list(suites.values())).mean())
+        metrics[f"{role}/agreement"] = float(np.concatenate(counted[role]).mean())
         if len(suites) > 1:
             for suite, equal in suites.items():
                 metrics[f"{role}/{suite}/agreement"] = float(equal.mean())

@@ -150,3 +150,11 @@ def test_agreement_counts_equal_answers_by_suite_and_by_role(tmp_path: Path) -> 
         "id_dev/agreement": 0.75,
         "ood_dev/agreement": 1.0,
     }
+
+
+def test_agreement_of_a_role_is_over_what_its_accuracy_is(tmp_path: Path) -> None:
+    kinds = ["seen", "unseen", "unseen", "seen"]
+    part = replace(split(4, 0, role="ood_dev"), slices={"seen": kinds}, headline=("seen", "unseen"))
+    write_predictions(tmp_path / f"{part.name}.parquet", part, answers(0, 0, 0, 0), LABELS)
+    found = agreement_metrics({part.name: answers(1, 0, 0, 1)}, [part], tmp_path)
+    assert found == {"ood_dev/agreement": 1.0}
