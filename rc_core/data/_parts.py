@@ -119,10 +119,18 @@ class Rows:
     dropped: int
 
 
-def is_local(part: Part, data_dir: str | None) -> bool:
-    """Tell whether a part's file lies below the folder of local files, or at its absolute path."""
+def is_wanted(part: Part, default: Part, data_dir: str | None) -> bool:
+    """Tell whether a part that may be missing is read: its file is there, or somebody gave it.
+
+    A file that was given and is not there is a mistake, which `read_part` tells.
+
+    Args:
+        part: of the configuration.
+        default: what it is where nobody says otherwise.
+        data_dir: folder of local files, None for the hub.
+    """
     path = _path(part, data_dir)
-    return path is not None and path.is_file()
+    return part != default or (path is not None and path.is_file())
 
 
 def check_places(parts: Iterable[Part], data_dir: str | None) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
 
 from rc_core.data._assemble import assemble, limited
-from rc_core.data._parts import Part, PublicConfig, check_places, is_local, overriding, read_part
+from rc_core.data._parts import Part, PublicConfig, check_places, is_wanted, overriding, read_part
 from rc_core.data._splits import split_keys
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
@@ -46,11 +46,11 @@ class Config(PublicConfig):
         labels: the task's labels: all three, or [SUPPORTS, REFUTES].
         train, id_test: parts in distribution; keys given override the defaults.
         symmetric_v2_dev, symmetric_v2_test, symmetric_v1: parts out of distribution.
-        ood_test: `auto` as above; `v2_test`; `v1_rest` (v1 without v2 dev's pairs); `v1_whole`;
-            `both`, v1 whole and v2 test as two suites, as in the paper's tables (a pair in both
-            counts in each). v1 whole shares half of its pairs with v2 dev, so `v1_whole` and `both`
-            are for `design: fixed` only, where nothing is chosen, and need `allow_overlap`: ood_dev
-            then loses those pairs.
+        ood_test: `auto` as above, v2 test also where `symmetric_v2_test` was given; `v2_test`;
+            `v1_rest` (v1 without v2 dev's pairs); `v1_whole`; `both`, v1 whole and v2 test as two
+            suites, as in the paper's tables (a pair in both counts in each). v1 whole shares half
+            of its pairs with v2 dev, so `v1_whole` and `both` are for `design: fixed` only, where
+            nothing is chosen, and need `allow_overlap`: ood_dev then loses those pairs.
         test_limit: samples of id_test.
     """
 
@@ -114,7 +114,8 @@ def _test_parts(config: Config) -> list[tuple[str, Part]]:
     """Return (suite, part) of each suite of ood_test."""
     which = config.ood_test
     if which == "auto":
-        which = "v2_test" if is_local(config.symmetric_v2_test, config.data_dir) else "v1_rest"
+        there = is_wanted(config.symmetric_v2_test, _V2_TEST, config.data_dir)
+        which = "v2_test" if there else "v1_rest"
     v2_test = ("symmetric_v2_test", config.symmetric_v2_test)
     if which == "v2_test":
         return [v2_test]

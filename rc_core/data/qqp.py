@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from rc_core.data._assemble import assemble, limited
 from rc_core.data._overlap import overlap_duplicates
-from rc_core.data._parts import Part, PublicConfig, is_local, overriding, read_part
+from rc_core.data._parts import Part, PublicConfig, is_wanted, overriding, read_part
 from rc_core.data._task import Role, Split, Task
 from rc_core.errors import DataError, Problem
 
@@ -46,7 +46,7 @@ class Config(PublicConfig):
 
     Attributes:
         train, id_test, ood_dev, paws_wiki_test, paws_qqp: the parts; keys given override the
-            defaults. paws_qqp is left out where its file is not there.
+            defaults. paws_qqp is left out where its file is not there, unless it was given.
         ood_dev_limit: samples of ood_dev.
         test_limit: samples of id_test and of each ood_test suite.
     """
@@ -69,7 +69,7 @@ def load(config: Config) -> Task:
         ("ood_dev", "paws_wiki", config.ood_dev, config.ood_dev_limit),
         ("ood_test", "paws_wiki", config.paws_wiki_test, config.test_limit),
     ]
-    if is_local(config.paws_qqp, config.data_dir):
+    if is_wanted(config.paws_qqp, _PAWS_QQP, config.data_dir):
         wanted.append(("ood_test", "paws_qqp", config.paws_qqp, config.test_limit))
     splits: list[Split] = []
     problems: list[Problem] = []

@@ -96,6 +96,15 @@ def test_fever_s_test_is_v2_test_or_the_rest_of_v1(folder: Path) -> None:
     assert load("fever", folder).of_role("ood_test")[0].suite == "symmetric_v2_test"
 
 
+@pytest.mark.parametrize(("name", "part"), [("qqp", "paws_qqp"), ("fever", "symmetric_v2_test")])
+def test_a_suite_that_was_given_is_not_left_out_for_want_of_its_file(
+    folder: Path, name: str, part: str
+) -> None:
+    """A misspelt file left a sealed suite out, or gave another in its place, without a word."""
+    with pytest.raises(DataError, match=r"misspelt\.tsv: must be a tsv file, but is no such"):
+        load(name, folder, **{part: "misspelt.tsv"})
+
+
 @pytest.mark.parametrize(
     "labels", [["SUPPORTS", "NOT ENOUGH INFO", "REFUTES"], ["SUPPORTS", "REFUTES"]]
 )
