@@ -57,7 +57,7 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool =
         test: predict the test roles too.
 
     Raises:
-        ConfigError: as `_needed` and `check_ids`; nothing is run then.
+        ConfigError: as `_needed`, `check_ids` and `_check_data`; nothing is run then.
     """
     check_ids(jobs, out / "trials")
     open_jobs = [job for job in jobs if not _is_finished(job, out, test=test)]
@@ -66,7 +66,9 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool =
         print(f"{len(jobs) - len(open_jobs)} of {trials} finished already")
     started = time.monotonic()
     failed = 0
-    with contextlib.closing(_lines(open_jobs, out, num_jobs, test=test)) as lines:
+    names = {job.trial_id for job in open_jobs}
+    finished = [job for job in jobs if job.trial_id not in names]
+    with contextlib.closing(_lines(open_jobs, finished, out, num_jobs, test=test)) as lines:
         for line, ok in lines:
             print(line, flush=True)
             failed += not ok
@@ -74,6 +76,30 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool =
         f"{len(open_jobs) - failed} finished, {failed} failed, {time.monotonic() - started:.0f} s"
     )
     return failed
+
+
+def _check_data(
+    jobs: Sequence[Job], finished: Sequence[Job], out: Path, workspace: Workspace
+) -> None:
+    """Check that trials which are finished have the data of those that are to be run.
+
+    Raises:
+        ConfigError: files have changed since, so that the two would not compare; names each trial.
+    """
+    problems = []
+    for job in finished:
+        record = TrialFolder(out / "trials" / job.trial_id).read()
+        known = None if record is None else record.data.get("digest")
+        beside = next((each for each in jobs if each.config.task == job.config.task), None)
+        if known is None or beside is None:
+            continue
+        found = workspace.data(beside.config).digest()
+        if found != known:
+            said = f"is finished on other data (digest {known}) than is there now ({found})"
+            problems.append(Problem(job.trial_id, said))
+    if problems:
+        what = "must be the same in all trials, which do not compare else; put the old files back, "
+        raise ConfigError([*problems, Problem("task", f"{what}or take another --out")])
 
 
 # What is printed, and whether it counts as a trial that went well (an artifact always does).
@@ -135,7 +161,7 @@ def _not_run(job: Job, why: str) -> _Line:
 
 
 def _lines(
-    jobs: Sequence[Job], out: Path, num_jobs: int, *, test: bool
+    jobs: Sequence[Job], finished: Sequence[Job], out: Path, num_jobs: int, *, test: bool
 ) -> Generator[_Line, None, None]:
     """Build what is needed and run the trials, everything as soon as what it reads is there.
 
@@ -144,6 +170,7 @@ def _lines(
     """
     workspace = Workspace(out / "artifacts")
     needed = _needed(jobs, workspace)
+    _check_data(jobs, finished, out, workspace)
     # What was read for the plan serves the trials too, where they run in this process.
     shared = workspace if num_jobs == 1 else None
     tasks: list[_Task] = []

@@ -349,6 +349,27 @@ def test_a_trial_finished_by_an_earlier_version_stays(
     assert "1 of 1 trial is finished already" in capsys.readouterr().out
 
 
+def test_trials_of_other_data_are_not_put_beside_finished_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file was changed and the list run again: its results were of two sets of data."""
+    rows = "".join(f"w{i} x,{i % 2}\n" for i in range(40))
+    for name in ("train", "dev", "ood"):
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + rows.replace("w", name))
+    roles = {"train": "train.csv", "id_dev": "dev.csv", "ood_dev": {"o": "ood.csv"}}
+    task = {"name": "files", "data_dir": str(tmp_path), "text": "text", "roles": roles}
+    first = {**BASE, "task": {**task, "labels": {0: "no", 1: "yes"}}}
+    second = {**first, "compression": {"name": "student", "num_layers": 1}}
+    out = ["--out", str(tmp_path / "out")]
+    assert main([str(write(tmp_path / "list.jsonl", first)), *out]) == 0
+    with (tmp_path / "train.csv").open("a") as stream:
+        stream.write("one more,1\n")
+    assert main([str(write(tmp_path / "list.jsonl", first, second)), *out]) == 2
+    assert "t0000: is finished on other data (digest " in capsys.readouterr().err
+    assert [record.id for record in read_records(tmp_path / "out/trials")] == ["t0000"]
+    assert main([str(write(tmp_path / "list.jsonl", first)), *out]) == 0, "nothing is to be run"
+
+
 def test_every_trial_has_halves_where_any_reads_the_difficulty(tmp_path: Path) -> None:
     """In whatever order they are listed: the dense row first, the one that reads it last."""
     difficulty = {"name": "loss_variance", "epochs": 2}
