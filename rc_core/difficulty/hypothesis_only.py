@@ -84,6 +84,6 @@ def _second(split: Split) -> list[str]:
     if split.second is None:
         raise DifficultyError(
             "hypothesis_only needs pairs of texts, but this task has single ones; take "
-            "difficulty.name: loss_variance"
+            "difficulty.name: loss_variance, or as loss.expert a level: {level: 0.75}"
         )
     return list(split.second)

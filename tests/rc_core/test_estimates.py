@@ -368,5 +368,5 @@ def test_single_texts_have_no_hypothesis(tmp_path: Path) -> None:
         "roles": {"train": "all.jsonl", "ood_dev": {"x": "ood.jsonl"}},
     }
     wanted = config(task=task, difficulty={"name": "hypothesis_only"})
-    with pytest.raises(DifficultyError, match="needs pairs of texts"):
+    with pytest.raises(DifficultyError, match=r"needs pairs of texts.*or as loss\.expert a level"):
         difficulty_artifact(wanted, Workspace(tmp_path / "artifacts"))
