@@ -29,8 +29,8 @@ class Ranking(Protocol):
 
     def __contains__(self, key: str) -> bool: ...
 
-    def among_best(self, key: str, count: int) -> bool:
-        """Tell whether a candidate is one of the `count` best."""
+    def among_best(self, key: str, count: int, *, ties: bool = False) -> bool:
+        """Tell whether a candidate is one of the `count` best; with ties, or as good as one."""
         ...
 
     def best(self, count: int) -> list[str]:
@@ -62,8 +62,9 @@ class MetricRanking:
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
-    def among_best(self, key: str, count: int) -> bool:
-        return bisect.bisect_left(self._order, self._entries[key]) < count
+    def among_best(self, key: str, count: int, *, ties: bool = False) -> bool:
+        cost, number, _ = self._entries[key]
+        return bisect.bisect_left(self._order, (cost, -1 if ties else number, "")) < count
 
     def best(self, count: int) -> list[str]:
         return [key for _, _, key in self._order[:count]]
@@ -85,8 +86,8 @@ class AnyMetricRanking:
     def __contains__(self, key: str) -> bool:
         return key in self._each[0]
 
-    def among_best(self, key: str, count: int) -> bool:
-        return any(ranking.among_best(key, count) for ranking in self._each)
+    def among_best(self, key: str, count: int, *, ties: bool = False) -> bool:
+        return any(ranking.among_best(key, count, ties=ties) for ranking in self._each)
 
     def best(self, count: int) -> list[str]:
         lists = [ranking.best(count) for ranking in self._each]
@@ -147,12 +148,20 @@ class ParetoRanking:
     def __contains__(self, key: str) -> bool:
         return key in self._places
 
-    def among_best(self, key: str, count: int) -> bool:
+    def among_best(self, key: str, count: int, *, ties: bool = False) -> bool:
         place = self._places[key]
         free = count - sum(len(keys) for keys, _ in self._layers[:place])
         if free <= 0:
             return False
-        return len(self._layers[place][0]) <= free or key in self._net(place, free)
+        keys, points = self._layers[place]
+        if len(keys) <= free:
+            return True
+        taken = self._net(place, free)
+        if key in taken or not ties:
+            return key in taken
+        # Equal candidates are in one layer.
+        own = points[keys.index(key)]
+        return any((points[keys.index(each)] == own).all() for each in taken)
 
     def best(self, count: int) -> list[str]:
         found: list[str] = []

@@ -4,9 +4,12 @@ A rung is a quick evaluation after an equal part of training. At each one the tr
 it are ranked, and about one of `eta` goes on:
 
 - `stopping`: a trial is judged once, when it arrives; it goes on if it is among the best
-  ceil(n / eta) of the n that arrived so far, and is stopped otherwise.
+  ceil(n / eta) of the n that arrived so far, or as good as one of them, and is stopped otherwise.
+  A rung's sample gives few different accuracies, and of equal trials the newest is the one judged:
+  were a tie lost, of eight equal ones one would go on.
 - `promotion`: a trial pauses unless it is among the best floor(n / eta) now; it goes on when it
-  becomes one of them. What is never promoted is stopped when nothing else is left to run.
+  becomes one of them. What is never promoted is stopped when nothing else is left to run. Of equal
+  ones the earlier is better: it may still be promoted later.
 
 Rungs count from the end of a compression's ramp. Gradual pruning removes weights over the first
 part of training, so until then its accuracy is that of a larger model and says little; it passes
@@ -134,7 +137,8 @@ class RungRule:
 
     def _among_best(self, trial_id: str, rung: int) -> bool:
         ranking = self._rungs[rung]
-        return ranking.among_best(trial_id, self._quota(len(ranking)))
+        quota = self._quota(len(ranking))
+        return ranking.among_best(trial_id, quota, ties=self.variant == "stopping")
 
     def _quota(self, arrived: int) -> int:
         share = arrived / self._eta

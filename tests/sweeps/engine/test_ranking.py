@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,3 +92,32 @@ def test_any_metric_keeps_what_is_good_somewhere() -> None:
         True, True, False, False,
     ]  # fmt: skip
     assert ranking.best(1) == ["id", "ood"]
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_with_ties_what_is_as_good_as_one_of_the_best_is_among_them(k: int) -> None:
+    """Reference: the best are named first, then everything that equals one of them."""
+    costs = points(4, 40, k, levels=4)
+    keys = [str(i) for i in range(len(costs))]
+    makers: list[tuple[Any, list[int]]] = [
+        (lambda: MetricRanking(1), [1]),
+        (lambda: ParetoRanking(k), list(range(k))),
+        (lambda: ParetoRanking(k, "compromise"), list(range(k))),
+    ]
+    for make, counted in makers:
+        ranking = make()
+        for key, cost in zip(keys, costs, strict=True):
+            ranking.add(key, cost)
+        for count in (1, 4, 13, 30):
+            best = {tuple(costs[int(key)][counted]) for key in ranking.best(count)}
+            expected = {key for key in keys if tuple(costs[int(key)][counted]) in best}
+            found = {key for key in keys if ranking.among_best(key, count, ties=True)}
+            assert found == expected and len(found) >= count
+
+
+def test_any_metric_counts_ties_on_each() -> None:
+    ranking = AnyMetricRanking(2)
+    for key, cost in (("a", [0, 1]), ("b", [0, 2]), ("c", [1, 2])):
+        ranking.add(key, [float(value) for value in cost])
+    assert [ranking.among_best(key, 1) for key in "abc"] == [True, False, False]
+    assert [ranking.among_best(key, 1, ties=True) for key in "abc"] == [True, True, False]

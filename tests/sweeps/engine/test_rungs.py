@@ -49,6 +49,27 @@ def test_stopping_keeps_the_best_third_of_those_that_arrived() -> None:
     assert decisions["b"] is Decision.STOP
 
 
+@pytest.mark.parametrize("name", ["asha", "and_rule", "pareto_asha"])
+def test_a_tie_with_one_of_the_best_goes_on(name: str) -> None:
+    """Of equals the newest is judged: of eight with one accuracy it was one that went on."""
+    rule = built(name, eta=2)
+    decisions = [
+        rule.report(str(number), 1, {ID: values[0], OOD: values[1]}, settled=True)
+        for number, values in enumerate([(0.8, 0.6)] * 8 + [(0.7, 0.5)] * 2)
+    ]
+    assert decisions == [Decision.CONTINUE] * 8 + [Decision.STOP] * 2
+
+
+def test_what_is_promoted_is_no_more_than_its_share_where_all_are_equal() -> None:
+    rule = one_metric("promotion")
+    assert set(arrive(rule, dict.fromkeys("abcdefgh", 0.5)).values()) <= set(Decision)
+    promoted = []
+    while (trial := rule.next_promotion()) is not None:
+        rule.resumed(trial)
+        promoted.append(trial)
+    assert promoted == ["a", "b"]
+
+
 def test_a_direction_of_min_turns_the_order_round() -> None:
     rule = RungRule(MetricRanking, {ID: "min"}, eta=3, grace=1, variant="stopping")
     assert arrive(rule, {"a": 0.5, "b": 0.6, "c": 0.4})["c"] is Decision.CONTINUE
