@@ -1,14 +1,16 @@
 """Duplicate questions (QQP) with PAWS out of distribution (Zhang et al. 2019).
 
 train, id_dev: QQP train. id_test: validation. ood_dev: PAWS-wiki dev. ood_test: PAWS-wiki test,
-and PAWS-qqp where there is a file (it may not be distributed, so no hub has it). Not tried on real
-QQP here: on small files of its shape only.
+and PAWS-qqp where there is a file (it may not be distributed, so no hub has it). QQP has a few rows
+with one question only: they are left out and counted. Not tried on real QQP here: on small files of
+its shape only.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BeforeValidator, Field
 
 from rc_core.data._assemble import assemble, limited
@@ -73,6 +75,7 @@ def load(config: Config) -> Task:
         wanted.append(("ood_test", "paws_qqp", config.paws_qqp, config.test_limit))
     splits: list[Split] = []
     problems: list[Problem] = []
+    notes: dict[str, float] = {}
     for role, suite, part, size in wanted:
         try:
             rows = read_part(part, config.data_dir, _MEANS)
@@ -87,6 +90,10 @@ def load(config: Config) -> Task:
             labels=rows.labels,
             label_names=LABELS,
         )
+        both = [i for i, pair in enumerate(split.texts()) if all(map(str.strip, pair))]
+        if len(both) < len(split):
+            notes[f"without_text/{split.name}"] = len(split) - len(both)
+            split = split.take(np.array(both, dtype=np.int64))
         splits.append(limited(split, size, seed=config.seed))
     if problems:
         raise DataError(problems)
@@ -97,6 +104,6 @@ def load(config: Config) -> Task:
         seed=config.seed,
         limit=config.limit,
         allow_overlap=config.allow_overlap,
-        notes={},
+        notes=notes,
         heuristic=overlap_duplicates,
     )

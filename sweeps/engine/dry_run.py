@@ -37,6 +37,7 @@ _MOST_LABELS = 8
 # Notes of a task that say how many rows of a split were not taken, and why.
 _LEFT_OUT = {
     "dropped_labels": "drop_labels",
+    "without_text": "a text is empty",
     "excluded": "exclude",
     "removed_overlap": "also in a split that wins over it",
     "left_out_by_limit": "limit",

@@ -142,6 +142,20 @@ def test_qqp_takes_paws_qqp_where_it_is(folder: Path) -> None:
     assert task.heuristic is not None and task.heuristic("a b", "b a") == "duplicate"
 
 
+def test_qqp_leaves_out_and_counts_what_has_one_question_only(folder: Path) -> None:
+    """QQP itself has a few, which nobody who names the hub could take out."""
+    rows = pairs("qtrain", 200, 2)
+    rows[3]["sentence2"] = ""
+    rows[8]["sentence1"] = " "
+    rows = [{"question1": r["sentence1"], "question2": r["sentence2"], **r} for r in rows]
+    write(folder / "qqp/train.parquet", rows)
+    task = load("qqp", folder)
+    found = sizes(task)
+    assert found["train.qqp"] + found["id_dev.qqp"] == 198
+    assert task.notes["without_text/train.qqp"] == 2
+    assert not any(name.startswith("without_text") for name in load("mnli", folder).notes)
+
+
 def test_a_part_may_be_named_by_itself(folder: Path, tmp_path: Path) -> None:
     rows = [
         {"a": f"x {i}", "b": f"y {i}", "gold": ["entailment", "neutral"][i % 2]} for i in range(60)
