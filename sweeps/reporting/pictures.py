@@ -27,7 +27,8 @@ from sweeps.reporting.style import LIGHT, MANY, NUM_SERIES, Style, metric_title
 from sweeps.views.picture import front_picture
 
 _MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "cross": "P",
-            "triangle-down": "v", "pentagon": "p", "hexagram": "h", "x": "X"}  # fmt: skip
+            "triangle-down": "v", "pentagon": "p", "hexagram": "h", "x": "X",
+            "triangle-left": "<", "triangle-right": ">"}  # fmt: skip
 _MOST_SLICES = 30
 # Of a slice's name, which a column of texts may hold: a longer one leaves the picture no room.
 _LONGEST_NAME = 40
@@ -184,10 +185,11 @@ def comparison_picture(
     """
     figure, axes = pyplot.subplots(figsize=(9, 6), dpi=110, layout="constrained")
     try:
+        markers = list(_MARKERS.values())
         for i, (name, places) in enumerate(fronts.items()):
             if places:
                 xs, ys = zip(*sorted(places), strict=True)
-                colour, marker = LIGHT[f"c{i % NUM_SERIES}"], list(_MARKERS.values())[i % 9]
+                colour, marker = LIGHT[f"c{i % NUM_SERIES}"], markers[i % len(markers)]
                 axes.plot(xs, ys, color=colour, marker=marker, linewidth=1.2, label=_text(name))
         _finish(axes, titles["title"], titles["x"], titles["y"])
         _legend(axes)

@@ -24,6 +24,8 @@ LIGHT = {
     "c5": "#2f8fc8",
     "c6": "#4d4d4d",
     "c7": "#7a3fc0",
+    "c8": "#8a4b2a",
+    "c9": "#6b7d00",
     "paper": "#ffffff",
     "page": "#f6f7f9",
     "ink": "#16191d",
@@ -44,6 +46,8 @@ DARK = {
     "c5": "#8ab4f8",
     "c6": "#c4c9d0",
     "c7": "#b794f6",
+    "c8": "#d2a184",
+    "c9": "#b9cc5a",
     "paper": "#16191d",
     "page": "#0e1013",
     "ink": "#eceff3",
@@ -55,7 +59,8 @@ DARK = {
     "bad": "#ff8f85",
     "heat": "#1274b5",
 }
-NUM_SERIES = 8
+# A sweep may have all compressions, and all losses: each has a colour, or a symbol, of its own.
+NUM_SERIES = 10
 SYMBOLS = (
     "circle",
     "square",
@@ -66,6 +71,8 @@ SYMBOLS = (
     "pentagon",
     "hexagram",
     "x",
+    "triangle-left",
+    "triangle-right",
 )
 REFERENCE_SYMBOL = "star"
 # More points than this are drawn by the graphics card, smaller.

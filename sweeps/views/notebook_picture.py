@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import cycle
 
 from sweeps.rows import Row
 from sweeps.selection.confirmed import ConfirmedRow
 from sweeps.selection.statistics import Estimate
 from sweeps.shown_values import column_title, number, scaled
 
-# Of Okabe and Ito's palette those that stand out from white and from black.
-_COLOURS = ("#0090e0", "#e07000", "#00a878", "#cc79a7", "#b08d00", "#8a7fd6")
+# Of Okabe and Ito's palette those that stand out from white and from black, and more of that kind:
+# a sweep may have all compressions.
+_COLOURS = ("#0090e0", "#e07000", "#00a878", "#cc79a7", "#b08d00", "#8a7fd6", "#808080", "#d0453e",
+            "#7f9a1e", "#a5713f")  # fmt: skip
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 620, 356, 58, 44, 42, 14
+
+# Of 12 pixels: a character's width, what a legend's name takes besides, and a line's height.
+_CHARACTER, _BESIDE, _LINE = 7.0, 28.0, 16
 
 Limits = tuple[float, float]
 
@@ -36,7 +42,9 @@ def front_svg(rows: Sequence[Row], names: Sequence[str], means: Sequence[Confirm
         _limits([at[i] for _, at in points] + [end for s in spans.values() for end in _ends(s[i])])
         for i in range(2)
     ]
-    colours = dict(zip(sorted({row.compression for row, _ in points}), _COLOURS * 9, strict=False))
+    colours = dict(
+        zip(sorted({row.compression for row, _ in points}), cycle(_COLOURS), strict=False)
+    )
     marks = [_mark(row, at, limits, colours[row.compression]) for row, at in points]
     known = {row.id: (row, at) for row, at in points}
     seeds = {each.id: each.seeds for each in means}
@@ -45,15 +53,14 @@ def front_svg(rows: Sequence[Row], names: Sequence[str], means: Sequence[Confirm
         for key, both in spans.items()
         if key in known
     ]
-    legend = "".join(
-        f'<tspan fill="{colour}" dx="10">&#9679;</tspan> <tspan>{escape(name)}</tspan>'
-        for name, colour in colours.items()
-    )
+    legend = _legend(colours)
+    # More lines of it stand above the picture.
+    above = _LINE * (len(legend) - 1)
     said = "filled: on the front, star: dense"
     said += "; cross: mean over seeds, 95 % interval" if spans else ""
     axis = 'stroke="currentColor" stroke-opacity="0.4"'
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
+        f'<svg viewBox="0 {-above} {_WIDTH} {_HEIGHT + above}" width="{_WIDTH}" role="img" '
         f'style="max-width:100%;height:auto;color:inherit" font-family="sans-serif" font-size="12">'
         f"<title>{escape(names[1])} against {escape(names[0])}</title>"
         f'<path d="M{_LEFT} {_TOP}V{_HEIGHT - _BOTTOM}H{_WIDTH - _RIGHT}" fill="none" {axis}/>'
@@ -62,10 +69,26 @@ def front_svg(rows: Sequence[Row], names: Sequence[str], means: Sequence[Confirm
         f'text-anchor="middle">{escape(column_title(names[0]))}</text>'
         f'<text transform="translate(14 {_HEIGHT / 2 - 14}) rotate(-90)" text-anchor="middle">'
         f"{escape(column_title(names[1]))}</text>"
-        f'<text x="{_LEFT - 8}" y="14">{legend}</text>'
-        f'<text x="{_LEFT + 2}" y="30" font-size="11" '
+        + "".join(
+            f'<text x="{_LEFT - 8}" y="{14 - above + _LINE * i}">{line}</text>'
+            for i, line in enumerate(legend)
+        )
+        + f'<text x="{_LEFT + 2}" y="30" font-size="11" '
         f'fill-opacity="0.75">{said}</text></g></svg>'
     )
+
+
+def _legend(colours: Mapping[str, str]) -> list[str]:
+    """Return the names of the colours, as many to a line as fit."""
+    lines, taken = [""], 0.0
+    for name, colour in colours.items():
+        width = _CHARACTER * len(name) + _BESIDE
+        if lines[-1] and taken + width > _WIDTH - _LEFT:
+            lines.append("")
+            taken = 0.0
+        lines[-1] += f'<tspan fill="{colour}" dx="10">&#9679;</tspan> <tspan>{escape(name)}</tspan>'
+        taken += width
+    return lines
 
 
 def _span(name: str, estimate: Estimate) -> tuple[float, float]:

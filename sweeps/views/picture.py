@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +24,11 @@ from sweeps.selection.choose import Option
 from sweeps.shown_values import scaled
 from sweeps.views.picture_names import name_points
 
-# Okabe and Ito's palette: tells apart for every common kind of colour vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+# Okabe and Ito's palette, which tells apart for every common kind of colour vision, then three
+# more: a sweep may have all compressions and all losses. Beyond their number they come again.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
+            "#7A3FC0", "#8C5A2B", "#8A9A00")  # fmt: skip
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
 _SMALL, _LARGE = 60.0, 240.0
 # What the name of an upright line takes, as shares of the axes, half a mark on each side included.
 _NAME_WIDTH, _NAME_LENGTH = 0.04, 0.2
@@ -59,8 +62,8 @@ def front_picture(
     """
     names = list(objectives)[:2]
     shown = [row for row in found if row.drawn]
-    colours = dict(zip(sorted({row.compression for row in shown}), _COLOURS, strict=False))
-    markers = dict(zip(sorted({row.loss for row in shown}), _MARKERS, strict=False))
+    colours = dict(zip(sorted({row.compression for row in shown}), cycle(_COLOURS), strict=False))
+    markers = dict(zip(sorted({row.loss for row in shown}), cycle(_MARKERS), strict=False))
     figure, axes = pyplot.subplots(figsize=(12, 8), dpi=100, layout="constrained")
     try:
         places = {row.id: _place(row, i, names) for i, row in enumerate(shown)}
