@@ -144,6 +144,10 @@ def _early_stopping(facts: Facts) -> Iterator[Check]:
         yield Check("note", title, f"{_were_stopped(spent.stopped)}; too few finished to judge")
         return
     tau = float(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
+    if math.isnan(tau):
+        alike = "those that finished are all alike there, or in the end: nothing to judge by"
+        yield Check("note", title, f"{_were_stopped(spent.stopped)}; {alike}")
+        return
     found = (
         f"{_were_stopped(spent.stopped)}; among the {len(pairs)} that finished, the last rung "
         f"ordered OOD accuracy as the end did with Kendall's tau {tau:.2f}"
@@ -193,9 +197,12 @@ def _untried(facts: Facts) -> Iterator[Check]:
     done = [record for record in facts.records if record.status == "finished"]
     left = {}
     for parameter in _parameters(facts.config) if len(done) > 1 else ():
-        seen = {repr(lookup(record.config, parameter.key)) for record in done}
-        missing = [str(value) for value in parameter.values if repr(value) not in seen]
-        if parameter.kind == "choice" and missing:
+        if parameter.kind != "choice":
+            continue
+        # Equal, not spelt alike: a trial's epochs are 2.0 where the space says 2.
+        seen = [lookup(record.config, parameter.key) for record in done]
+        missing = [str(value) for value in parameter.values if value not in seen]
+        if missing:
             left[parameter.key] = missing
     if left:
         found = "; ".join(f"{key}: {', '.join(values)}" for key, values in left.items())

@@ -1,0 +1,43 @@
+"""What the health check says of the search, where a sweep's numbers leave little to say."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from sweeps.reporting.facts import Facts
+from sweeps.reporting.health import health
+from tests.sweeps.reporting._made import made_sweep
+
+
+def test_what_was_tried_is_not_denied_because_a_record_spells_it_as_a_float(tmp_path: Path) -> None:
+    space = {
+        "training.epochs": {"choice": [1, 2]},
+        "training.weight_decay": {"choice": [0, 0.1]},
+        "difficulty.levels": {"choice": [[0.2, 0.5], [0.3, 0.6]]},
+        "loss.name": {"choice": ["vanilla", "distil", "poe"]},
+    }
+    facts = Facts.read(made_sweep(tmp_path, trials=20, space=space))
+    used = {record.config["training"]["epochs"] for record in facts.records}
+    assert used == {1.0, 2.0}
+    done = [record for record in facts.records if record.config["loss"]["name"] != "poe"]
+    rows = [row for row in facts.rows if row.loss != "poe"]
+    checks = health(dataclasses.replace(facts, records=done, rows=rows))
+    found = [check.found for check in checks if check.title == "Was everything tried?"]
+    assert found == ["no finished trial has loss.name: poe"]
+
+
+def test_rungs_that_are_all_alike_do_not_condemn_early_stopping(tmp_path: Path) -> None:
+    facts = Facts.read(made_sweep(tmp_path, trials=10, stopped=2))
+    rungs = [
+        tuple(r.model_copy(update={"metrics": {"rung/ood_dev/accuracy": 0.5}}) for r in each.rungs)
+        for each in facts.records
+    ]
+    records = [
+        record.model_copy(update={"rungs": own})
+        for record, own in zip(facts.records, rungs, strict=True)
+    ]
+    checks = health(dataclasses.replace(facts, records=records))
+    check = next(each for each in checks if each.title.startswith("Was early stopping"))
+    assert check.level == "note" and "nothing to judge by" in check.found
+    assert "nan" not in check.found and not check.action
