@@ -13,7 +13,13 @@ from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.sections_top import legend
 from sweeps.reporting.style import Style
 from sweeps.rows import Row
-from sweeps.selection.confirmed_text import notes, points_text, share_text
+from sweeps.selection.confirmed_text import (
+    bias_text,
+    dense_text,
+    notes,
+    points_text,
+    share_text,
+)
 from sweeps.selection.opened_data import has_test
 from sweeps.selection.stamp import changed_line, stamp_lines
 from sweeps.selection.tested_text import VERDICTS
@@ -178,12 +184,14 @@ def confirmed_section(facts: Facts) -> Section | None:
                 share_text(ood),
                 *([] if facts.own_seeds else [share(row.searched[OOD_KEY])]),
                 points_text(row.against_reference),
+                dense_text(row, facts.confirmation),
+                bias_text(row),
                 "" if row.chance is None else f"{100 * row.chance:.0f} %",
             ]
         )  # fmt: skip
     said = [] if facts.own_seeds else ["search said"]
     titles = ["", "trial", "configuration", "seeds", "ID %", "OOD %", *said, "OOD vs dense",
-              "on the front"]  # fmt: skip
+              "OOD is", "F_bias", "on front"]  # fmt: skip
     body = paragraph(
         "One row per configuration: the mean over the design's seeds with its 95 % interval, and "
         "how likely it is that no other compressed model is better on every objective."

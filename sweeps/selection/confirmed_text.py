@@ -55,8 +55,8 @@ def confirmed_table(found: Confirmed) -> str:
             share_text(row.estimates[OOD_KEY]),
             *(() if found.own else (searched,)),
             points_text(row.against_reference),
-            _against_dense(row, found),
-            _bias(row),
+            dense_text(row, found),
+            bias_text(row),
             "" if row.chance is None else f"{100 * row.chance:.0f} %",
             style="bold" if row.confirmed else None,
         )
@@ -205,7 +205,8 @@ def _alike(found: Confirmed) -> list[str]:
     return ["these seeds cannot tell apart: " + ", ".join(alike[:8]) + more]
 
 
-def _against_dense(row: ConfirmedRow, found: Confirmed) -> str:
+def dense_text(row: ConfirmedRow, found: Confirmed) -> str:
+    """Return what the seeds show of OOD against dense: `better`, `worse`, `not shown`."""
     each = row.against_reference
     if each is None or each.n == 0:
         return ""
@@ -214,7 +215,8 @@ def _against_dense(row: ConfirmedRow, found: Confirmed) -> str:
     return "not shown" if told == "open" else told
 
 
-def _bias(row: ConfirmedRow) -> str:
+def bias_text(row: ConfirmedRow) -> str:
+    """Return the relative bias with its interval; `-` where it is undefined."""
     found = row.bias
     if math.isnan(found.mean):
         return "-"

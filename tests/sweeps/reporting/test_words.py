@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -595,6 +596,9 @@ def test_the_page_says_below_the_seeds_what_the_terminal_says(
     for line in notes(found):
         # In one piece, where the terminal breaks it.
         assert escaped(line.strip()) in section.body
+    # What they explain stands above them.
+    assert {"not shown", "F_bias"} <= set(re.findall(r">([^<]+)</t[dh]>", section.body))
+    assert any(line.startswith("'not shown'") for line in notes(found))
 
 
 def test_a_rise_is_not_called_a_negative_fall() -> None:
