@@ -248,7 +248,7 @@ def comparison_text(found: Comparison) -> str:
     best = Table(title="what there is to choose (compressed models)", title_justify="left")
     for title in ("pick", "sweep", "trial", "configuration"):
         best.add_column(title, overflow="fold")
-    for title in ("ID %", "OOD %", "OOD vs dense", "parameters"):
+    for title in ("ID %", "OOD %", "OOD vs dense", "non-zero"):
         best.add_column(title, justify="right", no_wrap=True)
     for cells in best_rows(found):
         best.add_row(*map(Text, cells))

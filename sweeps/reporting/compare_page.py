@@ -183,7 +183,7 @@ def _sweeps(found: Comparison) -> Section:
     body += "".join(note(line[:1].upper() + line[1:] + ".") for line in notes(found))
     body += "<h3>What there is to choose</h3>"
     picks = ["pick", "sweep", "trial", "configuration", "ID %", "OOD %", "OOD vs dense",
-             "parameters"]  # fmt: skip
+             "non-zero"]  # fmt: skip
     body += table(picks, best_rows(found), numbers=range(4, 8), caption="best rows")
     return Section("numbers", "In numbers", body, link="Numbers")
 

@@ -187,7 +187,7 @@ def _trials(facts: Facts) -> dict[str, Any]:
     return {
         "columns": ["state", "ID", "OOD", f"ID, {facts.seeds_are}", f"OOD, {facts.seeds_are}",
                     "OOD vs dense",
-                    "parameters", "relative bias", "time", "standing", *others],
+                    "non-zero parameters", "relative bias", "time", "standing", *others],
         "settings": list(settings),
         "trials": [entry(i, row) for i, row in enumerate(facts.rows)],
         "command": facts.export_command("@@"),

@@ -31,7 +31,7 @@ from sweeps.reporting.style import (
 )
 from sweeps.reporting.symbols import symbol
 from sweeps.reporting.verdict import Sentence
-from sweeps.rows import Row
+from sweeps.rows import Row, size_note
 from sweeps.shown_values import (
     column_title,
     metric_number,
@@ -227,7 +227,7 @@ def _front_table(facts: Facts) -> str:
         shown.insert(0, chosen)
     extra = [name for name in facts.objectives if not name.endswith("dev/accuracy")]
     titles = ["", "trial", "configuration", "ID %", "OOD %", *map(column_title, extra),
-              "OOD vs dense", "F_bias", "parameters", ""]  # fmt: skip
+              "OOD vs dense", "F_bias", "non-zero", ""]  # fmt: skip
     rows = []
     for row in shown:
         name = f"{row.name} (dense reference)" if row.reference else row.name
@@ -249,7 +249,8 @@ def _front_table(facts: Facts) -> str:
     numbers = range(3, 7 + len(extra))
     found = table(titles, rows, numbers=[*numbers, 7 + len(extra)], strong=strong, caption="front")
     left = len(front) + len(facts.candidates) - _MOST_ROWS
-    return found + (note(f"{left} more are in front.json.") if left > 0 else "")
+    sizes = "".join(note(f"{line[:1].upper()}{line[1:]}.") for line in size_note(shown))
+    return found + (note(f"{left} more are in front.json.") if left > 0 else "") + sizes
 
 
 def _export_button(facts: Facts, trial_id: str) -> str:

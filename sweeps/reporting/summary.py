@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
 from sweeps.reporting.verdict import markdown, verdict
+from sweeps.rows import size_note
 from sweeps.shown_values import millions, points, share
 
 _MOST_ROWS = 30
@@ -45,7 +46,7 @@ def _front(facts: Facts) -> str:
     if reference is not None and reference not in rows:
         rows.append(reference)
     lines = [
-        "| trial | configuration | ID % | OOD % | OOD vs dense | parameters |",
+        "| trial | configuration | ID % | OOD % | OOD vs dense | non-zero |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows[:_MOST_ROWS]:
@@ -56,7 +57,8 @@ def _front(facts: Facts) -> str:
             f"| {row.id} | {plain(name)} | {' | '.join(values)} | {difference} | "
             f"{millions(row.size)} |"
         )
-    return "\n".join(lines)
+    sizes = size_note(rows[:_MOST_ROWS])
+    return "\n".join([*lines, *(["", *sizes] if sizes else [])])
 
 
 def plain(text: str) -> str:

@@ -138,7 +138,8 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         alone = " (one seed only)" if its.seeds < facts.measured(chosen).seeds else ""
         text += (
             f" If OOD is what counts, {best.id} ({best.name}) has {percent(its.outside)} OOD with "
-            f"{percent(its.inside)} ID{alone} and {millions(best.size)} parameters."
+            f"{percent(its.inside)} ID{alone} and {millions(best.size)} non-zero parameters"
+            f"{f' ({ROUNDED})' if best.rounded else ''}."
         )
     hidden = [
         row

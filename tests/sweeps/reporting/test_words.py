@@ -14,6 +14,7 @@ import pytest
 from sweeps.api import Sweep
 from sweeps.ending import keep_ending
 from sweeps.reporting.check import Check
+from sweeps.reporting.compare import compare, comparison_text
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
 from sweeps.reporting.opened_rows import opened_rows
@@ -21,8 +22,10 @@ from sweeps.reporting.sections_results import confirmed_section, sealed_section,
 from sweeps.reporting.sections_top import front_section, verdict_section
 from sweeps.reporting.smaller import smaller_alike
 from sweeps.reporting.style import Style, escaped
+from sweeps.reporting.summary import summary
 from sweeps.reporting.verdict import _moved, verdict
 from sweeps.reporting.write import write_report
+from sweeps.rows import ROUNDED
 from sweeps.selection.confirmed import confirmed
 from sweeps.selection.confirmed_text import notes
 from tests.sweeps.reporting._made import confirm_made, made_sweep, open_made, write_record
@@ -277,6 +280,22 @@ def test_rounded_weights_count_by_their_bits_in_what_is_said(
     rounded = changed(facts, "t0001", footprint__packed_bytes=4e6 * 5)
     take = next(s.text for s in verdict(rounded) if s.topic == "Take")
     assert "5.0 M non-zero parameters" in take and "a rounded weight counts by its bits" in take
+
+
+def test_no_table_calls_what_is_not_zero_the_parameters(made: Callable[..., Sweep]) -> None:
+    """A pruned model has as many parameters as the dense one: zeros are stored."""
+    facts = Facts.read(made(trials=8))
+    page = front_section(facts, Style.of(facts.rows)).html()
+    for text in (page, summary(facts, []), comparison_text(compare([facts, facts]))):
+        assert "non-zero" in text and "by its bits" not in text
+        assert not re.search(r"(?<!non-zero )parameters", text)
+    other = next(row.id for row in facts.candidates if row.id != facts.knee)
+    costs = said(changed(facts, other, ood_dev__accuracy=0.99))["Costs"]
+    assert "M non-zero parameters." in costs.partition(other)[2]
+    packed = changed(facts, None, footprint__packed_bytes=4e6 * 5)
+    page = front_section(packed, Style.of(packed.rows)).html()
+    for text in (page, summary(packed, [])):
+        assert f"{ROUNDED}, one of 8 bits as a quarter" in text
 
 
 def test_a_smaller_model_that_is_alike_is_named(made: Callable[..., Sweep]) -> None:
