@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from rc_core import plugins
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import RobustCompressionError, StorageError
 from rc_core.evaluation import read_predictions
+from rc_core.metrics.footprint import footprint
 from rc_core.model_facts import model_facts
 from rc_core.models import load_model, load_tokenizer, save_model
 from rc_core.record import TrialFolder, TrialRecord
@@ -91,7 +92,9 @@ def export(
         tokenizer.model_max_length = length
         save_model(stock, tokenizer, temporary)
         compared = _check(original, temporary, folder, texts, length)
-        _write_papers(sweep, record, config, temporary, texts, length, compared)
+        # Its own: what plain transformers loads may hold zeros where the trial's has nothing.
+        size = footprint(stock)
+        _write_papers(sweep, record, config, temporary, texts, length, compared, size)
         for path in temporary.iterdir():
             # safetensors writes files that only their owner reads; a server often runs as another.
             path.chmod(0o644)
@@ -196,6 +199,7 @@ def _write_papers(
     texts: CheckTexts,
     length: int,
     compared: str,
+    size: Mapping[str, float],
 ) -> None:
     """Write what says how the model was made, what was measured, and how it is used."""
     values = OmegaConf.create(config.as_dict())
@@ -216,5 +220,6 @@ def _write_papers(
         compared=compared,
         seeds=next((row for row in rows if row["id"] == record.id), None),
         seal=stamp(sweep, found),
+        size=size,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rc_core.metrics.footprint import has_rounded, packed_bytes
+from rc_core.metrics.footprint import NONZERO, has_rounded, packed_bytes
 from rc_core.record import TrialRecord
 from sweeps.floors import best_line, standing
 from sweeps.rows import reference_lines
@@ -17,6 +17,7 @@ from sweeps.shown_values import millions, percent
 
 _DEV = ("id_dev", "ood_dev")
 _TEST = ("id_test", "ood_test")
+_PACKAGED_IDS = {"packaged:all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
 
 
 def model_card(
@@ -31,6 +32,7 @@ def model_card(
     compared: str = "",
     seeds: Mapping[str, Any] | None = None,
     seal: Stamp | None = None,
+    size: Mapping[str, float] | None = None,
 ) -> str:
     """Return the card as Markdown with the front matter that model hubs read.
 
@@ -48,15 +50,17 @@ def model_card(
         seeds: this configuration over seeds that chose nothing, a row of
             `sweeps.selection.confirmed_text.confirmed_json`; None: there are none.
         seal: state of the seal, None while it holds.
+        size: `rc_core.metrics.footprint.footprint` of the exported form; by default the trial's.
     """
     config = record.config
-    encoder = config["compression"].get("model") or config["model"]
+    encoder = str(config["compression"].get("model") or config["model"])
+    sizes = {**record.metrics, **(size or {})}
     length = length or config["training"]["max_length"]
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: text-classification",
-        f"base_model: {str(encoder).removeprefix('packaged:')}",
+        *_base_model(encoder),
         "tags: [model-compression, robustness, out-of-distribution]",
         "---",
         "",
@@ -84,17 +88,17 @@ def model_card(
         *_seeds_lines(record, seeds, tested),
         "## Size",
         "",
-        f"- parameters: {millions(record.metric('footprint/parameters'))}, of which non-zero: "
-        f"{millions(record.metric('footprint/nonzero_parameters'))}",
+        f"- parameters: {millions(sizes.get('footprint/parameters', math.nan))}, of which "
+        f"non-zero: {millions(sizes.get(NONZERO, math.nan))}",
         "- zeros in the transformer blocks: "
-        f"{percent(record.metric('footprint/encoder_sparsity'))}",
-        *_packed_line(record),
+        f"{percent(sizes.get('footprint/encoder_sparsity', math.nan))}",
+        *_packed_line(record, sizes),
         "",
         *([note, ""] if note else []),
         "## How it was made",
         "",
         "`trial.yaml` has the whole configuration, `record.json` everything that was measured. "
-        f"Base encoder: `{encoder}`; task: `{config['task']['name']}`; seed: "
+        f"Base encoder: `{_shown(encoder)}`; task: `{config['task']['name']}`; seed: "
         f"{config['training']['seed']}. This is one training run: other seeds differ.",
         *(["", f"When it was exported: {compared}."] if compared else []),
         "",
@@ -102,11 +106,30 @@ def model_card(
     return "\n".join(lines)
 
 
-def _packed_line(record: TrialRecord) -> list[str]:
+def _is_folder(encoder: str) -> bool:
+    return encoder.startswith((".", "/", "~"))
+
+
+def _shown(encoder: str) -> str:
+    """Return an encoder's name; a card is published, so of a folder only what it is called."""
+    return encoder.rstrip("/").rpartition("/")[2] if _is_folder(encoder) else encoder
+
+
+def _base_model(encoder: str) -> list[str]:
+    """Return the front matter's line of the base model, none where no hub has it.
+
+    A hub refuses a card that names there what is no id of a model.
+    """
+    if encoder.startswith("tiny:") or _is_folder(encoder):
+        return []
+    return [f"base_model: {_PACKAGED_IDS.get(encoder, encoder).partition('@')[0]}"]
+
+
+def _packed_line(record: TrialRecord, sizes: Mapping[str, float]) -> list[str]:
     """Say what rounded weights would save, where there are any."""
     if not has_rounded(record.metrics):
         return []
-    packed, stored = packed_bytes(record.metrics), record.metric("footprint/bytes")
+    packed, stored = packed_bytes(record.metrics), sizes["footprint/bytes"]
     return [
         f"- bytes: {packed / 1e6:.1f} M if rounded weights took their bits only; here "
         f"{stored / 1e6:.1f} M"

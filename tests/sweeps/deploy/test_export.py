@@ -16,17 +16,20 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
+from rc_core.compression._heads import keep_heads
 from rc_core.compression.magnitude import Compression
 from rc_core.config import decode
 from rc_core.errors import ModelError
 from rc_core.evaluation import predict_splits, write_predictions
-from rc_core.models import load_encoder, load_tokenizer, save_model
+from rc_core.model_facts import TINY_HEADS, TINY_LAYERS
+from rc_core.models import load_encoder, load_model, load_tokenizer, save_model
 from rc_core.record import TrialRecord
 from rc_core.workspace import Workspace
 from sweeps.cli import app
 from sweeps.config import SweepConfig
 from sweeps.deploy.export import ExportError, export
 from sweeps.folder import SweepFolder
+from sweeps.shown_values import millions
 from sweeps.stored_sweep import StoredSweep
 
 LENGTH = 24
@@ -234,6 +237,28 @@ def test_it_is_said_why_fixed_sentences_had_to_do(sweep: StoredSweep, tmp_path: 
     assert str(tmp_path / "data" / "train.jsonl") in line
     card = (tmp_path / "out" / "README.md").read_text()
     assert "train.jsonl" not in card, "a card is published: it names no folder of this machine"
+
+
+def test_the_card_tells_the_size_of_the_exported_form(tmp_path: Path) -> None:
+    """Removed heads are zeros there: reference, what plain transformers loads."""
+    sweep = made(tmp_path, ["evidence", "claim"])
+    trial = decode({**sweep.records[0].config, "compression": {"name": "heads", "remove": 0.3}})
+    place = sweep.folder.trial("t0001")
+    pruned = load_model(place.model)
+    keep_heads(pruned, [[0, 1], *[range(TINY_HEADS)] * (TINY_LAYERS - 1)])
+    tokenizer = load_tokenizer(str(place.model))
+    save_model(pruned, tokenizer, place.model, compression="heads")
+    shutil.rmtree(place.path / "predictions")
+    small = {"footprint/parameters": 1.0, "footprint/nonzero_parameters": 1.0}
+    changes = {"config": trial.as_dict(), "metrics": small, "fingerprint": trial.fingerprint()}
+    place.commit(sweep.records[0].model_copy(update=changes))
+    out = export(sweep, StoredSweep(sweep.folder).records[0], tmp_path / "out")
+    weights = list(AutoModelForSequenceClassification.from_pretrained(out).parameters())
+    total = sum(weight.numel() for weight in weights)
+    nonzero = sum(int(weight.count_nonzero()) for weight in weights)
+    assert nonzero < total
+    line = f"- parameters: {millions(total)}, of which non-zero: {millions(nonzero)}\n"
+    assert line in (out / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,27 @@ def test_each_compression_says_its_own(compression: dict[str, Any], told: str, w
 
 def test_the_encoder_is_that_of_the_student() -> None:
     text = card({"name": "student", "model": "tiny:electra"})
-    assert "base_model: tiny:electra" in text and "Base encoder: `tiny:electra`" in text
+    assert "base_model" not in text and "Base encoder: `tiny:electra`" in text
+
+
+@pytest.mark.parametrize(
+    ("model", "line", "shown"),
+    [
+        ("packaged:all-MiniLM-L6-v2", "base_model: sentence-transformers/all-MiniLM-L6-v2", None),
+        ("google/electra-small@4f2a", "base_model: google/electra-small", None),
+        ("/x/secret/encoder", None, "encoder"),
+        ("tiny:bert", None, None),
+    ],
+)
+def test_the_base_model_is_what_a_hub_knows_and_no_folder_of_this_machine(
+    model: str, line: str | None, shown: str | None
+) -> None:
+    record = record_of(decode({"model": "tiny:bert"}))
+    own = record.model_copy(update={"config": {**record.config, "model": model}})
+    text = model_card("made", own, None, {})
+    found = [each for each in text.splitlines() if each.startswith("base_model")]
+    assert found == ([line] if line else [])
+    assert f"Base encoder: `{shown or model}`;" in text and "secret" not in text
 
 
 def test_a_task_of_unknown_shape_is_not_called_pairs() -> None:
