@@ -62,7 +62,7 @@ def export(
         say: is told what the model's logits were compared on.
 
     Raises:
-        StorageError: `out` exists, or is the current folder.
+        StorageError: `out` exists, is the current folder, or cannot be written.
         ExportError: the reloaded model's logits differ from the trial's by more than 1e-4; nothing
             is left at `out`. Or the compression's `to_stock` fails.
         ModelError: the trial's folder holds no whole model with its tokenizer.
@@ -90,7 +90,7 @@ def export(
         # An encoder's own limit is often higher, or none: whoever cuts there asks what was not
         # trained.
         tokenizer.model_max_length = length
-        save_model(stock, tokenizer, temporary)
+        _save(stock, tokenizer, temporary)
         compared = _check(original, temporary, folder, texts, length)
         # Its own: what plain transformers loads may hold zeros where the trial's has nothing.
         size = footprint(stock)
@@ -107,6 +107,17 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
     say(compared + (f", because {texts.why}" if texts.why else ""))
     return out
+
+
+def _save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Write a model as `save_model` does. Raises OSError also where it is told by another name."""
+    try:
+        save_model(model, tokenizer, folder)
+    # safetensors and tokenizers write by themselves: of a full disk they raise errors of their own.
+    except Exception as error:
+        if isinstance(error, OSError) or "(os error " not in str(error):
+            raise
+        raise OSError(str(error)) from error
 
 
 def stock_form(config: TrialConfig, model: nn.Module) -> nn.Module:

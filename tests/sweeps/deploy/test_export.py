@@ -13,13 +13,14 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 from rc_core.compression._heads import keep_heads
 from rc_core.compression.magnitude import Compression
 from rc_core.config import decode
-from rc_core.errors import ModelError
+from rc_core.errors import ModelError, StorageError
 from rc_core.evaluation import predict_splits, write_predictions
 from rc_core.model_facts import TINY_HEADS, TINY_LAYERS
 from rc_core.models import load_encoder, load_model, load_tokenizer, save_model
@@ -27,6 +28,7 @@ from rc_core.record import TrialRecord
 from rc_core.workspace import Workspace
 from sweeps.cli import app
 from sweeps.config import SweepConfig
+from sweeps.deploy import export as exporting
 from sweeps.deploy.export import ExportError, export
 from sweeps.folder import SweepFolder
 from sweeps.shown_values import millions
@@ -237,6 +239,27 @@ def test_it_is_said_why_fixed_sentences_had_to_do(sweep: StoredSweep, tmp_path: 
     assert str(tmp_path / "data" / "train.jsonl") in line
     card = (tmp_path / "out" / "README.md").read_text()
     assert "train.jsonl" not in card, "a card is published: it names no folder of this machine"
+
+
+@pytest.mark.parametrize("kind", [SafetensorError, Exception])
+def test_a_disk_that_is_full_half_way_is_told_and_nothing_is_left(
+    sweep: StoredSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """As safetensors and tokenizers say it: neither raises an OSError."""
+    full = kind("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def save(model: Any, tokenizer: Any, folder: Path, **rest: Any) -> None:
+        (folder / "model.safetensors").write_bytes(b"cut")
+        raise full
+
+    monkeypatch.setattr(exporting, "save_model", save)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(StorageError, match=r"out must be writable: .*No space left on device"):
+        exported(sweep, tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == before
+    full = kind("a mistake of ours")
+    with pytest.raises(kind, match="a mistake of ours"):
+        exported(sweep, tmp_path / "out")
 
 
 def test_the_card_tells_the_size_of_the_exported_form(tmp_path: Path) -> None:
