@@ -31,6 +31,7 @@ from sweeps.storages import storage_root
 
 _MAIN = ("torch", "transformers", "ray", "optuna", "mlflow", "numpy", "pydantic", "datasets")
 _PYTHONS = ((3, 11), (3, 13))
+_CGROUP = Path("/sys/fs/cgroup")
 _LEAST_MEMORY, _LEAST_DISK, _LEAST_SHARED, _LEAST_FILES = 2e9, 5e9, 2e8, 1024
 # Leases and time stamps of several machines are compared: seconds matter, fractions do not.
 _MOST_SKEW = 2.0
@@ -206,14 +207,19 @@ def _memory() -> Finding:
 
 def _free_memory() -> float | None:
     """Return the bytes that may still be used, a container's limit counted."""
-    found: float | None = None
+    found, group = None, _CGROUP
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text().splitlines()
         found = 1024.0 * next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable"))
-        group = Path("/sys/fs/cgroup")
         limit = (group / "memory.max").read_text().strip()
         if limit != "max":
-            found = min(found, float(limit) - float((group / "memory.current").read_text()))
+            stat = (group / "memory.stat").read_text().splitlines()
+            # What files that were read lie in counts as used, and goes when it is needed.
+            cached = next(
+                (float(x.split()[1]) for x in stat if x.startswith("inactive_file ")), 0.0
+            )
+            used = float((group / "memory.current").read_text()) - cached
+            found = min(found, float(limit) - used)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import json
 import os
@@ -114,7 +115,9 @@ def check_mlflow(uri: str | None, storage: Path) -> Finding:
     if not path.is_file():
         return "ok", f"{path} will be made", ""
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_SECONDS)) as store:
+        # As a URI: a '#', '?' or '%' in the path would else be read as a part of one.
+        place = f"{path.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(place, uri=True, timeout=_SECONDS)) as store:
             (version,) = store.execute("SELECT version_num FROM alembic_version").fetchone()
             (runs,) = store.execute("SELECT count(*) FROM runs").fetchone()
     except (sqlite3.Error, TypeError) as error:
@@ -178,9 +181,10 @@ def _unreachable(url: str) -> str | None:
             return None
     except urllib.error.HTTPError as error:
         return None if error.code < 500 else f"it answers {error.code}"
-    except (OSError, ValueError) as error:
+    # What answers may speak another language than HTTP.
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        return f"does not answer ({reason})"
+        return f"does not answer ({' '.join(str(reason).split()) or type(error).__name__})"
 
 
 def _schema() -> str | None:

@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +210,44 @@ def test_a_folder_as_tracking_store_is_a_problem_unless_mlflow_takes_it(
     assert check_mlflow("mysql://h/d", tmp_path)[0] == "note"
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     assert check_mlflow("mlruns", tmp_path)[0] == "note"
+
+
+def test_a_store_is_found_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "50 % #1?"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        store.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        store.execute("CREATE TABLE runs (run_uuid TEXT)")
+        store.execute("INSERT INTO alembic_version VALUES (?)", (doctor_services._schema(),))
+        store.commit()
+    assert check_mlflow(None, folder)[:2] == ("ok", f"{folder / 'mlflow.db'}: 0 runs")
+
+
+def test_what_answers_but_speaks_no_http_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        state, found, advice = check_mlflow(uri, tmp_path)
+        thread.join()
+    assert state == "problem" and "does not answer (SSH-2.0" in found and "start it" in advice
+
+
+def test_in_a_container_what_files_lie_in_is_memory_that_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: 1,000 kB may be used, 900 are, 600 of them of files."""
+    monkeypatch.setattr(doctor, "_CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("900000\n")
+    (tmp_path / "memory.stat").write_text("anon 250000\nfile 650000\ninactive_file 600000\n")
+    assert doctor._free_memory() == 700_000
 
 
 def test_a_store_of_another_mlflow_is_a_problem(tmp_path: Path) -> None:
