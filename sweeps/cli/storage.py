@@ -107,7 +107,13 @@ def sync(
     if models:
         for part in ("model", "predictions"):
             folder.mirror.bring(folder.name, part)
-    typer.echo(f"{folder.name} is in step with {folder.mirror.uri}")
+    left = folder.unshared()
+    # Nothing is uploaded beside a driver, which does that itself.
+    typer.echo(
+        f"{left}; it runs on this machine, and its driver uploads what is left"
+        if left
+        else f"{folder.name} is in step with {folder.mirror.uri}"
+    )
 
 
 def _searched(folder: SweepFolder) -> SweepFolder | None:

@@ -73,6 +73,16 @@ def test_what_a_command_writes_is_for_every_machine(
     assert "one/report.html" in s3.listing()
 
 
+def test_sync_beside_a_driver_does_not_say_that_all_is_there(s3: S3Server) -> None:
+    folder = make_sweep(storage_root(s3.storage), "one", trials=3, track=False)
+    with folder.driving():
+        code, out = call("sync", "one", "--storage", s3.storage)
+    assert code == 0 and "not at" in out and "its driver uploads" in out, out
+    assert "in step" not in out and s3.listing() == []
+    code, out = call("sync", "one", "--storage", s3.storage)
+    assert code == 0 and "one is in step with" in out, out
+
+
 def test_a_machine_without_a_network_can_look_by_path(s3: S3Server) -> None:
     folder = make_sweep(storage_root(s3.storage), "one", trials=3, track=False)
     folder.share()
