@@ -23,7 +23,7 @@ from sweeps.reporting.style import (
     variable,
 )
 from sweeps.rows import Row
-from sweeps.shown_values import metric_text, millions, percent
+from sweeps.shown_values import metric_text, millions, number, percent
 
 
 def front_places(facts: Facts) -> dict[str, tuple[float, float]]:
@@ -183,6 +183,16 @@ def _mean_mark(seeds: int, mean: Mean, row: Row, facts: Facts, style: Style) -> 
     }
 
 
+def _mean_text(metric: str, mean: float, half: float) -> str:
+    name = metric if metric.endswith("accuracy") else metric_title(metric)
+    return f"{name}: {_text(metric, mean)} \u00b1 {_text(metric, half)}"
+
+
+def _text(metric: str, value: float) -> str:
+    """Return a metric in the units shown; of what is no accuracy a tenth may be all of it."""
+    return number(value, ".1f" if metric.endswith("accuracy") else ".3g")
+
+
 def _confirmed(
     facts: Facts, places: Places, means: Mapping[str, Mean], style: Style
 ) -> list[dict[str, Any]]:
@@ -204,8 +214,8 @@ def _confirmed(
             [
                 f"{each.id} {each.name}: mean of {each.seeds} {facts.seeds_are}",
                 *(
-                    f"{name}: {spot:.1f} \u00b1 {half:.1f}"
-                    + ("" if facts.own_seeds else f" (the search had said {said:.1f})")
+                    _mean_text(name, spot, half)
+                    + ("" if facts.own_seeds else f" (the search had said {_text(name, said)})")
                     for name, spot, half, said in zip(names, spots, halves, searched, strict=True)
                 ),
             ]

@@ -140,7 +140,8 @@ def front_section(facts: Facts, style: Style) -> Section:
 
 
 def _front_title(facts: Facts) -> str:
-    names = [metric_title(name).split(" accuracy")[0] for name in front_axes(facts)]
+    titles = map(metric_title, front_axes(facts))
+    names = [title.split(" accuracy")[0].removesuffix(" (%)") for title in titles]
     if names == ["in-distribution", "out-of-distribution"]:
         return "The front: in-distribution against out-of-distribution accuracy"
     if all(name.endswith(" balanced") for name in names):

@@ -207,7 +207,8 @@ def metric_title(name: str) -> str:
         "ood_dev/balanced_accuracy": "out-of-distribution balanced accuracy, ood_dev (%)",
         "footprint/nonzero_parameters": "non-zero parameters (M)",
     }
-    return known.get(name, name)
+    unit = " (%)" if name.endswith("accuracy") else " (M)" if scale(name) < 1 else ""
+    return known.get(name, f"{name}{unit}")
 
 
 def scale(name: str) -> float:

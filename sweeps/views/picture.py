@@ -21,7 +21,7 @@ from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.rows import Row
 from sweeps.selection.budgets import SIZES, Budget
 from sweeps.selection.choose import Option
-from sweeps.shown_values import scaled
+from sweeps.shown_values import column_title, scaled
 from sweeps.views.picture_names import name_points
 
 # Okabe and Ito's palette, which tells apart for every common kind of colour vision, then three
@@ -308,4 +308,4 @@ def _title(name: str) -> str:
         ID_KEY: "in-distribution accuracy, id_dev (%)",
         OOD_KEY: "out-of-distribution accuracy, ood_dev (%)",
     }
-    return known.get(name, name)
+    return known.get(name, column_title(name))

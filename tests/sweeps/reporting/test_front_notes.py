@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.figure_front import front_figure
 from sweeps.reporting.front_notes import MOST_BARS, frame_of
-from sweeps.reporting.style import Style
+from sweeps.reporting.sections_top import front_section
+from sweeps.reporting.style import Style, metric_title
+from sweeps.views import picture
 from tests.sweeps.reporting._made import confirm_made, made_sweep, write_record
 
 CLOUD = [(0.85 + 0.006 * i, 0.5 + 0.009 * (i * 7 % 12)) for i in range(12)]
@@ -38,6 +41,35 @@ def laid_out(storage: Path, points: list[tuple[float, float]]) -> Sweep:
 def figure_of(sweep: Sweep) -> tuple[Facts, dict[str, Any]]:
     facts = Facts.read(sweep)
     return facts, front_figure(facts, Style.of(facts.rows))
+
+
+def test_axes_say_in_what_they_count_and_means_have_digits_enough(tmp_path: Path) -> None:
+    """By hand: 0.04 of 1, and millions of parameters; a tenth would be all of either."""
+    objectives = {"ood_dev/x/accuracy": "max", "ood_dev/calibration_error": "min"}
+    sweep = made_sweep(tmp_path, trials=6, objectives=objectives)
+    confirm_made(sweep)
+    assert sweep.confirmation is not None
+    for folder, records in (
+        (sweep.folder, sweep.records),
+        (sweep.confirmation.folder, sweep.confirmation.records),
+    ):
+        for record in records:
+            outside = record.metric("ood_dev/accuracy")
+            new = {"ood_dev/x/accuracy": outside, "ood_dev/calibration_error": 0.05 * outside}
+            update = {"metrics": {**record.metrics, **new}}
+            write_record(folder, record.model_copy(update=update))
+    facts, figure = figure_of(Sweep(sweep.folder))
+    assert figure["layout"]["xaxis"]["title"]["text"] == "ood_dev/x/accuracy (%)"
+    assert figure["layout"]["yaxis"]["title"]["text"] == "ood_dev/calibration_error"
+    assert "The front: ood_dev/x/accuracy against ood_dev/calib" in str(
+        front_section(facts, Style.of(facts.rows)).title
+    )
+    means = [t for t in figure["data"] if t.get("meta", {}).get("confirmed")]
+    assert means
+    for trace in means:
+        assert re.search(r"ood_dev/calibration_error: 0\.0\d{2,} \u00b1 0\.00\d", trace["text"][0])
+    assert metric_title("footprint/parameters") == "footprint/parameters (M)"
+    assert picture._title("ood_dev/x/accuracy") == "ood_dev/x/accuracy (%)"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
