@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rc_core.errors import InputError
 from sweeps.cli.options import AddressOption, JsonOption, SetOption, StorageOption
 
 
@@ -22,6 +23,10 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check this machine: versions, devices, storage, hub, MLflow, Ray; exit 1 on a problem."""
+    if overrides and config is None:
+        raise InputError(
+            "--set changes the YAML of CONFIG, which is not given: name it, or leave it out"
+        )
     from sweeps.doctor import checks
 
     found = checks.examine(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rc_core.errors import InputError
 from rc_core.labels import count_of
 from sweeps.cli.options import JsonOption, StorageOption, load
 
@@ -37,6 +38,10 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Replay a sweep that stopped nothing under schedulers and searches; nothing is trained."""
+    if export_table is not None and as_json:
+        raise InputError(
+            "--export-table simulates nothing, so there is no document: leave --json out"
+        )
     from sweeps.simulation import simulated
     from sweeps.simulation.replay import read_table, table_of, write_table
 
@@ -67,8 +72,6 @@ def simulate(
 def _section(text: str) -> dict[str, Any]:
     """Read `name:key=value,key=value` as a scheduler's section of a YAML. Raises InputError."""
     import yaml
-
-    from rc_core.errors import InputError
 
     wrong = InputError(f"--scheduler must be like pareto_asha:eta=2,grace=1, but got '{text}'")
     name, _, rest = text.partition(":")

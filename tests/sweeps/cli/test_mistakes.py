@@ -55,6 +55,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("table fixed --out {storage}", "can be written"),
         ("pareto undrawn --budgets", "budgets.png must be a file that can be written"),
         ("pareto bare --budgets", "budgets need a finished compressed model"),
+        ("doctor --set resources.gpu=1", "the YAML of CONFIG, which is not given"),
+        ("simulate made --export-table {storage}/t.json --json", "leave --json out"),
         ("status other", "must be the configuration of a launched sweep"),
         ("pareto other", "must be the configuration of a launched sweep"),
         ("pareto made --where ood_dev/nosuite/accuracy>=0.5", "no trial has a metric 'ood_dev/no"),
