@@ -135,7 +135,6 @@ class Mirror:
         ]
         if missing:
             pulling.bring(self.objects, folder, missing, steps)
-            steps.save()
 
     def gather(self, name: str) -> None:
         """Bring what is only at the address of a sweep that is driven here: records, predictions.

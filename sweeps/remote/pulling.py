@@ -52,18 +52,29 @@ def pull(objects: Objects, folder: Path) -> None:
             or (steps.changed_there(key) and (key == LEASE or not steps.changed_here(key)))
         )
     ]
-    bring(objects, folder, wanted, steps)
+    # The attempt last: with it this folder counts as one that has all of that attempt.
+    for part in ([key for key in wanted if key != ATTEMPT], [ATTEMPT] if ATTEMPT in wanted else []):
+        bring(objects, folder, part, steps)
     if LEASE not in listed:
         (folder / LEASE).unlink(missing_ok=True)
-    steps.save()
 
 
 def bring(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) -> None:
     """Bring objects of a sweep side by side: trials' files, held against their checksums, first.
 
+    What came is noted also where the rest does not: else it would seem changed here, would hide
+    what is newer there, and be uploaded over it.
+
     Raises:
         StorageError: one is not what its checksum says, or the service fails.
     """
+    try:
+        _bring(objects, folder, keys, steps)
+    finally:
+        steps.save()
+
+
+def _bring(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) -> None:
     files = [key for key in keys if part_of(key)[0]]
     trials = sorted({part_of(key)[0] for key in files})
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -176,6 +176,30 @@ def test_what_was_not_uploaded_is_kept_unless_another_machine_drove_on(
     assert back.records[1].status == "failed" and back.folder.attempt() == 2
 
 
+def test_a_look_that_was_cut_short_neither_hides_nor_undoes_what_comes_later(
+    s3: S3Server, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(s3.storage)
+    for trial in ("t0000", "t0001", "t0002"):
+        add(folder, trial, "running")
+    folder.share()
+    monkeypatch.setenv("RC_STATE", str(elsewhere))
+    s3.fails = lambda request: request.startswith("GET") and "t0002/record" in request
+    with pytest.raises(StorageError):
+        StoredSweep.load("one", storage=s3.storage)
+    s3.fails = lambda request: False
+    came = storage_root(s3.storage) / "one" / "trials" / "t0001" / "record.json"
+    assert came.is_file(), "a part of it"
+    for trial in ("t0000", "t0001", "t0002"):
+        add(folder, trial)
+    folder.share()
+    found = StoredSweep.load("one", storage=s3.storage)
+    assert [record.status for record in found.records] == ["finished"] * 3
+    s3.log.clear()
+    found.folder.share()
+    assert s3.puts == [], "who has looked has nothing to send"
+
+
 def test_unfinished_trials_begin_anew_where_their_checkpoint_is_not(
     s3: S3Server, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
