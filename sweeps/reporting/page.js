@@ -181,7 +181,7 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy]");
     if (button) copy(button.dataset.copy);
-    const chip = event.target.closest("button.chip");
+    const chip = event.target.closest("button.chip[data-kind]");
     if (chip) {
       const names = hidden[chip.dataset.kind];
       const name = chip.dataset.name;

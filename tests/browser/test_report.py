@@ -175,6 +175,14 @@ def test_copying_works_where_the_clipboard_is_refused(chromium: Any, report: Pat
     wait(lambda: "rc-sweep export made" in chromium.execute_script(text), "the command is shown")
 
 
+def test_the_export_of_a_row_is_copied_without_an_error(chromium: Any, report: Path) -> None:
+    opened(chromium, report)
+    chromium.execute_script("document.querySelector('#front table button[data-copy]').click()")
+    text = "return document.getElementById('toast').textContent"
+    wait(lambda: "rc-sweep export made" in chromium.execute_script(text), "the command is shown")
+    assert [entry["message"] for entry in chromium.get_log("browser")] == []
+
+
 def test_a_name_in_the_legend_hides_its_trials_in_every_figure(chromium: Any, report: Path) -> None:
     opened(chromium, report)
     visible = (
