@@ -126,7 +126,7 @@ def hypervolume_figures(facts: Facts) -> list[Figure]:
         return timeline(facts.records, facts.config, points, facts.worst, directions)
 
     found = steps(True), steps(False)
-    if len(found[0]) < 3:
+    if len(found[0]) < 3 or not any(step.volume > 0 for step in found[0]):
         return []
     unit = device_of(facts.config)[0]
     alone = facts.volume([facts.reference]) if facts.reference is not None else 0.0

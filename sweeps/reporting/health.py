@@ -235,6 +235,9 @@ def _without_loss(row: ConfirmedRow) -> str:
 
 
 def _seeds(facts: Facts) -> Iterator[Check]:
+    if not _compressed(facts):
+        # Of what, would be the question, and a confirmation would be refused.
+        return
     title = "Are there seeds enough?"
     record = facts.records[0] if facts.records else None
     samples = dev_samples(record, "ood_dev") if record is not None else 0

@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
+
+from rc_core.errors import InputError
 from sweeps.reporting.facts import Facts
 from sweeps.reporting.health import health
+from sweeps.reporting.sections_search import volume_section
 from tests.sweeps.reporting._made import made_sweep
 
 
@@ -25,6 +29,19 @@ def test_what_was_tried_is_not_denied_because_a_record_spells_it_as_a_float(tmp_
     checks = health(dataclasses.replace(facts, records=done, rows=rows))
     found = [check.found for check in checks if check.title == "Was everything tried?"]
     assert found == ["no finished trial has loss.name: poe"]
+
+
+def test_where_nothing_finished_no_seeds_are_asked_for_and_no_progress_is_drawn(
+    tmp_path: Path,
+) -> None:
+    sweep = made_sweep(tmp_path, trials=6, failed=6)
+    facts = Facts.read(sweep)
+    assert not [check for check in health(facts) if "confirm" in check.action]
+    assert volume_section(facts) is None
+    alone = Facts.read(made_sweep(tmp_path, trials=1, name="alone"))
+    assert not [check for check in health(alone) if "confirm" in check.action]
+    with pytest.raises(InputError, match="compressed model to be confirmed"):
+        sweep.confirm()
 
 
 def test_rungs_that_are_all_alike_do_not_condemn_early_stopping(tmp_path: Path) -> None:
