@@ -17,6 +17,7 @@ from sweeps.engine.resuming import make_ready, take_on
 from sweeps.folder import SweepFolder
 from sweeps.remote.address import parse
 from sweeps.remote.mirror import Mirror
+from sweeps.remote.steps import Steps
 from sweeps.remote.trials import begin_anew
 from sweeps.storages import storage_root
 from sweeps.stored_sweep import StoredSweep
@@ -198,6 +199,31 @@ def test_a_look_that_was_cut_short_neither_hides_nor_undoes_what_comes_later(
     s3.log.clear()
     found.folder.share()
     assert s3.puts == [], "who has looked has nothing to send"
+
+
+def test_of_two_who_look_at_once_neither_undoes_what_comes_later(
+    s3: S3Server, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(s3.storage)
+    add(folder, "t0000", "running")
+    folder.share()
+    monkeypatch.setenv("RC_STATE", str(elsewhere))
+    found = StoredSweep.load("one", storage=s3.storage)
+    # One has begun to look, when another one brings what is newer.
+    began = Steps(found.path)
+    # Of another size: a service tells time in seconds.
+    add(folder, "t0000", "failed")
+    folder.share()
+    found.folder.refresh()
+    began.set_listing(began.listed)
+    began.save()
+    add(folder, "t0000")
+    folder.share()
+    s3.log.clear()
+    found.folder.refresh()
+    assert [record.status for record in StoredSweep(found.folder).records] == ["finished"]
+    found.folder.share()
+    assert s3.puts == []
 
 
 def test_unfinished_trials_begin_anew_where_their_checkpoint_is_not(
