@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -261,11 +262,12 @@ def _chosen(sweep: StoredSweep, trials: Sequence[str], every: bool) -> list[Tria
 def _device(name: str | None) -> str | None:
     if name is None:
         return None
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        kind = ""
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = False
+    with suppress(RuntimeError):
+        device = torch.device(name)
+        known = (device.index or 0) < {"cpu": 1, "cuda": gpus}.get(device.type, 0)
+    if not known:
         raise InputError(
             Problem("--device", f"must be cpu, or cuda where there is a GPU, but is {name}")
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from rc_core.atomic import write_json
@@ -229,7 +230,9 @@ def test_equal_conditions_add_and_others_replace(fresh: Sweep) -> None:
     assert list(other["trials"]) == ["t0000", "t0003"]
 
 
-def test_what_cannot_be_timed_is_told(fresh: Sweep, tmp_path: Path) -> None:
+def test_what_cannot_be_timed_is_told(
+    fresh: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (fresh.path / ".lock").open("a+") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         with pytest.raises(StorageError, match="timed is running"):
@@ -242,9 +245,13 @@ def test_what_cannot_be_timed_is_told(fresh: Sweep, tmp_path: Path) -> None:
     for number in ("batch", "length", "rounds", "threads"):
         with pytest.raises(InputError, match=f"--{number}: must be at least 1, but is 0"):
             measure_latency(fresh, **{**FAST, number: 0})
-    for device in ("gpu", "meta"):
+    # As where one GPU is: of a second one torch would tell in a traceback.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for device in ("gpu", "meta", "cuda:1"):
         with pytest.raises(InputError, match="must be cpu"):
             measure_latency(fresh, device=device, **FAST)
+    monkeypatch.undo()
     with pytest.raises(StorageError, match="no finished trial"):
         measure_latency(make(tmp_path / "a", finished=False), **FAST)
     with pytest.raises(StorageError, match="dense reference"):
