@@ -99,13 +99,29 @@ def _bring(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) ->
 
 
 def bring_record(objects: Objects, folder: Path, trial: str) -> None:
-    """Bring one trial's record where it says more than the one that is here."""
-    file = folder / record_key(trial)
-    content = objects.read(f"{folder.name}/{record_key(trial)}")
-    if content is None:
+    """Bring one trial's record where it says more than the one that is here.
+
+    Raises:
+        StorageError: it was replaced meanwhile, or the service fails.
+    """
+    key = record_key(trial)
+    file, place = folder / key, f"{folder.name}/{key}"
+    content = objects.read(place)
+    if content is None or (file.is_file() and _said(content) <= _said(file.read_bytes())):
         return
-    if not file.is_file() or _said(content) > _said(file.read_bytes()):
-        _put(content, file)
+    there = objects.of([place]).get(place)
+    if there is None or there[0] != len(content):
+        raise UnreachableError(f"{objects.address.uri}/{place} was replaced while it was read")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
+        here = stamp_of(temporary)
+        assert here is not None
+        # Noted before it can be seen: the uploads would take it for a change that was made here,
+        # and send it back over what its worker has written since.
+        steps = Steps(folder)
+        steps.is_same(key, there, here)
+        steps.save()
 
 
 def _said(record: bytes) -> tuple[int, bool, int]:

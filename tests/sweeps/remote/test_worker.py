@@ -72,6 +72,26 @@ def test_elsewhere_what_is_committed_is_uploaded_and_the_driver_brings_it(
     assert root.is_relative_to(tmp_path / "node") and backing is not None
 
 
+def test_what_the_driver_brought_is_not_sent_back_over_what_came_since(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = driven(s3)
+    address = folder.address
+    monkeypatch.setenv("RC_STATE", str(tmp_path / "node"))
+    away = trial_at(address, "t0001")
+    away.commit(record("running"))
+    folder.alone = False
+    with folder.driving():
+        assert folder.mirror is not None
+        newest = folder.newest("t0001")
+        assert newest is not None and newest.status == "running"
+        # Before the driver's uploads, which look every few seconds, have seen what it brought.
+        away.commit(record("finished"))
+        folder.mirror.share(folder.name, views=False, trials=["t0001"])
+        newest = folder.newest("t0001", ended=True)
+    assert newest is not None and newest.status == "finished"
+
+
 def test_elsewhere_a_superseded_attempt_is_refused_and_a_lost_result_is_an_error(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
