@@ -2,8 +2,8 @@
 
 A plugin package is a folder (`rc_core.losses`, `sweeps.search`, ...). Files that start with an
 underscore are shared parts and are not plugins. Exactly the named module is imported, so that an
-error inside it is seen as it is. What it defines is compared with the package's contract at once,
-so that a configuration which names an unfinished plugin does not pass for valid.
+error inside another one disturbs nobody. What it defines is compared with the package's contract
+at once, so that a configuration which names an unfinished plugin does not pass for valid.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,8 @@ def load(package: str, name: str) -> ModuleType:
     """Import the plugin `name` of `package`.
 
     Raises:
-        ConfigError: no such plugin; names the nearest one and lists all. Or as `check`.
+        ConfigError: no such plugin; names the nearest one and lists all. One that cannot be
+            imported, with the line. Or as `check`.
     """
     # Asked for several times a trial; folder and contract are read only once.
     full = f"{package}.{name}"
@@ -81,8 +83,13 @@ def load(package: str, name: str) -> ModuleType:
     if name not in names:
         kind = package.rpartition(".")[2]
         raise ConfigError(f"unknown {kind} '{name}': {did_you_mean(name, names)}")
-    source = _source(package, name)
-    module = importlib.import_module(full)
+    try:
+        source = _source(package, name)
+        module = importlib.import_module(full)
+    except Exception as error:  # Whatever its top level raises, while somebody writes it.
+        where = f"{package.replace('.', '/')}/{name}.py"
+        told = f"must be a file that Python imports, but is not: {_reason(error, name)}"
+        raise ConfigError(Problem(where, told)) from error
     check(package, name, module)
     shared = _shared(package, source)
     texts = "".join([source, *(shared[each] for each in sorted(shared))])
@@ -132,9 +139,32 @@ def digest(package: str, name: str) -> str:
 
 
 def summary(package: str, name: str) -> str:
-    """Return the first line of a plugin's docstring, read without importing it."""
-    docstring = ast.get_docstring(ast.parse(_source(package, name))) or ""
+    """Return the first line of a plugin's docstring, read without importing it.
+
+    Of a file that is no Python what is wrong with it: the others are listed all the same.
+    """
+    try:
+        docstring = ast.get_docstring(ast.parse(_source(package, name))) or ""
+    except (SyntaxError, ValueError) as error:
+        return f"(cannot be read: {_reason(error, name)})"
     return docstring.splitlines()[0] if docstring else ""
+
+
+def _reason(error: Exception, name: str) -> str:
+    """Return why a plugin's file cannot be read or imported, with its line and where else."""
+    if isinstance(error, SyntaxError):
+        places = [(error.filename or "", error.lineno)]
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [(frame.filename, frame.lineno) for frame in frames]
+    own = [line for file, line in places if Path(file).name in (f"{name}.py", "<unknown>")]
+    text = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    if not own:
+        # Not one of its lines ran: it is no text in UTF-8.
+        return text
+    file, line = places[-1]
+    deeper = "" if Path(file).name in (f"{name}.py", "<unknown>") else f", raised at {file}:{line}"
+    return f"{text} (line {own[-1]}{deeper})"
 
 
 def _unfinished(module: ModuleType, contract: Contract, base: ModuleType) -> Iterator[str]:

@@ -114,6 +114,38 @@ def test_what_an_unfinished_one_lacks_is_told_where_it_is_named(
     assert problem.message.count(";") == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("return {}", "return {", "SyntaxError: '{' was never closed (line 21)"),
+        ("from torch.nn import", "from torchh.nn import",
+         "ModuleNotFoundError: No module named 'torchh' (line 3)"),
+        ("frozenset(", "frozen(", "NameError: name 'frozen' is not defined (line 15)"),
+        ("needs = ", "json = __import__('json').loads('no')\n    needs = ",
+         "Expecting value: line 1 column 1 (char 0) (line 15, raised at "),
+        ('"""Cross-entropy."""', '# caf\udce9', "UnicodeDecodeError: 'utf-8' codec can't decode"),
+    ],
+)  # fmt: skip
+def test_one_that_python_does_not_import_is_told_with_its_line(
+    written: WrittenPlugins, old: str, new: str, told: str
+) -> None:
+    path = written.write("rc_core.losses", LOSS)
+    path.write_text(LOSS.replace(old, new, 1), encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(ConfigError) as caught:
+        named("rc_core.losses")
+    (problem,) = caught.value.problems
+    assert problem.where == "rc_core/losses/mine.py"
+    assert problem.message.startswith("must be a file that Python imports, but is not: ")
+    assert told in problem.message
+
+
+def test_one_that_is_no_python_is_listed_with_the_reason(written: WrittenPlugins) -> None:
+    written.write("rc_core.losses", LOSS.replace("return {}", "return {"))
+    assert plugins.summary("rc_core.losses", "mine") == (
+        "(cannot be read: SyntaxError: '{' was never closed (line 21))"
+    )
+
+
 def test_everything_that_is_wrong_is_told_at_once(written: WrittenPlugins) -> None:
     text = DIFFICULTY.replace("class Config", "class Settings")
     for function in ("hard", "title", "summary"):
