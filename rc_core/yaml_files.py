@@ -100,7 +100,7 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise problem("must be a YAML text file, but is binary") from error
+        raise problem(_undecoded(path, error)) from error
     except OSError as error:
         raise problem(f"cannot be read: {error.strerror}") from error
     if "\0" in text:
@@ -115,11 +115,41 @@ def _parse(path: Path) -> dict[str, Any]:
         # What OmegaConf says of a lone number.
         content = None
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise problem(f"is not valid YAML: {' '.join(str(error).split())}") from error
+        raise problem(f"is not valid YAML: {_unparsed(error, text)}") from error
     # OmegaConf turns a lone scalar into {scalar: None}.
     if not isinstance(content, dict) or list(content.values()) == [None]:
         raise problem("must be a mapping of keys to values")
     return {str(key): _plain(value, str(path)) for key, value in content.items()}
+
+
+def _undecoded(path: Path, error: UnicodeDecodeError) -> str:
+    """Return what a file is that is no UTF-8, and how to convert it."""
+    content = path.read_bytes()
+    convert = f"convert it: iconv -f {{}} -t UTF-8 {path.name} > new.yaml"
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return f"must be a text file in UTF-8, but is UTF-16; {convert.format('UTF-16')}"
+    if b"\0" in content:
+        return "must be a YAML text file, but is binary"
+    line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+    return (
+        f"must be a text file in UTF-8, but line {line} is not (byte 0x{byte:02x}); "
+        f"if an old Windows wrote it, {convert.format('WINDOWS-1252')}"
+    )
+
+
+def _unparsed(error: Exception, text: str) -> str:
+    """Return what the parser says, and of a character that it does not name, which one it is."""
+    told = " ".join(str(error).replace(' in "<unicode string>", line', " at line").split())
+    mark = getattr(error, "problem_mark", None)
+    lines = text.splitlines()
+    if mark is None or not mark.line < len(lines):
+        return told
+    found = lines[mark.line][mark.column : mark.column + 1]
+    if found == "\t":
+        return f"{told}; it is a tab: indent with spaces"
+    if "cannot start any token" in told:
+        return f"{told}; it is {found}: put a value that begins with it in quotes"
+    return told
 
 
 def _plain(value: Any, where: str) -> Any:
