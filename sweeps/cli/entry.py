@@ -34,6 +34,7 @@ from sweeps.cli.options import (
     SweepArgument,
     flag,
     load,
+    must_be_free,
 )
 from sweeps.cli.storage import list_sweeps, remove, sync
 from sweeps.cli.unforeseen import told
@@ -153,7 +154,8 @@ def validate(
             typer.echo(f"{path}: valid")
         except InputError as error:
             failed += 1
-            typer.echo(f"{path}: {_listed(error)}", err=True)
+            # What is wrong with the file itself begins with its name already.
+            typer.echo(f"{path}: {_listed(error).removeprefix(f'{path}: ')}", err=True)
     if failed:
         raise typer.Exit(2)
 
@@ -194,6 +196,8 @@ def ui(
 
     found = load(sweep, storage)
     uri, known = found.config["tracking"]["uri"], read_sweep_id(found.folder)
+    if not str(uri).startswith("http"):
+        must_be_free(port)
     raise typer.Exit(serve_ui(found.folder.storage, uri, found.name, sweep_id=known, port=port))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rc_core.errors import ConfigError, Problem, StorageError, did_you_mean
+from rc_core.errors import ConfigError, InputError, Problem, StorageError, did_you_mean
 
 # What of a sweep's configuration the commands read, each a section.
 _SECTIONS = ("task", "objectives", "search", "resources", "tracking")
@@ -137,3 +138,21 @@ def write_text(path: Path, text: str) -> None:
         raise StorageError(
             f"{path} must be a file that can be written: {error.strerror}; name another"
         ) from error
+
+
+def must_be_free(port: int) -> None:
+    """Check that nothing else listens on a port of this machine.
+
+    Raises:
+        InputError: something does, or the port is not this user's.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError(
+                f"--port: {port} must be free on this machine for the UI, but is not "
+                f"({error.strerror}); a UI that runs there already shows all sweeps of its "
+                "storage; for another one name another port, as --port 5001"
+            ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,17 @@ def test_an_unfinished_plugin_is_told(
         assert text.count(told) == 1
 
 
+def test_a_port_that_is_taken_is_told_before_the_ui_starts(storage: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        done = rc_sweep("ui", "made", "--storage", str(storage), "--port", port)
+    assert isinstance(done.exception, InputError), done.output
+    assert f"--port: {port} must be free" in str(done.exception)
+    assert "http://" not in done.output
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [
@@ -144,6 +156,14 @@ def test_a_plugin_whose_check_fails_is_told_and_hides_no_other_file(
     file = "rc_core/compression/mine.py: problems() must return a list of Problem"
     assert done.output.count(f"{file}, {told}") == 1
     assert "did you mean 'magnitude'" in done.output
+
+
+def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.touch()
+    done = rc_sweep("validate", str(path))
+    assert done.exit_code == 2
+    assert done.output == f"{path}: must hold a configuration, but is empty\n"
 
 
 def test_wrong_settings_hide_no_wrong_data(tmp_path: Path) -> None:
