@@ -256,7 +256,7 @@ class Assignments:
                     continue
             point = self._proposals.propose(trial_id, drawn)
             if point is None:
-                self._ending = "the search has proposed every point"
+                self._ending = "the search, which has proposed every point"
                 return None
             check_point(self._sweep.settings.search.name, point, self._sweep.space)
             config = self._sweep.trial(point)
@@ -265,8 +265,8 @@ class Assignments:
                 continue
             self._next += 1
             return self._hand_out(trial_id, config)
-        self._ending = "the search proposes only points that were tried"
-        _logger.warning("%s; the sweep ends here", self._ending)
+        self._ending = "the search, which proposes only points that were tried"
+        _logger.warning("the search proposes only points that were tried; the sweep ends here")
         return None
 
     def _left(self) -> list[str]:

@@ -6,19 +6,22 @@ to which tracking server. What it searches may not: trials of one sweep are comp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rc_core.errors import ConfigError, Problem
+from rc_core.record import TrialRecord
 from rc_core.yaml_files import read_yaml
 from sweeps.commands import command
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.plugin_configs import recorded_defaults
+from sweeps.plugin_texts import changed_since, texts_of
 from sweeps.remote.files import is_locked
 from sweeps.remote.lease import check_free
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 from sweeps.remote.trials import begin_anew
 from sweeps.sections import check_overrides
+from sweeps.selection.stamp import named
 from sweeps.views.progress import Progress
 
 # A key, or a section of which every key may change.
@@ -61,7 +64,8 @@ def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
     after = SweepConfig(recorded_defaults(values, (r.config for r in folder.records())))
     # As it was written, not validated: what is changed may be what was wrong.
     had = int(folder.read_config().get("search", {}).get("trials", 0))
-    asked = after.settings.search.trials
+    # As it was given: settings raise a number that is below that of the first trials.
+    asked = int(values["search"]["trials"])
     if asked < had:
         raise ConfigError(
             Problem(
@@ -93,6 +97,15 @@ def make_ready(folder: SweepFolder, *, take_over: bool) -> None:
     base = folder.name.removesuffix(CONFIRM_SUFFIX)
     for name in (base, base + CONFIRM_SUFFIX):
         folder.mirror.bring(name, "predictions")
+
+
+def say_changed_plugins(records: Sequence[TrialRecord], say: Callable[[str], None]) -> None:
+    """Tell of plugins whose text was changed since some of a sweep's trials were trained."""
+    for plugin, ids in changed_since(texts_of(records)):
+        say(
+            f"warning: {plugin} was changed since {named(ids)} finished: what is trained now is "
+            "not comparable with that; a new sweep, under a new name, is made of one text"
+        )
 
 
 def take_on(folder: SweepFolder, progress: Progress, asked: SweepConfig | None) -> None:

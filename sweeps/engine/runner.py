@@ -36,7 +36,7 @@ from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait, memory_told
 from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
-from sweeps.engine.resuming import changed, make_ready, take_on
+from sweeps.engine.resuming import changed, make_ready, say_changed_plugins, take_on
 from sweeps.engine.retry import open_again
 from sweeps.engine.rungs import RungRule
 from sweeps.engine.slots import Slots
@@ -129,7 +129,9 @@ def resume(
     make_ready(folder, take_over=take_over)
     sweep = changed(folder, overrides)
     check_confirmed(sweep, folder.storage)
-    check_same_data(sweep, folder.records())
+    records = folder.records()
+    check_same_data(sweep, records)
+    say_changed_plugins(records, progress.say)
     try:
         with connected(address, progress.say):
             check_room(sweep.settings.resources, wait=address != "local", say=progress.say)

@@ -13,10 +13,11 @@ from rc_core.metrics.footprint import NONZERO, PACKED
 from rc_core.yaml_files import lookup
 from sweeps.constraints import parse
 from sweeps.objectives import OOD_KEY
+from sweeps.plugin_texts import mixed, texts_of
 from sweeps.reporting.check import Check
 from sweeps.reporting.cost import cost, timeline
 from sweeps.reporting.facts import Facts, last_rung, most_common_reason
-from sweeps.selection.stamp import changed_line
+from sweeps.selection.stamp import changed_line, named
 from sweeps.shown_values import percent
 from sweeps.space import Parameter
 from sweeps.space_section import read_space
@@ -191,6 +192,14 @@ def _comparable(facts: Facts) -> Iterator[Check]:
                 f"the finished trials differ: {shown}",
                 "differences between them are not the compression's or the loss's alone",
             )
+    for plugin, others in mixed(texts_of(facts.records)):
+        yield Check(
+            "bad",
+            f"Were all trials made alike? {plugin}",
+            f"its file was changed in the course of the sweep: {named(others)} and the rest are "
+            "not of one text",
+            "launch a new sweep, under a new name: the same configuration means two things here",
+        )
 
 
 def _untried(facts: Facts) -> Iterator[Check]:

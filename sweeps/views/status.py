@@ -70,11 +70,13 @@ def status_text(sweep: StoredSweep) -> str:
         f"trials: {counts}; {planned_text(sweep.config)}",
     ]
     if sweep.searched is sweep:
-        sealed = "test roles sealed" if has_test(sweep.records) else "no test roles"
-        lines.append(
-            f"front: {', '.join(document['front']) or '-'}; "
-            + ("test roles opened" if document["tested"] else sealed)
-        )
+        roles = "; test roles sealed" if has_test(sweep.records) else "; no test roles"
+        if document["tested"]:
+            roles = "; test roles opened"
+        elif not sweep.records:
+            # It is the records that say whether there are any.
+            roles = ""
+        lines.append(f"front: {', '.join(document['front']) or '-'}{roles}")
     else:
         shown = command(sweep.searched.folder, "pareto")
         lines.append(f"holds the new seeds of {sweep.searched.name}; what they show: {shown}")

@@ -56,7 +56,7 @@ sweeps.exclusion
 sweeps.rows
 sweeps.engine.ranking
 sweeps.engine.rungs sweeps.engine.live_front
-sweeps.plugin_configs
+sweeps.plugin_configs sweeps.plugin_texts
 sweeps.settings sweeps.sections
 sweeps.remote sweeps.remote.address sweeps.remote.files sweeps.fixed_design
 sweeps.views.paper_results sweeps.views.paper_rows

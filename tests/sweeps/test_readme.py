@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer.main
 
+from rc_core import plugins
 from sweeps.cli import app
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.engine.data_check import check_data
+from tests.rc_core._plugins import WrittenPlugins, written
 from tests.sweeps.reporting._made import made_sweep
+
+__all__ = ["written"]
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,6 +79,28 @@ def test_the_whole_example_of_own_data_is_a_configuration(tmp_path: Path) -> Non
     (code,) = blocks((ROOT / "docs/configuration.md").read_text(encoding="utf-8"), "yaml")
     (tmp_path / "all.yaml").write_text(code.replace("bert-base-uncased ", "tiny:bert "))
     assert isinstance(load_sweep(tmp_path / "all.yaml"), SweepConfig)
+
+
+def test_the_first_loss_is_a_plugin_and_its_sweep_a_configuration(
+    tmp_path: Path, written: WrittenPlugins
+) -> None:
+    page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+    (loss,), (config,) = blocks(page, "python"), blocks(page, "yaml")
+    written.write("rc_core.losses", loss, name="label_smoothing")
+    (tmp_path / "smoothing.yaml").write_text(config.replace("[tune_", f"[{ROOT}/tune_"))
+    sweep = load_sweep(tmp_path / "smoothing.yaml")
+    trials = [sweep.trial(point) for point in sweep.first_trials().values()]
+    assert {(t.compression.name, t.loss.name) for t in trials} == {
+        ("dense", "vanilla"),
+        ("magnitude", "vanilla"),
+        ("magnitude", "label_smoothing"),
+    }
+    module = plugins.load("rc_core.losses", "label_smoothing")
+    made = module.Loss(module.Config(name="label_smoothing", epsilon=0.2))
+    logits, labels = torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([1])
+    log_probs = logits.log_softmax(-1)[0]
+    expected = -(0.8 * log_probs[1] + 0.2 * log_probs.mean())
+    torch.testing.assert_close(made(logits, labels, {}), expected)
 
 
 def test_a_sweep_that_is_there_is_opened_as_the_readme_says(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from rc_core.errors import ConfigError
+from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
-from sweeps.engine.resuming import changed
+from sweeps.engine.resuming import changed, say_changed_plugins
 from sweeps.folder import SweepFolder
 
 VALUES: dict[str, Any] = {
@@ -64,6 +65,7 @@ def test_what_it_searches_may_not_and_all_of_it_is_named(folder: SweepFolder) ->
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
+        ("search.trials=1", "can only be raised in a sweep that was launched with 6, but is 1;"),
         ("search.trials=5", "can only be raised in a sweep that was launched with 6, but is 5"),
         ("resources.gpu=3", "less than or equal to 1"),
         ("budget.hour=3", "unknown key"),
@@ -81,3 +83,27 @@ def test_what_a_later_version_refuses_can_be_mended(folder: SweepFolder) -> None
         changed(folder, [])
     mended = changed(folder, ["tracking.uri=http://localhost:5000"])
     assert mended.settings.tracking.uri == "http://localhost:5000"
+
+
+def test_a_plugin_that_was_changed_since_trials_finished_is_said(folder: SweepFolder) -> None:
+    config = SweepConfig(VALUES).reference()
+    now = config.sources()
+
+    def record(number: int, **changed: str) -> TrialRecord:
+        return TrialRecord(
+            id=f"t{number:04d}",
+            status="finished",
+            config=config.as_dict(),
+            fingerprint=config.fingerprint(),
+            started=0.0,
+            environment={"plugins": now | changed},
+        )
+
+    said: list[str] = []
+    say_changed_plugins([record(0), record(1)], said.append)
+    assert said == []
+    old = record(4, loss="0" * 16).model_copy(update={"status": "running"})
+    records = [record(0), record(2, loss="0" * 16), record(3, difficulty="0" * 16), old]
+    say_changed_plugins(records, said.append)
+    (line,) = said
+    assert line.startswith("warning: loss vanilla was changed since t0002 finished: ")

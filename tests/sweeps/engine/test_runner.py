@@ -222,7 +222,7 @@ def test_once_the_budget_is_used_up_a_resume_leaves_nothing_open(
         ("budget.hours (1 h)", ("--set", "budget.hours=N")),
         ("budget.stall (the last 2 trials added 0 %)", ("--set", "budget.stall=null")),
         ("search.trials (7)", ("--set", "search.trials=N")),
-        ("the search has proposed every point", ()),
+        ("the search, which has proposed every point", ()),
     ],
 )
 def test_what_lifts_a_limit_is_an_option_of_resume(reason: str, options: tuple[str, ...]) -> None:

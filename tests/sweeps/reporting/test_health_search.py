@@ -58,3 +58,25 @@ def test_rungs_that_are_all_alike_do_not_condemn_early_stopping(tmp_path: Path) 
     check = next(each for each in checks if each.title.startswith("Was early stopping"))
     assert check.level == "note" and "nothing to judge by" in check.found
     assert "nan" not in check.found and not check.action
+
+
+def test_a_plugin_that_was_changed_in_the_middle_is_told(tmp_path: Path) -> None:
+    """The last trial was of a plugin that did something else, and led the front."""
+    facts = Facts.read(made_sweep(tmp_path, trials=6))
+    title = "Were all trials made alike? "
+
+    def found(changed: dict[str, str]) -> list[tuple[str, str, str]]:
+        records = []
+        for record in facts.records:
+            texts = {"loss": "a" * 16} | (changed if record.id == "t0004" else {})
+            environment = record.environment | {"plugins": texts}
+            records.append(record.model_copy(update={"environment": environment}))
+        checks = health(dataclasses.replace(facts, records=records))
+        return [(c.level, c.title, c.found) for c in checks if c.title.startswith(title)]
+
+    assert found({}) == []
+    ((level, told, text),) = found({"loss": "b" * 16})
+    loss = next(r for r in facts.records if r.id == "t0004").config["loss"]["name"]
+    assert (level, told) == ("bad", f"{title}loss {loss}") and "t0004" in text
+    # A difficulty is read through artifacts that are stored under its text.
+    assert found({"difficulty": "b" * 16}) == []

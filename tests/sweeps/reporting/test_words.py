@@ -640,7 +640,7 @@ def test_a_sweep_that_a_limit_ended_is_not_told_to_be_resumed(tmp_path: Path) ->
         and "ended by budget.hours (2 h): 8 trials have ended, 20 planned" in ended.found
     )
     assert ended.action == "rc-sweep resume made --set budget.hours=N"
-    keep_ending(sweep.path, attempt, "the search has proposed every point")
+    keep_ending(sweep.path, attempt, "the search, which has proposed every point")
     assert about(Facts.read(sweep), "Has the sweep ended?").action == ""
 
 
