@@ -76,7 +76,7 @@ class TrainStep:
     def __call__(self, batch: Batch) -> None:
         """Train on one batch. Raises TrialError where the loss is no scalar with a gradient."""
         value = self._value(batch)
-        _check_loss(value)
+        _check_loss(value, self._loss)
         value.backward()
         if self._after_backward is not None:
             self._after_backward()
@@ -156,7 +156,7 @@ class TrainStep:
             self._teacher.release()
 
 
-def _check_loss(value: object) -> None:
+def _check_loss(value: object, loss: object) -> None:
     """Refuse what backward could not be called on, before torch does in words of its own."""
     if isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad:
         return
@@ -164,8 +164,10 @@ def _check_loss(value: object) -> None:
     if isinstance(value, Tensor):
         given = f"a tensor of shape {tuple(value.shape)}"
         given += "" if value.requires_grad else " that depends on no parameter"
+    file = f"{type(loss).__module__.replace('.', '/')}.py"
     raise TrialError(
-        f"a loss must return a scalar tensor that depends on the logits, but returned {given}"
+        f"{file}: a loss must return a scalar tensor that depends on the logits, "
+        f"but returned {given}"
     )
 
 

@@ -6,6 +6,7 @@ over train, and out-of-distribution over in-distribution within dev. Test splits
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -113,42 +114,56 @@ def remove_overlap(
         The splits in the same order; `<role>.<suite>` -> samples removed, for every dev and train
         split; and a problem for each split that loses too much, or all.
     """
-    taken = {key for split in splits if split.role in TEST_ROLES for key in split_keys(split)}
+    # Key -> the split that has it.
+    taken = {
+        key: split.name for split in splits if split.role in TEST_ROLES for key in split_keys(split)
+    }
     kept: dict[str, Split] = {}
     removed: dict[str, int] = {}
     problems: list[Problem] = []
     for role in _LOSERS:
-        added: set[str] = set()
+        added: dict[str, str] = {}
         for split in splits:
             if split.role != role:
                 continue
             keys = split_keys(split)
             rows = np.array([i for i, key in enumerate(keys) if key not in taken], dtype=np.int64)
-            added.update(keys)
+            added.update(dict.fromkeys(keys, split.name))
             lost = len(split) - len(rows)
             removed[split.name] = lost
             kept[split.name] = split.take(rows) if lost else split
             if lost == len(split):
-                problems.append(_nothing_left(split))
+                problems.append(_nothing_left(split, _where([taken[key] for key in keys])))
             elif lost > MAX_OVERLAP * len(split) and not allow:
-                problems.append(_too_much(split, lost))
-        taken |= added
+                found = _where([taken[key] for key in keys if key in taken])
+                problems.append(_too_much(split, lost, found))
+        taken = added | taken
     return [kept.get(split.name, split) for split in splits], removed, problems
 
 
-def _nothing_left(split: Split) -> Problem:
+def _where(names: Sequence[str]) -> str:
+    return ", ".join(f"{count} in {name}" for name, count in Counter(names).most_common())
+
+
+def _samples(split: Split) -> str:
+    return "texts" if split.second is None else "pairs"
+
+
+def _nothing_left(split: Split, found: str) -> Problem:
     return Problem(
         f"task.{split.name}",
-        f"must keep samples, but each of its {len(split)} pairs is also in a split that wins over "
-        "it (test over dev over train), as where one file has two roles; give it rows of its own",
+        f"must keep samples, but each of its {len(split)} {_samples(split)} is also in a split "
+        f"that wins over it (test over dev over train): {found}; as where one file has two roles; "
+        "give it rows of its own",
     )
 
 
-def _too_much(split: Split, lost: int) -> Problem:
+def _too_much(split: Split, lost: int, found: str) -> Problem:
     share = 100 * lost / len(split)
     return Problem(
         f"task.{split.name}",
         f"at most {100 * MAX_OVERLAP:g} % of a split may also be in a split that wins over it "
-        f"(test over dev over train), but {lost} of {len(split)} pairs are ({share:.1f} %); "
+        f"(test over dev over train), but {lost} of {len(split)} {_samples(split)} are "
+        f"({share:.1f} %): {found}; "
         "leave them out on the test side (exclude: FILE), or set allow_overlap: true to drop them",
     )

@@ -217,8 +217,8 @@ def test_overlap_is_removed_from_train_and_counted(folder: Path) -> None:
     write(folder / "ood.jsonl", [*pairs("ood", 30), *pairs("train", 16)])
     assert broken(folder) == [
         "task.train.files: at most 5 % of a split may also be in a split that wins over it (test "
-        "over dev over train), but 16 of 300 pairs are (5.3 %); leave them out on the test side "
-        "(exclude: FILE), or set allow_overlap: true to drop them"
+        "over dev over train), but 16 of 300 pairs are (5.3 %): 16 in ood_dev.x; leave them out "
+        "on the test side (exclude: FILE), or set allow_overlap: true to drop them"
     ]
     assert load(folder, allow_overlap=True).notes["removed_overlap/train.files"] == 16
 

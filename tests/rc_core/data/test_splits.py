@@ -189,7 +189,7 @@ def test_more_than_five_percent_overlap_is_refused(shared: int, refused: bool) -
     assert len(kept[0]) == 100 - shared
     assert bool(problems) == refused
     if refused:
-        assert "6 of 100 pairs are (6.0 %)" in str(problems[0])
+        assert "6 of 100 texts are (6.0 %): 6 in id_test.s;" in str(problems[0])
         assert "allow_overlap" in str(problems[0])
         assert remove_overlap([train, test], allow=True)[2] == []
 
