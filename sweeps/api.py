@@ -85,7 +85,7 @@ class Sweep(StoredSweep):
         *,
         seeds: int = 5,
         also: Sequence[str] = (),
-        whole: bool = False,
+        whole: bool | None = None,
         hours: float | None = None,
         address: str = "local",
         progress: Progress | None = None,

@@ -177,7 +177,13 @@ def confirm(
         list[str] | None,
         typer.Option("--also", metavar="TRIAL", help="Give this trial all its seeds. Repeatable."),
     ] = None,
-    whole: Annotated[bool, flag("--whole", "New seeds for teacher and difficulty too.")] = False,
+    whole: Annotated[
+        bool | None,
+        flag(
+            "--whole/--one-teacher",
+            "New seeds for teacher and difficulty too (default: if trials start from the teacher).",
+        ),
+    ] = None,
     hours: Annotated[
         float | None,
         typer.Option("--hours", min=0.001, help="Start no training after so many hours in all."),
@@ -186,7 +192,7 @@ def confirm(
     address: AddressOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Train new seeds where noise may have decided (same teacher, unless --whole)."""
+    """Train new seeds where noise may have decided (the sweep's teacher, unless --whole)."""
     from sweeps.selection.confirmed import confirmed
     from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
     from sweeps.selection.stamp import stamp, stamp_lines

@@ -15,14 +15,14 @@ from rc_core.labels import count_of
 from sweeps.floors import best_line
 from sweeps.objectives import OOD_KEY
 from sweeps.pareto import pareto_front
+from sweeps.reporting.against import against, interval, points_interval
 from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts, Measured, most_common_reason
 from sweeps.reporting.opened_rows import opened_rows
 from sweeps.reporting.smaller import smaller_alike
 from sweeps.rows import ROUNDED, Row
-from sweeps.selection.confirmed import ConfirmedRow, cannot_be_told_apart
+from sweeps.selection.confirmed import ConfirmedRow
 from sweeps.selection.opened_data import has_test
-from sweeps.selection.statistics import detectable_difference
 from sweeps.shown_values import millions, percent
 
 
@@ -195,35 +195,16 @@ def _real(facts: Facts, chosen: Row) -> Sentence:
     estimate = own.estimates[OOD_KEY]
     text = (
         f"Over {own.seeds} new seeds, which chose nothing, it has "
-        f"{percent(estimate.mean)} OOD{_interval(estimate.low, estimate.high)}; the search had "
+        f"{percent(estimate.mean)} OOD{interval(estimate.low, estimate.high)}; the search had "
         f"said {percent(own.searched[OOD_KEY])}."
     )
     if facts.own_seeds:
         text = (
             f"Over the {own.seeds} seeds of the design it has {percent(estimate.mean)} OOD"
-            f"{_interval(estimate.low, estimate.high)}. It was chosen by these means: the best of "
+            f"{interval(estimate.low, estimate.high)}. It was chosen by these means: the best of "
             "several is a little high by luck."
         )
-    return Sentence("Real?", f"{text} {_against(facts, own)}{_rivals(facts, own)}")
-
-
-def _against(facts: Facts, own: ConfirmedRow) -> str:
-    found, difference = facts.confirmation, own.against_reference
-    reference = next((row for row in facts.confirmed_rows if row.reference), None)
-    if found is None or reference is None or difference is None or difference.n < 2:
-        return f"The dense reference has not the two {facts.seeds_are} that a comparison takes."
-    numbers = (
-        f"{difference.mean:+.1f} OOD points{_points_interval(difference.low, difference.high)}, "
-        f"paired over {difference.n} seeds"
-    )
-    if not cannot_be_told_apart(found, own, reference, OOD_KEY):
-        return f"The difference to the dense reference is shown: {numbers}."
-    deviation, df = found.noise.pairs[OOD_KEY], found.noise.pairs_df[OOD_KEY]
-    shown = 0.0
-    if not math.isnan(deviation):
-        shown = 100 * detectable_difference(deviation, difference.n, df=df)
-    least = f"; {difference.n} seeds can show {shown:.1f} points" if 0 < shown < math.inf else ""
-    return f"That it differs from the dense reference is not shown: {numbers}{least}."
+    return Sentence("Real?", f"{text} {against(facts, own)}{_rivals(facts, own)}")
 
 
 def _rivals(facts: Facts, own: ConfirmedRow) -> str:
@@ -252,7 +233,7 @@ def _smaller(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         else "the choice of samples alone could make so much"
     )
     inside, outside = (
-        f"{each.mean:+.1f} {what} points{_points_interval(each.low, each.high)}"
+        f"{each.mean:+.1f} {what} points{points_interval(each.low, each.high)}"
         for each, what in ((found.inside, "ID"), (found.outside, "OOD"))
     )
     yield Sentence(
@@ -327,14 +308,6 @@ def _gain(points: float) -> str:
     if abs(points) < 0.05:
         return "is level"
     return f"{'gains' if points > 0 else 'loses'} {abs(points):.1f} points"
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f" (95 % interval {100 * low:.1f} to {100 * high:.1f})"
-
-
-def _points_interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f" (95 % interval {low:+.1f} to {high:+.1f})"
 
 
 def _plural(count: int, one: str, many: str) -> str:

@@ -16,6 +16,7 @@ from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.selection.confirmed import ON_FRONT, Confirmed, ConfirmedRow, optimism
 from sweeps.selection.confirmed import alike as told_alike
 from sweeps.selection.noise import uneven_noise
+from sweeps.selection.one_start import has_one_start, start_note
 from sweeps.selection.stamp import named
 from sweeps.selection.statistics import (
     Difference,
@@ -137,6 +138,7 @@ def notes(found: Confirmed) -> list[str]:
     if found.failed:
         where = found.sweep if found.own else f"{found.sweep}.confirm"
         lines.append(f"{count_of(found.failed, 'training')} failed: rc-sweep status {where}")
+    lines += start_note(found)
     lines += _luck(found)
     lines += _alike(found)
     if seeds > 1 and found.noise.pairs.get(OOD_KEY) == 0:
@@ -210,6 +212,8 @@ def dense_text(row: ConfirmedRow, found: Confirmed) -> str:
     each = row.against_reference
     if each is None or each.n == 0:
         return ""
+    if has_one_start(row):
+        return "not shown"
     deviation, df = 100 * found.noise.pairs[OOD_KEY], found.noise.pairs_df[OOD_KEY]
     told = verdict(each.mean, each.low, each.high, each.n, deviation, df=df)
     return "not shown" if told == "open" else told

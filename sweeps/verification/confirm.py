@@ -36,7 +36,7 @@ def confirm(
     *,
     seeds: int,
     also: Sequence[str] = (),
-    whole: bool = False,
+    whole: bool | None = None,
     hours: float | None = None,
     address: str = "local",
     progress: Progress | None = None,
@@ -50,7 +50,9 @@ def confirm(
             are open.
         seeds: most new seeds of a configuration, at least 2.
         also: ids of trials that get their seeds whether or not they may be on the front.
-        whole: give the teacher and all that follows from it the new seeds too.
+        whole: give the teacher and all that follows from it the new seeds too. None: as the
+            confirmation was begun; of a new one where trials start from the teacher, whose luck
+            would be in each of their seeds (`sweeps.selection.one_start`).
         hours: time after which no new training starts, of all drivers together; what is open by
             then stays open. None: until every decision is made.
         address: as `runner.launch`.
@@ -61,23 +63,31 @@ def confirm(
             before, or the sweep is a confirmation itself.
         StorageError: no compressed model finished, or the sweep is running.
     """
-    config = confirmation(sweep, seeds=seeds, also=also, whole=whole, hours=hours)
     progress = progress or Progress()
+    folder = SweepFolder(sweep.path.with_name(sweep.name + CONFIRM_SUFFIX))
+    begun = (folder.path / "sweep.yaml").is_file()
+    if begun:
+        before = bool(folder.read_config()["confirm"]["whole"])
+        if whole not in (None, before):
+            was, other = ("--whole", "--one-teacher")[:: 1 if before else -1]
+            raise ConfigError(
+                Problem(
+                    other,
+                    f"{folder.name} was begun with {was}; to go on leave {other} out, to begin "
+                    f"anew first: {command(folder, 'remove')}",
+                )
+            )
+        whole = before
+    elif whole is None and (whole := _some_start_from_teacher(sweep)):
+        progress.say(
+            "each new seed gets a teacher of its own: some trials start from it (init: teacher), "
+            "and would carry the luck of one into every seed (--one-teacher keeps it)"
+        )
+    config = confirmation(sweep, seeds=seeds, also=also, whole=bool(whole), hours=hours)
     unfinished = unfinished_line(sweep)
     if unfinished is not None:
         progress.say(f"warning: {unfinished}")
-    folder = SweepFolder(sweep.path.with_name(sweep.name + CONFIRM_SUFFIX))
-    if (folder.path / "sweep.yaml").is_file():
-        before = folder.read_config()["confirm"]
-        if before["whole"] != whole:
-            was, go_on = ("with", "add it") if before["whole"] else ("without", "leave it out")
-            raise ConfigError(
-                Problem(
-                    "--whole",
-                    f"{folder.name} was begun {was} it; to go on {go_on}, to begin anew first: "
-                    + command(folder, "remove"),
-                )
-            )
+    if begun:
         if folder.is_running():
             raise StorageError(f"{folder.name} is running already")
         with folder.driving():
@@ -90,6 +100,11 @@ def confirm(
         )
     conclude(done)
     return done
+
+
+def _some_start_from_teacher(sweep: StoredSweep) -> bool:
+    finished = [record for record in sweep.records if record.status == "finished"]
+    return any(record.config["compression"].get("init") == "teacher" for record in finished)
 
 
 def unfinished_line(sweep: StoredSweep) -> str | None:

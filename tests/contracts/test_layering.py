@@ -108,6 +108,7 @@ sweeps.engine.ray_bridge sweeps.engine.prepare sweeps.engine.packing
 sweeps.deploy.texts
 sweeps.selection.stamp sweeps.selection.options
 sweeps.deploy.model_card
+sweeps.selection.one_start
 sweeps.selection.confirmed_text sweeps.selection.tested_text
 sweeps.views.notebook_picture
 sweeps.views.notebook

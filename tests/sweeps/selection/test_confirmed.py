@@ -20,9 +20,10 @@ from sweeps.folder import SweepFolder
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.search.race import proposals
 from sweeps.selection.confirmed import _marked, confirmed, optimism
-from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
+from sweeps.selection.confirmed_text import confirmed_json, confirmed_table, dense_text
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.noise import power_text
+from sweeps.selection.one_start import has_one_start
 from sweeps.selection.options import options
 from sweeps.stored_sweep import StoredSweep
 from sweeps.verification import confirm as confirming
@@ -123,6 +124,88 @@ def test_trials_that_an_interrupted_search_has_open_are_said(
     else:
         assert "found was interrupted: 5 of its 9 trials are open" in said.getvalue()
         assert f"rc-sweep resume found --storage {sweep.folder.storage}" in said.getvalue()
+
+
+def from_teacher(sweep: StoredSweep) -> StoredSweep:
+    """Add a searched trial that starts from the fine-tuned dense model."""
+    config = SweepConfig(VALUES | {"compression": {"name": "magnitude", "init": "teacher"}})
+    write(sweep.folder, "t0004", config.trial({"compression.sparsity": 0.4}), (0.94, 0.85))
+    return StoredSweep(sweep.folder)
+
+
+@pytest.mark.parametrize(
+    ("start", "asked", "whole"),
+    [(False, None, False), (True, None, True), (True, False, False), (False, True, True)],
+)
+def test_seeds_get_a_teacher_each_where_trials_start_from_it(
+    sweep: StoredSweep,
+    monkeypatch: pytest.MonkeyPatch,
+    start: bool,
+    asked: bool | None,
+    whole: bool,
+) -> None:
+    """The luck of one teacher would be in each of their seeds, and in none of the dense row's."""
+    found = from_teacher(sweep) if start else sweep
+    launched: list[SweepConfig] = []
+
+    def launch(config: SweepConfig, **_: object) -> StoredSweep:
+        launched.append(config)
+        return found
+
+    monkeypatch.setattr(confirming.runner, "launch", launch)  # type: ignore[attr-defined]
+    monkeypatch.setattr(confirming, "conclude", lambda done: None)
+    said = io.StringIO()
+    progress = Progress(Console(file=said, soft_wrap=True))
+    confirming.confirm(found, seeds=2, whole=asked, progress=progress)
+    (config,) = launched
+    assert config.settings.confirm.whole is whole
+    trials = [config.trial(point) for point in config.first_trials().values()]
+    assert {trial.teacher["seed"] == trial.training.seed for trial in trials} == {whole}
+    told = "each new seed gets a teacher of its own" in said.getvalue()
+    assert told is (whole and asked is None)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_confirmation_goes_on_as_it_was_begun(
+    sweep: StoredSweep, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    config = confirmation(sweep, seeds=2, whole=begun)
+    folder = SweepFolder.create(sweep.folder.storage, "found.confirm", "x")
+    folder.write_config(config.as_dict())
+    monkeypatch.setattr(
+        confirming.runner,  # type: ignore[attr-defined]
+        "resume",
+        lambda path, **_: StoredSweep(folder),
+    )
+    monkeypatch.setattr(confirming, "conclude", lambda done: None)
+    confirming.confirm(from_teacher(sweep), seeds=3, progress=Progress(Console(file=io.StringIO())))
+    assert folder.read_config()["confirm"]["whole"] is begun
+
+
+@pytest.mark.parametrize("teachers", [1, 3])
+def test_of_seeds_with_one_start_no_difference_from_dense_is_shown(
+    sweep: StoredSweep, teachers: int
+) -> None:
+    found = from_teacher(sweep)
+    dense = [(0.93, 0.70), (0.92, 0.71), (0.93, 0.69)]
+    confirm(found, {0: dense, 4: [(0.97, 0.92), (0.97, 0.93), (0.98, 0.92)]})
+    other = found.confirmation
+    assert other is not None
+    for record in other.records:
+        seed = record.config["training"]["seed"]
+        teacher = f"teacher-{seed % teachers}"
+        other.folder.trial(record.id).commit(
+            record.model_copy(update={"artifacts": {"teacher": teacher}})
+        )
+    result = confirmed(StoredSweep(found.folder))
+    assert result is not None
+    row = next(row for row in result.rows if row.id == "t0004")
+    assert has_one_start(row) is (teachers == 1)
+    assert dense_text(row, result) == ("not shown" if teachers == 1 else "better")
+    text = " ".join(confirmed_table(result).split())
+    told = "t0004: all seeds start from one dense model (init=teacher)"
+    assert (told in text) is (teachers == 1)
+    assert ("rc-sweep confirm found --whole" in text) is (teachers == 1)
 
 
 def test_one_that_goes_on_is_changed_while_no_driver_can_start(

@@ -69,7 +69,11 @@ def test_one_text_where_a_list_must_be_is_no_list_of_letters(confirmation: Sweep
 
 
 @pytest.mark.parametrize(
-    ("before", "go_on"), [(True, "with it; .*add it"), (False, "leave it out")]
+    ("before", "go_on"),
+    [
+        (True, "--one-teacher: .* begun with --whole; to go on leave --one-teacher out"),
+        (False, "--whole: .* begun with --one-teacher; to go on leave --whole out"),
+    ],
 )
 def test_what_goes_on_with_a_confirmation_is_told_before_its_removal(
     confirmation: Sweep, before: bool, go_on: str
