@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-quickstart: setup ## run a sweep of about 5 minutes (10 without bf16) and show its Pareto front
+quickstart: setup ## run a sweep of about 6 minutes (12 without bf16) and show its Pareto front
 	$(BIN)/rc-sweep launch tune_configs/quickstart.yaml $(ARGS)
 
 test: lint types unit ## lint, types and tests
