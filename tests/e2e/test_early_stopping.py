@@ -25,7 +25,7 @@ pytestmark = [
 
 CONFIG = """
 model: tiny:bert
-task: {name: shortcut_nli, seed: 0, train_size: 160, dev_size: 60, test_size: 60}
+task: TASK
 training: {epochs: 4, learning_rate: 1.0e-3, rungs: 4, precision: fp32, warmup: 0.0,
            max_grad_norm: 0.0, max_length: 24}
 compression: {name: student, num_layers: 1}
@@ -39,9 +39,27 @@ health_gate: warn
 """
 
 
-def write_config(folder: Path, variant: str, rates: str) -> Path:
+GENERATED = "{name: shortcut_nli, seed: 0, train_size: 160, dev_size: 60, test_size: 60}"
+# What a tiny encoder learns in a few steps: elsewhere all have 50 %, and a tie is no loss.
+SEPARABLE = """
+  name: files
+  data_dir: DATA
+  text: text
+  label: label
+  labels: [good, bad]
+  roles: {train: train.csv, id_dev: dev.csv, ood_dev: {other: other.csv}}"""
+
+
+def write_config(folder: Path, variant: str, rates: str, task: str = GENERATED) -> Path:
+    for name, rows in (("train", 160), ("dev", 60), ("other", 60)):
+        lines = [
+            f"{name} {i} {('a b a b', 'x y z x')[i % 2]},{('good', 'bad')[i % 2]}"
+            for i in range(rows)
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     path = folder / "early.yaml"
-    path.write_text(CONFIG.replace("VARIANT", variant).replace("RATES", rates))
+    text = CONFIG.replace("TASK", task.replace("DATA", str(folder)))
+    path.write_text(text.replace("VARIANT", variant).replace("RATES", rates))
     return path
 
 
@@ -77,7 +95,7 @@ def check_whole(storage: Path, sweep: str) -> dict[str, dict[str, Any]]:
 
 
 def test_stopped_finished_and_failed_trials_end_as_such_everywhere(tmp_path: Path) -> None:
-    config = write_config(tmp_path, "stopping", "[1.0e-3, 1.0e+30]")
+    config = write_config(tmp_path, "stopping", "[5.0e-3, 1.0e-7, 1.0e+30]", SEPARABLE)
     done = call(tmp_path, "launch", str(config), "--name", "s")
     assert done.returncode == 3, done.stdout + done.stderr
     found = check_whole(tmp_path, "s")

@@ -42,7 +42,7 @@ def write_data(folder: Path) -> None:
 
 def readme_code() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^From Python:\n\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(r"^## Python\n\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return str(code)
 
 
