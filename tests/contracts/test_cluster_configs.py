@@ -120,7 +120,8 @@ STUBS = {
     "hostname": "echo 127.0.0.1 fe80::1",
     "ray": 'echo "$NODE ray $*" >> "$CALLS"\n[[ $1 == start ]] && exec sleep 60\nexit 0',
     "rc-sweep": 'echo "rc-sweep $*" >> "$CALLS"\n'
-    'until grep -q ^node2 "$CALLS"; do sleep 0.1; done\nexit 3',
+    # The head writes its line beside what goes on meanwhile, as the worker does.
+    'until grep -q ^node1 "$CALLS" && grep -q ^node2 "$CALLS"; do sleep 0.1; done\nexit 3',
 }
 
 
