@@ -16,7 +16,7 @@ from rc_core.losses import vanilla
 from rc_core.training import FitPoint, Precision, fit
 
 # So many times slower than fp32 on two samples, bf16 is not what this processor is made for.
-_EMULATED = 3.0
+EMULATED = 3.0
 # bf16 has to earn its rounding.
 _CLEARLY_FASTER = 0.95
 
@@ -45,7 +45,7 @@ def timed_precision(
     """
     two = training.model_copy(update={"batch_size": 2})
     with _one_thread():
-        if _ratio(model, encoded, two, 1) > _EMULATED:
+        if _ratio(model, encoded, two, 1) > EMULATED:
             return "fp32"
         return "bf16" if _ratio(model, encoded, training, repeats) < _CLEARLY_FASTER else "fp32"
 

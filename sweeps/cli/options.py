@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rc_core.errors import ConfigError, InputError, Problem, StorageError, did_you_mean
+from sweeps.local_port import why_not_free
 
 # What of a sweep's configuration the commands read, each a section.
 _SECTIONS = ("task", "objectives", "search", "resources", "tracking")
@@ -146,13 +146,10 @@ def must_be_free(port: int) -> None:
     Raises:
         InputError: something does, or the port is not this user's.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise InputError(
-                f"--port: {port} must be free on this machine for the UI, but is not "
-                f"({error.strerror}); a UI that runs there already shows all sweeps of its "
-                "storage; for another one name another port, as --port 5001"
-            ) from error
+    reason = why_not_free(port)
+    if reason is not None:
+        raise InputError(
+            f"--port: {port} must be free on this machine for the UI, but is not ({reason}); a UI "
+            "that runs there already shows all sweeps of its storage; for another one name "
+            "another port, as --port 5001"
+        )

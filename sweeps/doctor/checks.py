@@ -11,7 +11,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from sweeps.config import SweepConfig, load_sweep
 from sweeps.cores import usable_cores
 from sweeps.doctor.services import Finding, check_hub, check_mlflow, check_ray, check_torch
 from sweeps.doctor.storage import check_folder, nearest_folder, with_address
+from sweeps.local_port import why_not_free
 from sweeps.storages import storage_root
 
 _MAIN = ("torch", "transformers", "ray", "optuna", "mlflow", "numpy", "pydantic", "datasets")
@@ -295,10 +295,7 @@ def _limits() -> Finding:
 
 
 def _port(port: int) -> Finding:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            return "note", f"{port}: {error.strerror}", "rc-sweep ui SWEEP --port 5001"
+    reason = why_not_free(port)
+    if reason is not None:
+        return "note", f"{port}: {reason}", "rc-sweep ui SWEEP --port 5001"
     return "ok", f"{port} is free", ""

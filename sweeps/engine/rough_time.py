@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import nullcontext
 from itertools import islice
 
 import torch
@@ -16,15 +15,15 @@ from torch import nn
 
 from rc_core.config import TrainingConfig
 from rc_core.data._task import DEV_ROLES, Split, Task
+from rc_core.forward import autocast
 from rc_core.model_facts import ModelFacts
+from rc_core.precision import EMULATED
 
 # Words and punctuation marks are what a WordPiece vocabulary mostly knows whole.
 _PIECES = re.compile(r"\w+|[^\w\s]")
 _PIECES_PER_WORD = 1.15
 _SAMPLES = 500
 _REPEATS = 3
-# So much slower on two samples, bf16 is emulated (as in rc_core.precision).
-_EMULATED = 3.0
 # A batch larger than this many tokens is timed by a part of it: time grows with the tokens.
 _MOST_TOKENS = 1_024
 
@@ -66,14 +65,14 @@ def _block_seconds(
     """Return the seconds of a training step, in the faster precision allowed, and of a forward."""
     block = _block(facts)
     optimizer = torch.optim.AdamW(block.parameters(), lr=0.0, fused=True)
-    width = block.linear1.in_features
+    width, cpu = block.linear1.in_features, torch.device("cpu")
 
     def seconds(samples: int, *, bf16: bool, train: bool, repeats: int = _REPEATS) -> float:
         states = torch.randn(samples, tokens, width)
         found = []
         for _ in range(repeats + 1):
             start = time.perf_counter()
-            with torch.set_grad_enabled(train), _cast(bf16):
+            with torch.set_grad_enabled(train), autocast(cpu, "bf16" if bf16 else "fp32"):
                 output = block(states)
             if train:
                 output.float().square().mean().backward()
@@ -93,7 +92,7 @@ def _block_seconds(
         if precision == "bf16" or (
             precision == "auto"
             and seconds(2, bf16=True, train=True, repeats=1)
-            < _EMULATED * seconds(2, bf16=False, train=True, repeats=1)
+            < EMULATED * seconds(2, bf16=False, train=True, repeats=1)
         ):
             steps.append(seconds(batch, bf16=True, train=True))
         return min(steps), forward
@@ -107,7 +106,3 @@ def _block(facts: ModelFacts) -> nn.TransformerEncoderLayer:
     return nn.TransformerEncoderLayer(
         width, heads, dim_feedforward=inner, activation="gelu", batch_first=True
     )
-
-
-def _cast(bf16: bool) -> torch.autocast | nullcontext[None]:
-    return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()

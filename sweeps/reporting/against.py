@@ -7,7 +7,6 @@ import math
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.facts import Facts
 from sweeps.selection.confirmed import ConfirmedRow, cannot_be_told_apart
-from sweeps.selection.one_start import has_one_start
 from sweeps.selection.statistics import detectable_difference
 
 
@@ -26,7 +25,7 @@ def against(facts: Facts, own: ConfirmedRow) -> str:
         f"{difference.mean:+.1f} OOD points{points_interval(difference.low, difference.high)}, "
         f"paired over {difference.n} seeds"
     )
-    if has_one_start(own):
+    if own.one_start:
         return (
             "All its seeds start from one dense model, whose own luck is in each of them, so they "
             f"show no difference from the dense reference: {numbers}."

@@ -32,6 +32,7 @@ from sweeps.selection.chances import front_probabilities, seed_noise
 from sweeps.selection.choose import over_seeds, sieve
 from sweeps.selection.compared import Reader, relative_bias
 from sweeps.selection.noise import Noise, by_configuration, noise_of, unselected
+from sweeps.selection.one_start import has_one_start
 from sweeps.selection.statistics import (
     Difference,
     Estimate,
@@ -84,6 +85,11 @@ class ConfirmedRow:
     @property
     def seeds(self) -> int:
         return len(self.trials)
+
+    @property
+    def one_start(self) -> bool:
+        """Tell whether all its seeds start from one dense model; see `one_start.has_one_start`."""
+        return has_one_start(self.trials.values())
 
     def values(self, metric: str) -> dict[int, float]:
         """Return seed -> value."""
@@ -185,7 +191,12 @@ def confirmed(sweep: StoredSweep) -> Confirmed | None:
 def cannot_be_told_apart(
     found: Confirmed, first: ConfirmedRow, second: ConfirmedRow, metric: str
 ) -> bool:
-    """Tell whether the seeds at hand show no difference on a metric, with the noise pooled."""
+    """Tell whether the seeds at hand show no difference on a metric, with the noise pooled.
+
+    They show none where the luck of one start is in all seeds of one of the two only.
+    """
+    if first.one_start != second.one_start:
+        return True
     a, b = first.values(metric), second.values(metric)
     shared = sorted(set(a) & set(b))
     deviation, df = found.noise.pairs[metric], found.noise.pairs_df[metric]

@@ -16,7 +16,6 @@ from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.selection.confirmed import ON_FRONT, Confirmed, ConfirmedRow, optimism
 from sweeps.selection.confirmed import alike as told_alike
 from sweeps.selection.noise import uneven_noise
-from sweeps.selection.one_start import has_one_start, start_note
 from sweeps.selection.stamp import named
 from sweeps.selection.statistics import (
     Difference,
@@ -138,7 +137,7 @@ def notes(found: Confirmed) -> list[str]:
     if found.failed:
         where = found.sweep if found.own else f"{found.sweep}.confirm"
         lines.append(f"{count_of(found.failed, 'training')} failed: rc-sweep status {where}")
-    lines += start_note(found)
+    lines += _one_start(found)
     lines += _luck(found)
     lines += _alike(found)
     if seeds > 1 and found.noise.pairs.get(OOD_KEY) == 0:
@@ -177,6 +176,23 @@ def _starred(found: Confirmed) -> str:
     return "* on the front of compressed models rather than not; on front: how likely that is"
 
 
+def _one_start(found: Confirmed) -> list[str]:
+    """Say which rows carry the luck of one start in all their seeds, and what mends it."""
+    rows = [row.id for row in found.rows if row.one_start]
+    if not rows:
+        return []
+    remedy = (
+        "search teacher.seed beside training.seed"
+        if found.own
+        else f"rc-sweep remove {found.sweep}.confirm, then rc-sweep confirm {found.sweep} --whole"
+    )
+    return [
+        f"{named(rows)}: all seeds start from one dense model (init=teacher), whose own luck "
+        "is in each of them: no difference from dense is shown by these. A start for each seed: "
+        + remedy
+    ]
+
+
 def _luck(found: Confirmed) -> list[str]:
     """Say how far the search's values of its own front were from what new seeds give."""
     gain = optimism(found, OOD_KEY)
@@ -212,7 +228,7 @@ def dense_text(row: ConfirmedRow, found: Confirmed) -> str:
     each = row.against_reference
     if each is None or each.n == 0:
         return ""
-    if has_one_start(row):
+    if row.one_start:
         return "not shown"
     deviation, df = 100 * found.noise.pairs[OOD_KEY], found.noise.pairs_df[OOD_KEY]
     told = verdict(each.mean, each.low, each.high, each.n, deviation, df=df)

@@ -15,6 +15,7 @@ import numpy as np
 from rc_core.record import TrialFolder, TrialRecord
 from sweeps.selection.answers import Part
 from sweeps.selection.compared import Reader, accuracy, difference, excess_drop, relative_bias
+from sweeps.selection.one_start import has_one_start
 from sweeps.selection.statistics import Estimate, beside_one_freedom, verdict
 
 _DEV = ("id_dev", "ood_dev")
@@ -55,13 +56,16 @@ def summary(groups: Sequence[Group], reader: Reader) -> dict[str, Any]:
     drop is from ood_dev to these.
 
     "verdict": `better`, `worse` or `open`: OOD against dense, called different only where the
-    interval excludes zero and the seeds at hand can show as much (80 % power).
+    interval excludes zero and the seeds at hand can show as much (80 % power), and the luck of one
+    start is not in all seeds (`sweeps.selection.one_start`).
     """
     reference = next((group for group in groups if group.reference), None)
     rows = [_row(group, reference, reader) for group in groups]
     deviation, df = _pair_deviation(groups, reference, reader)
-    for row in rows:
+    for group, row in zip(groups, rows, strict=True):
         row["verdict"] = _verdict(row["ood_difference"], deviation, df)
+        if row["verdict"] is not None and has_one_start(group.records.values()):
+            row["verdict"] = "open"
     return {
         "rows": rows,
         "pair_deviation": None if math.isnan(deviation) else deviation,

@@ -70,7 +70,7 @@ sweeps.storages sweeps.failure sweeps.prepared
 sweeps.names
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.shelf sweeps.remote.uploads
-sweeps.config sweeps.folder sweeps.selection.statistics
+sweeps.config sweeps.folder sweeps.selection.statistics sweeps.selection.one_start sweeps.local_port
 sweeps.commands sweeps.ending
 sweeps.selection.measured
 sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose
@@ -108,7 +108,6 @@ sweeps.engine.ray_bridge sweeps.engine.prepare sweeps.engine.packing
 sweeps.deploy.texts
 sweeps.selection.stamp sweeps.selection.options
 sweeps.deploy.model_card
-sweeps.selection.one_start
 sweeps.selection.confirmed_text sweeps.selection.tested_text
 sweeps.views.notebook_picture
 sweeps.views.notebook

@@ -19,11 +19,10 @@ from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.search.race import proposals
-from sweeps.selection.confirmed import _marked, confirmed, optimism
+from sweeps.selection.confirmed import _marked, cannot_be_told_apart, confirmed, optimism
 from sweeps.selection.confirmed_text import confirmed_json, confirmed_table, dense_text
 from sweeps.selection.mean_rows import mean_rows
 from sweeps.selection.noise import power_text
-from sweeps.selection.one_start import has_one_start
 from sweeps.selection.options import options
 from sweeps.stored_sweep import StoredSweep
 from sweeps.verification import confirm as confirming
@@ -200,7 +199,9 @@ def test_of_seeds_with_one_start_no_difference_from_dense_is_shown(
     result = confirmed(StoredSweep(found.folder))
     assert result is not None
     row = next(row for row in result.rows if row.id == "t0004")
-    assert has_one_start(row) is (teachers == 1)
+    assert row.one_start is (teachers == 1)
+    dense_row = next(row for row in result.rows if row.reference)
+    assert cannot_be_told_apart(result, row, dense_row, OOD_KEY) is (teachers == 1)
     assert dense_text(row, result) == ("not shown" if teachers == 1 else "better")
     text = " ".join(confirmed_table(result).split())
     told = "t0004: all seeds start from one dense model (init=teacher)"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from rc_core.record import TrialRecord
 from sweeps.selection import compared
 from sweeps.selection.tested import Group, summary
 from tests.sweeps.selection._planted import Planted, whole
@@ -63,6 +65,22 @@ def test_a_verdict_asks_for_what_so_many_seeds_can_show(
     assert rows["steady"]["verdict"] == expected
     assert rows["noisy"]["verdict"] == rows["other"]["verdict"] == "open"
     assert rows["dense"]["verdict"] is None
+    # Seeds that all start from one dense model have its luck: they show no difference from dense.
+    for teachers in (1, 3):
+        records = {
+            seed: TrialRecord(
+                id=f"t{seed}",
+                status="finished",
+                config={"compression": {"name": "magnitude", "init": "teacher"}},
+                fingerprint="f",
+                started=0.0,
+                artifacts={"teacher": f"{seed % teachers}"},
+            )
+            for seed in groups[1].trials
+        }
+        started = [groups[0], replace(groups[1], records=records), *groups[2:]]
+        again = summary(started, planted.reader())
+        assert again["rows"][1]["verdict"] == ("open" if teachers == 1 else expected)
 
 
 def test_verdicts_are_rarely_wrong_and_mostly_found(monkeypatch: pytest.MonkeyPatch) -> None:
