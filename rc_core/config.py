@@ -294,7 +294,8 @@ def decode(raw: Mapping[str, Any], where: str = "") -> TrialConfig:
 
 def _decode_section(key: str, given: Any, where: str) -> Any:
     if not isinstance(given, Mapping):
-        raise ConfigError(Problem(where, f"must be a mapping, but got {given!r}"))
+        reason = plugins.not_a_mapping(key, given, PLUGIN_PACKAGES.get(key))
+        raise ConfigError(Problem(where, reason))
     if key == "teacher":
         return dict(given)
     if key == "training":

@@ -59,6 +59,25 @@ _CONTRACTS = {
 _loaded: dict[str, tuple[ModuleType, str]] = {}
 
 
+def kind_of(package: str) -> str:
+    """Return what one plugin of a package is called, which is its section's key in YAML."""
+    tail = package.rpartition(".")[2]
+    return {"data": "task", "losses": "loss", "schedulers": "scheduler"}.get(tail, tail)
+
+
+def not_a_mapping(section: str, given: object, package: str | None = None) -> str:
+    """Return what is wrong with a section that is no mapping.
+
+    Args:
+        section: its key in YAML.
+        given: what stands there instead.
+        package: where its plugins are, if it names one: to say how one is named.
+    """
+    reason = f"must be a mapping of keys to values, but is {given!r}"
+    named = package is not None and given in available(package)
+    return f"{reason}; write {section}: {{name: {given}}}" if named else reason
+
+
 def available(package: str) -> list[str]:
     """Return the sorted plugin names of a package, without importing any of them."""
     return sorted(
@@ -81,8 +100,7 @@ def load(package: str, name: str) -> ModuleType:
         return _loaded[full][0]
     names = available(package)
     if name not in names:
-        kind = package.rpartition(".")[2]
-        raise ConfigError(f"unknown {kind} '{name}': {did_you_mean(name, names)}")
+        raise ConfigError(f"unknown {kind_of(package)} '{name}': {did_you_mean(name, names)}")
     try:
         source = _source(package, name)
         module = importlib.import_module(full)

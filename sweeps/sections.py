@@ -29,9 +29,9 @@ def base_values(given: Mapping[str, Any]) -> dict[str, Any]:
 def not_mappings(given: Mapping[str, Any]) -> list[Problem]:
     """Return a problem for each section that holds something else than keys."""
     return [
-        Problem(key, f"must be a mapping of keys to values, but is {given[key]!r}")
+        Problem(key, plugins.not_a_mapping(key, value, PLUGIN_PACKAGES.get(key)))
         for key in DEFAULTS
-        if key in given and not isinstance(given[key], Mapping)
+        if key in given and not isinstance(value := given[key], Mapping)
     ]
 
 

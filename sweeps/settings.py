@@ -17,6 +17,7 @@ from sweeps.objectives import check_direction, check_objective
 
 Direction = Literal["max", "min"]
 _SCHEDULERS = "sweeps.schedulers"
+_SEARCH = "sweeps.search"
 # Of MLflow's own stores, and of the two that come with packages of others.
 _DATABASES = ("sqlite", "mysql", "mssql", "postgresql")
 _TRACKING = ("http", "https", *_DATABASES, "databricks", "file", "arn", "azureml")
@@ -246,6 +247,8 @@ def _decode(key: str, value: Any) -> Any:
     """Validate one section. Raises ConfigError."""
     if key == "scheduler":
         return _decode_scheduler(value)
+    if key == "search" and not isinstance(value, Mapping):
+        raise ConfigError(Problem(key, plugins.not_a_mapping(key, value, _SEARCH)))
     return getattr(validate_section(SweepSettings, {key: value}), key)
 
 
@@ -274,7 +277,8 @@ def _overlap(one: str, other: str) -> bool:
 def _decode_scheduler(raw: Any) -> SchedulerConfig:
     """Validate the scheduler's section with its own `Config`."""
     if not isinstance(raw, Mapping):
-        raise ConfigError(Problem("scheduler", f"must be a mapping, but got {raw!r}"))
+        reason = plugins.not_a_mapping("scheduler", raw, _SCHEDULERS)
+        raise ConfigError(Problem("scheduler", reason))
     name = raw.get("name", "none")
     names = plugins.available(_SCHEDULERS)
     if name not in names:
@@ -317,7 +321,7 @@ def check_settings(settings: SweepSettings) -> Iterator[Problem]:
             f"{settings.search.name}; leave it out",
         )
     name = settings.search.name
-    names = plugins.available("sweeps.search")
+    names = plugins.available(_SEARCH)
     if name not in names:
         # The race is no search of a user's.
         known = [each for each in names if each != "race"]

@@ -70,7 +70,9 @@ _WIDTH = 100
 
 
 def list_plugins(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=" | ".join(_KINDS))],
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help=" | ".join(_KINDS) + "; without it, all.")
+    ] = None,
     name: Annotated[
         str | None,
         typer.Argument(metavar="[NAME]", help="One of them: say which keys it has; of a key, all."),
@@ -78,6 +80,9 @@ def list_plugins(
     as_json: JsonOption = False,
 ) -> None:
     """List what a configuration may name (losses, tasks, ...), or which keys a section has."""
+    if kind is None:
+        _list_kinds(as_json)
+        return
     kind = _SYNONYMS.get(kind.lower(), kind)
     if (
         name is None
@@ -111,6 +116,23 @@ def list_plugins(
         typer.echo(json.dumps(document, indent=1))
     else:
         typer.echo(_text(f"{name}: {rows[name]}", keys))
+
+
+def _list_kinds(as_json: bool) -> None:
+    """Print what each kind has: plugins by name, sections and metrics by key."""
+    names = {
+        **{kind: plugins.available(package) for kind, package in PLUGIN_KINDS.items()},
+        **{kind: [each["key"] for each in section_keys(kind)] for kind in SECTION_KINDS},
+        "metrics": list(_metrics()),
+    }
+    if as_json:
+        typer.echo(json.dumps(names, indent=1))
+        return
+    width = max(map(len, names)) + 2
+    for kind, each in names.items():
+        text = textwrap.fill(", ".join(each), _WIDTH - width, break_on_hyphens=False)
+        typer.echo(f"{kind:<{width}}" + textwrap.indent(text, " " * width).lstrip())
+    typer.echo("More of each: rc-sweep list KIND; the keys of one: rc-sweep list KIND NAME")
 
 
 def keys_of(kind: str, name: str) -> Iterator[dict[str, Any]]:

@@ -192,7 +192,7 @@ def confirm(
     address: AddressOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Train new seeds where noise may have decided (the sweep's teacher, unless --whole)."""
+    """Train new seeds where noise may have decided, and rank by their means."""
     from sweeps.selection.confirmed import confirmed
     from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
     from sweeps.selection.stamp import stamp, stamp_lines

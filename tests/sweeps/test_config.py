@@ -133,6 +133,10 @@ def test_points_of_the_yaml_follow_without_repeats() -> None:
         ({"compression": {"name": "magnitud"}}, "compression.name", "did you mean 'magnitude'"),
         ({"training": 3}, "training", "must be a mapping of keys to values, but is 3"),
         ({"compression": "abc"}, "compression", "must be a mapping"),
+        # A plugin's name where its section belongs, as other tools have it.
+        ({"compression": "magnitude"}, "compression", "write compression: {name: magnitude}"),
+        ({"search": "random"}, "search", "write search: {name: random}"),
+        ({"scheduler": "asha"}, "scheduler", "write scheduler: {name: asha}"),
         ({"loss": None}, "loss", "must be a mapping"),
         ({"teacher": True}, "teacher", "must be a mapping"),
         ({"search": 3}, "search", "must be a mapping"),

@@ -67,6 +67,16 @@ def test_samplers_are_listed_with_where_their_keys_are() -> None:
     assert "tpe" in json.loads(rc_sweep("list", "search", "--json").stdout)
 
 
+def test_without_a_kind_what_every_kind_has_is_listed() -> None:
+    names = json.loads(rc_sweep("list", "--json").stdout)
+    assert list(names) == _KINDS
+    assert "rmc" in names["losses"] and "id_dev/accuracy" not in names["metrics"]
+    out = rc_sweep("list").output
+    words = {word.strip(",") for word in out.split()}
+    assert {each for kind in names.values() for each in kind} <= words
+    assert max(map(len, out.splitlines())) <= 100
+
+
 def test_a_wrong_key_or_kind_is_told() -> None:
     wrong = rc_sweep("list", "budget", "stal").exception
     assert isinstance(wrong, InputError) and "did you mean 'stall'" in str(wrong)
