@@ -287,9 +287,10 @@ class Sweep(StoredSweep):
 
         export = ("export", "--pick", "knee", "--out", "exported")
         first = {command(self.folder, "confirm"): "more seeds where noise may have decided"}
-        if self.config.get("design") == "fixed":
-            # Nothing was selected, so there is nothing to confirm.
+        if self.config.get("design") == "fixed":  # Nothing was selected: nothing to confirm.
             first = {command(self.folder, "table"): "its rows, means over seeds"}
+        elif self.confirmation is not None:
+            first = {command(self.folder, "pareto"): "the front by means over new seeds"}
         testable = has_test(self.records) and not self.folder.test.is_file()
         commands = {
             **first,

@@ -15,9 +15,7 @@ from rc_core.schema import validate_section
 from rc_core.yaml_files import lookup, merge, read_yaml
 from sweeps.fixed_design import (
     ROW_CHECKS,
-    fit_trials,
     fixed_rows,
-    looks_at_results,
     teacher_problems,
 )
 from sweeps.plugin_configs import SWEPT, artifact_keys, changed_defaults, stored_defaults
@@ -39,8 +37,9 @@ from sweeps.sections import (
     without_effect,
 )
 from sweeps.settings import SweepSettings, check_settings, decode_settings
-from sweeps.space import SEEDS, Point
+from sweeps.space import Point
 from sweeps.space_section import affected, read_space
+from sweeps.trial_count import fit_trials
 
 
 class SweepConfig:
@@ -173,20 +172,11 @@ class SweepConfig:
         """Fit `search.trials`, which may have been given, to the rows. Raises ConfigError."""
         first = {self.trial(point).fingerprint() for point in self.first_points()}
         first.add(self.reference().fingerprint())
-        self.num_first = needed = len(first)
-        if self.settings.design == "search" and len(self.space):
-            # The first points are run in any case.
-            needed = max(needed, self.settings.search.trials)
-        elif self.settings.search.name == "grid":
-            needed = len(first | {self.trial(point).fingerprint() for point in self.space.grid()})
-        elif any(p.key not in SEEDS for p in self.space.parameters):
-            # Random and quasi-random draws have no end of their own.
-            given = True
-        fixed = self.settings.design == "fixed" and len(self.space)
-        # Asked of a design alone: a sampler's file imports its library.
-        chooses = fixed and looks_at_results(self.settings.search.name)
-        most = self.num_first if chooses else None
-        self.settings = fit_trials(self.settings, given=given, needed=needed, most=most)
+        self.num_first = len(first)
+        grid: Iterator[str] = iter(())
+        if self.settings.search.name == "grid":
+            grid = (self.trial(point).fingerprint() for point in self.space.grid())
+        self.settings = fit_trials(self.settings, self.space, first, grid, given=given)
 
     def first_points(self) -> list[Point]:
         """Return the points tried first: each compression with vanilla, then the YAML's points.

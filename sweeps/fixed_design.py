@@ -57,44 +57,6 @@ def fixed_rows(points: Sequence[Point], parameters: Sequence[Parameter]) -> list
     return own + [{**point, **values} for values in each for point in rest]
 
 
-def fit_trials(
-    settings: SweepSettings, *, given: bool, needed: int, most: int | None
-) -> SweepSettings:
-    """Return the settings of a sweep that searches nothing with as many trials as it has rows.
-
-    Args:
-        settings: of the sweep.
-        given: `search.trials` was: in a fixed design it is checked.
-        needed: distinct rows, the dense reference among them.
-        most: trials after which results would choose; None: they never do.
-
-    Raises:
-        ConfigError: fewer trials than rows, some of which would be left out silently, or more than
-            `most`.
-    """
-    trials = settings.search.trials
-    if not given or settings.design == "search":
-        search = settings.search.model_copy(update={"trials": needed})
-        return settings.model_copy(update={"search": search})
-    if trials < needed:
-        raise ConfigError(
-            Problem(
-                "search.trials",
-                f"must be at least {needed}, the rows of this fixed design with the dense "
-                f"reference, but is {trials}; raise it, or leave it out",
-            )
-        )
-    if most is not None and trials > most:
-        raise ConfigError(
-            Problem(
-                "search.trials",
-                f"must be at most {most}, the rows of this fixed design, as {settings.search.name} "
-                f"chooses further ones by results, but is {trials}; leave it out",
-            )
-        )
-    return settings
-
-
 def looks_at_results(search: str) -> bool:
     """Tell whether what a search proposes next depends on what came of the trials before.
 

@@ -16,6 +16,7 @@ from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.selection.confirmed import ON_FRONT, Confirmed, ConfirmedRow, optimism
 from sweeps.selection.confirmed import alike as told_alike
 from sweeps.selection.noise import uneven_noise
+from sweeps.selection.one_start import SEARCH_TEACHERS, one_start_note
 from sweeps.selection.stamp import named
 from sweeps.selection.statistics import (
     Difference,
@@ -182,15 +183,11 @@ def _one_start(found: Confirmed) -> list[str]:
     if not rows:
         return []
     remedy = (
-        "search teacher.seed beside training.seed"
+        SEARCH_TEACHERS
         if found.own
         else f"rc-sweep remove {found.sweep}.confirm, then rc-sweep confirm {found.sweep} --whole"
     )
-    return [
-        f"{named(rows)}: all seeds start from one dense model (init=teacher), whose own luck "
-        "is in each of them: no difference from dense is shown by these. A start for each seed: "
-        + remedy
-    ]
+    return [one_start_note(named(rows), remedy)]
 
 
 def _luck(found: Confirmed) -> list[str]:

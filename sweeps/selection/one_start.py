@@ -10,6 +10,17 @@ from collections.abc import Iterable
 
 from rc_core.record import TrialRecord
 
+# What a fixed design's seeds need, for each to have a start of its own.
+SEARCH_TEACHERS = "search teacher.seed beside training.seed"
+
+
+def one_start_note(rows: str, remedy: str) -> str:
+    """Return what is to be said of rows whose seeds have one start, and what mends it."""
+    return (
+        f"{rows}: all seeds start from one dense model (init=teacher), whose own luck is in each "
+        f"of them: no difference from dense is shown by these. A start for each seed: {remedy}"
+    )
+
 
 def has_one_start(records: Iterable[TrialRecord]) -> bool:
     """Tell whether two seeds or more of a configuration start from one fine-tuned dense model."""

@@ -15,6 +15,7 @@ from rc_core.config import seedless
 from rc_core.labels import short
 from rc_core.metrics.footprint import has_rounded, packed_bytes
 from rc_core.record import TrialRecord
+from sweeps.selection.one_start import has_one_start
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Row:
         metrics: one mapping per seed.
         seeds: `training.seed` of each.
         ids: one trial per seed.
+        one_start: whether all its seeds start from one dense model; see `has_one_start`.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Row:
     metrics: tuple[Mapping[str, Any], ...]
     seeds: tuple[int, ...]
     ids: frozenset[str]
+    one_start: bool
 
     def setting(self, *left_out: str, of_teacher: bool = False) -> str:
         """Return what its trials share, without loss, difficulty and other sections.
@@ -107,6 +110,7 @@ def rows_of(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) ->
             metrics=tuple(metrics),
             seeds=tuple(int(record.config["training"]["seed"]) for record in group),
             ids=frozenset(record.id for record in group),
+            one_start=has_one_start(group),
         )
         found.append(row)
     return sorted((_named(row, found) for row in found), key=lambda row: not row.dense)

@@ -25,6 +25,7 @@ from rc_core.metrics.robustness import (
 from rc_core.record import TrialRecord, counted_samples
 from sweeps.fixed_design import ADD_DENSE
 from sweeps.rows import size_note
+from sweeps.selection.one_start import SEARCH_TEACHERS, one_start_note
 from sweeps.shown_values import in_millions, number
 from sweeps.views.paper_results import ALPHA, TASKS, TRAINING, row_beside, why_none
 from sweeps.views.paper_rows import Row, dense_of, rows_of, vanilla_of
@@ -143,11 +144,8 @@ def _cells(
             cells.append(_share(row, keys[1]))
             cells.append(_bias(row, dense, keys, counted, {}, (f"F_bias, {every}", notes)))
         body.append([*cells, *([paper.get(row.name, "")] if paper else [])])
-    lines = (
-        (tested or {}).get("floors", {})
-        if stage == "test"
-        else (reference.data.get("floors", {}) if reference else {})
-    )
+    trained = reference.data.get("floors", {}) if reference else {}
+    lines = (tested or {}).get("floors", {}) if stage == "test" else trained
     for name in dict.fromkeys(n for line in lines.values() for n in line):
         cells = [""] * len(header)
         cells[0] = NAMES.get(name, name)
@@ -169,6 +167,8 @@ def _cells(
         if any(row.reference and len(row.metrics) < 2 for row in found):
             notes.append(f"the dense reference has one seed only; {ADD_DENSE}")
     notes += [f"{head}: {', '.join(names)}" for head, names in unshared.items()]
+    if alike := [row.name for row in found if row.one_start]:
+        notes.append(one_start_note(", ".join(alike), SEARCH_TEACHERS))
     if whole:
         title += f"; OOD %, F_bias and differences: of {whole[2]:,} of the {whole[1]:,} samples of "
         title += f"{whole[0]}, of kinds that the dev roles do not hold"

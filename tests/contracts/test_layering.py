@@ -59,6 +59,7 @@ sweeps.engine.rungs sweeps.engine.live_front
 sweeps.plugin_configs sweeps.plugin_texts
 sweeps.settings sweeps.sections
 sweeps.remote sweeps.remote.address sweeps.remote.files sweeps.fixed_design
+sweeps.selection.one_start sweeps.trial_count
 sweeps.views.paper_results sweeps.views.paper_rows
 sweeps.remote.objects
 sweeps.remote.steps
@@ -70,7 +71,7 @@ sweeps.storages sweeps.failure sweeps.prepared
 sweeps.names
 sweeps.remote.lease sweeps.remote.trials sweeps.remote.worker
 sweeps.remote.shelf sweeps.remote.uploads
-sweeps.config sweeps.folder sweeps.selection.statistics sweeps.selection.one_start sweeps.local_port
+sweeps.config sweeps.folder sweeps.selection.statistics sweeps.local_port
 sweeps.commands sweeps.ending
 sweeps.selection.measured
 sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose

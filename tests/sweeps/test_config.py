@@ -622,6 +622,21 @@ def test_in_a_fixed_design_the_teachers_seed_goes_along() -> None:
         SweepConfig(raw | {"design": "search", "search": {"name": "grid"}})
 
 
+def test_a_grid_has_no_more_trials_than_points() -> None:
+    space = {
+        "compression.sparsity": {"choice": [0.2, 0.4, 0.6]},
+        "loss.name": {"choice": ["vanilla", "focal"]},
+    }
+    raw = {key: value for key, value in RAW.items() if key != "space"} | {"space": space}
+
+    def trials(asked: int) -> int:
+        search = {"name": "grid", "trials": asked}
+        return SweepConfig(raw | {"search": search}).settings.search.trials
+
+    # Six points (the middle of which is tried first), and the dense reference.
+    assert (trials(20), trials(7), trials(5)) == (7, 7, 5)
+
+
 def test_seeds_of_a_row_are_told_apart_by_the_training_s_own() -> None:
     """Of two trials that differ in the teacher alone one would be lost from every mean."""
     points: list[dict[str, Any]] = [

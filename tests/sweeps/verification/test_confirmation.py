@@ -51,6 +51,11 @@ def test_a_resumed_confirmation_tells_its_sweep(
     assert driven(confirmation.searched).name == "made" and told == ["made"]
 
 
+def test_what_has_new_seeds_is_not_sent_to_get_them(confirmation: Sweep) -> None:
+    closing = confirmation.searched.closing_lines()
+    assert "rc-sweep confirm" not in closing and "rc-sweep pareto made" in closing
+
+
 def test_how_many_seeds_there_are_is_not_changed_by_a_resume(confirmation: Sweep) -> None:
     with pytest.raises(ConfigError, match="rc-sweep confirm made --seeds N"):
         changed(confirmation.folder, ["search.trials=50"])

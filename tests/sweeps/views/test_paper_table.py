@@ -263,6 +263,23 @@ def test_whose_teacher_it_was_is_said() -> None:
     assert "one task and 2 teachers;" in text(["a", "a", "b", "b", "b"])
 
 
+def test_seeds_that_share_one_start_show_no_difference_from_dense() -> None:
+    def text(init: str, second: str) -> str:
+        magnitude = {"compression": {"name": "magnitude", "init": init}}
+        update = {
+            each.id: {"config": each.config | magnitude, "artifacts": {"teacher": key}}
+            for each, key in zip(RECORDS[1:3], ("a", second), strict=True)
+        }
+        return paper_table(
+            [each.model_copy(update=update.get(each.id, {})) for each in RECORDS], CONFIG, None
+        )
+
+    said = "magnitude-40 rmc: all seeds start from one dense model (init=teacher)"
+    assert said in text("teacher", "a")
+    assert said not in text("teacher", "b")
+    assert said not in text("pretrained", "a")
+
+
 def test_markdown_has_the_same_cells_and_says_what_it_shows() -> None:
     text = paper_table(RECORDS, CONFIG, None)
     assert "broken\\|one vanilla" in text and "dev roles; test is sealed" in text
