@@ -25,6 +25,7 @@ from rc_core.labels import count_of
 from rc_core.model_facts import ModelFacts, model_facts
 from rc_core.record import TrialRecord, read_records
 from rc_core.throughput import stored_measurements
+from rc_core.training import num_steps
 from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
 from sweeps.cores import usable_cores
@@ -32,6 +33,7 @@ from sweeps.engine.rough_time import rough_seconds
 from sweeps.engine.shares import numbers, packing_line
 from sweeps.names import as_stem
 from sweeps.remote.mirror import Mirror
+from sweeps.short_training import remedy, too_few
 
 _MOST_LABELS = 8
 # Notes of a task that say how many rows of a split were not taken, and why.
@@ -57,6 +59,7 @@ def plan(
         name: asked for.
     """
     mirror = Mirror.at(root)
+    training = sweep.reference().training
     facts = model_facts(sweep.base["model"])
     num_trials = sweep.settings.search.trials
     weights = 4 * facts.num_parameters
@@ -75,7 +78,12 @@ def plan(
         "seconds_from": source,
         "at_once_here": _at_once(sweep),
         "data": _data(task),
-        "warnings": [*doubts(task), *foreseen_cuts(task, sweep.reference())],
+        "steps": (steps := num_steps(len(task.train), training)),
+        "warnings": [
+            *doubts(task),
+            *foreseen_cuts(task, sweep.reference()),
+            *([f"{few}; {remedy(steps, training.as_dict())}"] if (few := too_few(steps)) else []),
+        ],
         "configuration": sweep.as_dict(),
     }
 
@@ -83,7 +91,7 @@ def plan(
 def as_text(found: Mapping[str, Any]) -> str:
     """Return a plan for people."""
     resolved = OmegaConf.to_yaml(OmegaConf.create(found["configuration"]), sort_keys=False)
-    trials = found["trials"]
+    trials, training = found["trials"], found["configuration"]["training"]
     lines = [
         "# resolved configuration",
         resolved.rstrip(),
@@ -93,6 +101,8 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"sweep:      {found['sweep']}",
         *(f"data:       {_read(name, split)}" for name, split in found["data"].items()),
         f"trials:     {trials}: {found['origin']}",
+        f"training:   {count_of(found['steps'], 'optimizer step')} a trial"
+        f" ({training['epochs']:g} epochs, batches of {training['batch_size']})",
         f"stops early: {found['stops_early']}",
         f"each holds: {found['each_holds']}",
         *(f"artifacts:  {line}" for line in found["artifacts"]),

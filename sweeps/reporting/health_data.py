@@ -1,16 +1,20 @@
-"""What the data of a sweep may have lost."""
+"""What the data of a sweep may have lost, and whether it was trained on for long enough."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from rc_core.data._cuts import against_cuts, cut_texts
+from rc_core.record import TrialRecord
 from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts
+from sweeps.short_training import remedy, too_few
 
 
 def data_checks(facts: Facts) -> Iterator[Check]:
-    """Yield what is found of texts that were cut; nothing where hardly any was."""
+    """Yield what is found of few steps and of texts that were cut; nothing where all is well."""
+    if facts.reference is not None:
+        yield from _few_steps(next(r for r in facts.records if r.id == facts.reference.id))
     record = next((each for each in facts.records if each.data), None)
     if record is None:
         return
@@ -23,3 +27,10 @@ def data_checks(facts: Facts) -> Iterator[Check]:
             "; ".join(lines),
             f"{against_cuts(record.data, asked)}; a step costs more then",
         )
+
+
+def _few_steps(reference: TrialRecord) -> Iterator[Check]:
+    steps = reference.steps.get("own", 0)
+    if steps and (found := too_few(steps)):
+        advice = f"{remedy(steps, reference.config['training'])}, in a sweep of its own"
+        yield Check("warn", "Was it trained long enough?", f"the dense reference's {found}", advice)

@@ -77,7 +77,7 @@ sweeps.selection.measured
 sweeps.selection.bootstrap sweeps.selection.answers sweeps.selection.choose
 sweeps.selection.chances
 sweeps.selection.compared sweeps.selection.explain
-sweeps.floors sweeps.tables sweeps.artifact_uses
+sweeps.floors sweeps.tables sweeps.artifact_uses sweeps.short_training
 sweeps.inventory
 sweeps.selection.budgets sweeps.selection.tested sweeps.selection.opened_data
 sweeps.engine.data_check sweeps.engine.address

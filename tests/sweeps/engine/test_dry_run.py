@@ -68,9 +68,18 @@ def test_it_refuses_what_a_launch_refuses(
 
 
 def test_data_that_may_be_a_mistake_is_told(config: Path) -> None:
-    assert "warning:" not in dry_run(config).output
+    assert "warning:" not in dry_run(config, "--set", "training.epochs=100").output
     done = dry_run(config, "--set", "task.labels=[good, bad, neither]")
     assert "warning:    no row of train has the label 'neither'" in done.output
+
+
+def test_how_long_is_trained_is_told_and_that_few_steps_are_few(config: Path) -> None:
+    options = ("--set", "training.epochs=3", "--set", "training.batch_size=10")
+    text = dry_run(config, *options).output
+    assert "training:   18 optimizer steps a trial (3 epochs, batches of 10)" in text
+    assert "warning:    18 optimizer steps are few" in text and "epochs (to 34, say)" in text
+    found = json.loads(dry_run(config, "--json", *options).stdout)
+    assert found["steps"] == 18 and len(found["warnings"]) == 1
 
 
 def test_texts_that_will_be_cut_are_told(config: Path) -> None:
