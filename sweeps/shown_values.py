@@ -40,7 +40,7 @@ def points(value: float, half: float = math.nan) -> str:
         value: in points.
         half: half of its interval, in points; NaN: there is none.
     """
-    return _with_half(number(value, "+.1f"), half)
+    return _with_half(number(value, "+z.1f"), half)
 
 
 def scaled(metric: str, value: float) -> float:

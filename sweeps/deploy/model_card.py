@@ -197,7 +197,7 @@ def _rows(
     for key in shown:
         value, parts = metrics[key], key.split("/")
         base = reference.get(key, math.nan)
-        difference = f"{100 * (value - base):+.1f}" if math.isfinite(base) else "-"
+        difference = f"{100 * (value - base):+z.1f}" if math.isfinite(base) else "-"
         name = "/".join(parts[:-1])
         found.append(f"| {name} | {percent(value)} | {percent(base)} | {difference} |")
     return found

@@ -266,7 +266,7 @@ def _clock(root: Path) -> Finding:
         return "problem", what, "set the clock (NTP): time stamps order events"
     if abs(skew) > _MOST_SKEW:
         advice = "keep both machines on NTP: leases and time stamps are compared"
-        return "note", f"the storage's clock differs by {skew:+.1f} s", advice
+        return "note", f"the storage's clock differs by {skew:+z.1f} s", advice
     return "ok", "agrees with the storage's", ""
 
 

@@ -22,7 +22,7 @@ def against(facts: Facts, own: ConfirmedRow) -> str:
     if found is None or reference is None or difference is None or difference.n < 2:
         return f"The dense reference has not the two {facts.seeds_are} that a comparison takes."
     numbers = (
-        f"{difference.mean:+.1f} OOD points{points_interval(difference.low, difference.high)}, "
+        f"{difference.mean:+z.1f} OOD points{points_interval(difference.low, difference.high)}, "
         f"paired over {difference.n} seeds"
     )
     if own.one_start:
@@ -47,4 +47,4 @@ def interval(low: float, high: float) -> str:
 
 def points_interval(low: float, high: float) -> str:
     """Return an interval of points, in brackets; nothing where it is not known."""
-    return "" if math.isnan(low) else f" (95 % interval {low:+.1f} to {high:+.1f})"
+    return "" if math.isnan(low) else f" (95 % interval {low:+z.1f} to {high:+z.1f})"

@@ -143,8 +143,8 @@ def _against_reference(facts: Facts) -> Iterator[Check]:
     yield Check(
         "note",
         title,
-        f"none on both accuracies; the best OOD, {best.id}, lies {best.ood_difference:+.1f} points "
-        "from it",
+        f"none on both accuracies; the best OOD, {best.id}, lies {best.ood_difference:+z.1f} "
+        "points from it",
         "choose on the front which loss of accuracy is worth it",
     )
 
@@ -166,7 +166,7 @@ def _robust_losses(facts: Facts) -> Iterator[Check]:
     if not pairs:
         return
     found = "; ".join(
-        f"with {name} their best OOD is {gain:+.1f} points from vanilla's (best of {a} against "
+        f"with {name} their best OOD is {gain:+z.1f} points from vanilla's (best of {a} against "
         f"best of {b})"
         for name, gain, a, b in pairs
     )
@@ -208,13 +208,14 @@ def _losses_over_seeds(facts: Facts) -> Iterator[Check]:
         gain = 100 * sum(ours[seed] - theirs[seed] for seed in shared) / len(shared)
         gains.append(gain)
         if not cannot_be_told_apart(everything, row, base, OOD_KEY):
-            told.append(f"{row.id} ({gain:+.1f})")
+            told.append(f"{row.id} ({gain:+z.1f})")
     if not gains:
         return
     found = (
         f"{count_of(len(gains), 'row')} with another loss {'lies' if len(gains) == 1 else 'lie'} "
-        f"{min(gains):+.1f} to {max(gains):+.1f} OOD points from vanilla of the same compression, "
-        f"in the mean over shared seeds; told apart from it: {', '.join(told) or 'none'}"
+        f"{min(gains):+z.1f} to {max(gains):+z.1f} OOD points from vanilla of the same "
+        "compression, in the mean over shared seeds; told apart from it: "
+        f"{', '.join(told) or 'none'}"
     )
     yield Check(
         "note",

@@ -196,7 +196,7 @@ def _trials(facts: Facts) -> dict[str, Any]:
 
 
 def _points(value: float) -> str | None:
-    return None if math.isnan(value) else f"{value:+.1f} points"
+    return None if math.isnan(value) else f"{value:+z.1f} points"
 
 
 def _setting(value: Any) -> str | None:

@@ -34,6 +34,9 @@ _MOST_SLICES = 30
 _LONGEST_NAME = 40
 
 
+PICTURES = ("front.png", "losses.png", "subcases.png", "hypervolume.png")
+
+
 def write_pictures(facts: Facts, folder: Path) -> list[str]:
     """Write the pictures that the sweep has something to show for; return their names."""
     names = []

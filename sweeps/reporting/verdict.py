@@ -153,7 +153,7 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         text += (
             f" {len(hidden)} {_plural(len(hidden), 'model hides', 'models hide')} the loss: within "
             f"5 ID points of the reference, but more than 10 OOD points below it (worst: "
-            f"{worst.id}, {worst.ood_difference:+.1f})."
+            f"{worst.id}, {worst.ood_difference:+z.1f})."
         )
     line = best_line(facts.lines, "ood_dev")
     if line is not None:
@@ -233,7 +233,7 @@ def _smaller(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         else "the choice of samples alone could make so much"
     )
     inside, outside = (
-        f"{each.mean:+.1f} {what} points{points_interval(each.low, each.high)}"
+        f"{each.mean:+z.1f} {what} points{points_interval(each.low, each.high)}"
         for each, what in ((found.inside, "ID"), (found.outside, "OOD"))
     )
     yield Sentence(

@@ -31,7 +31,7 @@ def write_report(sweep: StoredSweep, out: Path | None = None, *, ended: bool = F
         StorageError: no trial has ended yet, or the folder cannot be written.
     """
     from sweeps.reporting.page import report_page
-    from sweeps.reporting.pictures import write_pictures
+    from sweeps.reporting.pictures import PICTURES, write_pictures
     from sweeps.reporting.summary import summary
 
     sweep = StoredSweep(confirmed_by(sweep.folder, sweep.config))
@@ -44,7 +44,11 @@ def write_report(sweep: StoredSweep, out: Path | None = None, *, ended: bool = F
     folder = out if out is not None else sweep.path
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        replaced = (folder / PAGE).is_file()
         pictures = write_pictures(facts, folder)
+        # What the report before this one showed, and this one has nothing for, is out of date.
+        for name in set(PICTURES) - set(pictures) if replaced else ():
+            (folder / name).unlink(missing_ok=True)
         write_text(folder / SUMMARY, summary(facts, pictures))
         write_text(folder / PAGE, report_page(facts))
     except OSError as error:

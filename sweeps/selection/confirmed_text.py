@@ -203,7 +203,9 @@ def _luck(found: Confirmed) -> list[str]:
     dense = next((row for row in found.rows if row.reference), None)
     if dense is not None:
         moved = 100 * (dense.searched[OOD_KEY] - dense.estimates[OOD_KEY].mean)
-        lines.append(f"  (the dense row, which nobody chose, {moved:+.1f}: luck of the seed alone)")
+        lines.append(
+            f"  (the dense row, which nobody chose, {moved:+z.1f}: luck of the seed alone)"
+        )
     return lines
 
 

@@ -201,7 +201,7 @@ def summary(
         values = " | ".join(metric_text(name, row.values[name]) for name in names)
         lines.append(
             f"| {mark} | {row.id} {row.name}{role} | {values} | "
-            f"{number(row.ood_difference, '+.1f')} | {in_millions(row.size)} |"
+            f"{number(row.ood_difference, '+z.1f')} | {in_millions(row.size)} |"
         )
     if len(chosen) > _SUMMARY_SHOWN:
         lines += ["", f"and {len(chosen) - _SUMMARY_SHOWN} more: see front.json"]

@@ -288,7 +288,7 @@ def _paired(row: Row, other: Row | None, key: str) -> str:
         return "-"
     half = interval(differences)
     spread = "" if math.isnan(half) else f" +- {half:.1f}"
-    return f"{sum(differences) / len(differences):+.1f}{spread}"
+    return f"{sum(differences) / len(differences):+z.1f}{spread}"
 
 
 def _suites(found: Sequence[Row], stage: str) -> list[str]:

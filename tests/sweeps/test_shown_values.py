@@ -39,6 +39,7 @@ from sweeps.shown_values import (
         (percent, (0.6421, 0), "64 %"),
         (points, (5.64,), "+5.6"),
         (points, (-0.32, 11.4), "-0.3 \u00b1 11.4"),
+        (points, (-0.04,), "+0.0"),
         (metric_number, ("ood_dev/accuracy", 0.6421), "64.2"),
         (metric_number, ("footprint/nonzero_parameters", 13_500_000), "13,500,000"),
         (metric_text, ("ood_dev/hans/accuracy", 0.6421), "64.2 %"),

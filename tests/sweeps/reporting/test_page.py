@@ -193,6 +193,13 @@ def test_files_are_written_and_replaced(tmp_path: Path) -> None:
              "hypervolume.png"}  # fmt: skip
     assert names <= {file.name for file in path.parent.iterdir()}
     assert all((path.parent / name).stat().st_size > 500 for name in names)
+    # A picture of the report before that this one has nothing for; others' files stay.
+    for folder in (few := made_sweep(tmp_path / "few", trials=2)).path, tmp_path / "mine":
+        folder.mkdir(exist_ok=True)
+        (folder / "hypervolume.png").touch()
+    (few.path / "report.html").touch()
+    assert not (write_report(few).parent / "hypervolume.png").exists()
+    assert (write_report(few, tmp_path / "mine").parent / "hypervolume.png").exists()
     with sweep.folder.driving():
         assert "It is running" in write_report(sweep).read_text()
         at_the_end = try_report(sweep)
