@@ -9,7 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from rc_core.data._sources import BOOLEAN_HINT, DataFile, raw_label
 from rc_core.data._task import ROLES, Role
@@ -84,21 +90,37 @@ class Source(Section):
 
     Attributes:
         file: relative to data_dir.
+        text: its text columns, where they are called otherwise than the task's; as many, in the
+            same order.
+        label: its column of labels, where that is called otherwise.
         labels: raw label -> this suite's label, where it differs from the task's. For
             out-of-distribution roles only.
         drop_labels: raw labels whose rows are left out; the task's, unless `labels` is given.
         merge: task label -> suite label, where the names differ. A task label that is neither
             merged nor a suite label is always wrong. For out-of-distribution roles only.
         slice: columns by whose values results are also reported apart.
-        exclude: files whose pairs are left out of this one (same text columns).
+        exclude: files whose pairs are left out of this one; their text columns are called as this
+            file's.
     """
 
     file: DataFile
+    text: Names | None = None
+    label: str | None = None
     labels: LabelMap | None = None
     drop_labels: RawLabels | None = None
     merge: Annotated[dict[str, str], BeforeValidator(_name_map)] = Field(default_factory=dict)
     slice: Names = ()
     exclude: Annotated[tuple[DataFile, ...], BeforeValidator(as_list)] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_own_columns(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write columns only where there are any of its own.
+
+        Configurations of before these keys are the same as those of today that do not use them.
+        """
+        written: dict[str, Any] = write(self)
+        unset = {key for key in ("text", "label") if getattr(self, key) is None}
+        return {key: value for key, value in written.items() if key not in unset}
 
 
 def _as_suites(value: Any) -> Any:

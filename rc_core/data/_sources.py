@@ -46,6 +46,10 @@ DataFile = Annotated[str, AfterValidator(_of_known_suffix)]
 BOOLEAN_HINT = "YAML reads yes, no, on and off as booleans; put them in quotes to mean the words"
 
 
+class MissingColumnError(DataError):
+    """A file lacks columns that it was asked for."""
+
+
 def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     """Return the values of some columns, each a list with one entry per row.
 
@@ -56,8 +60,9 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     without a byte order mark; nothing else is guessed.
 
     Raises:
-        DataError: no such file, not of its format, no rows, or a column is missing, there twice, or
-            holds half a character.
+        MissingColumnError: columns are missing.
+        DataError: no such file, not of its format, no rows, or a column is there twice, or holds
+            half a character.
     """
     readers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _delimited, ".tsv": _delimited}
     reader = readers.get(path.suffix.lower())
@@ -319,7 +324,7 @@ def _check_whole(where: str, name: str, value: Any) -> None:
 def _require(where: Path, columns: Sequence[str], names: Sequence[str]) -> None:
     missing = [column for column in columns if column not in names]
     if missing:
-        raise DataError(
+        raise MissingColumnError(
             Problem(str(where), f"must have a column '{column}': {did_you_mean(column, names)}")
             for column in missing
         )

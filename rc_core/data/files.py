@@ -12,9 +12,9 @@ task:
     id_test: a/test.parquet                    # optional
     ood_dev: {suite_x: x/dev.jsonl}
     ood_test:                                  # optional
-      suite_y: {file: y/test.tsv, labels: {0: entailment, 1: not_entailment},
-                merge: {neutral: not_entailment, contradiction: not_entailment},
-                slice: subcase, exclude: x/dev.jsonl}
+      suite_y: {file: y/test.tsv, text: [premise, hypothesis], slice: subcase, exclude: x/dev.jsonl,
+                labels: {0: entailment, 1: not_entailment},
+                merge: {neutral: not_entailment, contradiction: not_entailment}}
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ from rc_core.config import PluginConfig, Seed
 from rc_core.data._assemble import assemble
 from rc_core.data._files_schema import LabelMap, RawLabels, Roles, Source, as_list
 from rc_core.data._places import place
-from rc_core.data._sources import label_ids, label_names, raw_label, read_columns, texts
+from rc_core.data._sources import (
+    MissingColumnError,
+    label_ids,
+    label_names,
+    raw_label,
+    read_columns,
+    texts,
+)
 from rc_core.data._splits import split_keys
 from rc_core.data._task import Role, Split, Task, check_split, pair_key
 from rc_core.errors import DataError, Problem, did_you_mean
@@ -45,7 +52,7 @@ class Config(PluginConfig):
         data_dir: folder of the files; `~` is the home folder. One relative to the current directory
             is made absolute at once: workers, and a later `test`, run elsewhere.
         text: one column, or two different ones for pairs.
-        label_column: column of the labels; `label` in YAML.
+        label_column: column of the labels; `label` in YAML. A file may have columns of its own.
         labels: raw label in the files -> name; ids count the names in the order given. A list of
             names is a map of each to itself.
         drop_labels: raw labels whose rows are left out; any other raw label is an error.
@@ -80,11 +87,8 @@ class Config(PluginConfig):
     @field_validator("text")
     @classmethod
     def _check_text(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError(
-                f"must be two different columns for pairs, or one for single texts (text: "
-                f"[{value[0]}])"
-            )
+        if (problem := _twice(value)) is not None:
+            raise ValueError(problem)
         return value
 
     @field_validator("labels")
@@ -98,10 +102,7 @@ class Config(PluginConfig):
     def _check_together(self) -> Config:
         found = []
         if self.label_column in self.text:
-            found.append(
-                f"label must be another column than those of text, but '{self.label_column}' is "
-                f"among {list(self.text)}"
-            )
+            found.append(_label_among(self.text, self.label_column))
         for role, suite, source in self.roles.sources():
             place = f"roles.{role}.{suite}" if role.startswith("ood") else f"roles.{role}"
             found += [f"{place}.{problem}" for problem in _source_problems(self, role, source)]
@@ -116,6 +117,11 @@ class Config(PluginConfig):
         """Return where a file is."""
         return Path(self.data_dir) / Path(file).expanduser()
 
+    def columns(self, source: Source) -> tuple[tuple[str, ...], str]:
+        """Return a source's text columns and its column of labels."""
+        text = self.text if source.text is None else source.text
+        return text, self.label_column if source.label is None else source.label
+
     def label_map(self, source: Source) -> tuple[dict[str, str], tuple[str, ...]]:
         """Return a source's raw label -> name, and the raw labels that it drops."""
         if source.labels is not None:
@@ -123,15 +129,42 @@ class Config(PluginConfig):
         return self.labels, self.drop_labels if source.drop_labels is None else source.drop_labels
 
 
+def _twice(text: Sequence[str]) -> str | None:
+    """Return what is wrong with columns of texts that are one and the same."""
+    if len(set(text)) == len(text):
+        return None
+    return f"must be two different columns for pairs, or one for single texts (text: [{text[0]}])"
+
+
+def _label_among(text: Sequence[str], label: str) -> str:
+    return f"label must be another column than those of text, but '{label}' is among {list(text)}"
+
+
+def _column_problems(config: Config, source: Source) -> list[str]:
+    """Return what is wrong with a source's own columns, each beginning with the key at fault."""
+    text, label = config.columns(source)
+    found = []
+    if len(text) != len(config.text):
+        columns = count_of(len(config.text), "column")
+        found.append(f"text must be {columns}, as the task's {list(config.text)}, not {list(text)}")
+    elif (problem := _twice(text)) is not None:
+        found.append(f"text {problem}")
+    # The task's own columns are checked once, not for every source.
+    if label in text and (source.text, source.label) != (None, None):
+        found.append(_label_among(text, label))
+    return found
+
+
 def _source_problems(config: Config, role: Role, source: Source) -> list[str]:
     """Return what contradicts the task's labels, each beginning with the key at fault."""
+    found = _column_problems(config, source)
     if not role.startswith("ood"):
         given = [key for key in ("labels", "merge") if getattr(source, key)]
-        return [f"{key} is for out-of-distribution suites only" for key in given]
+        return found + [f"{key} is for out-of-distribution suites only" for key in given]
     labels, drop = config.label_map(source)
     task_names, suite_names = label_names(config.labels), label_names(labels)
     both = [raw for raw in drop if raw in labels]
-    found = [f"drop_labels must not be in labels, as {both} are"] if both else []
+    found += [f"drop_labels must not be in labels, as {both} are"] if both else []
     for task_label, suite_label in source.merge.items():
         if task_label not in task_names:
             found.append(
@@ -188,27 +221,33 @@ def load(config: Config) -> Task:
 def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[str, float]) -> Split:
     """Return a file's split. Raises DataError: everything that is wrong with the file, at once."""
     path = config.path(source.file)
-    columns = read_columns(path, [*config.text, config.label_column, *source.slice])
+    names, label_column = config.columns(source)
+    try:
+        columns = read_columns(path, [*names, label_column, *source.slice])
+    except MissingColumnError as error:
+        hint = "; or give this file's own: {file: ..., text: [...], label: ...}"
+        told = hint if source.text is None and source.label is None else ""
+        raise DataError(Problem(p.where, f"{p.message}{told}") for p in error.problems) from None
     labels, drop = config.label_map(source)
     problems: list[Problem] = []
-    raw = columns[config.label_column]
+    raw = columns[label_column]
     # Where a label is unknown, the texts are looked at all the same.
     rows = np.array([i for i, value in enumerate(raw) if raw_label(value) not in drop], np.int64)
     ids = np.zeros(len(rows), np.int64)
     with _collected(problems):
-        rows, ids = label_ids(path, config.label_column, raw, labels=labels, drop=drop)
+        rows, ids = label_ids(path, label_column, raw, labels=labels, drop=drop)
     kept: list[int] = rows.tolist()
     chosen: list[list[str]] = []
-    for name in config.text:
+    for name in names:
         with _collected(problems):
             chosen.append(texts(path, name, [columns[name][i] for i in kept], kept))
     excluded: set[str] = set()
     for file in source.exclude:
         with _collected(problems):
-            excluded |= _keys(config, file)
-    if problems and len(chosen) == len(config.text) and not source.exclude:
+            excluded |= _keys(config.path(file), names)
+    if problems and len(chosen) == len(names) and not source.exclude:
         with _collected(problems):
-            _check_filled(path, config.text, chosen, kept)
+            _check_filled(path, names, chosen, kept)
     if problems:
         raise DataError(problems)
     split = Split(
@@ -219,7 +258,7 @@ def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[st
         labels=ids,
         label_names=label_names(labels),
         merge=source.merge,
-        slices={name: [_slice_value(columns[name][i]) for i in kept] for name in source.slice},
+        slices={each: [_slice_value(columns[each][i]) for i in kept] for each in source.slice},
     )
     if drop:
         notes[f"dropped_labels/{split.name}"] = len(raw) - len(rows)
@@ -235,7 +274,7 @@ def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[st
                 )
             )
         split, kept = split.take(np.array(keep, dtype=np.int64)), [kept[i] for i in keep]
-    _check_filled(path, config.text, [split.first, split.second or ()], kept)
+    _check_filled(path, names, [split.first, split.second or ()], kept)
     return split
 
 
@@ -276,10 +315,9 @@ def _check_filled(
         raise DataError(problems)
 
 
-def _keys(config: Config, file: str) -> set[str]:
-    path = config.path(file)
-    columns = read_columns(path, config.text)
-    first, *second = (texts(path, n, columns[n], range(len(columns[n]))) for n in config.text)
+def _keys(path: Path, names: Sequence[str]) -> set[str]:
+    columns = read_columns(path, names)
+    first, *second = (texts(path, n, columns[n], range(len(columns[n]))) for n in names)
     if not second:
         return {pair_key(text, None) for text in first}
     return {pair_key(*pair) for pair in zip(first, second[0], strict=True)}

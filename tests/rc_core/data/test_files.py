@@ -254,6 +254,45 @@ def _absolute(folder: Path) -> dict[str, Any]:
 # --- what a configuration may not say
 
 
+def test_a_file_may_have_columns_of_its_own(folder: Path) -> None:
+    """Suites from elsewhere call their columns otherwise; what is read is the same."""
+    plain = {"ood_dev": {"x": {"file": "ood.jsonl", "exclude": "out.jsonl"}}, "id_dev": "dev.jsonl"}
+    write(folder / "out.jsonl", pairs("ood", 2))
+    expected = load(folder, roles=plain)
+
+    def renamed(row: dict[str, Any]) -> dict[str, Any]:
+        return {"a": row["sentence1"], "b": row["sentence2"], "gold": row["label"]}
+
+    for name, prefix in (("ood", "ood"), ("out", "ood"), ("dev", "dev")):
+        write(
+            folder / f"{name}.jsonl",
+            [renamed(r) for r in pairs(prefix, 2 if name == "out" else 30)],
+        )
+    assert all("own: {file: ..., text: [...]," in each for each in broken(folder, roles=plain))
+    own = {"text": ["a", "b"], "label": "gold"}
+    roles = {
+        "ood_dev": {"x": {"file": "ood.jsonl", "exclude": "out.jsonl", **own}},
+        "id_dev": {"file": "dev.jsonl", **own},
+    }
+    found = load(folder, roles=roles)
+    assert [split.name for split in found.splits] == [split.name for split in expected.splits]
+    for ours, theirs in zip(found.splits, expected.splits, strict=True):
+        assert list(ours.texts()) == list(theirs.texts()) and np.array_equal(
+            ours.labels, theirs.labels
+        )
+    assert len(named(found, "ood_dev.x")) == 28
+
+
+def test_columns_are_written_only_where_a_file_has_its_own(folder: Path) -> None:
+    """Configurations of before these keys keep their fingerprint."""
+    source = config(folder).as_dict()["roles"]["ood_dev"]["x"]
+    assert set(source) == {"file", "labels", "drop_labels", "merge", "slice", "exclude"}
+    given = {"file": "ood.jsonl", "text": ["b", "a"], "label": "gold"}
+    written = config(folder, roles={"ood_dev": {"x": given}}).as_dict()
+    assert written["roles"]["ood_dev"]["x"] == source | given
+    assert validate_section(files.Config, written, "task").as_dict() == written
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -283,6 +322,18 @@ def _absolute(folder: Path) -> dict[str, Any]:
             {"text": ["a", "a"], "limit": 0},
             "task.text: must be two different columns for pairs, or one for single texts (text: "
             "[a]), but got ['a', 'a']",
+        ),
+        (
+            {"roles": {"ood_dev": {"x": {"file": "ood.jsonl", "text": "claim"}}}},
+            "roles.ood_dev.x.text must be 2 columns, as the task's ['sentence1', 'sentence2'], not",
+        ),
+        (
+            {"roles": {"id_dev": {"file": "dev.jsonl", "text": ["a", "a"]}}},
+            "roles.id_dev.text must be two different columns",
+        ),
+        (
+            {"roles": {"ood_dev": {"x": {"file": "ood.jsonl", "label": "sentence2"}}}},
+            "roles.ood_dev.x.label must be another column than those of text, but 'sentence2' is",
         ),
         ({"drop_labels": [1]}, "drop_labels must not be in labels, as ['1'] are"),
         ({"limit": 0}, "task.limit: input should be greater than or equal to 1"),
