@@ -34,6 +34,7 @@ from sweeps.engine.shares import numbers, packing_line
 from sweeps.names import as_stem
 from sweeps.remote.mirror import Mirror
 from sweeps.short_training import remedy, too_few
+from sweeps.shown_values import duration
 
 _MOST_LABELS = 8
 # Notes of a task that say how many rows of a split were not taken, and why.
@@ -161,14 +162,16 @@ def _about(amount: float) -> str:
 
 def _time(found: Mapping[str, Any]) -> str:
     trials, seconds, at_once = found["trials"], found["seconds_a_trial"], found["at_once_here"]
-    each = f"{_about(seconds)} s a trial; {found['seconds_from']}"
+    each = f"{_long(seconds)} a trial; {found['seconds_from']}"
     if at_once is None:
-        return (
-            f"{_about(seconds * trials / 60)} minutes of one trial's resources ({each}), divided "
-            "by how many run at once"
-        )
-    minutes = seconds * -(-trials // at_once) / 60
-    return f"{_about(minutes)} minutes on this machine alone, {at_once} at once ({each})"
+        total = f"{_long(seconds * trials)} of one trial's resources"
+        return f"{total} ({each}), divided by how many run at once"
+    total = _long(seconds * -(-trials // at_once))
+    return f"{total} on this machine alone, {at_once} at once ({each})"
+
+
+def _long(seconds: float) -> str:
+    return f"about {duration(seconds)}" if seconds >= 1 else "less than 1 s"
 
 
 def _at_once(sweep: SweepConfig) -> int | None:
