@@ -17,6 +17,7 @@ from sweeps.commands import command
 from sweeps.config import SweepConfig
 from sweeps.ending import was_interrupted
 from sweeps.engine import runner
+from sweeps.engine.resuming import say_changed_plugins
 from sweeps.folder import SweepFolder
 from sweeps.plugin_configs import recorded_defaults
 from sweeps.remote.mirror import CONFIRM_SUFFIX
@@ -87,6 +88,7 @@ def confirm(
     unfinished = unfinished_line(sweep)
     if unfinished is not None:
         progress.say(f"warning: {unfinished}")
+    say_changed_plugins(sweep.records, progress.say)
     if begun:
         if folder.is_running():
             raise StorageError(f"{folder.name} is running already")

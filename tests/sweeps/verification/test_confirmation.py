@@ -12,7 +12,10 @@ from rc_core.errors import ConfigError, StorageError
 from sweeps import launching
 from sweeps.api import Sweep
 from sweeps.cli.entry import app
+from sweeps.engine import runner
 from sweeps.engine.resuming import changed
+from sweeps.verification import confirm as confirming
+from sweeps.views.progress import Progress
 from tests.sweeps.reporting._made import confirm_made, made_sweep
 
 
@@ -49,6 +52,24 @@ def test_a_resumed_confirmation_tells_its_sweep(
     driven = launching._worked_with(lambda sweep: sweep)
     assert driven(confirmation).name == "made.confirm" and told == ["made"]
     assert driven(confirmation.searched).name == "made" and told == ["made"]
+
+
+def test_a_plugin_that_was_changed_since_the_search_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = made_sweep(tmp_path, trials=8)
+    file = sweep.folder.trials / "t0001" / "record.json"
+    record = json.loads(file.read_text())
+    record["environment"]["plugins"] = {"loss": "0" * 16}
+    file.write_text(json.dumps(record))
+    said: list[str] = []
+    progress = Progress()
+    monkeypatch.setattr(progress, "say", said.append)
+    monkeypatch.setattr(runner, "launch", lambda *_, **__: pytest.skip("launched"))
+    with pytest.raises(pytest.skip.Exception):
+        confirming.confirm(sweep, seeds=2, progress=progress)
+    name = record["config"]["loss"]["name"]
+    assert any(line.startswith(f"warning: loss {name} was changed since t0001") for line in said)
 
 
 def test_what_has_new_seeds_is_not_sent_to_get_them(confirmation: Sweep) -> None:
