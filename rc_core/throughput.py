@@ -1,10 +1,11 @@
-"""How many samples a second several trainings beside each other get through on this machine.
+"""How many samples per second several concurrent training runs achieve on this machine.
 
-    python -m rc_core.throughput        (a worker: one JSON object a line in, one out)
+    python -m rc_core.throughput        (a worker: one JSON object per line in, one out)
 
-Each worker is a process of its own, as a trial is: it trains the dense reference on the sweep's own
-batches. One is asked first, alone, for its peak memory and the time of a step; then as many as a
-candidate has, all at the same time. What they say is stored, once per machine and model.
+Each worker is a separate process, as a trial is, and trains the dense reference on the sweep's own
+batches. The first one runs alone and reports its peak memory and the time of a step. Then as many
+as a candidate asks for run at the same time. The measurements are stored, once per machine and
+model.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,21 +27,22 @@ from rc_core.artifacts import ArtifactKey
 from rc_core.config import TrialConfig, decode, fingerprint
 from rc_core.errors import TrialError
 from rc_core.models import load_encoder
-from rc_core.training import FitPoint, fit_vanilla, num_steps
+from rc_core.training import fit_vanilla, num_steps
 from rc_core.workspace import Workspace
 
 THROUGHPUT_VERSION = 1
-# (trials at once, threads of each)
+# (concurrent trials, threads of each)
 Candidate = tuple[int, int]
 _WARM_STEPS = 3
 _LEAST_SECONDS, _MOST_SECONDS, _STEPS = 3.0, 20.0, 10
-# Workers that were told to start at a moment must have heard of it by then.
+# Time for the order to reach every worker before they all start.
 _LEAD_SECONDS = 0.3
+# Length of one training run; another one follows it.
 _MANY_STEPS = 20_000
 
 
 def throughput_key(config: TrialConfig, workspace: Workspace, cores: int) -> ArtifactKey:
-    """Return the key of the measurements for the dense reference of a configuration."""
+    """Return the key of the measurements for a configuration's dense reference."""
     reference = config.reference()
     training = reference.training.model_dump(
         mode="json", include={"batch_size", "max_length", "precision"}
@@ -64,20 +66,20 @@ def measure(
     cores: int,
     candidates: Callable[[int], Sequence[Candidate]],
 ) -> dict[str, Any]:
-    """Return the measurements, stored ones where there are any.
+    """Return the measurements, from the store if they are there.
 
     Args:
-        config: its dense reference is trained, the largest model of a sweep.
+        config: its dense reference, the largest model of a sweep, is trained.
         workspace: names the device; nothing is computed in this process.
-        cores: that may be used.
-        candidates: from the peak bytes of one training to what is to be measured, fewest trials at
-            once first.
+        cores: number of cores that may be used.
+        candidates: takes the peak bytes of one training run and returns what to measure, fewest
+            concurrent trials first.
 
     Returns:
         `peak_bytes`, `step_seconds`, and `measured`: `at_once`, `threads`, `samples_per_second`.
 
     Raises:
-        TrialError: not even one training could be run.
+        TrialError: not even one training run could be measured.
     """
     key = throughput_key(config, workspace, cores)
 
@@ -102,8 +104,8 @@ def measure(
             tried = [_measure(workers, candidate, seconds) for candidate in wanted]
         measured = [each for each in tried if each is not None]
         if not measured:
-            # Kept, it would be what every later sweep of this machine finds.
-            raise _failed("no training came to the end of its measurement (out of memory?)")
+            # An empty result must not be stored: every later sweep on this machine would find it.
+            raise _failed("no training run finished its measurement (out of memory?)")
         report = {
             "peak_bytes": alone["peak_bytes"],
             "step_seconds": alone["step_seconds"],
@@ -127,7 +129,7 @@ def _failed(why: str) -> TrialError:
 def stored_measurements(
     config: TrialConfig, workspace: Workspace, cores: int
 ) -> dict[str, Any] | None:
-    """Return what `measure` would without measuring anything; None where it must measure."""
+    """Return the stored measurements; None if `measure` would have to measure."""
     key = throughput_key(config, workspace, cores)
     if not workspace.store.has(key):
         return None
@@ -137,7 +139,7 @@ def stored_measurements(
 
 
 def memory_bytes() -> int:
-    """Return the machine's memory, or the limit of this process's control group if that is less."""
+    """Return the machine's memory, or this process's control group limit if that is lower."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
@@ -147,7 +149,7 @@ def memory_bytes() -> int:
 def _measure(
     workers: Sequence[_Worker], candidate: Candidate, seconds: float
 ) -> dict[str, Any] | None:
-    """Return what the first workers get through together; None where one of them failed."""
+    """Return what the first workers achieve together; None if one of them failed."""
     at_once, threads = candidate
     start = time.time() + _LEAD_SECONDS
     for worker in workers[:at_once]:
@@ -160,10 +162,10 @@ def _measure(
 
 
 class _Worker:
-    """A worker process, as its owner sees it."""
+    """A worker process, seen from the process that owns it."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        # What this process may import, the worker may.
+        # The worker must be able to import whatever this process can.
         paths = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rc_core.throughput"],
@@ -177,7 +179,7 @@ class _Worker:
 
     def ask(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        # A worker that has died is noticed by its answer.
+        # A dead worker is noticed when its answer is read.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
@@ -203,7 +205,7 @@ class _Worker:
 
 
 def serve(orders: IO[str], answers: IO[str]) -> None:
-    """Be a worker: take the training to run, then orders to run it for a while."""
+    """Run as a worker: read the training run to set up, then orders to run it for a while."""
 
     def answer(content: dict[str, Any]) -> None:
         answers.write(json.dumps(content) + "\n")
@@ -214,19 +216,21 @@ def serve(orders: IO[str], answers: IO[str]) -> None:
         torch.set_num_threads(order["threads"])
         config = decode(order["config"])
         space = Workspace(order["artifacts"], device=order["device"])
-        points = _endless(config, space)
-        times = [(time.perf_counter(), next(points).samples) for _ in range(1 + _WARM_STEPS)]
-        taken = _WARM_STEPS * _steps_at_once(space.device)
-        step_seconds = (times[-1][0] - times[0][0]) / taken
+        progress = _endless_training(config, space)
+        times = []
+        for _ in range(1 + _WARM_STEPS):
+            next(progress)
+            times.append(time.perf_counter())
+        step_seconds = (times[-1] - times[0]) / (_WARM_STEPS * _steps_at_once(space.device))
         answer({"peak_bytes": _peak_bytes(space.device), "step_seconds": step_seconds})
         for line in orders:
-            answer(_run(points, json.loads(line)))
+            answer(_run(progress, json.loads(line)))
     except Exception as error:
         answer({"error": f"{type(error).__name__}: {error}"})
 
 
-def _endless(config: TrialConfig, workspace: Workspace) -> Any:
-    """Return a training of the dense model that stops every few steps, and never ends."""
+def _endless_training(config: TrialConfig, workspace: Workspace) -> Iterator[int]:
+    """Train the dense model forever, yielding the samples seen so far every few steps."""
     data = workspace.data(config)
     model = load_encoder(config.model, label_names=data.task.label_names, seed=0)
     train = data.encoded(data.task.train)
@@ -239,25 +243,31 @@ def _endless(config: TrialConfig, workspace: Workspace) -> Any:
     )
     precision = workspace.precision(config)
     model.to(workspace.device)
-    return fit_vanilla(model, train, training, precision=precision)
+    before = 0
+    while True:
+        samples = 0
+        for point in fit_vanilla(model, train, training, precision=precision):
+            samples = point.samples
+            yield before + samples
+        before += samples
 
 
 def _steps_at_once(device: torch.device) -> int:
-    """Return the steps between two looks at the clock, each of which waits for a GPU."""
+    """Return the steps between two looks at the clock; each look waits for a GPU."""
     return 16 if device.type == "cuda" else 1
 
 
-def _run(points: Any, order: dict[str, Any]) -> dict[str, Any]:
-    """Train from a moment on for some seconds; say how fast, warm-up left out."""
+def _run(progress: Iterator[int], order: dict[str, Any]) -> dict[str, Any]:
+    """Train for some seconds from a given moment on; return the rate, without the warm-up."""
     torch.set_num_threads(order["threads"])
     time.sleep(max(0.0, order["start"] - time.time()))
     begin = time.perf_counter()
     seen: list[tuple[float, int]] = []
-    # The first step with another number of threads makes them; it is not counted.
-    next(points)
+    # The first step after a change of the number of threads starts them; it is not counted.
+    next(progress)
     while not seen or seen[-1][0] < begin + order["seconds"]:
-        point: FitPoint = next(points)
-        seen.append((time.perf_counter(), point.samples))
+        samples = next(progress)
+        seen.append((time.perf_counter(), samples))
     (first, before), (last, after) = seen[0], seen[-1]
     rate = (after - before) / (last - first) if last > first else 0.0
     return {"samples_per_second": rate, "steps": len(seen)}
@@ -271,7 +281,7 @@ def _peak_bytes(device: torch.device) -> int:
 
 
 if __name__ == "__main__":
-    # Whatever a library prints must not come between the answers.
+    # Answers go to the real stdout; whatever a library prints goes to stderr.
     with os.fdopen(os.dup(1), "w") as stream:
         os.dup2(2, 1)
         serve(sys.stdin, stream)

@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
+import torch
 
 from rc_core.config import decode
 from rc_core.errors import TrialError
@@ -73,3 +74,18 @@ def test_a_worker_says_what_went_wrong_instead_of_dying(tmp_path: Path) -> None:
     answers = io.StringIO()
     serve(io.StringIO(json.dumps(order) + "\n"), answers)
     assert "ConfigError" in json.loads(answers.getvalue())["error"]
+
+
+def test_a_worker_goes_on_when_one_training_run_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fast GPU comes to the end of one within a few candidates."""
+    monkeypatch.setattr("rc_core.throughput._MANY_STEPS", 4)
+    threads = torch.get_num_threads()
+    training = {"config": CONFIG.as_dict(), "artifacts": str(tmp_path), "device": "cpu"}
+    orders = [training | {"threads": threads}, {"threads": threads, "start": 0.0, "seconds": 1.0}]
+    answers = io.StringIO()
+    serve(io.StringIO("".join(json.dumps(each) + "\n" for each in orders)), answers)
+    ready, measured = map(json.loads, answers.getvalue().splitlines())
+    assert ready["step_seconds"] > 0
+    assert measured["steps"] > 4 and measured["samples_per_second"] > 0, measured
