@@ -1,12 +1,13 @@
 """Batches where the model is: padded on the host, or cut on a GPU from tokens that stay there.
 
-A step of a small encoder takes a few milliseconds on a GPU, less than padding its batch in numpy
-and copying four arrays. So all tokens of a split are copied once, and a batch is made there from
-its row numbers alone.
+On a GPU, a step of a small encoder takes a few milliseconds: less than padding its batch in numpy
+and copying four arrays. So all tokens of a split are copied once, and a batch is made on the GPU
+from its row numbers alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from rc_core.compression._base import Batch
 from rc_core.data._encoding import Encoded
 
-# Matrix products and attention kernels of GPUs want sizes that are multiples of this.
+# Matrix products and attention kernels of GPUs are fastest at multiples of this size.
 _MULTIPLE = 8
 
 
@@ -25,12 +26,12 @@ class Feed(Protocol):
     """Makes batches of one tokenised split."""
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """Return the batch of some samples, in their order; at least one."""
+        """Return the batch of some samples (at least one), in the order given."""
         ...
 
 
 def feed_of(encoded: Encoded, device: torch.device) -> Feed:
-    """Return what makes batches of a split on a device."""
+    """Return the feed that suits a device."""
     return DeviceFeed(encoded, device) if device.type == "cuda" else HostFeed(encoded)
 
 
@@ -41,16 +42,16 @@ class HostFeed:
         self._encoded = encoded
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """Return the batch of some samples, padded to its longest."""
+        """Return the batch of some samples, padded to the longest of them."""
         labels = torch.from_numpy(self._encoded.labels[rows])
-        return Batch(self._encoded.collate(rows), labels, torch.from_numpy(rows))
+        return Batch(self._encoded.collate(rows), labels, torch.from_numpy(rows), host_rows=rows)
 
 
 class DeviceFeed:
-    """Keeps a split's tokens on a device and cuts batches there, without waiting for it."""
+    """Keeps a split's tokens on a device and cuts batches there, without waiting for the device."""
 
     def __init__(self, encoded: Encoded, device: torch.device) -> None:
-        """Copy the tokens: 5 bytes each, and 16 bytes a sample."""
+        """Copy the split to the device: 5 bytes per token, and 16 bytes per sample."""
         self._device = device
         self._pad = encoded.pad_token_id
         self._lengths = encoded.lengths
@@ -63,28 +64,29 @@ class DeviceFeed:
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """Return the batch of some samples, padded to `width`."""
-        return self.cut(to_device(rows, self._device), self.width(rows))
+        batch = self.cut(to_device(rows, self._device), self.width(rows))
+        return replace(batch, host_rows=rows)
 
     def width(self, rows: NDArray[np.int64]) -> int:
         """Return the padded length: the longest sample's, rounded up to a multiple of 8.
 
-        It never exceeds the split's longest sample, so it is never more than the encoder takes.
+        It never exceeds the split's longest sample, and so never what the encoder accepts.
         """
         longest = int(self._lengths[rows].max())
         return min(-(-longest // _MULTIPLE) * _MULTIPLE, self._longest)
 
     def cut(self, rows: Tensor, width: int) -> Batch:
-        """Return a batch made on the device, with operations of fixed shapes only.
+        """Return a batch made on the device, using only operations with fixed shapes.
 
         Args:
-            rows: (B,) int64 on the device.
-            width: at least the longest of them.
+            rows: (B,) int64, on the device.
+            width: padded length, at least the longest of these samples.
         """
         starts = self._offsets[rows]
         lengths = self._offsets[rows + 1] - starts
         columns = torch.arange(width, device=self._device)
         mask = columns[None, :] < lengths[:, None]
-        # Padding reads the sample's first token: a valid index, replaced by `where` below.
+        # Padding positions read the sample's first token: a valid index, masked out below.
         places = starts[:, None] + torch.where(mask, columns[None, :], 0)
         inputs = {
             "input_ids": torch.where(mask, self._ids[places].long(), self._pad),
@@ -96,7 +98,7 @@ class DeviceFeed:
 
 
 def to_device(rows: NDArray[np.int64], device: torch.device) -> Tensor:
-    """Return row numbers on a device, copied without waiting where it is a GPU."""
+    """Return row numbers on a device; a copy to a GPU does not wait for it."""
     host = torch.from_numpy(rows)
     if device.type != "cuda":
         return host.to(device)

@@ -1,8 +1,8 @@
-"""One forward of a model on a batch, as a loss with `on_model` asks for it.
+"""One forward pass of a model on a batch, as a loss with `on_model` asks for it.
 
-Hidden states are taken by hooks on the blocks, there only while the model runs: so they are those
-of any encoder whose blocks are known (rc_core.compression._layers), whatever a compression put
-inside them.
+Hidden states are collected by hooks on the blocks, which exist only while the model runs. This
+works for any encoder whose blocks are known (rc_core.compression._layers), whatever a compression
+has put inside them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from rc_core.losses._base import AnyLoss, ModelLoss, ModelShape, Output
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return a context for one step; held open over optimizer steps it caches stale weights."""
+    """Return a context for one step; kept open over several, it would cache stale weights."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def shape_of(model: nn.Module) -> ModelShape:
-    """Return the shape of an encoder. Raises ModelError where its blocks are not known."""
+    """Return the shape of an encoder. Raises ModelError if its blocks are not known."""
     config: Any = model.config
     return ModelShape(len(blocks(model)), int(config.hidden_size))
 
@@ -40,19 +40,19 @@ def sees_hidden_states(loss: AnyLoss) -> bool:
 
 
 class FrozenTeacher:
-    """The dense reference as a loss asks it: in evaluation mode, never trained.
+    """The dense reference as a loss runs it: in evaluation mode, never trained.
 
     Attributes:
-        shape: of the model.
+        shape: number of layers and width of the model.
     """
 
     def __init__(self, model: nn.Module, encoded: Encoded | None = None) -> None:
-        """Take the model, which is frozen.
+        """Freeze the model.
 
         Args:
-            model: on its device.
-            encoded: the training set in the teacher's own tokens; None where they are those of the
-                model that is trained.
+            model: already on its device.
+            encoded: the training set in the teacher's own tokens; None if it reads the same tokens
+                as the model that is trained.
         """
         self._model: nn.Module | None = model.eval().requires_grad_(False)
         device = next(model.parameters()).device
@@ -61,21 +61,23 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def output(self, batch: Batch, precision: str, *, hidden: bool) -> Output:
-        """Return what it says of the samples of a batch; see `run`."""
-        assert self._model is not None, "a teacher that was released is not asked again"
+        """Return the teacher's output on the samples of a batch; see `run`."""
+        assert self._model is not None, "a released teacher cannot run"
         inputs = batch.inputs
         if self._feed is not None:
-            inputs = self._feed.batch(batch.rows.cpu().numpy()).inputs
+            # Reading `rows` back from a GPU would wait for all its work, in every step.
+            rows = batch.rows.numpy(force=True) if batch.host_rows is None else batch.host_rows
+            inputs = self._feed.batch(rows).inputs
         with nullcontext() if hidden else first_token_only(self._model):
             return run(self._model, inputs, precision, hidden=hidden)
 
     def release(self) -> None:
-        """Give its memory back; it may not be asked again."""
+        """Free the model and its tokens; `output` may not be called any more."""
         self._model = self._feed = None
 
 
 class BatchForward:
-    """Runs the model that is trained, and the teacher, on one batch; see `Forward`."""
+    """Runs the trained model and the teacher on one batch; implements `losses._base.Forward`."""
 
     def __init__(
         self,
@@ -86,18 +88,22 @@ class BatchForward:
         hidden: bool,
         teacher: FrozenTeacher | None,
     ) -> None:
-        """Take what is to be run; see `run` and `FrozenTeacher`."""
+        """Store what is to be run; see `run` and `FrozenTeacher` for the arguments."""
         self._model, self._batch, self._precision = model, batch, precision
         self._hidden, self._teacher = hidden, teacher
         self._called = False
 
     def __call__(self) -> Output:
-        """Run the model that is trained."""
+        """Run the trained model."""
         self._called = True
         return run(self._model, self._batch.inputs, self._precision, hidden=self._hidden)
 
     def teacher(self) -> Output:
-        """Run the dense reference. Raises TrialError where the loss did not say that it would."""
+        """Run the dense reference.
+
+        Raises:
+            TrialError: `Loss.needs` does not name "teacher_model".
+        """
         if self._teacher is None:
             raise TrialError(
                 "the dense reference must be asked for before training, but Loss.needs does not "
@@ -106,7 +112,7 @@ class BatchForward:
         return self._teacher.output(self._batch, self._precision, hidden=self._hidden)
 
     def check_called(self) -> None:
-        """Raise TrialError where the model never ran: it would stay as it is."""
+        """Raise TrialError if the model never ran: it would receive no gradients."""
         if not self._called:
             raise TrialError(
                 "on_model() must call forward(), which runs the model that is trained, but it "
@@ -118,10 +124,10 @@ def run(model: nn.Module, inputs: Mapping[str, Tensor], precision: str, *, hidde
     """Run a model once.
 
     Args:
-        model: a sequence classifier, in the mode that is wanted.
-        inputs: of the batch, on its device.
-        precision: "fp32" or "bf16"; what comes out is float32.
-        hidden: keep the hidden states.
+        model: a sequence classifier, in the mode (training or evaluation) that is wanted.
+        inputs: the batch's inputs, on the model's device.
+        precision: "fp32" or "bf16"; outputs are float32 either way.
+        hidden: whether to collect the hidden states.
     """
     device = next(model.parameters()).device
     mask = inputs["attention_mask"].bool()
@@ -133,14 +139,14 @@ def run(model: nn.Module, inputs: Mapping[str, Tensor], precision: str, *, hidde
 
 @contextmanager
 def _states(model: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
-    """Yield a list that the next forward fills with its hidden states."""
+    """Yield a list that the next forward pass fills with its hidden states."""
     found: list[Tensor] = []
     if not wanted:
         yield found
         return
 
     def enter(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        # Of a block that stands in several places only the first time.
+        # A block that occurs in several places calls this each time; only the first input counts.
         if not found:
             found.append(given[0] if given else named["hidden_states"])
 

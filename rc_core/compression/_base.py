@@ -54,7 +54,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -67,11 +69,13 @@ class Batch:
             each (B, T) int64.
         labels: (B,) int64.
         rows: (B,) int64 positions in the training set.
+        host_rows: the same positions on the host, where they are known there.
     """
 
     inputs: Mapping[str, Tensor]
     labels: Tensor
     rows: Tensor
+    host_rows: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

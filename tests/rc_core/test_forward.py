@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from rc_core.compression._base import Batch
 from rc_core.errors import ModelError, TrialError
+from rc_core.feeds import DeviceFeed
 from rc_core.first_token import first_token_only
 from rc_core.forward import BatchForward, FrozenTeacher, run, shape_of
 from rc_core.losses._base import ModelShape
+from rc_core.models import load_encoder
 from tests.contracts._tiny import ARCHITECTURES, NUM_LAYERS, tiny_batch, tiny_model
+from tests.rc_core._data import encoded
 
 
 def hooks(model: nn.Module) -> int:
@@ -130,3 +135,20 @@ def test_states_of_the_last_block_are_whole_outside_of_the_first_token_s_short_c
     assert last().shape == (6, 8, 16)
     with first_token_only(model):
         assert last().shape == (6, 1, 16)
+
+
+def test_a_teacher_with_tokens_of_its_own_does_not_wait_for_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To read row numbers back from a GPU would drain its queue in every step."""
+    tokens = encoded(8, 0)
+    teacher = FrozenTeacher(load_encoder("tiny:bert", label_names=["a", "b", "c"], seed=0), tokens)
+    batch = DeviceFeed(tokens, torch.device("cpu")).batch(np.array([5, 2, 7]))
+    expected = teacher.output(replace(batch, host_rows=None), "fp32", hidden=False)
+
+    def wait(*unused: object, **options: object) -> None:
+        raise AssertionError("a tensor was read on the host")
+
+    for name in ("cpu", "numpy", "tolist"):
+        monkeypatch.setattr(torch.Tensor, name, wait)
+    assert torch.equal(teacher.output(batch, "fp32", hidden=False).logits, expected.logits)
