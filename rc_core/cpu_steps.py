@@ -1,9 +1,9 @@
 """Training steps on a CPU without their two largest costs besides matrix products.
 
-On a CPU, dropout's random numbers are drawn one by one, and attention with dropout falls back to a
-path that multiplies in float32 and checks every row for -inf: together a quarter of a step of a
-small encoder. Inside `fast_steps` both are replaced by equivalents: the same distributions and the
-same formulas, other random numbers.
+On a CPU, torch draws dropout's random numbers one by one, and attention with dropout falls back to
+a path that multiplies in float32 and checks every row for -inf. Together they cost a quarter of a
+step of a small encoder. Inside `fast_steps` both are replaced by equivalents: the same
+distributions and formulas, but other random numbers.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _LEVELS = 1 << 16
 
 
 class FastDropout(nn.Module):
-    """Dropout whose mask is cut from 64-bit draws, four entries each.
+    """Dropout whose mask is cut from 64-bit draws, four entries per draw.
 
-    The probability is rounded to 1 / 65,536; kept entries are scaled by the rounded one, so the
-    expectation is exact.
+    The probability is rounded to a multiple of 1 / 65,536. Kept entries are scaled by the rounded
+    one, so the expectation is exact.
     """
 
     def __init__(self, p: float) -> None:
@@ -49,7 +49,7 @@ def dropout(hidden: Tensor, p: float) -> Tensor:
     if dropped == 0:
         return hidden
     count = hidden.numel()
-    # A generator of its own for each call costs microseconds and keeps torch's state the only one.
+    # A new generator per call costs microseconds and leaves torch's state the only random state.
     seed = int(torch.randint(0, 2**63 - 1, ()))
     generator = np.random.Generator(np.random.SFC64(seed))
     draws = generator.integers(0, 2**64, math.ceil(count / _LANES), dtype=np.uint64)
@@ -75,17 +75,17 @@ def attention(
         query: (B, H, T, D).
         key: (B, H, T, D).
         value: (B, H, T, D).
-        attention_mask: (B, 1, 1, T) to add, or None where nothing is padded.
+        attention_mask: (B, 1, 1, T), added to the scores; None if nothing is padded.
         scaling: by default 1 / sqrt(D).
-        dropout: on the weights, in [0, 1).
-        rest: of transformers; not used.
+        dropout: probability, on the attention weights, in [0, 1).
+        rest: further arguments of transformers; not used.
 
     Returns:
         (B, T, H, D), None.
     """
     del module, rest
     scores = torch.matmul(query * (scaling or query.shape[-1] ** -0.5), key.transpose(2, 3))
-    # In float32, as SDPA does it; the bf16 kernel is slower than both conversions together.
+    # Softmax in float32, as in SDPA; the bf16 kernel is slower than both conversions together.
     scores = scores.float()
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -95,12 +95,12 @@ def attention(
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
 
 
-# `dropout` is also the name transformers gives the probability.
+# Inside `attention`, transformers' argument name `dropout` hides the function.
 _dropout = dropout
 
 
 def padding_mask(attention_mask: Tensor | None = None, **rest: Any) -> Tensor | None:
-    """Return what to add to the scores, (B, 1, 1, T) float32, or None where nothing is padded."""
+    """Return what to add to the scores, (B, 1, 1, T) float32; None if nothing is padded."""
     del rest
     if attention_mask is None or bool(attention_mask.all()):
         return None
@@ -109,7 +109,7 @@ def padding_mask(attention_mask: Tensor | None = None, **rest: Any) -> Tensor | 
 
 
 def _attends_to_all(config: Any) -> bool:
-    """Tell whether every token attends to every other, with keys of its own for each head."""
+    """Tell whether every token attends to every other, and each head has its own keys."""
     heads = getattr(config, "num_attention_heads", None)
     kinds = getattr(config, "layer_types", None) or ()
     keys = getattr(config, "num_key_value_heads", None)
@@ -122,11 +122,11 @@ AttentionMaskInterface.register(_NAME, padding_mask)
 
 @contextmanager
 def fast_steps(model: nn.Module) -> Iterator[None]:
-    """Train `model` faster inside; outside it is as it was. Does nothing on a GPU.
+    """Make training `model` faster while inside; restore it afterwards. Does nothing on a GPU.
 
     Args:
-        model: a transformers encoder; attention other than SDPA (the default), and to near tokens
-            only (ModernBERT), is left alone.
+        model: a transformers encoder. Attention other than SDPA (the default), and local attention
+            (ModernBERT), are left alone.
     """
     if next(model.parameters()).device.type != "cpu":
         yield

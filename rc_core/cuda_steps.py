@@ -1,13 +1,14 @@
-"""Training steps on a GPU without the cost of launching them.
+"""Training steps on a GPU without the cost of launching their kernels one by one.
 
-A step of a small encoder is some hundred kernels of microseconds; launching them one by one from
-Python takes several times as long as running them. Here a step is recorded once for each padded
-length (a CUDA graph: forward, loss, backward, clipping and optimizer) and replayed with other rows.
-Replays draw the random numbers that the same steps would draw one by one, but for bf16 batches in
-which nothing is padded: these take another attention kernel there, which draws others.
+A step of a small encoder is a few hundred kernels of some microseconds each; launching them from
+Python takes several times as long as running them. Here a step is recorded once per padded length
+as a CUDA graph (forward, loss, backward, clipping and optimizer) and replayed with other rows.
+Replays draw the same random numbers as the same steps run one by one, except for bf16 batches
+without padding: these use another attention kernel there, which draws differently.
 
-What Python decides in a step is decided while recording. So only what says of itself that its steps
-differ in nothing but tensors is recorded: losses and compressions with `recordable = True`.
+Whatever Python decides during a step is fixed when the step is recorded. So a step is recorded only
+if its loss and its compression declare (`recordable = True`) that their steps differ in nothing but
+tensor values.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """Work on a stream of one's own inside, which recording needs; on a CPU do nothing."""
+    """Work on a separate stream inside, which recording requires; on a CPU do nothing."""
     if device.type != "cuda":
         yield
         return
@@ -47,16 +48,16 @@ def own_stream(device: torch.device) -> Iterator[None]:
 
 @functools.cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all trainings of a process: memory that one stream has freed no other may use."""
+    """Return the one stream of all training runs; others could not reuse memory freed on it."""
     return torch.cuda.Stream(device)
 
 
 class RecordedSteps:
     """Runs training steps, replaying those whose shape has been seen before.
 
-    The first step of a shape runs as it is, the second is recorded and replayed. Steps with fewer
-    samples than `batch_size` (the last of an epoch) always run as they are. Where recording fails,
-    all steps do from then on, and a warning says why.
+    The first step of a shape runs as usual; the second is recorded and replayed. Steps with fewer
+    samples than `batch_size` (the last of an epoch) always run as usual. If a recording fails, so
+    do all steps from then on, and a warning gives the reason.
     """
 
     def __init__(
@@ -66,14 +67,13 @@ class RecordedSteps:
         model: nn.Module,
         batch_size: int,
     ) -> None:
-        """Take what is to be run.
+        """Store what is to be run.
 
         Args:
-            step: one whole training step; reads the batch and tensors that stay where they are.
+            step: one whole training step; reads the batch, and tensors that never move.
             feed: makes the batches.
-            model: whose parameters must stay where they are while recordings are used; recordings
-                are made anew where they do not.
-            batch_size: samples of an ordinary step.
+            model: if its parameters move or change `requires_grad`, all recordings are made anew.
+            batch_size: number of samples of an ordinary step.
         """
         self._step, self._feed, self._parameters = step, feed, list(model.parameters())
         self._rows = torch.zeros(batch_size, dtype=torch.int64, device=self._parameters[0].device)
@@ -82,12 +82,16 @@ class RecordedSteps:
         self._recorded_with: Sequence[tuple[int, bool]] = ()
         self._pool: Any = None
         self._failed = False
-        # While recording torch cannot give back what it keeps of evaluations and of trainings
-        # before, and another trial's process may need it now.
+        # torch cannot release cached memory while it records. Release what earlier evaluations and
+        # training runs left in the cache now; another trial's process may need it.
         torch.cuda.empty_cache()
 
     def __call__(self, rows: NDArray[np.int64]) -> None:
-        """Run the step of some samples."""
+        """Run the training step on these samples.
+
+        Args:
+            rows: (B,) positions in the training set.
+        """
         width = self._feed.width(rows)
         if self._failed or len(rows) != len(self._rows) or width not in self._seen:
             if len(rows) == len(self._rows):
@@ -95,11 +99,11 @@ class RecordedSteps:
             self._step(self._feed.batch(rows))
             return
         self._rows.copy_(torch.from_numpy(rows).pin_memory(), non_blocking=True)
-        found = [(each.data_ptr(), each.requires_grad) for each in self._parameters]
-        if found != self._recorded_with:
+        state = [(each.data_ptr(), each.requires_grad) for each in self._parameters]
+        if state != self._recorded_with:
             self._recordings.clear()
-            self._pool = None  # gone with its last user
-            self._recorded_with = found
+            self._pool = None  # Freed with the last recording that used it.
+            self._recorded_with = state
         if width not in self._recordings:
             recording = self._record(width)
             if recording is None:
@@ -109,14 +113,14 @@ class RecordedSteps:
         self._recordings[width].replay()
 
     def _record(self, width: int) -> torch.cuda.CUDAGraph | None:
-        """Record a step of one padded length; nothing is computed. None where that fails."""
+        """Record a step of one padded length without computing anything; None if that fails."""
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         recording = torch.cuda.CUDAGraph()
         device = self._rows.device
         random = torch.cuda.default_generators[device.index or 0]
         spare = random.clone_state()
-        # A collection in the midst of it could free what another recording uses.
+        # A garbage collection during the recording could free what another recording uses.
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -131,7 +135,7 @@ class RecordedSteps:
             if isinstance(error, torch.OutOfMemoryError):
                 reason = "the GPU's memory is full; run fewer trials at once on it"
             _logger.warning("training steps are not recorded, which is slower: %s", reason)
-            # A recording that broke off leaves the generator waiting for its end.
+            # An aborted recording leaves the generator in capture mode.
             random.graphsafe_set_state(spare)
             for parameter in self._parameters:
                 parameter.grad = None
@@ -145,16 +149,16 @@ class RecordedSteps:
 def rates_on_device(
     optimizer: torch.optim.Optimizer, peaks: Sequence[float], device: torch.device
 ) -> Callable[[float], None]:
-    """Put the groups' learning rates into tensors, which recorded steps read; return their setter.
+    """Put the learning rates into tensors, which recorded steps read; return their setter.
 
     Args:
-        optimizer: with its state.
-        peaks: of each group; those with the same one share a tensor.
-        device: where to.
+        optimizer: with its state loaded.
+        peaks: peak learning rate of each of its groups; groups with the same one share a tensor.
+        device: where the parameters are.
     """
     rates = {peak: torch.zeros((), device=device) for peak in peaks}
     for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-        # A checkpoint written on a CPU says otherwise of the second.
+        # A checkpoint written on a CPU brings `capturable=False`.
         group["lr"], group["capturable"] = rates[peak], True
 
     def set_rates(share: float) -> None:

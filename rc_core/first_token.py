@@ -1,9 +1,9 @@
-"""The last block computed for the first token only: all that a classification head reads of it.
+"""Computing the last block for the first token only: all that a classification head reads of it.
 
 Sequence classifiers of the four supported families take the final hidden state of the first token
-and drop the others. In the last block those others are needed as keys and values, and for nothing
-else: their queries, their output projection and their feed-forward layer are work whose result is
-thrown away, a seventh of a six-layer encoder's. Logits and gradients are the same up to rounding;
+and drop the others. In the last block those others are needed only as keys and values. Their
+queries, their output projection and their feed-forward layer are work whose result is thrown away:
+a seventh of the cost of a six-layer encoder. Logits and gradients are the same up to rounding;
 dropout in that block draws fewer random numbers.
 """
 
@@ -18,22 +18,22 @@ from transformers import AttentionInterface
 
 from rc_core.compression._layers import blocks
 
-# Families whose blocks are written as the functions below expect, and whose head reads token 0.
+# Families whose blocks look as the functions below expect, and whose head reads token 0.
 _LIKE_BERT = ("bert", "electra", "roberta")
 _LIKE_DISTILBERT = ("distilbert",)
-# Attention that takes fewer queries than keys with the masks transformers makes for it.
+# Attention implementations that accept fewer queries than keys with the masks of transformers.
 _ATTENTIONS = ("sdpa", "rc_cpu")
 _INTERFACES = AttentionInterface()
 
 
 @contextmanager
 def first_token_only(model: nn.Module) -> Iterator[None]:
-    """Compute the last block for the first token inside; outside the model is as it was.
+    """Compute the last block for the first token only while inside; restore the model afterwards.
 
-    Does nothing to other models, nor with other attention than SDPA (the default), nor where a
-    module of which this takes the place, or that must read the first token only, is not as
-    transformers made it: a class or `forward` of its own, or hooks that would not be called. Hidden
-    states of the last block are (B, 1, H) inside.
+    Inside, hidden states of the last block are (B, 1, H). Other models are left alone, and so are
+    models with attention other than SDPA (the default). The same holds if a module that would be
+    bypassed, or one that reads the block's output, is not as transformers made it: it has its own
+    class or `forward`, or hooks that would not be called.
 
     Args:
         model: a sequence classifier of transformers.
@@ -55,17 +55,18 @@ def first_token_only(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         if target is not None:
-            # The class's own forward is behind the one set on the instance.
+            # Uncovers the class's own `forward`.
             del target.forward
 
 
 def _is_stock(model: Any, kind: str, block: Any) -> bool:
-    """Tell whether nothing is lost by not calling what the functions below do not call."""
-    # BERT's attention is called as ever, hooks included; what it holds as `self` is not.
+    """Tell whether the functions below can bypass parts of a block without losing anything."""
+    # BERT's attention module is still called, hooks included; the module it holds as `self` is not.
     attention = getattr(block, "attention", None)
     bypassed = getattr(attention, "self", None) if kind in _LIKE_BERT else attention
-    # What reads the block's output: the rest of it, and the head where it is more than a linear
-    # layer (of BERT and DistilBERT the encoder's pooler or the model takes the first token).
+    # Whatever reads the block's output must read the first token only: the rest of the model, and
+    # the head unless it is a linear layer (in BERT and DistilBERT the pooler or the model itself
+    # takes the first token before that).
     base = model.base_model
     heads = [getattr(model, "classifier", None), getattr(base, "pooler", None)]
     heads = [head for head in heads if head is not None and type(head) is not nn.Linear]
@@ -88,7 +89,7 @@ def _has_hooks(module: Any) -> bool:
 
 
 def _bert_attention(attention: Any) -> Any:
-    """Return the forward of a block's attention (projection and residual included)."""
+    """Return a new forward for a block's attention, with its projection and residual."""
 
     def forward(
         hidden_states: Tensor, attention_mask: Tensor | None = None, **rest: Any
@@ -102,7 +103,7 @@ def _bert_attention(attention: Any) -> Any:
 
 
 def _distilbert_block(block: Any) -> Any:
-    """Return the forward of a whole block."""
+    """Return a new forward for a whole block."""
 
     def forward(hidden_states: Tensor, attention_mask: Tensor | None = None, **rest: Any) -> Tensor:
         inner = block.attention
@@ -122,14 +123,14 @@ def _attend(
     mask: Tensor | None,
     rest: dict[str, Any],
 ) -> Tensor:
-    """Return what the first token attends to, (B, 1, heads * head size).
+    """Return the attention output of the first token, (B, 1, heads * head size).
 
     Args:
         module: holds the head size, the scaling, dropout on the weights, and the config.
         projections: query, key, value.
         hidden: (B, T, H).
-        mask: (B, 1, 1 or T, T), or None where nothing is padded.
-        rest: of transformers, passed on.
+        mask: (B, 1, 1 or T, T), or None if nothing is padded.
+        rest: further arguments of transformers, passed on.
     """
     inputs = (hidden[:, :1], hidden, hidden)
     query, key, value = (

@@ -1,4 +1,4 @@
-"""Which precision `auto` means: bf16 where this machine trains faster in it, else fp32."""
+"""Which precision `auto` means: bf16 if this machine trains faster in it, else fp32."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from rc_core.data._encoding import Encoded
 from rc_core.losses import vanilla
 from rc_core.training import FitPoint, Precision, fit
 
-# So many times slower than fp32 on two samples, bf16 is not what this processor is made for.
+# If bf16 is this many times slower than fp32 on two samples, the processor emulates it.
 EMULATED = 3.0
-# bf16 has to earn its rounding.
+# bf16 must be at least this much faster (ratio of times) to be worth its rounding.
 _CLEARLY_FASTER = 0.95
 
 
 def cuda_precision() -> Precision:
-    """Return "bf16" where the GPU has it in hardware: it is faster there, and nothing is timed."""
+    """Return "bf16" if the GPU supports it in hardware: it is faster there without timing it."""
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def timed_precision(
     model: nn.Module, encoded: Encoded, training: TrainingConfig, *, repeats: int = 5
 ) -> Precision:
-    """Return "bf16" where a training step takes clearly less processor time in it, else "fp32".
+    """Return "bf16" if a training step takes clearly less processor time in it, else "fp32".
 
-    Timed, because processors that list bf16 differ by ten times in how fast they run it: steps of
-    `fit` on the same batches, in turn, and the median of their ratios; what else the machine does
-    meanwhile meets both alike. On one thread: several spend processor time waiting for each other
-    where cores are shared. Two samples are tried first: where bf16 is emulated, a step of a whole
-    batch takes half a minute.
+    It is timed because processors that list bf16 differ tenfold in how fast they run it. Steps of
+    `fit` on the same batches alternate between the precisions, and the median of their ratios
+    counts, so that other load on the machine affects both alike. One thread is used: on shared
+    cores, several spend processor time waiting for each other. Two samples are tried first, because
+    a step of a whole batch takes half a minute where bf16 is emulated.
 
     Args:
-        model: on the CPU; used up, though it hardly moves.
+        model: on the CPU; trained in place, at a learning rate close to zero.
         encoded: the training set.
         training: as in a trial.
-        repeats: steps in each precision that count.
+        repeats: number of timed steps in each precision.
     """
     two = training.model_copy(update={"batch_size": 2})
     with _one_thread():
@@ -61,7 +61,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _ratio(model: nn.Module, encoded: Encoded, training: TrainingConfig, repeats: int) -> float:
-    """Return the median of bf16's time over fp32's; a first step of each is not counted."""
+    """Return the median of bf16's time over fp32's; the first step of each is not counted."""
     runs = [_single_steps(model, encoded, training, each, repeats + 1) for each in ("fp32", "bf16")]
     ratios = []
     for _ in range(repeats + 1):
@@ -74,14 +74,14 @@ def _single_steps(
     model: nn.Module, encoded: Encoded, training: TrainingConfig, precision: Precision, count: int
 ) -> Iterator[FitPoint]:
     per_epoch = -(-len(encoded.labels) // training.batch_size)
-    # A rate that moves nothing: the given one may be what makes a training diverge.
+    # A rate that moves nothing: with the configured one, training might diverge.
     steps = {"epochs": count / per_epoch, "rungs": count, "learning_rate": 1e-12}
     loss = vanilla.Loss(vanilla.Config(name="vanilla"))
     return fit(model, encoded, loss, training.model_copy(update=steps), precision=precision)
 
 
 def _processor_seconds(run: Iterator[FitPoint]) -> float:
-    """Return the processor time of the next step, of all threads: waiting for others is not in."""
+    """Return the processor time of the next step, over all threads; waiting does not count."""
     start = time.process_time()
     next(run)
     return time.process_time() - start

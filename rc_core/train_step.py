@@ -1,7 +1,8 @@
-"""One training step, and what another process needs to go on after it.
+"""One training step, and the state another process needs to resume after it.
 
-A GPU may record a step and replay it (rc_core.cuda_steps), so what a step reads and writes stays
-where it is from the first one on: parameters, the optimizer's state, the loss's rows, `loss_sum`.
+A GPU may record a step and replay it (rc_core.cuda_steps), so from the first step on, everything
+that a step reads and writes stays at the same address: parameters, optimizer state, the loss's
+rows, `loss_sum`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from rc_core.losses._base import AnyLoss, ModelLoss
 
 
 class TrainStep:
-    """The optimizer step of one training: forward, loss, backward, clipping, AdamW.
+    """One optimizer step of a training run: forward, loss, backward, clipping, AdamW.
 
     Attributes:
-        loss_sum: of the losses of all steps since it was last set to zero, on the device: reading
-            every loss would stall a GPU on every step.
-        set_rate: takes the share of the peak learning rates that the next step has.
+        loss_sum: sum of the losses of all steps since it was last zeroed, kept on the device:
+            reading each loss would stall a GPU in every step.
+        set_rate: takes the share of the peak learning rates that applies to the next step.
     """
 
     def __init__(
@@ -46,10 +47,10 @@ class TrainStep:
         teacher: FrozenTeacher | None = None,
         resume: Mapping[str, Any] | None = None,
     ) -> None:
-        """Make the optimizer and seed torch; see `rc_core.training.fit`, whose arguments these are.
+        """Make the optimizer and seed torch; the arguments are those of `rc_core.training.fit`.
 
         Args:
-            resume: what `state` returned, to go on from there.
+            resume: what `state` returned, to continue from there.
         """
         self._model, self._loss, self._precision = model, loss, precision
         self._device = next(model.parameters()).device
@@ -58,11 +59,11 @@ class TrainStep:
         self._trainable = [p for p in model.parameters() if p.requires_grad]
         self._max_norm = training.max_grad_norm
         self._after_backward = after_backward
-        own: list[nn.Parameter] = []
+        loss_parameters: list[nn.Parameter] = []
         if isinstance(loss, nn.Module):
-            own = [p for p in loss.to(self._device).parameters() if p.requires_grad]
-        self._optimizer, peaks = _optimizer(self._trainable, training, groups, own)
-        self._trainable += own
+            loss_parameters = [p for p in loss.to(self._device).parameters() if p.requires_grad]
+        self._optimizer, peaks = _optimizer(self._trainable, training, groups, loss_parameters)
+        self._trainable += loss_parameters
         self.loss_sum = torch.zeros((), device=self._device)
         torch.manual_seed(training.seed)
         if resume is not None:
@@ -70,11 +71,11 @@ class TrainStep:
             if "loss" in resume:
                 loss.load_state_dict(resume["loss"])  # type: ignore[union-attr]
             _set_random_state(resume["random"], self._device)
-        # Loading replaces what the groups hold, so only now.
+        # Last, because loading a state replaces what the parameter groups hold.
         self.set_rate = _rate_setter(self._optimizer, peaks, self._device)
 
     def __call__(self, batch: Batch) -> None:
-        """Train on one batch. Raises TrialError where the loss is no scalar with a gradient."""
+        """Train on one batch. Raises TrialError if the loss is not a scalar with a gradient."""
         value = self._value(batch)
         _check_loss(value, self._loss)
         value.backward()
@@ -97,27 +98,27 @@ class TrainStep:
                 hidden=sees_hidden_states(loss),
                 teacher=self._teacher,
             )
-            value = loss.on_model(forward, batch.labels, self._picked(batch))
+            value = loss.on_model(forward, batch.labels, self._rows_of(batch))
             forward.check_called()
             return value
         with autocast(self._device, self._precision):
             logits = self._model(**batch.inputs).logits
-        return loss(logits.float(), batch.labels, self._picked(batch))
+        return loss(logits.float(), batch.labels, self._rows_of(batch))
 
-    def _picked(self, batch: Batch) -> dict[str, Tensor]:
+    def _rows_of(self, batch: Batch) -> dict[str, Tensor]:
         return {name: table[batch.rows] for name, table in self._tables.items()}
 
     def on_rows(
         self, feed: Feed, batch_size: int, *, record: bool
     ) -> Callable[[NDArray[np.int64]], None]:
-        """Return what trains on some rows: a GPU may replay what it has done before."""
-        # What `after_backward` does in Python a recording would not repeat.
+        """Return a function that trains on given rows; on a GPU it may replay a recorded step."""
+        # A replay would not repeat what `after_backward` does in Python.
         if record and self._after_backward is None and isinstance(feed, DeviceFeed):
             return RecordedSteps(self, feed, self._model, batch_size)
         return lambda rows: self(feed.batch(rows))
 
     def state(self, **counts: float) -> dict[str, Any]:
-        """Return `counts` and what the next step depends on besides the weights, as it is now."""
+        """Return `counts` and everything but the weights that the next step depends on."""
         state_dict = getattr(self._loss, "state_dict", None)
         return {
             **counts,
@@ -127,27 +128,27 @@ class TrainStep:
         }
 
     def check_trained(self) -> None:
-        """Check that the optimizer has every parameter that is trainable by now.
+        """Check that the optimizer holds every parameter that is trainable by now.
 
         Raises:
-            TrialError: a compression put others in their place, or unfroze some, or a loss made its
-                own too late: they would stay as they are.
+            TrialError: a compression replaced or unfroze parameters, or a loss created its own too
+                late: they would never be updated.
         """
         known = set(map(id, self._trainable))
         named = [*self._model.named_parameters()]
         if isinstance(self._loss, nn.Module):
             named += self._loss.named_parameters(prefix="loss")
-        others = [name for name, p in named if p.requires_grad and id(p) not in known]
-        if others:
+        unknown = [name for name, p in named if p.requires_grad and id(p) not in known]
+        if unknown:
             raise TrialError(
-                "what is trained must be there before the first step, but since then "
-                f"{len(others)} parameters have come that no optimizer knows: "
-                f"{', '.join(others[:3])}; change parameters in place (copy_, mul_), and replace "
-                "or unfreeze them in a compression's prepare() or a loss's rows() only"
+                "trainable parameters must exist before the first step, but "
+                f"{len(unknown)} that the optimizer does not know appeared since: "
+                f"{', '.join(unknown[:3])}; change parameters in place (copy_, mul_), and replace "
+                "or unfreeze them only in a compression's prepare() or a loss's rows()"
             )
 
     def release(self) -> None:
-        """Free the optimizer's moments, twice the size of what is trained, and the teacher.
+        """Free the teacher and the optimizer's moments (twice the size of what is trained).
 
         No step may follow.
         """
@@ -157,13 +158,13 @@ class TrainStep:
 
 
 def _check_loss(value: object, loss: object) -> None:
-    """Refuse what backward could not be called on, before torch does in words of its own."""
+    """Reject what backward cannot be called on, with a clearer message than torch's own."""
     if isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad:
         return
     given = repr(value)
     if isinstance(value, Tensor):
-        given = f"a tensor of shape {tuple(value.shape)}"
-        given += "" if value.requires_grad else " that depends on no parameter"
+        dependence = "" if value.requires_grad else " that depends on no parameter"
+        given = f"a tensor of shape {tuple(value.shape)}{dependence}"
     file = f"{type(loss).__module__.replace('.', '/')}.py"
     raise TrialError(
         f"{file}: a loss must return a scalar tensor that depends on the logits, "
@@ -175,51 +176,58 @@ def _optimizer(
     trainable: Sequence[nn.Parameter],
     training: TrainingConfig,
     groups: Sequence[ParameterGroup],
-    of_loss: Sequence[nn.Parameter],
+    loss_parameters: Sequence[nn.Parameter],
 ) -> tuple[torch.optim.AdamW, list[float]]:
-    """Return the optimizer and the peak learning rate of each of its groups.
+    """Return the optimizer and the peak learning rate of each of its parameter groups.
 
     Args:
-        trainable: parameters of the model.
-        training: learning rate and decay.
-        groups: of them.
-        of_loss: parameters of the loss, a group of their own where there are any.
+        trainable: the model's trainable parameters.
+        training: learning rate and weight decay.
+        groups: those of `trainable` that have their own.
+        loss_parameters: the loss's own; they form a group of their own.
+
+    Raises:
+        TrialError: `groups` name a parameter that is not in `trainable`, or one of them twice.
     """
-    own = Counter(id(p) for group in groups for p in group.parameters)
-    if own - Counter(map(id, trainable)):
+    grouped = Counter(id(p) for group in groups for p in group.parameters)
+    if grouped - Counter(map(id, trainable)):
         raise TrialError(
             "parameter_groups() must name trainable parameters of the model, each in one group, "
             "but names others, or one of them twice"
         )
-    found, peaks = [], []
-    rest = ParameterGroup([p for p in trainable if id(p) not in own])
-    for group in (rest, *groups, *([ParameterGroup(of_loss)] if of_loss else [])):
+    rest = ParameterGroup([p for p in trainable if id(p) not in grouped])
+    of_loss = [ParameterGroup(loss_parameters)] if loss_parameters else []
+    param_groups, peaks = [], []
+    for group in (rest, *groups, *of_loss):
         # Decay pulls weights towards zero; biases and layer norms have no reason to be near it.
-        matrices, others = training.weight_decay, 0.0
+        matrix_decay, vector_decay = training.weight_decay, 0.0
         if group.weight_decay is not None:
-            matrices = others = group.weight_decay
-        given = group.learning_rate
-        peaks += 2 * [training.learning_rate if given is None else given]
-        found += [
-            {"params": [p for p in group.parameters if p.ndim >= 2], "weight_decay": matrices},
-            {"params": [p for p in group.parameters if p.ndim < 2], "weight_decay": others},
+            matrix_decay = vector_decay = group.weight_decay
+        peak = training.learning_rate if group.learning_rate is None else group.learning_rate
+        peaks += [peak, peak]
+        param_groups += [
+            {"params": [p for p in group.parameters if p.ndim >= 2], "weight_decay": matrix_decay},
+            {"params": [p for p in group.parameters if p.ndim < 2], "weight_decay": vector_decay},
         ]
-    return torch.optim.AdamW(found, lr=training.learning_rate, fused=True), peaks
+    return torch.optim.AdamW(param_groups, lr=training.learning_rate, fused=True), peaks
 
 
 def _rate_setter(
     optimizer: torch.optim.Optimizer, peaks: Sequence[float], device: torch.device
 ) -> Callable[[float], None]:
-    """Return what sets the learning rates of the next step, now that the optimizer has its state.
+    """Return a function that takes a share of the peaks and sets the next step's learning rates.
 
-    It takes the share of the peaks.
+    Args:
+        optimizer: with its state loaded.
+        peaks: peak learning rate of each of its parameter groups.
+        device: where the parameters are.
     """
     if device.type == "cuda":
         return rates_on_device(optimizer, peaks, device)
 
     def set_rates(share: float) -> None:
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            # A checkpoint written on a GPU says otherwise of the second.
+            # A checkpoint written on a GPU brings `capturable=True`.
             group["lr"], group["capturable"] = peak * share, False
 
     return set_rates

@@ -1,13 +1,13 @@
 """The only two loops of the project: `fit` trains, `predict` evaluates.
 
 for batch in batches of this epoch (bucketed by length, seeded):
-    logits = model(batch)                      # autocast entered per step
+    logits = model(batch)                      # autocast is entered anew in every step
     loss(logits.float(), labels, rows)         # soft targets, weights: gathered, not recomputed
                                                # (or loss.on_model, which runs the model itself)
-    backward, after_backward, clip             # gradients are there now, and at no other time
+    backward, after_backward, clip             # the only place where gradients exist
     optimizer.step
-    after_step(progress)                       # masks, after Adam has moved the weights
-yield FitPoint                                 # at each rung: what schedulers see, checkpoints
+    after_step(progress)                       # masks are applied after Adam moved the weights
+yield FitPoint                                 # at each rung: what schedulers and checkpoints see
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from rc_core.losses._base import AnyLoss
 from rc_core.memory import NowAndThen, give_back
 from rc_core.train_step import TrainStep
 
-Precision = str  # "fp32" or "bf16"; "auto" is resolved before training starts
+Precision = str  # "fp32" or "bf16"; "auto" is resolved before training starts.
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class FitPoint:
         step: optimizer steps done.
         progress: share of all steps done, in (0, 1].
         train_loss: mean training loss since the last point.
-        seconds: spent in training steps so far, evaluation between rungs not counted.
+        seconds: spent in training steps so far; evaluation between rungs is not counted.
         samples: training samples seen so far.
-        state: returns what a checkpoint needs besides the weights, to be called before training
-            goes on; at the end of training it has no moments of the optimizer left.
+        state: returns what a checkpoint needs besides the weights. Call it before training goes on.
+            At the end of training it no longer holds the optimizer's moments.
     """
 
     rung: int
@@ -74,17 +74,18 @@ def num_steps(num_samples: int, training: TrainingConfig) -> int:
 
 
 def rung_steps(total: int, rungs: int) -> list[int]:
-    """Return the increasing steps at which rungs end; the last is `total`."""
+    """Return the increasing steps at which rungs end; the last one is `total`."""
     return sorted({max(1, round(total * rung / rungs)) for rung in range(1, rungs + 1)})
 
 
 def batches(
     encoded: Encoded, training: TrainingConfig, device: torch.device, *, first_step: int = 0
 ) -> Iterator[Batch]:
-    """Yield training batches for ever, in the order that `training.seed` fixes.
+    """Yield training batches forever, in the order that `training.seed` fixes.
 
-    Besides the seed only the samples' lengths in tokens decide (batches hold samples of like
-    length): configurations with one tokenizer and `max_length` are compared on the same order.
+    Apart from the seed, the order depends only on the samples' lengths in tokens (a batch holds
+    samples of similar length), so configurations with the same tokenizer and `max_length` are
+    compared on the same order.
 
     Args:
         encoded: the training set.
@@ -97,6 +98,7 @@ def batches(
 def _batch_rows(
     encoded: Encoded, training: TrainingConfig, first_step: int
 ) -> Iterator[NDArray[np.int64]]:
+    """Yield the positions of each batch's samples in the training set, (B,) int64 each, forever."""
     per_epoch = math.ceil(len(encoded.labels) / training.batch_size)
     epoch, skip = divmod(first_step, per_epoch)
     while True:
@@ -126,27 +128,27 @@ def fit(
     Frozen parameters get neither gradients nor optimizer state.
 
     Args:
-        model: on its device.
+        model: already on its device.
         encoded: N training samples.
         loss: called with float32 logits (B, C), labels (B,) and the batch's rows; or its
-            `on_model`. Parameters of its own are trained too.
+            `on_model`. Its own parameters, if it has any, are trained too.
         training: steps, schedule, seed, rungs.
         precision: "fp32" or "bf16".
-        rows: tensors of N rows that the loss wants (see `Loss.rows`).
+        rows: tensors with N rows each that the loss asked for (see `Loss.rows`).
         after_step: called with the progress after every optimizer step.
-        after_backward: called in every step once gradients are there, before they are clipped;
-            no step is replayed then.
-        groups: parameters with a learning rate or decay of their own.
-        teacher: what `on_model` may ask; released at the end of training.
+        after_backward: called in every step once gradients exist, before they are clipped. With it,
+            a GPU replays no steps.
+        groups: parameters with their own learning rate or weight decay.
+        teacher: the model that `on_model` may run; released at the end of training.
         resume: what `FitPoint.state` returned; the weights must be loaded already.
-        recordable: that steps differ in nothing but tensors (`rc_core.cuda_steps`), so that a GPU
-            may replay them; without effect on a CPU.
+        recordable: whether all steps run the same operations and differ only in tensor values, so
+            that a GPU may record and replay them (`rc_core.cuda_steps`). No effect on a CPU.
 
     Raises:
         DivergedError: the training loss is no longer finite.
-        TrialError: the loss returned something else than a scalar that depends on the logits, or
-            did not run the model, or asked for what its `needs` do not name; `groups` hold what is
-            not trained, or parameters became trainable after the first step.
+        TrialError: the loss returned something other than a scalar that depends on the logits,
+            never ran the model, or used what its `needs` do not name; `groups` holds parameters
+            that are not trained; or parameters became trainable after the first step.
     """
     total = num_steps(len(encoded.labels), training)
     train_step = TrainStep(
@@ -163,12 +165,11 @@ def fit(
     step, seconds, samples = 0, 0.0, 0
     if resume is not None:
         step, seconds, samples = resume["step"], resume["seconds"], resume["samples"]
-    source = _batch_rows(encoded, training, step)
+    row_batches = _batch_rows(encoded, training, step)
     before_step = getattr(loss, "before_step", None)
     device = next(model.parameters()).device
-    feed = feed_of(encoded, device)
-    train_on = train_step.on_rows(feed, training.batch_size, record=recordable)
-    give_back_at_times = NowAndThen()
+    run_step = train_step.on_rows(feed_of(encoded, device), training.batch_size, record=recordable)
+    give_back_now_and_then = NowAndThen()
     for rung, end in enumerate(rung_steps(total, training.rungs), start=1):
         if end <= step:
             continue
@@ -176,25 +177,27 @@ def fit(
         started, first = time.perf_counter(), step
         train_step.loss_sum.zero_()
         with fast_steps(model), _last_block(model, loss), own_stream(device):
-            for chosen in islice(source, end - step):
+            for rows_of_batch in islice(row_batches, end - step):
                 train_step.set_rate(schedule(step, total, training.warmup))
                 if step + 1 == end:
-                    # Not after it: at the end of training the structure may become the final one.
+                    # Before the last step, not after it: `after_step` at the end of training may
+                    # replace parameters to give the model its final structure.
                     train_step.check_trained()
                 if before_step is not None:
                     before_step(step / total)
-                train_on(chosen)
+                run_step(rows_of_batch)
                 step += 1
-                samples += len(chosen)
+                samples += len(rows_of_batch)
                 if after_step is not None:
                     after_step(step / total)
-                give_back_at_times()
+                give_back_now_and_then()
+        # The loop itself waits for the device only here, once per rung.
         train_loss = float(train_step.loss_sum) / (step - first)
         seconds += time.perf_counter() - started
         if not math.isfinite(train_loss):
             raise DivergedError(f"is {train_loss} between steps {first} and {step}")
         if step == total:
-            # Whoever keeps the last point evaluates next, and wants the memory.
+            # The caller may keep the last point while it evaluates, and needs the memory.
             train_step.release()
             give_back()
         state = partial(train_step.state, step=step, seconds=seconds, samples=samples)
@@ -202,7 +205,7 @@ def fit(
 
 
 def _last_block(model: nn.Module, loss: AnyLoss) -> AbstractContextManager[None]:
-    """Compute the last block for the first token only, unless the loss sees what it returns."""
+    """Compute the last block for the first token only, unless the loss sees its hidden states."""
     return nullcontext() if sees_hidden_states(loss) else first_token_only(model)
 
 
@@ -214,7 +217,7 @@ def fit_vanilla(
     precision: Precision,
     after_step: Callable[[float], None] | None = None,
 ) -> Iterator[FitPoint]:
-    """Train with plain cross-entropy, as the dense reference is; see `fit`."""
+    """Train with plain cross-entropy, as the dense reference is trained; see `fit`."""
     loss = vanilla.Loss(vanilla.Config(name="vanilla"))
     return fit(
         model,
@@ -231,13 +234,13 @@ def fit_vanilla(
 def predict(
     model: nn.Module, encoded: Encoded, *, precision: Precision = "fp32"
 ) -> NDArray[np.float32]:
-    """Return log-probabilities, shape (N, C) float32, in the order of `encoded`.
+    """Return log-probabilities, (N, C) float32, in the order of `encoded`.
 
-    Batches are large and sorted by length; dropout is off, and the model's mode is restored.
+    Batches are large and sorted by length. Dropout is off; the model's mode is restored afterwards.
     Full evaluations use fp32, so that a saved model reproduces them.
     """
     device = next(model.parameters()).device
-    # Enough to fill a GPU, whose memory several trials may share.
+    # Tokens of a batch: enough to fill a GPU, whose memory several trials may share.
     budget = 4_096 if device.type == "cpu" else 32_768
     was_training = model.training
     model.eval()
@@ -257,8 +260,14 @@ def predict(
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
-    """Return the share of the peak learning rate at `step`: linear rise, then linear decay to 0."""
-    rise = warmup * total
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    return (total - step) / max(total - rise, 1.0)
+    """Return the share of the peak learning rate at `step`: linear warm-up, then linear decay to 0.
+
+    Args:
+        step: optimizer steps done before this one, in [0, total).
+        total: number of optimizer steps.
+        warmup: share of the steps over which the rate rises, in [0, 1].
+    """
+    warmup_steps = warmup * total
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    return (total - step) / max(total - warmup_steps, 1.0)

@@ -1,9 +1,10 @@
-"""One trial: from a resolved configuration to a record, model and predictions on disk.
+"""One trial: from a resolved configuration to a record, a model and predictions on disk.
 
     python -m rc_core.trial LIST.jsonl --out DIR [--jobs N]    (see rc_core.batch)
 
-`trial_steps` is a generator, so that whoever drives it (a loop, a Ray actor) may stop after any
-rung: the record on disk is valid then, and a checkpoint lets the same trial go on later.
+`trial_steps` is a generator, so its caller (a loop, a Ray actor) can stop after any rung: the
+record on disk is valid at that point, and the checkpoint beside it lets the same trial resume
+later.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from rc_core.workspace import Workspace
 def run_trial(
     config: TrialConfig, workspace: Workspace, folder: TrialFolder, *, trial_id: str
 ) -> TrialRecord:
-    """Run a trial to its end and return its record; a failure is recorded, then raised."""
+    """Run a trial to completion and return its record; a failure is recorded, then re-raised."""
     generator = trial_steps(config, workspace, folder, trial_id=trial_id)
     while True:
         try:
@@ -58,14 +59,14 @@ def trial_steps(
     trial_id: str,
     attempt: int = 0,
 ) -> Generator[RungRecord, None, TrialRecord]:
-    """Run a trial, yielding after each rung but the last; return the finished record.
+    """Run a trial, yielding after every rung but the last; return the finished record.
 
-    Only the open roles (id_dev, ood_dev) are evaluated. The record is committed before each
-    yield. A checkpoint of the same configuration in the folder is continued from.
+    Only the open roles (id_dev, ood_dev) are evaluated. The record is committed before each yield.
+    If the folder holds a checkpoint of the same configuration, training resumes from it.
 
     Raises:
-        TrialError: training diverged or the compression missed its target.
-        StaleAttemptError: a newer driver has taken the sweep over.
+        TrialError: training diverged, or the compression missed its target.
+        StaleAttemptError: a newer driver has taken over the sweep.
     """
     previous = folder.read()
     record = TrialRecord(
@@ -81,7 +82,7 @@ def trial_steps(
     )
     rungs = None if previous is None else rungs_before(folder, config, previous)
     if previous is not None and rungs is not None:
-        # The first commit below must not lose what the interrupted run had reported.
+        # The first commit below must not drop the rungs that the interrupted run reported.
         record = record.model_copy(update={"rungs": rungs, "started": previous.started})
     try:
         folder.commit(record)
@@ -96,15 +97,15 @@ def trial_steps(
     except StaleAttemptError:
         raise
     except Exception as error:
-        # What lies there now may be a newer driver's: that one is not touched.
+        # If a newer driver has taken over, the record on disk is its own: `check` raises first.
         folder.check(record)
         current = folder.read() or record
-        # What could not be taken on from here (an upload) makes no failure of what is finished.
+        # An error after the final commit (a failed upload) does not undo a finished trial.
         if current.status != "finished":
             folder.commit(current.sealed("failed", error=reason(error)))
         raise
     finally:
-        # The next trial of this process begins with what is left.
+        # Freed memory goes back to the system before this process starts its next trial.
         give_back()
 
 
@@ -114,10 +115,13 @@ def evaluate_saved(
     folder: TrialFolder,
     roles: Sequence[Role] = TEST_ROLES,
 ) -> dict[str, float]:
-    """Evaluate a finished trial's saved weights on roles that were closed while it ran.
+    """Evaluate a finished trial's saved weights on roles that were sealed while it ran.
 
-    Predictions are written beside the others, and last a stamp that says whose they are; the record
-    is not changed. The test roles need a workspace that is not sealed.
+    The predictions are written beside the others. A stamp that ties them to this run is written
+    last. The record is not changed.
+
+    Args:
+        workspace: must not be sealed if `roles` include a test role.
     """
     data = compressed_data(config, workspace)
     model = load_model(folder.model).to(workspace.device)
@@ -134,7 +138,7 @@ def evaluate_saved(
 def _adopt_teacher(
     config: TrialConfig, workspace: Workspace, folder: TrialFolder, record: TrialRecord
 ) -> TrialRecord:
-    """The dense, vanilla trial *is* the teacher: take its weights and evaluation, train nothing."""
+    """Record the dense, vanilla trial, which *is* the teacher: copy its artifact, train nothing."""
     artifact = teacher(config, workspace)
     facts = teacher_facts(artifact)
     data = workspace.data(config)
@@ -166,31 +170,31 @@ def _adopt_teacher(
 
 
 def reason(error: Exception) -> str:
-    """Return what a record says of a failure: our own message, else type, message and place.
+    """Return what a record says about a failure: our own message, else type, message and location.
 
-    The place is the innermost line in a package of plugins, else in ours: a plugin's author looks
-    for it.
+    The location is the innermost frame inside a plugin package, or else inside rc_core: that is
+    where a plugin's author will look first.
     """
     if isinstance(error, RobustCompressionError):
         return str(error)
-    said = f"{type(error).__name__}: {error}"
+    message = f"{type(error).__name__}: {error}"
     frames = [
         (frame, file)
         for frame in traceback.extract_tb(error.__traceback__)
         if (file := _in_package(frame.filename))
     ]
-    plugins = [each for each in frames if each[1].rpartition("/")[0] in _PLUGIN_FOLDERS]
     if not frames:
-        return said
-    frame, file = (plugins or frames)[-1]
-    return f"{said} (in {frame.name}, {file}:{frame.lineno})"
+        return message
+    in_plugins = [each for each in frames if each[1].rpartition("/")[0] in _PLUGIN_FOLDERS]
+    frame, file = (in_plugins or frames)[-1]
+    return f"{message} (in {frame.name}, {file}:{frame.lineno})"
 
 
 _PLUGIN_FOLDERS = {package.replace(".", "/") for package in PLUGIN_PACKAGES.values()}
 
 
 def _in_package(filename: str) -> str:
-    """Return a source file as `rc_core/losses/mine.py`, empty where it is none of ours."""
+    """Return a source file as `rc_core/losses/mine.py`, or "" if it is not part of rc_core."""
     path = filename.replace(os.sep, "/").replace("/rc_core.", "/rc_core/")
     _, found, rest = path.rpartition("/rc_core/")
     return f"rc_core/{rest}" if found else ""

@@ -1,8 +1,8 @@
-"""The training of one compressed model: what it reads, its rungs, its end.
+"""How one compressed model is trained, reported on and finished.
 
-run = begin                          artifacts built, loss and model made, a checkpoint loaded
-for point in fit_compressed: report  at each rung: evaluate, commit the record, then the checkpoint
-finish                               evaluate the open roles in full, save the model, seal
+run = _begin                            build artifacts, loss and model; load a checkpoint
+for point in fit_compressed: _report    at each rung: evaluate, commit record, write checkpoint
+_finish                                 evaluate the open roles in full, save the model, seal
 """
 
 from __future__ import annotations
@@ -55,23 +55,24 @@ from rc_core.workspace import TaskData, Workspace
 
 @dataclass
 class _Run:
-    """A trial between its first step and its last: what the parts below share.
+    """State of one trial, shared by the phases below from `_begin` to `_finish`.
 
     Attributes:
-        config: of the trial.
-        dense: the dense reference.
-        asked: its model, where the loss asks it in every step.
-        resume: the checkpoint's state, None where training begins anew.
-        spent: seconds besides training, `prepare` and `evaluate`, over all processes that worked on
-            the trial, as training's own are.
+        config: the trial's configuration, as given.
+        reference: the dense reference's artifact.
+        teacher_model: the dense reference as a model, if the loss runs it in every step.
+        rows: the loss's per-sample tensors, see `Loss.rows`.
+        resume: state from a checkpoint; None if training starts from scratch.
+        spent: seconds spent outside training, under `prepare` and `evaluate`, summed over all
+            processes that worked on the trial. `FitPoint.seconds` does the same for training.
     """
 
     config: TrialConfig
     workspace: Workspace
     folder: TrialFolder
     data: TaskData
-    dense: Artifact
-    asked: FrozenTeacher | None
+    reference: Artifact
+    teacher_model: FrozenTeacher | None
     loss: AnyLoss
     rows: Mapping[str, Tensor]
     compression: Compression
@@ -82,26 +83,26 @@ class _Run:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Count what is done meanwhile as evaluation."""
-        clock = time.perf_counter()
+        """Count the time spent inside as evaluation."""
+        started = time.perf_counter()
         yield
-        self.spent["evaluate"] += time.perf_counter() - clock
+        self.spent["evaluate"] += time.perf_counter() - started
 
 
 def train_trial(
     config: TrialConfig, workspace: Workspace, folder: TrialFolder, record: TrialRecord
 ) -> Generator[RungRecord, None, TrialRecord]:
-    """Train and evaluate a compressed model, yielding after each rung but the last.
+    """Train and evaluate a compressed model, yielding after every rung but the last.
 
     Args:
-        record: of the trial, running; its rungs are those before the checkpoint, if there is one.
+        record: the trial's running record; its rungs are those before the checkpoint, if any.
 
     Returns:
         The finished record, not committed yet.
 
     Raises:
-        TrialError: training diverged or the compression missed its target.
-        StaleAttemptError: a newer driver has taken the sweep over.
+        TrialError: training diverged, or the compression missed its target.
+        StaleAttemptError: a newer driver has taken over the sweep.
     """
     run, record = _begin(config, workspace, folder, record)
     for point in fit_compressed(
@@ -111,7 +112,7 @@ def train_trial(
         run.rows,
         run.compression,
         run.model,
-        dense=run.asked,
+        dense=run.teacher_model,
         resume=run.resume,
     ):
         if point.progress == 1.0:
@@ -124,46 +125,56 @@ def train_trial(
 def _begin(
     config: TrialConfig, workspace: Workspace, folder: TrialFolder, record: TrialRecord
 ) -> tuple[_Run, TrialRecord]:
-    """Make everything that training reads, and what the record says of it."""
+    """Build everything that training reads; return it, and the record with what it says of it."""
     started = time.perf_counter()
     data = compressed_data(config, workspace)
-    artifacts = _build(config, workspace)
-    dense = teacher(config, workspace)
-    resolved, chosen = resolve(config, workspace)
+    artifacts = _build_artifacts(config, workspace)
+    reference = teacher(config, workspace)
+    resolved, alpha_report = resolve(config, workspace)
     compression, model = prepare_model(resolved, workspace)
-    asked = prepare_teacher(resolved, workspace)
-    loss, rows, report = prepare_loss(resolved, workspace, model=model, dense=asked)
-    if chosen:
-        report["alpha"] = chosen
-    resume = load_checkpoint(folder, config, dense.key.key, model)
+    teacher_model = prepare_teacher(resolved, workspace)
+    loss, rows, loss_report = prepare_loss(resolved, workspace, model=model, dense=teacher_model)
+    if alpha_report:
+        loss_report["alpha"] = alpha_report
+    resume = load_checkpoint(folder, config, reference.key.key, model)
     precision = workspace.precision(config)
-    before = resume["spent"] if resume is not None else {"prepare": 0.0, "evaluate": 0.0}
-    spent = before | {"prepare": before["prepare"] + time.perf_counter() - started}
+    spent = {"prepare": 0.0, "evaluate": 0.0} if resume is None else dict(resume["spent"])
+    spent["prepare"] += time.perf_counter() - started
     record = record.model_copy(
         update={
             "artifacts": artifacts,
-            "loss": report,
+            "loss": loss_report,
             "data": data.facts([data.task.train, *data.open_splits]),
-            # Where training begins anew (other data), those of before are not of this run.
+            # If the checkpoint was rejected (the data changed), its rungs are not part of this run.
             "rungs": record.rungs if resume is not None else (),
         }
     )
     run = _Run(
-        config,
-        workspace,
-        folder,
-        data,
-        dense,
-        asked,
-        loss,
-        rows,
-        compression,
-        model,
-        precision,
-        resume,
-        spent,
+        config=config,
+        workspace=workspace,
+        folder=folder,
+        data=data,
+        reference=reference,
+        teacher_model=teacher_model,
+        loss=loss,
+        rows=rows,
+        compression=compression,
+        model=model,
+        precision=precision,
+        resume=resume,
+        spent=spent,
     )
     return run, record
+
+
+def _build_artifacts(config: TrialConfig, workspace: Workspace) -> dict[str, str]:
+    """Build missing artifacts; return kind -> key, several keys of one kind joined by "+"."""
+    keys: dict[str, list[str]] = {}
+    for step in steps(config, workspace):
+        artifact = step.attempt()
+        if not isinstance(artifact, str):
+            keys.setdefault(step.key.kind, []).append(artifact.key.key)
+    return {kind: "+".join(found) for kind, found in keys.items()}
 
 
 def _report(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
@@ -176,68 +187,82 @@ def _report(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
             metrics={"rung/train_loss": point.train_loss}
             | rung_metrics(run.model, run.data, DEV_ROLES, run.precision),
         )
+    # The checkpoint can hold no more than the time before it is written; the rest counts here only.
     spent = dict(run.spent)
     with run.evaluating():
         record = record.model_copy(update={"rungs": (*record.rungs, rung)})
         run.folder.commit(record)
-        save_checkpoint(run.folder, run.config, run.dense.key.key, run.model, point, spent)
+        save_checkpoint(run.folder, run.config, run.reference.key.key, run.model, point, spent)
     return record
 
 
 def _finish(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
     """Evaluate the finished model on the open roles, save it, and return the sealed record."""
-    config, folder, data = run.config, run.folder, run.data
-    reference = teacher_facts(run.dense)
+    name = run.config.compression.name
+    reference = teacher_facts(run.reference)
     with run.evaluating():
-        folder.check(record)
+        run.folder.check(record)
         model = run.compression.finalize(run.model)
-        predictions = predict_splits(model, data, data.open_splits)
-        metrics = split_metrics(data, DEV_ROLES, predictions)
-        sizes = counted_sizes(data.task, "dev")
-        relative, undefined = relative_metrics(metrics, reference["metrics"], "dev", sizes=sizes)
-        metrics |= agreement_metrics(predictions, data.open_splits, run.dense.path / "predictions")
-        halves, unclear = measure_halves(config, run.workspace, predictions)
-        packed = getattr(run.compression, "packed_bits", None)
-        metrics |= relative | halves
-        metrics |= footprint(model, packed_bits=None if packed is None else packed(model))
-        for split in data.open_splits:
-            path = folder.predictions(split.role, split.suite)
-            write_predictions(path, split, predictions[split.name], data.task.label_names)
-        report = run.compression.report(model)
+        metrics, undefined = _evaluate(run, model, reference["metrics"])
+        compression_report = run.compression.report(model)
         try:
-            json.dumps(report)
+            json.dumps(compression_report)
         except TypeError as error:
             raise TrialError(
-                f"rc_core/compression/{config.compression.name}.py: report() must return plain "
-                f"JSON values, but {error}"
+                f"rc_core/compression/{name}.py: report() must return plain JSON values, but "
+                f"{error}"
             ) from error
-        name = config.compression.name
-        save_model(model.cpu(), data.tokenizer, folder.model, compression=name)
-        _check_saved(config, folder)
+        save_model(model.cpu(), run.data.tokenizer, run.folder.model, compression=name)
+        _check_saved(run.config, run.folder)
     seconds = {
         "prepare": round(run.spent["prepare"], 3),
         "train": round(point.seconds, 3),
         "evaluate": round(run.spent["evaluate"], 3),
     }
     losses = [(rung.step, rung.metrics["rung/train_loss"]) for rung in record.rungs]
-    from_teacher = config.compression.init == "teacher"
+    inherited_steps = reference["steps"] if run.config.compression.init == "teacher" else 0
     return record.model_copy(
         update={
             "metrics": metrics,
-            "undefined": undefined | unclear,
-            "compression": report,
+            "undefined": undefined,
+            "compression": compression_report,
             "training": {**training_facts(losses, point), "precision": run.precision},
-            "steps": {
-                "own": point.step,
-                "counted": point.step + (reference["steps"] if from_teacher else 0),
-            },
+            "steps": {"own": point.step, "counted": point.step + inherited_steps},
             "seconds": seconds | {"total": round(sum(seconds.values()), 3)},
         }
     ).sealed("finished")
 
 
+def _evaluate(
+    run: _Run, model: nn.Module, reference_metrics: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Predict the open splits, write the predictions, and return all metrics of a trial.
+
+    Returns:
+        The metrics, and for each undefined one the reason.
+    """
+    data = run.data
+    predictions = predict_splits(model, data, data.open_splits)
+    metrics = split_metrics(data, DEV_ROLES, predictions)
+    sizes = counted_sizes(data.task, "dev")
+    relative, undefined = relative_metrics(metrics, reference_metrics, "dev", sizes=sizes)
+    halves, undefined_halves = measure_halves(run.config, run.workspace, predictions)
+    packed_bits = getattr(run.compression, "packed_bits", None)
+    metrics |= agreement_metrics(predictions, data.open_splits, run.reference.path / "predictions")
+    metrics |= relative | halves
+    metrics |= footprint(model, packed_bits=None if packed_bits is None else packed_bits(model))
+    for split in data.open_splits:
+        path = run.folder.predictions(split.role, split.suite)
+        write_predictions(path, split, predictions[split.name], data.task.label_names)
+    return metrics, undefined | undefined_halves
+
+
 def _check_saved(config: TrialConfig, folder: TrialFolder) -> None:
-    """Load what was saved: a record must not call finished what nobody can read. TrialError."""
+    """Load the saved model: a trial whose model cannot be read back must not count as finished.
+
+    Raises:
+        TrialError: it does not load.
+    """
     try:
         load_model(folder.model)
     except ModelError as error:
@@ -251,22 +276,16 @@ def _check_saved(config: TrialConfig, folder: TrialFolder) -> None:
 def measure_halves(
     config: TrialConfig, workspace: Workspace, predictions: Mapping[str, LogProbs]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the figures of easy and hard id_dev samples, where an estimate of difficulty exists.
+    """Return the metrics of easy and hard id_dev samples, if a difficulty estimate is stored.
 
-    A sweep makes it before its first trial if any of its losses needs it; nothing is trained here.
+    Nothing is trained here: a sweep builds the estimate before its first trial if any of its losses
+    needs it.
+
+    Returns:
+        The metrics, and for each undefined one the reason; both empty without an estimate.
     """
     if not knows_difficulty(config, workspace):
         return {}, {}
     task = workspace.data(config).task
     hard = difficulty(config, workspace).hard_id_dev
     return difficulty_metrics(predictions[task.id_dev.name], task.id_dev, task.label_names, hard)
-
-
-def _build(config: TrialConfig, workspace: Workspace) -> dict[str, str]:
-    """Build what is missing; return kind -> key, several keys of one kind joined."""
-    found: dict[str, list[str]] = {}
-    for step in steps(config, workspace):
-        artifact = step.attempt()
-        if not isinstance(artifact, str):
-            found.setdefault(step.key.kind, []).append(artifact.key.key)
-    return {kind: "+".join(keys) for kind, keys in found.items()}

@@ -170,8 +170,8 @@ def test_parameters_that_no_optimizer_knows_are_told(change: str) -> None:
             net.classifier.bias.requires_grad_(True)
 
     name = {"replaced": "weight", "unfrozen": "bias"}[change]
-    told = rf"since then 1 parameters have come that no optimizer knows: classifier\.{name}; change"
-    with pytest.raises(TrialError, match=told):
+    message = rf"1 that the optimizer does not know appeared since: classifier\.{name}; change"
+    with pytest.raises(TrialError, match=message):
         run(net, training(), after_step=after_step)
 
 
