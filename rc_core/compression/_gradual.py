@@ -1,8 +1,8 @@
-"""Gradual pruning: masks that grow while training, on a schedule, and hold what is gone at zero.
+"""Gradual pruning: masks that grow on a schedule during training and keep pruned weights at zero.
 
-A plugin says which weights go (`magnitude`: the smallest, `sensitivity`: those of lowest score,
-`semistructured`: the smallest of their groups), how many must be gone at the end, and what must
-hold at the start.
+A plugin decides which weights go (`magnitude`: the smallest; `sensitivity`: those with the lowest
+scores; `semistructured`: the smallest of their groups), how many must be zero at the end, and what
+must hold at the start.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -30,12 +31,38 @@ from rc_core.compression._masks import (
     schedule_share,
     target_zeros,
 )
+from rc_core.config import CompressionConfig
 from rc_core.errors import TrialError
+from rc_core.labels import short_number
 
 ZEROS_NOTE = (
     "Removed weights are stored as zeros: this form is not smaller than the dense one, and faster "
-    "only on runtimes that make use of zeros at any place."
+    "only on runtimes that exploit unstructured zeros."
 )
+
+
+class SparsityConfig(CompressionConfig):
+    """How much is pruned, where, and when.
+
+    Attributes:
+        sparsity: share of the blocks' 2-D weights that end as zero, in [0, 1).
+        scope: weights are ranked over all blocks together (`global`) or within each weight matrix
+            (`layer`: every matrix reaches the same sparsity).
+        schedule: how sparsity grows: `cubic` (fast first) or `linear`.
+        ramp: share of the steps at which the target is reached, in (0, 1]; the rest is recovery.
+        num_prunings: number of equal parts of the ramp; at the end of each, weights are removed.
+    """
+
+    sparsity: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    scope: Scope = "global"
+    schedule: Schedule = "cubic"
+    ramp: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    num_prunings: Annotated[int, Field(ge=1)] = 20
+
+    def label(self) -> str:
+        """Return `magnitude-70`, followed by whatever else differs from the defaults."""
+        parts = self.label_parts(leave_out=["sparsity"])
+        return " ".join([f"{self.name}-{short_number(100 * self.sparsity)}", *parts])
 
 
 def sparsity_at(
@@ -49,16 +76,18 @@ def sparsity_at(
 ) -> float:
     """Return the sparsity due at `progress`: constant between prunings, `final` from `ramp` on.
 
-    The j-th of n prunings is due at progress ramp j / n and reaches
-    initial + (final - initial) f(j / n), f the schedule (Zhu and Gupta 2017, equation 1).
+    The j-th of n prunings is due at progress ramp j / n and reaches initial + (final - initial) f(j
+    / n), with f the schedule (Zhu and Gupta 2017, equation 1).
 
     Args:
         progress: share of the optimizer steps done, in [0, 1].
         final: sparsity at the end of the ramp, in [0, 1).
-        initial: sparsity at its beginning, in [0, final].
-        ramp: in (0, 1].
+        initial: sparsity at its start, in [0, final].
+        schedule: see `schedule_share`.
+        ramp: share of the steps over which sparsity grows, in (0, 1].
+        num_prunings: n.
     """
-    # Without the tolerance, rounding in step / steps would put a pruning off by one step.
+    # Without the tolerance, rounding in step / steps would delay a pruning by one step.
     prunings = min(math.floor(progress / ramp * num_prunings + 1e-9), num_prunings)
     if prunings == num_prunings:
         return final
@@ -77,14 +106,15 @@ def milestones_at(
 ) -> float:
     """Return the sparsity due at `progress` of one run that passes through all `levels`.
 
-    Training falls into L parts. Part k prunes from the level before it (0 at first) to level k as
-    `sparsity_at` does and then recovers, so that at its end, before the next step, the model is
-    the sub-network of level k.
+    Training is divided into L parts. Part k prunes from the previous level (0 at first) to level k
+    as `sparsity_at` does and then recovers, so that when it ends, before the next step, the model
+    is the sub-network of level k.
 
     Args:
         progress: share of the optimizer steps done, in [0, 1].
         levels: L sparsities, strictly increasing, in [0, 1).
         ends: progress at which each part ends, strictly increasing to 1; by default k / L.
+        schedule: see `schedule_share`.
         ramp: share of each part, in (0, 1].
         num_prunings: in each part.
     """
@@ -102,10 +132,10 @@ def milestones_at(
 
 
 def scheduled(config: Any, final: float) -> Callable[[float], float]:
-    """Return `sparsity_at` of a Config with `schedule`, `ramp` and `num_prunings`.
+    """Return `sparsity_at` with the settings of a plugin's configuration.
 
     Args:
-        config: of a plugin.
+        config: has `schedule`, `ramp` and `num_prunings`.
         final: sparsity at the end of the ramp, in [0, 1).
     """
     return partial(
@@ -118,47 +148,73 @@ def scheduled(config: Any, final: float) -> Callable[[float], float]:
 
 
 def check_start(weights: Sequence[Tensor], final: float, *, scope: Scope) -> None:
-    """Check that no more weights are zero at the start than are to be at the end: zeros stay.
+    """Check that no more weights are zero at the start than should be at the end: zeros stay zero.
 
     Args:
-        weights: all prunable ones.
+        weights: all prunable weights.
         final: `compression.sparsity`, in [0, 1).
-        scope: what it holds for.
+        scope: what it holds for, all weights together or each matrix.
 
     Raises:
-        TrialError: more are, in all or, with scope `layer`, in a matrix.
+        TrialError: more are zero.
     """
-    whole = scope == "global"
-    groups = [weights] if whole else [[weight] for weight in weights]
+    groups = [weights] if scope == "global" else [[weight] for weight in weights]
     zeros = [num_zeros(group) for group in groups]
     asked = target_zeros(weights, final, scope=scope)
-    # `finalize` would find these at least.
+    # As zeros stay, `finalize` would count at least this many, and allows for one more than asked.
     if sum(map(max, zeros, asked)) <= sum(asked) + 1:
         return
     most = max(z / num_entries(group) for z, group in zip(zeros, groups, strict=True))
-    place = "" if whole else "each matrix of "
+    if scope == "global":
+        found, advice = f"that of the starting weights, {most:.6f}", ""
+    else:
+        found = f"that of each matrix of the starting weights, {most:.6f} at most"
+        advice = "take compression.scope global, "
     raise TrialError(
-        f"compression.sparsity must be at least that of {place}the starting weights, "
-        f"{most:.6f}{'' if whole else ' at most'}, but is {final:g}; ask for more, "
-        f"{'' if whole else 'take compression.scope global, '}or start from a dense model"
+        f"compression.sparsity must be at least {found}, but is {final:g}; ask for more, {advice}"
+        "or start from a dense model"
     )
+
+
+def check_reached(weights: Sequence[Tensor], asked: int, asked_as: str) -> None:
+    """Check that a finished model has the zeros that were asked for, give or take one.
+
+    Args:
+        weights: all prunable weights.
+        asked: how many entries must be zero.
+        asked_as: the settings that ask for it, for the message: `compression.sparsity 0.5`.
+
+    Raises:
+        TrialError: it does not.
+    """
+    zeros = num_zeros(weights)
+    if abs(zeros - asked) > 1:
+        raise TrialError(
+            f"{asked} of {num_entries(weights)} weights must be zero ({asked_as}), but {zeros} "
+            "are; train to the end of compression.ramp"
+        )
 
 
 class Gradual(ABC):
     """Prunes when the schedule says so and keeps pruned weights at zero after every step.
 
-    What is pruned is what is zero, so a checkpoint needs only the weights: loading a state dict
-    into the prepared model reads the mask back from it. So it is with what is zero at the start.
+    A weight that is zero is pruned, so a checkpoint needs nothing but the weights: loading a state
+    dict into the prepared model reads the masks back from it. The same goes for weights that are
+    zero at the start.
+
+    What a subclass must add is `_masks_at`. The other methods are written for a target sparsity of
+    all weights together or of each matrix, and may be overridden.
     """
 
-    def __init__(self, target: Callable[[float], float]) -> None:
+    def __init__(self, target: Callable[[float], float], *, scope: Scope = "global") -> None:
         """Store the schedule.
 
         Args:
-            target: progress in (0, 1] -> sparsity in [0, 1), never decreasing; target(1.0) is what
-                is asked.
+            target: progress in (0, 1] -> sparsity in [0, 1), never decreasing; target(1.0) is the
+                sparsity asked for.
+            scope: whether that holds for all weights together or for each matrix.
         """
-        self._target = target
+        self._target, self._scope = target, scope
         self._level = 0.0
         self._masks: list[Tensor] | None = None
         self._known: tuple[nn.Module, list[nn.Parameter]] | None = None
@@ -166,47 +222,47 @@ class Gradual(ABC):
 
     @abstractmethod
     def _masks_at(self, weights: Sequence[Tensor], share: float) -> list[Tensor]:
-        """Return masks (1 keeps, 0 prunes) of the weights' shapes; what is zero stays pruned.
+        """Return masks (1 keeps, 0 prunes) of the weights' shapes; zero weights must stay pruned.
 
         Args:
-            weights: float32, those pruned so far at zero.
+            weights: float32; those pruned so far are zero.
             share: sparsity that is due, in (0, 1).
 
         Raises:
             TrialError: a weight is NaN or infinite.
         """
 
-    @abstractmethod
     def _asked_zeros(self, weights: Sequence[Tensor]) -> int:
         """Return how many entries must be zero at the end."""
+        return sum(target_zeros(weights, self._target(1.0), scope=self._scope))
 
-    @abstractmethod
     def _asked_as(self) -> str:
         """Return the settings that ask for it, for messages: `compression.sparsity 0.5`."""
+        return f"compression.sparsity {self._target(1.0):g}"
 
-    @abstractmethod
-    def _check_zeros(self, named: Mapping[str, Tensor]) -> None:
-        """Raise TrialError where more weights are zero at the start than may be at the end.
+    def _check_start(self, named: Mapping[str, Tensor]) -> None:
+        """Raise TrialError if more weights are zero at the start than may be at the end.
 
         Args:
-            named: the prunable weights by full name, of which some are zero.
+            named: the prunable weights by full name; some are zero.
         """
+        check_start(list(named.values()), self._target(1.0), scope=self._scope)
 
     def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
-        """Freeze the embeddings and return the model; what is zero in it stays so.
+        """Freeze the embeddings and return the model; weights that are zero stay zero.
 
         Raises:
             ModelError: unsupported encoder.
-            TrialError: more weights are zero already than are to be.
+            TrialError: more weights are zero already than should be at the end.
         """
         for module in embeddings(model):
             module.requires_grad_(False)
         weights = prunable_weights(model)
         self._level, self._masks = 0.0, None
         if num_zeros(weights.values()):
-            self._check_zeros(weights)
+            self._check_start(weights)
             self._read_masks(model, None)
-        # After a resume the optimizer moves pruned weights before the first after_step is called.
+        # After a resume, the optimizer moves pruned weights before `after_step` is first called.
         self._hook = model.register_load_state_dict_post_hook(self._read_masks)
         return model
 
@@ -232,37 +288,36 @@ class Gradual(ABC):
         """Return the model with its pruned weights at zero and nothing attached to it.
 
         Raises:
-            TrialError: measured sparsity is not what was asked, by more than one weight.
+            TrialError: the measured sparsity differs from what was asked by more than one weight.
         """
         weights = list(prunable_weights(model).values())
         self._apply(weights)
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
-        zeros, asked = num_zeros(weights), self._asked_zeros(weights)
-        if abs(zeros - asked) > 1:
-            raise TrialError(
-                f"{asked} of {num_entries(weights)} weights must be zero ({self._asked_as()}), but "
-                f"{zeros} are, after the schedule reached {self._level:g}; train to the end of "
-                "compression.ramp"
-            )
+        check_reached(weights, self._asked_zeros(weights), self._asked_as())
         return model
 
     def to_stock(self, model: nn.Module) -> nn.Module:
         """Return the model unchanged: zeros are ordinary weights."""
         return model
 
+    def stock_note(self) -> str:
+        """Return what a user of the stock form has to know."""
+        return ZEROS_NOTE
+
     def report(self, model: nn.Module) -> dict[str, Any]:
-        """Return the sparsity asked and what was measured."""
+        """Return the sparsity asked for, and what was measured."""
         return {"asked": {"sparsity": self._target(1.0)}, "measured": measure(model)}
 
     def _weights_of(self, model: nn.Module) -> list[nn.Parameter]:
-        """Return the model's prunable weights, looked up once: a step may take 2 ms in all."""
+        """Return the model's prunable weights, looked up once: a whole step may take only 2 ms."""
         if self._known is None or self._known[0] is not model:
             self._known = model, list(prunable_weights(model).values())
         return self._known[1]
 
     def _apply(self, weights: Sequence[Tensor]) -> None:
+        """Set pruned weights to zero."""
         if self._masks is None:
             return
         # Multiplying by a float mask is three times as fast as filling by a boolean one.
@@ -270,7 +325,7 @@ class Gradual(ABC):
         torch._foreach_mul_(list(weights), masks)
 
     def _read_masks(self, model: nn.Module, incompatible_keys: object) -> None:
-        """Take what is zero in freshly loaded weights as pruned."""
+        """Treat weights that are zero in a freshly loaded model as pruned."""
         weights = list(prunable_weights(model).values())
         self._level = 0.0
         self._masks = [(weight.detach() != 0).to(weight.dtype) for weight in weights]

@@ -1,8 +1,9 @@
-"""Attention heads as parts that can be measured, cut out, and put back as zeros.
+"""Attention heads as units that can be measured, cut out, and put back as zeros.
 
 A block's attention is four linear layers: query, key and value give each head its own rows, the
-output projection its own columns. transformers 5 reads the number of heads from the projections'
-size, so a block with smaller ones runs as it is; only reloading needs to know (`heads.restore`).
+output projection its own columns. transformers 5 infers the number of heads from the size of the
+projections, so a block with smaller ones runs as it is; only reloading needs to know
+(`heads.restore`).
 """
 
 from __future__ import annotations
@@ -70,13 +71,13 @@ def heads_per_layer(model: nn.Module) -> list[int]:
 
 @torch.no_grad()
 def keep_heads(model: nn.Module, kept: Sequence[Sequence[int]]) -> None:
-    """Cut every block, in place, down to some of its heads.
+    """Reduce every block, in place, to some of its heads.
 
-    What stays is noted in the model's config (`rc_kept_heads`), for reloading.
+    The heads that stay are recorded in the model's config (`rc_kept_heads`), for reloading.
 
     Args:
         model: an encoder of L blocks.
-        kept: per block the positions of the heads that stay, increasing, at least one.
+        kept: per block, the positions of the heads that stay, increasing, at least one.
     """
     size = head_size(model)
     config: Any = model.config
@@ -97,12 +98,13 @@ def keep_heads(model: nn.Module, kept: Sequence[Sequence[int]]) -> None:
 
 @torch.no_grad()
 def restore_heads(model: nn.Module, kept: Sequence[Sequence[int]]) -> None:
-    """Give every block its stock shape back, in place; removed heads are zeros.
+    """Give every block its stock shape back, in place; removed heads become zeros.
 
-    The logits stay the same: a head of zero values adds nothing through the output projection.
+    The logits stay the same: a head whose values are zero adds nothing through the output
+    projection.
 
     Args:
-        model: cut by `keep_heads`.
+        model: reduced by `keep_heads`.
         kept: as it was given there.
     """
     size = head_size(model)
@@ -129,7 +131,7 @@ def restore_heads(model: nn.Module, kept: Sequence[Sequence[int]]) -> None:
 
 
 def normalised_by_layer(importance: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Return importance divided by the Euclidean norm of its layer's; zeros where that is zero."""
+    """Return importance divided by the Euclidean norm of its layer; zeros if that norm is zero."""
     norms = [math.hypot(*layer) for layer in importance]
     return [
         [value / norm if norm else 0.0 for value in layer]
@@ -142,16 +144,16 @@ def lowest(
 ) -> list[list[int]]:
     """Return the heads that stay, per layer, when the `count` least important are removed.
 
-    Ranked over all layers together; a layer that is down to `min_per_layer` gives no more. Of equal
-    ones the earlier goes first.
+    Heads of all layers are ranked together; a layer that is down to `min_per_layer` loses no more.
+    Among equal ones, the earlier goes first.
 
     Args:
         importance: per layer and head.
-        count: heads to remove.
+        count: number of heads to remove.
         min_per_layer: at least 1.
 
     Raises:
-        ModelError: so many cannot be removed.
+        ModelError: that many cannot be removed.
     """
     sizes = [len(layer) for layer in importance]
     most = sum(max(size - min_per_layer, 0) for size in sizes)
@@ -176,8 +178,10 @@ def lowest(
 
 
 def _rows(heads: Sequence[int], size: int) -> Tensor:
+    """Return the rows of the projections that belong to some heads."""
     return torch.cat([torch.arange(head * size, (head + 1) * size) for head in heads])
 
 
 def _like(old: Tensor, new: Tensor) -> nn.Parameter:
+    """Return a parameter with other values, trainable if the old one is."""
     return nn.Parameter(new.detach().clone().contiguous(), requires_grad=old.requires_grad)

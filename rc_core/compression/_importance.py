@@ -1,6 +1,7 @@
-"""How much a model's loss depends on parts of its hidden layers: heads, feed-forward neurons.
+"""How much a model's loss depends on units of its hidden layers: attention heads, neurons.
 
-A part's importance is E_x |dL(x) / d xi|, xi a factor on its output that is 1 (Michel et al. 2019).
+The importance of a unit is E_x |dL(x) / d xi|, where xi is a factor on its output whose value is 1
+(Michel et al. 2019).
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from rc_core.model_facts import ModelFacts
 
 
 class UnitsConfig(CompressionConfig):
-    """How many units go; a plugin with such a Config has a function `importance` (a `Measure`).
+    """How many units are removed; goes with a plugin's function `importance` (see `Measure`).
 
     Attributes:
-        remove: share of the units, in [0, 1).
-        num_batches: training batches over which the importance is a mean.
-        freeze_embeddings: as for magnitude pruning (Du et al. 2023, section 3).
+        remove: share of the units that are removed, in [0, 1).
+        num_batches: training batches over which the importance is averaged.
+        freeze_embeddings: whether the embeddings are frozen, as in magnitude pruning (Du et al.
+            2023, section 3).
     """
 
-    # What `rc_core.importance` stores it under, besides the reference and the plugin's file.
+    # `rc_core.importance` stores the result under these, the reference and the plugin's file.
     artifact_keys: ClassVar[frozenset[str]] = frozenset(
         {"compression.num_batches", "training.batch_size", "training.seed"}
     )
@@ -40,7 +42,7 @@ class UnitsConfig(CompressionConfig):
     freeze_embeddings: bool = True
 
     def label(self) -> str:
-        """Return `heads-20`, and what else differs from the defaults."""
+        """Return `heads-20`, followed by whatever else differs from the defaults."""
         parts = self.label_parts(leave_out=["remove"])
         return " ".join([f"{self.name}-{short_number(100 * self.remove)}", *parts])
 
@@ -48,13 +50,15 @@ class UnitsConfig(CompressionConfig):
 def family_problems(
     config: UnitsConfig, facts: ModelFacts, families: Collection[str]
 ) -> list[Problem]:
-    """Return what is wrong where an encoder is of a family that was not tried with a compression.
+    """Return what is wrong if a compression was not tested on encoders of this family.
 
-    Layers in known places do not tell: some families read the number of heads from their config,
-    or cut their output into heads of a size of their own.
+    Finding layers in known places is not enough: some families read the number of heads from their
+    config, or split their output into heads of another size.
 
     Args:
-        families: as transformers names them (`model_type`).
+        config: of the compression.
+        facts: of the encoder.
+        families: tested ones, as transformers names them (`model_type`).
     """
     if facts.model_type in families:
         return []
@@ -68,7 +72,7 @@ def family_problems(
 
 
 class Measure(Protocol):
-    """A plugin's `importance`: what it may depend on, so that its result can be shared."""
+    """A plugin's `importance`: it depends on its arguments alone, so its result can be shared."""
 
     def __call__(
         self, model: nn.Module, context: CompressionContext, *, num_batches: int
@@ -80,18 +84,18 @@ class Measure(Protocol):
 def of_reference(
     measure: Measure, model: nn.Module, context: CompressionContext, *, num_batches: int
 ) -> list[list[float]]:
-    """Return the units' importance in the dense reference: the shared one, else measured here.
+    """Return the units' importance in the dense reference: the shared result, or measured here.
 
     Args:
-        measure: the plugin's.
-        model: judged itself where there is no reference.
+        measure: the plugin's `importance`.
+        model: measured itself if there is no reference.
         context: of the trial.
-        num_batches: of the plugin's configuration.
+        num_batches: from the plugin's configuration.
     """
     if context.importance is not None:
         return context.importance()
-    judged = model if context.teacher is None else context.teacher().to(context.device)
-    return measure(judged, context, num_batches=num_batches)
+    reference = model if context.teacher is None else context.teacher().to(context.device)
+    return measure(reference, context, num_batches=num_batches)
 
 
 def unit_importance(
@@ -104,14 +108,14 @@ def unit_importance(
 ) -> list[list[float]]:
     """Return the mean over samples of |d CE(x) / d xi| of every unit, per layer.
 
-    Each sample has factors of its own, so that absolute values are taken before the mean.
+    Each sample has its own factors, so that absolute values are taken before the mean.
 
     Args:
-        model: on the context's device; its mode and its gradients are left as they were.
-        outputs: per layer the linear layer that reads the units, U * width features wide.
-        context: its batches are read.
-        width: features of one unit (a head's size; 1 for a neuron).
-        num_batches: how many.
+        model: on the context's device; its mode and gradient flags are restored.
+        outputs: per layer, the linear layer that reads the units, U * width features wide.
+        context: provides the batches.
+        width: features per unit (a head's size; 1 for a neuron).
+        num_batches: how many batches are read.
 
     Raises:
         TrialError: a gradient is not finite, or there was no batch.
@@ -135,7 +139,7 @@ def unit_importance(
         for batch in islice(context.batches(), num_batches):
             factors.clear()
             logits = model(**batch.inputs).logits.float()
-            # A sum: each sample's gradient is its own, not divided by the batch size.
+            # Summed, not averaged: a sample's gradient must not depend on the batch size.
             total = functional.cross_entropy(logits, batch.labels, reduction="sum")
             for layer, gradient in enumerate(torch.autograd.grad(total, factors)):
                 sums[layer] += gradient.abs().sum(dim=0).double().cpu()

@@ -1,8 +1,8 @@
 """Where an encoder keeps its embeddings and its transformer blocks.
 
 BERT, RoBERTa and ELECTRA hold their blocks in `encoder.layer`, DistilBERT in `transformer.layer`,
-ModernBERT in `layers` beside its `embeddings`; encoders built the same way work too. Anything else
-is refused rather than guessed at.
+ModernBERT in `layers` beside its `embeddings`. Encoders laid out the same way work too; anything
+else is rejected rather than guessed at.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from rc_core.errors import ModelError
 
-# (module inside the encoder, empty for itself; its list of blocks).
+# (module inside the encoder, "" for the encoder itself; name of the list of blocks in it).
 _PLACES = (("encoder", "layer"), ("transformer", "layer"), ("", "layers"))
 
 
@@ -22,7 +23,7 @@ def blocks(model: nn.Module) -> nn.ModuleList:
     """Return the transformer blocks of an encoder, first to last.
 
     Raises:
-        ModelError: the model keeps no list of blocks where the supported encoders do.
+        ModelError: the model has no list of blocks where the supported encoders keep theirs.
     """
     holder, name = _holder(model)
     layers = getattr(holder, name)
@@ -33,25 +34,27 @@ def blocks(model: nn.Module) -> nn.ModuleList:
 def linears(
     model: nn.Module, places: Sequence[Sequence[str]], what: str
 ) -> list[tuple[nn.Linear, ...]]:
-    """Return linear layers of every block, first to last.
+    """Return certain linear layers of every block, first to last.
 
     Args:
         model: an encoder.
-        places: names of the layers inside a block, for each kind of encoder; the first fits whose
-            layers are all there.
-        what: they are, for people.
+        places: names of the layers inside a block, one sequence per kind of encoder; the first
+            sequence whose layers all exist is used.
+        what: what the layers are, for the error message.
 
     Raises:
         ModelError: unsupported encoder.
     """
-    found = [next(_at_places(block, places), None) for block in blocks(model)]
-    whole = [layers for layers in found if layers is not None]
-    if len(whole) < len(found):
-        raise ModelError(
-            f"model must keep {what} where BERT or DistilBERT do, but {type(model).__name__} does "
-            "not; take another encoder"
-        )
-    return whole
+    found = []
+    for block in blocks(model):
+        layers = next(_at_places(block, places), None)
+        if layers is None:
+            raise ModelError(
+                f"model must keep {what} where BERT or DistilBERT do, but {type(model).__name__} "
+                "does not; take another encoder"
+            )
+        found.append(layers)
+    return found
 
 
 def embeddings(model: nn.Module) -> list[nn.Module]:
@@ -75,8 +78,8 @@ def keep_blocks(model: nn.Module, keep: Sequence[int]) -> None:
         keep: positions in 0 ... L - 1.
 
     Raises:
-        ModelError: unsupported encoder, or a block would stand where a stock encoder's is of
-            another shape (ModernBERT's first has no norm before its attention).
+        ModelError: unsupported encoder; or a block would move to a position where a stock encoder
+            has a block of another shape (ModernBERT's first one has no norm before its attention).
     """
     holder, name = _holder(model)
     layers = blocks(model)
@@ -90,11 +93,23 @@ def keep_blocks(model: nn.Module, keep: Sequence[int]) -> None:
     if hasattr(holder, "n_layers"):
         holder.n_layers = len(keep)
     config: Any = model.config
-    # What each block attends to (ModernBERT: all, or near tokens) goes with it.
+    # Each block keeps its kind of attention (ModernBERT: global or local).
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[position] for position in keep]
     # DistilBERT's config maps this name to its own `n_layers`.
     config.num_hidden_layers = len(keep)
+
+
+def bake_parametrizations(model: nn.Module) -> None:
+    """Replace every parametrized weight of the blocks by its current value, in place.
+
+    Raises:
+        ModelError: unsupported encoder.
+    """
+    for module in list(blocks(model).modules()):
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
 
 
 def _shapes(block: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -104,6 +119,7 @@ def _shapes(block: nn.Module) -> dict[str, tuple[int, ...]]:
 def _at_places(
     block: nn.Module, places: Sequence[Sequence[str]]
 ) -> Iterator[tuple[nn.Linear, ...]]:
+    """Yield the linear layers of each sequence of names that a block has in full."""
     for names in places:
         try:
             found = [block.get_submodule(name) for name in names]
@@ -125,7 +141,7 @@ def _holder(model: nn.Module) -> tuple[Any, str]:
     base = _base(model)
     for where, name in _PLACES:
         holder = getattr(base, where, None) if where else base
-        # Decoders keep theirs in `layers` too, and have no module `embeddings`.
+        # Decoders keep theirs in `layers` too, but have no module `embeddings`.
         known = bool(where) or isinstance(getattr(base, "embeddings", None), nn.Module)
         if known and isinstance(getattr(holder, name, None), nn.ModuleList):
             assert isinstance(holder, nn.Module)
@@ -134,6 +150,7 @@ def _holder(model: nn.Module) -> tuple[Any, str]:
 
 
 def _refusal(model: nn.Module, why: str) -> str:
+    """Return the error message for an unsupported encoder."""
     return (
         "model must be an encoder with its transformer blocks in encoder.layer (BERT, RoBERTa, "
         "ELECTRA), transformer.layer (DistilBERT) or layers (ModernBERT), but "

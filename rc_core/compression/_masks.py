@@ -1,8 +1,8 @@
-"""Which weights are pruned: exact counts, smallest magnitudes first, and schedules of sparsity.
+"""Which weights are pruned: exact counts, smallest magnitudes first, and sparsity schedules.
 
-Sparsity is the share of zeros among the 2-D weights of the transformer blocks, in [0, 1). A zero
-weight *is* a pruned weight: masks can always be read back from the weights, so a checkpoint needs
-nothing beside them.
+Sparsity is the share of zeros among the 2-D weights of the transformer blocks, in [0, 1). A weight
+that is zero *is* a pruned weight: masks can always be read back from the weights, so a checkpoint
+needs nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rc_core.errors import TrialError
 Scope = Literal["global", "layer"]
 Schedule = Literal["cubic", "linear"]
 
-# A float32's magnitude orders like its bits; the upper half of them indexes a histogram.
+# The bits of a nonnegative float32 order like its value; the upper half indexes a histogram.
 _HALF = 16
 _BUCKETS = 1 << (31 - _HALF)
 _INFINITY = 0x7F80
@@ -41,9 +41,9 @@ def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def prunable_places(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
-    """Return where the 2-D weights of the transformer blocks are: module, name there, weight.
+    """Return where the 2-D weights of the transformer blocks are: module, name in it, weight.
 
-    In model order. A weight that several places share is in each of them.
+    In model order. A weight shared by several modules appears once for each of them.
 
     Raises:
         ModelError: unsupported encoder.
@@ -58,12 +58,12 @@ def prunable_places(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter
 
 def num_zeros(tensors: Iterable[Tensor]) -> int:
     """Return how many entries are exactly zero."""
-    found = list(tensors)
-    if not found:
+    counted = list(tensors)
+    if not counted:
         return 0
-    # One pass without a boolean copy; one wait for the device in all, not one for each tensor.
-    counts = torch.stack([torch.count_nonzero(tensor) for tensor in found])
-    return num_entries(found) - int(counts.sum())
+    # One pass without a boolean copy, and one wait for the device instead of one per tensor.
+    counts = torch.stack([torch.count_nonzero(tensor) for tensor in counted])
+    return num_entries(counted) - int(counts.sum())
 
 
 def num_entries(tensors: Iterable[Tensor]) -> int:
@@ -78,10 +78,10 @@ def sparsity(model: nn.Module) -> float:
 
 
 def measure(model: nn.Module) -> dict[str, float]:
-    """Return what a compression left of a model.
+    """Return the size and sparsity of a compressed model.
 
-    Keys: `sparsity` (blocks' 2-D weights), `total_sparsity` (zeros / all parameters, embeddings
-    and biases included), `parameters`, `nonzero_parameters`, `layers`.
+    Keys: `sparsity` (blocks' 2-D weights), `total_sparsity` (zeros / all parameters, embeddings and
+    biases included), `parameters`, `nonzero_parameters`, `layers`.
 
     Raises:
         ModelError: unsupported encoder.
@@ -98,13 +98,14 @@ def measure(model: nn.Module) -> dict[str, float]:
 
 
 def target_zeros(weights: Sequence[Tensor], share: float, *, scope: Scope) -> list[int]:
-    """Return how many entries of each group are to be zero: round(share * entries).
+    """Return how many entries of each group should be zero: round(share * entries).
 
-    A group is all the weights together ("global") or each weight matrix ("layer").
+    A group is all the weights together ("global") or one weight matrix ("layer").
 
     Args:
         weights: float tensors.
         share: in [0, 1].
+        scope: "global" or "layer".
     """
     sizes = [weight.numel() for weight in weights]
     return [round(share * size) for size in ([sum(sizes)] if scope == "global" else sizes)]
@@ -113,12 +114,13 @@ def target_zeros(weights: Sequence[Tensor], share: float, *, scope: Scope) -> li
 def magnitude_masks(weights: Sequence[Tensor], share: float, *, scope: Scope) -> list[Tensor]:
     """Return masks (1 keeps, 0 prunes) over the smallest magnitudes, one per weight, same shape.
 
-    Exactly `target_zeros` entries are pruned per group; among equal magnitudes the earlier entry
-    goes first. What is zero already stays pruned, even where that is more than was asked.
+    Exactly `target_zeros` entries are pruned per group. Among equal magnitudes, earlier entries go
+    first. Entries that are zero already stay pruned, even if there are more than were asked for.
 
     Args:
         weights: float32 tensors.
         share: in [0, 1].
+        scope: "global" or "layer".
 
     Raises:
         TrialError: a weight is NaN or infinite.
@@ -134,7 +136,7 @@ def magnitude_masks(weights: Sequence[Tensor], share: float, *, scope: Scope) ->
 def smallest_masks(weights: Sequence[Tensor], count: int) -> list[Tensor]:
     """Return masks over the `count` smallest magnitudes of all weights together.
 
-    As `magnitude_masks`, also in what goes first and what is raised.
+    Ties, zeros and errors are treated as in `magnitude_masks`.
 
     Args:
         weights: float32 tensors of any shape.
@@ -142,7 +144,7 @@ def smallest_masks(weights: Sequence[Tensor], count: int) -> list[Tensor]:
     """
     threshold = magnitude_threshold(weights, count)
     masks = [(weight.detach().abs() > threshold).to(weight.dtype) for weight in weights]
-    # Zeros are never restored, so a threshold of zero leaves no ties to break.
+    # Zeros stay pruned, so with a threshold of zero there are no ties to break.
     excess = num_zeros(masks) - count if threshold > 0 else 0
     for weight, mask in zip(reversed(weights), reversed(masks), strict=True):
         if excess <= 0:
@@ -157,7 +159,7 @@ def smallest_masks(weights: Sequence[Tensor], count: int) -> list[Tensor]:
 def lowest_masks(scores: Sequence[Tensor], count: int) -> list[Tensor]:
     """Return masks (1 keeps, 0 prunes) over the `count` lowest scores, of the scores' shapes.
 
-    Among equal scores the earlier entry goes first.
+    Among equal scores, earlier entries go first.
 
     Args:
         scores: float tensors, ranked together; -inf is the lowest.
@@ -188,24 +190,25 @@ def ranked_masks(
 ) -> list[Tensor]:
     """Return masks (1 keeps, 0 prunes) over the lowest scores, one per weight, same shape.
 
-    `target_zeros` entries are pruned per group. A weight that is zero goes first, whatever its
-    score, or there would be more zeros than were asked for; among equals the earlier goes first.
+    `target_zeros` entries are pruned per group. Weights that are zero go first, whatever their
+    score; otherwise there would be more zeros than were asked for. Among equals, earlier entries go
+    first.
 
     Args:
-        scores: one per weight, of the same entries in any shape.
+        scores: one tensor per weight, with as many entries, of any shape.
         weights: float tensors.
         share: in [0, 1].
-        scope: what is ranked together.
+        scope: what is ranked together, "global" or "layer".
 
     Raises:
         TrialError: a score is NaN.
     """
-    found = [
+    zeros_first = [
         score.view_as(weight).masked_fill(weight == 0, -math.inf)
         for score, weight in zip(scores, weights, strict=True)
     ]
     counts = target_zeros(weights, share, scope=scope)
-    groups = [found] if scope == "global" else [[each] for each in found]
+    groups = [zeros_first] if scope == "global" else [[each] for each in zeros_first]
     return [
         mask
         for group, count in zip(groups, counts, strict=True)
@@ -214,8 +217,8 @@ def ranked_masks(
 
 
 def check_finite(weights: Sequence[Tensor]) -> None:
-    """Raise TrialError where a weight is NaN or infinite."""
-    # One wait for the device in all.
+    """Raise TrialError if a weight is NaN or infinite."""
+    # One wait for the device instead of one per weight.
     if not bool(torch.stack([weight.detach().isfinite().all() for weight in weights]).all()):
         raise TrialError(_NOT_FINITE)
 
@@ -224,7 +227,7 @@ def magnitude_threshold(weights: Sequence[Tensor], count: int) -> float:
     """Return the `count`-th smallest magnitude over all weights together; 0.0 for count 0.
 
     Exact, without sorting: a histogram over the leading bits finds the narrow bucket (about 1 % of
-    the weights) that holds it, and only that bucket is searched.
+    the weights) that contains it, and only that bucket is searched.
 
     Args:
         weights: float32 tensors.
@@ -250,20 +253,21 @@ def magnitude_threshold(weights: Sequence[Tensor], count: int) -> float:
 
 
 def schedule_share(done: float, *, schedule: Schedule) -> float:
-    """Return which share of the way to the target sparsity is gone when `done` of the ramp is.
+    """Return the share of the way to the target sparsity that is covered at `done` of the ramp.
 
-    cubic: 1 - (1 - done)^3, fast while much is redundant (Zhu and Gupta 2017, equation 1);
-    linear: done.
+    cubic: 1 - (1 - done)^3, fast while much is redundant (Zhu and Gupta 2017, equation 1); linear:
+    done.
 
     Args:
         done: share of the ramp, clipped to [0, 1].
+        schedule: "cubic" or "linear".
     """
     done = min(max(done, 0.0), 1.0)
     return 1.0 - (1.0 - done) ** 3 if schedule == "cubic" else done
 
 
 def _buckets(weight: Tensor) -> Tensor:
-    """Return, per entry, the upper bits of its magnitude: (entries,) in [0, _BUCKETS)."""
+    """Return the upper bits of each entry's magnitude: (entries,) in [0, _BUCKETS)."""
     assert weight.dtype == torch.float32, "models are float32; lower precision is autocast"
     bits = weight.detach().contiguous().flatten().view(torch.int32)
     return (bits >> _HALF) & (_BUCKETS - 1)

@@ -1,8 +1,8 @@
-"""Feed-forward neurons cut out: the least important of each block, before training; a stock model.
+"""Feed-forward neurons cut out: the least important ones of each block, before training.
 
-Every block loses the same number, so the result is an ordinary encoder with a smaller
-`intermediate_size`: plain transformers loads it as it is, smaller and faster. Importance as for
-heads (Michel et al. 2019, with a factor on each neuron), measured on the fine-tuned dense
+Every block loses the same number of neurons, so the result is an ordinary encoder with a smaller
+`intermediate_size`: plain transformers loads it as it is, and it is smaller and faster. Importance
+is measured as for heads (Michel et al. 2019, with a factor on each neuron), on the fine-tuned dense
 reference. Not in Du et al. 2023.
 """
 
@@ -27,13 +27,13 @@ from rc_core.errors import Problem, TrialError
 from rc_core.model_facts import ModelFacts
 
 # (first, second) linear layer of a block: BERT, RoBERTa and ELECTRA; DistilBERT; ModernBERT, whose
-# first one gives every neuron and then every neuron's gate.
+# first layer outputs all neurons, followed by the gates of all neurons.
 _PLACES = (
     ("intermediate.dense", "output.dense"),
     ("ffn.lin1", "ffn.lin2"),
     ("mlp.Wi", "mlp.Wo"),
 )
-# Each is cut, trained, saved and loaded in tests/contracts/test_compressions.py.
+# tests/contracts/test_compressions.py cuts, trains, saves and loads one of each.
 FAMILIES = (
     "bert",
     "big_bird",
@@ -56,12 +56,12 @@ FAMILIES = (
     "xlm-roberta",
     "xlm-roberta-xl",
 )
-# What the config calls the number of neurons.
+# Names of the number of neurons in the configs of transformers.
 _SIZES = ("intermediate_size", "hidden_dim")
 
 
 class Config(UnitsConfig):
-    """How many neurons go; see also `UnitsConfig`.
+    """How many neurons are removed; see also `UnitsConfig`.
 
     Attributes:
         remove: share of every block's feed-forward neurons, in [0, 1).
@@ -85,14 +85,14 @@ def importance(
 ) -> list[list[float]]:
     """Return the mean over samples of |d CE(x) / d xi| of every neuron, per block.
 
-    See `unit_importance`. Raises TrialError where a gradient is not finite.
+    See `unit_importance`. Raises TrialError if a gradient is not finite.
     """
     outputs = [second for _, second in _layers(model)]
     return unit_importance(model, outputs, context, width=1, num_batches=num_batches)
 
 
 class Compression:
-    """Cuts neurons out before training; nothing happens during it."""
+    """Cuts neurons out before training; nothing happens during training."""
 
     recordable: ClassVar[bool] = True
 
@@ -125,7 +125,7 @@ class Compression:
         """Do nothing."""
 
     def finalize(self, model: nn.Module) -> nn.Module:
-        """Return the model. Raises TrialError where a block has not the neurons asked for."""
+        """Return the model. Raises TrialError if a block does not have the neurons asked for."""
         found = [second.in_features for _, second in _layers(model)]
         if any(each != self._asked for each in found):
             raise TrialError(f"every block must keep {self._asked} neurons, but they have {found}")
@@ -143,7 +143,7 @@ class Compression:
         )
 
     def report(self, model: nn.Module) -> dict[str, Any]:
-        """Return the neurons per block asked for, and what was measured."""
+        """Return the neurons per block that were asked for, and what was measured."""
         return {
             "asked": {"neurons": float(self._asked)},
             "measured": {**measure(model), "neurons": float(_layers(model)[0][1].in_features)},
@@ -157,7 +157,7 @@ def _layers(model: nn.Module) -> list[tuple[nn.Linear, nn.Linear]]:
 
 @torch.no_grad()
 def _keep(first: nn.Linear, second: nn.Linear, chosen: Tensor) -> None:
-    """Reduce both layers, in place, to the neurons at `chosen`, with what gates them."""
+    """Reduce both layers, in place, to the neurons at `chosen`, together with their gates."""
     starts = range(0, first.out_features, second.in_features)
     rows = torch.cat([start + chosen for start in starts])
     first.weight = nn.Parameter(first.weight[rows].contiguous())

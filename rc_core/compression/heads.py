@@ -1,11 +1,12 @@
 """Whole attention heads cut out: the least important ones, before training; smaller and faster.
 
-The importance of a head is I_h = E_x |dL(x) / d xi_h|, xi_h a factor on the head's output that is
-1 (Michel et al. 2019, who divide it by the norm of its layer's before layers are ranked together;
-Du et al. 2023 do not speak of a norm, and here it lost more: see `normalisation`). Measured on the
-fine-tuned dense reference, with dropout off and plain cross-entropy, whatever `init` and the
-trial's loss are: a new classification head says nothing, and losses are to be compared on the same
-structure. Du et al. 2023 (table 3) remove 28 of BERT-base's 144 heads.
+The importance of a head is I_h = E_x |dL(x) / d xi_h|, where xi_h is a factor on the head's output
+whose value is 1 (Michel et al. 2019, who divide it by the norm over its layer before ranking layers
+together; Du et al. 2023 do not mention a norm, and here it lost more: see `normalisation`). It is
+measured on the fine-tuned dense reference, with dropout off and plain cross-entropy, whatever the
+trial's `init` and loss are: a freshly initialised classification head carries no information, and
+losses should be compared on the same structure. Du et al. 2023 (table 3) remove 28 of BERT-base's
+144 heads.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from rc_core.compression._masks import measure
 from rc_core.errors import Problem, TrialError
 from rc_core.model_facts import ModelFacts
 
-# Each is cut, trained, saved and loaded in tests/contracts/test_compressions.py.
+# tests/contracts/test_compressions.py cuts, trains, saves and loads one of each.
 FAMILIES = (
     "bert",
     "camembert",
@@ -52,14 +53,14 @@ FAMILIES = (
 
 
 class Config(UnitsConfig):
-    """How many heads go; see also `UnitsConfig`.
+    """How many heads are removed; see also `UnitsConfig`.
 
     Attributes:
         remove: share of all heads, in [0, 1); the paper's 28 of 144 are 0.194.
-        min_per_layer: heads that every layer keeps at least.
-        normalisation: `none` ranks importance as it is; `layer` divides it by its layer's Euclidean
-            norm, so that every layer has something to give, also those whose heads all matter
-            (compared in tune_configs/paper/RESULTS.md; the default for a day, 2026-11-27).
+        min_per_layer: number of heads that every layer keeps at least.
+        normalisation: `none` ranks importance as it is; `layer` divides it by the Euclidean norm
+            over its layer, so that every layer gives up heads, even one in which all heads matter
+            (compared in tune_configs/paper/RESULTS.md; it was the default for one day, 2026-11-27).
     """
 
     normalisation: Literal["layer", "none"] = "none"
@@ -67,7 +68,7 @@ class Config(UnitsConfig):
 
 
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:
-    """Return what is wrong with `config` for an encoder: its family, more heads than may go."""
+    """Return what is wrong with `config` for an encoder: its family, or too few heads left."""
     wrong = family_problems(config, facts, FAMILIES)
     if wrong:
         return wrong
@@ -91,7 +92,7 @@ def importance(
 ) -> list[list[float]]:
     """Return I_h = mean over samples of |d CE(x) / d xi_h|, per layer and head.
 
-    See `unit_importance`. Raises TrialError where a gradient is not finite.
+    See `unit_importance`. Raises TrialError if a gradient is not finite.
     """
     outputs = [each.output for each in attentions(model)]
     return unit_importance(model, outputs, context, width=head_size(model), num_batches=num_batches)
@@ -104,13 +105,17 @@ def structure(model: nn.Module) -> dict[str, Any]:
 
 
 def restore(model: nn.Module, structure: dict[str, Any]) -> nn.Module:
-    """Return a stock model with these heads only. Raises ModelError, ValueError: it cannot be."""
+    """Return a stock model reduced to these heads.
+
+    Raises:
+        ModelError, ValueError: it cannot be.
+    """
     keep_heads(model, structure["kept_heads"])
     return model
 
 
 class Compression:
-    """Cuts heads out before training; nothing happens during it."""
+    """Cuts heads out before training; nothing happens during training."""
 
     recordable: ClassVar[bool] = True
 
@@ -123,7 +128,7 @@ class Compression:
         """Return the model without its least important heads.
 
         Raises:
-            ModelError: unsupported encoder, or more heads asked for than may go.
+            ModelError: unsupported encoder, or more heads asked for than can be removed.
             TrialError: the importance is not finite.
         """
         heads = heads_per_layer(model)
@@ -151,7 +156,7 @@ class Compression:
         """Return the model.
 
         Raises:
-            TrialError: it has not the heads that were to stay.
+            TrialError: it does not have the heads that should have stayed.
         """
         asked, found = [len(heads) for heads in self._kept], heads_per_layer(model)
         if asked != found:
@@ -161,7 +166,7 @@ class Compression:
     def to_stock(self, model: nn.Module) -> nn.Module:
         """Return the model with removed heads as zeros: stock shapes, the same logits.
 
-        Plain transformers loads it. This form is not smaller and not faster; the trial's own
+        Plain transformers loads it. This form is neither smaller nor faster; the trial's own
         `model/` is (`rc_core.models.load_model` reads it).
         """
         config: Any = model.config

@@ -1,19 +1,20 @@
-"""Movement pruning: the weights that training moves towards zero go, whatever their size.
+"""Movement pruning: the weights that training moves towards zero go, whatever their magnitude.
 
-Every weight w of the blocks has a score s, zero at first. The forward sees w m, with m = 1 where s
-is among the highest and 0 elsewhere; gradients pass the choice of m unchanged (straight-through),
-so dL/ds = w dL/d(w m): a score grows while training moves its weight away from zero, that of a
-pruned weight too, which may therefore come back (Sanh, Wolf and Rush 2020, section 4: hard, with
-the top v of the scores). Embeddings are frozen. Not in Du et al. 2023, who prune as `magnitude`.
+Every weight w of the blocks has a score s, initially zero. The forward pass sees w m, with m = 1
+where s is among the highest and 0 elsewhere. Gradients pass the choice of m unchanged
+(straight-through), so dL/ds = w dL/d(w m): a score grows while training moves its weight away from
+zero. This goes for pruned weights too, which may therefore come back (Sanh, Wolf and Rush 2020,
+section 4: hard, with the top v of the scores). Embeddings are frozen. Not in Du et al. 2023, who
+prune as `magnitude` does.
 
-Here masks are chosen anew at the end of each of `num_prunings` parts of the ramp, and as often
-after it, not in every step: to choose takes about half as long as a step.
+Masks are chosen anew at the end of each of `num_prunings` parts of the ramp, and at the same
+interval after it; not in every step, because choosing them takes about half as long as a step.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -21,52 +22,40 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rc_core.compression._base import CompressionContext, ParameterGroup
-from rc_core.compression._gradual import ZEROS_NOTE, check_start, scheduled
-from rc_core.compression._layers import blocks, embeddings
+from rc_core.compression._gradual import (
+    ZEROS_NOTE,
+    SparsityConfig,
+    check_reached,
+    check_start,
+    scheduled,
+)
+from rc_core.compression._layers import bake_parametrizations, blocks, embeddings
 from rc_core.compression._masks import (
     measure,
-    num_entries,
-    num_zeros,
     prunable_places,
     prunable_weights,
     ranked_masks,
     target_zeros,
 )
-from rc_core.config import CompressionConfig
-from rc_core.errors import ModelError, Problem, TrialError
-from rc_core.labels import short_number
+from rc_core.errors import ModelError, Problem
 from rc_core.model_facts import ModelFacts
 
-# Of the whole model: a checkpoint knows by it which masks it holds.
+# Buffer of the whole model: how many choices of masks are done, so that a checkpoint knows it.
 _CHOSEN = "movement_chosen"
 
 
-class Config(CompressionConfig):
+class Config(SparsityConfig):
     """How much is pruned, where, when, and how fast scores move.
 
     Attributes:
-        sparsity: share of the blocks' 2-D weights that end as zero, in [0, 1).
-        scope: scores are ranked over all blocks together (`global`) or within each weight matrix
-            (`layer`, every matrix reaches the same sparsity).
-        schedule: how sparsity grows: `cubic` (fast first) or `linear`.
         ramp: share of the steps at which the target is reached, in (0, 1]; which weights are
             pruned may change after it, how many does not.
-        num_prunings: equal parts of the ramp; at the end of each, masks are chosen.
-        score_learning_rate: peak of the scores' learning rate, scheduled as the weights'; they have
-            no weight decay.
+        num_prunings: number of equal parts of the ramp; at the end of each, masks are chosen.
+        score_learning_rate: peak of the scores' learning rate, which follows the same schedule as
+            the weights'; scores have no weight decay.
     """
 
-    sparsity: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
-    scope: Literal["global", "layer"] = "global"
-    schedule: Literal["cubic", "linear"] = "cubic"
-    ramp: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    num_prunings: Annotated[int, Field(ge=1)] = 20
     score_learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
-
-    def label(self) -> str:
-        """Return `movement-70`, and what else differs from the defaults."""
-        parts = self.label_parts(leave_out=["sparsity"])
-        return " ".join([f"movement-{short_number(100 * self.sparsity)}", *parts])
 
 
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:
@@ -75,7 +64,7 @@ def problems(config: Config, facts: ModelFacts) -> list[Problem]:
 
 
 class _Through(torch.autograd.Function):
-    """Masks forward; backward the score has the gradient that the mask would have."""
+    """Applies the mask forward; backward, the score gets the gradient that the mask would have."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
@@ -90,10 +79,10 @@ class _Through(torch.autograd.Function):
 
 
 class _Masked(nn.Module):
-    """What torch calls whenever a weight is asked for.
+    """The parametrization that torch calls whenever a weight is read.
 
     Attributes:
-        scores: flat, so that nobody takes them for a weight of the block.
+        scores: flat, so that they do not count as a 2-D weight of the block.
         mask: 1 keeps, 0 prunes.
     """
 
@@ -104,15 +93,15 @@ class _Masked(nn.Module):
         self.register_buffer("mask", torch.ones_like(weight))
 
     def forward(self, weight: Tensor) -> Tensor:
-        found: Tensor = _Through.apply(weight, self.scores, self.mask)  # type: ignore[no-untyped-call]
-        return found
+        masked: Tensor = _Through.apply(weight, self.scores, self.mask)  # type: ignore[no-untyped-call]
+        return masked
 
 
 class Compression:
-    """Trains weights and scores, and leaves the weights of the highest scores.
+    """Trains weights and scores, and keeps the weights with the highest scores.
 
-    Weights are never set to zero before the end, and scores and masks are parameters and buffers of
-    the model, so a checkpoint has all that there is.
+    Weights are not set to zero before the end. Scores and masks are parameters and buffers of the
+    model, so a checkpoint is complete.
     """
 
     # Masks are changed in place.
@@ -127,29 +116,28 @@ class Compression:
 
         Raises:
             ModelError: unsupported encoder, or one whose blocks share a weight.
-            TrialError: more weights are zero already than are to be, in all or, with scope `layer`,
-                in a matrix.
+            TrialError: more weights are zero already than should be at the end, in all or, with
+                scope `layer`, in a matrix.
         """
         for module in embeddings(model):
             module.requires_grad_(False)
-        found = list(prunable_weights(model).values())
-        check_start(found, self.config.sparsity, scope=self.config.scope)
+        weights = list(prunable_weights(model).values())
+        check_start(weights, self.config.sparsity, scope=self.config.scope)
         places = prunable_places(model)
-        if len(places) > len(found):
+        if len(places) > len(weights):
             raise ModelError(
-                "model must have matrices of its own in every place of its blocks, so that each "
-                f"has its scores, but {type(model).__name__} shares some between places; take "
-                "another encoder, or compression magnitude"
+                "model must not share matrices between its blocks, so that each has its own "
+                f"scores, but {type(model).__name__} does; take another encoder, or compression "
+                "magnitude"
             )
         for module, name, weight in places:
-            masked = _Masked(weight.detach())
-            parametrize.register_parametrization(module, name, masked)
+            parametrize.register_parametrization(module, name, _Masked(weight.detach()))
         model.register_buffer(_CHOSEN, torch.zeros((), dtype=torch.int64))
         self._chosen = None
         return model
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
-        """Return the scores: they have a learning rate of their own and no decay."""
+        """Return the scores as a group: they have their own learning rate and no weight decay."""
         scores = [masked.scores for _, masked in _masked_weights(model)]
         return [ParameterGroup(scores, self.config.score_learning_rate, 0.0)]
 
@@ -158,15 +146,16 @@ class Compression:
         """Choose new masks when that is due.
 
         Raises:
-            TrialError: a score is NaN then.
+            TrialError: a score is NaN at that point.
         """
         if self._chosen is None:
-            # The first step, or the first one after a stop.
+            # The first step, or the first one after a resume.
             self._chosen = int(model.get_buffer(_CHOSEN))
         part = self.config.ramp / self.config.num_prunings
-        # Without the tolerance, rounding in step / steps would put a choice off by one step.
+        # Without the tolerance, rounding in step / steps would delay a choice by one step.
         due = math.floor(progress / part + 1e-9)
-        # At the very end only what the ramp asks for: nothing would be trained with other masks.
+        # No new masks after the last step, unless the ramp ends there: nothing would be trained
+        # with them.
         if progress >= 1.0 - 1e-9 and self._chosen >= self.config.num_prunings:
             return
         if due > self._chosen:
@@ -179,21 +168,13 @@ class Compression:
         """Return the model with its pruned weights at zero and nothing attached to it.
 
         Raises:
-            TrialError: measured sparsity is not what was asked, by more than one weight.
+            TrialError: the measured sparsity differs from what was asked by more than one weight.
         """
-        for module in list(blocks(model).modules()):
-            if parametrize.is_parametrized(module):
-                for name in list(module.parametrizations):  # type: ignore[arg-type]
-                    parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        bake_parametrizations(model)
         delattr(model, _CHOSEN)
         weights = list(prunable_weights(model).values())
-        zeros = num_zeros(weights)
         asked = sum(target_zeros(weights, self.config.sparsity, scope=self.config.scope))
-        if abs(zeros - asked) > 1:
-            raise TrialError(
-                f"{asked} of {num_entries(weights)} weights must be zero (compression.sparsity "
-                f"{self.config.sparsity:g}), but {zeros} are; train to the end of compression.ramp"
-            )
+        check_reached(weights, asked, f"compression.sparsity {self.config.sparsity:g}")
         return model
 
     def to_stock(self, model: nn.Module) -> nn.Module:
@@ -205,22 +186,22 @@ class Compression:
         return ZEROS_NOTE
 
     def report(self, model: nn.Module) -> dict[str, Any]:
-        """Return the sparsity asked and what was measured."""
+        """Return the sparsity asked for, and what was measured."""
         return {"asked": {"sparsity": self.config.sparsity}, "measured": measure(model)}
 
     def _choose(self, model: nn.Module, progress: float) -> None:
         """Give every weight matrix the mask that is due."""
         due = scheduled(self.config, self.config.sparsity)(progress)
-        found = _masked_weights(model)
-        weights = [weight for weight, _ in found]
-        scores = [masked.scores for _, masked in found]
+        pairs = _masked_weights(model)
+        weights = [weight for weight, _ in pairs]
+        scores = [masked.scores for _, masked in pairs]
         masks = ranked_masks(scores, weights, due, scope=self.config.scope)
-        for (_, masked), mask in zip(found, masks, strict=True):
+        for (_, masked), mask in zip(pairs, masks, strict=True):
             masked.mask.copy_(mask)
 
 
 def _masked_weights(model: nn.Module) -> list[tuple[Tensor, _Masked]]:
-    """Return the weights before masking and what masks them, of a prepared model."""
+    """Return a prepared model's weights before masking, each with its parametrization."""
     return [
         (held.original, masked)
         for module in blocks(model).modules()

@@ -1,14 +1,14 @@
-"""Weights rounded to a few bits, with training that knows it: the blocks' 2-D weights, row by row.
+"""Quantization-aware training: the blocks' 2-D weights rounded to a few bits, row by row.
 
-w_q = s clamp(round(w / s), -n, n), n = 2^(bits - 1) - 1: symmetric, one step s for each row (output
-unit), as runtimes with integer weights have it. From 5 bits on s = max|w| / n; below, where one
-large weight would cost all the others their levels, s = min(max|w| / n, c_bits sqrt(mean w^2)),
-with c the step that is best for normal weights (Max 1960). Either way the largest weight of a row
-ends at n s, so a runtime that takes max|w_q| / n for its step loses nothing more.
+w_q = s clamp(round(w / s), -n, n) with n = 2^(bits - 1) - 1: symmetric, with one step s per row
+(output unit), as in runtimes with integer weights. From 5 bits on, s = max|w| / n. Below that,
+where one large weight would cost all others their levels, s = min(max|w| / n, c_bits sqrt(mean
+w^2)), with c the best step for normally distributed weights (Max 1960). Either way the largest
+weight of a row ends at n s, so a runtime that uses max|w_q| / n as its step loses nothing more.
 
-The forward sees w_q, the optimizer moves w: gradients pass the rounding unchanged (straight-
-through, Bengio et al. 2013; as training for 8 bits in Jacob et al. 2018 and Zafrir et al. 2019).
-Activations are not rounded. Not in Du et al. 2023.
+The forward pass sees w_q, the optimizer updates w: gradients pass the rounding unchanged
+(straight-through, Bengio et al. 2013; as in 8-bit training in Jacob et al. 2018 and Zafrir et al.
+2019). Activations are not rounded. Not in Du et al. 2023.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rc_core.compression._base import CompressionContext
-from rc_core.compression._layers import blocks, embeddings
+from rc_core.compression._layers import bake_parametrizations, embeddings
 from rc_core.compression._masks import (
     measure,
     num_entries,
@@ -32,25 +32,26 @@ from rc_core.config import CompressionConfig
 from rc_core.errors import Problem, TrialError
 from rc_core.model_facts import ModelFacts
 
-# Step over standard deviation with the least squared error on a normal distribution, for 3, 7 and
-# 15 levels. On all-MiniLM-L6-v2's weights the error is 2, 9 and 34 % above that of the best step of
-# every row by itself; max|w| / n has 3.6, 2.4 and 1.6 times as much.
+# Step / standard deviation with the least squared error on a normal distribution, for 3, 7 and 15
+# levels. On all-MiniLM-L6-v2's weights its error is 2, 9 and 34 % above that of the best step for
+# each row; the error of max|w| / n is 3.6, 2.4 and 1.6 times as large.
 _NORMAL_STEPS = {2: 1.2240, 3: 0.6508, 4: 0.3534}
 
 
 class Config(CompressionConfig):
-    """How finely weights are kept.
+    """How finely weights are stored.
 
     Attributes:
-        bits: of a weight, 2 to 8; 2 leaves -s, 0 and s.
-        embeddings: round the embedding tables as well, once, before training (they are frozen).
+        bits: per weight, 2 to 8; 2 leaves the values -s, 0 and s.
+        embeddings: whether the embedding tables are rounded as well, once, before training (they
+            are frozen).
     """
 
     bits: Annotated[int, Field(ge=2, le=8)] = 8
     embeddings: bool = False
 
     def label(self) -> str:
-        """Return `quantized-4bit`, and what else differs from the defaults."""
+        """Return `quantized-4bit`, followed by whatever else differs from the defaults."""
         parts = self.label_parts(leave_out=["bits"])
         return " ".join([f"{self.name}-{self.bits}bit", *parts])
 
@@ -61,10 +62,10 @@ def problems(config: Config, facts: ModelFacts) -> list[Problem]:
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
-    """Return the weights on the grid of each row.
+    """Return the weights rounded to each row's grid.
 
     Args:
-        weight: (rows, columns), float, finite; a row of zeros stays one.
+        weight: (rows, columns), float, finite; a row of zeros stays zero.
         bits: 2 to 8.
     """
     most = 2 ** (bits - 1) - 1
@@ -72,20 +73,20 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
     if bits in _NORMAL_STEPS:
         deviation = weight.square().mean(dim=1, keepdim=True).sqrt()
         step = torch.minimum(step, _NORMAL_STEPS[bits] * deviation)
-    # A row of zeros, or of what is zero in float32 once it is divided.
+    # A row of zeros, or one whose step underflows to zero, must not divide by zero.
     step = step.clamp(min=torch.finfo(weight.dtype).tiny)
-    found: Tensor = (weight / step).round().clamp(-most, most) * step
-    return found
+    on_grid: Tensor = (weight / step).round().clamp(-most, most) * step
+    return on_grid
 
 
 def num_levels(weight: Tensor) -> Tensor:
-    """Return how many different values each row of a (rows, columns) tensor has, (rows,) int64."""
+    """Return how many distinct values each row of a (rows, columns) tensor has, (rows,) int64."""
     ordered = weight.detach().sort(dim=1).values
     return 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1)
 
 
 class _Through(torch.autograd.Function):
-    """Rounds forward; backward the gradient passes as it is."""
+    """Rounds forward; backward, the gradient passes unchanged."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bits: int) -> Tensor:
@@ -97,21 +98,21 @@ class _Through(torch.autograd.Function):
 
 
 class _Rounded(nn.Module):
-    """What torch calls whenever a weight is asked for."""
+    """The parametrization that torch calls whenever a weight is read."""
 
     def __init__(self, bits: int) -> None:
         super().__init__()
         self._bits = bits
 
     def forward(self, weight: Tensor) -> Tensor:
-        found: Tensor = _Through.apply(weight, self._bits)  # type: ignore[no-untyped-call]
-        return found
+        on_grid: Tensor = _Through.apply(weight, self._bits)  # type: ignore[no-untyped-call]
+        return on_grid
 
 
 class Compression:
     """Trains with rounded weights, and leaves them rounded.
 
-    What is trained are the weights before rounding, so a checkpoint has all that there is.
+    The weights before rounding are what is trained, so a checkpoint is complete.
     """
 
     recordable: ClassVar[bool] = True
@@ -146,10 +147,7 @@ class Compression:
         Raises:
             TrialError: weights are not finite, or take more values than asked.
         """
-        for module in list(blocks(model).modules()):
-            if parametrize.is_parametrized(module):
-                for name in list(module.parametrizations):  # type: ignore[arg-type]
-                    parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        bake_parametrizations(model)
         share = self._share(model)
         if share < 1:
             raise TrialError(
@@ -160,7 +158,7 @@ class Compression:
         return model
 
     def to_stock(self, model: nn.Module) -> nn.Module:
-        """Return the model unchanged: rounded weights are ordinary ones."""
+        """Return the model unchanged: rounded weights are ordinary weights."""
         return model
 
     def stock_note(self) -> str:
@@ -174,15 +172,15 @@ class Compression:
         )
 
     def packed_bits(self, model: nn.Module) -> dict[str, float]:
-        """Return the bits of an entry, its row's float32 step included, by parameter name."""
-        found = dict(prunable_weights(model))
+        """Return the bits per entry, its share of the row's float32 step included, by name."""
+        matrices = dict(prunable_weights(model))
         if self.config.embeddings:
             tables = {id(p) for m in embeddings(model) for p in m.parameters() if p.ndim == 2}
-            found |= {name: p for name, p in model.named_parameters() if id(p) in tables}
-        return {name: self.config.bits + 32 / weight.shape[1] for name, weight in found.items()}
+            matrices |= {name: p for name, p in model.named_parameters() if id(p) in tables}
+        return {name: self.config.bits + 32 / each.shape[1] for name, each in matrices.items()}
 
     def report(self, model: nn.Module) -> dict[str, Any]:
-        """Return the share of weights that are on a grid (all), and the most values of a row."""
+        """Return the share of weights on a grid (all should be), and the most values of a row."""
         weights = prunable_weights(model).values()
         most = max(int(num_levels(weight).max()) for weight in weights)
         return {
@@ -195,10 +193,10 @@ class Compression:
         }
 
     def _share(self, model: nn.Module) -> float:
-        """Return the share of the blocks' weights in rows that have not too many values."""
+        """Return the share of the blocks' weights in rows that have no more values than allowed."""
         weights = list(prunable_weights(model).values())
-        most, held = 2**self.config.bits - 1, 0
+        most, on_grid = 2**self.config.bits - 1, 0
         for weight in weights:
-            fine = (num_levels(weight) <= most) & weight.isfinite().all(dim=1)
-            held += int(fine.sum()) * weight.shape[1]
-        return held / num_entries(weights)
+            rows = (num_levels(weight) <= most) & weight.isfinite().all(dim=1)
+            on_grid += int(rows.sum()) * weight.shape[1]
+        return on_grid / num_entries(weights)

@@ -1,12 +1,14 @@
 """N:M pruning, 2:4 by default: of every M consecutive weights of a row at most N stay.
 
-Groups lie along the input dimension, as NVIDIA's sparse tensor cores want 2 of 4 (Mishra et al.
-2021, Accelerating Sparse Deep Neural Networks) and `torch.sparse.to_sparse_semi_structured` takes
-it; other N and M: Zhou et al. 2021, Learning N:M Fine-Grained Structured Sparse Neural Networks.
+Groups lie along the input dimension, as NVIDIA's sparse tensor cores require for 2 of 4 (Mishra et
+al. 2021, Accelerating Sparse Deep Neural Networks) and as `torch.sparse.to_sparse_semi_structured`
+expects. Other N and M: Zhou et al. 2021, Learning N:M Fine-Grained Structured Sparse Neural
+Networks.
 
-Here the pattern grows while training, as magnitude pruning does, and what is gone stays gone: Zhou
-et al. let weights come back (SR-STE); Mishra et al. prune a trained network once and train it again
-(`init: teacher`, `num_prunings: 1` and a short `ramp` are near that). Not in Du et al. 2023.
+Here the pattern grows during training, as in magnitude pruning, and what is pruned stays pruned.
+Zhou et al. let weights come back (SR-STE); Mishra et al. prune a trained network once and train it
+again (`init: teacher`, `num_prunings: 1` and a short `ramp` come close to that). Not in Du et al.
+2023.
 """
 
 from __future__ import annotations
@@ -36,17 +38,17 @@ _MOST = 16
 
 
 class Config(CompressionConfig):
-    """Which pattern, and when it comes.
+    """Which pattern, and when it is reached.
 
     Attributes:
-        nonzero: N, weights of a group that stay at most, 1 to `of` - 1; the sparsity is
-            1 - nonzero / of.
-        of: M, consecutive weights of a row that are a group, 2 to 16. It must divide the rows of
-            all matrices of the blocks.
+        nonzero: N, the most weights of a group that stay, 1 to `of` - 1; the sparsity is 1 -
+            nonzero / of.
+        of: M, number of consecutive weights of a row that form a group, 2 to 16. It must divide the
+            rows of all matrices of the blocks.
         schedule: how sparsity grows: `cubic` (fast first) or `linear`.
-        ramp: share of the steps at which every group holds the pattern, in (0, 1]; the rest
-            recovers.
-        num_prunings: equal parts of the ramp; at the end of each, weights are removed.
+        ramp: share of the steps at which every group holds the pattern, in (0, 1]; the rest is
+            recovery.
+        num_prunings: number of equal parts of the ramp; at the end of each, weights are removed.
     """
 
     nonzero: Annotated[int, Field(ge=1, lt=_MOST)] = 2
@@ -69,13 +71,13 @@ class Config(CompressionConfig):
         return (self.of - self.nonzero) / self.of
 
     def label(self) -> str:
-        """Return `semistructured-2:4`, and what else differs from the defaults."""
+        """Return `semistructured-2:4`, followed by whatever else differs from the defaults."""
         parts = self.label_parts(leave_out=["nonzero", "of"])
         return " ".join([f"{self.name}-{self.nonzero}:{self.of}", *parts])
 
 
 def problems(config: Config, facts: ModelFacts) -> list[Problem]:
-    """Return what is wrong with `config` for an encoder: rows that its groups do not fill."""
+    """Return what is wrong with `config` for an encoder: rows that are not whole groups."""
     wrong = [str(width) for width in facts.widths if width % config.of]
     if not wrong:
         return []
@@ -84,9 +86,9 @@ def problems(config: Config, facts: ModelFacts) -> list[Problem]:
 
 
 def goes(weight: Tensor, *, nonzero: int, of: int) -> Tensor:
-    """Return which entries the pattern lets go: of every group the `of - nonzero` smallest.
+    """Return which entries the pattern removes: the `of - nonzero` smallest of every group.
 
-    Of equal magnitudes the earlier goes first, as in `magnitude_masks`.
+    Among equal magnitudes, the earlier goes first, as in `magnitude_masks`.
 
     Args:
         weight: (rows, columns), float, no NaN; `of` divides the columns.
@@ -94,9 +96,9 @@ def goes(weight: Tensor, *, nonzero: int, of: int) -> Tensor:
         of: M.
 
     Returns:
-        (rows, columns) bool, with `of - nonzero` of every group.
+        (rows, columns) bool, true for `of - nonzero` of every group.
     """
-    # (M, groups). Ranks by comparison: three times as fast on a CPU as to sort such short rows.
+    # (M, groups). Ranking by comparison is three times as fast on a CPU as sorting such short rows.
     entries = weight.detach().abs().reshape(-1, of).t().contiguous()
     rank = torch.zeros(entries.shape, dtype=torch.int8, device=weight.device)
     for i in range(of - 1):
@@ -111,14 +113,14 @@ def pattern_masks(
 ) -> list[Tensor]:
     """Return masks (1 keeps, 0 prunes) on the way to the pattern, one per weight, same shape.
 
-    Pruned are round(share * entries) weights: the smallest magnitudes of all matrices together,
-    but only among those that `goes` names now, so that no group loses more than the pattern takes
-    from it. Among equal magnitudes the earlier entry goes first. What is zero is the smallest of
-    its group, so it stays pruned (also what is more than the pattern, or than was asked).
+    round(share * entries) weights are pruned: the smallest magnitudes of all matrices together, but
+    only among those that `goes` names now, so that no group loses more than the pattern removes
+    from it. Among equal magnitudes, earlier entries go first. A weight that is zero is the smallest
+    of its group, so it stays pruned (even if that is more than the pattern, or than was asked for).
 
     Args:
         weights: float32, (rows, columns) each; `of` divides the columns.
-        share: in [0, 1 - nonzero / of]; at its end every group holds the pattern.
+        share: in [0, 1 - nonzero / of]; at the upper end every group holds the pattern.
         nonzero: N, in [1, of).
         of: M.
 
@@ -138,13 +140,13 @@ def pattern_masks(
 
 
 def num_in_pattern(weight: Tensor, *, nonzero: int, of: int) -> int:
-    """Return how many groups of a (rows, columns) weight have at most `nonzero` other than zero."""
+    """Return how many groups of a (rows, columns) weight have at most `nonzero` nonzero entries."""
     held = (weight.detach().reshape(-1, of) != 0).sum(dim=1) <= nonzero
     return int(held.sum())
 
 
 class Compression(Gradual):
-    """Removes the smallest weights of their groups, until every group holds the pattern."""
+    """Removes the smallest weights of each group, until every group holds the pattern."""
 
     recordable: ClassVar[bool] = True
 
@@ -153,14 +155,14 @@ class Compression(Gradual):
         super().__init__(scheduled(config, config.sparsity))
 
     def prepare(self, model: nn.Module, context: CompressionContext) -> nn.Module:
-        """Freeze the embeddings and return the model; what is zero in it stays so.
+        """Freeze the embeddings and return the model; weights that are zero stay zero.
 
-        A shorter group at the end of a row would be no pattern that a GPU takes, so rows that
-        groups do not fill are refused. MiniLM's have 384 and 1536 weights, BERT's 768 and 3072.
+        Rows that are not whole groups are rejected: no GPU takes a shorter group at the end of a
+        row. MiniLM's rows have 384 and 1536 weights, BERT's 768 and 3072.
 
         Raises:
             ModelError: unsupported encoder, or rows that `of` does not divide.
-            TrialError: more weights of a group are zero already than are to be.
+            TrialError: more weights of a group are zero already than the pattern removes.
         """
         weights = prunable_weights(model)
         for name, weight in weights.items():
@@ -176,7 +178,7 @@ class Compression(Gradual):
         """Return the model with its pruned weights at zero and nothing attached to it.
 
         Raises:
-            TrialError: measured sparsity is not that of the pattern, by more than one weight, or
+            TrialError: the measured sparsity differs from the pattern's by more than one weight, or
                 a group does not hold the pattern.
         """
         model = super().finalize(model)
@@ -211,7 +213,7 @@ class Compression(Gradual):
         )
 
     def report(self, model: nn.Module) -> dict[str, Any]:
-        """Return sparsity, and the share of groups that hold the pattern (all), asked and found."""
+        """Return sparsity and the share of groups that hold the pattern, asked for and measured."""
         return {
             "asked": {"sparsity": self.config.sparsity, "in_pattern": 1.0},
             "measured": {**measure(model), "in_pattern": self._share(model)},
@@ -220,18 +222,15 @@ class Compression(Gradual):
     def _masks_at(self, weights: Sequence[Tensor], share: float) -> list[Tensor]:
         return pattern_masks(weights, share, nonzero=self.config.nonzero, of=self.config.of)
 
-    def _asked_zeros(self, weights: Sequence[Tensor]) -> int:
-        return target_zeros(weights, self.config.sparsity, scope="global")[0]
-
     def _asked_as(self) -> str:
         return f"compression.nonzero {self.config.nonzero}, compression.of {self.config.of}"
 
-    def _check_zeros(self, named: Mapping[str, Tensor]) -> None:
-        """Raise TrialError where a group has more zeros at the start than the pattern."""
+    def _check_start(self, named: Mapping[str, Tensor]) -> None:
+        """Raise TrialError if a group has more zeros at the start than the pattern removes."""
         gone = self.config.of - self.config.nonzero
         for name, weight in named.items():
-            # Zeros and others change places.
             groups = weight.numel() // self.config.of
+            # Counts zeros: they are the nonzero entries of this mask.
             held = num_in_pattern((weight == 0).to(weight.dtype), nonzero=gone, of=self.config.of)
             if held < groups:
                 raise TrialError(
@@ -250,11 +249,12 @@ class Compression(Gradual):
 
 
 def _refusal(config: Config, rows: str, widths: Iterable[int]) -> str:
-    """Return why `of` does not fit rows, and which would.
+    """Return why `of` does not fit the rows, and which values would.
 
     Args:
-        rows: which rows it does not fit, for people.
-        widths: of all rows.
+        config: of the compression.
+        rows: the rows that it does not fit, for the message.
+        widths: lengths of all rows.
     """
     lengths = list(widths)
     fitting = [
@@ -271,5 +271,5 @@ def _refusal(config: Config, rows: str, widths: Iterable[int]) -> str:
 
 def _is_two_of_four(nonzero: int, of: int) -> bool:
     """Tell whether 2 of 4 holds wherever `nonzero` of `of` does."""
-    # With one in a group, four weights touch two groups at most that have one each.
+    # With N = 1, four aligned weights touch at most two groups, which have one nonzero each.
     return nonzero == 1 or (nonzero == 2 and of % 4 == 0)

@@ -24,12 +24,13 @@ class Config(CompressionConfig):
     """Blocks of the sweep's encoder (exactly one of `num_layers` and `keep`), or another encoder.
 
     Attributes:
-        num_layers: blocks of the student, at most those of the encoder.
+        num_layers: number of blocks of the student, at most those of the encoder.
         select: `first` takes blocks 0 ... num_layers - 1; `spaced` spreads them evenly from the
-            first to the last (one block: the first).
-        keep: named blocks, counted from 0, strictly increasing; `select` has no part in it.
+            first to the last (a single block: the first).
+        keep: the blocks to keep, counted from 0, strictly increasing; `select` is not used then.
         model: another encoder, named as the sweep's `model` is, with its own tokenizer (DistilBERT,
-            a smaller BERT); then all its blocks stay unless `num_layers` or `keep` says otherwise.
+            a smaller BERT); then all its blocks are kept unless `num_layers` or `keep` says
+            otherwise.
     """
 
     num_layers: Annotated[int, Field(ge=1)] | None = None
@@ -50,7 +51,7 @@ class Config(CompressionConfig):
         """Return `student-3`, `student-3-spaced`, `student-0.2.5` or `student-distilbert-base`."""
         parts = ["student"]
         if self.model is not None:
-            # The last part of a path or a hub id, without its revision, makes sense alone.
+            # The last part of a path or a hub id, without its revision, is enough of a name.
             name = self.model.partition("@")[0].rstrip("/").rpartition("/")[2]
             parts.append(name.rpartition(":")[2])
         if self.keep is not None:
@@ -108,13 +109,14 @@ def _problems(config: Config, num_layers: int) -> list[Problem]:
 
 
 def kept_layers(config: Config, num_layers: int) -> tuple[int, ...]:
-    """Return the positions of the blocks that stay, increasing.
+    """Return the positions of the blocks that are kept, increasing.
 
     Args:
+        config: of the student.
         num_layers: L, blocks of the encoder; `problems` must be empty.
 
     Returns:
-        `keep`, or k = num_layers of the config: 0 ... k - 1 (`first`), or i (L - 1) / (k - 1)
+        `keep`, or with k the config's num_layers: 0 ... k - 1 (`first`), or i (L - 1) / (k - 1)
         rounded, half to even (`spaced`).
     """
     if config.keep is not None:
@@ -138,7 +140,7 @@ class Compression:
         """Return the model with the chosen blocks only.
 
         Raises:
-            ModelError: unsupported encoder, or one with fewer blocks than asked.
+            ModelError: unsupported encoder, or one with fewer blocks than asked for.
         """
         num_layers = len(blocks(model))
         wrong = _problems(self.config, num_layers)
@@ -156,7 +158,7 @@ class Compression:
         return model
 
     def to_stock(self, model: nn.Module) -> nn.Module:
-        """Return the model unchanged: it is a stock model with fewer layers in its config."""
+        """Return the model unchanged: a stock model whose config states fewer layers."""
         return model
 
     def stock_note(self) -> str:
@@ -172,7 +174,7 @@ class Compression:
         )
 
     def report(self, model: nn.Module) -> dict[str, Any]:
-        """Return the layers kept and what was measured."""
+        """Return the layers kept, and what was measured."""
         return {
             "asked": {"layers": len(self._kept), "kept": list(self._kept)},
             "measured": measure(model),
