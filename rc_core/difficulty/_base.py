@@ -1,6 +1,6 @@
 """The contract of a difficulty estimate, and how scores become degrees.
 
-A difficulty file defines `Config` (its YAML section) and functions around log-probabilities of K
+A difficulty file defines `Config` (its YAML section) and functions on the log-probabilities of K
 models, (K, N, C) for train and (K, M, C) for id_dev:
 
     outputs(config, context) -> Outputs       makes them: expensive, stored as a shared artifact
@@ -9,32 +9,33 @@ models, (K, N, C) for train and (K, M, C) for id_dev:
     title(config) -> str                      what is built, for the progress lines
     summary(log_probs, labels, config)        figures for the record
 
-and may state three flags:
+It may set three flags:
 
     USES_TEACHER = False    `outputs` needs no teacher (neither `teacher` nor `prune_levels` of the
                             context), so it does not wait for it. Default True
     LIGHT = True            `outputs` takes seconds on one core, so it is built beside others.
                             Default False
-    OUTPUTS_OF = "name"     the outputs are that plugin's with the same settings: its `outputs` is
-                            called and its result stored once for both; this file's own hands on
+    OUTPUTS_OF = "name"     the outputs are those of another plugin with the same settings: its
+                            `outputs` is called and the result stored once for both; this file's
+                            own delegates to it
 
-Stored outputs are found by the settings, the teacher and the text of the file whose `outputs` makes
-them: an edited file makes them anew. What that file imports from elsewhere is not watched. `scores`
-and `hard` are computed at each reading. What is missing is told as soon as a configuration names
-the plugin (rc_core.plugins).
+Stored outputs are identified by the settings, the teacher and the text of the file whose `outputs`
+makes them, so editing that file makes them anew. Code that the file imports from elsewhere is not
+tracked. `scores` and `hard` are computed each time the outputs are read. Anything a file lacks is
+reported as soon as a configuration names the plugin (rc_core.plugins).
 
-What cannot be done: `scores` and `hard` see log-probabilities and labels, nothing else, neither
-texts, columns of the data, hidden states, gradients nor the `Config`. So a difficulty that is no
-function of what models answer (the length of a text, how far annotators disagreed, the norm of a
-gradient, a column of the file) does not fit this contract. What can be said as answers does:
-a classifier on such a feature (`hypothesis_only` has one on words), one model at K points of its
-training (`fit_points`: forgetting events, mean confidence), K seeds (`seed` of `fit_dense`), K
-lengths of training (its `epochs`; each is a training of its own, whose rate falls to zero).
+Limits: `scores` and `hard` see log-probabilities and labels, and nothing else: no texts, columns of
+the data, hidden states, gradients or `Config`. So a difficulty that does not depend on model
+outputs (the length of a text, annotator disagreement, a gradient norm, a column of the file) does
+not fit this contract. Whatever can be expressed as outputs does: a classifier on such a feature
+(`hypothesis_only` uses one on words), one model at K points of its training (`fit_points`:
+forgetting events, mean confidence), K seeds (`seed` of `fit_dense`), K lengths of training (its
+`epochs`; each is a separate training run, whose learning rate falls to zero).
 
-What holds, and tests/contracts/test_difficulties.py asks of every difficulty: probabilities of a
-sample sum to 1; the same seed gives the same outputs to the bit, also where the task has no splits
+tests/contracts/test_difficulties.py checks the following for every difficulty: the probabilities of
+a sample sum to 1; the same seed gives the same outputs, bit for bit, even if the task has no splits
 but train and id_dev; scores are finite float64 and not all equal; some but not all samples are
-hard, and their mean score is the higher one; `title` begins with `difficulty: `.
+hard, and the hard ones have the higher mean score; `title` begins with `difficulty: `.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ from rc_core.data._task import Split, Task
 Normalisation = Literal["minmax", "rank", "winsorized"]
 Predict = Callable[[Split], NDArray[np.float32]]
 
-# Winsorizing clips scores to these quantiles before min-max, so that a few outliers do not decide.
+# Winsorizing clips scores to these quantiles before min-max, so that outliers do not dominate.
 _WINSOR = (0.05, 0.95)
-# Below this, relative to the largest score, scores differ by rounding only.
+# Scores whose range, relative to the largest score, is below this differ by rounding only.
 _SAME = 1e-12
 
 
@@ -65,9 +66,9 @@ class PrunedLevel:
 
     Attributes:
         level: its sparsity.
-        predict: split -> log-probabilities (N, C). Asked before the next level is: afterwards it
-            raises ValueError, as that level's model is trained on.
-        seconds: its training took.
+        predict: split -> log-probabilities (N, C). Call it before the next level is requested:
+            later it raises ValueError, as the model has been trained further by then.
+        seconds: how long its training took.
     """
 
     level: float
@@ -99,9 +100,9 @@ def _no_points(
 
 
 class FitDense(Protocol):
-    """Trains the dense model, as the teacher was, on some rows of train.
+    """Trains the dense model, as the teacher was trained, on some rows of train.
 
-    `epochs` None takes the teacher's; so does `seed`, of the head, the data order and dropout.
+    `epochs` and `seed` (of the head, the data order and dropout) default to the teacher's.
     """
 
     def __call__(
@@ -110,9 +111,9 @@ class FitDense(Protocol):
 
 
 class FitPoints(Protocol):
-    """Trains it likewise, once, and yields the model at the ends of `points` equal parts.
+    """Trains the model once, as `FitDense` does, and yields it at the ends of `points` equal parts.
 
-    What it says has to be asked before the next point is: afterwards it raises ValueError.
+    Call what is yielded before the next point is requested: later it raises ValueError.
     """
 
     def __call__(
@@ -133,9 +134,9 @@ class DifficultyContext:
         task: texts and labels; only train and id_dev may be looked at.
         prune_levels: see `PruneLevels`.
         fit_dense: see `FitDense`.
-        seed: of folds and the like.
-        teacher: split -> the dense reference's own log-probabilities (N, C). On train they are of
-            samples that it was trained on; `fit_dense` on other rows judges them unseen.
+        seed: for drawing folds and the like.
+        teacher: split -> the dense reference's own log-probabilities (N, C). It was trained on
+            train; to judge samples unseen, use `fit_dense` on other rows.
         fit_points: see `FitPoints`.
     """
 
@@ -149,11 +150,11 @@ class DifficultyContext:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the K models of an estimate say.
+    """The outputs of the K models of an estimate.
 
     Attributes:
         log_probs: `train` (K, N, C) and `id_dev` (K, M, C), float32.
-        report: what a record should say of how they were made.
+        report: what a record should say about how they were made.
     """
 
     log_probs: dict[str, Tensor]
@@ -161,10 +162,10 @@ class Outputs:
 
 
 class DifficultyModule(Protocol):
-    """What a file in rc_core/difficulty has to define besides its `Config`; see above for flags."""
+    """What a file in rc_core/difficulty defines besides its `Config`; see above for flags."""
 
     def outputs(self, config: object, context: DifficultyContext) -> Outputs:
-        """Train what has to be trained and return what it says of train and id_dev."""
+        """Train what has to be trained and return its outputs on train and id_dev."""
         ...
 
     def scores(self, log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -180,19 +181,20 @@ class DifficultyModule(Protocol):
         ...
 
     def summary(self, log_probs: Tensor, labels: Tensor, config: object) -> dict[str, Any]:
-        """Return figures about the train outputs for the record."""
+        """Return figures about the outputs on train, for the record."""
         ...
 
 
 def normalised(scores: Tensor, how: Normalisation = "minmax") -> Tensor:
-    """Return scores mapped to [0, 1], keeping their order; all 1 where they do not differ.
+    """Return scores mapped to [0, 1], keeping their order; all 1 if they do not differ.
 
-    minmax: (v - min v) / (max v - min v), as Du et al. 2023. rank: mean rank of ties, from 0 for
+    minmax: (v - min v) / (max v - min v), as in Du et al. 2023. rank: mean rank of ties, from 0 for
     the smallest to 1 for the largest. winsorized: min-max after clipping to the 5 % and 95 %
     quantiles.
 
     Args:
         scores: (N,), finite, N at least 1.
+        how: one of these names.
 
     Returns:
         (N,) float64.
@@ -218,12 +220,13 @@ def normalised(scores: Tensor, how: Normalisation = "minmax") -> Tensor:
 def degrees(scores: Tensor, alpha: float, how: Normalisation = "minmax") -> Tensor:
     """Return d_i = alpha + (1 - alpha) normalised(score_i), in [alpha, 1]; 1 is hardest.
 
-    Du et al. 2023, section 5.1. Where scores do not differ, all degrees are 1: the teacher's
+    Du et al. 2023, section 5.1. If scores do not differ, all degrees are 1: the teacher's
     probabilities stay as they are.
 
     Args:
         scores: (N,), finite, higher is harder.
-        alpha: in [0, 1]: the degree of the easiest sample.
+        alpha: degree of the easiest sample, in [0, 1].
+        how: see `normalised`.
 
     Returns:
         (N,) float32.
@@ -237,9 +240,9 @@ def degrees(scores: Tensor, alpha: float, how: Normalisation = "minmax") -> Tens
 
 
 def above_median(scores: Tensor) -> Tensor:
-    """Return the harder half, (N,) bool: the floor(N / 2) largest scores; of equal ones the later.
+    """Return the harder half, (N,) bool: the floor(N / 2) largest scores.
 
-    Halves even where many scores are equal.
+    Among equal scores the later count as larger, so these are halves even if many are equal.
     """
     return hardest(scores, len(scores) // 2)
 
@@ -256,7 +259,7 @@ def error_probability(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
-    """Return Spearman's rank correlation of two rows of scores, in [-1, 1]; NaN where one is flat.
+    """Return Spearman's rank correlation of two rows of scores, in [-1, 1]; NaN if one is flat.
 
     Args:
         first: (N,), N at least 2.
@@ -287,7 +290,7 @@ def agreement(first: Tensor, second: Tensor) -> dict[str, float]:
 
 
 def hardest(scores: Tensor, count: int) -> Tensor:
-    """Return the `count` largest scores, (N,) bool; of equal ones the later."""
+    """Return the `count` largest scores, (N,) bool; among equal ones, the later."""
     order = torch.as_tensor(scores).argsort(stable=True)
     chosen = torch.zeros(len(order), dtype=torch.bool)
     chosen[order[len(order) - count :]] = True
@@ -295,6 +298,7 @@ def hardest(scores: Tensor, count: int) -> Tensor:
 
 
 def _mean_ranks(values: Tensor) -> Tensor:
+    """Return each value's rank from 0, (N,) float64; equal values share their mean rank."""
     _, inverse, counts = values.unique(sorted=True, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double() - 1
     first = last - counts.double() + 1

@@ -10,15 +10,16 @@ from rc_core.config import PluginConfig
 
 
 class LevelsConfig(PluginConfig):
-    """The sub-networks that are asked, and how they are trained.
+    """Which sub-networks are used, and how they are trained.
 
     Attributes:
         levels: sparsities of the pruned teacher, at least two, strictly increasing, in [0, 1).
         mode: `gradual` prunes one run through all levels; `independent` trains one run per level,
-            as the paper does, in parallel where a sweep has the room; `both` does both, takes the
-            gradual run's outputs and reports cost and rank correlation of the two.
+            as the paper does, in parallel if a sweep has the resources; `both` does both, uses the
+            gradual run's outputs, and reports the cost of each and the rank correlation between the
+            two.
         epochs: length of the gradual run, or of each independent run.
-        learning_rate: peak; None takes the training's.
+        learning_rate: peak; null takes the training's.
     """
 
     levels: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], ...] = (0.2, 0.35, 0.5, 0.65, 0.85)

@@ -1,4 +1,4 @@
-"""A text classifier on words alone, cross-fitted: no sample is judged by a model that saw it."""
+"""A cross-fitted text classifier on words alone: no sample is judged by a model that saw it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _SMALLEST = 1e-6
 def folds(
     labels: NDArray[np.int64], keys: Sequence[str], count: int, seed: int
 ) -> NDArray[np.int64]:
-    """Return each sample's fold, (N,) in [0, count), drawn with the labels' shares kept.
+    """Return each sample's fold, (N,) in [0, count), drawn so that folds keep the labels' shares.
 
-    Samples with the same key fall into one fold, that of the first: a model that saw one saw all.
+    Samples with the same key go to the same fold, that of the first one: a model that saw one of
+    them saw them all.
 
     Args:
-        labels: (N,); of samples with the same key they may differ.
-        keys: N, of what makes a sample (see `rc_core.data._splits.split_keys`).
+        labels: (N,); samples with the same key may have different ones.
+        keys: N strings that identify a sample (see `rc_core.data._splits.split_keys`).
         count: at least 1.
-        seed: of the draw.
+        seed: for the draw.
 
     Raises:
         DifficultyError: a fold is empty.
@@ -60,20 +61,23 @@ def cross_fitted(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return log-probabilities of a bag-of-words classifier: cross-fitted, and for other texts.
 
-    Counts of words and pairs of words, weighted by tf-idf, logistic regression.
+    Logistic regression on tf-idf weighted counts of words and pairs of words.
 
     Args:
         texts: N of train.
         labels: (N,) in [0, num_labels).
-        others: M texts that are not in train; judged by a model of all of train.
-        keys: N, the same for what counts as the same sample (see `folds`).
+        others: M texts that are not in train; judged by a model fitted on all of train.
+        keys: N strings, equal for what counts as the same sample (see `folds`).
+        num_labels: C.
+        num_folds: parts of train that are held out in turn.
+        seed: for drawing the folds.
 
     Returns:
         (N, C) and (M, C) float32.
 
     Raises:
-        DifficultyError: a part of train is empty, or has one label only or no word of two
-            characters or more twice.
+        DifficultyError: a part of train is empty, has only one label, or has no word of at least
+            two characters that occurs twice.
     """
     assigned = folds(labels, keys, num_folds, seed)
     inside = np.empty((len(texts), num_labels), dtype=np.float32)
@@ -96,13 +100,13 @@ def _fit_predict(
             "one; give it more data or fewer difficulty.folds"
         )
     probabilities = np.full((len(others), num_labels), _SMALLEST)
-    # Its vectors are small: threads of BLAS spend their time waiting for each other, ten times what
-    # one takes, and more where several processes do it (measured on 17,000 claims).
+    # The vectors are so small that BLAS threads spend their time waiting for each other: ten times
+    # as slow as one thread, and worse with several processes (measured on 17,000 claims).
     with _one_thread():
         try:
             words = vectorizer.fit_transform(texts)
         except ValueError as error:
-            # Raised for texts without words, and where none is left of those that occur twice.
+            # Raised for texts without words, or if no word occurs twice.
             raise DifficultyError(
                 "a text classifier needs words of two characters or more that occur in several "
                 f"samples, but found none ({error}); take another difficulty or expert"

@@ -1,10 +1,10 @@
 """A sample is hard when a classifier of the second text alone gets it wrong.
 
 Gururangan et al. 2018: annotators leave traces in the hypothesis, and a model that reads nothing
-else is right where the sample is easy. Du et al. 2023 use it to check loss variance (82.8 %
-agreement on MNLI dev). Cross-fitted here: no training sample is judged by a model that saw it, or
-the same pair again. A second text that comes with other first texts is not held out: that it tells
-the label there too is what is looked for.
+else is right on the easy samples. Du et al. 2023 use it to check loss variance (82.8 % agreement on
+MNLI dev). It is cross-fitted here: no training sample is judged by a model that saw it, or a
+duplicate of the pair. A second text that also occurs with other first texts is not held out: that
+such a text gives away the label is what the classifier is meant to find.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rc_core.difficulty._base import DifficultyContext, Outputs, error_probabili
 from rc_core.difficulty._text import cross_fitted
 from rc_core.errors import DifficultyError
 
-# For the order of building: a linear classifier on words, fitted without any encoder.
+# For the build order: a linear classifier on words, fitted without any encoder.
 USES_TEACHER, LIGHT = False, True
 
 
@@ -30,7 +30,7 @@ class Config(PluginConfig):
     """How often the classifier is fitted.
 
     Attributes:
-        folds: parts of train; each is judged by a classifier of the others.
+        folds: number of parts of train; each is judged by a classifier fitted on the others.
     """
 
     folds: Annotated[int, Field(ge=2)] = 5
@@ -81,6 +81,7 @@ def summary(log_probs: Tensor, labels: Tensor, config: Config) -> dict[str, Any]
 
 
 def _second(split: Split) -> list[str]:
+    """Return a split's second texts. Raises DifficultyError if it has none."""
     if split.second is None:
         raise DifficultyError(
             "hypothesis_only needs pairs of texts, but this task has single ones; take "

@@ -1,9 +1,9 @@
 """A sample is hard when the teacher's pruned sub-networks are mostly wrong about it.
 
-Not the paper's. Its loss variance (loss_variance.py) is small for a sample that every sub-network
-gets wrong; this score is largest there. On MNLI it says more of what is hard for other models
-(tune_configs/paper/RESULTS.md). Both read the same stored outputs, so that having the two costs one
-run:
+Not in the paper, whose loss variance (loss_variance.py) is small for a sample that every
+sub-network gets wrong; this score is largest there. On MNLI it predicts better what is hard for
+other models (tune_configs/paper/RESULTS.md). Both read the same stored outputs, so having both
+costs one run:
 
     e_i = (1/n) sum_t (1 - p_t(y_i | x_i))        in [0, 1]
 """
@@ -18,14 +18,14 @@ from torch import Tensor
 from rc_core.difficulty import loss_variance
 from rc_core.difficulty._base import DifficultyContext, Outputs, above_median, error_probability
 
-# What `outputs` makes is that plugin's with the same settings; stored once for both.
+# `outputs` is that plugin's, with the same settings; the result is stored once for both.
 OUTPUTS_OF = "loss_variance"
 
 
 class Config(loss_variance.Config):
-    """The sub-networks that are asked: the settings of `loss_variance`.
+    """Which sub-networks are used: the settings of `loss_variance`.
 
-    What `mode: both` reports of the two ways is the rank correlation of that plugin's scores.
+    With `mode: both`, the reported rank correlation is that of `loss_variance`'s scores.
     """
 
 
@@ -35,7 +35,7 @@ def title(config: Config) -> str:
 
 
 def outputs(config: Config, context: DifficultyContext) -> Outputs:
-    """Prune the teacher to every level and return what the sub-networks say.
+    """Prune the teacher to every level and return the outputs of the sub-networks.
 
     Raises:
         DifficultyError: a level diverged; names it.

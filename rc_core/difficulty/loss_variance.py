@@ -6,7 +6,7 @@ levels, l_it is the loss of sample i in sub-network t, and
     v_i = (1/n) sum_t (l_it - mean_t l_it)^2
     d_i = alpha + (1 - alpha) (v_i - Vmin) / (Vmax - Vmin)        in [alpha, 1], 1: hardest
 
-Losses are cross-entropies in nats, float32; variances are computed and returned in float64, degrees
+Losses are cross-entropies in nats, float32. Variances are computed and returned in float64; degrees
 (`_base.degrees`) are float32.
 """
 
@@ -27,13 +27,13 @@ from rc_core.difficulty._base import (
 from rc_core.difficulty._levels import LevelsConfig
 from rc_core.errors import DifficultyError
 
-# Below this, relative to the largest squared loss, variances differ by rounding only: losses are
-# float32, and within eight units in the last place of the largest they are the same.
+# Variances whose range, relative to the largest squared loss, is below this differ by rounding
+# only: float32 losses within eight units in the last place of the largest count as equal.
 _SAME = (8 * torch.finfo(torch.float32).eps) ** 2
 
 
 class Config(LevelsConfig):
-    """The sub-networks whose losses are compared."""
+    """Which sub-networks' losses are compared."""
 
 
 def title(config: Config) -> str:
@@ -43,7 +43,7 @@ def title(config: Config) -> str:
 
 
 def outputs(config: Config, context: DifficultyContext) -> Outputs:
-    """Prune the teacher to every level and return what the sub-networks say.
+    """Prune the teacher to every level and return the outputs of the sub-networks.
 
     Raises:
         DifficultyError: a level diverged; names it.
@@ -68,7 +68,7 @@ def outputs(config: Config, context: DifficultyContext) -> Outputs:
 
 
 def scores(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """Return each sample's loss variance over the levels; exactly 0 where only rounding differs.
+    """Return each sample's loss variance over the levels; all exactly 0 if only rounding differs.
 
     Args:
         log_probs: (L, N, C).
@@ -80,7 +80,11 @@ def scores(log_probs: Tensor, labels: Tensor) -> Tensor:
     Raises:
         DifficultyError: a level has NaN or infinite losses.
     """
-    return _scores(_checked(per_sample_losses(log_probs, labels)))
+    losses = _checked(per_sample_losses(log_probs, labels))
+    variance = _squared_deviation(losses).mean(dim=0)
+    spread = float(variance.max() - variance.min())
+    same = spread <= _SAME * float(losses.abs().max()) ** 2
+    return torch.zeros_like(variance) if same else variance
 
 
 def hard(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -89,7 +93,7 @@ def hard(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def summary(log_probs: Tensor, labels: Tensor, config: Config) -> dict[str, Any]:
-    """Return each level's share of the summed variance: one that holds most decides alone."""
+    """Return each level's share of the summed variance: one with most of it decides alone."""
     shares = variance_shares(per_sample_losses(log_probs, labels))
     return {
         "variance_share": {
@@ -101,6 +105,7 @@ def summary(log_probs: Tensor, labels: Tensor, config: Config) -> dict[str, Any]
 def _collect(
     config: Config, context: DifficultyContext, mode: Literal["gradual", "independent"]
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Return the levels' outputs by split, (L, N, C) each, and a row of the report per level."""
     task = context.task
     splits = {"train": task.train, "id_dev": task.id_dev}
     parts: dict[str, list[Tensor]] = {name: [] for name in splits}
@@ -121,7 +126,7 @@ def _collect(
             right = log_probs.argmax(axis=1) == split.labels
             row[f"{name}_accuracy"] = float(right.mean())
             if name == "train" and task.bias_conflicting is not None:
-                # Known for generated tasks only; checks a claim, never enters training.
+                # Known for generated tasks only; reported, never used in training.
                 for kind, chosen in (
                     ("conflicting", task.bias_conflicting),
                     ("aligned", ~task.bias_conflicting),
@@ -151,16 +156,16 @@ def per_sample_losses(level_log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def variance_shares(losses: Tensor) -> list[float | None]:
-    """Return which share of the summed variance each level contributes.
+    """Return each level's share of the summed variance.
 
-    Level t contributes sum_i (l_it - mean_t l_it)^2. A level that holds most of it decides the
-    degrees almost alone.
+    Level t contributes sum_i (l_it - mean_t l_it)^2. A level with most of it decides the degrees
+    almost alone.
 
     Args:
         losses: (L, N), L and N at least 1.
 
     Returns:
-        L shares that sum to 1; all None where no loss varies.
+        L shares that sum to 1; all None if no loss varies.
 
     Raises:
         DifficultyError: a level has NaN or infinite losses.
@@ -177,7 +182,8 @@ def _checked(losses: Tensor) -> Tensor:
     """Return losses (L, N) as float64.
 
     Raises:
-        DifficultyError: losses of a level are NaN or infinite; names every such level by its place.
+        DifficultyError: losses of a level are NaN or infinite; names every such level by its
+            position.
         ValueError: not (levels, samples), or empty.
     """
     checked = torch.as_tensor(losses, dtype=torch.float64)
@@ -196,16 +202,5 @@ def _checked(losses: Tensor) -> Tensor:
     return checked
 
 
-def _scores(losses: Tensor) -> Tensor:
-    variance = _variance(losses)
-    spread = float(variance.max() - variance.min())
-    same = spread <= _SAME * float(losses.abs().max()) ** 2
-    return torch.zeros_like(variance) if same else variance
-
-
 def _squared_deviation(losses: Tensor) -> Tensor:
     return (losses - losses.mean(dim=0, keepdim=True)) ** 2
-
-
-def _variance(losses: Tensor) -> Tensor:
-    return _squared_deviation(losses).mean(dim=0)

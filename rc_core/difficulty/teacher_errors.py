@@ -1,8 +1,8 @@
 """A sample is hard when the dense model, trained without it, gets it wrong.
 
-A teacher makes hardly any errors on what it was trained on, so it is cross-fitted: train falls into
-folds, and each is judged by a dense model of the others, trained as the teacher is. A pair that
-occurs more than once is in one fold.
+A teacher makes hardly any errors on its own training data, so it is cross-fitted: train is divided
+into folds, and each is judged by a dense model of the other folds, trained as the teacher is. A
+pair that occurs more than once stays in one fold.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rc_core.data._splits import split_keys
 from rc_core.difficulty._base import DifficultyContext, Outputs, error_probability
 from rc_core.difficulty._text import folds
 
-# For the order of building: dense models of its own, on parts of train.
+# For the build order: it trains its own dense models, on parts of train.
 USES_TEACHER = False
 
 
@@ -27,7 +27,8 @@ class Config(PluginConfig):
     """How often the dense model is trained.
 
     Attributes:
-        folds: parts of train, and so trainings of the dense model on all but one part each.
+        folds: number of parts of train, and of trainings of the dense model, each on all parts but
+            one.
         epochs: of each training; null takes the teacher's.
     """
 
@@ -41,7 +42,7 @@ def title(config: Config) -> str:
 
 
 def outputs(config: Config, context: DifficultyContext) -> Outputs:
-    """Return the held-out models' log-probabilities, K = 1; id_dev: of their mean probability."""
+    """Return the held-out models' log-probabilities, K = 1; on id_dev of their mean probability."""
     task = context.task
     keys = split_keys(task.train)
     assigned = folds(task.train.labels, keys, config.folds, context.seed)
@@ -62,12 +63,17 @@ def outputs(config: Config, context: DifficultyContext) -> Outputs:
 
 
 def scores(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """Return 1 - p(y) of the model that did not see the sample, (N,) float64; (1, N, C)."""
+    """Return 1 - p(y) of the model that did not see the sample, (N,) float64.
+
+    Args:
+        log_probs: (1, N, C).
+        labels: (N,) int64.
+    """
     return error_probability(log_probs[0], labels)
 
 
 def hard(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """Return which samples it gets wrong, (N,) bool."""
+    """Return which samples that model gets wrong, (N,) bool."""
     return log_probs[0].argmax(dim=1) != labels
 
 

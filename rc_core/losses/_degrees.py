@@ -1,4 +1,4 @@
-"""Making a teacher less certain by degrees: what `smooth`, `rmc` and `conf_reg` share."""
+"""Making a teacher less certain by degrees: shared by `smooth`, `rmc` and `conf_reg`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ _NEAR = 0.02
 
 
 def smooth_log_probs(log_probs: Tensor, degree: Tensor) -> Tensor:
-    """Return log s_ij = d_i log p_ij - log sum_k p_ik^d_i: d = 1 leaves p, a smaller d flattens it.
+    """Return log s_ij = d_i log p_ij - log sum_k p_ik^d_i.
 
-    A probability of zero stays zero for every degree.
+    d = 1 leaves p as it is, a smaller d flattens it. A probability of zero stays zero for every
+    degree.
 
     Args:
         log_probs: (..., C) log p, normalised or not; -inf for a probability of zero.
         degree: (...), or one number for all; at least 0.
 
     Returns:
-        (..., C) tensor of the type of `log_probs`.
+        (..., C), with the dtype of `log_probs`.
 
     Raises:
         ValueError: shapes that do not fit, a negative or NaN degree, a row without support.
@@ -39,7 +40,7 @@ def smooth_log_probs(log_probs: Tensor, degree: Tensor) -> Tensor:
     absent = given == -torch.inf
     if bool(absent.all(dim=-1).any()):
         raise ValueError("every row must have a probability above 0, but some have none")
-    # 0 * -inf is NaN, so a degree of 0 needs the absent classes put back afterwards.
+    # 0 * -inf is NaN, so absent classes are masked first and put back afterwards.
     powers = (degrees.unsqueeze(-1) * given.double().masked_fill(absent, 0.0)).masked_fill(
         absent, -torch.inf
     )
@@ -47,21 +48,22 @@ def smooth_log_probs(log_probs: Tensor, degree: Tensor) -> Tensor:
 
 
 def degree_report(degree: Tensor, *, alpha: float) -> dict[str, Any]:
-    """Return what the degrees look like: mean, quantiles, histogram, share close to alpha.
+    """Return statistics of the degrees: mean, quantiles, histogram, share close to alpha.
 
-    When most degrees are close to alpha, the loss comes close to one global degree.
+    If most degrees are close to alpha, the loss is close to one with a single global degree.
 
     Args:
         degree: (N,) in [alpha, 1].
+        alpha: degree of the easiest sample.
 
     Returns:
         `mean`; `quantiles` by probability; `histogram` of 10 equal bins over [0, 1], with `edges`
-        (11) and `counts` (10); `near_alpha`, the share within 0.02 of alpha.
+        (11) and `counts` (10); `near_alpha`, the share of degrees within 0.02 of alpha.
     """
     values = degree.double().cpu()
     counts = torch.histc(values, bins=_BINS, min=0.0, max=1.0)
     ordered = values.sort().values
-    # torch.quantile refuses more than 16 million entries; nearest ranks are exact samples.
+    # Nearest ranks, because torch.quantile rejects more than 16 million entries.
     ranks = {q: round(q * (len(ordered) - 1)) for q in _QUANTILES}
     return {
         "mean": float(values.mean()),

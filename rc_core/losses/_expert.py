@@ -16,8 +16,8 @@ class LevelExpert(Section):
     """A sub-network of the teacher.
 
     Attributes:
-        level: its sparsity, in (0, 1). One of `difficulty.levels` is the milestone of that run;
-            any other is pruned by itself in `difficulty.epochs`.
+        level: its sparsity, in (0, 1). If it is one of `difficulty.levels`, it is the milestone of
+            that run; otherwise the teacher is pruned to it separately, in `difficulty.epochs`.
     """
 
     level: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.75

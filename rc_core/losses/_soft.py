@@ -1,4 +1,4 @@
-"""Learning from soft targets: what `distil`, `smooth`, `rmc` and `poe` share."""
+"""Learning from soft targets: shared by `distil`, `smooth`, `rmc`, `poe` and others."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class SoftConfig(PluginConfig):
 
     Attributes:
         lambda_: `lambda` in YAML: weight of the teacher against the labels, in [0, 1].
-        temperature: T: KL compares both sides at probabilities proportional to p^(1/T), times T^2
-            so that gradients keep their size (Hinton et al. 2015). Not in Du et al. 2023: 1.
+        temperature: T; KL compares both sides at probabilities proportional to p^(1/T), times T^2
+            so that gradients keep their size (Hinton et al. 2015). Not in Du et al. 2023, so 1 by
+            default.
     """
 
     lambda_: Annotated[float, Field(alias="lambda", ge=0.0, le=1.0)] = 0.9
@@ -74,7 +75,7 @@ def soft_target_loss(
 ) -> Tensor:
     """Return (1 - lambda) CE(y, q) + lambda KL(s || q), each a mean over the batch.
 
-    Du et al. 2023, section 5.2 (there lambda is 0.9); both sides are float32.
+    Du et al. 2023, section 5.2 (where lambda is 0.9); both sides are float32.
 
     Args:
         logits: (B, C), B at least 1.
@@ -93,7 +94,7 @@ def soft_target_loss(
 
 
 class SoftLoss:
-    """What losses whose `rows` give `soft_targets` share: the mix of labels and targets."""
+    """Base of losses whose `rows` return `soft_targets`: mixes labels and targets."""
 
     def __init__(self, config: SoftConfig) -> None:
         self._weight, self._temperature = config.lambda_, config.temperature
@@ -110,11 +111,11 @@ class SoftLoss:
 
 
 def teacher_log_probs(context: LossContext) -> Tensor:
-    """Return the teacher's log-probabilities of the training set, (N, C) float32.
+    """Return the teacher's log-probabilities on the training set, (N, C) float32.
 
     Raises:
-        ValueError: they were not handed in, or have another number of rows.
-        TrialError: they hold NaN or +inf.
+        ValueError: they are missing, or have the wrong number of rows.
+        TrialError: they contain NaN or +inf.
     """
     return checked_log_probs(
         context.teacher_log_probs,
@@ -124,25 +125,27 @@ def teacher_log_probs(context: LossContext) -> Tensor:
     )
 
 
-def checked_log_probs(found: Tensor | None, labels: Tensor, name: str, advice: str) -> Tensor:
-    """Return log-probabilities that were handed in, (N, C) float32.
+def checked_log_probs(log_probs: Tensor | None, labels: Tensor, name: str, advice: str) -> Tensor:
+    """Return log-probabilities from a `LossContext`, (N, C) float32.
 
     Args:
+        log_probs: (N, C); None if they are missing.
+        labels: (N,) of the training set.
         name: of the field of `LossContext`.
-        advice: what to do where they are not numbers.
+        advice: what to do if they are not numbers, for the message.
 
     Raises:
-        ValueError: they were not handed in, or have another number of rows.
-        TrialError: they hold NaN or +inf.
+        ValueError: they are missing, or have the wrong number of rows.
+        TrialError: they contain NaN or +inf.
     """
-    if found is None or found.ndim != 2 or found.shape[:1] != labels.shape:
-        given = None if found is None else tuple(found.shape)
+    if log_probs is None or log_probs.ndim != 2 or log_probs.shape[:1] != labels.shape:
+        given = None if log_probs is None else tuple(log_probs.shape)
         raise ValueError(f"{name} must be ({len(labels)}, classes), but got {given}")
-    if bool(torch.isnan(found).any()) or bool((found == torch.inf).any()):
+    if bool(torch.isnan(log_probs).any()) or bool((log_probs == torch.inf).any()):
         raise TrialError(
             f"the outputs behind {name} must be numbers, but some are NaN or infinite: {advice}"
         )
-    return found.float()
+    return log_probs.float()
 
 
 def shuffled_rows(values: Tensor, context: LossContext) -> Tensor:

@@ -1,8 +1,9 @@
 """Confidence regularisation: distillation from a teacher made less certain where a biased model is.
 
-s_ij = p_ij^(1 - b_i) / sum_k p_ik^(1 - b_i), b_i the bias expert's probability of the true label
-(Utama et al. 2020, equations 1 and 2). It is `rmc` with another degree, d_i = 1 - b_i: what an
-expert is sure of and right about is smoothed most. Not among the baselines of Du et al. 2023.
+s_ij = p_ij^(1 - b_i) / sum_k p_ik^(1 - b_i), with b_i the bias expert's probability of the true
+label (Utama et al. 2020, equations 1 and 2). This is `rmc` with another degree, d_i = 1 - b_i:
+samples that the expert gets right with certainty are smoothed most. Not among the baselines of Du
+et al. 2023.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Config(SoftConfig):
     Attributes:
         expert: `{level: 0.75}`, or `hypothesis_only`; see `poe`.
         lambda_: `lambda` in YAML: weight of the teacher, in [0, 1]; 1 as published.
-        shuffled: give each sample the degree of another one; a control.
+        shuffled: give each sample the degree of another one, as a control.
     """
 
     expert: Expert = LevelExpert()
@@ -39,7 +40,7 @@ class Config(SoftConfig):
 
 
 def trust(expert_log_probs: Tensor, labels: Tensor) -> Tensor:
-    """Return d_i = 1 - b_i[y_i]: how far the teacher is left as it is.
+    """Return d_i = 1 - b_i[y_i]: how far the teacher's probabilities are left as they are.
 
     Args:
         expert_log_probs: (N, C) log b.

@@ -1,7 +1,7 @@
-"""Cross-entropy that turns away from samples the model is already certain of.
+"""Cross-entropy that gives less weight to samples the model is already certain of.
 
-L = mean_i w_i CE_i, w_i = (1 - q_i[y_i])^gamma divided by its batch mean, gamma 2 (Lin et al. 2017;
-normalised as in Du et al. 2023, so that the mean weight is 1). The weights are constants: no
+L = mean_i w_i CE_i, with w_i = (1 - q_i[y_i])^gamma divided by its batch mean, gamma 2 (Lin et al.
+2017; normalised as in Du et al. 2023, so that the mean weight is 1). The weights are constants: no
 gradient flows through them.
 """
 
@@ -29,7 +29,7 @@ class Config(PluginConfig):
 
 
 def focal_weights(log_probs: Tensor, labels: Tensor, *, gamma: float) -> Tensor:
-    """Return (1 - q[y])^gamma over its batch mean; all 1 where every sample is certain.
+    """Return (1 - q[y])^gamma over its batch mean; all 1 if every sample is certain.
 
     Args:
         log_probs: (B, C) log q.
@@ -40,7 +40,7 @@ def focal_weights(log_probs: Tensor, labels: Tensor, *, gamma: float) -> Tensor:
         (B,) float32 with mean 1, detached.
     """
     chosen = log_probs.detach().float().gather(1, labels.view(-1, 1)).squeeze(1)
-    # -expm1(log q) is 1 - q without the cancellation that would make certain samples exactly 0.
+    # -expm1(log q) is 1 - q without the cancellation that would round certain samples to 0.
     weights = (-torch.expm1(chosen)).clamp(min=0.0) ** gamma
     mean = weights.mean()
     return torch.where(mean > 0, weights / mean.clamp(min=1e-38), torch.ones_like(weights))

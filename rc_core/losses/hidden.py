@@ -1,16 +1,16 @@
-"""Patient distillation: `distil`, and hidden states of the first token close to the teacher's.
+"""Patient distillation: `distil`, plus hidden states of the first token close to the teacher's.
 
 L = (1 - lambda) CE(y, q) + lambda KL(p || q) + beta PT, where PT is the mean over pairs of layers
-(j, k) and over samples of || s_j / ||s_j|| - t_k / ||t_k|| ||^2, with s_j and t_k what block j of
-the student and block k of the teacher make of the first token (Sun et al., EMNLP 2019, equations 7
-and 8). That distance is 2 - 2 cos(s_j, t_k), in [0, 4]. The paper adds up pairs and samples, its
-code takes the mean, over the H entries of a state as well: its beta is H times the one here, so
-that the 10 to 1,000 which it searches for H = 768 are 0.013 to 1.3. The student's last block has no
-pair, as the soft targets reach it.
+(j, k) and over samples of || s_j / ||s_j|| - t_k / ||t_k|| ||^2, with s_j and t_k the outputs of
+block j of the student and block k of the teacher at the first token (Sun et al., EMNLP 2019,
+equations 7 and 8). That distance is 2 - 2 cos(s_j, t_k), in [0, 4]. The paper sums over pairs and
+samples; its code takes the mean, over the H entries of a state as well. So its beta is H times the
+one here: the 10 to 1,000 that it searches for H = 768 are 0.013 to 1.3 here. The student's last
+block has no pair, as the soft targets already reach it.
 
-Where student and teacher differ in width, s_j is first multiplied by a learned (H, H') matrix, one
-for all pairs (Jiao et al., TinyBERT, 2020, equation 8). The teacher is the dense reference; it runs
-on every batch.
+If student and teacher differ in width, s_j is first multiplied by a learned (H, H') matrix, the
+same one for all pairs (Jiao et al., TinyBERT, 2020, equation 8). The teacher is the dense
+reference; it runs on every batch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Config(SoftConfig):
 
     Attributes:
         beta: weight of the hidden states' distance, at least 0; 0 is `distil`.
-        layers: which block of a teacher of N blocks is the pair of the student's block j of M:
+        layers: which block of a teacher of N blocks is paired with the student's block j of M:
             `skip` spreads them evenly, `last` takes the teacher's last ones (the paper's PKD-Skip
             and PKD-Last).
     """
@@ -44,12 +44,11 @@ class Config(SoftConfig):
 def layer_pairs(
     student: int, teacher: int, layers: Literal["skip", "last"]
 ) -> list[tuple[int, int]]:
-    """Return which blocks are compared, (of the student, of the teacher), counted from 1.
+    """Return which blocks are compared, (student's, teacher's), counted from 1.
 
     The student's block j = 1 ... M - 1 is compared with the teacher's block j N / M, rounded, half
-    to even (`skip`), or N - M + j (`last`); with the first where that is below 1, in a student
-    deeper than its teacher. A student of a single block is compared in that, with the teacher's
-    last.
+    to even (`skip`), or N - M + j (`last`); in a student deeper than its teacher, with the first
+    one if that is below 1. A student with a single block has it compared with the teacher's last.
 
     Args:
         student: M, its blocks, at least 1.
@@ -65,11 +64,11 @@ def layer_pairs(
 
 
 def patience(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Return the mean squared distance of states of length 1, over pairs and samples.
+    """Return the mean squared distance of states normalised to length 1, over pairs and samples.
 
     Args:
-        student: of each pair the student's states (B, H), float32.
-        teacher: of each pair the teacher's, (B, H).
+        student: for each pair, the student's states (B, H), float32.
+        teacher: for each pair, the teacher's states (B, H).
 
     Returns:
         Scalar float32 in [0, 4], up to rounding.
@@ -115,15 +114,16 @@ class Loss(nn.Module):
             weight=config.lambda_,
             temperature=config.temperature,
         )
-        # The first of the hidden states is no block's but the embeddings'.
-        apart = patience(
+        # Blocks count from 1 because hidden state 0 is the output of the embeddings.
+        distance = patience(
             [self.projection(output.hidden_states[j][:, 0]) for j, _ in self._pairs],
             [teacher.hidden_states[k][:, 0] for _, k in self._pairs],
         )
-        return soft + config.beta * apart
+        return soft + config.beta * distance
 
 
 def _shape(shape: ModelShape | None) -> ModelShape:
+    """Return a shape that must have been filled in."""
     if shape is None:
         raise ValueError("shapes of student and teacher must be handed in, but one was not")
     return shape

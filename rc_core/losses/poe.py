@@ -1,9 +1,9 @@
-"""Product of experts: what a biased model already explains need not be learned again.
+"""Product of experts: the model need not learn again what a biased model already explains.
 
 L = (1 - lambda) CE(y, softmax(log q + beta log b)) + lambda KL(p || q), with b a fixed bias expert,
-q the model, alone at test time, and p the teacher (Clark et al. 2019; He et al. 2019; with weak
-models as experts Sanh et al. 2021). The expert is an over-pruned sub-network of stage 1 (a lead of
-ours, not of Du et al. 2023), or a classifier of the second text alone.
+q the model, which is used alone at test time, and p the teacher (Clark et al. 2019; He et al. 2019;
+with weak models as experts Sanh et al. 2021). The expert is an over-pruned sub-network from stage 1
+(our own idea, not in Du et al. 2023), or a classifier of the second text alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from rc_core.losses._soft import (
     teacher_log_probs,
 )
 
-# An expert that is certain and wrong would drown the model's own logits: e^-15 is 3 in 10 million.
+# Lower bound, so that an expert that is certain but wrong does not drown the model's own logits:
+# e^-15 is 3 in 10 million.
 _LEAST_LOG_PROB = -15.0
 
 
@@ -38,7 +39,7 @@ class Config(SoftConfig):
         beta: weight of the expert, at least 0; 0 leaves it out.
         lambda_: `lambda` in YAML: weight of the teacher, in [0, 1]; with 0.5, the default until
             2026-11-27, a full product did harm (tune_configs/paper/RESULTS.md).
-        shuffled: give each sample the expert's opinion of another one; a control.
+        shuffled: give each sample the expert's opinion on another one, as a control.
     """
 
     expert: Expert = LevelExpert()
@@ -47,7 +48,7 @@ class Config(SoftConfig):
     shuffled: bool = False
 
     def label(self) -> str:
-        """Return `poe expert=0.75 beta=0.5`: the expert always, the rest where not default."""
+        """Return `poe expert=0.75 beta=0.5`: the expert always, the rest unless it is a default."""
         parts = self.label_parts(leave_out=["expert"])
         return " ".join([self.name, f"expert={short(self.expert)}", *parts])
 
@@ -79,7 +80,7 @@ class Loss:
     def rows(self, context: LossContext) -> dict[str, Tensor]:
         """Return `soft_targets` and `expert`, (N, C) float32 log-probabilities each.
 
-        Reports what the expert is worth: its accuracy, mean confidence and entropy on train.
+        Reports how good the expert is: its accuracy, mean confidence and entropy on train.
 
         Raises:
             TrialError: the teacher or the expert diverged.

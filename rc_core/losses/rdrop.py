@@ -1,11 +1,11 @@
 """R-Drop: two passes with different dropout must agree.
 
-L = (CE(y, q1) + CE(y, q2)) / 2 + alpha (KL(q1 || q2) + KL(q2 || q1)) / 2, q1 and q2 what two
-forwards of the same batch say (Liang et al., NeurIPS 2021, equations 2 to 4). Equation 3 adds up
-the two cross-entropies; their mean keeps loss and gradients at the size of `vanilla`'s, and makes
-an alpha count here as twice as much does there. The paper's for GLUE are 0.1 to 1. A step costs two
-forwards and two backwards. An encoder without dropout (ModernBERT as it comes) says the same twice:
-then it is `vanilla` at twice the price.
+L = (CE(y, q1) + CE(y, q2)) / 2 + alpha (KL(q1 || q2) + KL(q2 || q1)) / 2, with q1 and q2 the
+outputs of two forward passes on the same batch (Liang et al., NeurIPS 2021, equations 2 to 4).
+Equation 3 adds the two cross-entropies; here their mean is taken, so that loss and gradients are
+the size of `vanilla`'s, and an alpha here corresponds to twice that alpha there. The paper uses 0.1
+to 1 for GLUE. A step costs two forward and two backward passes. Without dropout (ModernBERT by
+default) both passes are identical: the loss is then `vanilla` at twice the cost.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ class Config(PluginConfig):
     """Settings of R-Drop.
 
     Attributes:
-        alpha: weight of the two passes' disagreement, at least 0; 0 is cross-entropy, of both.
+        alpha: weight of the disagreement between the two passes, at least 0; 0 is the cross-entropy
+            of both.
     """
 
     alpha: Annotated[float, Field(ge=0.0)] = 1.0
 
 
 def rdrop_loss(first: Tensor, second: Tensor, labels: Tensor, *, alpha: float) -> Tensor:
-    """Return the mean cross-entropy of two passes and alpha times their symmetric KL divergence.
+    """Return the mean cross-entropy of two passes plus alpha times their symmetric KL divergence.
 
     Args:
         first: (B, C) logits of one pass, B at least 1.
-        second: (B, C) logits of the other; both get gradients, and the result is the same for them
-            in either order.
+        second: (B, C) logits of the other; both get gradients, and the result does not depend on
+            their order.
         labels: (B,) int64.
         alpha: at least 0.
 
@@ -52,7 +53,7 @@ def rdrop_loss(first: Tensor, second: Tensor, labels: Tensor, *, alpha: float) -
 
 
 class Loss:
-    """Cross-entropy of two passes, and what tells them apart; needs nothing but the labels."""
+    """Cross-entropy of two passes plus their disagreement; needs nothing but the labels."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
 
@@ -64,6 +65,6 @@ class Loss:
         return {}
 
     def on_model(self, forward: Forward, labels: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
-        """Return the scalar loss of a batch, which the model sees twice; labels (B,) int64."""
+        """Return the scalar loss of a batch, on which the model runs twice; labels (B,) int64."""
         first, second = forward().logits, forward().logits
         return rdrop_loss(first, second, labels, alpha=self.config.alpha)

@@ -1,8 +1,8 @@
 """Robust model compression: distillation from a teacher made less certain on easy samples.
 
 L = (1 - lambda) CE(y, q) + lambda KL(s || q), s_ij = p_ij^d_i / sum_k p_ik^d_i, with p the teacher
-and d_i in [alpha, 1] the sample's difficulty (Du et al. 2023, section 5.2). Paper's alpha: 0.5
-MNLI, 0.3 FEVER, 0.2 QQP.
+and d_i in [alpha, 1] the sample's difficulty (Du et al. 2023, section 5.2). The paper's alpha: 0.5
+on MNLI, 0.3 on FEVER, 0.2 on QQP.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Config(SoftConfig):
 
     Attributes:
         alpha: degree of the easiest sample, in (0, 1]; 1 is plain distillation. `auto` chooses it
-            on in-distribution data (`rc_core.alpha`), at the cost of nine trainings, once.
-        normalisation: of the difficulty scores to [0, 1]: `minmax` (the paper), `rank`, or
+            on in-distribution data (`rc_core.alpha`), at the one-time cost of nine training runs.
+        normalisation: how difficulty scores are mapped to [0, 1]: `minmax` (the paper), `rank`, or
             `winsorized` (min-max after clipping to the 5 % and 95 % quantiles).
-        shuffled: give each sample the degree of another one: the same degrees on the wrong
-            samples, as a control.
+        shuffled: give each sample the degree of another one: the same degrees on the wrong samples,
+            as a control.
         alpha_on: the compression that `alpha: auto` is judged on, as a section; null takes the
             trial's own. A sweep fills in its cheapest.
     """
@@ -57,7 +57,7 @@ class Loss(SoftLoss):
 
         Raises:
             ValueError: alpha is still `auto`, or the scores are missing or not one per sample.
-            TrialError: the teacher holds NaN or infinite values.
+            TrialError: the teacher's outputs contain NaN or infinite values.
         """
         alpha = self.config.alpha
         if alpha == "auto":

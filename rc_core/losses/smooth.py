@@ -1,7 +1,8 @@
 """Distillation from a teacher made less certain on every sample alike: one degree for all.
 
-s_ij = p_ij^d / sum_k p_ik^d with d = 0.9 (Du et al. 2023, baseline "Smooth"); the rest is `distil`.
-With d at the mean degree of `rmc` it is the control that tells what knowing the samples adds.
+s_ij = p_ij^d / sum_k p_ik^d with d = 0.9 (Du et al. 2023, baseline "Smooth"); the rest is as in
+`distil`. With d at the mean degree of `rmc`, it is the control that shows what knowing the samples'
+difficulty adds.
 """
 
 from __future__ import annotations
