@@ -10,7 +10,7 @@ Direction = Literal["max", "min"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric's name (the last part or parts of its key), which way is better, what it is."""
+    """A metric's name (the last part or parts of its key), which way is better, and what it is."""
 
     name: str
     direction: Direction

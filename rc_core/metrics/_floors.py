@@ -1,7 +1,7 @@
-"""What needs no model: majority class, chance, a bag of words, the known shortcut.
+"""Baselines that need no model: majority class, chance, a bag of words, the known shortcut.
 
-A model says something about language only where it beats these; a compressed model that falls to
-them out of distribution has kept the shortcut and lost the rest.
+A model has learned something about language only if it beats these. A compressed model that falls
+to them out of distribution has kept the shortcut and lost the rest.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ NAMES = {
     "heuristic": "word-overlap heuristic",
 }
 _WORD = re.compile(r"\w+")
-# Words that the second text has of its own are counted up to here.
+# Words that only the second text has are counted up to this number.
 _MOST_OWN = 5
 
 IntArray = NDArray[np.int64]
 
 
 def floors(task: Task, roles: Sequence[Role]) -> dict[str, dict[str, float]]:
-    """Return role -> line -> accuracy, a share, over the samples that the role's figures count.
+    """Return role -> baseline -> accuracy, a share, over the samples that the role's figures count.
 
-    majority: train's most frequent label everywhere. chance: expected accuracy of a uniform guess
-    over the task's labels, merged into the suite's. bag_of_words: logistic regression on the words
-    of each text and the words both share, fitted on train. heuristic: `Task.heuristic`, left out
-    where the task has none.
+    majority: always train's most frequent label. chance: expected accuracy of a uniform guess over
+    the task's labels, merged into the suite's. bag_of_words: logistic regression on the words of
+    each text and the words that both share, fitted on train. heuristic: `Task.heuristic`; left out
+    if the task has none.
 
     Args:
         task: with train and the roles asked for; roles without a split are left out.
@@ -80,7 +80,8 @@ def _bag_of_words(train: Split) -> tuple[Any, Any]:
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    # Of more samples than there are counts of own words, two share at least that.
+    # At least one feature must occur often enough, or fitting fails. With more samples than there
+    # are values of `own:`, two samples share one of those.
     least = 2 if len(train) > _MOST_OWN + 1 else 1
     vectorizer = CountVectorizer(analyzer=_features, binary=True, min_df=least)
     counts = vectorizer.fit_transform(_pairs(train))
@@ -103,7 +104,7 @@ def _pairs(split: Split) -> list[tuple[str, str]]:
 
 
 def _features(pair: tuple[str, str]) -> list[str]:
-    """Return the words of each text, those of both, and how many the second has of its own."""
+    """Return the words of each text, those of both, and how many only the second has."""
     first, second = (set(_WORD.findall(text.lower())) for text in pair)
     own = min(len(second - first), _MOST_OWN)
     return [

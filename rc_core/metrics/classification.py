@@ -1,8 +1,8 @@
-"""Accuracy and calibration of predictions, also where a suite has fewer labels than the task.
+"""Accuracy and calibration of predictions, including suites with fewer labels than the task.
 
 The argmax is taken over the task's labels and merged into the suite's afterwards (McCoy et al.
-2019, HANS); a prediction that no suite label stands for is always wrong. Accuracies are shares in
-[0, 1]. Log-probabilities are (N, C) over the task's labels, natural logarithm.
+2019, HANS); a prediction that corresponds to no label of the suite is always wrong. Accuracies are
+shares in [0, 1]. Log-probabilities are (N, C) over the task's labels, natural logarithm.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ IntArray = NDArray[np.int64]
 
 
 def collapsed_predictions(log_probs: FloatArray, collapse: IntArray) -> IntArray:
-    """Return the suite label each sample is predicted as, -1 where none stands for it.
+    """Return the suite label that each sample is predicted as, -1 if there is none for it.
 
     Args:
         log_probs: (N, C); ties go to the first label.
@@ -66,10 +66,10 @@ def collapsed_predictions(log_probs: FloatArray, collapse: IntArray) -> IntArray
 
 
 def collapsed_confidences(log_probs: FloatArray, collapse: IntArray) -> NDArray[np.float64]:
-    """Return the probability of each sample's predicted suite label: summed over what it merges.
+    """Return the probability of each sample's predicted suite label, summed over what it merges.
 
-    Args and errors as `collapsed_predictions`. The task labels no suite label stands for count as
-    one label of their own.
+    Args and errors as in `collapsed_predictions`. Task labels without a suite label together count
+    as one label.
 
     Returns:
         (N,) float64 in [0, 1].
@@ -84,8 +84,8 @@ def collapsed_confidences(log_probs: FloatArray, collapse: IntArray) -> NDArray[
 def calibration_error(confidences: FloatArray, correct: NDArray[np.bool_]) -> float:
     """Return sum_b (n_b / N) |accuracy_b - mean confidence_b| over 15 equal-width bins.
 
-    Expected calibration error (Guo et al. 2017, equation 3); bin b holds confidences in
-    (b/15, (b+1)/15], the first one 0 as well.
+    Expected calibration error (Guo et al. 2017, equation 3); bin b holds confidences in (b/15,
+    (b+1)/15], and the first one 0 as well.
 
     Args:
         confidences: (N,) in [0, 1].
@@ -112,13 +112,14 @@ def balanced_accuracy(
 ) -> float:
     """Return the mean over labels of their recall: the share of a label's samples that are right.
 
-    Where some labels are rare, a model that never answers them may have a high accuracy, but not
-    this one: answering one label always gives 1 / number of labels (Brodersen et al. 2010).
+    If some labels are rare, a model that never predicts them may have a high accuracy, but not a
+    high balanced accuracy: always predicting one label gives 1 / number of labels (Brodersen et al.
+    2010).
 
     Args:
         correct: (N,).
-        labels: (N,) the true ones, names or positions; those that no sample has do not count.
-        weights: (N,) above 0, of how many samples each one stands for; None: of itself.
+        labels: (N,) true labels, names or positions; labels without samples do not count.
+        weights: (N,) above 0, how many samples each one represents; None: one.
 
     Returns:
         A share in [0, 1].
@@ -138,13 +139,14 @@ def balanced_accuracy(
 
 
 def evaluate(split: Split, log_probs: FloatArray, task_labels: Sequence[str]) -> dict[str, float]:
-    """Return a split's metrics, keyed relative to its role.
+    """Return a split's metrics, with keys relative to its role.
 
     Keys: `<suite>/accuracy`, `<suite>/balanced_accuracy`, `<suite>/calibration_error`,
-    `<suite>/<slice>.<value>/accuracy`; and, where the suite lacks some of the task's labels,
+    `<suite>/<slice>.<value>/accuracy`; and, if the suite lacks some of the task's labels,
     `<suite>/masked_accuracy` and `<suite>/outside_share`.
 
     Args:
+        split: evaluated.
         log_probs: (N, C), rows as in the split.
         task_labels: the C labels, in output order.
 
@@ -175,12 +177,13 @@ def role_metrics(
     """Return all metrics of a role under their full keys.
 
     `<role>/accuracy` and `<role>/calibration_error` are over the union of the suites' samples, so
-    that each suite weighs by its size, but of a split with a headline only that part counts;
-    `<role>/balanced_accuracy` is over the same samples and the names of their labels. Where a
-    suite lacks some of the task's labels, `<role>/masked_accuracy` and `<role>/outside_share`
-    too. `evaluate` gives the rest, of whole suites, below `<role>/`.
+    each suite weighs by its size; of a split with a headline only that part counts.
+    `<role>/balanced_accuracy` is over the same samples and the names of their labels. If a suite
+    lacks some of the task's labels, `<role>/masked_accuracy` and `<role>/outside_share` are there
+    too. The metrics of whole suites, from `evaluate`, stand below `<role>/`.
 
     Args:
+        role: of all the splits.
         evaluated: the role's splits, each with (N, C) log-probabilities; at least one.
         task_labels: the C labels, in output order.
 
@@ -206,7 +209,7 @@ def role_metrics(
     }
     masked = [_masked(split, log_probs, task_labels) for split, log_probs in evaluated]
     if any(each is not None for each in masked):
-        # A suite that knows every label is the same masked.
+        # For a suite that knows every label, masking changes nothing.
         pairs = [
             each or (right, np.zeros(len(right), dtype=np.bool_))
             for each, (right, _) in zip(masked, outcomes, strict=True)
@@ -223,6 +226,7 @@ def role_metrics(
 def _outcomes(
     split: Split, log_probs: FloatArray, task_labels: Sequence[str]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return which predictions of a split are right, and their confidences, (N,) each."""
     if log_probs.shape != (len(split), len(task_labels)) or len(split) == 0:
         raise ValueError(
             f"log-probabilities of {split.name} must be ({len(split)}, {len(task_labels)}) and "
@@ -236,7 +240,7 @@ def _outcomes(
 def _masked(
     split: Split, log_probs: FloatArray, task_labels: Sequence[str]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Return (right among the suite's labels, predicted outside them), None where all are known."""
+    """Return (right among the suite's labels, predicted outside them); None if all are known."""
     collapse = split.collapse(task_labels)
     if (collapse >= 0).all():
         return None
@@ -261,5 +265,5 @@ def _check(log_probs: FloatArray, collapse: IntArray) -> None:
 
 
 def _key_part(text: str) -> str:
-    """A slash would read as another level of the key."""
+    """Return text without slashes, which would read as another level of the key."""
     return text.replace("/", "_")

@@ -1,7 +1,7 @@
 """Accuracy and confidence on the easy and the hard samples of a split.
 
-A compressed model that overfits shortcuts keeps the easy half and loses the hard one (Du et al.
-2023, section 5, table 6 and figure 1), and is over-confident on the easy one.
+A compressed model that overfits shortcuts stays right on the easy half, gets worse on the hard one
+(Du et al. 2023, section 5, table 6 and figure 1), and is over-confident on the easy one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ METRICS: dict[str, Metric] = catalogue(
 def easy_hard_metrics(
     correct: NDArray[np.bool_], confidences: NDArray[np.floating[Any]], hard: NDArray[np.bool_]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the metrics of both halves, keyed relative to the role, and why one is undefined.
+    """Return the metrics of both halves, with keys relative to the role, and why one is undefined.
 
     Keys: `difficulty.<easy|hard>/accuracy`, `difficulty.<easy|hard>/confidence`, `difficulty_gap`.
 
@@ -58,8 +58,8 @@ def easy_hard_metrics(
 def relative_robustness(easy: float, hard: float) -> float:
     """Return (A_easy - A_hard) / A_easy: how much of the easy accuracy is lost on hard samples.
 
-    The criterion for alpha in Du et al. 2023, as we read it: smaller is more robust. NaN where
-    A_easy is 0.
+    The criterion for alpha in Du et al. 2023, as we read it: smaller is more robust. NaN if A_easy
+    is 0.
 
     Args:
         easy: accuracy on easy samples.

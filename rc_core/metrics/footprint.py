@@ -29,13 +29,13 @@ def footprint(
     """Return every metric of `METRICS` for a model with transformer blocks.
 
     `footprint/bytes` is the payload of model.safetensors: parameters and persistent buffers in
-    their own type (float32), shared ones once, without the file's header. `footprint/packed_bytes`
-    is what the parameters need at least: 4 bytes each that is not zero, nothing for where those
-    are, and of rounded ones, zeros included, their bits.
+    their own dtype (float32), shared ones once, without the file's header. `footprint/packed_bytes`
+    is a lower bound for the parameters: 4 bytes per nonzero one, nothing for where they are; and
+    for rounded ones, zeros included, their bits.
 
     Args:
         model: finished.
-        packed_bits: parameter name -> bits of each of its entries, of those that are rounded.
+        packed_bits: name -> bits per entry, for each rounded parameter.
 
     Raises:
         ModelError: unsupported encoder.
@@ -61,13 +61,13 @@ def footprint(
 
 
 def packed_bytes(metrics: Mapping[str, float]) -> float:
-    """Return `footprint/packed_bytes`; of what was measured before it was, 4 bytes a non-zero one.
+    """Return `footprint/packed_bytes`; for older measurements, 4 bytes per nonzero parameter.
 
-    NaN where neither was measured.
+    NaN if neither was measured.
     """
     return metrics.get(PACKED, 4 * metrics.get(NONZERO, math.nan))
 
 
 def has_rounded(metrics: Mapping[str, float]) -> bool:
-    """Tell whether weights of a model are rounded, so that they count by their bits."""
+    """Tell whether a model has rounded weights, which count by their bits."""
     return packed_bytes(metrics) < 0.999 * 4 * metrics.get(NONZERO, math.nan)

@@ -1,8 +1,9 @@
-"""How long a model computes on one batch, measured alone after training.
+"""How long a model computes on one batch, measured separately after training.
 
-A time depends on the machine and on what else it does, so it steers no search: models are timed in
-turn, round by round in one process, and what compares is a model's time over the dense reference's
-of the same round. How well that is known, the rounds themselves say: see `median_interval`.
+A time depends on the machine and on what else it does, so it steers no search. Models are timed in
+turn, round by round in one process, and what can be compared is a model's time over the dense
+reference's in the same round. How precise that is follows from the rounds themselves: see
+`median_interval`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ METRICS: dict[str, Metric] = catalogue(
     Metric(SAMPLES_PER_SECOND, "max", "samples of that batch / its median time"),
 )
 WARM_UP = 3
-# Coverage of an interval, and the fewest rounds that have one: with five the widest covers 94 %.
+# Coverage of an interval, and the fewest rounds that have one: the widest of five covers 94 %.
 LEVEL = 0.95
 LEAST_ROUNDS = 6
 
@@ -41,14 +42,14 @@ def in_turn(
 ) -> dict[str, list[float]]:
     """Return the seconds of each run in each round.
 
-    In a round every run has its turn, and each round begins with another one. A turn is two calls,
-    of which the second is timed: the first brings back what the other models pushed out of the
-    caches, as a model that serves alone finds it.
+    In each round every run has one turn, and each round starts with another run. A turn is two
+    calls, of which the second is timed: the first refills the caches that the other models
+    displaced, as if the model served alone.
 
     Args:
         runs: name -> computes one batch.
-        rounds: at least 1; `WARM_UP` more come before them and are not timed.
-        clock: seconds.
+        rounds: at least 1; `WARM_UP` more run before them and are not timed.
+        clock: returns seconds.
         synchronise: returns when the device has nothing left to do.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -71,9 +72,9 @@ def latency(seconds: Sequence[float], reference: Sequence[float], batch: int) ->
     """Return every metric of `METRICS`.
 
     Args:
-        seconds: of one batch, per round.
-        reference: the dense reference's, of the same rounds.
-        batch: samples in it.
+        seconds: per batch, for each round.
+        reference: the dense reference's, for the same rounds.
+        batch: samples per batch.
     """
     middle = median(seconds)
     return {
@@ -86,12 +87,12 @@ def latency(seconds: Sequence[float], reference: Sequence[float], batch: int) ->
 def intervals(
     seconds: Sequence[float], reference: Sequence[float], batch: int
 ) -> dict[str, list[float] | None]:
-    """Return the 95 % interval of every metric of `METRICS`, None where there are too few rounds.
+    """Return the 95 % interval of every metric of `METRICS`, None if there are too few rounds.
 
     Args:
-        seconds: of one batch, per round.
-        reference: the dense reference's, of the same rounds.
-        batch: samples in it.
+        seconds: per batch, for each round.
+        reference: the dense reference's, for the same rounds.
+        batch: samples per batch.
     """
     return {
         MILLISECONDS: median_interval([1000 * each for each in seconds]),
@@ -108,14 +109,14 @@ def ratios(seconds: Sequence[float], reference: Sequence[float]) -> list[float]:
 def median_interval(values: Sequence[float]) -> list[float] | None:
     """Return the 95 % interval of a median from the order of the values, None for fewer than 6.
 
-    Of n values the median of what they are drawn from lies between the k-th smallest and the k-th
-    largest unless fewer than k fall on one side of it, which a fair coin does so often. It
-    assumes no shape: times on a busy machine have long tails.
+    The median of the distribution that n values are drawn from lies between the k-th smallest and
+    the k-th largest value unless fewer than k of them fall on one side of it, which has a binomial
+    probability. No shape is assumed: times on a busy machine have long tails.
     """
     n = len(values)
     if n < LEAST_ROUNDS:
         return None
-    # Whole numbers: 2 to the power of some thousand rounds is no float.
+    # Integers, because 2 to the power of some thousand rounds exceeds a float.
     k, tail = 0, 1
     while tail / 2**n <= (1 - LEVEL) / 2:
         k += 1
@@ -136,11 +137,12 @@ def time_models(
     """Return the seconds that each classifier takes for one batch, per round; see `in_turn`.
 
     Args:
-        models: name -> sequence classifier of transformers; they stay where they are moved to.
-        batch: samples.
-        length: tokens of each, no padding among them; at most what the encoders have positions for.
+        models: name -> sequence classifier of transformers; they stay on the device they are moved
+            to.
+        batch: samples per batch.
+        length: tokens per sample, without padding; at most what the encoders have positions for.
         rounds: at least 1.
-        threads: of torch in this process, while it measures.
+        threads: number of torch's threads in this process while it measures.
         device: where they compute.
     """
     # Imported late: the list of metrics has to start without torch.
@@ -166,20 +168,20 @@ def time_models(
 
 
 def batch_of(model: nn.Module, batch: int, length: int) -> dict[str, torch.Tensor]:
-    """Return the inputs of text pairs: random tokens, the same in every call, none of them padding.
+    """Return the inputs of text pairs: random tokens without padding, the same in every call.
 
-    The second half of each is the second text, where the encoder tells the two apart.
+    The second half of each sample is the second text, if the encoder distinguishes the two.
     """
     import torch
 
     config: Any = model.config
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, config.vocab_size, (batch, length), generator=generator)
-    # RoBERTa gives padding no position, even where the mask lets it take part.
+    # RoBERTa gives padding tokens no position, even if the mask includes them.
     if config.pad_token_id is not None:
         tokens[tokens == config.pad_token_id] = 0 if config.pad_token_id else 1
     inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-    # DistilBERT has no types, RoBERTa one.
+    # DistilBERT has no token types, RoBERTa a single one.
     if getattr(config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = (torch.arange(length) >= length // 2).long().repeat(batch, 1)
     return inputs

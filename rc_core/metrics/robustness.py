@@ -1,4 +1,4 @@
-"""How much more biased than the reference a model is: relative bias and what stands beside it.
+"""How much more biased than the reference a model is: relative bias, and what goes with it.
 
 delta(m) = (F_id - F_ood) / F_id and F_bias = delta(model) / delta(reference), F an accuracy (Du et
 al. 2023, section 4). Above 1: more biased than the reference.
@@ -26,7 +26,7 @@ METRICS: dict[str, Metric] = catalogue(
 MIN_REFERENCE_GAP = 0.02
 MAX_ID_LOSS = 0.03
 _Z95 = 1.96
-# How the reason of a model that lost too much begins. Records keep the text alone, so this tells.
+# How the reason for a model that lost too much begins: records keep nothing but the text.
 _LOST = "ID accuracy is "
 # 0.57 - 0.55 is a hair under 0.02 in binary.
 _ROUNDING = 1e-9
@@ -40,11 +40,11 @@ def relative_bias(
 ) -> float:
     """Return F_bias, the model's relative ID-OOD gap over the reference's.
 
-    Pure: it also rewards broken models (see `guarded_relative_bias`). Accuracies may all be shares
-    or all be percentages.
+    Pure: it also rewards broken models (see `guarded_relative_bias`). All accuracies may be shares,
+    or all percentages.
 
     Returns:
-        1 for the reference itself, smaller is better; NaN where a division is by zero.
+        1 for the reference itself, smaller is better; NaN if a division is by zero.
     """
     if id_accuracy == 0 or reference_id_accuracy == 0:
         return math.nan
@@ -61,15 +61,15 @@ def guarded_relative_bias(
     *,
     reference_gap_standard_error: float | None = None,
 ) -> tuple[float, str | None]:
-    """Return F_bias where it means something, else NaN and the reason.
+    """Return F_bias if it is meaningful, else NaN and the reason.
 
     A collapsed model has no gap left and would look best of all, and a reference without a gap
-    makes the ratio noise. So it is undefined when the reference's gap is below 2 points or not
+    makes the ratio noise. So F_bias is undefined when the reference's gap is below 2 points or not
     clear of zero (below 1.96 standard errors), or when the model's ID accuracy is more than 3
     points below the reference's.
 
     Args:
-        id_accuracy, ood_accuracy: of the model, shares in [0, 1]; NaN where not measured.
+        id_accuracy, ood_accuracy: of the model, shares in [0, 1]; NaN if not measured.
         reference_id_accuracy, reference_ood_accuracy: of the dense reference.
         reference_gap_standard_error: of the reference's ID - OOD, a share; None skips that test.
 
@@ -97,19 +97,15 @@ def guarded_relative_bias(
 
 
 def is_lost_accuracy(reason: str) -> bool:
-    """Tell whether F_bias is undefined for what the model lost: the reference's gap was sound.
-
-    Args:
-        reason: of `guarded_relative_bias`, in this process or in a record.
-    """
+    """Tell whether F_bias is undefined because the model lost too much ID accuracy."""
     return reason.startswith(_LOST)
 
 
 def without_amounts(reason: str, *, below: str = "the reference's") -> str:
-    """Return a reason as one note gives it for all rows that share it, whatever each one's amount.
+    """Return a reason without its amounts, as a note for all rows that share it.
 
     Args:
-        reason: of `guarded_relative_bias`.
+        reason: from `guarded_relative_bias`.
         below: what the models are compared with.
     """
     if not is_lost_accuracy(reason):
@@ -124,13 +120,14 @@ def gap_standard_error(
     sizes: tuple[int, int] | None,
     half_width: float = math.nan,
 ) -> float:
-    """Return the standard error of an ID - OOD gap, a share: of the samples and of the seeds.
+    """Return the standard error of an ID - OOD gap, a share: from the samples and from the seeds.
 
     Args:
-        id_accuracy, ood_accuracy: shares in [0, 1], means over seeds where there are several. All
-            seeds answer the same samples, so more of them do not make the samples' part smaller.
-        sizes: samples counted in distribution and out of it; None: unknown, counted as no error.
-        half_width: of the gap's 95 % interval over seeds; NaN where there is one seed.
+        id_accuracy, ood_accuracy: shares in [0, 1], means over seeds if there are several. All
+            seeds answer the same samples, so more seeds do not reduce the samples' part.
+        sizes: number of samples counted in distribution and out of it; None: unknown, counted as no
+            error.
+        half_width: of the gap's 95 % interval over seeds; NaN for one seed.
     """
     shares = (id_accuracy, ood_accuracy)
     of_samples = sum(p * (1 - p) / n for p, n in zip(shares, sizes, strict=True)) if sizes else 0.0
@@ -139,7 +136,7 @@ def gap_standard_error(
 
 
 def difference_in_points(accuracy: float, reference_accuracy: float) -> float:
-    """Return the accuracy minus the reference's, in percentage points, of shares in [0, 1]."""
+    """Return accuracy minus the reference's, in percentage points, from shares in [0, 1]."""
     return 100.0 * (accuracy - reference_accuracy)
 
 
