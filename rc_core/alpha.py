@@ -1,10 +1,11 @@
 """`loss.alpha: auto`: alpha chosen on in-distribution data only.
 
 Du et al. 2023 tune alpha by the relative robustness between the easy and the hard half of the dev
-set. Our reading: of 0.1, 0.2, ... 0.9, the one with the smallest (A_easy - A_hard) / A_easy on
-id_dev among those whose id_dev accuracy is within 0.5 points of the best. Nine trainings, one seed,
-of the sweep's cheapest compression (`loss.alpha_on`; by default the trial's own); stored, so that
-they are done once. No out-of-distribution sample is looked at.
+set. Our reading: of 0.1, 0.2, ... 0.9, choose the one with the smallest (A_easy - A_hard) / A_easy
+on id_dev among those whose id_dev accuracy is within 0.5 points of the best. This takes nine
+training runs with one seed, of the sweep's cheapest compression (`loss.alpha_on`; by default the
+trial's own). The result is stored, so they run only once. No out-of-distribution sample is looked
+at.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ from rc_core.metrics.easy_hard import relative_robustness
 from rc_core.teacher import teacher_key, training_inputs
 from rc_core.workspace import Workspace, model_digest
 
-# 2: nothing is chosen where id_dev lacks one half, nor by an undefined robustness.
+# 2: no choice if id_dev lacks one of the halves; an undefined robustness does not count.
 ALPHA_VERSION = 2
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+# How far below the best id_dev accuracy a choice may be, a share.
 MAX_LOSS = 0.005
 _ROUNDING = 1e-9
 
@@ -47,7 +49,7 @@ def wants_alpha(config: TrialConfig) -> bool:
 
 
 def alpha_title(config: TrialConfig) -> str:
-    """Return what is done, with its cost, for people."""
+    """Return a progress line: what is done, and what it costs."""
     compression = _with_alpha(config, ALPHAS[0]).compression.label()
     return f"alpha: {len(ALPHAS)} trainings of {compression}, judged on id_dev alone"
 
@@ -57,7 +59,7 @@ def alpha_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
     judged = _with_alpha(config, ALPHAS[0])
     values = judged.as_dict()
     loss = {key: value for key, value in values["loss"].items() if key != "alpha"}
-    # The trial's own precision, where the teacher's is another.
+    # The precision of these training runs may differ from the teacher's.
     training = training_inputs(judged.training) | {"precision": workspace.precision(judged)}
     inputs = {
         "teacher": teacher_key(config, workspace).key,
@@ -65,24 +67,24 @@ def alpha_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
         "compression": values["compression"],
         "loss": loss,
         "training": training,
-        # An edited plugin trains otherwise under the same settings.
+        # An edited plugin may train differently under the same settings.
         "sources": {
             section: plugins.digest(PLUGIN_PACKAGES[section], getattr(judged, section).name)
             for section in ("compression", "loss", "difficulty")
         },
     }
     if outputs_of(config) != config.difficulty.name:
-        # The estimate's key is that of the outputs, which others score otherwise.
+        # The difficulty's key identifies the outputs, which several plugins score differently.
         inputs["scored_by"] = config.difficulty.name
     encoder = judged.compression.encoder(judged.model)
     if encoder != judged.model:
-        # A student of its own: the section names its folder, not what is in it.
+        # The section names the student's folder, not what is in it.
         inputs["encoder"] = model_digest(encoder)
     return ArtifactKey("alpha", ALPHA_VERSION, inputs)
 
 
 def alpha_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
-    """Return the choice with its evidence, training what it takes where it is not stored.
+    """Return the choice with its evidence, running the training it takes if it is not stored.
 
     Raises:
         DifficultyError: id_dev has no easy or no hard half, or as `best_alpha`.
@@ -112,9 +114,9 @@ def best_alpha(evidence: list[dict[str, float]]) -> float:
     """Return the alpha with the least relative robustness gap near the best id_dev accuracy.
 
     Args:
-        evidence: per alpha `alpha`, `id_dev/accuracy`, `relative_robustness`; shares. Of equal ones
-            the larger alpha, which changes the teacher less. Rows whose robustness is NaN (no easy
-            sample right) do not count.
+        evidence: for each alpha, `alpha`, `id_dev/accuracy` and `relative_robustness`, as shares.
+            Among equal ones the larger alpha wins, which changes the teacher less. Rows whose
+            robustness is NaN (no easy sample right) do not count.
 
     Raises:
         DifficultyError: no row counts.
@@ -131,7 +133,10 @@ def best_alpha(evidence: list[dict[str, float]]) -> float:
 
 
 def resolve(config: TrialConfig, workspace: Workspace) -> tuple[TrialConfig, dict[str, Any]]:
-    """Return the configuration with alpha chosen, and the evidence; unchanged where it is given."""
+    """Return the configuration with alpha chosen, and the evidence.
+
+    If alpha is given, the configuration is returned unchanged, with no evidence.
+    """
     if not wants_alpha(config):
         return config, {}
     path = alpha_artifact(config, workspace).path / "alpha.json"
@@ -142,7 +147,7 @@ def resolve(config: TrialConfig, workspace: Workspace) -> tuple[TrialConfig, dic
 
 
 def _judge(config: TrialConfig, workspace: Workspace, hard: NDArray[np.bool_]) -> dict[str, float]:
-    """Train one configuration and return its accuracies on id_dev, and on its two halves."""
+    """Train one configuration and return its accuracies on id_dev and on its two halves."""
     compression, model = prepare_model(config, workspace)
     dense = prepare_teacher(config, workspace)
     loss, rows, _ = prepare_loss(config, workspace, model=model, dense=dense)
@@ -152,23 +157,23 @@ def _judge(config: TrialConfig, workspace: Workspace, hard: NDArray[np.bool_]) -
     id_dev = data.task.id_dev
     log_probs = predict_splits(compression.finalize(model), data, [id_dev])[id_dev.name]
     right = log_probs.argmax(axis=1) == id_dev.labels
-    easy, difficult = float(right[~hard].mean()), float(right[hard].mean())
+    easy_accuracy, hard_accuracy = float(right[~hard].mean()), float(right[hard].mean())
     return {
         "alpha": float(config.loss.as_dict()["alpha"]),
         "id_dev/accuracy": float(right.mean()),
-        "easy": easy,
-        "hard": difficult,
-        "relative_robustness": relative_robustness(easy, difficult),
+        "easy": easy_accuracy,
+        "hard": hard_accuracy,
+        "relative_robustness": relative_robustness(easy_accuracy, hard_accuracy),
     }
 
 
 def _with_alpha(config: TrialConfig, alpha: float) -> TrialConfig:
-    """Return what is trained to judge one alpha."""
+    """Return the configuration that is trained to judge one alpha."""
     values = config.as_dict()
-    on = values["loss"].pop("alpha_on", None)
+    judged_on = values["loss"].pop("alpha_on", None)
     values["loss"]["alpha"] = alpha
-    # The seed of the reference: one choice for all seeds of a sweep.
+    # The reference's seed, so that one choice serves all seeds of a sweep.
     values["training"]["seed"] = config.reference().training.seed
-    if on is not None:
-        values["compression"] = on
+    if judged_on is not None:
+        values["compression"] = judged_on
     return decode(values)

@@ -3,8 +3,9 @@
     <root>/<kind>/<key>/artifact.json     inputs, checksums; written last
     <root>/<kind>/<key>/...               the files
 
-The key is a hash of everything the content depends on. An artifact is written whole into a
-temporary folder and renamed, under a lock, so that processes that need the same one build it once.
+The key is a hash of everything that the content depends on. An artifact is written completely into
+a temporary folder, which is then renamed, under a lock, so that processes that need the same one
+build it once.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class ArtifactKey:
 
     Attributes:
         kind: `teacher`, `difficulty`, ... (see rc_core.preparation).
-        version: raised by hand whenever the code that builds this kind changes its result.
-        inputs: everything the content depends on, as plain JSON values.
+        version: raised by hand whenever a change of the code that builds this kind changes its
+            result.
+        inputs: everything that the content depends on, as plain JSON values.
     """
 
     kind: str
@@ -51,7 +53,7 @@ class ArtifactKey:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A stored artifact: its folder, and whether this call built it."""
+    """A stored artifact: its folder, whether this call built it, and how long building took."""
 
     key: ArtifactKey
     path: Path
@@ -61,15 +63,15 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Stored:
-    """What lies in the store under one key, whole or not.
+    """What is in the store under one key, complete or not.
 
     Attributes:
         kind: as in its key.
         key: 16 hex digits, the name of its folder.
         path: that folder.
         size: bytes of all its files.
-        created: seconds since the epoch; of a damaged one, when its folder was last changed.
-        seconds: building took; 0 where that cannot be read.
+        created: seconds since the epoch; for a damaged one, when its folder was last changed.
+        seconds: that building it took; 0 if that cannot be read.
     """
 
     kind: str
@@ -81,14 +83,14 @@ class Stored:
 
 
 class Backing(Protocol):
-    """Where artifacts are kept beyond this machine. It may raise StorageError: they are built."""
+    """Where artifacts are kept beyond this machine. If it raises StorageError, they are built."""
 
     def fetch(self, kind: str, key: str, folder: Path) -> bool:
-        """Fill an empty folder with an artifact, its manifest too; False where there is none."""
+        """Fill an empty folder with an artifact and its manifest; False if there is none."""
         ...
 
     def keep(self, kind: str, key: str, folder: Path) -> None:
-        """Take in an artifact that was built here."""
+        """Store an artifact that was built here."""
         ...
 
 
@@ -98,7 +100,7 @@ class ArtifactStore:
     def __init__(self, root: str | Path, backing: Backing | None = None) -> None:
         self.root = Path(root)
         self._backing = backing
-        # Checksums are compared once per process and artifact, not on every read.
+        # Keys whose checksums were compared: once per process and artifact, not on every read.
         self._verified: set[str] = set()
 
     def path(self, key: ArtifactKey) -> Path:
@@ -107,20 +109,20 @@ class ArtifactStore:
     def has(self, key: ArtifactKey) -> bool:
         """Tell whether the artifact is complete on disk (sizes compared, not checksums).
 
-        One that only the backing has is brought first.
+        An artifact that only the backing has is fetched first.
         """
         if _damage(self.path(key), checksums=False) is None:
             return True
         if self._backing is None:
             return False
         with self._lock(key.kind, key.key):
-            return self._brought(key) and _damage(self.path(key), checksums=False) is None
+            return self._fetch(key) and _damage(self.path(key), checksums=False) is None
 
     def get(self, key: ArtifactKey) -> Artifact:
         """Return a stored artifact.
 
         Raises:
-            ArtifactError: it is not there or damaged.
+            ArtifactError: it is missing or damaged.
         """
         damage = _damage(self.path(key), checksums=key.key not in self._verified)
         if damage is not None:
@@ -135,55 +137,39 @@ class ArtifactStore:
         return float(_manifest(self.path(key))["seconds"])
 
     def build(self, key: ArtifactKey, builder: Callable[[Path], object]) -> Artifact:
-        """Return the artifact, building it first if it is not there, whoever asks first.
+        """Return the artifact, building it first if it is not there, whichever process asks first.
 
         `builder` fills the empty folder it is given. A damaged artifact is deleted and rebuilt.
         """
         with self._lock(key.kind, key.key):
-            # Whatever lies under the key now is complete: the manifest is renamed in with it.
-            if self._is_whole(key) or (self._brought(key) and self._is_whole(key)):
+            # Artifacts appear under their key only when complete, by a rename of the whole folder.
+            if self._is_whole(key) or (self._fetch(key) and self._is_whole(key)):
                 return self.get(key)
             target = self.path(key)
             if target.exists():
                 shutil.rmtree(target)
-            temporary = _emptied(target)
+            temporary = _new_temporary(target)
             start = time.monotonic()
             try:
                 builder(temporary)
                 seconds = time.monotonic() - start
-                manifest = {
-                    "kind": key.kind,
-                    "version": key.version,
-                    "key": key.key,
-                    "inputs": dict(key.inputs),
-                    "created": time.time(),
-                    "seconds": seconds,
-                    "files": {
-                        str(file.relative_to(temporary)): {
-                            "bytes": file.stat().st_size,
-                            "sha256": sha256(file),
-                        }
-                        for file in sorted(temporary.rglob("*"))
-                        if file.is_file()
-                    },
-                }
-                write_json(temporary / _MANIFEST, manifest)
+                _write_manifest(temporary, key, seconds)
                 temporary.replace(target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
             self._verified.add(key.key)
-            self._kept(key)
+            self._upload(key)
             return Artifact(key, target, built=True, seconds=seconds)
 
     def _is_whole(self, key: ArtifactKey) -> bool:
         return _damage(self.path(key), checksums=key.key not in self._verified) is None
 
-    def _brought(self, key: ArtifactKey) -> bool:
-        """Bring an artifact from the backing, holding its lock; tell whether it is here now."""
+    def _fetch(self, key: ArtifactKey) -> bool:
+        """Fetch an artifact from the backing, holding its lock; tell whether it is here now."""
         if self._backing is None:
             return False
         target = self.path(key)
-        temporary = _emptied(target)
+        temporary = _new_temporary(target)
         try:
             if not self._backing.fetch(key.kind, key.key, temporary):
                 return False
@@ -196,8 +182,8 @@ class ArtifactStore:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _kept(self, key: ArtifactKey) -> None:
-        """Give what was built here to the backing; where that fails, whoever drives tries again."""
+    def _upload(self, key: ArtifactKey) -> None:
+        """Upload to the backing what was built here; if that fails, the driver tries again."""
         if self._backing is not None:
             try:
                 self._backing.keep(key.kind, key.key, self.path(key))
@@ -205,7 +191,7 @@ class ArtifactStore:
                 _logger.warning("%s %s could not be uploaded: %s", key.kind, key.key, error)
 
     def entries(self) -> list[Stored]:
-        """Return everything that lies in the store, by kind, then oldest first."""
+        """Return everything in the store, by kind, then oldest first."""
         folders = [path for path in self.root.glob("*/*") if path.is_dir() and _is_key(path.name)]
         return sorted(map(_stored, folders), key=lambda each: (each.kind, each.created))
 
@@ -217,18 +203,19 @@ class ArtifactStore:
         """Remove an artifact, unless someone is building it; tell whether it was removed."""
         with self._lock(stored.kind, stored.key, wait=False) as held:
             if held:
-                # Not half of it: what has no manifest any more counts as not stored.
+                # Manifest first: without it, a partly removed artifact counts as not stored.
                 (stored.path / _MANIFEST).unlink(missing_ok=True)
                 shutil.rmtree(stored.path)
             return held
 
     def _is_idle(self, temporary: Path) -> bool:
+        """Tell whether nobody is building into a temporary folder."""
         with self._lock(temporary.parent.name, temporary.name.split(".")[1], wait=False) as held:
             return held
 
     @contextmanager
     def _lock(self, kind: str, key: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold an artifact's lock; without waiting, yield whether it could be had."""
+        """Hold an artifact's lock and yield True; without waiting, yield whether it was free."""
         folder = self.root / kind
         how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
         try:
@@ -252,14 +239,15 @@ class ArtifactStore:
 
 
 def damage(stored: Stored) -> str | None:
-    """Return what is wrong with an artifact, every checksum compared, or None when it is whole."""
+    """Return what is wrong with an artifact, comparing all checksums; None if it is complete."""
     return _damage(stored.path, checksums=True)
 
 
-def _emptied(target: Path) -> Path:
-    """Return a new folder beside an artifact's place, whose lock the caller holds.
+def _new_temporary(target: Path) -> Path:
+    """Return a new temporary folder beside an artifact's place, whose lock the caller holds.
 
-    So whatever lies there already is of a builder that was killed, and goes.
+    Because of the lock, any folder that is there already belongs to a killed builder, and is
+    removed.
     """
     for left in target.parent.glob(f".{target.name}.*"):
         if left.is_dir():
@@ -267,6 +255,25 @@ def _emptied(target: Path) -> Path:
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     return temporary
+
+
+def _write_manifest(folder: Path, key: ArtifactKey, seconds: float) -> None:
+    """Write the manifest of a folder that is complete but for it."""
+    files = {
+        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    manifest = {
+        "kind": key.kind,
+        "version": key.version,
+        "key": key.key,
+        "inputs": dict(key.inputs),
+        "created": time.time(),
+        "seconds": seconds,
+        "files": files,
+    }
+    write_json(folder / _MANIFEST, manifest)
 
 
 def _stored(path: Path) -> Stored:
@@ -291,7 +298,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 def _damage(path: Path, *, checksums: bool) -> str | None:
-    """Return what is wrong with a stored artifact, or None when it is whole."""
+    """Return what is wrong with a stored artifact, or None if it is complete."""
     try:
         files = _manifest(path)["files"]
     except FileNotFoundError:

@@ -26,22 +26,22 @@ from rc_core.workspace import TaskData, Workspace
 
 
 def compressed_data(config: TrialConfig, workspace: Workspace) -> TaskData:
-    """Return the task with the tokens of the encoder that is compressed."""
+    """Return the task, tokenised for the encoder that is compressed."""
     return workspace.data(config, model=config.compression.encoder(config.model))
 
 
 def prepare_teacher(config: TrialConfig, workspace: Workspace) -> FrozenTeacher | None:
-    """Return the dense reference, on the device, for a loss that asks it in every step; else None.
+    """Return the dense reference, on the device, for a loss that runs it in every step; else None.
 
-    It is the stored one, read anew for each trial: what is trained from it is another copy.
+    It is read from the store for each trial: a model that is trained from it is another copy.
     """
     if "teacher_model" not in config.needs():
         return None
     model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
     data = workspace.data(config.reference())
     # A student that is another encoder, or a teacher with another `max_length`, reads other tokens.
-    same = data is compressed_data(config, workspace)
-    return FrozenTeacher(model, None if same else data.encoded(data.task.train))
+    same_tokens = data is compressed_data(config, workspace)
+    return FrozenTeacher(model, None if same_tokens else data.encoded(data.task.train))
 
 
 def prepare_loss(
@@ -55,15 +55,16 @@ def prepare_loss(
 
     Args:
         config: with every value resolved (no `alpha: auto`).
-        model: that `prepare_model` returned, for a loss that needs its "hidden_states".
-        dense: that `prepare_teacher` returned.
+        workspace: holds the artifacts that the loss reads.
+        model: what `prepare_model` returned, for a loss that needs "hidden_states".
+        dense: what `prepare_teacher` returned.
 
     Raises:
         TrialError: an estimate that the loss needs diverged or does not fit the task; or the loss
             has parameters that could not be trained, or rows that are not one per training sample.
     """
     needs = config.needs()
-    # What a plugin draws from it would depend on what ran before.
+    # Seeded, so that what a plugin draws does not depend on what ran before.
     torch.manual_seed(config.training.seed)
     loss: AnyLoss = plugins.load(PLUGIN_PACKAGES["loss"], config.loss.name).Loss(config.loss)
     context = LossContext(
@@ -81,7 +82,7 @@ def prepare_loss(
     if "first_stage_log_probs" in needs:
         context.first_stage_log_probs = first_stage_log_probs(config, workspace)
     if "hidden_states" in needs:
-        assert model is not None, "a loss that needs hidden states is told the model's shape"
+        assert model is not None, "a loss that needs hidden states must know the model's shape"
         context.student = shape_of(model)
     if dense is not None:
         context.teacher = dense.shape
@@ -93,13 +94,14 @@ def prepare_loss(
 
 
 def _check_parameters(name: str, loss: AnyLoss) -> None:
-    """Refuse parameters that no optimizer would be given, so that they would stay as they are."""
+    """Reject parameters that no optimizer would receive: they would never be trained."""
     where = f"rc_core/losses/{name}.py"
-    own = {id(each) for each in trained_parameters(loss)}
-    lost = [each for each in _parameters_in(vars(loss)) if id(each) not in own]
-    if lost:
+    registered = {id(each) for each in trained_parameters(loss)}
+    unregistered = [each for each in _parameters_in(vars(loss)) if id(each) not in registered]
+    if unregistered:
         raise TrialError(
-            f"{where}: parameters of a loss must be those of a torch.nn.Module, but {len(lost)} "
+            f"{where}: parameters of a loss must be those of a torch.nn.Module, but "
+            f"{len(unregistered)} "
             "are not; derive Loss from torch.nn.Module, call super().__init__() first, and hold "
             "several modules in a ModuleList (parameters in a ParameterList), or set "
             "requires_grad to False"
@@ -112,12 +114,12 @@ def _check_parameters(name: str, loss: AnyLoss) -> None:
 
 
 def trained_parameters(loss: AnyLoss) -> list[nn.Parameter]:
-    """Return the parameters of a loss that are trained with the model's."""
+    """Return the parameters of a loss that are trained together with the model's."""
     return [p for p in loss.parameters() if p.requires_grad] if isinstance(loss, nn.Module) else []
 
 
 def _parameters_in(values: object) -> Iterator[nn.Parameter]:
-    """Yield the trainable parameters in plain containers, and in the modules they hold."""
+    """Yield the trainable parameters in plain containers, and in modules inside them."""
     if isinstance(values, nn.Parameter):
         yield from [values] if values.requires_grad else []
     elif isinstance(values, nn.Module):
@@ -131,7 +133,7 @@ def _parameters_in(values: object) -> Iterator[nn.Parameter]:
 
 
 def _check_rows(name: str, rows: object, context: LossContext) -> None:
-    """Refuse what the training loop could not pick rows from, or a record could not hold."""
+    """Reject rows that the training loop could not index, and reports that are not plain JSON."""
     where, count = f"rc_core/losses/{name}.py", len(context.labels)
     fits = isinstance(rows, Mapping) and all(
         isinstance(each, Tensor) and each.shape[:1] == (count,) for each in rows.values()
@@ -154,10 +156,11 @@ def _check_rows(name: str, rows: object, context: LossContext) -> None:
 
 
 def recordable(loss: AnyLoss, compression: Compression) -> bool:
-    """Tell whether a GPU may replay a trial's steps: both plugins must say so of themselves.
+    """Tell whether a GPU may replay a trial's steps: both plugins must declare it themselves.
 
-    A class derived from one of ours does not inherit it: what it adds may be of another kind. Steps
-    in which a loss runs the model itself, or is trained, have not been tried in a recording: no.
+    A class derived from one of ours does not inherit the flag, because what it adds may not be
+    recordable. Steps in which a loss runs the model itself, or has parameters, have never been
+    tested in a recording, so they are not recorded.
     """
     if isinstance(loss, ModelLoss) or trained_parameters(loss):
         return False
@@ -182,7 +185,8 @@ def prepare_model(config: TrialConfig, workspace: Workspace) -> tuple[Compressio
     )
     plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
     compression: Compression = plugin.Compression(config.compression)
-    # A model that was kept was not made here: what is drawn next would depend on what ran before.
+    # A cached model draws no random numbers here, a new one does: seed again, so that what
+    # `prepare` draws does not depend on which it was.
     torch.manual_seed(seed)
     return compression, compression.prepare(model, context)
 
@@ -201,8 +205,14 @@ def fit_compressed(
     """Train what `prepare_loss` and `prepare_model` returned; see `rc_core.training.fit`.
 
     Args:
-        dense: that `prepare_teacher` returned.
-        resume: of a checkpoint.
+        config: of the trial, resolved.
+        workspace: holds the tokenised data.
+        loss: what `prepare_loss` returned.
+        rows: likewise.
+        compression: what `prepare_model` returned.
+        model: likewise.
+        dense: what `prepare_teacher` returned.
+        resume: state from a checkpoint.
     """
     data = compressed_data(config, workspace)
     after_backward = getattr(compression, "after_backward", None)

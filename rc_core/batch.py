@@ -3,14 +3,14 @@
     python -m rc_core.trial LIST.jsonl --out DIR [--jobs N]
 
 Each line of LIST is a trial's configuration as JSON, or {"id": "t0003", "config": {...}}. DIR gets
-the same folders as a sweep: `artifacts/` and `trials/<id>/`; `rc-sweep adopt` takes them in.
-Finished trials are not run again, nor overwritten by another configuration with their id;
-unfinished ones go on from their last rung. What trials share is built once, before the first that
-reads it; with N above 1 in the worker processes too, and a trial starts as soon as all that it
-reads is there.
+the same folders as a sweep: `artifacts/` and `trials/<id>/`; `rc-sweep adopt` imports them.
+Finished trials are not run again, nor overwritten by another configuration with the same id;
+unfinished ones resume from their last rung. Artifacts that trials share are built once, before the
+first trial that reads them; with N above 1 they are built in the worker processes too, and a trial
+starts as soon as everything that it reads is there.
 
-With --test every trial's test roles are evaluated at its end: for fixed designs only, where nothing
-is selected by results. `rc-sweep test` of the adopted sweep then needs no weights.
+With --test every trial's test roles are evaluated at its end. This is for fixed designs only, in
+which nothing is selected by results. `rc-sweep test` of the adopted sweep then needs no weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -51,10 +51,10 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool =
     """Run every job and print a line for each; return the number that failed.
 
     Args:
-        jobs: what to run; those finished in `out` are passed over.
+        jobs: what to run; those finished in `out` are skipped.
         out: gets `artifacts/` and `trials/`.
-        num_jobs: worker processes.
-        test: predict the test roles too.
+        num_jobs: number of worker processes.
+        test: whether the test roles are predicted too.
 
     Raises:
         ConfigError: as `_needed`, `check_ids` and `_check_data`; nothing is run then.
@@ -81,147 +81,150 @@ def run_batch(jobs: Sequence[Job], out: Path, *, num_jobs: int = 1, test: bool =
 def _check_data(
     jobs: Sequence[Job], finished: Sequence[Job], out: Path, workspace: Workspace
 ) -> None:
-    """Check that trials which are finished have the data of those that are to be run.
+    """Check that finished trials used the same data as those that are to be run.
 
     Raises:
-        ConfigError: files have changed since, so that the two would not compare; names each trial.
+        ConfigError: files have changed since, so results would not be comparable; names each trial.
     """
     problems = []
     for job in finished:
         record = TrialFolder(out / "trials" / job.trial_id).read()
-        known = None if record is None else record.data.get("digest")
-        beside = next((each for each in jobs if each.config.task == job.config.task), None)
-        if known is None or beside is None:
+        before = None if record is None else record.data.get("digest")
+        same_task = next((each for each in jobs if each.config.task == job.config.task), None)
+        if before is None or same_task is None:
             continue
-        found = workspace.data(beside.config).digest()
-        if found != known:
-            said = f"is finished on other data (digest {known}) than is there now ({found})"
-            problems.append(Problem(job.trial_id, said))
+        now = workspace.data(same_task.config).digest()
+        if now != before:
+            message = f"is finished on other data (digest {before}) than is there now ({now})"
+            problems.append(Problem(job.trial_id, message))
     if problems:
-        what = "must be the same in all trials, which do not compare else; put the old files back, "
-        raise ConfigError([*problems, Problem("task", f"{what}or take another --out")])
+        advice = (
+            "data must be the same in all trials, or they cannot be compared; put the old files "
+            "back, or take another --out"
+        )
+        raise ConfigError([*problems, Problem("task", advice)])
 
 
-# What is printed, and whether it counts as a trial that went well (an artifact always does).
+# What is printed, and whether it counts as a success (an artifact always does).
 _Line = tuple[str, bool]
 
 
 def _needed(jobs: Sequence[Job], workspace: Workspace) -> list[dict[str, Step]]:
-    """Return what each job reads, by its key.
+    """Return the steps that each job needs, by their artifacts' keys.
 
     Raises:
-        ConfigError: some cannot work, all named; what is wrong with a model or with data that
-            several share is told of the first.
+        ConfigError: some jobs cannot work; names all of them. A problem with a model or with data
+            that several jobs share is reported for the first one.
     """
-    found: list[dict[str, Step]] = []
+    needed: list[dict[str, Step]] = []
     problems: list[Problem] = []
     encoders = Encoders()
-    told: set[str] = set()
+    reported: set[str] = set()
     for job in jobs:
         wrong = encoders.problems(job.config)
-        told |= {each.message for each in wrong}
+        reported |= {each.message for each in wrong}
         try:
-            found.append({step.key.key: step for step in steps(job.config, workspace)})
+            needed.append({step.key.key: step for step in steps(job.config, workspace)})
         except DifficultyError as error:
             wrong.append(Problem("", str(error)))
         except InputError as error:
-            wrong += [each for each in error.problems if each.message not in told]
-            told |= {each.message for each in error.problems}
+            wrong += [each for each in error.problems if each.message not in reported]
+            reported |= {each.message for each in error.problems}
         for each in wrong:
             where = f"{job.trial_id}: {each.where}" if each.where else job.trial_id
             problems.append(Problem(where, each.message))
     if problems:
         raise ConfigError(problems)
-    return found
+    return needed
 
 
 class _Task(NamedTuple):
-    """What is done in one go.
+    """A unit of work: run one trial, or build one artifact.
 
     Attributes:
-        needs: keys of the artifacts that it reads.
-        waits: keys of those that it waits for, where they are built at all, but can do without.
         job: whose trial is run, or whose artifact is built.
         key: of the artifact; None for the trial.
+        needs: keys of the artifacts that it reads, in build order.
+        waits: keys of artifacts that it waits for if they are built at all, but can do without.
     """
 
-    needs: set[str]
-    waits: set[str]
     job: Job
     key: str | None
+    needs: tuple[str, ...]
+    waits: tuple[str, ...] = ()
 
 
-def _why_lost(keys: Iterable[str], lost: Mapping[str, str]) -> str | None:
-    """Return why one of some artifacts could not be built, None where all could."""
-    return next((lost[key] for key in keys if key in lost), None)
-
-
-def _not_run(job: Job, why: str) -> _Line:
-    return f"{job.trial_id} {job.config.label()}: failed: {why}", False
+def _plan(
+    jobs: Sequence[Job], needed: Sequence[Mapping[str, Step]], workspace: Workspace
+) -> list[_Task]:
+    """Return the tasks of a list in its order, each artifact with the first job that needs it."""
+    tasks: list[_Task] = []
+    planned: set[str] = set()
+    for job, found in zip(jobs, needed, strict=True):
+        # Steps cannot be sent to a worker; their key and a configuration that needs them can.
+        for key, step in found.items():
+            if key not in planned:
+                tasks.append(_Task(job, key, step.needs))
+        planned |= set(found)
+        # A record's easy and hard halves come from the difficulty estimate, if any job reads one.
+        halves = difficulty_key(job.config, workspace).key
+        tasks.append(_Task(job, None, tuple(found), (halves,)))
+    return tasks
 
 
 def _lines(
     jobs: Sequence[Job], finished: Sequence[Job], out: Path, num_jobs: int, *, test: bool
 ) -> Generator[_Line, None, None]:
-    """Build what is needed and run the trials, everything as soon as what it reads is there.
+    """Build what is needed and run the trials, each as soon as everything that it reads is there.
 
-    What is ready goes in the order of the list, an artifact with the first job that needs it: a
-    list cut short has its first trials whole, not a little of everything.
+    Ready tasks run in the order of the list, so a list cut short has its first trials complete, not
+    parts of all of them.
     """
     workspace = Workspace(out / "artifacts")
     needed = _needed(jobs, workspace)
     _check_data(jobs, finished, out, workspace)
-    # What was read for the plan serves the trials too, where they run in this process.
+    tasks = _plan(jobs, needed, workspace)
+    # Data that was read for the plan serves the trials too, if they run in this process.
     shared = workspace if num_jobs == 1 else None
-    tasks: list[_Task] = []
-    unbuilt: set[str] = set()
-    for job, found in zip(jobs, needed, strict=True):
-        # Steps cannot be sent to a worker; their key and a configuration that needs them can.
-        for built, step in found.items():
-            if built not in unbuilt:
-                tasks.append(_Task(set(step.needs), set(), job, built))
-        unbuilt |= set(found)
-        # A record's easy and hard halves come from the difficulty, where any job reads it.
-        halves = difficulty_key(job.config, workspace).key
-        tasks.append(_Task(set(found), {halves}, job, None))
-    lost: dict[str, str] = {}
-    flying: dict[Future[_Line], str | None] = {}
+    unbuilt = {task.key for task in tasks if task.key is not None}
+    failed: dict[str, str] = {}  # Key of an artifact -> why it could not be built.
+    running: dict[Future[_Line], str | None] = {}
     with open_pool(num_jobs) as pool:
-        while tasks or flying:
-            ready = [each for each in tasks if not unbuilt & (each.needs | each.waits)]
-            # Nothing else becomes ready before it ends: a teacher that all wait for has every core.
-            threads = torch.get_num_threads() if len(ready) == 1 and not flying else None
+        while tasks or running:
+            ready = [each for each in tasks if unbuilt.isdisjoint(each.needs + each.waits)]
+            # A task that everything else waits for, as for the teacher, gets every core.
+            threads = torch.get_num_threads() if len(ready) == 1 and not running else None
             for task in ready:
-                if len(flying) == num_jobs:
+                if len(running) == num_jobs:
                     break
                 tasks.remove(task)
-                needs, _, job, key = task
-                why = _why_lost(needs, lost)
+                job, key = task.job, task.key
+                why = next((failed[each] for each in task.needs if each in failed), None)
                 if why is not None and key is not None:
-                    lost[key] = why
+                    failed[key] = why
                     unbuilt.discard(key)
                 elif why is not None:
-                    yield _not_run(job, why)
+                    yield f"{job.trial_id} {job.config.label()}: failed: {why}", False
                 elif key is None:
-                    flying[pool.submit(_run, job, out, test, shared)] = None
+                    running[pool.submit(_run, job, out, test, shared)] = None
                 else:
                     future = pool.submit(_build, job.config, key, out, threads, shared)
-                    flying[future] = key
-            for future in wait(flying, return_when=FIRST_COMPLETED).done if flying else ():
-                key = flying.pop(future)
+                    running[future] = key
+            for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                key = running.pop(future)
                 if key is not None:
                     unbuilt.discard(key)
-                # Raises where a worker was ended from outside: that says nothing of what it built.
-                said, ok = future.result()
+                # Raises if the worker was killed, which is no fault of the task.
+                message, ok = future.result()
                 if key is not None and not ok:
-                    lost[key] = said
+                    failed[key] = message
                 else:
-                    yield said, ok
+                    yield message, ok
 
 
 @functools.cache
 def _workspace(out: Path, *, sealed: bool = True) -> Workspace:
-    """Return this worker's workspace: with it the tokenised data is kept between jobs."""
+    """Return this worker's workspace, which keeps the tokenised data between jobs."""
     return Workspace(out / "artifacts", sealed=sealed)
 
 
@@ -232,10 +235,10 @@ def _build(
     threads: int | None = None,
     workspace: Workspace | None = None,
 ) -> _Line:
-    """Build one of the artifacts of a configuration; return why not where that fails.
+    """Build one artifact of a configuration; return a line, or why it failed.
 
     Args:
-        threads: None: as many as a trial has.
+        threads: number of torch's threads; None: as many as a trial has.
     """
     usual = torch.get_num_threads()
     torch.set_num_threads(threads or usual)
@@ -244,8 +247,8 @@ def _build(
         step = next(step for step in steps(config, workspace) if step.key.key == key)
         artifact = step.attempt()
     except Exception as error:
-        # Whatever it is: it fails the trials that read this. Said here, where its place is known,
-        # and not raised: a traceback would hold what the failed build held.
+        # Any error fails the trials that read this artifact. It is returned as text, not raised: a
+        # traceback would keep alive whatever the failed build held.
         return reason(error), False
     finally:
         torch.set_num_threads(usual)
@@ -256,6 +259,7 @@ def _build(
 
 
 def _run(job: Job, out: Path, test: bool, workspace: Workspace | None = None) -> _Line:
+    """Run one trial; return a line, and whether it succeeded."""
     workspace = workspace or _workspace(out)
     folder = TrialFolder(out / "trials" / job.trial_id)
     name = f"{job.trial_id} {job.config.label()}"
@@ -267,7 +271,7 @@ def _run(job: Job, out: Path, test: bool, workspace: Workspace | None = None) ->
         if test:
             tested = evaluate_saved(job.config, _workspace(out, sealed=False), folder)
     except Exception as error:
-        # Whatever it is: one trial does not end the list.
+        # Whatever it is, one trial does not end the list.
         return f"{name}: failed: {reason(error)}", False
     found = _accuracies(record.metrics, "dev")
     if opened := _accuracies(tested, "test"):
@@ -276,13 +280,13 @@ def _run(job: Job, out: Path, test: bool, workspace: Workspace | None = None) ->
 
 
 def _accuracies(metrics: Mapping[str, float], stage: Literal["dev", "test"]) -> str:
-    """Return the accuracies of a stage's roles in percent, those that there are."""
+    """Return the accuracies of a stage's roles in percent, as far as they exist."""
     values = {name: metrics.get(f"{name.lower()}_{stage}/accuracy") for name in ("ID", "OOD")}
     return " ".join(f"{n} {100 * value:.1f}" for n, value in values.items() if value is not None)
 
 
 def _is_finished(job: Job, out: Path, *, test: bool = False) -> bool:
-    """Tell whether a job's trial is finished, its predictions of the test roles included."""
+    """Tell whether a job's trial is finished; with `test`, its test predictions as well."""
     folder = TrialFolder(out / "trials" / job.trial_id)
     record = folder.read()
     return (

@@ -1,13 +1,13 @@
-"""A trial's checkpoint: what another process needs to go on from the last rung.
+"""A trial's checkpoint: what another process needs to resume from the last rung.
 
     checkpoint/weights.safetensors     of the model under compression
     checkpoint/optimizer.pt            moments, random state, step, seconds spent
-    checkpoint/checkpoint.json         whose it is, of which plugins, and its step
+    checkpoint/checkpoint.json         configuration, plugins, teacher and step it belongs to
 
-It is written after the record that has its rung: a record may be ahead of its checkpoint (then the
-rung is run again), never behind it. A process may be ended at any moment: the one before stays
-until the next is whole. One that is damaged, or was trained by plugins that were edited since, is
-dropped, and the trial trained from the start.
+It is written after the record that contains its rung, so a record may be ahead of its checkpoint
+(then the rung is run again), but never behind it. A process may be killed at any moment, so the
+previous checkpoint stays until the next one is complete. A checkpoint that is damaged, or was
+trained with plugins that were edited since, is dropped, and the trial is trained from the start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rc_core.training import FitPoint
 _logger = logging.getLogger(__name__)
 
 _STATE = {"step", "seconds", "samples", "optimizer", "random", "spent"}
-# What readers raise of files that are torn, emptied or gone.
+# What readers raise for files that are truncated, empty or missing.
 _DAMAGED = (
     SafetensorError,
     RuntimeError,
@@ -56,11 +56,12 @@ def save_checkpoint(
     """Replace the folder's checkpoint.
 
     Args:
-        config: the trial's.
-        teacher: key of its dense reference, which names the data as well.
-        model: whose weights are kept.
+        folder: of the trial.
+        config: of the trial.
+        teacher: key of its dense reference, which identifies the data as well.
+        model: whose weights are saved.
         point: where training stands.
-        spent: seconds, by what besides training took them.
+        spent: seconds spent outside training, by what took them.
     """
     temporary = folder.checkpoint_next
     shutil.rmtree(temporary, ignore_errors=True)
@@ -68,7 +69,7 @@ def save_checkpoint(
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, temporary / "weights.safetensors")
     torch.save({**point.state(), "spent": dict(spent)}, temporary / "optimizer.pt")
-    # On the disk before the manifest, which says that they are whole.
+    # Flushed before the manifest, whose presence means that they are complete.
     for name in ("weights.safetensors", "optimizer.pt"):
         flush(temporary / name)
     manifest = {
@@ -89,7 +90,7 @@ def save_checkpoint(
 def rungs_before(
     folder: TrialFolder, config: TrialConfig, record: TrialRecord
 ) -> tuple[RungRecord, ...] | None:
-    """Return a record's rungs up to the checkpoint, or None without one to go on from."""
+    """Return a record's rungs up to the checkpoint, or None if there is none to resume from."""
     found = _found(folder, config)
     if found is None or _edited(found[1], config):
         return None
@@ -103,8 +104,8 @@ def load_checkpoint(
     """Load the weights into `model` and return the training state.
 
     Returns:
-        None where there is no checkpoint, or one of another configuration or of other data; where
-        plugins were edited since or it cannot be read, it is removed as well.
+        None if there is no checkpoint, or one of another configuration or of other data. A
+        checkpoint that cannot be read, or whose plugins were edited since, is removed as well.
     """
     found = _found(folder, config)
     if found is None or found[1]["teacher"] != teacher:
@@ -124,7 +125,7 @@ def load_checkpoint(
 
 
 def _read(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return weights and state; the model is not touched before both are known to be whole."""
+    """Return weights and state, both checked, without touching the model."""
     weights = load_file(path / "weights.safetensors")
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in weights.items()}:
@@ -142,7 +143,7 @@ def _drop(folder: TrialFolder, why: str) -> None:
 
 
 def _edited(manifest: Mapping[str, Any], config: TrialConfig) -> list[str]:
-    """Return the plugins whose files are not those that a checkpoint was trained with."""
+    """Return the plugins whose files changed since a checkpoint was trained."""
     return [
         f"{section} '{getattr(config, section).name}'"
         for section, digest in config.sources().items()
@@ -151,14 +152,14 @@ def _edited(manifest: Mapping[str, Any], config: TrialConfig) -> list[str]:
 
 
 def _found(folder: TrialFolder, config: TrialConfig) -> tuple[Path, dict[str, Any]] | None:
-    """Return the last whole checkpoint of this configuration and what it says of itself."""
+    """Return the newest complete checkpoint of this configuration, and its manifest."""
     wanted = {"step", "teacher", "plugins"}
     for path in (folder.checkpoint, folder.checkpoint_before):
         try:
             found = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        # One of an earlier version does not say its step, or of which plugins it is.
+        # Checkpoints of earlier versions lack the step or the plugins, and are ignored.
         if wanted <= set(found) and found.get("fingerprint") == config.fingerprint():
             return path, found
     return None

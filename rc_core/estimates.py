@@ -1,10 +1,10 @@
-"""What stage 1 learns of the training samples, as shared artifacts beside the teacher.
+"""What stage 1 learns about the training samples, as shared artifacts beside the teacher.
 
     difficulty      outputs of the models behind `difficulty.name`, (K, N, C) and (K, M, C)
     first_stage     outputs of a dense model trained for a few epochs only (JTT)
 
 Degrees of difficulty, easy and hard halves and bias experts all follow from these and from
-`rc_core.stages` without another training run (Du et al. 2023, section 5.1).
+`rc_core.stages`, without another training run (Du et al. 2023, section 5.1).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from rc_core.stages import (
 from rc_core.teacher import teacher, teacher_key, training_inputs
 from rc_core.workspace import Workspace
 
-# Raised for changes outside the plugins' files, which are in the key themselves.
+# Raise these for changes outside the plugins' files, whose text is part of the key.
 # 2: cross-fitting keeps samples with the same text together.
 DIFFICULTY_VERSION = 2
 FIRST_STAGE_VERSION = 1
@@ -56,12 +56,12 @@ FIRST_STAGE_VERSION = 1
 
 @dataclass(frozen=True)
 class Difficulty:
-    """A difficulty estimate, read back.
+    """A difficulty estimate, read from the store.
 
     Attributes:
         scores: (N,) float64 of train, higher is harder.
-        hard_id_dev: (M,) bool: which samples of id_dev count as hard.
-        report: how it was made, what it cost, what else agrees with it.
+        hard_id_dev: (M,) bool, which samples of id_dev count as hard.
+        report: how it was made, what it cost, and how far other estimates agree with it.
     """
 
     scores: Tensor
@@ -75,10 +75,11 @@ class Expert:
 
     Attributes:
         key: of the artifact that holds them.
-        title: what it is, for people.
-        build: builds it, or returns it where it is stored.
-        position: among the models whose outputs it holds.
-        estimate: the configuration whose difficulty estimate it is; None for a level by itself.
+        title: a progress line.
+        build: builds the artifact, or returns it if it is stored.
+        position: which of the models in the artifact is the expert.
+        estimate: the configuration whose difficulty estimate the artifact is; None for a separately
+            pruned level.
     """
 
     key: ArtifactKey
@@ -91,8 +92,9 @@ class Expert:
 def difficulty_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
     """Return the key of the outputs behind a configuration's difficulty estimate.
 
-    An edited plugin makes them anew: the text of the file whose `outputs` is called is in the key.
-    What that file imports is not; where code of this project changes there, raise the version.
+    The text of the file whose `outputs` is called is part of the key, so editing it makes them
+    anew. Code that the file imports from outside its package is not; raise the version when such
+    code changes.
     """
     inputs = {
         "teacher": teacher_key(config, workspace).key,
@@ -104,26 +106,27 @@ def difficulty_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
 
 
 def outputs_of(config: TrialConfig) -> str:
-    """Return the difficulty plugin that makes the outputs; one that scores another's names it."""
+    """Return the difficulty plugin that makes the outputs; a plugin may score another's."""
     return str(getattr(_module(config), "OUTPUTS_OF", config.difficulty.name))
 
 
 def difficulty_title(config: TrialConfig) -> str:
-    """Return what is built, for people."""
+    """Return a progress line: what is built."""
     return _module(config).title(config.difficulty)
 
 
 def difficulty_cost(config: TrialConfig) -> tuple[bool, bool]:
     """Return whether a difficulty estimate starts from the teacher, and whether it is light.
 
-    A plugin says so in `USES_TEACHER` (default True) and `LIGHT` (seconds on one core; False).
+    A plugin declares this in `USES_TEACHER` (default True) and `LIGHT` (seconds on one core;
+    default False).
     """
     module = _module(config)
     return getattr(module, "USES_TEACHER", True), getattr(module, "LIGHT", False)
 
 
 def difficulty_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
-    """Return the outputs behind a difficulty estimate, making them where they are not stored."""
+    """Return the outputs behind a difficulty estimate, making them if they are not stored."""
 
     def build(folder: Path) -> None:
         task = workspace.data(config.reference()).task
@@ -135,7 +138,7 @@ def difficulty_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
             teacher=partial(_teacher_predict, config, workspace),
             fit_points=partial(fit_points, config, workspace),
         )
-        # Not the plugin's own, where it names another: the key is of that one's file.
+        # The plugin named by OUTPUTS_OF, if any, because the key contains the text of its file.
         module = _plugin(outputs_of(config))
         save_outputs(module.outputs(config.difficulty, context), folder)
 
@@ -143,7 +146,7 @@ def difficulty_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
 
 
 def difficulty(config: TrialConfig, workspace: Workspace) -> Difficulty:
-    """Return a configuration's difficulty estimate, with the figures that say what it is worth."""
+    """Return a configuration's difficulty estimate, with figures on its quality."""
     found = load_outputs(difficulty_artifact(config, workspace))
     module, task = _module(config), workspace.data(config.reference()).task
     labels = torch.from_numpy(task.train.labels)
@@ -164,7 +167,7 @@ def difficulty(config: TrialConfig, workspace: Workspace) -> Difficulty:
     ):
         against = load_outputs(difficulty_artifact(other, workspace)).log_probs["id_dev"]
         reference = _module(other).hard(against, dev_labels)
-        # Compared at the same share of hard samples: halves cannot agree with a split of 30 to 70.
+        # Compared at the same share of hard samples: halves cannot agree with a 30 to 70 split.
         dev_scores = module.scores(found.log_probs["id_dev"], dev_labels)
         same_share = hardest(dev_scores, int(reference.sum()))
         report["hypothesis_only"] = agreement(same_share, reference)
@@ -180,7 +183,7 @@ def expert_level(config: TrialConfig) -> float | None:
     """Return the sparsity of the bias expert that `loss.expert` names; None for another kind.
 
     Raises:
-        ConfigError: it names neither a level nor `hypothesis_only`.
+        ConfigError: it is neither a level nor `hypothesis_only`.
     """
     settings: Any = config.loss
     level = getattr(settings.expert, "level", None)
@@ -198,8 +201,11 @@ def expert_level(config: TrialConfig) -> float | None:
 def expert_of(config: TrialConfig, workspace: Workspace) -> Expert:
     """Return the bias expert that `loss.expert` names.
 
-    A level that is among `difficulty.levels` is the milestone of that run; any other is pruned by
-    itself, from the teacher, in `difficulty.epochs`. Raises ConfigError as `expert_level`.
+    A level that is among `difficulty.levels` is the milestone of that run. Any other level is
+    pruned separately, from the teacher, in `difficulty.epochs`.
+
+    Raises:
+        ConfigError: as `expert_level`.
     """
     level = expert_level(config)
     position = None if level is None else _milestone(config, level)
@@ -232,12 +238,12 @@ def first_stage_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
 
 
 def first_stage_is_teacher(config: TrialConfig, workspace: Workspace) -> bool:
-    """Tell whether the first stage is trained just as the teacher is."""
+    """Tell whether the first stage is trained exactly as the teacher is."""
     return teacher_key(_first_stage(config), workspace) == teacher_key(config, workspace)
 
 
 def first_stage_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
-    """Return the first stage's outputs on train, training it where they are not stored yet."""
+    """Return the first stage's outputs on train, training it if they are not stored yet."""
     stage = _first_stage(config)
 
     def build(folder: Path) -> None:
@@ -258,7 +264,7 @@ def first_stage_log_probs(config: TrialConfig, workspace: Workspace) -> Tensor:
 
 
 def independent_levels(config: TrialConfig) -> tuple[float, ...]:
-    """Return the levels that a configuration's difficulty prunes one by one."""
+    """Return the levels that a configuration's difficulty prunes separately."""
     settings = config.difficulty
     if not isinstance(settings, LevelsConfig) or settings.mode == "gradual":
         return ()
@@ -266,9 +272,9 @@ def independent_levels(config: TrialConfig) -> tuple[float, ...]:
 
 
 def _milestone(config: TrialConfig, level: float) -> int | None:
-    """Return a level's place in the outputs of the difficulty run, or None where it has none."""
+    """Return a level's position in the outputs of the difficulty run, or None if it has none."""
     settings = config.difficulty
-    # Another plugin may have the settings of this one and yet make outputs of another kind.
+    # Another plugin may share these settings and yet make outputs of another kind.
     if outputs_of(config) != "loss_variance" or not isinstance(settings, LevelsConfig):
         return None
     if level not in settings.levels:
@@ -304,6 +310,6 @@ def _plugin(name: str) -> DifficultyModule:
 def _teacher_predict(
     config: TrialConfig, workspace: Workspace, split: Split
 ) -> NDArray[np.float32]:
-    """Return what the dense reference says of a split, (N, C) log-probabilities."""
+    """Return the dense reference's log-probabilities on a split, (N, C)."""
     model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
     return predictor(model, config, workspace)(split)

@@ -36,7 +36,7 @@ LogProbs = NDArray[np.float32]
 def predict_splits(
     model: nn.Module, data: TaskData, splits: Iterable[Split]
 ) -> dict[str, LogProbs]:
-    """Return, per split name, log-probabilities (N, C) in float32.
+    """Return log-probabilities by split name, (N, C) float32 each.
 
     Raises:
         TrialError: some are not finite.
@@ -55,10 +55,10 @@ def _finite(log_probs: LogProbs, name: str) -> LogProbs:
 def rung_metrics(
     model: nn.Module, data: TaskData, roles: Sequence[Role], precision: str
 ) -> dict[str, float]:
-    """Return `rung/<role>/accuracy` and `balanced_accuracy`, of each split's fixed sample.
+    """Return `rung/<role>/accuracy` and `balanced_accuracy`, from each split's fixed sample.
 
-    The samples are equally large, the splits are not; `<role>/accuracy` and the like, which these
-    foretell, weigh them by size, so these do too.
+    The samples have equal sizes, the splits do not. The metrics that these predict,
+    `<role>/accuracy` and the like, weigh splits by size, so these do too.
     """
     metrics: dict[str, float] = {}
     for role in roles:
@@ -85,7 +85,7 @@ def rung_metrics(
 def split_metrics(
     data: TaskData, roles: Sequence[Role], predictions: Mapping[str, LogProbs]
 ) -> dict[str, float]:
-    """Return every metric of the given roles, keyed as in records."""
+    """Return every metric of the given roles, with the keys used in records."""
     metrics: dict[str, float] = {}
     for role in roles:
         pairs = [(split, predictions[split.name]) for split in data.task.of_role(role)]
@@ -97,14 +97,15 @@ def split_metrics(
 def agreement_metrics(
     predictions: Mapping[str, LogProbs], splits: Sequence[Split], reference: Path
 ) -> dict[str, float]:
-    """Return `<role>/agreement`, and per suite where a role has several, with the dense reference.
+    """Return `<role>/agreement` with the dense reference, and one per suite if a role has several.
 
-    A role's counts the headlines of its splits only, as its accuracy does; a suite's all samples.
+    A role's agreement counts only the headlines of its splits, as its accuracy does; a suite's
+    counts all samples.
 
     Args:
         predictions: split name -> (N, C) of the compressed model.
         splits: which to compare.
-        reference: folder of the reference's predictions, as `write_predictions` wrote them; splits
+        reference: folder of the reference's predictions, as written by `write_predictions`; splits
             that it does not hold are left out.
     """
     same: dict[Role, dict[str, NDArray[np.bool_]]] = {}
@@ -132,7 +133,9 @@ def difficulty_metrics(
 
     Args:
         log_probs: (M, C).
-        hard: (M,).
+        split: of M samples.
+        task_labels: the C labels, in output order.
+        hard: (M,), which samples count as hard.
     """
     collapse = split.collapse(task_labels)
     correct = collapsed_predictions(log_probs, collapse) == split.labels
@@ -158,12 +161,12 @@ def relative_metrics(
         metrics: of the compressed model.
         reference: of the dense reference, same keys.
         stage: `dev` or `test`.
-        sizes: samples counted in distribution and out of it, to tell whether the reference's gap is
-            clear of zero; None leaves that test out.
+        sizes: number of samples counted in distribution and out of it, used to tell whether the
+            reference's gap is clear of zero; None skips that test.
 
     Returns:
-        `<role>/difference` in points (compressed minus reference) and `ood_<stage>/relative_bias`,
-        and for an undefined relative bias the reason.
+        `<role>/difference` in points (compressed minus reference) and `ood_<stage>/relative_bias`;
+        and the reason if the relative bias is undefined.
     """
     id_key, ood_key = f"id_{stage}/accuracy", f"ood_{stage}/accuracy"
     result = {
@@ -191,7 +194,7 @@ def relative_metrics(
 
 
 def counted_sizes(task: Task, stage: str) -> tuple[int, int] | None:
-    """Return how many samples `id_<stage>` and `ood_<stage>` figures count, if both exist."""
+    """Return how many samples `id_<stage>` and `ood_<stage>` figures count; None if one is 0."""
     roles: tuple[Role, Role] = ("id_dev", "ood_dev") if stage == "dev" else ("id_test", "ood_test")
     found = [sum(int(s.headline_rows().sum()) for s in task.of_role(role)) for role in roles]
     return (found[0], found[1]) if all(found) else None
@@ -200,7 +203,7 @@ def counted_sizes(task: Task, stage: str) -> tuple[int, int] | None:
 def write_predictions(
     path: Path, split: Split, log_probs: LogProbs, label_names: Sequence[str]
 ) -> None:
-    """Write one split's predictions: idx, label, and `log_prob.<task label>` columns."""
+    """Write one split's predictions: columns idx, label, and `log_prob.<task label>`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns: dict[str, object] = {
         "idx": pa.array(np.arange(len(split)), pa.int32()),
@@ -208,7 +211,7 @@ def write_predictions(
     }
     for i, name in enumerate(label_names):
         columns[f"log_prob.{name}"] = pa.array(log_probs[:, i], pa.float32())
-    # A worker that should be gone may write the same file.
+    # Atomic, because a worker that should be gone may still write the same file.
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="zstd")
 
@@ -218,7 +221,7 @@ def stored_metrics(
 ) -> dict[str, float] | None:
     """Return every metric of the given roles from a trial's test predictions, without its weights.
 
-    None where a split was not predicted by the recorded run, or had other samples, or its file
+    None if a split was not predicted by the recorded run, had other samples then, or its file
     cannot be read.
     """
     stamp = folder.tested_splits() or {}

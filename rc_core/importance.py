@@ -1,7 +1,8 @@
-"""What units (heads, neurons) matter to the dense reference: measured once, read by every trial.
+"""Which units (heads, neurons) matter to the dense reference: measured once, read by every trial.
 
-It depends on the reference and on the batches that are read, not on how much a trial removes, nor
-on its loss. Measured by every trial anew it cost more than a short trial's training.
+The importance depends on the reference and on the batches that are read, but not on how much a
+trial removes, nor on its loss. Measuring it anew in every trial cost more than training a short
+trial.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from rc_core.teacher import teacher, teacher_key
 from rc_core.training import batches
 from rc_core.workspace import Workspace
 
-# 2: read from the reference's tokens, whatever the trial's max_length.
+# 2: uses the reference's tokens, whatever the trial's max_length is.
 IMPORTANCE_VERSION = 2
 
 
 def has_importance(config: TrialConfig) -> bool:
-    """Tell whether the configuration's compression chooses by importance."""
+    """Tell whether the configuration's compression chooses units by importance."""
     return isinstance(config.compression, UnitsConfig)
 
 
 def importance_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
     """Return the key of the importance of a compression's units in the dense reference.
 
-    An edited plugin is measured anew: the text of its file is in the key. What that file imports is
-    not; where code of this project changes there, raise the version.
+    The text of the plugin's file is part of the key, so editing it measures anew. Code that the
+    file imports from outside its package is not; raise the version when such code changes.
     """
     assert isinstance(config.compression, UnitsConfig)
     inputs = {
@@ -47,14 +48,14 @@ def importance_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
 
 
 def importance_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
-    """Return the artifact, measuring where it is not stored yet.
+    """Return the artifact, measuring the importance if it is not stored yet.
 
     Raises:
         TrialError: a gradient is not finite.
     """
 
     def build(folder: Path) -> None:
-        # The reference's tokens: the trial's own max_length is not in the key.
+        # The reference's tokens, because the trial's own max_length is not in the key.
         data = workspace.data(config.reference())
         model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
         context = CompressionContext(

@@ -1,7 +1,7 @@
-"""Which shared artifacts a configuration needs, and which of them need each other.
+"""Which shared artifacts a configuration needs, and which of them depend on each other.
 
-Listed in an order in which they can be built one after another; those that do not need each other
-may be built at the same time, in other processes or on other machines.
+They are listed in an order in which they can be built one after another. Those that do not depend
+on each other may be built at the same time, in other processes or on other machines.
 
 teacher, its outputs on train       rc_core.teacher
 importance of heads or neurons      rc_core.importance
@@ -27,13 +27,13 @@ class Step:
     """One artifact to build.
 
     Attributes:
-        key: what it is.
-        title: a line for people.
-        build: builds it, or returns it where it is stored. What it needs and does not find it
-            builds first, so building in another order is slow, not wrong.
+        key: of the artifact.
+        title: a progress line.
+        build: builds the artifact, or returns it if it is stored. Whatever it needs and does not
+            find it builds first, so another build order is slow, not wrong.
         needs: keys of the artifacts that it reads.
         light: takes seconds on one core.
-        optional: no more than a comparison; a trial does without it.
+        optional: used for a comparison only; a trial can do without it.
     """
 
     key: ArtifactKey
@@ -44,7 +44,7 @@ class Step:
     optional: bool = False
 
     def attempt(self) -> Artifact | str:
-        """Build; of an optional step that the data do not allow, return why."""
+        """Build the artifact; for an optional one that the data do not allow, return the reason."""
         try:
             return self.build()
         except DifficultyError as error:
@@ -54,7 +54,7 @@ class Step:
 
 
 def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
-    """Return the artifacts a configuration needs, in building order.
+    """Return the artifacts that a configuration needs, in build order.
 
     The teacher is always among them: every model is compared with it.
     """
@@ -99,7 +99,7 @@ def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
                 alpha.alpha_key(config, workspace),
                 alpha.alpha_title(config),
                 lambda: alpha.alpha_artifact(config, workspace),
-                # Its trainings are trials with this loss: they read all that the loss reads.
+                # It trains with this loss, so it reads everything that the loss reads.
                 tuple(step.key.key for step in found),
             )
         )
@@ -107,6 +107,7 @@ def steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
 
 
 def _difficulty_steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
+    """Return the steps of a difficulty estimate, and of the one it is compared with."""
     found = [
         Step(
             stages.level_key(config, workspace, level),
@@ -125,7 +126,7 @@ def _difficulty_steps(config: TrialConfig, workspace: Workspace) -> list[Step]:
 
 
 def _estimate_step(config: TrialConfig, workspace: Workspace, title: str) -> Step:
-    """Return the step of one difficulty estimate. Raises DifficultyError: it cannot work."""
+    """Return the step of one difficulty estimate. Raises DifficultyError if it cannot work."""
     stages.check_gradual(config, workspace)
     uses_teacher, light = estimates.difficulty_cost(config)
     levels = estimates.independent_levels(config)
@@ -151,5 +152,5 @@ def _expert_step(config: TrialConfig, workspace: Workspace) -> Step:
 
 
 def _can_compare(config: TrialConfig, workspace: Workspace) -> bool:
-    """Tell whether a classifier of the second text can be had; it is no more than a comparison."""
+    """Tell whether the task has the second texts that the classifier to compare with needs."""
     return workspace.data(config).task.train.second is not None

@@ -5,7 +5,7 @@
     trials/<id>/predictions/<role>.<suite>.parquet   idx, label, one log-probability per task label
     trials/<id>/checkpoint/                      only while unfinished
 
-No torch here: `rc-sweep status` and `pareto` read records.
+This module does not import torch, because `rc-sweep status` and `pareto` read records.
 """
 
 from __future__ import annotations
@@ -60,23 +60,25 @@ class TrialRecord(_Part):
     """Everything known about one trial.
 
     Attributes:
-        id: ours, `t0007`; Ray's and MLflow's ids hang on it.
+        id: our own, `t0007`; Ray's and MLflow's ids are tied to it.
         status: running (valid after each rung), finished, stopped by a scheduler, or failed.
         name: short, made of what differs from the defaults: `magnitude-70 rmc alpha=0.3`.
         config: the resolved configuration (`rc_core.config.decode` reads it back).
         fingerprint: of `config`.
         reference: True for the dense, vanilla trial that *is* the teacher.
         attempt: fencing token of the driver under which this was written (0: no driver).
-        metrics: full evaluations only; keys as in docs: `ood_dev/hans/accuracy`. NaN: undefined.
+        metrics: full evaluations only, with keys as in the docs: `ood_dev/hans/accuracy`. NaN:
+            undefined.
         undefined: metric -> why it is NaN.
         rungs: quick evaluations during training.
         seconds: per stage: prepare, train, evaluate, over all processes that worked on it; total:
             their sum.
         steps: `own` optimizer steps, and `counted` ones (with the teacher's, if it starts there).
-        data: sizes, digests, overlap removed, texts truncated, tokens kept (`max_length`) and those
-            that the encoder takes at most (`positions`).
-        compression: what was asked and what was measured.
+        data: sizes, digests, overlap removed, texts truncated, tokens kept (`max_length`) and the
+            most that the encoder accepts (`positions`).
+        compression: what was asked for and what was measured.
         loss: what the loss reports (degree histogram, ...).
+        training: training loss by rung, throughput, precision.
         artifacts: kind -> key of every shared artifact used.
         environment: versions, device, threads; `plugins`: section -> digest of the plugin's file.
         error: why it failed.
@@ -106,12 +108,12 @@ class TrialRecord(_Part):
     error: str | None = None
 
     def metric(self, key: str) -> float:
-        """Return a metric, NaN where it was not measured."""
+        """Return a metric, NaN if it was not measured."""
         return self.metrics.get(key, math.nan)
 
     @property
     def taken(self) -> float:
-        """Return the seconds that the trial took; of one cut short, what is known of them."""
+        """Return the seconds that the trial took; if it was cut short, as far as they are known."""
         if "total" in self.seconds:
             return self.seconds["total"]
         if self.rungs:
@@ -125,10 +127,10 @@ class TrialRecord(_Part):
 
 
 def counted_samples(data: Mapping[str, Any], stage: str) -> tuple[int, int] | None:
-    """Return how many samples `id_<stage>` and `ood_<stage>` figures count, None where unknown.
+    """Return how many samples `id_<stage>` and `ood_<stage>` figures count, None if unknown.
 
     Args:
-        data: of a record, or of test.json, which says where a headline counts only a part.
+        data: of a record, or of test.json, which states it if a headline counts only a part.
         stage: `dev` or `test`.
     """
     found = [
@@ -143,14 +145,14 @@ def counted_samples(data: Mapping[str, Any], stage: str) -> tuple[int, int] | No
 
 
 class TrialFolder:
-    """The folder of one trial; commits are atomic and refused for a superseded attempt."""
+    """The folder of one trial; commits are atomic, and rejected for a superseded attempt."""
 
     def __init__(self, path: str | Path, *, fence: Callable[[], int] | None = None) -> None:
-        """Store what is given.
+        """Store the settings.
 
         Args:
             path: `.../trials/<id>`.
-            fence: returns the newest attempt of the sweep; a record of an older one is refused.
+            fence: returns the newest attempt of the sweep; records of older attempts are rejected.
         """
         self.path = Path(path)
         self._fence = fence
@@ -169,7 +171,7 @@ class TrialFolder:
 
     @property
     def checkpoint_before(self) -> Path:
-        """Where the checkpoint before the last is, while the last takes its place."""
+        """Where the previous checkpoint is while a new one takes its place."""
         return self.path / ".checkpoint.before"
 
     @property
@@ -178,11 +180,11 @@ class TrialFolder:
         return self.path / ".checkpoint.tmp"
 
     def has_checkpoint(self) -> bool:
-        """Tell whether there is one to go on from, also where a kill came while it was replaced."""
+        """Tell whether there is one to resume from, even if a kill came while it was replaced."""
         return self.checkpoint.is_dir() or self.checkpoint_before.is_dir()
 
     def forget_checkpoint(self) -> None:
-        """Remove the checkpoint, and what a kill left of others."""
+        """Remove the checkpoint, and partial ones that a kill left behind."""
         for path in (self.checkpoint, self.checkpoint_before, self.checkpoint_next):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -194,9 +196,9 @@ class TrialFolder:
         return self.path / "predictions" / "tested.json"
 
     def stamp_test(self, splits: Mapping[str, str]) -> None:
-        """Say that the recorded trial predicted test splits, name -> digest of each; written last.
+        """Record that this run predicted test splits, name -> digest of each; written last.
 
-        Without a record nothing is said: nobody could tell whose predictions they are.
+        Does nothing without a trial record: there would be no run to tie the predictions to.
         """
         record = self.read()
         if record is not None:
@@ -218,26 +220,26 @@ class TrialFolder:
         return splits
 
     def forget_test(self) -> None:
-        """Remove what an earlier run of the trial predicted of the test roles."""
+        """Remove what an earlier run of the trial predicted on the test roles."""
         self._test_stamp.unlink(missing_ok=True)
         for path in (self.path / "predictions").glob("*_test.*.parquet"):
             path.unlink()
 
     def read(self) -> TrialRecord | None:
-        """Return the record, or None where there is none yet."""
+        """Return the record, or None if there is none yet."""
         return read_record(self.record_file) if self.record_file.exists() else None
 
     def commit(self, record: TrialRecord) -> None:
-        """Write the record: temporary file, flush to disk, rename. Raises: as `check`."""
+        """Write the record: temporary file, flush to disk, rename. Raises as `check`."""
         self.check(record)
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.record_file, json.loads(record.model_dump_json()))
 
     def check(self, record: TrialRecord) -> None:
-        """Check that whoever writes this record still runs the trial.
+        """Check that the writer of this record still owns the trial.
 
         Raises:
-            StaleAttemptError: a newer driver has taken the sweep over.
+            StaleAttemptError: a newer driver has taken over the sweep.
         """
         if self._fence is not None and self._fence() > record.attempt:
             raise StaleAttemptError(

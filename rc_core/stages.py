@@ -1,8 +1,8 @@
-"""Trainings behind the estimates: the teacher pruned to levels, a dense model on a part of train.
+"""Training runs behind the estimates: the teacher pruned to levels, a dense model on part of train.
 
-    pruned_level    outputs of the teacher pruned to one sparsity by itself, on train and id_dev
+    pruned_level    outputs of the teacher pruned separately to one sparsity, on train and id_dev
 
-Gradual pruning passes through several levels in one run; independent runs are stored one by one, so
+Gradual pruning passes through several levels in one run. Independent runs are stored one by one, so
 that they can be made in parallel.
 """
 
@@ -26,7 +26,7 @@ from rc_core.compression import magnitude
 from rc_core.compression._base import CompressionContext
 from rc_core.compression._gradual import milestones_at
 from rc_core.config import TrainingConfig, TrialConfig
-from rc_core.data._task import Split
+from rc_core.data._task import Split, Task
 from rc_core.difficulty._base import Outputs, Predict, PrunedLevel
 from rc_core.difficulty._levels import LevelsConfig
 from rc_core.errors import DifficultyError, TrialError
@@ -35,7 +35,7 @@ from rc_core.teacher import teacher, teacher_key, training_inputs
 from rc_core.training import FitPoint, fit_vanilla, num_steps, predict, rung_steps
 from rc_core.workspace import Workspace
 
-# 2: trained and judged in the reference's precision, which is what the key names.
+# 2: trained and evaluated in the reference's precision, which is the one in the key.
 PRUNED_LEVEL_VERSION = 2
 _OUTPUTS, _REPORT = "log_probs.safetensors", "report.json"
 
@@ -48,9 +48,11 @@ def level_key(
     epochs: float | None = None,
     learning_rate: float | None = None,
 ) -> ArtifactKey:
-    """Return the key of the teacher pruned to one level by itself.
+    """Return the key of the teacher pruned separately to one level.
 
     Args:
+        config: of a trial.
+        workspace: names the data.
         level: its sparsity.
         epochs: None takes those of the difficulty's settings.
         learning_rate: likewise.
@@ -72,9 +74,9 @@ def level_artifact(
     epochs: float | None = None,
     learning_rate: float | None = None,
 ) -> Artifact:
-    """Return the outputs of the teacher pruned to one level, training it where not stored.
+    """Return the outputs of the teacher pruned to one level, training it if they are not stored.
 
-    Args: as `level_key`.
+    The arguments are those of `level_key`.
     """
     training = _level_training(config, rungs=1, epochs=epochs, learning_rate=learning_rate)
     key = level_key(config, workspace, level, epochs=epochs, learning_rate=learning_rate)
@@ -99,7 +101,7 @@ def _level_training(
     epochs: float | None = None,
     learning_rate: float | None = None,
 ) -> TrainingConfig:
-    """Return how levels are trained: as the teacher, but for the steps and maybe the rate."""
+    """Return how levels are trained: as the teacher, except for the steps and maybe the rate."""
     settings = config.difficulty
     if isinstance(settings, LevelsConfig):
         epochs = settings.epochs if epochs is None else epochs
@@ -121,29 +123,41 @@ def prune_levels(
 ) -> Iterator[PrunedLevel]:
     """Yield the teacher pruned to each level.
 
-    gradual: one run whose milestones are the levels; each gets an equal share of the steps (in
-    whole steps), the first half to reach the sparsity, the second to recover. independent: one run
-    per level.
+    gradual: one run whose milestones are the levels. Each level gets an equal share of the steps
+    (in whole steps), the first half to reach its sparsity, the second to recover. independent: one
+    run per level.
     """
-    task = workspace.data(config.reference()).task
     if mode == "independent":
         for level in levels:
             artifact = level_artifact(
                 config, workspace, level, epochs=epochs, learning_rate=learning_rate
             )
-            found = load_outputs(artifact)
-            outputs = {
-                split.name: found.log_probs[name][0].numpy()
-                for name, split in (("train", task.train), ("id_dev", task.id_dev))
-            }
-            seconds = float(found.report["train_seconds"])
-            yield PrunedLevel(level, partial(_stored, outputs), seconds)
-        return
-    training = _level_training(
-        config, rungs=len(levels), epochs=epochs, learning_rate=learning_rate
-    )
+            yield _stored_level(artifact, level, workspace.data(config.reference()).task)
+    else:
+        training = _level_training(
+            config, rungs=len(levels), epochs=epochs, learning_rate=learning_rate
+        )
+        yield from _gradual_levels(config, workspace, levels, training)
+
+
+def _stored_level(artifact: Artifact, level: float, task: Task) -> PrunedLevel:
+    """Return a level that was pruned separately, with its predictions from the store."""
+    stored = load_outputs(artifact)
+    outputs = {
+        split.name: stored.log_probs[name][0].numpy()
+        for name, split in (("train", task.train), ("id_dev", task.id_dev))
+    }
+    seconds = float(stored.report["train_seconds"])
+    return PrunedLevel(level, lambda split: outputs[split.name], seconds)
+
+
+def _gradual_levels(
+    config: TrialConfig, workspace: Workspace, levels: tuple[float, ...], training: TrainingConfig
+) -> Iterator[PrunedLevel]:
+    """Yield the levels of one run; each one's predictions are valid until the next is asked for."""
+    task = workspace.data(config.reference()).task
     _check_steps(len(task.train), training)
-    # Levels are judged at the ends of rungs, which fall on whole steps: so do the milestones.
+    # Levels are evaluated at the ends of rungs, which fall on whole steps, so milestones must too.
     total = num_steps(len(task.train), training)
     ends = [step / total for step in rung_steps(total, training.rungs)]
     target = partial(milestones_at, levels=levels, ends=ends, num_prunings=5)
@@ -159,10 +173,10 @@ def prune_levels(
 
 
 def check_gradual(config: TrialConfig, workspace: Workspace) -> None:
-    """Check that a gradual run will have a step for each level, before anything is trained.
+    """Check that a gradual run has a step for each level, before anything is trained.
 
     Raises:
-        DifficultyError: it will not.
+        DifficultyError: it does not.
     """
     settings = config.difficulty
     if isinstance(settings, LevelsConfig) and settings.mode != "independent":
@@ -181,7 +195,7 @@ def _check_steps(num_train: int, training: TrainingConfig) -> None:
 
 @contextmanager
 def _naming(level: float) -> Iterator[None]:
-    """Say which level it was whose training diverged."""
+    """Add the level to the message if its training diverges."""
     try:
         yield
     except TrialError as error:
@@ -191,10 +205,6 @@ def _naming(level: float) -> Iterator[None]:
         ) from error
 
 
-def _stored(outputs: dict[str, NDArray[np.float32]], split: Split) -> NDArray[np.float32]:
-    return outputs[split.name]
-
-
 def _prune(
     config: TrialConfig,
     workspace: Workspace,
@@ -202,6 +212,11 @@ def _prune(
     level: float,
     training: TrainingConfig,
 ) -> tuple[nn.Module, Iterator[FitPoint]]:
+    """Return the teacher, prepared for pruning, and its training run.
+
+    Args:
+        target: the schedule; None takes the usual one up to `level`.
+    """
     data = workspace.data(config.reference())
     model = load_model(teacher(config, workspace).path / "model").to(workspace.device)
     settings = magnitude.Config(name="magnitude", init="teacher", sparsity=level)
@@ -226,7 +241,7 @@ def fit_dense(
     epochs: float | None = None,
     seed: int | None = None,
 ) -> Predict:
-    """Train the dense model on some rows of train, as the teacher was."""
+    """Train the dense model on some rows of train, as the teacher was trained."""
     model, points = _dense(config, workspace, rows, points=1, epochs=epochs, seed=seed)
     for _ in points:
         pass
@@ -242,7 +257,7 @@ def fit_points(
     epochs: float | None = None,
     seed: int | None = None,
 ) -> Iterator[Predict]:
-    """Train as `fit_dense` does, and yield what the model says at the ends of equal parts.
+    """Train as `fit_dense` does, and yield the model's predictions at the ends of equal parts.
 
     Raises:
         DifficultyError: there are fewer optimizer steps than points.
@@ -263,6 +278,7 @@ def _dense(
     epochs: float | None,
     seed: int | None,
 ) -> tuple[nn.Module, Iterator[FitPoint]]:
+    """Return a new dense model, and its training run on some rows of train."""
     reference = config.reference()
     data = workspace.data(reference)
     given = {"epochs": epochs, "seed": seed, "rungs": points}
@@ -284,7 +300,7 @@ def _dense(
 
 
 class _Lent:
-    """What a model says until it is trained on: later it would answer as another one."""
+    """Predictions of a model that is still in training, valid until it is trained further."""
 
     def __init__(self, predict: Predict) -> None:
         self._predict = predict
@@ -300,11 +316,11 @@ class _Lent:
 
 
 def predictor(model: nn.Module, config: TrialConfig, workspace: Workspace) -> Predict:
-    """Return what judges a split with the model as it is when called, (N, C) log-probabilities."""
+    """Return a function from a split to the model's current log-probabilities, (N, C)."""
     reference = config.reference()
     data = workspace.data(reference)
-    # Unlike a trial's evaluation these only rank samples. On 2 cores bf16 took half of fp32's time
-    # and gave the same degrees: rank correlation 0.99996 (docs/calibration.md).
+    # Unlike a trial's evaluation, these only rank samples. On 2 cores bf16 took half as long as
+    # fp32 and gave the same degrees: rank correlation 0.99996 (docs/calibration.md).
     precision = workspace.precision(reference)
     return lambda split: predict(model, data.encoded(split), precision=precision)
 

@@ -1,6 +1,6 @@
-"""The dense reference: trained once, stored, compared with, and taught from.
+"""The dense reference: trained once, stored, compared with, and distilled from.
 
-teacher            dense, vanilla model: weights, its evaluation on the open roles
+teacher            dense, vanilla model: weights, and its evaluation on the open roles
 teacher_log_probs  its float32 log-probabilities on train, (N, C)
 """
 
@@ -28,36 +28,37 @@ from rc_core.training import FitPoint, fit_vanilla, predict
 from rc_core.workspace import Workspace
 
 # 2, 3: dropout draws other random numbers (rc_core/cpu_steps.py; rc_core/first_token.py).
-# 4: a fine-tuned folder's head is replaced; keys name the label maps and the tokenizer as well.
+# 4: a fine-tuned folder's head is replaced; keys also include the label maps and the tokenizer.
 TEACHER_VERSION = 4
 LOG_PROBS_VERSION = 1
 
 
 def teacher_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
-    """Return the key of the dense reference of a configuration."""
+    """Return the key of a configuration's dense reference."""
     reference = config.reference()
     inputs = workspace.identity(reference) | {"training": training_inputs(reference.training)}
     return ArtifactKey("teacher", TEACHER_VERSION, inputs)
 
 
 def training_inputs(training: TrainingConfig) -> dict[str, Any]:
-    """Return what of a training's settings its result depends on, for keys.
+    """Return the training settings that determine the result of a training run, for keys.
 
-    Not rungs, which only say when it is looked at; nor how `precision` is spelled: what it comes to
-    is in `Workspace.identity`, and so in every key that names the teacher.
+    Rungs are left out, as they only say when the model is evaluated. So is `precision`, as it may
+    be spelled `auto`: what it resolves to is in `Workspace.identity`, and so in every key that
+    includes the teacher.
     """
     return training.model_dump(mode="json", exclude={"precision", "rungs"})
 
 
 def teacher(config: TrialConfig, workspace: Workspace) -> Artifact:
-    """Return the dense reference, training it where it is not in the store yet."""
+    """Return the dense reference, training it if it is not in the store yet."""
     reference = config.reference()
     training = reference.training
 
     def build(folder: Path) -> None:
         data = workspace.data(reference)
         model = load_encoder(reference.model, label_names=data.task.label_names, seed=training.seed)
-        # An encoder whose blocks are not known could be trained, and then compared with nothing.
+        # Fail now: an encoder whose blocks are unknown could be trained, but never compressed.
         blocks(model)
         model.to(workspace.device)
         train = data.encoded(data.task.train)
@@ -104,7 +105,7 @@ def log_probs_key(config: TrialConfig, workspace: Workspace) -> ArtifactKey:
 
 
 def log_probs_artifact(config: TrialConfig, workspace: Workspace) -> Artifact:
-    """Return the teacher's outputs on train, computing them where they are not stored yet."""
+    """Return the teacher's outputs on train, computing them if they are not stored yet."""
 
     def build(folder: Path) -> None:
         data = workspace.data(config.reference())
@@ -122,10 +123,10 @@ def teacher_log_probs(config: TrialConfig, workspace: Workspace) -> Tensor:
 
 
 def training_facts(losses: Sequence[tuple[int, float]], last: FitPoint) -> dict[str, Any]:
-    """Return what a record says of a training run.
+    """Return what a record says about a training run.
 
     Args:
-        losses: (step, mean training loss since the one before) of each rung but the last.
+        losses: (step, mean training loss since the previous one) of each rung but the last.
         last: the end of training.
     """
     return {
@@ -135,11 +136,11 @@ def training_facts(losses: Sequence[tuple[int, float]], last: FitPoint) -> dict[
 
 
 def health(metrics: Mapping[str, float], majority: float, num_samples: int) -> list[str]:
-    """Return what is wrong with a dense reference as a basis for a sweep (empty: nothing).
+    """Return what makes a dense reference unfit as the basis of a sweep (empty: nothing).
 
     Args:
         metrics: of the reference on the dev roles.
-        majority: accuracy on id_dev of always answering the most frequent label.
+        majority: accuracy on id_dev of always predicting the most frequent label.
         num_samples: size of id_dev.
     """
     found = []

@@ -1,6 +1,6 @@
-"""What trials on one machine share in memory: the artifact store, the device, tokenised data.
+"""What trials in one process share: the artifact store, the device, tokenised data.
 
-A worker process keeps one workspace for all its trials, so that data is read and tokenised once.
+A worker process keeps one workspace for all its trials, so data is read and tokenised once.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from rc_core.models import load_encoder, load_model, load_tokenizer
 from rc_core.precision import cuda_precision, timed_precision
 from rc_core.training import Precision
 
-# Quick evaluations look at this many samples of each dev suite, the same ones in every trial.
+# Quick evaluations use this many samples of each dev suite, the same ones in every trial.
 RUNG_SAMPLES = 256
-# What a folder's model is besides its weights: its shape and dropout, and how texts become tokens.
+# Files that define a folder's model besides its weights: its shape and dropout, its tokenizer.
 _MODEL_FILES = (
     "config.json",
     "tokenizer*",
@@ -53,13 +53,13 @@ _MODEL_FILES = (
 
 @dataclass
 class TaskData:
-    """A task with its tokenised splits (made when first asked for).
+    """A task with its tokenised splits, which are made when first asked for.
 
     Attributes:
         task: texts and labels.
         tokenizer: the encoder's own.
-        max_length: tokens kept per sample; never more than the encoder has positions.
-        positions: the longest input that the encoder takes, in tokens; None where nobody says.
+        max_length: tokens kept per sample, never more than the encoder has positions.
+        positions: the longest input that the encoder accepts, in tokens; None if unknown.
     """
 
     task: Task
@@ -71,7 +71,7 @@ class TaskData:
     _digests: dict[str, str] = field(default_factory=dict)
 
     def digest(self, split: Split | None = None) -> str:
-        """Return the digest of the task, or of one of its splits; hashed once, not at each use."""
+        """Return the digest of the task, or of one of its splits; computed only once."""
         key = "" if split is None else split.name
         if key not in self._digests:
             self._digests[key] = (self.task if split is None else split).digest()
@@ -103,10 +103,10 @@ class TaskData:
         return self._samples[split.name]
 
     def facts(self, splits: Sequence[Split]) -> dict[str, Any]:
-        """Return what a record says of the data: sizes, digests, truncated texts, limits, notes.
+        """Return what a record says about the data: sizes, digests, truncated texts, limits, notes.
 
-        `sealed` are the digests of the test splits, which the sealed test is held against; empty
-        where the task has none.
+        `sealed` holds the digests of the test splits, which the sealed test is checked against;
+        empty if the task has none.
         """
         facts: dict[str, Any] = {"digest": self.digest(), "notes": dict(self.task.notes)}
         facts["max_length"] = self.max_length
@@ -136,7 +136,7 @@ class Workspace:
         sealed: bool = True,
         backing: Backing | None = None,
     ) -> None:
-        """Store what is given.
+        """Store the settings.
 
         Args:
             artifacts: root of the artifact store.
@@ -146,7 +146,7 @@ class Workspace:
         """
         self._sealed = sealed
         self.store = ArtifactStore(artifacts, backing)
-        # Which node and accelerators of a cluster this process holds, if whoever runs it says so.
+        # Which node and accelerators of a cluster this process holds, if its caller says so.
         self.place: dict[str, Any] = {}
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._task: tuple[str, Task] | None = None
@@ -154,16 +154,16 @@ class Workspace:
         self._model: tuple[str, nn.Module] | None = None
 
     def encoder(self, spec: str, *, label_names: Sequence[str], seed: int) -> nn.Module:
-        """Return a model of one's own, as `load_encoder` does; read and made once in a row."""
+        """Return a new copy of an encoder, see `load_encoder`; the last one is cached."""
         key = fingerprint([model_digest(spec), list(label_names), seed])
         return self._copy_of(key, lambda: load_encoder(spec, label_names=label_names, seed=seed))
 
     def stored_model(self, folder: Path) -> nn.Module:
-        """Return a model of one's own from an artifact's folder; read once in a row."""
+        """Return a new copy of the model in an artifact's folder; the last one is cached."""
         return self._copy_of(str(folder), lambda: load_model(folder))
 
     def _copy_of(self, key: str, load: Callable[[], nn.Module]) -> nn.Module:
-        """Return a copy of what is kept under a key; only the last model is kept, on the CPU."""
+        """Return a copy of the cached model; only the last model is cached, on the CPU."""
         if self._model is None or self._model[0] != key:
             self._model = None  # freed before the next one is read
             self._model = (key, load())
@@ -181,7 +181,7 @@ class Workspace:
             DataError: see `rc_core.data._task.check_task`.
         """
         spec = model or config.model
-        # Only one task is kept: a sweep has one, and this bounds the memory.
+        # Only one task is cached: a sweep has one, and this bounds the memory.
         task_key = fingerprint(config.task.as_dict())
         if self._task is None or self._task[0] != task_key:
             module = plugins.load(PLUGIN_PACKAGES["task"], config.task.name)
@@ -214,7 +214,7 @@ class Workspace:
         return str(json.loads((artifact.path / "precision.json").read_text()))
 
     def knows_precision(self, config: TrialConfig) -> bool:
-        """Tell whether `precision` answers without timing anything."""
+        """Tell whether `precision` can answer without timing anything."""
         if config.training.precision != "auto" or self.device.type == "cuda":
             return True
         return self.store.has(self._precision_key(config))
@@ -222,7 +222,7 @@ class Workspace:
     def _precision_key(self, config: TrialConfig) -> ArtifactKey:
         return ArtifactKey(
             kind="precision",
-            version=2,  # processor time of steps as they are trained
+            version=2,  # 2: processor time of the steps of `fit`.
             inputs={
                 "processor": _processor(self.device),
                 "torch": torch.__version__,
@@ -245,7 +245,7 @@ class Workspace:
 
     @property
     def processor(self) -> str:
-        """The processor's or the GPU's name."""
+        """The name of the processor or the GPU."""
         return _processor(self.device)
 
     def environment(self) -> dict[str, Any]:
@@ -263,7 +263,7 @@ class Workspace:
 
 
 def model_digest(spec: str) -> str:
-    """Return what identifies an encoder: its weights, its config and its tokenizer's files."""
+    """Return a digest of an encoder: its weights, its config and its tokenizer's files."""
     weights = weights_digest(spec)
     if model_kind(spec)[0] == "tiny":
         return weights

@@ -97,7 +97,11 @@ def guarded_relative_bias(
 
 
 def is_lost_accuracy(reason: str) -> bool:
-    """Tell whether F_bias is undefined because the model lost too much ID accuracy."""
+    """Tell whether F_bias is undefined because the model lost too much ID accuracy.
+
+    Args:
+        reason: from `guarded_relative_bias`, in this process or in a record.
+    """
     return reason.startswith(_LOST)
 
 
