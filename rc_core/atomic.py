@@ -1,4 +1,4 @@
-"""Files that a reader finds old or new, never in part, however many processes write at once.
+"""Files that a reader finds old or new, never partial, however many processes write at once.
 
 Lines that are appended may be cut short by a kill: see `drop_half_line`.
 """
@@ -18,14 +18,14 @@ _CHUNK = 1 << 16
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a new place beside a file; what is written there replaces the file.
+    """Yield a temporary path beside a file; what is written there replaces the file.
 
-    After an error the file is as it was, and nothing is left beside it.
+    After an error the file is as it was, and no temporary file is left.
 
     Raises:
         OSError: it cannot be replaced.
     """
-    # A process's number is not enough: its threads write too, and so do other machines' processes.
+    # The process id is not unique enough: its threads write too, and processes on other machines.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
@@ -39,8 +39,9 @@ def write_text(path: Path, text: str, *, sync: bool = False) -> None:
 
     Args:
         path: of the file.
-        text: all of it.
-        sync: wait until the disk has it, so that a machine that fails leaves no empty file.
+        text: its whole content.
+        sync: wait until the content is on disk, so that a crash of the machine leaves no empty
+            file.
 
     Raises:
         OSError: it cannot be written; the old file, if there is one, is as it was.
@@ -53,14 +54,14 @@ def write_text(path: Path, text: str, *, sync: bool = False) -> None:
 
 
 def drop_half_line(path: Path) -> None:
-    """Cut off what a killed process has left of a last line; the file is made where there is none.
+    """Cut off a last line that a killed process left unfinished; create the file if it is missing.
 
-    For files to which lines are appended: what is written next would make one of the two.
+    For files to which lines are appended: the next one would be joined to the unfinished one.
     """
     path.touch()
     size = whole = path.stat().st_size
     with path.open("rb") as stream:
-        # From the end: such a file may be larger than the memory that is left.
+        # Read from the end, because the file may not fit into memory.
         while whole:
             start = max(whole - _CHUNK, 0)
             stream.seek(start)
@@ -73,20 +74,20 @@ def drop_half_line(path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until the disk has a file that something else wrote.
+    """Wait until a file that something else wrote is on disk.
 
     Raises:
-        OSError: there is none, or the disk fails.
+        OSError: the file does not exist, or the disk fails.
     """
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write plain values as JSON, as a whole, and wait until the disk has them.
+    """Write plain values as JSON, as a whole, and wait until they are on disk.
 
     Raises:
         OSError: it cannot be written; the old file, if there is one, is as it was.
-        ValueError: a value is NaN or infinite, which JSON does not know.
+        ValueError: a value is NaN or infinite, which JSON does not have.
     """
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n", sync=True)

@@ -1,14 +1,15 @@
 """One trial's configuration: the schema shared by YAML, `--set`, records and tests.
 
-Sections `task`, `compression`, `loss` and `difficulty` belong to plugins: each plugin's own
-`Config` validates its section. Loading it (plugins.load) is the only way this module reaches them.
+The sections `task`, `compression`, `loss` and `difficulty` belong to plugins: each plugin's own
+`Config` validates its section. This module reaches plugins only by loading them (plugins.load).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -40,18 +41,19 @@ DEFAULTS: dict[str, Any] = {
 _USUAL_DIFFICULTY = DEFAULTS["difficulty"]["name"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-# What torch, numpy and Optuna all take.
+# The range that torch, numpy and Optuna all accept.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 class PluginConfig(Section):
-    """Base of every plugin's `Config`: `name` is the plugin's file name.
+    """Base of every plugin's `Config`; `name` is the plugin's file name.
 
     Attributes:
         artifact_keys: keys of a trial's configuration (`training.seed`) on which a shared artifact
-            depends because of this plugin. A sweep builds it before its first trial, once for each
-            of their values, so it searches them as choices. Not what is known without: the dense
-            reference's training, `difficulty`, what a loss's `needs` asks for, `ALPHA_KEYS`.
+            depends because of this plugin. A sweep builds such an artifact before its first trial,
+            once for each value of these keys, so it can search them only as choices. Leave out what
+            is known anyway: the dense reference's training, `difficulty`, what a loss's `needs`
+            asks for, `ALPHA_KEYS`.
     """
 
     artifact_keys: ClassVar[frozenset[str]] = frozenset()
@@ -66,7 +68,7 @@ class PluginConfig(Section):
         """Return `alpha=0.3` and the like, for what differs from the defaults.
 
         Args:
-            leave_out: fields that the name says in another way, or not at all.
+            leave_out: fields that the label states in another way, or not at all.
         """
         fields = type(self).model_fields
         return [
@@ -89,14 +91,15 @@ class CompressionConfig(PluginConfig):
     def encoder(self, model: str) -> str:
         """Return the encoder to compress: the sweep's `model`, unless the plugin has its own.
 
-        Its tokenizer and positions are used for the compressed model, the reference keeps `model`.
+        The compressed model uses that encoder's tokenizer and positions; the reference stays
+        `model`.
         """
         return model
 
     def settled(self) -> float:
-        """Return the share of the steps after which the structure stays as it is, in [0, 1].
+        """Return the share of the steps after which the structure no longer changes, in [0, 1].
 
-        By default the `ramp` of a gradual compression, 0 where there is none.
+        By default the `ramp` of a gradual compression, 0 if there is none.
         """
         return float(getattr(self, "ramp", 0.0))
 
@@ -110,13 +113,14 @@ class TrainingConfig(Section):
         learning_rate: peak of the schedule.
         weight_decay: decoupled, on matrices only (no biases, no layer norms).
         warmup: share of the steps over which the learning rate rises, in [0, 1].
-        max_length: tokens kept per text or pair; more is cut and counted in the record.
+        max_length: tokens kept per text or pair; longer ones are truncated and counted in the
+            record.
         max_grad_norm: gradients are clipped to this norm; 0 turns clipping off.
         precision: `auto` is bf16 autocast on a GPU that has it; on a CPU steps are timed in both,
-            and bf16 is taken where it is clearly faster than fp32.
+            and bf16 is used if it is clearly faster than fp32.
         seed: fixes initialisation of new weights, data order and dropout.
-        rungs: equal parts of training; after each but the last a quick evaluation on a fixed
-            sample is reported (what schedulers see), after the last the full one.
+        rungs: equal parts of training; after each but the last a quick evaluation on a fixed sample
+            is reported (what schedulers see), after the last the full one.
     """
 
     epochs: Annotated[float, Field(gt=0)] = 2.0
@@ -131,8 +135,8 @@ class TrainingConfig(Section):
     rungs: Annotated[int, Field(ge=1)] = 2
 
 
-# On which the choice of alpha (`rc_core.alpha`) depends where a loss has `alpha: auto`: it is made
-# by trainings with that loss, of one seed.
+# Keys on which the choice of alpha (`rc_core.alpha`) depends if a loss has `alpha: auto`: that is
+# made by training with the loss, with one seed.
 ALPHA_KEYS = frozenset(
     {"loss", *(f"training.{k}" for k in TrainingConfig.model_fields if k not in ("seed", "rungs"))}
 )
@@ -178,7 +182,7 @@ class TrialConfig(BaseModel):
         return fingerprint(self.as_dict())
 
     def sources(self) -> dict[str, str]:
-        """Return a digest of each plugin's file, by section: an edited one trains otherwise."""
+        """Return a digest of each plugin's file, by section, which changes when it is edited."""
         return {
             section: plugins.digest(package, getattr(self, section).name)
             for section, package in PLUGIN_PACKAGES.items()
@@ -206,14 +210,14 @@ def fingerprint(values: Any) -> str:
 def seedless(values: Mapping[str, Any]) -> str:
     """Return a fingerprint of a resolved configuration that leaves out the training seeds.
 
-    Trials that differ in `training.seed` (and the teacher's) only are one configuration, also where
-    one was recorded by a version that lacked some of today's keys.
+    Trials that differ only in `training.seed` (and the teacher's) count as one configuration, even
+    if one was recorded by a version that lacked some of today's keys.
     """
     return fingerprint(seedfree(values))
 
 
 def seedfree(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `seedless` is a fingerprint of."""
+    """Return the values that `seedless` takes a fingerprint of."""
     values = completed(values)
     left = {key: value for key, value in values.items() if key not in ("training", "teacher")}
     for section in ("training", "teacher"):
@@ -227,7 +231,7 @@ def current_fingerprint(values: Mapping[str, Any]) -> str:
 
 
 def decode_recorded(values: Mapping[str, Any]) -> TrialConfig:
-    """Validate a recorded configuration, of this version or an earlier one, as it was trained.
+    """Validate a recorded configuration, of this or an earlier version, as it was trained.
 
     Raises:
         ConfigError: as `decode`.
@@ -236,9 +240,9 @@ def decode_recorded(values: Mapping[str, Any]) -> TrialConfig:
 
 
 def absolute_model(spec: str) -> str:
-    """Return a model's name as any process may use it: a folder with its full path.
+    """Return a model's name so that any process can use it: a folder becomes an absolute path.
 
-    Workers run elsewhere, and a sweep may be resumed from another folder.
+    Workers run in other folders, and a sweep may be resumed from another one.
     """
     if spec.startswith(("packaged:", "tiny:")) or not Path(spec).expanduser().is_dir():
         return spec
@@ -251,48 +255,48 @@ def decode(raw: Mapping[str, Any], where: str = "") -> TrialConfig:
     Raises:
         ConfigError: every problem of every section at once, and of the plugins' files.
     """
-    problems: list[Problem] = []
     known = ["model", *DEFAULTS]
-    for key in raw:
-        if key not in known:
-            problems.append(
-                Problem(_at(where, str(key)), f"unknown key: {did_you_mean(str(key), known)}")
-            )
+    problems = [
+        Problem(_at(where, str(key)), f"unknown key: {did_you_mean(str(key), known)}")
+        for key in raw
+        if key not in known
+    ]
     values: dict[str, Any] = {}
     model = raw.get("model")
-    if not isinstance(model, str) or not model:
-        problems.append(
-            Problem(
-                _at(where, "model"), f"must name an encoder (a hub id, a folder), but got {model!r}"
-            )
-        )
-    values["model"] = absolute_model(model) if isinstance(model, str) else model
+    if isinstance(model, str) and model:
+        values["model"] = absolute_model(model)
+    else:
+        message = f"must name an encoder (a hub id, a folder), but got {model!r}"
+        problems.append(Problem(_at(where, "model"), message))
     for key, default in DEFAULTS.items():
-        given = raw.get(key, default)
-        try:
-            values[key] = _decode_section(key, given, _at(where, key))
-        except ConfigError as error:
-            problems.extend(error.problems)
-    on = getattr(values.get("loss"), "alpha_on", None)
-    if on is not None:
-        try:
-            # Checked only: a record keeps what was given.
-            _decode_section("compression", on, _at(where, "loss.alpha_on"))
-        except ConfigError as error:
-            problems.extend(error.problems)
-    if "training" in values and isinstance(values.get("teacher"), dict):
-        try:
-            # Only its keys matter here: what the reference will really be trained with.
-            joined = merge(values["training"].as_dict(), values["teacher"])
-            validate_section(TrainingConfig, joined, _at(where, "teacher"))
-        except ConfigError as error:
-            problems.extend(error.problems)
+        with _collecting(problems):
+            values[key] = _decode_section(key, raw.get(key, default), _at(where, key))
+    alpha_on = getattr(values.get("loss"), "alpha_on", None)
+    if alpha_on is not None:
+        with _collecting(problems):
+            # Only checked: a record keeps what was given.
+            _decode_section("compression", alpha_on, _at(where, "loss.alpha_on"))
+    if "training" in values and "teacher" in values:
+        with _collecting(problems):
+            # Checked as what the reference will be trained with: `training` with the overrides.
+            merged = merge(values["training"].as_dict(), values["teacher"])
+            validate_section(TrainingConfig, merged, _at(where, "teacher"))
     if problems:
         raise ConfigError(problems)
     return TrialConfig(**values)
 
 
+@contextmanager
+def _collecting(problems: list[Problem]) -> Iterator[None]:
+    """Add the problems of a ConfigError to a list instead of raising it."""
+    try:
+        yield
+    except ConfigError as error:
+        problems.extend(error.problems)
+
+
 def _decode_section(key: str, given: Any, where: str) -> Any:
+    """Return a section, validated; `teacher` is returned as it is, as it only has overrides."""
     if not isinstance(given, Mapping):
         reason = plugins.not_a_mapping(key, given, PLUGIN_PACKAGES.get(key))
         raise ConfigError(Problem(where, reason))
@@ -309,7 +313,7 @@ def _decode_section(key: str, given: Any, where: str) -> Any:
     try:
         plugin = plugins.load(PLUGIN_PACKAGES[key], name)
     except ConfigError as error:
-        # One that is there but unfinished is told with its file.
+        # A plugin that exists but is unfinished is reported under its file.
         raise ConfigError(
             Problem(problem.where or _at(where, "name"), problem.message)
             for problem in error.problems

@@ -1,4 +1,4 @@
-"""The encoders that trials name: whether they are there, and what compressions can do to them."""
+"""The encoders that trials name: whether they exist, and what compressions can do to them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from rc_core.model_facts import ModelFacts, may_be_elsewhere, model_facts
 
 
 class Encoders:
-    """What is known of each encoder; each is looked up once."""
+    """What is known about each encoder; each is looked up once."""
 
     def __init__(self, *, elsewhere: bool = False) -> None:
-        """Store what is given.
+        """Store the settings.
 
         Args:
-            elsewhere: trials run on another machine, so that encoders need not be here.
+            elsewhere: trials run on another machine, so encoders need not be on this one.
         """
         self._elsewhere = elsewhere
         self._facts: dict[str, ModelFacts | None] = {}
 
     @property
     def unknown(self) -> list[str]:
-        """Those that are not here."""
+        """Encoders that are not on this machine."""
         return [encoder for encoder, facts in self._facts.items() if facts is None]
 
     def look_up(self, encoder: str, where: str) -> list[Problem]:
-        """Look an encoder up; return why it cannot be, the first time that it is asked for."""
+        """Look up an encoder; the first time it is asked for, return why it cannot be used."""
         if encoder in self._facts:
             return []
         self._facts[encoder] = None
@@ -43,16 +43,16 @@ class Encoders:
         return []
 
     def problems(self, config: TrialConfig) -> list[Problem]:
-        """Return why a trial's encoder cannot be compressed as it asks, nor as its alpha is judged.
+        """Return why a trial's encoder cannot be compressed as asked, or as its alpha is judged.
 
-        That is a trial of its own, with `loss.alpha_on` for its compression.
+        The latter is a trial of its own, with `loss.alpha_on` as its compression.
         """
         found = self._of_trial(config)
         on = getattr(config.loss, "alpha_on", None)
         if on is not None and getattr(config.loss, "alpha", None) == "auto":
             judged = decode(config.as_dict() | {"compression": on})
             for each in self._of_trial(judged):
-                # Not of a problem of the encoder, nor of the plugin's file.
+                # Problems of the encoder or of the plugin's file keep their place.
                 named = each.where.startswith("compression.")
                 where = each.where.removeprefix("compression.")
                 found.append(replace(each, where=f"loss.alpha_on.{where}") if named else each)
@@ -67,13 +67,13 @@ class Encoders:
 
 
 def _of_plugin(config: TrialConfig, facts: ModelFacts) -> list[Problem]:
-    """Return what the compression's file says; what is wrong with the file is one problem too."""
+    """Return the problems that the compression's file reports; if it fails, that is one as well."""
     module = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
     try:
         found = module.problems(config.compression, facts)
     except InputError as error:
         return error.problems
-    # Whatever somebody's file raises must not hide what else is wrong, nor end the command.
+    # Whatever the plugin's code raises must not hide other problems, nor end the command.
     except Exception as error:
         got = f"raised {type(error).__name__}: {error}"
     else:

@@ -1,7 +1,7 @@
-"""Every error this project raises on purpose; all of them survive pickling between processes.
+"""Every error this project raises on purpose; all of them can be pickled between processes.
 
-`exit_code` is what `rc-sweep` and `python -m rc_core.trial` return for an error: 2 where the user's
-input is at fault, 1 where the work itself failed.
+`exit_code` is what `rc-sweep` and `python -m rc_core.trial` return for an error: 2 if the user's
+input is at fault, 1 if the work itself failed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 
 class RobustCompressionError(Exception):
-    """Root of the project's errors. The message says what must hold, what was given, what to do."""
+    """Root of the project's errors. Messages say what must hold, what was given, and what to do."""
 
     exit_code: int = 1
 
@@ -64,7 +64,7 @@ class ModelError(InputError):
 
 
 class StorageError(InputError):
-    """A sweep, a trial or an artifact is not where it was looked for, or may not be written."""
+    """A sweep, a trial or an artifact is not where it was expected, or cannot be written."""
 
 
 class ArtifactError(RobustCompressionError):
@@ -72,11 +72,11 @@ class ArtifactError(RobustCompressionError):
 
 
 class TrialError(RobustCompressionError):
-    """A trial could not be finished: training diverged, or a compression missed what was asked."""
+    """A trial could not finish: training diverged, or a compression missed its target."""
 
 
 class DivergedError(TrialError):
-    """The training loss is no longer finite; who trains something else than a trial says so.
+    """The training loss is no longer finite; callers that train something else than a trial say so.
 
     Attributes:
         where: `is nan between steps 0 and 4`.
@@ -94,17 +94,17 @@ class DivergedError(TrialError):
 
 
 class DifficultyError(TrialError):
-    """Difficulty cannot be estimated as asked: a level diverged, texts or steps are missing."""
+    """Difficulty cannot be estimated as asked: a level diverged, or texts or steps are missing."""
 
     exit_code = 2
 
 
 class StaleAttemptError(RobustCompressionError):
-    """A worker of an earlier attempt tried to commit after a newer driver took the sweep over."""
+    """A worker of an earlier attempt tried to commit after a newer driver took over the sweep."""
 
 
 def did_you_mean(given: str, options: Sequence[str]) -> str:
-    """Return `Did you mean 'x'? ` when one option is near, then the list of all options."""
+    """Return `did you mean 'x'? ` if an option is similar, then the list of all options."""
     near = get_close_matches(given, options, n=1, cutoff=0.6)
     hint = f"did you mean '{near[0]}'? " if near else ""
     if alike := looks_alike(given, options):
@@ -113,9 +113,9 @@ def did_you_mean(given: str, options: Sequence[str]) -> str:
 
 
 def looks_alike(given: str, options: Iterable[str]) -> str:
-    """Say that an option differs from what was given in its Unicode form alone; empty: none does.
+    """Return a message if an option differs from what was given only in its Unicode form, else "".
 
-    Both would be printed the same, so without a word nobody could find out what is wrong.
+    Both would be printed the same, so without it nobody could find out what is wrong.
     """
     form = normalize("NFC", given)
     for option in options:

@@ -1,8 +1,9 @@
 """What was done before a plugin had a key: how configurations of earlier versions are read.
 
-Records, and the `defaults` of a sweep, hold the keys that there were by then. A key that is added
-to a `Config` later gets a line here, also where its default changes nothing: else a trial of before
-counts as another configuration than the same one of today. tests/contracts/test_former.py tells.
+Records, and the `defaults` of a sweep, contain the keys that existed when they were written. Every
+key that is added to a `Config` later gets a line here, even if its default changes nothing:
+otherwise an older trial would count as another configuration than the same one of today.
+tests/contracts/test_former.py checks it.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ FORMER: dict[str, dict[str, Any]] = {
 }
 
 
-# Section and plugin -> key -> the default that it had, where today's is another one. Records state
-# every key; only a sweep.yaml of before 2026-11-27 states no defaults.
+# Section and plugin -> key -> the default it had, if that has changed. Records state every key, but
+# a sweep.yaml from before 2026-11-27 does not state the defaults.
 FORMER_DEFAULTS: dict[str, dict[str, Any]] = {
     "loss.poe": {"lambda": 0.5},
 }
 
 
 def former(section: str, name: Any) -> Mapping[str, Any]:
-    """Return the keys that a plugin has got since the first version, with what was done before."""
+    """Return the keys that a plugin gained since the first version, with what was done before."""
     return FORMER.get(f"{section}.{name}", {})
 
 
 def former_defaults(section: str, name: Any) -> Mapping[str, Any]:
-    """Return the defaults of a plugin that were others, as they were."""
+    """Return the former values of a plugin's defaults that have changed."""
     return FORMER_DEFAULTS.get(f"{section}.{name}", {})
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record's configuration with the keys that came later, as it was trained.
+    """Return a record's configuration, as it was trained, with the keys that were added later.
 
-    Only of one that states all keys of its time: what somebody leaves out has today's default.
+    Only for one that states all keys of its time: what a user leaves out has today's default.
     """
     found = dict(config)
     for section, values in config.items():

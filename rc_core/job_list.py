@@ -1,9 +1,10 @@
-"""A list of trials: JSON Lines, one configuration a line; every mistake named with its line."""
+"""A list of trials: JSON Lines, one configuration per line; mistakes are named with their line."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from rc_core.errors import ConfigError, Problem
 from rc_core.former import completed
 from rc_core.record import TrialFolder, TrialRecord
 
-# Checked by a test; in the help, as nothing else says what a line of the list looks like.
+# Shown in the help, as nothing else shows what a line of the list looks like; a test checks it.
 EXAMPLE = (
     '{"id": "half-rmc", "config": {"model": "packaged:all-MiniLM-L6-v2", '
     '"task": {"name": "shortcut_nli"}, "training": {"epochs": 2}, '
@@ -31,7 +32,7 @@ class Job:
     config: TrialConfig
 
     def made(self, record: TrialRecord) -> bool:
-        """Tell whether a record, maybe of an earlier version, is of this configuration."""
+        """Tell whether a record, possibly of an earlier version, is of this configuration."""
         return current_fingerprint(record.config) == self.config.fingerprint()
 
 
@@ -39,8 +40,8 @@ def read_list(path: Path) -> list[Job]:
     """Read and validate every line.
 
     Raises:
-        ConfigError: all problems of all lines, each with its line number; one problem where no line
-            is a JSON object at all.
+        ConfigError: all problems of all lines, each with its line number; a single problem if no
+            line is a JSON object.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -58,15 +59,7 @@ def read_list(path: Path) -> list[Job]:
             if not isinstance(content, dict):
                 raise ConfigError(Problem(where, "must be a JSON object"))
             objects += 1
-            wrapped = set(content) <= {"id", "config"} and isinstance(content.get("config"), dict)
-            trial_id = (
-                str(content.get("id", f"t{len(jobs):04d}")) if wrapped else f"t{len(jobs):04d}"
-            )
-            if not _ID.fullmatch(trial_id):
-                raise ConfigError(
-                    Problem(where, f"id must be letters, digits, . _ -, got {trial_id!r}")
-                )
-            jobs.append(Job(trial_id, decode(content["config"] if wrapped else content, where)))
+            jobs.append(_job(content, where, default_id=f"t{len(jobs):04d}"))
         except json.JSONDecodeError as error:
             problems.append(Problem(where, f"is not valid JSON: {error}"))
         except ConfigError as error:
@@ -79,10 +72,11 @@ def read_list(path: Path) -> list[Job]:
                 f"object; a line looks like {EXAMPLE} (a sweep's YAML is for rc-sweep launch)",
             )
         )
-    ids = [job.trial_id for job in jobs]
+    uses = Counter(job.trial_id for job in jobs)
     problems += [
-        Problem(str(path), f"ids must differ, but '{name}' is used {ids.count(name)} times")
-        for name in sorted({name for name in ids if ids.count(name) > 1})
+        Problem(str(path), f"ids must differ, but '{name}' is used {count} times")
+        for name, count in sorted(uses.items())
+        if count > 1
     ]
     if not jobs and not problems:
         problems.append(Problem(str(path), "must hold at least one configuration, but is empty"))
@@ -91,17 +85,33 @@ def read_list(path: Path) -> list[Job]:
     return jobs
 
 
+def _job(content: dict[str, Any], where: str, *, default_id: str) -> Job:
+    """Return the job of one line: a configuration, or an id beside one. Raises ConfigError."""
+    trial_id, config = default_id, content
+    if set(content) <= {"id", "config"} and isinstance(content.get("config"), dict):
+        trial_id, config = str(content.get("id", default_id)), content["config"]
+    if not _ID.fullmatch(trial_id):
+        raise ConfigError(
+            Problem(
+                where,
+                "id must be at most 64 letters, digits, . _ -, and begin with a letter or digit, "
+                f"but got {trial_id!r}",
+            )
+        )
+    return Job(trial_id, decode(config, where))
+
+
 def check_ids(jobs: Sequence[Job], trials: Path) -> None:
     """Check that no finished trial would be overwritten by another one.
 
-    Ids that a list leaves out are positions in it: a line inserted above shifts them all.
+    Ids that a list leaves out are positions in it, so a line inserted above shifts them all.
 
     Args:
         jobs: to be run.
         trials: has a folder for each trial's id.
 
     Raises:
-        ConfigError: names every id of which that is so.
+        ConfigError: names every id that would be overwritten.
         StorageError: a record there cannot be read.
     """
     problems = []
@@ -111,15 +121,15 @@ def check_ids(jobs: Sequence[Job], trials: Path) -> None:
             continue
         was, now = record.name, job.config.label()
         how = f", with other {_difference(record.config, job.config)}" if was == now else ""
-        said = f"is finished as '{was}', but the list has '{now}'{how}"
-        problems.append(Problem(job.trial_id, said))
+        message = f"is finished as '{was}', but the list has '{now}'{how}"
+        problems.append(Problem(job.trial_id, message))
     if problems:
-        what = (
+        advice = (
             "finished trials must keep their ids; give the lines ids of their own (without one, "
             "a line is named by its position), take another --out, or remove the folders of "
             "trials that are not wanted any more"
         )
-        raise ConfigError([*problems, Problem(str(trials), what)])
+        raise ConfigError([*problems, Problem(str(trials), advice)])
 
 
 def _difference(before: Mapping[str, Any], now: TrialConfig) -> str:

@@ -1,11 +1,11 @@
-"""Whether an encoder is built as compressions know encoders, told before its weights are read."""
+"""Whether an encoder is built as compressions expect, checked before its weights are read."""
 
 from __future__ import annotations
 
 from rc_core.errors import ModelError
 from rc_core.model_facts import config_folder, model_kind
 
-# Tried in tests/rc_core/test_layout.py: of these `check_layout` needs neither torch nor a second.
+# Tested in tests/rc_core/test_layout.py; for these `check_layout` needs no torch and no time.
 KNOWN = (
     "bert",
     "camembert",
@@ -24,14 +24,14 @@ KNOWN = (
 def check_layout(spec: str, model_type: str) -> None:
     """Check that an encoder keeps its blocks and embeddings where compressions look for them.
 
-    An encoder of another family is made of its config.json without memory for weights.
+    For other families, an encoder is made from its config.json without memory for weights.
 
     Args:
         spec: names a model, see `rc_core.model_facts`.
-        model_type: of its config.json.
+        model_type: from its config.json.
 
     Raises:
-        ModelError: it does not, or transformers makes no sequence classifier of its config.
+        ModelError: it does not, or transformers makes no sequence classifier from its config.
     """
     kind, name = model_kind(spec)
     if kind == "tiny" or model_type in KNOWN:
@@ -45,7 +45,7 @@ def check_layout(spec: str, model_type: str) -> None:
         config = AutoConfig.from_pretrained(config_folder(spec))
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(config)
-    # Whatever a family's own code raises of its config.
+    # A family's own code may raise anything.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(

@@ -1,6 +1,7 @@
-"""Where an encoder comes from and what its config.json says. No torch here: validation uses this.
+"""Where an encoder comes from and what its config.json says.
 
-A model is named in one of four ways:
+This module does not import torch, because validation uses it. A model is named in one of four ways:
+
     packaged:all-MiniLM-L6-v2      weights carried by a Python package (extra `quickstart`)
     tiny:bert                      a tiny random encoder, for tests (or roberta, distilbert, ...)
     ./folder                       a folder as `save_pretrained` writes it
@@ -30,8 +31,8 @@ _PACKAGED = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
-# RoBERTa and what was made of its code count positions from their padding index: those up to it
-# hold no token. tests/rc_core/test_models.py runs each.
+# RoBERTa and the families derived from its code count positions from their padding index: positions
+# up to it hold no token. tests/rc_core/test_models.py runs each of them.
 _POSITIONS_AFTER_PADDING = {
     "camembert",
     "data2vec-text",
@@ -57,16 +58,16 @@ _CONFIG_ONLY = ("config.json",)
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What validation needs to know of an encoder.
+    """What validation needs to know about an encoder.
 
     Attributes:
         model_type: as transformers names it (`bert`).
-        num_layers: transformer blocks.
-        num_heads: attention heads of each block.
+        num_layers: number of transformer blocks.
+        num_heads: number of attention heads of each block.
         max_positions: longest input in tokens.
         num_parameters: estimate from the shapes in config.json.
-        num_embedding_parameters: of these, what is looked up and not multiplied.
-        widths: weights in a row of the blocks' matrices, as far as config.json says; sorted.
+        num_embedding_parameters: the part of these that is looked up, not multiplied.
+        widths: row lengths of the blocks' matrices, as far as config.json states them; sorted.
     """
 
     model_type: str
@@ -79,7 +80,7 @@ class ModelFacts:
 
 
 def model_kind(spec: str) -> tuple[Kind, str]:
-    """Return how a model is named, and the name without its prefix.
+    """Return in which way a model is named, and the name without its prefix.
 
     Raises:
         ModelError: none of the four ways.
@@ -111,9 +112,10 @@ def model_kind(spec: str) -> tuple[Kind, str]:
 
 
 def may_be_elsewhere(spec: str) -> bool:
-    """Tell whether a model that is not here may be on another machine, named as it is.
+    """Tell whether a model that is not on this machine may be on another one, under the same name.
 
-    A folder, a hub id and a package may; nothing that this version cannot know by its name.
+    A folder, a hub id and a package may be; a packaged or tiny model that this version does not
+    know may not.
     """
     try:
         kind, _ = model_kind(spec)
@@ -123,11 +125,11 @@ def may_be_elsewhere(spec: str) -> bool:
 
 
 def locate(spec: str, *, weights: bool = True) -> Path:
-    """Return the local folder of a packaged, folder or hub model, downloading a hub one.
+    """Return the local folder of a packaged, folder or hub model, downloading a hub model.
 
     Args:
-        spec: the model.
-        weights: of a hub model too; else its texts (config, tokenizer) only.
+        spec: names the model.
+        weights: whether a hub model's weights are downloaded too, not only config and tokenizer.
 
     Raises:
         ModelError: the package is not installed, the folder has no weights, the hub has no such
@@ -157,7 +159,7 @@ def check_folder(folder: Path) -> Path:
 
 
 def model_facts(spec: str) -> ModelFacts:
-    """Return an encoder's facts, reading (for a hub id: downloading) its config.json only.
+    """Return an encoder's facts, reading (for a hub id: downloading) only its config.json.
 
     Raises:
         ModelError: as `locate`, or config.json does not describe an encoder.
@@ -183,7 +185,7 @@ def model_facts(spec: str) -> ModelFacts:
     embedding = int(config.get("embedding_size", hidden))
     embeddings = (int(config.get("vocab_size", 30522)) + positions) * embedding
     widths = tuple(sorted({hidden, inner}))
-    # ModernBERT's second product is gated: it has two first ones.
+    # ModernBERT's feed-forward layer is gated: its first matrix is twice as large.
     inner = inner * 3 // 2 if config.get("model_type") == "modernbert" else inner
     parameters = (
         embeddings
@@ -191,14 +193,14 @@ def model_facts(spec: str) -> ModelFacts:
         + hidden * hidden
     )
     if config.get("model_type") in _POSITIONS_AFTER_PADDING:
-        # Usually 1, and MPNet's whatever the config says.
+        # The padding index is usually 1; MPNet's is 1 whatever its config says.
         positions -= max(1, config.get("pad_token_id") or 1) + 1
     model_type = str(config.get("model_type", ""))
     return ModelFacts(model_type, layers, heads, positions, parameters, embeddings, widths)
 
 
 def config_folder(spec: str) -> Path:
-    """Return the folder of a model's config.json; of a hub model only that is downloaded.
+    """Return the folder of a model's config.json; of a hub model nothing else is downloaded.
 
     Raises:
         ModelError: as `locate`.
@@ -208,7 +210,7 @@ def config_folder(spec: str) -> Path:
 
 
 def weights_digest(spec: str) -> str:
-    """Return what identifies a model's weights: a checksum, or the seeded recipe of a tiny one."""
+    """Return a digest of a model's weights: a checksum, or the recipe of a tiny model."""
     kind, name = model_kind(spec)
     if kind == "tiny":
         return f"tiny:{name}:1"
@@ -218,7 +220,7 @@ def weights_digest(spec: str) -> str:
 
 
 def file_digest(file: Path) -> str:
-    """Return a file's SHA-256, hashed once per process, again when it has changed."""
+    """Return a file's SHA-256, computed once per process, and again if the file has changed."""
     facts = file.stat()
     return _hashed(file, facts.st_size, facts.st_mtime_ns)
 
@@ -249,12 +251,12 @@ def _packaged_folder(name: str) -> Path:
 
 @functools.cache
 def _hub_folder(spec: str, patterns: tuple[str, ...]) -> Path:
-    """Ask the hub once per process: each question is a request, and an id may move meanwhile."""
+    """Download files from the hub, once per process: each call is a request, and ids may move."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     name, _, given = spec.partition("@")
-    # The commit in which the config was found: config and weights belong together.
+    # The commit that the config came from: config and weights belong together.
     revision = (given or None) if patterns == _CONFIG_ONLY else _hub_folder(spec, _CONFIG_ONLY).name
     try:
         wanted = list(patterns)
@@ -262,7 +264,7 @@ def _hub_folder(spec: str, patterns: tuple[str, ...]) -> Path:
         if any("safetensors" in pattern for pattern in patterns) and not list(
             folder.glob("model*.safetensors")
         ):
-            # Older repositories carry only the pickled form; transformers loads it weights-only.
+            # Older repositories only have the pickled form, which transformers loads weights-only.
             bins = [*_TEXT_FILES, "pytorch_model*.bin"]
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=bins))
         return folder

@@ -31,11 +31,11 @@ from rc_core.config import PLUGIN_PACKAGES
 from rc_core.errors import ModelError
 from rc_core.model_facts import TINY_HEADS, TINY_LAYERS, check_folder, locate, model_kind
 
-# 2: of any compression, by its name; the first version knew of heads alone.
+# 2: for any compression, by its name; version 1 was for heads only.
 STRUCTURE_VERSION = 2
 _STRUCTURE = "structure.json"
 
-# The load report (which head weights are new) is expected here on every single load.
+# transformers' report of new head weights would be printed on every load, where it is expected.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
@@ -46,10 +46,10 @@ def load_encoder(spec: str, *, label_names: Sequence[str], seed: int) -> nn.Modu
     Args:
         spec: `packaged:NAME`, `tiny:ARCHITECTURE`, a folder or a hub id.
         label_names: the C labels, in output order; stored as `id2label` in the model's config.
-        seed: of the head's (and a tiny encoder's) random weights.
+        seed: for the random weights of the head (and of a tiny encoder).
 
     Raises:
-        ModelError: see `rc_core.model_facts.locate`; or the folder is no sequence classifier, or
+        ModelError: see `rc_core.model_facts.locate`; or the folder is not a sequence classifier, or
             does not hold all weights of its encoder.
     """
     kind, name = model_kind(spec)
@@ -67,7 +67,7 @@ def load_encoder(spec: str, *, label_names: Sequence[str], seed: int) -> nn.Modu
             f"{folder} must be a stock encoder to start from, but has the structure that a "
             "compression gave it; take what rc-sweep export makes of it"
         )
-    # A fine-tuned folder may bring a head, of our size or of another one.
+    # A fine-tuned folder may contain a head, of the right size or of another one.
     model, missing, other_size = _from_pretrained(folder, **labels, ignore_mismatched_sizes=True)
     _check_encoder(model, missing | other_size, folder)
     _renew_head(model, missing, seed)
@@ -75,7 +75,7 @@ def load_encoder(spec: str, *, label_names: Sequence[str], seed: int) -> nn.Modu
 
 
 def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
-    """Return the fast tokenizer of a model; it makes segment ids only where the encoder reads them.
+    """Return a model's fast tokenizer; it makes segment ids only if the encoder reads them.
 
     Raises:
         ModelError: there is none.
@@ -91,7 +91,7 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     if not tokenizer.is_fast:
         raise ModelError(f"{folder} must have a fast tokenizer (tokenizer.json), but has none")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # What transformers makes of a folder without its files: every text would be unknown tokens.
+        # For a folder without tokenizer files, transformers makes one that knows no words at all.
         raise ModelError(
             f"{folder} must hold its tokenizer (tokenizer.json or a vocabulary), but what loads "
             "knows special tokens only; save the tokenizer beside the model"
@@ -101,9 +101,9 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
 
 
 def _without_segments(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
-    """Take segment ids from a tokenizer, for good, whose encoder has one segment or none.
+    """Stop a tokenizer from making segment ids if its encoder has at most one segment.
 
-    A tokenizer made for BERT may stand beside a RoBERTa, which has no row for a second text.
+    A BERT tokenizer may stand beside a RoBERTa, which has no embedding for a second segment.
     """
     names = [each for each in tokenizer.model_input_names if each != "token_type_ids"]
     if len(names) == len(tokenizer.model_input_names):
@@ -112,10 +112,10 @@ def _without_segments(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTr
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from error
-    # What the config.json leaves out has the family's default; DistilBERT has no such key.
+    # AutoConfig fills in the family's default if config.json leaves it out; DistilBERT has none.
     if getattr(config, "type_vocab_size", 0) <= 1:
         tokenizer.model_input_names = names
-        # What is saved with a trial, and so exported.
+        # These are saved with a trial, and so exported.
         tokenizer.init_kwargs["model_input_names"] = names
     return tokenizer
 
@@ -132,9 +132,9 @@ def save_model(
     Args:
         model: of transformers.
         tokenizer: its own.
-        folder: made where it is missing.
+        folder: created if it is missing.
         compression: the plugin that made the model; None for a stock model. What its `structure`
-            says, if it has one, goes into structure.json, which only `load_model` reads.
+            returns, if it has one, is written to structure.json, which only `load_model` reads.
 
     Raises:
         ModelError: the structure is not plain JSON.
@@ -164,7 +164,7 @@ def load_model(folder: Path) -> nn.Module:
 
 
 def _manifest(model: nn.Module, compression: str) -> str | None:
-    """Return the text of structure.json; None where a compression leaves a stock model."""
+    """Return the text of structure.json; None if the compression leaves a stock model."""
     plugin = plugins.load(PLUGIN_PACKAGES["compression"], compression)
     if not hasattr(plugin, "structure"):
         return None
@@ -188,7 +188,7 @@ def _from_structure(folder: Path) -> nn.Module:
         model: nn.Module = AutoModelForSequenceClassification.from_config(config)
         model = plugin.restore(model, structure)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    # Whatever somebody's file raises is told with the folder.
+    # The plugin's code may raise anything; the message must name the folder.
     except Exception as error:
         raise ModelError(
             f"{folder} cannot be loaded with the structure that {path.name} says "
@@ -198,7 +198,7 @@ def _from_structure(folder: Path) -> nn.Module:
 
 
 def _read_manifest(path: Path) -> tuple[str, Any]:
-    """Return the compression whose structure a folder has, and the structure."""
+    """Return the compression that gave a folder's model its structure, and the structure."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
@@ -217,9 +217,9 @@ def _read_manifest(path: Path) -> tuple[str, Any]:
 
 
 def _from_pretrained(folder: Path, **options: Any) -> tuple[PreTrainedModel, set[str], set[str]]:
-    """Return the model, and the names of its weights that the folder lacks or has in another size.
+    """Return the model, and the names of weights that are missing or of another size in the folder.
 
-    Both are random then, and transformers would only warn.
+    Such weights are random, and transformers would only warn.
     """
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
@@ -233,12 +233,12 @@ def _from_pretrained(folder: Path, **options: Any) -> tuple[PreTrainedModel, set
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder} cannot be loaded as a sequence classifier: {error}") from error
     assert isinstance(model, PreTrainedModel)
-    # Of a size that differs transformers tells the name and both shapes.
+    # An entry of `mismatched_keys` is a name and both shapes.
     return model, set(loading["missing_keys"]), {key for key, *_ in loading["mismatched_keys"]}
 
 
 def _check_encoder(model: PreTrainedModel, untrained: set[str], folder: Path) -> None:
-    """Raise ModelError where weights of the encoder are random: they would be trained from there.
+    """Raise ModelError if weights of the encoder are random: training would start from those.
 
     A pooler may be new: checkpoints of masked language models have none.
     """
@@ -264,19 +264,19 @@ def _some(names: set[str]) -> str:
 
 
 def _renew_head(model: PreTrainedModel, missing: set[str], seed: int) -> None:
-    """Initialise a head that somebody trained anew: its labels may stand in another order.
+    """Initialise a head that was fine-tuned before: its labels may be in another order.
 
-    The head is all that lies outside the encoder (BERT's pooler is inside, DistilBERT's
-    pre_classifier is not). The draws are those of a folder that has no head. Of one that lacks a
-    weight of it nobody trained the classifier; what else it brings was pretrained with the encoder
-    (ModernBERT's `head`), and stays.
+    The head is everything outside the encoder (BERT's pooler is inside, DistilBERT's pre_classifier
+    is not). It gets the same random values as the head of a folder that has none. If the folder
+    lacks one of its weights, the classifier was never fine-tuned; the rest of the head was then
+    pretrained with the encoder (ModernBERT's `head`), and is kept.
     """
     encoder = f"{model.base_model_prefix}."
     head = {name: p for name, p in model.named_parameters() if not name.startswith(encoder)}
     if head.keys() & missing:
         return
     for parameter in head.values():
-        # So transformers marks what it has loaded, and leaves it alone.
+        # transformers marks loaded parameters this way, and does not initialise them.
         parameter._is_hf_initialized = False  # type: ignore[attr-defined]
     torch.manual_seed(seed)
     for module in _children_first(model, besides=model.base_model):
@@ -284,7 +284,7 @@ def _renew_head(model: PreTrainedModel, missing: set[str], seed: int) -> None:
 
 
 def _children_first(module: nn.Module, *, besides: nn.Module) -> Iterator[nn.Module]:
-    """Yield a module's modules and itself, in the order in which transformers initialises them."""
+    """Yield a module's children, then itself: the order in which transformers initialises them."""
     for child in module.children():
         if child is not besides:
             yield from _children_first(child, besides=besides)
@@ -292,6 +292,7 @@ def _children_first(module: nn.Module, *, besides: nn.Module) -> Iterator[nn.Mod
 
 
 def _tiny_model(architecture: str, labels: dict[str, Any]) -> nn.Module:
+    """Return a tiny encoder with random weights, for tests."""
     tokenizer = _tiny_tokenizer(token_types=True)
     shape: dict[str, Any] = {
         "vocab_size": len(tokenizer),
@@ -321,7 +322,7 @@ def _tiny_model(architecture: str, labels: dict[str, Any]) -> nn.Module:
 
 
 def _tiny_tokenizer(*, token_types: bool) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of single characters: every text has tokens, with no vocabulary file."""
+    """Return a tokenizer of single characters: every text has tokens, without a vocabulary file."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     characters = [chr(code) for code in range(33, 127)]
     pieces = [*special, *characters, *(f"##{character}" for character in characters)]

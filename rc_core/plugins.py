@@ -1,9 +1,9 @@
 """Plugins are files: the name in the YAML is the file's name, and nothing has to be registered.
 
 A plugin package is a folder (`rc_core.losses`, `sweeps.search`, ...). Files that start with an
-underscore are shared parts and are not plugins. Exactly the named module is imported, so that an
-error inside another one disturbs nobody. What it defines is compared with the package's contract
-at once, so that a configuration which names an unfinished plugin does not pass for valid.
+underscore are shared parts, not plugins. Only the named module is imported, so that an error in
+another plugin affects nobody. What it defines is checked against the package's contract right away,
+so a configuration that names an unfinished plugin is not reported as valid.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from rc_core.errors import ConfigError, Problem, did_you_mean
 class Contract:
     """Where it is stated what a plugin of a package has to define.
 
-    Another package than this one's states its own: `CONTRACT` in its `_base`.
+    Packages outside rc_core state their own: `CONTRACT` in their `_base`.
 
     Attributes:
         module: shared part of the package that states it.
-        protocol: in that module. A name that ends in `Module` says what the file defines, any
-            other what the file's class of that name does; empty: `functions` say it all.
-        config: base of the file's `Config`, empty where it has none. A name only: its module
+        protocol: in that module. If its name ends in `Module`, it says what the file defines,
+            otherwise what the file's class of that name does; empty: `functions` says it all.
+        config: base of the file's `Config`, empty if it has none. Only a name, because its module
             imports this one.
-        functions: that the file defines besides.
-        instead: method of the protocol -> another one that may stand in its place.
+        functions: that the file must define as well.
+        instead: method of the protocol -> another one that may replace it.
     """
 
     module: str
@@ -55,7 +55,7 @@ _CONTRACTS = {
     "rc_core.losses": Contract("_base", "Loss", instead={"__call__": "on_model"}),
 }
 
-# Module -> what was found whole, and the digest of the sources that it was made from.
+# Name of a module -> the checked module, and the digest of the sources it was loaded from.
 _loaded: dict[str, tuple[ModuleType, str]] = {}
 
 
@@ -91,10 +91,10 @@ def load(package: str, name: str) -> ModuleType:
     """Import the plugin `name` of `package`.
 
     Raises:
-        ConfigError: no such plugin; names the nearest one and lists all. One that cannot be
-            imported, with the line. Or as `check`.
+        ConfigError: there is no such plugin (names the nearest one and lists all), it cannot be
+            imported (names the line), or as `check`.
     """
-    # Asked for several times a trial; folder and contract are read only once.
+    # Called several times per trial; folder and contract are read only once.
     full = f"{package}.{name}"
     if full in _loaded and sys.modules.get(full) is _loaded[full][0]:
         return _loaded[full][0]
@@ -104,10 +104,10 @@ def load(package: str, name: str) -> ModuleType:
     try:
         source = _source(package, name)
         module = importlib.import_module(full)
-    except Exception as error:  # Whatever its top level raises, while somebody writes it.
+    except Exception as error:  # The file's own code may raise anything.
         where = f"{package.replace('.', '/')}/{name}.py"
-        told = f"must be a file that Python imports, but is not: {_reason(error, name)}"
-        raise ConfigError(Problem(where, told)) from error
+        message = f"must be a file that Python can import, but is not: {_reason(error, name)}"
+        raise ConfigError(Problem(where, message)) from error
     check(package, name, module)
     shared = _shared(package, source)
     texts = "".join([source, *(shared[each] for each in sorted(shared))])
@@ -116,7 +116,7 @@ def load(package: str, name: str) -> ModuleType:
 
 
 def check(package: str, name: str, module: ModuleType) -> None:
-    """Check that a plugin defines what its package's contract asks for; nothing of it is run.
+    """Check that a plugin defines what its package's contract asks for, without running any of it.
 
     Raises:
         ConfigError: one problem for the file, with every name that is missing or wrong.
@@ -144,10 +144,10 @@ def check(package: str, name: str, module: ModuleType) -> None:
 def digest(package: str, name: str) -> str:
     """Return 16 hex digits that change with any change of a plugin's file, comments included.
 
-    So they do with its package's shared parts (`_*.py`) that it imports, by themselves or through
-    one another; what it imports from elsewhere is not in it. The same wherever the same files are
-    installed. Of the files as they were when this process loaded the plugin: one edited since is
-    not what runs.
+    The digest also covers the shared parts of its package (`_*.py`) that it imports, directly or
+    through one another; it does not cover what it imports from elsewhere. It is the same wherever
+    the same files are installed. It is that of the files as they were when this process loaded the
+    plugin: a later edit is not what runs.
 
     Raises:
         ConfigError: as `load`.
@@ -159,7 +159,8 @@ def digest(package: str, name: str) -> str:
 def summary(package: str, name: str) -> str:
     """Return the first line of a plugin's docstring, read without importing it.
 
-    Of a file that is no Python what is wrong with it: the others are listed all the same.
+    For a file that is not valid Python, return what is wrong with it, so that a list of plugins is
+    complete all the same.
     """
     try:
         docstring = ast.get_docstring(ast.parse(_source(package, name))) or ""
@@ -169,7 +170,7 @@ def summary(package: str, name: str) -> str:
 
 
 def _reason(error: Exception, name: str) -> str:
-    """Return why a plugin's file cannot be read or imported, with its line and where else."""
+    """Return why a plugin's file cannot be read or imported, with the line in that file."""
     if isinstance(error, SyntaxError):
         places = [(error.filename or "", error.lineno)]
     else:
@@ -178,7 +179,7 @@ def _reason(error: Exception, name: str) -> str:
     own = [line for file, line in places if Path(file).name in (f"{name}.py", "<unknown>")]
     text = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
     if not own:
-        # Not one of its lines ran: it is no text in UTF-8.
+        # None of its lines ran: it is not UTF-8 text.
         return text
     file, line = places[-1]
     deeper = "" if Path(file).name in (f"{name}.py", "<unknown>") else f", raised at {file}:{line}"
@@ -186,7 +187,7 @@ def _reason(error: Exception, name: str) -> str:
 
 
 def _unfinished(module: ModuleType, contract: Contract, base: ModuleType) -> Iterator[str]:
-    """Yield what a plugin's file lacks of its contract."""
+    """Yield what a plugin's file lacks according to its contract."""
     config = getattr(module, "Config", None)
     parents = [each.__name__ for each in config.__mro__] if isinstance(config, type) else []
     if contract.config and not parents:
@@ -196,10 +197,10 @@ def _unfinished(module: ModuleType, contract: Contract, base: ModuleType) -> Ite
             f"Config must be derived from {contract.config}, but is from {', '.join(parents[1:])}"
         )
     functions = [*contract.functions]
-    # Its importance is measured before any trial is made (rc_core.importance).
+    # Its importance is measured before any trial runs (rc_core.importance).
     functions += ["importance"] if "UnitsConfig" in parents else []
     if contract.protocol == "Compression" and {"structure", "restore"} & vars(module).keys():
-        # What one says the other reads (rc_core.models).
+        # One needs the other: `restore` reads what `structure` returned (rc_core.models).
         functions += ["structure", "restore"]
     if contract.protocol:
         protocol = getattr(base, contract.protocol)
@@ -216,6 +217,7 @@ def _unfinished(module: ModuleType, contract: Contract, base: ModuleType) -> Ite
 def _unfinished_class(
     module: ModuleType, protocol: Any, asked: Iterable[str], instead: Mapping[str, str]
 ) -> Iterator[str]:
+    """Yield what the class that a contract asks for lacks."""
     name = protocol.__name__
     made = getattr(module, name, None)
     methods = ", ".join(
@@ -235,11 +237,11 @@ def _unfinished_class(
 
 
 def _own_methods(made: type, protocol: type) -> set[str]:
-    """Return what a class defines; what it has of the protocol, or of every class, does nothing."""
+    """Return the names that a class defines, without those of the protocol and of `object`."""
     own: set[str] = set()
     for each in made.__mro__:
         if each.__module__.partition(".")[0] == "torch":
-            # The call of a torch.nn.Module does nothing but run its `forward`.
+            # Calling a torch.nn.Module runs its `forward`.
             own |= {"__call__"} if "forward" in own else set()
         elif each not in (protocol, object):
             own |= vars(each).keys()
@@ -247,7 +249,7 @@ def _own_methods(made: type, protocol: type) -> set[str]:
 
 
 def _wrong_needs(module: ModuleType, base: ModuleType) -> Iterator[str]:
-    """Yield what of a loss's `needs` would not be handed in."""
+    """Yield what is wrong with a loss's `needs`."""
     made, known = getattr(module, "Loss", None), list(get_args(base.Need))
     if not isinstance(made, type):
         return
@@ -279,6 +281,7 @@ def _called(functions: Iterable[str]) -> str:
 
 
 def _methods(protocol: Any) -> list[str]:
+    """Return the public methods of a protocol, and `__call__`."""
     return [
         key
         for key, value in vars(protocol).items()
@@ -287,13 +290,13 @@ def _methods(protocol: Any) -> list[str]:
 
 
 def _source(package: str, name: str) -> str:
-    """Return a plugin's source; lines end alike, whatever the file's line ends are."""
+    """Return a plugin's source, with uniform line endings."""
     files = [folder / f"{name}.py" for folder in _folders(package)]
     return next(file for file in files if file.is_file()).read_text(encoding="utf-8")
 
 
 def _shared(package: str, source: str) -> dict[str, str]:
-    """Return the package's shared parts that a source imports: name -> source."""
+    """Return the shared parts of the package that a source imports: name -> source."""
     found: dict[str, str] = {}
     waiting = [source]
     while waiting:
@@ -301,14 +304,14 @@ def _shared(package: str, source: str) -> dict[str, str]:
             try:
                 found[name] = _source(package, name)
             except StopIteration:
-                # A folder, say: as what is imported from elsewhere.
+                # Not a file (a folder, say): treated like an import from elsewhere.
                 continue
             waiting.append(found[name])
     return found
 
 
 def _imported(package: str, source: str) -> set[str]:
-    """Return the names of a package's shared parts that one of its files imports itself."""
+    """Return the names of a package's shared parts that a source imports directly."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -322,6 +325,7 @@ def _imported(package: str, source: str) -> set[str]:
 
 
 def _folders(package: str) -> list[Path]:
+    """Return the folders of a package."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"{package} is not a package")

@@ -17,13 +17,13 @@ import torch
 
 @contextlib.contextmanager
 def open_pool(num_jobs: int) -> Iterator[Executor]:
-    """Give what does several things at once, and wait at the end for what has begun.
+    """Yield an executor, and wait at the end for what has started.
 
-    Whoever is interrupted meanwhile does not wait, which may take hours: the workers are ended.
+    On an interrupt, the workers are terminated instead, as waiting may take hours.
 
     Args:
-        num_jobs: worker processes, which share this one's threads; with 1 what is given is done at
-            once, here.
+        num_jobs: number of worker processes, which share this one's threads; with 1, tasks run
+            immediately, in this process.
     """
     if num_jobs == 1:
         yield InProcess()
@@ -47,9 +47,10 @@ def open_pool(num_jobs: int) -> Iterator[Executor]:
 
 
 class InProcess(Executor):
-    """Does at once, in this process, what it is given."""
+    """Runs each task immediately, in this process."""
 
     def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a task and return its future, which is done."""
         future: Future[Any] = Future()
         self._fulfil(future, task, *args, **kwargs)
         return future
@@ -63,17 +64,17 @@ class InProcess(Executor):
             future.set_result(task(*args, **kw))
         except Exception as error:
             future.set_exception(error)
-            # The error's traceback holds this frame: a circle that would keep a model alive.
+            # The error's traceback refers to this frame: a cycle that would keep a model alive.
             future = None
 
 
 def _begin_worker(threads: int) -> None:
-    """Limit a worker's threads, and let it end with the process that started it, however it ends.
+    """Limit a worker's threads, and let it end with its parent process, however that ends.
 
-    Whoever kills that one wants the trials to stop; a worker left alone would wait for ever, and
-    hold its memory on the GPU.
+    Whoever kills the parent wants the trials to stop; an orphaned worker would wait forever and
+    keep its memory on the GPU.
     """
-    # Ctrl-C reaches every process of a terminal; the one that started the workers ends them.
+    # Ctrl-C reaches every process of a terminal; the parent process terminates the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()

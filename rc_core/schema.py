@@ -1,6 +1,6 @@
 """The base of every configuration section, and validation that reports all problems with places.
 
-No torch here: the sweep's quick commands import this.
+This module does not import torch, because the sweep's quick commands import it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rc_core.errors import ConfigError, Problem, did_you_mean
 
 
 class Section(BaseModel):
-    """Frozen, strict (no `"3"` for 3, no `true` for 1), and an unknown key is an error."""
+    """Frozen and strict (no `"3"` for 3, no `true` for 1); an unknown key is an error."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -35,7 +35,7 @@ class Section(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-# What pydantic says of these names its own classes.
+# pydantic's own messages for these errors name its classes.
 _SHAPES = {
     "dict_type": "a mapping of keys to values",
     "model_type": "a mapping of keys to values",
@@ -54,7 +54,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def validate_section(model: type[SectionT], values: Any, where: str = "") -> SectionT:
-    """Validate one section strictly; lists stand for tuples, as YAML has no tuples.
+    """Validate one section strictly; lists are accepted for tuples, as YAML has no tuples.
 
     Raises:
         ConfigError: every problem of the section, each with its dotted place.
@@ -76,13 +76,14 @@ def _tuples(value: Any) -> Any:
 
 
 def _problems(model: type[BaseModel], error: ValidationError, where: str) -> list[Problem]:
+    """Return pydantic's errors as problems, several for one key of several types made into one."""
     problems = []
     refused: set[tuple[int | str, ...]] = set()
     for detail in error.errors(include_url=False):
         loc = detail["loc"]
         union = _union(model, loc)
         if union is not None:
-            # pydantic tells of each member apart, below the key under a name of its own.
+            # pydantic reports each member of a union separately, under its own name below the key.
             depth, members = union
             value = _at(error, loc[:depth])
             if isinstance(value, Mapping) and any(_is_model(each) for each in members):
@@ -101,7 +102,7 @@ def _problems(model: type[BaseModel], error: ValidationError, where: str) -> lis
 
 
 def _message(model: type[BaseModel], detail: Any, loc: tuple[int | str, ...]) -> str:
-    """Return what is wrong; `loc` leads to it through fields and keys alone."""
+    """Return what is wrong; `loc` leads to it through fields and keys only."""
     path = [str(part) for part in loc]
     if detail["type"] == "extra_forbidden":
         return f"unknown key '{path[-1]}': {did_you_mean(path[-1], _field_names(model, path[:-1]))}"
@@ -115,11 +116,15 @@ def _message(model: type[BaseModel], detail: Any, loc: tuple[int | str, ...]) ->
 
 
 def _place(where: str, loc: tuple[int | str, ...]) -> str:
+    """Return a dotted place."""
     return ".".join([*([where] if where else []), *map(str, loc)])
 
 
 def _union(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[int, list[Any]] | None:
-    """Return how much of a place leads to a key of several types, and these; None: to none."""
+    """Return how much of a place leads to a key with a union type, and its members.
+
+    None if no part of the place does, or all of it.
+    """
     current: type[BaseModel] | None = model
     for depth, part in enumerate(loc, start=1):
         fields = {} if current is None else current.model_fields
@@ -134,18 +139,19 @@ def _union(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[int, lis
 
 
 def _members(annotation: Any) -> list[Any]:
+    """Return the members of a union, or the type itself."""
     whole = get_origin(annotation) in (Union, UnionType)
     return list(get_args(annotation)) if whole else [annotation]
 
 
 def _at(error: ValidationError, place: tuple[int | str, ...]) -> Any:
-    """Return the value at a key of several types: what its members that are no sections refuse."""
+    """Return the value at a key of several types, from the error of a member that is no section."""
     own = [d for d in error.errors(include_url=False) if d["loc"][: len(place)] == place]
     return next((d["input"] for d in own if len(d["loc"]) == len(place) + 1), {})
 
 
 def _none_of(members: Sequence[Any], value: Any) -> str:
-    """Return the message for a value that is none of several types."""
+    """Return the message for a value that matches none of several types."""
     allowed = ", or ".join(map(_described, members))
     message = f"must be {allowed}, but is {_short(_plain(value))}"
     names = [n for each in members for n in get_args(each) if get_origin(each) is Literal]
@@ -172,7 +178,7 @@ def _described(member: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as the user wrote it: lists, where they stand for tuples here."""
+    """Return a value as the user wrote it: with lists for the tuples used here."""
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
@@ -192,6 +198,7 @@ def _field_names(model: type[BaseModel], path: list[str]) -> list[str]:
 
 
 def _types(annotation: Any) -> list[Any]:
+    """Return a type and all its arguments, recursively."""
     found = [annotation]
     for argument in get_args(annotation):
         found.extend(_types(argument))

@@ -1,7 +1,7 @@
 """Reading YAML: `include`, dotted overrides, and errors that name the place.
 
-OmegaConf parses (it reads `3e-5` as a number, which plain YAML 1.1 does not). Its resolvers are not
-used: `${oc.env:TOKEN}` in a shared file would write a secret into every record.
+OmegaConf does the parsing (it reads `3e-5` as a number, which plain YAML 1.1 does not). Its
+resolvers are not used: `${oc.env:TOKEN}` in a shared file would write a secret into every record.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from yaml import YAMLError
 from rc_core.errors import ConfigError, Problem
 
 _MAX_BYTES = 10_000_000
-# OmegaConf's own limit, against aliases that grow; one node takes at least a byte of text.
+# OmegaConf's default limit, against aliases that expand; one node takes at least a byte of text.
 _MIN_NODES = 10_000
 
 
@@ -36,10 +36,10 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
 
 
 def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Put each `key.sub=value` into a configuration, in place.
+    """Apply each `key.sub=value` to a configuration, in place.
 
     Raises:
-        ConfigError: every one that has not this form, at once.
+        ConfigError: every one that does not have this form, all at once.
     """
     problems: list[Problem] = []
     for override in overrides:
@@ -63,7 +63,7 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lookup(values: Mapping[str, Any], key: str) -> Any:
-    """Return the value at a dotted key, None where there is none."""
+    """Return the value at a dotted key, None if there is none."""
     found: Any = values
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -71,6 +71,11 @@ def lookup(values: Mapping[str, Any], key: str) -> Any:
 
 
 def _read(path: Path, parents: tuple[Path, ...]) -> dict[str, Any]:
+    """Read a file and what it includes.
+
+    Args:
+        parents: the files that include this one, to find circles.
+    """
     resolved = path.resolve()
     if resolved in parents:
         chain = " -> ".join(p.name for p in (*parents, resolved))
@@ -88,6 +93,8 @@ def _read(path: Path, parents: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    """Return the content of one file. Raises ConfigError."""
+
     def problem(message: str) -> ConfigError:
         return ConfigError(Problem(str(path), message))
 
@@ -108,11 +115,11 @@ def _parse(path: Path) -> dict[str, Any]:
     if not text.strip():
         raise problem("must hold a configuration, but is empty")
     try:
-        # A confirmation of forty configurations has more nodes than its limit, and no alias.
+        # A long file without any alias (a confirmation of forty configurations) exceeds its limit.
         parsed = OmegaConf.create(text, max_yaml_expanded_nodes=max(_MIN_NODES, len(text)))
         content = OmegaConf.to_container(parsed, resolve=False)
     except AssertionError:
-        # What OmegaConf says of a lone number.
+        # OmegaConf raises this for a file that is just a number.
         content = None
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
         raise problem(f"is not valid YAML: {_unparsed(error, text)}") from error
@@ -123,7 +130,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _undecoded(path: Path, error: UnicodeDecodeError) -> str:
-    """Return what a file is that is no UTF-8, and how to convert it."""
+    """Return what a file is that is not UTF-8, and how to convert it."""
     content = path.read_bytes()
     convert = f"convert it: iconv -f {{}} -t UTF-8 {path.name} > new.yaml"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -138,7 +145,7 @@ def _undecoded(path: Path, error: UnicodeDecodeError) -> str:
 
 
 def _unparsed(error: Exception, text: str) -> str:
-    """Return what the parser says, and of a character that it does not name, which one it is."""
+    """Return the parser's message, with the offending character if it does not name it."""
     told = " ".join(str(error).replace(' in "<unicode string>", line', " at line").split())
     mark = getattr(error, "problem_mark", None)
     lines = text.splitlines()
@@ -153,7 +160,7 @@ def _unparsed(error: Exception, text: str) -> str:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Refuse interpolations; keep everything else as plain Python values."""
+    """Reject interpolations; return everything else as plain Python values."""
     if isinstance(value, dict):
         return {key: _plain(item, where) for key, item in value.items()}
     if isinstance(value, list):
@@ -176,7 +183,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         raise ConfigError(Problem("--set", f"{override!r} has no valid YAML value")) from error
     assert isinstance(value, dict)
     place = content
-    # A key of the space is itself dotted (`space.loss.alpha=...`): all below `space` is one key.
+    # A key of the space is itself dotted (`space.loss.alpha=...`): all after `space.` is one key.
     parts = ["space", key[len("space.") :]] if key.startswith("space.") else key.split(".")
     for part in parts[:-1]:
         place = place.setdefault(part, {})

@@ -383,7 +383,7 @@ def test_parameters_that_no_optimizer_would_have_are_refused(
          "output = teacher = forward.teacher()", "on_model() must call forward()"),
         ('{"teacher_model", "hidden_states"}', '{"hidden_states"}', "name 'teacher_model'"),
         ('{"teacher_model", "hidden_states"}', '{"teacher_model"}', "name 'hidden_states'"),
-        ("self.steps += 1", "self.late = nn.Linear(2, 2)", "2 parameters have come that no optimi"),
+        ("self.steps += 1", "self.late = nn.Linear(2, 2)", "2 that the optimizer does not know"),
     ],
 )  # fmt: skip
 def test_what_a_loss_does_wrong_while_it_runs_the_model_is_in_the_record(

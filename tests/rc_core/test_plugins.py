@@ -135,7 +135,7 @@ def test_one_that_python_does_not_import_is_told_with_its_line(
         named("rc_core.losses")
     (problem,) = caught.value.problems
     assert problem.where == "rc_core/losses/mine.py"
-    assert problem.message.startswith("must be a file that Python imports, but is not: ")
+    assert problem.message.startswith("must be a file that Python can import, but is not: ")
     assert told in problem.message
 
 
