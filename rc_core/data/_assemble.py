@@ -32,9 +32,14 @@ def assemble(
     """Return the task: overlap removed and counted, id_dev carved from train, train limited.
 
     Args:
-        splits: every role; id_dev is carved from train where it is not there.
-        seed: of carving id_dev and of the limit.
-        limit: keep this many training samples (the labels' shares kept); None keeps all.
+        name: of the task.
+        label_names: of the task, in output order.
+        splits: of every role; id_dev is carved from train if it is missing.
+        seed: for carving id_dev and for the limit.
+        limit: keep this many training samples (labels keep their shares); None keeps all.
+        allow_overlap: see `remove_overlap`.
+        notes: counts are added to these.
+        heuristic: see `Task`.
 
     Raises:
         DataError: an empty text, one label only, too much overlap, a limit that leaves one label.
@@ -64,7 +69,7 @@ def assemble(
         if present.size < 2 <= before:
             raise DataError(_too_low(limit, train, before))
         if present.size < before:
-            # rc_core.data._doubts says so: it is not for want of data.
+            # rc_core.data._doubts reports that the limit, not the data, lacks these labels.
             notes[LABELS_LEFT_OUT] = int(before - present.size)
     ordered = sorted([train, *others], key=lambda split: ROLES.index(split.role))
     return check_task(
@@ -88,7 +93,7 @@ def _too_low(limit: int, train: Split, before: int) -> Problem:
 
 
 def _check_carved(train: Split, id_dev: Split) -> None:
-    """Say of a carved id_dev that it was carved: nobody gave it."""
+    """Check that train and the id_dev carved from it have two labels each. Raises DataError."""
     for split in (train, id_dev):
         present = np.unique(split.labels)
         if present.size < 2:
@@ -104,13 +109,13 @@ def _check_carved(train: Split, id_dev: Split) -> None:
 
 
 def limited(split: Split, size: int | None, *, seed: int, by: str | None = None) -> Split:
-    """Return a seeded sample of a split: the shares of its labels, or of a slice's values, kept.
+    """Return a seeded sample of a split in which labels, or a slice's values, keep their shares.
 
     Args:
         split: of N samples.
-        size: at most; None or at least N keeps all.
-        seed: of the sample.
-        by: name of a slice.
+        size: at most; None, or N or more, keeps all.
+        seed: for the sample.
+        by: name of a slice; None: labels.
     """
     if size is None or size >= len(split):
         return split

@@ -1,20 +1,20 @@
-"""Which texts are longer than what is kept of them: told, as what is cut off is never read."""
+"""Which texts are longer than what is kept of them: reported, as the rest is never read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# Below this share of samples what is cut is not told; records have it all the same.
+# Truncation of at most this share of samples is not reported; records state it all the same.
 _MUCH_CUT = 0.01
 
 
 def cut_texts(data: Mapping[str, Any], max_length: int) -> list[str]:
-    """Return a line for each split of which more than a few texts are cut.
+    """Return a line for each split with more than a few truncated texts.
 
     Args:
         data: of a record.
-        max_length: `training.max_length`; records of earlier versions do not say what was kept.
+        max_length: `training.max_length`; records of earlier versions do not state what was kept.
     """
     kept = data.get("max_length", max_length)
     limit = ", which the encoder takes at most," if _encoder_limits(data, max_length) else ""
@@ -28,7 +28,7 @@ def cut_texts(data: Mapping[str, Any], max_length: int) -> list[str]:
 
 
 def against_cuts(data: Mapping[str, Any], max_length: int) -> str:
-    """Return what to do about texts that are cut.
+    """Return what to do about truncated texts.
 
     Args:
         data: of a record.
@@ -40,4 +40,5 @@ def against_cuts(data: Mapping[str, Any], max_length: int) -> str:
 
 
 def _encoder_limits(data: Mapping[str, Any], max_length: int) -> bool:
+    """Tell whether the encoder's positions are the limit, not `training.max_length`."""
     return bool(max_length >= data.get("positions", max_length + 1))

@@ -1,4 +1,4 @@
-"""What a task may have by mistake, and is trained on all the same: told, not refused."""
+"""What in a task may be a mistake although it can be trained on: reported, not rejected."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from rc_core.data._task import DEV_ROLES, LABELS_LEFT_OUT, Split, Task
 
 # A few rows are labelled twice in most public sets.
 _CONTRADICTED = 0.005
-# Tasks of ours have none: `_splits.remove_overlap` takes them out.
+# Our own tasks have none: `_splits.remove_overlap` removes them.
 _REMEMBERED = 0.005
-# Values of a slice: each is a metric of every record, and of every run at MLflow.
+# Number of values of a slice: each is a metric in every record, and of every run at MLflow.
 _MANY_VALUES = 200
 
 
 def doubts(task: Task) -> list[str]:
     """Return lines on what looks like a mistake.
 
-    Labels that no training row has, contradictions, dev rows that are trained on, and slices by
-    what is no kind of sample.
+    Labels that no training row has, contradictions, dev rows that are also in train, and slices
+    with a value for nearly each sample.
 
     Args:
-        task: the test roles may be there; they are not looked at.
+        task: its test roles are not looked at.
     """
     present = set(np.unique(task.train.labels).tolist())
     absent = [name for i, name in enumerate(task.label_names) if i not in present]
@@ -63,7 +63,7 @@ def doubts(task: Task) -> list[str]:
 
 
 def _shreds(task: Task) -> list[str]:
-    """Return a line for each slice that has as many values as an id, or a text, would have."""
+    """Return a line for each slice with as many values as an id, or a text, would have."""
     return [
         f"slice '{name}' of {split.name} has {count} values in {len(split)} rows: each is a metric "
         "of its own, in every record and at MLflow; is it the column that was meant?"
@@ -75,9 +75,9 @@ def _shreds(task: Task) -> list[str]:
 
 
 def contradicted(split: Split) -> int:
-    """Return how many rows have the very texts of one with another label.
+    """Return how many rows have exactly the texts of a row with another label.
 
-    Not by `pair_key`, which takes seconds for a large training set.
+    Texts are compared as they are, because `pair_key` takes seconds for a large training set.
     """
     labels: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for texts, label in zip(split.texts(), split.labels.tolist(), strict=True):

@@ -1,7 +1,7 @@
 """Tokenised splits: flat arrays, padded per batch; batches of similar lengths.
 
-A sample's tokens are never padded further than the longest of its batch, and nothing here loops
-over tokens in Python.
+A sample is never padded beyond the longest of its batch, and nothing here loops over tokens in
+Python.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from transformers import PreTrainedTokenizerBase
 
 from rc_core.data._task import Split
 
-# Texts handed to the tokenizer at a time; bounds the memory its intermediate objects take.
+# Number of texts given to the tokenizer at a time, which bounds the memory it takes.
 _CHUNK = 4_096
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The tokens of N samples, end to end.
+    """The tokens of N samples, one after another.
 
     Attributes:
-        token_ids: (T,) int32, T tokens of all samples together.
+        token_ids: (T,) int32, with T the number of tokens of all samples.
         offsets: (N + 1,) int64; sample i is `token_ids[offsets[i]:offsets[i + 1]]`.
         labels: (N,) int64, into the split's own label names.
-        pad_token_id: what fills a batch up.
-        token_types: (T,) int8 segment of each token, or None where the tokenizer makes none, as
-            that of an encoder without a second segment (DistilBERT, RoBERTa; see
+        pad_token_id: fills up a batch.
+        token_types: (T,) int8 segment of each token; None if the tokenizer makes none, because its
+            encoder has no second segment (DistilBERT, RoBERTa; see
             `rc_core.models.load_tokenizer`).
-        truncated: samples that were longer than the maximum length.
+        truncated: number of samples that were longer than the maximum length.
     """
 
     token_ids: NDArray[np.int32]
@@ -48,7 +48,7 @@ class Encoded:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each sample, shape (N,), special tokens counted."""
+        """Number of tokens of each sample, (N,), including special tokens."""
         return np.diff(self.offsets)
 
     def collate(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -58,14 +58,14 @@ class Encoded:
             rows: (B,) samples, in any order; at least one.
 
         Returns:
-            input_ids, attention_mask and, if the tokenizer makes them, token_type_ids: each
-            (B, longest) int64.
+            input_ids, attention_mask and, if the tokenizer makes them, token_type_ids: each (B,
+            longest) int64.
         """
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         columns = np.arange(int(lengths.max()))
         mask = columns[None, :] < lengths[:, None]
-        # Padding reads the sample's first token: a valid index, replaced by `where` below.
+        # Padding positions read the sample's first token: a valid index, masked out below.
         places = starts[:, None] + np.where(mask, columns[None, :], 0)
         batch = {
             "input_ids": np.where(mask, self.token_ids[places], self.pad_token_id),
@@ -77,14 +77,14 @@ class Encoded:
 
 
 def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-    """Return a split's tokens, at most `max_length` of each sample.
+    """Return a split's tokens, at most `max_length` per sample.
 
-    Of a pair that is too long the longer text loses tokens first.
+    A pair that is too long loses tokens of its longer text first.
 
     Args:
         split: N texts or pairs.
         tokenizer: a fast one.
-        max_length: special tokens counted; more than the tokenizer adds to a pair.
+        max_length: including special tokens; more than the tokenizer adds to a pair.
     """
     with_types = "token_type_ids" in tokenizer.model_input_names
     ids: list[NDArray[np.int32]] = []
@@ -113,7 +113,7 @@ def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
         token_ids=np.concatenate(ids) if ids else np.empty(0, np.int32),
         offsets=np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum(),
         labels=split.labels,
-        # A tokenizer without one is used with a mask only, so any valid id will do.
+        # Padding is masked, so without a padding token any valid id will do.
         pad_token_id=pad_token_id if isinstance(pad_token_id, int) else 0,
         token_types=(np.concatenate(types) if types else np.empty(0, np.int8))
         if with_types
@@ -130,14 +130,14 @@ def length_bucketed_batches(
 ) -> list[NDArray[np.int64]]:
     """Return training batches of similar lengths; every sample is in exactly one.
 
-    Samples are shuffled, cut into windows of `window` batches, sorted by length within each, cut
-    into batches, and the batches are shuffled. The order depends on nothing but the arguments.
+    Samples are shuffled, cut into windows of `window` batches, sorted by length within each window,
+    cut into batches, and the batches are shuffled. The order depends on nothing but the arguments.
 
     Args:
         lengths: (N,) tokens of each sample.
         batch_size: samples per batch; one batch may have fewer.
         generator: is advanced.
-        window: batches that are sorted together: more saves padding, fewer mixes better.
+        window: number of batches that are sorted together: more saves padding, fewer mixes better.
 
     Returns:
         ceil(N / batch_size) arrays of sample indices.
@@ -158,7 +158,7 @@ def length_sorted_batches(
 
     Args:
         lengths: (N,) tokens of each sample.
-        tokens_per_batch: most that rows x longest may be; a single sample may exceed it.
+        tokens_per_batch: the most that rows x longest may be; a single sample may exceed it.
 
     Returns:
         Arrays of sample indices; every sample is in exactly one.

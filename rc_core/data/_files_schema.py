@@ -1,6 +1,7 @@
 """The parts of the `files` task's configuration: label maps, sources, roles.
 
-Raw labels are spelled as strings, so that a configuration that went through JSON is the same again.
+Raw labels are spelled as strings, so that a configuration is the same after a round trip through
+JSON.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ _SUITE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 
 
 def _label_map(value: Any) -> Any:
-    """Spell the raw labels as `raw_label` does; a list of names stands for a map to themselves."""
+    """Spell raw labels as `raw_label` does; a list of names maps each name to itself."""
     if isinstance(value, tuple | list):
         if any(isinstance(item, Mapping | tuple | list) for item in value):
             # As `- 0: negative` in YAML, which is a list of mappings.
             raise ValueError(
                 "must be a list of names, or one mapping of what is in the file to names, "
-                "{0: negative, 1: positive} (in lines of their own: without dashes)"
+                "{0: negative, 1: positive} (on separate lines: without dashes)"
             )
         value = {name: name for name in value}
     if not isinstance(value, Mapping):
@@ -67,7 +68,7 @@ def _raw_labels(value: Any) -> Any:
 
 
 def as_list(value: Any) -> Any:
-    """Let a single name stand for a list of it."""
+    """Accept a single name for a list with that name."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -86,21 +87,21 @@ Names = Annotated[tuple[str, ...], BeforeValidator(as_list)]
 
 
 class Source(Section):
-    """One file of a role; a plain path stands for `{file: PATH}`.
+    """One file of a role; a plain path is short for `{file: PATH}`.
 
     Attributes:
         file: relative to data_dir.
-        text: its text columns, where they are called otherwise than the task's; as many, in the
+        text: this file's text columns, if they have other names than the task's; as many, in the
             same order.
-        label: its column of labels, where that is called otherwise.
-        labels: raw label -> this suite's label, where it differs from the task's. For
+        label: this file's column of labels, if it has another name.
+        labels: raw label -> this suite's label, if it differs from the task's. For
             out-of-distribution roles only.
         drop_labels: raw labels whose rows are left out; the task's, unless `labels` is given.
-        merge: task label -> suite label, where the names differ. A task label that is neither
-            merged nor a suite label is always wrong. For out-of-distribution roles only.
-        slice: columns by whose values results are also reported apart.
-        exclude: files whose pairs are left out of this one; their text columns are called as this
-            file's.
+        merge: task label -> suite label, for names that differ. A task label that is neither merged
+            nor a suite label is always wrong. For out-of-distribution roles only.
+        slice: columns by whose values results are also reported separately.
+        exclude: files whose pairs are left out of this one; their text columns have the same names
+            as this file's.
     """
 
     file: DataFile
@@ -138,15 +139,15 @@ Suites = Annotated[dict[str, AnySource], BeforeValidator(_as_suites)]
 
 
 class Roles(Section):
-    """Which file plays which role (`rc_core.data._task`); OOD roles hold named suites.
+    """Which file has which role (`rc_core.data._task`); OOD roles hold named suites.
 
     Attributes:
         train: what is trained on: a path, or the keys of a suite below.
         id_dev: in-distribution data that the search sees; carved from train unless given.
-        ood_dev: out-of-distribution suites that the search sees, at least one, by names of your
+        ood_dev: out-of-distribution suites that the search sees, at least one, with names of your
             own: `{NAME: PATH}`, or `{NAME: {file: PATH, ...}}` with the keys below.
         id_test: in-distribution data that stays sealed until `rc-sweep test`.
-        ood_test: out-of-distribution suites that stay sealed until then, as ood_dev.
+        ood_test: out-of-distribution suites that stay sealed until then, given like ood_dev.
     """
 
     train: AnySource

@@ -1,6 +1,7 @@
-"""What will be cut of texts, before anything is trained: said by a dry run and a launch.
+"""How many texts will be truncated, before anything is trained; used by dry runs and launches.
 
-Apart from `_cuts`, which a report uses: this needs the encoder's tokenizer, and so transformers.
+Separate from `_cuts`, which a report uses: this module needs the encoder's tokenizer, and so
+transformers.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from rc_core.errors import RobustCompressionError
 from rc_core.model_facts import model_facts
 from rc_core.models import load_tokenizer
 
-# Of each split: half a second, and a share that is known to 3 points.
+# Samples per split: takes half a second, and estimates a share to within 3 points.
 _FORESEEN = 1_000
 
 
 def foreseen_cuts(task: Task, config: TrialConfig) -> list[str]:
-    """Return lines on what will be cut of train and the dev splits, and what to do about it.
+    """Return lines on what will be truncated in train and the dev splits, and what to do about it.
 
-    By a random sample of each large split, which "about" says. Nothing where there is no tokenizer:
-    whatever trains says why.
+    Large splits are estimated from a random sample, as "about" says. Empty if there is no
+    tokenizer: training will report why.
 
     Args:
         task: its test roles are not looked at.
@@ -48,6 +49,7 @@ def foreseen_cuts(task: Task, config: TrialConfig) -> list[str]:
 
 
 def _sample(split: Split) -> Split:
+    """Return a random sample of a split, or the split itself if it is small."""
     if len(split) <= _FORESEEN:
         return split
     rows = np.random.default_rng(0).choice(len(split), size=_FORESEEN, replace=False)

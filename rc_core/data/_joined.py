@@ -1,9 +1,9 @@
 """Which values of a CSV are several rows that a stray quotation mark has joined.
 
-Where no other mark follows, the value goes on to the end of the file. Else it begins within one row
-and ends within another, in the same column, else the file would have uneven rows. So its lines hold
-as many commas as these parts of rows, and what stands where the labels are is a label. A letter
-that begins with "Dear all," is a text of several lines.
+If no other mark follows, the value extends to the end of the file. Otherwise it begins within one
+row and ends within another, in the same column, or the file would have uneven rows. So its lines
+contain as many commas as these parts of rows, and labels stand where labels should. A letter that
+begins with "Dear all," is a text of several lines.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Of a file's end: where its last quotation marks are.
+# Bytes at the end of a file that are searched for its last quotation marks.
 _TAIL = 4_096
 
 
@@ -19,9 +19,9 @@ def joined_rows(values: Mapping[str, Sequence[str]], name: str, names: Sequence[
     """Return the positions of a column's values that look like several rows.
 
     Args:
-        values: of the columns that are read, N of each.
-        name: of the column, one of them.
-        names: of all columns of the file, in its order.
+        values: of the columns that are read, N each.
+        name: of the column, one of these.
+        names: of all columns of the file, in order.
     """
     found = {}
     for i, value in enumerate(values[name]):
@@ -32,18 +32,18 @@ def joined_rows(values: Mapping[str, Sequence[str]], name: str, names: Sequence[
     others = [each for each in values if each != name]
     if not found or not others:
         return list(found)
-    # That of the labels, by its nature: no other column repeats its values so often.
+    # The label column: no other column repeats its values so often.
     label = min(others, key=lambda each: len(set(values[each])))
     known, position = set(values[label]), names.index(label)
     return [i for i, rows in found.items() if _are_known(rows, position, known)]
 
 
 def is_unclosed(path: Path, last: bytes) -> bool:
-    """Tell whether a CSV ends within quotes: all after the mark that opened them is one value.
+    """Tell whether a CSV ends within quotes, so that all after the opening mark is one value.
 
-    It is in the last column, else its row would have too few values. One of several lines is in
-    quotes; where they are closed, the file ends with an odd number of marks, as one within a value
-    is written as two.
+    Such a value is in the last column, or its row would have too few values. A value of several
+    lines is in quotes; if they are closed, the file ends with an odd number of marks, because a
+    mark within a value is written as two.
 
     Args:
         path: of the file.
@@ -58,13 +58,13 @@ def is_unclosed(path: Path, last: bytes) -> bool:
 
 
 def _as_rows(value: str, start: int, num_columns: int) -> list[list[str | None]] | None:
-    """Return a value's lines as rows of which the first lacks its beginning, the last its end.
+    """Return a value's lines as rows, the first without its beginning, the last without its end.
 
-    None where their commas are not those of rows.
+    None if their commas do not match rows.
 
     Args:
         value: of several lines.
-        start: the column in which it stands.
+        start: index of its column.
         num_columns: of the file.
     """
     lines: list[list[str | None]] = [[*line.split(",")] for line in value.split("\n")]
@@ -75,6 +75,6 @@ def _as_rows(value: str, start: int, num_columns: int) -> list[list[str | None]]
 
 
 def _are_known(rows: Sequence[Sequence[str | None]], position: int, known: set[str]) -> bool:
-    """Tell whether most of what stands in a column is what stands there in other rows."""
+    """Tell whether most values in a column also occur in that column in other rows."""
     there = [value.strip() for row in rows if (value := row[position]) is not None]
     return 2 * sum(value in known for value in there) > len(there)

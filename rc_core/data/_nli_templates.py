@@ -1,14 +1,14 @@
 """Templates of `shortcut_nli`, after HANS's subcases (McCoy et al. 2019, tables 6 and 7).
 
-In every template all words of the hypothesis occur in the premise, so that the three heuristics say
+In every template all words of the hypothesis occur in the premise, so the three heuristics say
 "entailment": `lexical_overlap` (the words in any order), `subsequence` (a contiguous part), and
-`constituent` (a contiguous part that is a clause of its own). Whether it is true depends on the
-structure alone, and the template knows it. `seen` subcases occur in every split, the others in
+`constituent` (a contiguous part that is a clause of its own). Whether that is true depends on the
+structure alone, and the template states it. `seen` subcases occur in every split, the others in
 ood_test only.
 
 Slots: N a person or people, V a transitive and I an intransitive verb, each with a number; `was1`
-agrees with N1; other slots are lists in `_nli_words.WORDS`. The first letter and the full stop are
-put in when a template is filled.
+agrees with N1; other slots are lists in `_nli_words.WORDS`. Filling a template adds the capital
+letter and the full stop.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ _SLOT = re.compile(r"\{([A-Za-z]+)(\d?)\}")
 
 @dataclass(frozen=True)
 class Subcase:
-    """One way in which a hypothesis is made of its premise's words.
+    """One way to make a hypothesis from its premise's words.
 
     Attributes:
-        name: as in HANS where HANS has it: l, s, c for the heuristic, e or n for the label.
+        name: as in HANS, if it is there: l, s, c for the heuristic, e or n for the label.
         templates: (premise, hypothesis) with slots.
         seen: whether it occurs outside ood_test.
-        control: entailed, though the premise has the words (never, no, if, or) that make pairs of
-            another subcase not entailed: the same premises, another hypothesis. Without them those
-            words would tell the label, and a bag of words would be right out of distribution.
+        control: entailed, although the premise has the words (never, no, if, or) that make pairs of
+            another subcase not entailed: the same premises, another hypothesis. Without controls
+            those words would predict the label, and a bag of words would be right out of
+            distribution.
     """
 
     name: str

@@ -1,8 +1,9 @@
 """The vocabulary of `shortcut_nli`: people, what they do, and where.
 
-No word of a list means, or implies, another word of the same list, so that swapping one for another
-always turns an entailed sentence into one that is not. What *is* implied stands beside it: a
-synonym, and for people the hypernyms below. Every past tense is its own participle ("was helped").
+No word of a list means, or implies, another word of the same list, so replacing one by another
+always turns an entailed sentence into one that is not entailed. Words that *are* implied stand
+beside it: a synonym, and for people the hypernyms below. Every past tense is its own participle
+("was helped").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Named parts of a public data set: a local file, or a pinned revision on a data hub.
 
-A part says where its rows are in both forms; the task's `data_dir` decides which is read. Labels
-are checked against what the file or the hub says they mean, never assumed.
+A part states where its rows are in both forms; the task's `data_dir` decides which one is read.
+Labels are checked against what the file or the hub says they mean, never assumed.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from rc_core.schema import Section
 
 
 class Part(Section):
-    """Where one file of a task is; any key may be overridden by itself.
+    """Where one file of a task is; any key may be overridden on its own.
 
     Attributes:
         file: below `data_dir`, or an absolute path, which is read with or without `data_dir`.
         text: its two text columns.
         label: its label column.
-        hub: data set id on the hub, null where there is none to name.
+        hub: data set id on the hub; null if there is none.
         subset: the hub's configuration.
         split: the hub's split.
         revision: commit or branch on the hub; null takes the newest (not reproducible).
-        hub_text: the two text columns there.
-        hub_label: the label column there.
+        hub_text: the two text columns on the hub.
+        hub_label: the label column on the hub.
     """
 
     file: DataFile
@@ -52,24 +52,24 @@ class Part(Section):
 
 
 def overriding(default: Part) -> Callable[[Any], Any]:
-    """Return a validator that takes the keys given over those of `default`."""
+    """Return a validator that fills in the keys that are not given from `default`."""
 
     def merged(value: Any) -> Any:
         if isinstance(value, str):
             value = {"file": value}
         if isinstance(value, Mapping):
-            # As YAML gives it: tuples are lists there.
+            # Plain values, as they would come from YAML.
             return default.model_dump() | dict(value)
         return value
 
     return merged
 
 
-# Other words for the same: PAWS calls QQP's duplicates paraphrases.
+# Synonyms: PAWS calls QQP's duplicates paraphrases.
 _SAME = {"paraphrase": "duplicate", "notparaphrase": "notduplicate"}
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Of addresses at the hub, and of the cache's folders.
+# A commit within an address on the hub, or within a folder of the cache.
 _IN_ADDRESS = re.compile(r"[@/\\]([0-9a-f]{40})[/\\]")
 
 
@@ -77,10 +77,10 @@ class PublicConfig(PluginConfig):
     """What every task of a public data set has.
 
     Attributes:
-        data_dir: folder of local files; null for the data hub. A relative one is made absolute at
-            once: workers, and a later `test`, run elsewhere.
-        seed: of carving id_dev and of every limit.
-        limit: training samples, the labels' shares kept; null keeps all.
+        data_dir: folder of local files; null for the data hub. A relative one is made absolute
+            right away, because workers, and a later `test`, run in other folders.
+        seed: for carving id_dev and for every limit.
+        limit: number of training samples, in which labels keep their shares; null keeps all.
         allow_overlap: accept that more than 5 % of a split is removed for overlap.
     """
 
@@ -95,7 +95,7 @@ class PublicConfig(PluginConfig):
         return None if value is None else str(Path(value).expanduser().absolute())
 
     def is_here(self) -> bool:
-        """Tell whether every part is a file: where none is, its hub is asked."""
+        """Tell whether every part is a local file, so that no hub is asked."""
         parts = [value for _, value in self if isinstance(value, Part)]
         return all(_path(part, self.data_dir) is not None for part in parts)
 
@@ -107,9 +107,9 @@ class Rows:
     Attributes:
         first: N texts.
         second: N texts.
-        labels: ids into the label map's names.
-        extra: further columns as texts.
-        dropped: rows whose label was to be dropped.
+        labels: (N,) ids into the label map's names.
+        extra: further columns, as texts.
+        dropped: number of rows that were dropped for their label.
     """
 
     first: list[str]
@@ -120,13 +120,13 @@ class Rows:
 
 
 def is_wanted(part: Part, default: Part, data_dir: str | None) -> bool:
-    """Tell whether a part that may be missing is read: its file is there, or somebody gave it.
+    """Tell whether an optional part is read: if its file is there, or if it was configured.
 
-    A file that was given and is not there is a mistake, which `read_part` tells.
+    A configured file that is missing is a mistake, which `read_part` reports.
 
     Args:
         part: of the configuration.
-        default: what it is where nobody says otherwise.
+        default: its value if it is not configured.
         data_dir: folder of local files, None for the hub.
     """
     path = _path(part, data_dir)
@@ -160,12 +160,12 @@ def read_part(
     Args:
         part: where it is.
         data_dir: folder of local files, None for the hub.
-        labels: raw label -> name; both integers and names may stand as raw labels.
+        labels: raw label -> name; raw labels may be both integers and names.
         drop: raw labels whose rows are left out.
-        extra: further columns to read, the same name in both forms.
+        extra: further columns to read, with the same names in both forms.
 
     Raises:
-        DataError: the file, the data set, a column is missing; a label is unknown, or means
+        DataError: the file, the data set or a column is missing; a label is unknown, or means
             something else there.
     """
     path = _path(part, data_dir)
@@ -176,7 +176,7 @@ def read_part(
 
 
 def _path(part: Part, data_dir: str | None) -> Path | None:
-    """Return where a part's file is to be; None where it is the hub's."""
+    """Return where a part's file should be; None if it is read from the hub."""
     path = Path(part.file).expanduser()
     if data_dir is None:
         return path if path.is_absolute() else None
@@ -227,7 +227,7 @@ def _hub(part: Part, labels: Mapping[str, str], drop: Sequence[str], extra: Sequ
 def _check_revision(where: str, revision: str | None, sources: Sequence[str]) -> None:
     """Check that what was loaded is the commit asked for. Raises DataError.
 
-    Where a hub does not know a revision, `datasets` falls back on any other one in its cache.
+    If a hub does not know a revision, `datasets` falls back on any other one in its cache.
     """
     if revision is None or not _COMMIT.fullmatch(revision):
         return
@@ -264,11 +264,11 @@ def _rows(
 
 
 def _check_meaning(where: str, names: Mapping[Any, str], labels: Mapping[str, str]) -> None:
-    """Check what a file says its labels mean against the map. Raises DataError."""
+    """Check the label map against what a file says its labels mean. Raises DataError."""
     wrong = {
         raw_label(raw): name
         for raw, name in names.items()
-        # A hub may name its labels "0" and "1", which says nothing.
+        # Labels that a hub names "0" and "1" have no meaning to compare with.
         if raw_label(raw) in labels
         and raw_label(raw) != name
         and _plain(labels[raw_label(raw)]) != _plain(name)
@@ -281,6 +281,7 @@ def _check_meaning(where: str, names: Mapping[Any, str], labels: Mapping[str, st
 
 
 def _parquet_names(path: Path) -> dict[Any, str]:
+    """Return what a parquet file says its labels mean; empty if it does not."""
     metadata = pa.parquet.read_schema(path).metadata or {}
     found = metadata.get(b"label_names")
     if found is None:
@@ -290,5 +291,6 @@ def _parquet_names(path: Path) -> dict[Any, str]:
 
 
 def _plain(name: str) -> str:
+    """Return a label's name without case, spaces and punctuation, and with synonyms replaced."""
     letters = "".join(ch for ch in name.lower() if ch.isalnum())
     return _SAME.get(letters, letters)

@@ -1,6 +1,6 @@
-"""Where something lies in a data file, as a user sees it there, and why a file cannot be read.
+"""Where something is in a data file, as a user sees it there, and why a file cannot be read.
 
-Looked for only once something is wrong: a file is then read again, line by line.
+Used only once something is wrong: a file is then read again, line by line.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 
 from rc_core.labels import count_of
 
-# A long text is no mistake to look for; the module's own limit is 128 KiB.
+# Long texts are allowed; the csv module's default limit is 128 KiB.
 csv.field_size_limit((1 << 31) - 1)
 TEXT_SUFFIXES = (".jsonl", ".csv", ".tsv")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "vertical bars"}
-# Of byte order marks the longer first: UTF-32's begins as UTF-16's.
+# Byte order marks, longer ones first: UTF-32's begins with UTF-16's.
 _MARKS = {
     b"\xff\xfe\0\0": "UTF-32",
     b"\0\0\xfe\xff": "UTF-32",
@@ -33,8 +33,8 @@ _OTHERS = {
 def place(path: Path, row: int) -> str:
     """Return where a row is: `line 7 (the header is line 1)`, `line 6`.
 
-    Lines count from 1, as editors do, empty ones and those within a value too. Of parquet, and
-    where a file cannot be read line by line, it is `row 5 (counted from 0, without a header)`.
+    Lines count from 1, as in editors, including empty ones and those within a value. For parquet,
+    and if a file cannot be read line by line, it is `row 5 (counted from 0, without a header)`.
 
     Args:
         path: of the file.
@@ -54,7 +54,7 @@ def place(path: Path, row: int) -> str:
 
 
 def other_separator(path: Path, columns: Sequence[str]) -> str | None:
-    """Return that a CSV or TSV is separated by something else, where it looks like it.
+    """Return a message if a CSV or TSV looks like it is separated by something else.
 
     Args:
         path: of the file.
@@ -77,7 +77,7 @@ def other_separator(path: Path, columns: Sequence[str]) -> str | None:
 
 
 def unreadable(path: Path, error: Exception) -> str:
-    """Return why a file cannot be read, and what to do, in place of a library's own words."""
+    """Return why a file cannot be read, and what to do, instead of a library's own words."""
     if isinstance(error, PermissionError):
         return "Permission denied; make it readable for whoever runs this"
     found = foreign(path)
@@ -89,7 +89,7 @@ def unreadable(path: Path, error: Exception) -> str:
 
 
 def foreign(path: Path) -> str | None:
-    """Return what a text file is instead, told from its first bytes; None where it is one."""
+    """Return what a text file really is, judging by its first bytes; None if it is text."""
     if path.suffix.lower() not in TEXT_SUFFIXES:
         return None
     with path.open("rb") as stream:
@@ -106,7 +106,7 @@ def foreign(path: Path) -> str | None:
 
 
 def _not_utf8(path: Path) -> str | None:
-    """Return on which line a file is not UTF-8; None where all of it is."""
+    """Return the line on which a file is not UTF-8; None if all of it is."""
     try:
         with path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
@@ -125,7 +125,7 @@ def _not_utf8(path: Path) -> str | None:
 
 
 def _uneven(path: Path) -> str | None:
-    """Return which record has not as many values as the header."""
+    """Return which record does not have as many values as the header."""
     quotes = "put double quotes around values that hold a comma, and write one within as two"
     advice = quotes if path.suffix.lower() == ".csv" else "a value may hold no tab and no line end"
     try:
@@ -154,7 +154,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, int]]:
 def _records(path: Path, *, errors: str = "strict") -> Iterator[tuple[int, list[str]]]:
     """Yield the line on which each record begins, and its values; the header is the first.
 
-    As `rc_core.data._sources` reads them: empty lines are no records.
+    Empty lines are not records, as in `rc_core.data._sources`.
     """
     quoted = path.suffix.lower() != ".tsv"
     with path.open(encoding="utf-8-sig", errors=errors, newline="") as stream:

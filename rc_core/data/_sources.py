@@ -1,4 +1,4 @@
-"""Reading columns out of parquet, JSON Lines, CSV and TSV files, and what labels in them mean.
+"""Reading columns of parquet, JSON Lines, CSV and TSV files, and what the labels in them mean.
 
 Everything that is wrong with a file is a `DataError` that names the file; nothing is guessed.
 """
@@ -28,9 +28,9 @@ from rc_core.labels import count_of
 _logger = logging.getLogger(__name__)
 _WHOLE_NUMBER = re.compile(r"-?\d+\.0+")
 
-# Bytes of a text file that pyarrow parses at a time: its own default, and what its 32 bits allow.
+# Bytes of a text file that pyarrow parses at a time: its default, and the most that 32 bits allow.
 _BLOCK, _LARGEST_BLOCK = 1 << 20, (1 << 31) - 1
-_MANY = 100  # line ends within a value
+_MANY = 100  # Line ends within a value.
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 
 
@@ -53,16 +53,16 @@ class MissingColumnError(DataError):
 def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     """Return the values of some columns, each a list with one entry per row.
 
-    The suffix tells the format: `.parquet`; `.jsonl`, one object a line; `.csv`, comma-separated
-    with double quotes around values where needed, line breaks allowed inside; `.tsv`,
-    tab-separated without any quoting (as GLUE's files: a quotation mark is just a character). CSV
+    The suffix determines the format: `.parquet`; `.jsonl`, one object per line; `.csv`,
+    comma-separated with double quotes around values if needed, line breaks allowed inside; `.tsv`,
+    tab-separated without any quoting (like GLUE's files: a quotation mark is just a character). CSV
     and TSV have a header line, and their values are strings. All but parquet are UTF-8, with or
     without a byte order mark; nothing else is guessed.
 
     Raises:
         MissingColumnError: columns are missing.
-        DataError: no such file, not of its format, no rows, or a column is there twice, or holds
-            half a character.
+        DataError: there is no such file, it is not of its format, it has no rows, or a column
+            occurs twice or holds half a character.
     """
     readers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _delimited, ".tsv": _delimited}
     reader = readers.get(path.suffix.lower())
@@ -87,16 +87,16 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def texts(path: Path, column: str, values: Sequence[Any], rows: Sequence[int]) -> list[str]:
-    """Return a column as texts; a missing one is empty.
+    """Return a column as texts; missing values become empty texts.
 
     Args:
         path: of the file.
         column: its name.
         values: N of them.
-        rows: N positions in the file, as they are read.
+        rows: N positions in the file, in the order in which rows are read.
 
     Raises:
-        DataError: a value is no text.
+        DataError: a value is not a text.
     """
     wrong = [i for i, value in enumerate(values) if not isinstance(value, str | None)]
     if wrong:
@@ -115,14 +115,14 @@ def texts(path: Path, column: str, values: Sequence[Any], rows: Sequence[int]) -
 def raw_label(value: Any) -> str:
     """Return how a label is spelled in a `labels` map: 1, 1.0, "1" and "1.0" are all `1`.
 
-    Booleans, and the strings that look like them, are `true` and `false`; a missing label is "".
+    Booleans, and strings that look like them, are `true` and `false`; a missing label is "".
     """
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     text = str(value).strip()
-    # As a file of strings has it, where labels were floating-point numbers.
+    # Labels that were floating-point numbers before they were written as strings.
     if _WHOLE_NUMBER.fullmatch(text):
         return text.partition(".")[0]
     return text.lower() if text.lower() in ("true", "false") else text
@@ -136,11 +136,13 @@ def label_ids(
     labels: Mapping[str, str],
     drop: Sequence[str] = (),
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which rows to keep and their labels.
+    """Return which rows to keep, and their labels.
 
     Args:
+        path: of the file.
+        column: name of the label column.
         values: N labels as they are in the file.
-        labels: raw label -> name; ids count the names in the order in which they come first.
+        labels: raw label -> name; ids number the names in order of first occurrence.
         drop: raw labels whose rows are left out.
 
     Returns:
@@ -175,7 +177,7 @@ def label_ids(
 
 
 def label_names(labels: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names of a `labels` map, each once, in the order in which they come first."""
+    """Return the names of a `labels` map, each once, in order of first occurrence."""
     return tuple(dict.fromkeys(labels.values()))
 
 
@@ -196,7 +198,7 @@ def _delimited(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     try:
         table, names = _parsed(path, columns, parse, _BLOCK)
     except pa.ArrowInvalid:
-        # A row of more than a block is refused, though nothing is wrong with it.
+        # pyarrow rejects a row larger than a block, although nothing is wrong with it.
         size = min(path.stat().st_size + 1, _LARGEST_BLOCK)
         if size <= _BLOCK:
             raise
@@ -214,8 +216,8 @@ def _parsed(
     with pa.csv.open_csv(path, read_options=read, parse_options=parse) as head:
         names = head.schema.names
     _require(path, columns, names)
-    # As strings, a text "NA" or "1" stays what it is. The last column is where quotes stay open; as
-    # bytes, as nobody may have asked for it.
+    # As strings, a text such as "NA" or "1" stays as it is. The last column is read to see whether
+    # quotes are closed; as bytes, because nobody may have asked for it.
     convert = pa.csv.ConvertOptions(
         include_columns=list(dict.fromkeys([*columns, names[-1]])),
         column_types={names[-1]: pa.binary()} | {name: pa.string() for name in columns},
@@ -228,12 +230,12 @@ def _parsed(
 
 
 def _check_closed(path: Path, last: pa.Scalar, row: int) -> None:
-    """Refuse a file that ends within quotes. Raises DataError.
+    """Reject a file that ends within quotes. Raises DataError.
 
     Args:
         path: of the file.
         last: value of the last column in the last row.
-        row: its position.
+        row: position of that row.
     """
     value: bytes = last.cast(pa.binary()).as_py()
     if is_unclosed(path, value):
@@ -241,10 +243,10 @@ def _check_closed(path: Path, last: pa.Scalar, row: int) -> None:
         raise DataError(
             Problem(
                 str(path),
-                f"a quotation mark that opens a value must be followed by one that closes it, but "
-                f"that of the last value in {place(path, row)} ({shown!r}) is not, and all that "
-                "follows is in this value; close it, or write a mark within a value as two and the "
-                "value in quotes",
+                f"an opening quotation mark must be followed by a closing one, but that of the "
+                f"last value in {place(path, row)} ({shown!r}) is not, so everything after it is "
+                "part of this value; close it, or double a mark that belongs to the value and put "
+                "the value in quotes",
             )
         )
 
@@ -252,14 +254,14 @@ def _check_closed(path: Path, last: pa.Scalar, row: int) -> None:
 def _warn_of_stray_quotes(
     path: Path, values: Mapping[str, list[str]], names: Sequence[str]
 ) -> None:
-    """Tell of values that look like several rows: a quote too many joins all up to the next one.
+    """Warn of values that look like several rows: a stray quote joins all rows up to the next one.
 
     Raises:
         DataError: one looks like a large part of the file.
     """
     for name, column in values.items():
         found = joined_rows(values, name, names)
-        # A long text may hold line ends; so many, with a row's values in each line, no text does.
+        # A long text may hold line ends, but not this many with a row's values in each line.
         whole = [i for i in found if len(column[i]) > _BLOCK and column[i].count("\n") > _MANY]
         if whole:
             raise DataError(
@@ -307,7 +309,7 @@ def _jsonl(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _check_whole(where: str, name: str, value: Any) -> None:
-    """Refuse what JSON may spell and UTF-8 may not: half a character. Raises DataError."""
+    """Reject half a character, which JSON can spell but UTF-8 cannot. Raises DataError."""
     try:
         str(value).encode()
     except UnicodeEncodeError as error:
@@ -316,12 +318,13 @@ def _check_whole(where: str, name: str, value: Any) -> None:
             Problem(
                 where,
                 f"column '{name}' must hold whole characters, but has half of one ({half!r}), as "
-                "where a text was cut within an emoji; remove it",
+                "left by cutting a text in the middle of an emoji; remove it",
             )
         ) from error
 
 
 def _require(where: Path, columns: Sequence[str], names: Sequence[str]) -> None:
+    """Check that a file has each column exactly once. Raises DataError."""
     missing = [column for column in columns if column not in names]
     if missing:
         raise MissingColumnError(

@@ -1,7 +1,8 @@
-"""Where splits come from: stratified samples, carving id_dev, taking overlap out of earlier roles.
+"""Where splits come from: stratified samples, carving id_dev, removing overlap between roles.
 
-Overlap (the same `pair_key`) is removed from the side that is used earlier: test wins over dev, dev
-over train, and out-of-distribution over in-distribution within dev. Test splits are never changed.
+Overlap (the same `pair_key`) is removed from the split that is used earlier: test wins over dev,
+dev over train, and within dev out-of-distribution over in-distribution. Test splits are never
+changed.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 from rc_core.data._task import TEST_ROLES, Role, Split, pair_key
 from rc_core.errors import Problem
 
-# More than this share of a split lost to overlap means that something is wrong with the files.
+# If overlap takes more than this share of a split, something is wrong with the files.
 MAX_OVERLAP = 0.05
 
-# Each of these loses what any role before it holds.
+# Each of these loses samples that the test roles, or a role before it here, hold as well.
 _LOSERS: tuple[Role, ...] = ("ood_dev", "id_dev", "train")
 
 
@@ -31,12 +32,12 @@ def split_keys(split: Split) -> list[str]:
 
 
 def shares(total: int, weights: Sequence[float] | NDArray[np.int64]) -> list[int]:
-    """Return whole numbers in proportion to `weights` that add up to `total`.
+    """Return integers in proportion to `weights` that add up to `total`.
 
-    Largest remainders get the rest; ties go to the first. Nothing is shared among no weights.
+    The largest remainders get the rest; ties go to the first. Without weights the result is empty.
     """
     exact = total * np.asarray(weights, np.float64) / max(float(np.sum(weights)), 1e-12)
-    # Without rounding, 0.3 * 10 falls below 3.
+    # Without rounding, a product such as 0.29 * 100 would fall just below its integer.
     whole = np.floor(np.round(exact, 9)).astype(np.int64)
     rest = np.argsort(-(exact - whole).round(9), kind="stable")[: total - int(whole.sum())]
     whole[rest] += 1
@@ -46,13 +47,14 @@ def shares(total: int, weights: Sequence[float] | NDArray[np.int64]) -> list[int
 def stratified_sample(
     labels: NDArray[np.int64], size: int, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return `size` rows, drawn without replacement, with the labels' shares kept; sorted.
+    """Return `size` rows, drawn without replacement so that labels keep their shares; sorted.
 
-    Of a label whose share is less than a row one is kept all the same, where `size` has room for
-    one of each.
+    A label whose share is less than a row still gets one, if `size` has room for one of each label.
 
     Args:
         labels: (N,) with N >= size.
+        size: number of rows.
+        generator: is advanced.
     """
     present, counts = np.unique(labels, return_counts=True)
     numbers = shares(size, counts)
@@ -72,11 +74,12 @@ def id_dev_size(num_samples: int) -> int:
 
 
 def carve_id_dev(train: Split, generator: np.random.Generator) -> tuple[Split, Split]:
-    """Return train without id_dev, and id_dev, drawn with the labels' shares kept.
+    """Return train without id_dev, and id_dev, drawn so that labels keep their shares.
 
-    Samples with the same pair key go to the same side, so that repeated pairs cost nothing. They go
-    to id_dev where that brings its label nearer to its share; a text that is repeated more often
-    than that stays in train. Only where all texts of a label are does the least repeated one go.
+    Samples with the same pair key go to the same side, so that repeated pairs do not overlap. They
+    go to id_dev if that brings their label closer to its share; a text that is repeated more often
+    than that stays in train. Only if that holds for all texts of a label, the least repeated one
+    goes to id_dev.
     """
     first_of: dict[str, int] = {}
     groups = np.array(
@@ -104,17 +107,17 @@ def carve_id_dev(train: Split, generator: np.random.Generator) -> tuple[Split, S
 def remove_overlap(
     splits: Sequence[Split], *, allow: bool = False
 ) -> tuple[list[Split], dict[str, int], list[Problem]]:
-    """Take samples that a later role holds as well out of the dev roles and train.
+    """Remove samples that a later role also holds from the dev roles and train.
 
     Args:
         splits: in any order.
-        allow: do not mind that more than `MAX_OVERLAP` of a split goes.
+        allow: accept that more than `MAX_OVERLAP` of a split is removed.
 
     Returns:
-        The splits in the same order; `<role>.<suite>` -> samples removed, for every dev and train
-        split; and a problem for each split that loses too much, or all.
+        The splits in the same order; `<role>.<suite>` -> number of samples removed, for every dev
+        and train split; and a problem for each split that loses too much, or everything.
     """
-    # Key -> the split that has it.
+    # Pair key -> name of the split that holds it.
     taken = {
         key: split.name for split in splits if split.role in TEST_ROLES for key in split_keys(split)
     }
@@ -142,6 +145,7 @@ def remove_overlap(
 
 
 def _where(names: Sequence[str]) -> str:
+    """Return how often each split is named: `3 in id_test.mnli, 1 in ood_dev.hans`."""
     return ", ".join(f"{count} in {name}" for name, count in Counter(names).most_common())
 
 

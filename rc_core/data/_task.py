@@ -28,13 +28,13 @@ Role = Literal["train", "id_dev", "ood_dev", "id_test", "ood_test"]
 ROLES: tuple[Role, ...] = ("train", "id_dev", "ood_dev", "id_test", "ood_test")
 DEV_ROLES: tuple[Role, ...] = ("id_dev", "ood_dev")
 TEST_ROLES: tuple[Role, ...] = ("id_test", "ood_test")
-# Of a task's notes: how many labels train had before task.limit, and has no more.
+# Key of a task's notes: how many labels train lost by task.limit.
 LABELS_LEFT_OUT = "labels_left_out_by_limit"
 
 
 @dataclass(frozen=True)
 class Split:
-    """One evaluated (or trained-on) set of texts.
+    """One set of texts that a model is trained or evaluated on.
 
     Attributes:
         role: what it may be used for.
@@ -43,10 +43,10 @@ class Split:
         second: N texts for pairs, None for single texts.
         labels: (N,) integers into `label_names`.
         label_names: this suite's labels; may be fewer than the task's.
-        merge: task label -> suite label, where they differ. A predicted task label is looked up
-            here, then by its own name; one that has neither is always wrong (FEVER's symmetric
-            sets know no NOT ENOUGH INFO).
-        slices: name -> N values, reported apart as `<name>.<value>`.
+        merge: task label -> suite label, for those that differ. A predicted task label is looked up
+            here, then by its own name; one that is found in neither way is always wrong (FEVER's
+            symmetric sets have no NOT ENOUGH INFO).
+        slices: name -> N values, reported separately as `<name>.<value>`.
         headline: (slice, value): the role's own figures count only these samples (HANS: subcases
             that ood_dev does not hold). None: all of them.
     """
@@ -75,11 +75,11 @@ class Split:
         return f"{self.role}.{self.suite}"
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """Return both texts of each sample, the second one empty where texts are single."""
+        """Return both texts of each sample; the second one is empty for single texts."""
         return zip(self.first, self.second or [""] * len(self), strict=True)
 
     def headline_rows(self) -> NDArray[np.bool_]:
-        """Return which samples the role's own figures count, shape (N,)."""
+        """Return which samples the role's own figures count, (N,)."""
         if self.headline is None:
             return np.ones(len(self), dtype=np.bool_)
         name, value = self.headline
@@ -110,7 +110,7 @@ class Split:
 
     def digest(self) -> str:
         """Return a SHA-256 over texts, labels and slices, in order, and over how they count."""
-        # Stored metrics follow from the label map and the headline as much as from the texts.
+        # Stored metrics depend on the label map and the headline as much as on the texts.
         counting = [self.label_names, dict(self.merge), self.headline]
         state = hashlib.sha256(json.dumps(counting, sort_keys=True).encode())
         for i, first in enumerate(self.first):
@@ -129,12 +129,12 @@ class Task:
         name: plugin name.
         label_names: the labels a model predicts, in the order of its outputs.
         splits: every split; exactly one has role train, exactly one id_dev.
-        notes: counts that belong in every record (`removed_overlap/...`,
-            `left_out_by_limit/...`, ...).
-        bias_conflicting: (N_train,) whether the shortcut points to the wrong label, where the
-            task's generator knows it; else None. Never used in training, only to check claims.
+        notes: counts that belong in every record (`removed_overlap/...`, `left_out_by_limit/...`,
+            ...).
+        bias_conflicting: (N_train,) whether the shortcut points to the wrong label, if the task's
+            generator knows it; else None. Never used in training, only to check claims.
         heuristic: (first, second) -> the label of `label_names` that the known shortcut alone would
-            answer (word overlap: entailment), None where no such rule is known. A reference line.
+            predict (word overlap: entailment); None if no such rule is known. Used as a baseline.
         sealed: test splits that were left out, `seal_name` -> the first 16 digits of their digest.
     """
 
@@ -158,7 +158,7 @@ class Task:
         return self.of_role("id_dev")[0]
 
     def without_tests(self) -> Task:
-        """Return the task as selection may see it: of the test roles it has digests only."""
+        """Return the task as selection may see it: with only digests of the test roles."""
         tests = {seal_name(s): s.digest()[:16] for s in self.splits if s.role in TEST_ROLES}
         kept = tuple(s for s in self.splits if s.role not in TEST_ROLES)
         return replace(self, splits=kept, sealed={**self.sealed, **tests})
@@ -175,31 +175,32 @@ class Task:
 class TaskModule(Protocol):
     """What a file in rc_core/data has to define besides its `Config`.
 
-    It may define `TEXTS` too: what it calls the texts of a sample, one name, or two of pairs in
-    the order of `Split.first` and `second`. The model card says it. Without it a key `text` of the
-    task's section counts, else nobody knows.
+    It may also define `TEXTS`: names of a sample's texts, one, or two for pairs in the order of
+    `Split.first` and `second`, which are used in the model card. Without it, a key `text` of the
+    task's section is used, if there is one.
 
     Its `Config` may have a method `is_here() -> bool`: whether `load` fetches nothing from
-    elsewhere. Data that is here is read, and what is wrong with it told, beside what else is wrong
-    with a sweep; without the method, or where it says False, only once all else is right.
+    elsewhere. Data that is here is read and checked together with the rest of a sweep's
+    configuration; without the method, or if it returns False, only once everything else is right.
     """
 
     def load(self, config: object) -> Task: ...
 
 
 def seal_name(split: Split) -> str:
-    """Return what a record calls a test split whose digest alone it has: `id.mnli`, `ood.hans`.
+    """Return the name of a test split of which a record has only the digest: `id.mnli`, `ood.hans`.
 
-    No test role is named in it: whoever searches a sweep's files for one finds it opened or not.
+    It does not contain a test role: whoever searches a sweep's files for one finds whether it was
+    opened.
     """
     return f"{split.role.removesuffix('_test')}.{split.suite}"
 
 
 def pair_key(first: str, second: str | None) -> str:
-    """Return the key by which a pair counts as the same: lowercased, no spaces, no punctuation.
+    """Return the key by which pairs count as the same: lowercase, no spaces, no punctuation.
 
-    Marks and symbols stay: Hindi's vowel signs, C++ and C#, > and <, emoji. So does the punctuation
-    of texts that are nothing else: `:)` is not `:(`.
+    Combining marks and symbols are kept: Hindi's vowel signs, C++ and C#, > and <, emoji. So is the
+    punctuation of texts that consist of nothing else: `:)` is not `:(`.
     """
     texts = [first] if second is None else [first, second]
     keys = ["".join(filter(_tells, text.lower())) for text in texts]
@@ -208,7 +209,7 @@ def pair_key(first: str, second: str | None) -> str:
 
 @functools.cache
 def _tells(character: str) -> bool:
-    """Tell whether texts that differ in a character are different."""
+    """Tell whether a character is kept in pair keys."""
     kept = character.isalnum() or unicodedata.category(character)[0] in "MS"
     return kept or character == "\x1f"
 
@@ -218,8 +219,8 @@ def check_task(task: Task) -> Task:
 
     Raises:
         DataError: all problems at once: a missing role, an empty split, one label only, labels
-            outside the map or in another order than the task's, a suite whose labels no task label
-            reaches, a merge or headline that names nothing, an empty text.
+            outside the map or in another order than the task's, a suite with labels that no task
+            label maps to, a merge or headline that names nothing, an empty text.
     """
     problems: list[Problem] = []
     for role in ("train", "id_dev", "ood_dev"):
@@ -227,7 +228,7 @@ def check_task(task: Task) -> Task:
             problems.append(Problem(f"task.{role}", "a task needs this split, but there is none"))
     for split in task.splits:
         problems.extend(check_split(split, task.label_names))
-        # A model's outputs are these labels by position: in another order it learns them swapped.
+        # A model's outputs are these labels by position: another order would swap them.
         first = task.label_names[: len(split.label_names)]
         if split.role in ("train", "id_dev") and split.label_names != first:
             problems.append(
@@ -252,7 +253,7 @@ def check_split(split: Split, task_labels: tuple[str, ...]) -> list[Problem]:
     if len(split) == 0:
         return [Problem(where, "must hold samples, but is empty")]
     present = np.unique(split.labels)
-    # -1, which some data sets have for no label, would be read as the last one, or as no answer.
+    # Some data sets use -1 for no label, which would be read as the last one, or as no prediction.
     outside = present[(present < 0) | (present >= len(split.label_names))].tolist()
     if outside:
         count = int(np.isin(split.labels, outside).sum())
@@ -293,7 +294,7 @@ def check_split(split: Split, task_labels: tuple[str, ...]) -> list[Problem]:
 
 
 def _check_names(split: Split, task_labels: tuple[str, ...], where: str) -> list[Problem]:
-    """Return what a split's merge and headline name that is not there, and a name of no use."""
+    """Return what is wrong with the names in a split: its suite, its merge and its headline."""
     problems = []
     if not split.suite or "/" in split.suite:
         problems.append(
@@ -309,7 +310,7 @@ def _check_names(split: Split, task_labels: tuple[str, ...], where: str) -> list
     ):
         unknown = sorted(set(given) - set(known))
         if unknown:
-            # Their predictions would be wrong every time, and nothing would say so.
+            # Otherwise these predictions would silently always be wrong.
             problems.append(
                 Problem(where, f"merge must lead {kind} {list(known)}, but names {unknown}")
             )
@@ -327,17 +328,17 @@ def _check_names(split: Split, task_labels: tuple[str, ...], where: str) -> list
 
 
 def _check_conflicting(task: Task) -> list[Problem]:
-    """Return what is wrong with `bias_conflicting`: as numbers it would pick rows by position."""
+    """Return what is wrong with `bias_conflicting`: integers would index rows by position."""
     given = task.bias_conflicting
     if given is None or not task.of_role("train"):
         return []
-    wanted = (len(task.train),)
-    if given.dtype == np.bool_ and given.shape == wanted:
+    expected = (len(task.train),)
+    if given.dtype == np.bool_ and given.shape == expected:
         return []
     return [
         Problem(
             "task.bias_conflicting",
-            f"must be true or false for each training sample, {wanted} of bool, but is "
+            f"must be true or false for each training sample, {expected} of bool, but is "
             f"{given.shape} of {given.dtype}",
         )
     ]

@@ -1,9 +1,9 @@
 """FEVER claim verification with the symmetric sets out of distribution (Schuster et al. 2019).
 
 First text: evidence, second: claim. train, id_dev: train. id_test: dev. ood_dev: Symmetric v2 dev.
-ood_test: Symmetric v2 test where there is a file, else v1 without the pairs of v2 dev (v1 overlaps
-v2 by half). `labels: [SUPPORTS, REFUTES]` leaves NOT ENOUGH INFO out; with three labels the
-symmetric sets, which know no NOT ENOUGH INFO, are reported with it masked as well.
+ood_test: Symmetric v2 test if there is a file, else v1 without the pairs of v2 dev (half of v1's
+pairs are also in v2). `labels: [SUPPORTS, REFUTES]` leaves out NOT ENOUGH INFO. With three labels,
+the symmetric sets, which have no NOT ENOUGH INFO, are also reported with it masked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAMES = ("SUPPORTS", "NOT ENOUGH INFO", "REFUTES")
 # Integers as in local files; names as published.
 RAW = {str(i): name for i, name in enumerate(NAMES)} | {name: name for name in NAMES}
 
-# There the columns are exchanged: its `premise` is the claim.
+# The columns are swapped on the hub: its `premise` is the claim.
 _TRAIN = Part(
     file="fever/train.parquet",
     hub="pietrolesci/nli_fever",
@@ -33,25 +33,26 @@ _TRAIN = Part(
     hub_label="fever_gold_label",
 )
 _ID_TEST = _TRAIN.model_copy(update={"file": "fever/dev.parquet", "split": "dev"})
-# The symmetric sets are on no hub in a form that could be named: local files only.
+# No hub has the symmetric sets in a form that could be named here: local files only.
 _V2_DEV = Part(file="fever/symmetric_v02_dev.parquet")
 _V2_TEST = Part(file="fever/symmetric_v02_test.parquet")
 _V1 = Part(file="fever/symmetric_v01_generated.parquet")
 
 
 class Config(PublicConfig):
-    """Where the data is, and how much of it; see also `PublicConfig`.
+    """Where the data is, and how much of it is used; see also `PublicConfig`.
 
     Attributes:
         labels: the task's labels: all three, or [SUPPORTS, REFUTES].
         train, id_test: parts in distribution; keys given override the defaults.
         symmetric_v2_dev, symmetric_v2_test, symmetric_v1: parts out of distribution.
-        ood_test: `auto` as above, v2 test also where `symmetric_v2_test` was given; `v2_test`;
-            `v1_rest` (v1 without v2 dev's pairs); `v1_whole`; `both`, v1 whole and v2 test as two
-            suites, as in the paper's tables (a pair in both counts in each). v1 whole shares half
-            of its pairs with v2 dev, so `v1_whole` and `both` are for `design: fixed` only, where
-            nothing is chosen, and need `allow_overlap`: ood_dev then loses those pairs.
-        test_limit: samples of id_test.
+        ood_test: `auto` as above, with v2 test also if `symmetric_v2_test` was configured;
+            `v2_test`; `v1_rest` (v1 without v2 dev's pairs); `v1_whole`; `both`, v1 whole and v2
+            test as two suites, as in the paper's tables (a pair in both counts in each). v1 whole
+            shares half of its pairs with v2 dev, so `v1_whole` and `both` are for `design: fixed`
+            only, where nothing is selected, and need `allow_overlap`: ood_dev then loses those
+            pairs.
+        test_limit: number of samples of id_test.
     """
 
     name: Literal["fever"] = "fever"
@@ -81,7 +82,7 @@ def load(config: Config) -> Task:
         ("ood_dev", "symmetric_v2_dev", config.symmetric_v2_dev),
         *(("ood_test", suite, part) for suite, part in _test_parts(config)),
     ]
-    # The symmetric sets are told to be missing before claims are fetched from the hub.
+    # Report missing symmetric sets before claims are fetched from the hub.
     check_places([part for _, _, part in wanted], config.data_dir)
     splits: list[Split] = []
     problems: list[Problem] = []

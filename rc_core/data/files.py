@@ -19,12 +19,13 @@ task:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from rc_core.config import PluginConfig, Seed
@@ -49,17 +50,18 @@ class Config(PluginConfig):
     """Where the data is.
 
     Attributes:
-        data_dir: folder of the files; `~` is the home folder. One relative to the current directory
-            is made absolute at once: workers, and a later `test`, run elsewhere.
+        data_dir: folder of the files; `~` is the home folder. A path relative to the current
+            directory is made absolute right away, because workers, and a later `test`, run in other
+            folders.
         text: one column, or two different ones for pairs.
         label_column: column of the labels; `label` in YAML. A file may have columns of its own.
-        labels: raw label in the files -> name; ids count the names in the order given. A list of
-            names is a map of each to itself.
+        labels: raw label in the files -> name; ids number the names in the order given. A list of
+            names maps each to itself.
         drop_labels: raw labels whose rows are left out; any other raw label is an error.
-        roles: the files: .parquet; or UTF-8 (a byte order mark may be there) as .jsonl, .csv with
-            commas, or .tsv with tabs.
-        seed: of carving id_dev and of `limit`.
-        limit: keep this many training samples (the labels' shares kept); null keeps all.
+        roles: the files: .parquet; or UTF-8 (with or without a byte order mark) as .jsonl, .csv
+            with commas, or .tsv with tabs.
+        seed: for carving id_dev and for `limit`.
+        limit: keep this many training samples (labels keep their shares); null keeps all.
         allow_overlap: accept that more than 5 % of a split is removed because a split that wins
             over it holds the same pairs.
     """
@@ -76,7 +78,7 @@ class Config(PluginConfig):
     allow_overlap: bool = False
 
     def is_here(self) -> bool:
-        """Return True: files are read where they are."""
+        """Return True: files are read from where they are."""
         return True
 
     @field_validator("data_dir")
@@ -137,7 +139,9 @@ def _twice(text: Sequence[str]) -> str | None:
 
 
 def _label_among(text: Sequence[str], label: str) -> str:
-    return f"label must be another column than those of text, but '{label}' is among {list(text)}"
+    return (
+        f"label must be a different column from those of text, but '{label}' is among {list(text)}"
+    )
 
 
 def _column_problems(config: Config, source: Source) -> list[str]:
@@ -156,7 +160,7 @@ def _column_problems(config: Config, source: Source) -> list[str]:
 
 
 def _source_problems(config: Config, role: Role, source: Source) -> list[str]:
-    """Return what contradicts the task's labels, each beginning with the key at fault."""
+    """Return what contradicts the task's labels; each problem begins with the key at fault."""
     found = _column_problems(config, source)
     if not role.startswith("ood"):
         given = [key for key in ("labels", "merge") if getattr(source, key)]
@@ -168,12 +172,12 @@ def _source_problems(config: Config, role: Role, source: Source) -> list[str]:
     for task_label, suite_label in source.merge.items():
         if task_label not in task_names:
             found.append(
-                f"merge maps labels of the task, and '{task_label}' is none: "
+                f"merge must map labels of the task, but '{task_label}' is not one: "
                 f"{did_you_mean(task_label, task_names)}"
             )
         if suite_label not in suite_names:
             found.append(
-                f"merge maps to labels of the suite, and '{suite_label}' is none: "
+                f"merge must map to labels of the suite, but '{suite_label}' is not one: "
                 f"{did_you_mean(suite_label, suite_names)}"
             )
     reached = {source.merge.get(name, name) for name in task_names}
@@ -219,7 +223,7 @@ def load(config: Config) -> Task:
 
 
 def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[str, float]) -> Split:
-    """Return a file's split. Raises DataError: everything that is wrong with the file, at once."""
+    """Return a file's split. Raises DataError with everything that is wrong with the file."""
     path = config.path(source.file)
     names, label_column = config.columns(source)
     try:
@@ -231,7 +235,7 @@ def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[st
     labels, drop = config.label_map(source)
     problems: list[Problem] = []
     raw = columns[label_column]
-    # Where a label is unknown, the texts are looked at all the same.
+    # If a label is unknown, the texts are checked all the same.
     rows = np.array([i for i, value in enumerate(raw) if raw_label(value) not in drop], np.int64)
     ids = np.zeros(len(rows), np.int64)
     with _collected(problems):
@@ -263,24 +267,32 @@ def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[st
     if drop:
         notes[f"dropped_labels/{split.name}"] = len(raw) - len(rows)
     if source.exclude:
-        keep = [i for i, key in enumerate(split_keys(split)) if key not in excluded]
-        notes[f"excluded/{split.name}"] = len(split) - len(keep)
-        if split and not keep:
-            raise DataError(
-                Problem(
-                    str(path),
-                    f"must keep samples, but all {len(split)} are in exclude, "
-                    f"{', '.join(source.exclude)}; leave out that file, or give other rows",
-                )
-            )
-        split, kept = split.take(np.array(keep, dtype=np.int64)), [kept[i] for i in keep]
+        chosen_rows = _not_excluded(split, excluded, path, source)
+        notes[f"excluded/{split.name}"] = len(split) - len(chosen_rows)
+        split, kept = split.take(chosen_rows), [kept[i] for i in chosen_rows.tolist()]
     _check_filled(path, names, [split.first, split.second or ()], kept)
     return split
 
 
+def _not_excluded(
+    split: Split, excluded: Collection[str], path: Path, source: Source
+) -> NDArray[np.int64]:
+    """Return the rows whose pair keys are not excluded. Raises DataError if there are none."""
+    rows = [i for i, key in enumerate(split_keys(split)) if key not in excluded]
+    if split and not rows:
+        raise DataError(
+            Problem(
+                str(path),
+                f"must keep samples, but all {len(split)} are in exclude, "
+                f"{', '.join(source.exclude)}; leave out that file, or give other rows",
+            )
+        )
+    return np.array(rows, dtype=np.int64)
+
+
 @contextmanager
 def _collected(problems: list[Problem]) -> Iterator[None]:
-    """Go on after a DataError, whose problems are kept."""
+    """Collect the problems of a DataError, and continue."""
     try:
         yield
     except DataError as error:
@@ -294,7 +306,7 @@ def _check_filled(
 
     Args:
         path: of the file.
-        names: of its columns of texts.
+        names: of its text columns.
         columns: N texts of each.
         rows: N positions in the file.
     """
@@ -316,6 +328,7 @@ def _check_filled(
 
 
 def _keys(path: Path, names: Sequence[str]) -> set[str]:
+    """Return the pair keys of a file."""
     columns = read_columns(path, names)
     first, *second = (texts(path, n, columns[n], range(len(columns[n]))) for n in names)
     if not second:

@@ -3,7 +3,7 @@
 train, id_dev: MNLI train. id_test: validation_matched (the paper's "dev"). ood_dev: HANS train, 15
 of the 30 subcases, five of each heuristic, drawn with `seed`. ood_test: HANS evaluation; its
 headline is the 15 subcases that ood_dev does not hold (`seen.unseen`). A predicted neutral or
-contradiction counts as non-entailment. `data_dir: null` reads the data hub.
+contradiction counts as non-entailment. `data_dir: null` reads from the data hub.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ID_TEST = _TRAIN.model_copy(
     update={"file": "mnli/dev_matched.parquet", "split": "validation_matched"}
 )
 # HANS is published with a loading script; the hub's own conversion to parquet has no commit that
-# could be pinned here.
+# could be pinned.
 _OOD_DEV = Part(
     file="hans/train.parquet",
     hub="jhu-cogsci/hans",
@@ -49,12 +49,12 @@ _OOD_TEST = _OOD_DEV.model_copy(update={"file": "hans/eval.parquet", "split": "v
 
 
 class Config(PublicConfig):
-    """Where the data is, and how much of it; see also `PublicConfig`.
+    """Where the data is, and how much of it is used; see also `PublicConfig`.
 
     Attributes:
         train, id_test, ood_dev, ood_test: the parts; keys given override the defaults.
-        ood_dev_limit: samples of ood_dev, subcases in equal shares.
-        test_limit: samples of id_test and of ood_test.
+        ood_dev_limit: number of samples of ood_dev, with equal shares of its subcases.
+        test_limit: number of samples of id_test and of ood_test.
     """
 
     name: Literal["mnli"] = "mnli"
@@ -110,12 +110,13 @@ def load(config: Config) -> Task:
 
 
 def choose_subcases(hans: Split, seed: int) -> set[str]:
-    """Return half of each heuristic's subcases, drawn with `seed`, labels as equal as they can be.
+    """Return half of each heuristic's subcases, drawn with `seed`, balanced by label.
 
-    A subcase of HANS has one label only; of ten subcases of a heuristic five are entailed.
+    A subcase of HANS has one label only; of the ten subcases of a heuristic, five are entailed.
 
     Args:
         hans: with slices `heuristic` and `subcase`.
+        seed: for the draw.
     """
     generator = np.random.default_rng([seed, 3])
     chosen: set[str] = set()
@@ -129,7 +130,7 @@ def choose_subcases(hans: Split, seed: int) -> set[str]:
     for heuristic in sorted(of):
         for label in sorted(of[heuristic]):
             names = sorted(of[heuristic][label])
-            # An odd number of subcases: one label gets the larger half here, the other there.
+            # Of an odd number of subcases, the two labels take turns in getting the larger half.
             count = (len(names) + (len(names) % 2) * ((label + extra) % 2)) // 2
             chosen.update(np.array(names)[generator.permutation(len(names))[:count]].tolist())
         extra += 1

@@ -1,9 +1,9 @@
 """Duplicate questions (QQP) with PAWS out of distribution (Zhang et al. 2019).
 
-train, id_dev: QQP train. id_test: validation. ood_dev: PAWS-wiki dev. ood_test: PAWS-wiki test,
-and PAWS-qqp where there is a file (it may not be distributed, so no hub has it). QQP has a few rows
-with one question only: they are left out and counted. Not tried on real QQP here: on small files of
-its shape only.
+train, id_dev: QQP train. id_test: validation. ood_dev: PAWS-wiki dev. ood_test: PAWS-wiki test, and
+PAWS-qqp if there is a file (it may not be distributed, so no hub has it). QQP has a few rows with
+one question only: they are left out and counted. Tested only on small files of the same form, not
+on the real QQP.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _PAWS_QQP = Part(file="paws_qqp/dev_and_test.tsv")
 
 
 class Config(PublicConfig):
-    """Where the data is, and how much of it; see also `PublicConfig`.
+    """Where the data is, and how much of it is used; see also `PublicConfig`.
 
     Attributes:
         train, id_test, ood_dev, paws_wiki_test, paws_qqp: the parts; keys given override the
-            defaults. paws_qqp is left out where its file is not there, unless it was given.
-        ood_dev_limit: samples of ood_dev.
-        test_limit: samples of id_test and of each ood_test suite.
+            defaults. paws_qqp is left out if its file is missing, unless it was configured.
+        ood_dev_limit: number of samples of ood_dev.
+        test_limit: number of samples of id_test and of each ood_test suite.
     """
 
     name: Literal["qqp"] = "qqp"

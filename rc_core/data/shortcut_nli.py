@@ -1,12 +1,13 @@
-"""Generated inference pairs in which word overlap predicts entailment, but for a stated fraction.
+"""Generated inference pairs in which word overlap predicts entailment, except for a set fraction.
 
 Half of the pairs overlap: every word of the hypothesis is in the premise, and HANS's heuristics
-(McCoy et al. 2019) say "entailment". In train and the in-distribution splits they are right but for
-`bias_conflicting` of them. The hypotheses of the other half hold words that the premise lacks; most
-are not entailed, so that little overlap predicts that. The out-of-distribution splits hold
-overlapping pairs only, as many entailed as not for each heuristic: the shortcut says nothing there.
-Nor does any word: "never", "no", "if" and "or" come in the same premises with hypotheses that hold
-("controls"). Labels are correct by construction (`_nli_templates`).
+(McCoy et al. 2019) say "entailment". In train and the in-distribution splits they are right except
+for `bias_conflicting` of these pairs. In the other half, the hypotheses contain words that the
+premise lacks; most are not entailed, so that little overlap predicts non-entailment. The
+out-of-distribution splits contain overlapping pairs only, equally many entailed and not entailed
+ones for each heuristic, so the shortcut says nothing there. Nor does any word: "never", "no", "if"
+and "or" occur in the same premises with hypotheses that hold ("controls"). Labels are correct by
+construction (`_nli_templates`).
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ LABELS = ("entailment", "non_entailment")
 # Whether the shortcut is right, wrong, or silent because the hypothesis has words of its own.
 Bias = Literal["aligned", "conflicting", "novel"]
 
-# Share of the pairs without overlap that are entailed all the same, by a synonym or a hypernym.
+# Share of the pairs without overlap that are entailed anyway, by a synonym or a hypernym.
 NOVEL_ENTAILED = 0.1
 
-# Every split has a stream of random numbers of its own, so that a size changes only its split.
+# Every split has its own stream of random numbers, so that its size affects no other split.
 _STREAMS: dict[Role, int] = {"ood_test": 0, "id_test": 1, "ood_dev": 2, "id_dev": 3, "train": 4}
 
 
@@ -42,10 +43,10 @@ class Config(PluginConfig):
 
     Attributes:
         seed: fixes generation and splits; one per sweep.
-        train_size: pairs to train on.
-        dev_size: pairs of id_dev, and of ood_dev (there rounded up to a multiple of 6).
-        test_size: pairs of id_test, and of ood_test (there rounded up to a multiple of 12; half of
-            them are of subcases that occur nowhere else).
+        train_size: number of training pairs.
+        dev_size: number of pairs of id_dev, and of ood_dev (there rounded up to a multiple of 6).
+        test_size: number of pairs of id_test, and of ood_test (there rounded up to a multiple of
+            12; half of them are of subcases that occur nowhere else).
         bias_conflicting: share of the overlapping pairs of train, id_dev and id_test that are not
             entailed, in [0, 0.5]: 0 is a perfect shortcut, 0.5 none.
     """
@@ -58,7 +59,7 @@ class Config(PluginConfig):
     bias_conflicting: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
 
     def is_here(self) -> bool:
-        """Return True: it is generated."""
+        """Return True: the data is generated."""
         return True
 
 
@@ -77,8 +78,9 @@ def load(config: Config) -> Task:
         role: np.random.default_rng([config.seed, stream]) for role, stream in _STREAMS.items()
     }
     used: set[str] = set()
-    # Each split avoids what those before it hold: train comes last, so that no other depends on its
-    # size, and the out-of-distribution ones first, so that they do not depend on the shortcut.
+    # Each split avoids the pairs of those before it. Train comes last, so that no other split
+    # depends on its size; the out-of-distribution splits come first, so that they do not depend on
+    # the strength of the shortcut.
     ood_test = _balanced(-(-config.test_size // 12), True, generators["ood_test"], used)
     ood_test += _balanced(-(-config.test_size // 12), False, generators["ood_test"], used)
     ood_dev = _balanced(-(-config.dev_size // 6), True, generators["ood_dev"], used)
@@ -104,19 +106,20 @@ def load(config: Config) -> Task:
 
 
 def overlapping_pair(subcase: Subcase, generator: np.random.Generator) -> tuple[str, str]:
-    """Return a premise and a hypothesis made of its words."""
+    """Return a premise, and a hypothesis made of its words."""
     premise, hypothesis = _template(subcase, generator)
     draw = Draw(generator)
     return draw.fill(premise), draw.fill(hypothesis)
 
 
 def novel_pair(subcase: Subcase, entailed: bool, generator: np.random.Generator) -> tuple[str, str]:
-    """Return a premise and a hypothesis with words that the premise lacks.
+    """Return a premise, and a hypothesis with words that the premise lacks.
 
     Args:
-        subcase: gives premise and hypothesis; an entailed one if the pair is to be.
-        entailed: a word of the hypothesis is changed for one that follows from the premise's, or
-            all its people and verbs for others.
+        subcase: provides premise and hypothesis; an entailed one if `entailed`.
+        entailed: if true, one word of the hypothesis is replaced by one that follows from the
+            premise's; otherwise, all its people and verbs are replaced by others.
+        generator: is advanced.
     """
     premise, hypothesis = _template(subcase, generator)
     draw = Draw(generator)
@@ -139,7 +142,8 @@ def _balanced(
 ) -> list[_Sample]:
     """Return overlapping pairs: `per_cell` for each heuristic and label, half of them controls.
 
-    So that "not entailed wherever a cue word stands" is no way out for a model without structure.
+    The controls keep a model that ignores structure from succeeding with "not entailed if there is
+    a cue word".
     """
     samples = []
     for heuristic in HEURISTICS:
@@ -168,14 +172,14 @@ def _biased(
     entailed_subcases = [s for s in _subcases(entailed=True, seen=True) if not s.control]
     conflicting_subcases = _subcases(entailed=False, seen=True)
     controls = [s for s in SUBCASES if s.control]
-    # As many of a control as of the subcase that it controls.
+    # Each control occurs as often as the subcase that it controls.
     controlling = conflicting * len(controls) // len(conflicting_subcases)
     samples = _overlapping(conflicting_subcases, conflicting, generator, used)
     samples += _overlapping(controls, controlling, generator, used)
     aligned = overlapping - conflicting - controlling
     samples += _overlapping(entailed_subcases, aligned, generator, used)
     for entailed, count in ((True, novel_entailed), (False, novel - novel_entailed)):
-        # Premises of both kinds: "if" or "never" alone must not tell that words overlap.
+        # Premises of both kinds: "if" or "never" alone must not predict whether words overlap.
         subcases = entailed_subcases if entailed else [s for s in SUBCASES if s.seen]
         for i in range(count):
             subcase = subcases[i % len(subcases)]
@@ -197,7 +201,7 @@ def _overlapping(
 
 
 def _fresh(make: Callable[[], tuple[str, str]], used: set[str]) -> tuple[str, str]:
-    """Return a pair that no split holds yet. There are far more than the sizes allow to ask for."""
+    """Return a pair that no split holds yet; there are far more than the sizes can ask for."""
     while True:
         pair = make()
         key = pair_key(*pair)
