@@ -169,9 +169,12 @@ def model_facts(spec: str) -> ModelFacts:
         return ModelFacts(name, TINY_LAYERS, TINY_HEADS, 128, 100_000, widths=(32, 64))
     folder = config_folder(spec)
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"must be a JSON object, but is {content!r:.60}")
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    config: dict[str, Any] = content
     layers = config.get("num_hidden_layers", config.get("n_layers"))
     hidden = config.get("hidden_size", config.get("dim"))
     if not isinstance(layers, int) or not isinstance(hidden, int):

@@ -260,6 +260,9 @@ def test_a_folder_must_hold_config_and_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="transformer encoder"):
         model_facts(str(tmp_path))
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"must be a JSON object, but is \[\]"):
+        model_facts(str(tmp_path))
 
 
 @pytest.fixture
