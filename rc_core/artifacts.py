@@ -177,7 +177,7 @@ class ArtifactStore:
             temporary.replace(target)
             return True
         except StorageError as error:
-            _logger.warning("%s %s could not be brought: %s", key.kind, key.key, error)
+            _logger.warning("%s %s could not be fetched: %s", key.kind, key.key, error)
             return False
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

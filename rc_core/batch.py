@@ -304,19 +304,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Run a list of trial configurations without Ray, MLflow or Optuna.",
         epilog="A line of the list, with any keys of a trial's YAML (the id may be left out, and "
         f"the configuration be the line itself):\n\n  {EXAMPLE}\n\nAn uncompressed vanilla "
-        "reference is trained where none is stored. rc-sweep trials CONFIG writes the list of a "
+        "reference is trained if none is stored. rc-sweep trials CONFIG writes the list of a "
         "fixed\ndesign; rc-sweep adopt SWEEP DIR --config CONFIG makes a sweep of its trials, and "
         "without\n--config takes it into a sweep that was launched with the same model, task and "
         "training.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("list", type=Path, help="JSON Lines: one trial configuration a line")
+    parser.add_argument("list", type=Path, help="JSON Lines: one trial configuration per line")
     parser.add_argument("--out", type=Path, required=True, help="folder for artifacts and trials")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes (default 1)")
     parser.add_argument(
         "--test",
         action="store_true",
-        help="predict the test roles too: for a fixed design, where nothing is selected by results",
+        help="predict the test roles too: for fixed designs, in which no result selects anything",
     )
     options = parser.parse_args(arguments)
     try:
@@ -326,14 +326,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed = run_batch(jobs, options.out, num_jobs=options.jobs, test=options.test)
     except KeyboardInterrupt:
         print(
-            "error: interrupted; what was finished is kept: run the same command again",
+            "error: interrupted; finished work is kept: run the same command again to continue",
             file=sys.stderr,
         )
         return 1
     except BrokenProcessPool:
         print(
-            "error: a worker process was ended from outside (out of memory?); what was finished is "
-            f"kept: run the same command again, with fewer --jobs than {options.jobs}",
+            "error: a worker process was killed (out of memory?); finished work is kept: run the "
+            f"same command again, with fewer --jobs than {options.jobs}",
             file=sys.stderr,
         )
         return 1

@@ -116,7 +116,7 @@ class BatchForward:
         if not self._called:
             raise TrialError(
                 "on_model() must call forward(), which runs the model that is trained, but it "
-                "returned a loss without"
+                "returned a loss without calling it"
             )
 
 

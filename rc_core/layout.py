@@ -49,8 +49,8 @@ def check_layout(spec: str, model_type: str) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"model '{name}' must be an encoder of which transformers makes a sequence "
-            f"classifier, but is of '{model_type}': {reason}"
+            f"model '{name}' must be an encoder from which transformers can make a sequence "
+            f"classifier, but it is of '{model_type}': {reason}"
         ) from error
     try:
         blocks(model)

@@ -274,6 +274,6 @@ def _hub_folder(spec: str, patterns: tuple[str, ...]) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"model '{spec}' is no folder here and could not be had from the hub ({reason}); "
-            "check the id and the revision, the network, or HF_HUB_OFFLINE"
+            f"model '{spec}' is not a local folder and could not be fetched from the hub "
+            f"({reason}); check the id and the revision, the network, or HF_HUB_OFFLINE"
         ) from error

@@ -64,8 +64,8 @@ def load_encoder(spec: str, *, label_names: Sequence[str], seed: int) -> nn.Modu
     folder = locate(spec)
     if (folder / _STRUCTURE).is_file():
         raise ModelError(
-            f"{folder} must be a stock encoder to start from, but has the structure that a "
-            "compression gave it; take what rc-sweep export makes of it"
+            f"{folder} must be a stock encoder, but a compression changed its structure; use the "
+            "folder that rc-sweep export writes"
         )
     # A fine-tuned folder may contain a head, of the right size or of another one.
     model, missing, other_size = _from_pretrained(folder, **labels, ignore_mismatched_sizes=True)
@@ -87,7 +87,9 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} has no tokenizer that loads: {error}") from error
+        raise ModelError(
+            f"{folder} must hold a tokenizer, but none can be loaded: {error}"
+        ) from error
     if not tokenizer.is_fast:
         raise ModelError(f"{folder} must have a fast tokenizer (tokenizer.json), but has none")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
@@ -158,7 +160,7 @@ def load_model(folder: Path) -> nn.Module:
     if missing:
         raise ModelError(
             f"{folder} must hold all weights of its model, but lacks {_some(missing)}; it was not "
-            "written whole"
+            "written completely"
         )
     return model
 
@@ -191,7 +193,7 @@ def _from_structure(folder: Path) -> nn.Module:
     # The plugin's code may raise anything; the message must name the folder.
     except Exception as error:
         raise ModelError(
-            f"{folder} cannot be loaded with the structure that {path.name} says "
+            f"{folder} cannot be loaded with the structure in {path.name}, which "
             f"rc_core/compression/{compression}.py gave it: {error}"
         ) from error
     return model.float().eval()
@@ -227,8 +229,8 @@ def _from_pretrained(folder: Path, **options: Any) -> tuple[PreTrainedModel, set
         )
     except SafetensorError as error:
         raise ModelError(
-            f"{folder} must hold whole weights, but its safetensors cannot be read ({error}): cut "
-            "short by a full disk or a broken download, most often; fetch it again"
+            f"{folder} must hold complete weights, but its safetensors cannot be read ({error}), "
+            "usually because of a full disk or an interrupted download; fetch it again"
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder} cannot be loaded as a sequence classifier: {error}") from error

@@ -261,11 +261,11 @@ def _wrong_needs(module: ModuleType, base: ModuleType) -> Iterator[str]:
     for need in sorted(map(str, needs)):
         key = base.KEY_OF_NEED.get(need)
         if need not in known:
-            yield f"Loss.needs names '{need}', which no loss is given: {did_you_mean(need, known)}"
+            yield f"Loss.needs names '{need}', which does not exist: {did_you_mean(need, known)}"
         elif key and key not in getattr(getattr(module, "Config", None), "model_fields", {key}):
-            yield f"Config must have a key '{key}', which says what '{need}' of Loss.needs are of"
+            yield f"Config must have a key '{key}', which selects the '{need}' of Loss.needs"
         elif need in base.NEEDS_OF_ON_MODEL and not hasattr(made, "on_model"):
-            yield f"Loss.needs names '{need}', which is of use to a loss with on_model only"
+            yield f"Loss.needs names '{need}', which only a loss with on_model can use"
 
 
 def _wrong_texts(module: ModuleType) -> Iterator[str]:

@@ -288,8 +288,8 @@ def _dense(
     available = num_steps(len(rows), training)
     if available < points:
         raise DifficultyError(
-            f"{points} points of a training must be different ones, but it has {available} "
-            "optimizer steps; ask for fewer, or give it more epochs"
+            f"{points} points of a training run need as many optimizer steps, but it has "
+            f"{available}; ask for fewer points or more epochs"
         )
     names = data.task.label_names
     model = load_encoder(reference.model, label_names=names, seed=training.seed)
@@ -309,8 +309,9 @@ class _Lent:
     def __call__(self, split: Split) -> NDArray[np.float32]:
         if self.over:
             raise ValueError(
-                "a model must be asked for what it says before the next one is, but was trained on "
-                "since; call predict in the loop that yields it, and keep what it returns"
+                "a model's predictions must be read before the next one is requested, but it has "
+                "been trained further since; call predict inside the loop that yields it, and keep "
+                "what it returns"
             )
         return self._predict(split)
 

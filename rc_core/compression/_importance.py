@@ -65,8 +65,8 @@ def family_problems(
     return [
         Problem(
             "compression.name",
-            f"{config.name} cuts encoders of the families {', '.join(sorted(families))}, but the "
-            f"model is of '{facts.model_type}'; take another encoder, or magnitude or student",
+            f"{config.name} supports encoders of the families {', '.join(sorted(families))}, but "
+            f"this one is of '{facts.model_type}'; take another encoder, or magnitude or student",
         )
     ]
 

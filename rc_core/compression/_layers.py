@@ -86,8 +86,8 @@ def keep_blocks(model: nn.Module, keep: Sequence[int]) -> None:
     for place, position in enumerate(keep):
         if _shapes(layers[position]) != _shapes(layers[place]):
             raise ModelError(
-                f"block {place} of {type(model).__name__} must have a shape of its own, but block "
-                f"{position} would take its place; keep that block too"
+                f"block {place} of {type(model).__name__} has a special shape, but block "
+                f"{position} would take its place; keep block {place} too"
             )
     setattr(holder, name, nn.ModuleList([layers[position] for position in keep]))
     if hasattr(holder, "n_layers"):

@@ -186,9 +186,8 @@ class Compression(Gradual):
         if share < 1:
             raise TrialError(
                 f"of every {self.config.of} consecutive weights of a row at most "
-                f"{self.config.nonzero} may be other than zero ({self._asked_as()}), but "
-                f"{1 - share:.2%} of the groups have more; go on from a checkpoint of this very "
-                "compression"
+                f"{self.config.nonzero} may be nonzero ({self._asked_as()}), but {1 - share:.2%} "
+                "of the groups have more; resume only from a checkpoint of this same compression"
             )
         return model
 
@@ -264,7 +263,7 @@ def _refusal(config: Config, rows: str, widths: Iterable[int]) -> str:
     ]
     advice = f"take {' or '.join(fitting)}" if fitting else "take another encoder"
     return (
-        "must divide the rows of all matrices of the blocks, so that groups fill them, but "
+        "must divide the rows of all matrices of the blocks into whole groups, but "
         f"{rows}, and it is {config.of}; {advice}"
     )
 

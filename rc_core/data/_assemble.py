@@ -101,7 +101,7 @@ def _check_carved(train: Split, id_dev: Split) -> None:
             raise DataError(
                 Problem(
                     f"task.{train.name}",
-                    f"must have labels enough to carve id_dev from it ({len(id_dev)} of "
+                    f"must have enough labels to carve id_dev from it ({len(id_dev)} of "
                     f"{len(train) + len(id_dev)} rows were taken), but {split.role} is left with "
                     f"{left}; give an id_dev, or more rows of each label",
                 )

@@ -38,7 +38,7 @@ def doubts(task: Task) -> list[str]:
             )
             advice.append(f"raise task.limit, which leaves no room for {which}")
         if taken < len(absent):
-            advice.append("take it out of the labels, or look at how labels are mapped")
+            advice.append("remove it from the labels, or check how labels are mapped")
         lines.append(
             f"no row of train has the label {names}: no model learns it; {'; '.join(advice)}"
         )
@@ -47,8 +47,8 @@ def doubts(task: Task) -> list[str]:
         if rows > _CONTRADICTED * len(split):
             lines.append(
                 f"{rows} of {len(split)} rows of {split.name} ({100 * rows / len(split):.1f} %) "
-                "have the texts of another row and another label than it: no model is right on "
-                "all of them"
+                "have the same texts as another row but a different label: no model can be right "
+                "on all of them"
             )
     trained = set(task.train.texts())
     for split in (each for role in DEV_ROLES for each in task.of_role(role)):
@@ -56,8 +56,8 @@ def doubts(task: Task) -> list[str]:
         if rows > _REMEMBERED * len(split):
             lines.append(
                 f"{rows} of {len(split)} rows of {split.name} ({100 * rows / len(split):.1f} %) "
-                "are in train, word for word: a model may remember them; let the task leave them "
-                "out of train (rc_core.data._splits.remove_overlap does)"
+                "are in train, word for word: a model may have memorised them; let the task remove "
+                "them from train (rc_core.data._splits.remove_overlap does)"
             )
     return [*lines, *_shreds(task)]
 
@@ -66,7 +66,7 @@ def _shreds(task: Task) -> list[str]:
     """Return a line for each slice with as many values as an id, or a text, would have."""
     return [
         f"slice '{name}' of {split.name} has {count} values in {len(split)} rows: each is a metric "
-        "of its own, in every record and at MLflow; is it the column that was meant?"
+        "of its own, in every record and at MLflow; is this the intended column?"
         for role in DEV_ROLES
         for split in task.of_role(role)
         for name, values in split.slices.items()

@@ -206,8 +206,8 @@ def _hub(part: Part, labels: Mapping[str, str], drop: Sequence[str], extra: Sequ
         raise DataError(
             Problem(
                 where,
-                f"split '{part.split}' could not be had from the data hub ({reason}); check the "
-                "id, the revision and the network, or give local files with data_dir",
+                f"split '{part.split}' could not be fetched from the data hub ({reason}); check "
+                "the id, the revision and the network, or give local files with data_dir",
             )
         ) from error
     sources = [*(found.info.download_checksums or {}), *(f["filename"] for f in found.cache_files)]

@@ -79,7 +79,7 @@ def other_separator(path: Path, columns: Sequence[str]) -> str | None:
 def unreadable(path: Path, error: Exception) -> str:
     """Return why a file cannot be read, and what to do, instead of a library's own words."""
     if isinstance(error, PermissionError):
-        return "Permission denied; make it readable for whoever runs this"
+        return "Permission denied; make it readable for the user who runs this"
     found = foreign(path)
     if found is None and path.suffix.lower() in TEXT_SUFFIXES:
         found = _not_utf8(path)

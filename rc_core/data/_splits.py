@@ -157,8 +157,8 @@ def _nothing_left(split: Split, found: str) -> Problem:
     return Problem(
         f"task.{split.name}",
         f"must keep samples, but each of its {len(split)} {_samples(split)} is also in a split "
-        f"that wins over it (test over dev over train): {found}; as where one file has two roles; "
-        "give it rows of its own",
+        f"that wins over it (test over dev over train): {found}; does one file have two roles? "
+        "Give this one rows that no other split has",
     )
 
 

@@ -43,8 +43,8 @@ def folds(
     filled = len(np.unique(found[heads]))
     if filled < count:
         raise DifficultyError(
-            f"train must hold other texts for each of {count} folds, but its {len(heads)} "
-            f"different ones fill {filled}; give it more data or fewer difficulty.folds"
+            f"train must have different texts for each of {count} folds, but its {len(heads)} "
+            f"fill only {filled}; give it more data or fewer difficulty.folds"
         )
     return found[firsts]
 
@@ -96,8 +96,8 @@ def _fit_predict(
     classifier, vectorizer = _classifier()
     if len(np.unique(labels)) < 2:
         raise DifficultyError(
-            "a text classifier needs two labels in every part of train, but one part has a single "
-            "one; give it more data or fewer difficulty.folds"
+            "a text classifier needs two labels in every part of train, but one part has only one; "
+            "give it more data or fewer difficulty.folds"
         )
     probabilities = np.full((len(others), num_labels), _SMALLEST)
     # The vectors are so small that BLAS threads spend their time waiting for each other: ten times

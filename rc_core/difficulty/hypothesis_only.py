@@ -84,7 +84,7 @@ def _second(split: Split) -> list[str]:
     """Return a split's second texts. Raises DifficultyError if it has none."""
     if split.second is None:
         raise DifficultyError(
-            "hypothesis_only needs pairs of texts, but this task has single ones; take "
+            "hypothesis_only needs pairs of texts, but this task has single texts; take "
             "difficulty.name: loss_variance, or as loss.expert a level: {level: 0.75}"
         )
     return list(split.second)

@@ -125,5 +125,5 @@ class Loss(nn.Module):
 def _shape(shape: ModelShape | None) -> ModelShape:
     """Return a shape that must have been filled in."""
     if shape is None:
-        raise ValueError("shapes of student and teacher must be handed in, but one was not")
+        raise ValueError("the context must state the shapes of student and teacher, but lacks one")
     return shape

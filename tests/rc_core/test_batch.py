@@ -133,7 +133,9 @@ def test_an_interrupt_ends_workers_at_once_and_without_a_traceback(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
         running.communicate()
-    assert told == "error: interrupted; what was finished is kept: run the same command again\n"
+    assert told == (
+        "error: interrupted; finished work is kept: run the same command again to continue\n"
+    )
     assert running.returncode == 1
 
 
@@ -190,7 +192,7 @@ def test_an_interrupt_is_told_and_keeps_what_was_finished(
     assert main([str(listed), "--out", str(out)]) == 1
     printed = capsys.readouterr()
     assert printed.err == (
-        "error: interrupted; what was finished is kept: run the same command again\n"
+        "error: interrupted; finished work is kept: run the same command again to continue\n"
     )
     assert "failed" not in printed.out
     assert [(r.id, r.status) for r in read_records(out / "trials")] == [("t0000", "finished")]
@@ -218,8 +220,8 @@ def test_a_worker_ended_from_outside_is_no_failed_trial(
     assert main([str(listed), "--out", str(tmp_path / "out"), "--jobs", "2"]) == 1
     printed = capsys.readouterr()
     assert printed.err == (
-        "error: a worker process was ended from outside (out of memory?); what was finished is "
-        "kept: run the same command again, with fewer --jobs than 2\n"
+        "error: a worker process was killed (out of memory?); finished work is kept: run the same "
+        "command again, with fewer --jobs than 2\n"
     )
     assert "failed" not in printed.out
 

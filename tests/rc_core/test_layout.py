@@ -56,6 +56,6 @@ def test_weights_that_are_cut_short_are_told(tmp_path: Path) -> None:
     save_model(model, load_tokenizer("tiny:bert"), tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="must hold whole weights") as caught:
+    with pytest.raises(ModelError, match="must hold complete weights") as caught:
         load_encoder(str(tmp_path), label_names=["a", "b"], seed=0)
     assert "fetch it again" in str(caught.value)

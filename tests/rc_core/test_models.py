@@ -255,7 +255,7 @@ def test_a_folder_must_hold_config_and_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="weights"):
         model_facts(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ModelError, match=r"cannot be loaded|must hold whole weights"):
+    with pytest.raises(ModelError, match=r"cannot be loaded|must hold complete weights"):
         load_encoder(str(tmp_path), label_names=["a", "b"], seed=0)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="transformer encoder"):

@@ -74,7 +74,7 @@ def test_a_whole_one_is_found_by_its_name(written: WrittenPlugins, package: str)
          "Loss.needs must be a frozenset of any of teacher_log_probs, difficulty, expert_log_probs,"
          " first_stage_log_probs, teacher_model, hidden_states, but is 'difficulty'"),
         ("losses", '"difficulty"', '"hidden_states"',
-         "Loss.needs names 'hidden_states', which is of use to a loss with on_model only"),
+         "Loss.needs names 'hidden_states', which only a loss with on_model can use"),
         ("losses", "needs =", "need =", "but there is none"),
         ("losses", '"difficulty"', '"expert_log_probs"', "Config must have a key 'expert'"),
         ("losses", '"difficulty"', '"first_stage_log_probs"',

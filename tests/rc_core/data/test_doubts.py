@@ -70,7 +70,7 @@ def test_what_a_limit_takes_away_is_not_blamed_on_the_data(
     assert all(str(expected) in line and "labels are mapped" not in line for line in lines)
     # One that no row ever had is another matter.
     (line,) = lines_of(limit, count, never=("never",))
-    assert "take it out of the labels, or look at how labels are mapped" in line
+    assert "remove it from the labels, or check how labels are mapped" in line
     assert ("raise task.limit, which leaves no room for" in line) == (expected is not None)
 
 

@@ -307,7 +307,7 @@ def test_columns_are_written_only_where_a_file_has_its_own(folder: Path) -> None
         (
             {"labels": [{0: "a"}, {1: "b"}]},
             "task.labels: must be a list of names, or one mapping of what is in the file to names, "
-            "{0: negative, 1: positive} (in lines of their own: without dashes), but got [{0: 'a'}",
+            "{0: negative, 1: positive} (on separate lines: without dashes), but got [{0: 'a'}",
         ),
         ({"labels": {0: True, 1: False}}, "YAML reads yes, no, on and off as booleans"),
         ({"labels": {0: "", 1: "b"}}, "task.labels.0: string should have at least 1 character"),
@@ -316,7 +316,7 @@ def test_columns_are_written_only_where_a_file_has_its_own(folder: Path) -> None
         ({"text": ["a", "b", "c"]}, "task.text: list should have at most 2 items"),
         (
             {"text": ["label"]},
-            "label must be another column than those of text, but 'label' is among",
+            "label must be a different column from those of text, but 'label' is among",
         ),
         (
             {"text": ["a", "a"], "limit": 0},
@@ -377,7 +377,7 @@ def test_columns_are_written_only_where_a_file_has_its_own(folder: Path) -> None
         ),
         (
             {"roles": {"ood_dev": {"x": {"file": "ood.jsonl", "merge": {"netral": "neutral"}}}}},
-            "roles.ood_dev.x.merge maps labels of the task, and 'netral' is none: "
+            "roles.ood_dev.x.merge must map labels of the task, but 'netral' is not one: "
             "did you mean 'neutral'?",
         ),
         (
@@ -412,7 +412,7 @@ def test_all_problems_of_a_configuration_come_at_once(folder: Path) -> None:
 def test_a_carved_id_dev_that_is_too_small_is_said_to_be_carved(folder: Path) -> None:
     write(folder / "train.jsonl", [*pairs("train", 12, label=0), *pairs("more", 1, label=1)])
     (line,) = broken(folder)
-    assert line.startswith("task.train.files: must have labels enough to carve id_dev from it (")
+    assert line.startswith("task.train.files: must have enough labels to carve id_dev from it (")
     assert "is left with only 'entailment'; give an id_dev, or more rows" in line
     write(folder / "train.jsonl", [*pairs("train", 2, label=0), *pairs("more", 2, label=1)])
     (line,) = broken(folder)
