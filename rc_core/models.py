@@ -87,9 +87,7 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder} must hold a tokenizer, but none can be loaded: {error}"
-        ) from error
+        raise ModelError(f"{folder} must hold a tokenizer, but none loads: {error}") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{folder} must have a fast tokenizer (tokenizer.json), but has none")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
