@@ -43,7 +43,7 @@ def test_an_unknown_family_that_is_built_alike_is_taken(family: str, tmp_path: P
         ("albert", "AlbertForSequenceClassification keeps its blocks in none"),
         ("squeezebert", "keeps its blocks in none"),
         ("llama", "keeps its blocks in none"),
-        ("vit", "sequence classifier, but is of 'vit'"),
+        ("vit", "sequence classifier, but it is of 'vit'"),
     ],
 )
 def test_another_one_is_refused(family: str, why: str, tmp_path: Path) -> None:

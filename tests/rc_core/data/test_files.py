@@ -382,7 +382,7 @@ def test_columns_are_written_only_where_a_file_has_its_own(folder: Path) -> None
         ),
         (
             {"roles": {"ood_dev": {"x": {"file": "ood.jsonl", "merge": {"neutral": "not"}}}}},
-            "roles.ood_dev.x.merge maps to labels of the suite, and 'not' is none",
+            "roles.ood_dev.x.merge must map to labels of the suite, but 'not' is not one",
         ),
         (
             {"roles": {"ood_dev": {"x": {"file": "o.csv", "labels": {0: "entailment", 1: "not"}}}}},

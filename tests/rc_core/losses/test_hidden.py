@@ -149,7 +149,7 @@ def test_the_student_s_blocks_are_drawn_towards_the_teacher_s_and_the_teacher_st
 
 def test_what_it_needs_is_asked_for() -> None:
     loss = hidden.Loss(hidden.Config(name="hidden"))
-    with pytest.raises(ValueError, match="shapes of student and teacher must be handed in"):
+    with pytest.raises(ValueError, match="must state the shapes of student and teacher"):
         loss.rows(LossContext(labels=torch.zeros(2, dtype=torch.int64)))
 
 
