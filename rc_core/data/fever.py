@@ -1,8 +1,8 @@
 """FEVER claim verification with the symmetric sets out of distribution (Schuster et al. 2019).
 
 First text: evidence, second: claim. train, id_dev: train. id_test: dev. ood_dev: Symmetric v2 dev.
-ood_test: Symmetric v2 test if there is a file, else v1 without the pairs of v2 dev (half of v1's
-pairs are also in v2). `labels: [SUPPORTS, REFUTES]` leaves out NOT ENOUGH INFO. With three labels,
+ood_test: Symmetric v2 test if there is a file, else v1 without the pairs of v2 dev (which holds
+half of v1's pairs). `labels: [SUPPORTS, REFUTES]` leaves out NOT ENOUGH INFO. With three labels,
 the symmetric sets, which have no NOT ENOUGH INFO, are also reported with it masked.
 """
 
