@@ -265,7 +265,8 @@ def _run(progress: Iterator[int], order: dict[str, Any]) -> dict[str, Any]:
     seen: list[tuple[float, int]] = []
     # The first step after a change of the number of threads starts them; it is not counted.
     next(progress)
-    while not seen or seen[-1][0] < begin + order["seconds"]:
+    # A rate needs two looks, however long a step takes on a busy machine.
+    while len(seen) < 2 or seen[-1][0] < begin + order["seconds"]:
         samples = next(progress)
         seen.append((time.perf_counter(), samples))
     (first, before), (last, after) = seen[0], seen[-1]

@@ -12,7 +12,7 @@ import torch
 
 from rc_core.config import decode
 from rc_core.errors import TrialError
-from rc_core.throughput import measure, serve, stored_measurements
+from rc_core.throughput import _endless_training, _run, measure, serve, stored_measurements
 from rc_core.workspace import Workspace
 
 CONFIG = decode(
@@ -76,16 +76,17 @@ def test_a_worker_says_what_went_wrong_instead_of_dying(tmp_path: Path) -> None:
     assert "ConfigError" in json.loads(answers.getvalue())["error"]
 
 
-def test_a_worker_goes_on_when_one_training_run_has_ended(
+def test_training_goes_on_when_one_run_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fast GPU comes to the end of one within a few candidates."""
     monkeypatch.setattr("rc_core.throughput._MANY_STEPS", 4)
-    threads = torch.get_num_threads()
-    training = {"config": CONFIG.as_dict(), "artifacts": str(tmp_path), "device": "cpu"}
-    orders = [training | {"threads": threads}, {"threads": threads, "start": 0.0, "seconds": 1.0}]
-    answers = io.StringIO()
-    serve(io.StringIO("".join(json.dumps(each) + "\n" for each in orders)), answers)
-    ready, measured = map(json.loads, answers.getvalue().splitlines())
-    assert ready["step_seconds"] > 0
-    assert measured["steps"] > 4 and measured["samples_per_second"] > 0, measured
+    progress = _endless_training(CONFIG, Workspace(tmp_path, device="cpu"))
+    seen = [next(progress) for _ in range(10)]
+    assert seen == sorted(set(seen)), "samples are counted over all runs"
+
+
+def test_a_step_that_takes_longer_than_the_measurement_still_has_a_rate() -> None:
+    order = {"threads": torch.get_num_threads(), "start": 0.0, "seconds": 0.0}
+    found = _run(iter(range(0, 320, 32)), order)
+    assert found["samples_per_second"] > 0
