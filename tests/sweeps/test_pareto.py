@@ -132,6 +132,31 @@ def test_the_knee(points: list[list[float]], expected: int) -> None:
     assert knee(flipped, ["min", "max"]) == expected
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_the_knee_is_the_same_in_other_units(seed: int) -> None:
+    """By the definition: the largest sum of values that are scaled to [0, 1], of the front's."""
+    rng = np.random.default_rng(seed)
+    angle = np.sort(rng.uniform(0, np.pi / 2, 9))
+    shares = np.column_stack([np.cos(angle), np.sin(angle)]) ** rng.uniform(0.5, 2.0)
+    best = int(((shares - shares.min(0)) / np.ptp(shares, axis=0)).sum(axis=1).argmax())
+    for units in ([1.0, 1.0], [100.0, 1.0], [0.01, 3.0], [1.0, 4e8]):
+        points = shares * units + [7.0, -3.0]
+        assert knee(points, ["max", "max"]) == best
+        assert knee(points * [1, -1], ["max", "min"]) == best
+
+
+def test_of_points_on_one_line_the_knee_is_the_evenest_whatever_their_rounding() -> None:
+    shares = np.array([0.0, 0.1, 0.3, 0.6, 0.7, 0.9, 1.0])
+    line = np.column_stack([shares, 1 - shares])
+    sums = {float(each) for each in line.sum(axis=1)}
+    assert knee(line, ["max", "max"]) == 3
+    for scale in (0.1, 0.3, 0.7, 1.1, 3.0):
+        points = 0.2 + line * scale
+        sums |= {float(each) for each in ((points - 0.2) / scale).sum(axis=1)}
+        assert knee(points, ["max", "max"]) == 3
+    assert len(sums) > 1, "equal but for rounding"
+
+
 def test_many_fronts_at_once_are_those_one_by_one() -> None:
     rng = np.random.default_rng(0)
     for directions in (["max", "max"], ["max", "min", "max"], ["min"]):

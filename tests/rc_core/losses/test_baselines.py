@@ -129,6 +129,19 @@ def test_jtt_without_errors_warns_and_is_vanilla() -> None:
     assert "comes close to vanilla" in given.report["warning"]
 
 
+@pytest.mark.parametrize(
+    ("errors", "size", "warns"), [(1, 50, False), (1, 51, True), (2, 99, False)]
+)
+def test_jtt_warns_below_two_errors_in_a_hundred(errors: int, size: int, warns: bool) -> None:
+    labels = torch.arange(size) % C
+    first = torch.nn.functional.one_hot(labels, C).float().mul(5).log_softmax(-1)
+    first[:errors] = first[:errors].roll(1, dims=1)
+    given = context(labels=labels, first_stage_log_probs=first)
+    loss_of("jtt").rows(given)
+    assert given.report["errors"] == pytest.approx(errors / size)
+    assert ("warning" in given.report) is warns
+
+
 def test_jtt_with_weight_one_is_vanilla() -> None:
     assert value_of("jtt", up_weight=1.0) == pytest.approx(value_of("vanilla"), rel=1e-6)
     weights = torch.ones(B)
@@ -207,6 +220,20 @@ def test_poe_is_the_product_written_out(beta: float, weight: float) -> None:
     expected = (1 - weight) * cross_entropies(product).mean() + weight * soft
     found = value_of("poe", given, beta=beta, **{"lambda": weight})
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_poe_reports_what_the_expert_is_worth_as_numpy_counts_it() -> None:
+    given = context()
+    loss_of("poe").rows(given)
+    b = softmax(given.expert_log_probs.double().numpy(), axis=1)
+    assert given.report["expert"] == pytest.approx(
+        {
+            "accuracy": np.mean(np.argmax(b, axis=1) == given.labels.numpy()),
+            "confidence": np.mean(np.max(b, axis=1)),
+            "entropy": np.mean(entropy(b, axis=1)),
+        },
+        rel=1e-5,
+    )
 
 
 def test_poe_gradient_is_that_of_the_product() -> None:
@@ -318,6 +345,26 @@ def test_labels_say_what_differs(name: str, values: dict[str, Any], label: str) 
     assert loss_of(name, **values).config.label() == label
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        # Du et al. 2023, but for jtt's first stage and the experts, which are ours.
+        ("distil", {"lambda": 0.9, "temperature": 1.0}),
+        ("smooth", {"lambda": 0.9, "degree": 0.9}),
+        ("rmc", {"lambda": 0.9, "alpha": 0.5, "normalisation": "minmax"}),
+        ("focal", {"gamma": 2.0}),
+        ("jtt", {"up_weight": 2.0, "first_epochs": 1.0}),
+        ("poe", {"lambda": 0.9, "beta": 1.0, "expert": {"level": 0.75}}),
+        # Utama et al. 2020; Liang et al. 2021.
+        ("conf_reg", {"lambda": 1.0}),
+        ("rdrop", {"alpha": 1.0}),
+    ],
+)
+def test_what_is_not_said_is_as_published(name: str, published: dict[str, Any]) -> None:
+    settings = loss_of(name).config.as_dict()
+    assert {key: settings[key] for key in published} == published
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 def test_conf_reg_smooths_by_the_expert_s_certainty(weight: float) -> None:
     given = context()
@@ -337,6 +384,24 @@ def test_conf_reg_with_an_expert_that_knows_nothing_right_is_distillation() -> N
     wrong[torch.arange(N), labels] = -80.0
     found = value_of("conf_reg", context(expert_log_probs=wrong.log_softmax(-1)))
     assert found == pytest.approx(value_of("distil", None, **{"lambda": 1.0}), rel=1e-5)
+
+
+def test_conf_reg_reports_its_degrees_and_hands_them_to_others_where_shuffled() -> None:
+    alike = {"teacher_log_probs": random(1, C, seed=1).log_softmax(-1).repeat(N, 1)}
+    given = context(**alike)
+    plain = loss_of("conf_reg").rows(given)["soft_targets"]
+    b = softmax(given.expert_log_probs.double().numpy(), axis=1)
+    degrees = 1 - b[np.arange(N), given.labels.numpy()]
+    assert given.report["degree"]["mean"] == pytest.approx(degrees.mean(), rel=1e-6)
+    assert given.report["degree"]["near_alpha"] == pytest.approx((degrees < 0.02).mean())
+    others = loss_of("conf_reg", shuffled=True).rows(context(**alike))["soft_targets"]
+    assert not torch.allclose(plain, others)
+    torch.testing.assert_close(plain[:, 0].sort().values, others[:, 0].sort().values)
+
+
+def test_trust_of_a_probability_that_rounding_puts_above_one_is_zero() -> None:
+    found = trust(torch.tensor([[1e-7, -17.0]]), torch.tensor([0]))
+    assert found.dtype == torch.float64 and found.tolist() == [0.0]
 
 
 def test_trust_is_zero_for_a_certain_expert_and_exact_near_it() -> None:

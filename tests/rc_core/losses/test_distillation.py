@@ -14,7 +14,7 @@ from torch import Tensor
 from rc_core.errors import ConfigError, TrialError
 from rc_core.losses import distil, vanilla
 from rc_core.losses._base import LossContext
-from rc_core.losses._soft import kl_divergence, soft_target_loss, teacher_log_probs
+from rc_core.losses._soft import kl_divergence, soft_loss, soft_target_loss, teacher_log_probs
 from rc_core.schema import validate_section
 
 
@@ -61,6 +61,12 @@ def test_kl_edges(name: str, target: list[float], q: list[float], expected: floa
     found.sum().backward()
     # d KL / d log q_j = -s_j
     np.testing.assert_allclose(log_q.grad.numpy(), -np.array([target]), atol=1e-6)
+
+
+def test_soft_loss_is_the_mean_kl_unless_a_temperature_is_named() -> None:
+    target, q = random(9, 4, seed=1).softmax(-1), random(9, 4, seed=2).softmax(-1)
+    expected = np.mean([entropy(p, r) for p, r in zip(target.numpy(), q.numpy(), strict=True)])
+    assert soft_loss(q.log(), target.log()).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.9, 1.0])
@@ -114,6 +120,13 @@ def test_teacher_has_to_fit_the_training_set() -> None:
     for given in (None, torch.zeros(4, 2)):
         with pytest.raises(ValueError, match=r"must be \(3, classes\)"):
             teacher_log_probs(LossContext(labels=labels, teacher_log_probs=given))
+
+
+def test_teacher_is_read_in_the_precision_of_training() -> None:
+    given = random(2, 3, seed=9).double().log_softmax(-1)
+    found = teacher_log_probs(LossContext(labels=torch.tensor([0, 1]), teacher_log_probs=given))
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), given.numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

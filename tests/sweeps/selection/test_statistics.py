@@ -50,7 +50,9 @@ def test_one_value_has_no_interval_unless_the_noise_is_known() -> None:
     assert alone.mean == 0.5 and math.isnan(alone.low) and math.isnan(alone.high)
     pooled = mean_interval([0.5], deviation=0.02, df=10)
     assert pooled.half_width == pytest.approx(stats.t.ppf(0.975, 10) * 0.02)
-    assert math.isnan(mean_interval([math.nan]).mean)
+    nothing = mean_interval([math.nan])
+    assert math.isnan(nothing.mean) and nothing.n == 0
+    assert mean_interval([0.7, math.nan, 0.9, 0.8]) == mean_interval([0.7, 0.9, 0.8])
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -77,6 +79,10 @@ def test_a_paired_difference_is_the_paired_t_test() -> None:
 def test_pairs_with_a_missing_seed_are_left_out() -> None:
     found = paired_difference([1.0, 2.0, math.nan], [0.5, 1.0, 7.0])
     assert found.n == 2 and found.mean == pytest.approx(0.75)
+    alone = paired_difference([1.0, 2.0], [0.5, math.nan])
+    assert alone.n == 1 and alone.mean == 0.5
+    assert math.isnan(alone.low) and math.isnan(alone.high) and math.isnan(alone.p_value)
+    assert paired_difference([1.0], [math.nan]).n == 0
     with pytest.raises(ValueError, match="one shape"):
         paired_difference([1.0], [1.0, 2.0])
     assert paired_difference([0.5, 0.5], [0.5, 0.5]).p_value == 1.0
@@ -147,6 +153,15 @@ def test_the_degrees_of_freedom_beside_one_row_are_those_that_their_spread_shows
     assert counted - 0.2 < shown < counted + 1.2
 
 
+@pytest.mark.parametrize("seeds", range(2, 16))
+def test_complete_rows_have_the_degrees_of_freedom_of_the_textbook(seeds: int) -> None:
+    """A paired t-test has n - 1, an analysis of variance of blocks (rows - 1) (n - 1)."""
+    row = list(range(seeds))
+    assert beside_one_freedom([row]) == seeds - 1
+    for rows in (2, 3, 4, 7):
+        assert pair_freedom([row] * rows) == (rows - 1) * (seeds - 1)
+
+
 def test_pooled_pairs_raise_no_more_false_alarms_and_find_the_noise() -> None:
     """Eight equal rows of three seeds, a seed shifting all; each is compared with the first."""
     rng = np.random.default_rng(9)
@@ -180,6 +195,8 @@ def test_a_verdict_needs_the_interval_and_the_power() -> None:
     assert verdict(-shown - 0.1, -3.0, -0.5, 5, 1.0) == "worse"
     assert verdict(shown - 0.1, 0.5, 3.0, 5, 1.0) == "open", "clear of zero by luck"
     assert verdict(shown + 0.1, -0.5, 5.0, 5, 1.0) == "open"
+    enough = detectable_difference(1.0, 2) + 0.1
+    assert verdict(enough, 0.5, 2 * enough, 2, 1.0) == "better", "two seeds can show much"
     assert verdict(9.0, 8.0, 10.0, 1, 1.0) == verdict(9.0, math.nan, math.nan, 5, 1.0) == "open"
 
 
