@@ -67,6 +67,11 @@ def test_alpha_has_a_range(alpha: float) -> None:
         degrees(torch.tensor([1.0, 2.0]), alpha)
 
 
+def test_alpha_may_be_either_end_of_its_range() -> None:
+    assert degrees(torch.tensor([1.0, 2.0, 1.5]), 0.0).tolist() == [0.0, 1.0, 0.5]
+    assert degrees(torch.tensor([1.0, 2.0, 1.5]), 1.0).tolist() == [1.0, 1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
@@ -103,3 +108,9 @@ def test_agreement_and_what_chance_gives() -> None:
     first = torch.tensor([True, True, False, False])
     second = torch.tensor([True, False, False, False])
     assert agreement(first, second) == {"agreement": 0.75, "by_chance": 0.5 * 0.25 + 0.5 * 0.75}
+    # By counting pairs of a sample's side in one split and any sample's in the other.
+    rng = np.random.default_rng(0)
+    a, b = rng.random(400) < 0.2, rng.random(400) < 0.7
+    found = agreement(torch.from_numpy(a), torch.from_numpy(b))
+    assert found["agreement"] == pytest.approx(sum(x == y for x, y in zip(a, b, strict=True)) / 400)
+    assert found["by_chance"] == pytest.approx((a[:, None] == b[None, :]).mean())

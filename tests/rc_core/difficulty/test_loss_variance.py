@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
-from rc_core.difficulty._base import degrees
+from rc_core.data._task import Split, Task
+from rc_core.difficulty._base import DifficultyContext, PrunedLevel, degrees
 from rc_core.difficulty.loss_variance import (
     Config,
+    outputs,
     per_sample_losses,
     scores,
     variance_shares,
 )
 from rc_core.errors import ConfigError, DifficultyError
 from rc_core.schema import validate_section
+from tests.rc_core._data import LABELS, split
 
 LOSSES = np.random.default_rng(0).gamma(0.7, size=(5, 200))
 
@@ -93,11 +99,15 @@ def test_small_but_real_differences_are_used() -> None:
 def test_losses_that_differ_by_more_than_rounding_are_not_the_same() -> None:
     """Steps of 8e-6 are 67 units in the last place of 1; steps of 2 units are rounding."""
     steps = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0 + 8e-6, 1.0 + 16e-6]])
-    assert degrees_of(steps, 0.5).tolist() == pytest.approx([0.5, 0.625, 1.0], rel=1e-2)
-    assert variance_shares(steps) == pytest.approx([0.5, 0.5])
     rounding = torch.tensor([[1.0, 1.0], [1.0, 1.0 + 2 * torch.finfo(torch.float32).eps]])
-    assert degrees_of(rounding, 0.5).tolist() == [1.0, 1.0]
-    assert variance_shares(rounding) == [None, None]
+    # What is rounding is told by the size of the losses.
+    for size in (1.0, 2.0**-10, 2.0**10):
+        assert degrees_of(size * steps, 0.5).tolist() == pytest.approx([0.5, 0.625, 1.0], rel=1e-2)
+        assert degrees_of(size * rounding, 0.5).tolist() == [1.0, 1.0]
+        assert variance_shares(size * steps) == pytest.approx([0.5, 0.5])
+        assert variance_shares(size * rounding) == [None, None]
+    one_large = torch.tensor([[0.0, 0.0, 1000.0], [0.0, 1e-5, 1000.0]])
+    assert degrees_of(one_large, 0.5).tolist() == [1.0] * 3, "rounding of the largest"
 
 
 @pytest.mark.parametrize("shape", [(5, 0), (0, 5), (5,), (2, 3, 4)])
@@ -146,6 +156,70 @@ def test_variance_shares_by_hand() -> None:
     assert variance_shares(losses) == pytest.approx([1 / 8, 2 / 8, 5 / 8])
     assert sum(each or 0.0 for each in variance_shares(torch.tensor(LOSSES))) == pytest.approx(1.0)
     assert variance_shares(torch.full((3, 4), 0.1)) == [None, None, None]
+
+
+def pruned(mode: str, calls: list[dict[str, Any]]) -> DifficultyContext:
+    """Return a context whose level s has its own answers, by mode, that random numbers give."""
+    train = replace(split(12, 0), labels=np.arange(12) % 2)
+    conflicting = np.arange(12) % 3 == 0
+    task = Task("words", LABELS, (train, split(8, 1, "id_dev")), bias_conflicting=conflicting)
+
+    def levels(given: tuple[float, ...], **asked: Any) -> Iterator[PrunedLevel]:
+        calls.append({"levels": given, **asked})
+        for level in given:
+            seed = int(100 * level) + (1_000 if asked["mode"] == "independent" else 0)
+
+            def predict(asked_of: Split, seed: int = seed) -> Any:
+                rng = np.random.default_rng([seed, len(asked_of)])
+                return np.log(rng.dirichlet([1.0, 1.0], len(asked_of))).astype(np.float32)
+
+            yield PrunedLevel(level, predict, 1.25 + level)
+
+    return DifficultyContext(task, levels, fit_dense=None, seed=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["gradual", "independent", "both"])
+def test_each_level_s_accuracies_are_reported_and_both_ways_compared(mode: str) -> None:
+    calls: list[dict[str, Any]] = []
+    context = pruned(mode, calls)
+    found = outputs(config_of(levels=[0.25, 0.5, 0.75], mode=mode, epochs=0.5), context)
+    assert [call["mode"] for call in calls] == {"both": ["gradual", "independent"]}.get(
+        mode, [mode]
+    )
+    assert all(call["levels"] == (0.25, 0.5, 0.75) and call["epochs"] == 0.5 for call in calls)
+    train, id_dev = context.task.train, context.task.id_dev
+    assert found.log_probs["train"].shape == (3, 12, 2)
+    assert found.log_probs["id_dev"].shape == (3, 8, 2)
+
+    def right(answers: Tensor, of: Split, rows: list[int]) -> float:
+        """Of two labels the likelier has more than a half."""
+        answered = answers.exp()[torch.arange(len(of)), torch.from_numpy(of.labels)] > 0.5
+        return sum(bool(answered[i]) for i in rows) / len(rows)
+
+    for level, row, of_train, of_dev in zip(
+        (0.25, 0.5, 0.75), found.report["levels"], *found.log_probs.values(), strict=True
+    ):
+        assert row == {
+            "level": level,
+            "train_seconds": 1.25 + level,
+            "train_accuracy": right(of_train, train, [*range(12)]),
+            "id_dev_accuracy": right(of_dev, id_dev, [*range(8)]),
+            "conflicting_accuracy": right(of_train, train, [0, 3, 6, 9]),
+            "aligned_accuracy": right(of_train, train, [1, 2, 4, 5, 7, 8, 10, 11]),
+        }
+    assert found.report["mode"] == ("gradual" if mode == "both" else mode)
+    if mode != "both":
+        assert found.report.keys() == {"mode", "levels"}
+        return
+    other = outputs(config_of(levels=[0.25, 0.5, 0.75], mode="independent"), context)
+    assert found.report["independent"]["levels"] == other.report["levels"]
+    variances = [
+        np.var(-each.log_probs["train"].numpy()[:, np.arange(12), train.labels], axis=0)
+        for each in (found, other)
+    ]
+    expected = spearmanr(*variances).statistic
+    assert found.report["independent"]["rank_correlation"] == pytest.approx(expected)
+    assert found.report["gradual_seconds"] == found.report["independent_seconds"] == 5.25
 
 
 def config_of(**values: Any) -> Config:

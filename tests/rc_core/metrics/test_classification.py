@@ -206,6 +206,23 @@ def test_labels_that_a_suite_lacks_are_masked_and_counted() -> None:
     assert found["ood_dev/outside_share"] == 0.5 == found["ood_dev/symmetric/outside_share"]
     # Masked: SUPPORTS, REFUTES, REFUTES, SUPPORTS.
     assert found["ood_dev/masked_accuracy"] == 0.5 == found["ood_dev/symmetric/masked_accuracy"]
+    # Another suite of the role knows every label, so that it is the same masked: 1 of 2 right.
+    texts = {"first": ["a"] * 2, "second": ["b"] * 2}
+    whole = replace(split, suite="dev", labels=np.array([0, 2]), label_names=names, **texts)
+    more = probabilities[:2]
+    one = replace(split, labels=np.array([0, 1, 1, 0]))
+    found = role_metrics("ood_dev", [(whole, np.log(more)), (one, np.log(probabilities))], names)
+    # The second of the two is answered NOT ENOUGH INFO, which is wrong there, and not outside.
+    assert found["ood_dev/symmetric/masked_accuracy"] == 1.0
+    assert found["ood_dev/masked_accuracy"] == pytest.approx((1 + 4) / 6)
+    assert found["ood_dev/outside_share"] == pytest.approx(2 / 6)
+    assert "ood_dev/dev/masked_accuracy" not in found
+
+
+def test_one_sample_is_enough() -> None:
+    found = role_metrics("ood_dev", [(split_of([0]), np.log(P[:1]))], NLI)
+    assert found["ood_dev/accuracy"] == found["ood_dev/hans/accuracy"] == 1.0
+    assert found["ood_dev/calibration_error"] == pytest.approx(0.6)
 
 
 def test_only_a_split_s_headline_counts_for_its_role() -> None:
@@ -234,6 +251,9 @@ def test_diverged_model_is_an_error(bad: float) -> None:
     log_probs = random_log_probs(4)
     log_probs[2, 1] = bad
     with pytest.raises(ValueError, match="1 of 4 rows hold NaN or \\+inf: the model diverged"):
+        evaluate(split_of([0, 1, 0, 1]), log_probs, NLI)
+    log_probs[2, 2] = bad
+    with pytest.raises(ValueError, match="1 of 4 rows"):
         evaluate(split_of([0, 1, 0, 1]), log_probs, NLI)
 
 

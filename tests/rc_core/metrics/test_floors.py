@@ -41,6 +41,73 @@ def test_a_bag_of_words_is_there_where_no_two_samples_share_a_word() -> None:
     )
     dev = replace(train, role="id_dev")
     assert floors(Task("words", LABELS, (train, dev)), ("id_dev",))["id_dev"]["bag_of_words"] == 1.0
+    # Nor any two of six the same number of own words.
+    words = [[f"w{i}x{j}" for j in range(5)] for i in range(6)]
+    pairs = [(f"first{i}", " ".join(words[i][:i])) for i in range(6)]
+    labels = [i % 2 for i in range(6)]
+    assert bag(worded(pairs, labels), worded(pairs, labels, "id_dev")) >= 0.5
+
+
+def worded(pairs: list[tuple[str, str]], labels: list[int], role: Role = "train") -> Split:
+    return Split(
+        role=role,
+        suite="words",
+        first=[first for first, _ in pairs],
+        second=[second for _, second in pairs],
+        labels=np.array(labels, dtype=np.int64),
+        label_names=LABELS,
+    )
+
+
+def bag(train: Split, dev: Split) -> float:
+    return floors(Task("words", LABELS, (train, dev)), ("id_dev",))["id_dev"]["bag_of_words"]
+
+
+def test_a_bag_of_words_counts_what_the_second_text_has_of_its_own() -> None:
+    """No word is met twice, and both texts have three: only how many are new tells the labels."""
+    pairs, labels = [], []
+    for i in range(80):
+        words = [f"w{i}x{j}" for j in range(6)]
+        pairs.append((" ".join(words[:3]), " ".join(words[:3] if i % 2 else words[3:])))
+        labels.append(i % 2)
+    train, dev = worded(pairs[:60], labels[:60]), worded(pairs[60:], labels[60:], "id_dev")
+    assert bag(train, dev) == 1.0
+
+
+def test_a_bag_of_words_knows_which_words_both_texts_have() -> None:
+    """By each text's words alone, whether both have "not" or neither has is a coin's throw."""
+    cases = [("a not", "b not", 1), ("a", "b", 1), ("a not", "b", 0), ("a", "b not", 0)] * 20
+    # A word that both have in half of the pairs, so that the count of new ones says less.
+    pairs = [(f"{x} {'c' * (i // 4 % 2)}", f"{y} c") for i, (x, y, _) in enumerate(cases)]
+    labels = [label for _, _, label in cases]
+    assert bag(worded(pairs, labels), worded(pairs, labels, "id_dev")) == 1.0
+
+
+def test_a_bag_of_words_ignores_what_one_sample_alone_has() -> None:
+    """Ten rare words each: those of four samples would outweigh the one that many have."""
+    rare = [" ".join(f"r{i}x{j}" for j in range(10)) for i in range(40)]
+    common, labels = ["early" if i % 2 else "late" for i in range(40)], [i % 2 for i in range(40)]
+    train = worded([(f"{a} {b}", "") for a, b in zip(rare, common, strict=True)], labels)
+    others = [" ".join(rare[(i + 1 + 2 * j) % 40] for j in range(4)) for i in range(40)]
+    pairs = [(f"{a} {b}", "") for a, b in zip(others, common, strict=True)]
+    assert bag(train, worded(pairs, labels, "id_dev")) == 1.0
+    # Two samples are enough for a word to count.
+    pairs, labels = [(f"w{i // 2}", "") for i in range(40)], [i // 2 % 2 for i in range(40)]
+    assert bag(worded(pairs, labels), worded(pairs, labels, "id_dev")) == 1.0
+
+
+def test_single_texts_have_a_heuristic_that_sees_an_empty_second_text() -> None:
+    dev = replace(split(60, 1, "id_dev"), second=None)
+    given = Task(
+        "words",
+        LABELS,
+        (replace(split(200, 0), second=None), dev),
+        heuristic=lambda first, second: LABELS[int("dog" in first or second != "")],
+    )
+    expected = np.mean(
+        [("dog" in text) == label for text, label in zip(dev.first, dev.labels, strict=True)]
+    )
+    assert floors(given, ("id_dev", "ood_dev"))["id_dev"]["heuristic"] == pytest.approx(expected)
 
 
 def test_majority_is_train_s_and_judged_on_the_role() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 from rc_core import plugins
 from rc_core.compression._masks import prunable_weights
 from rc_core.errors import ModelError
-from rc_core.metrics.footprint import METRICS, footprint
+from rc_core.metrics.footprint import METRICS, footprint, has_rounded, packed_bytes
 from tests.contracts._tiny import ARCHITECTURES, tiny_model
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,6 +63,16 @@ def test_packed_zeros_take_nothing_and_rounded_weights_their_bits() -> None:
     whole = int(torch.count_nonzero(second))
     expected = found["footprint/packed_bytes"] - 4 * whole + second.numel() * 5 / 8
     assert packed == pytest.approx(expected) and zeroed != name
+
+
+def test_what_was_measured_before_packing_counts_four_bytes_for_what_is_not_zero() -> None:
+    nonzero, packed = "footprint/nonzero_parameters", "footprint/packed_bytes"
+    assert packed_bytes({nonzero: 1000.0}) == 4000.0
+    assert packed_bytes({nonzero: 1000.0, packed: 700.0}) == 700.0
+    assert math.isnan(packed_bytes({}))
+    assert has_rounded({nonzero: 1000.0, packed: 3900.0})
+    assert not has_rounded({nonzero: 1000.0, packed: 4000.0})
+    assert not has_rounded({nonzero: 1000.0}) and not has_rounded({})
 
 
 def test_shared_parameters_count_once() -> None:

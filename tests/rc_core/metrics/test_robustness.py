@@ -197,3 +197,9 @@ def test_the_error_of_a_gap_is_that_of_samples_and_of_seeds() -> None:
         np.diff(of_samples).std(), rel=0.02
     )
     assert gap_standard_error(*means, sizes=None) == 0.0
+
+
+def test_an_accuracy_of_zero_is_one() -> None:
+    """All of the ID accuracy is lost, where the reference loses half: twice as biased."""
+    assert guarded_relative_bias(0.8, 0.0, 0.8, 0.4) == (pytest.approx(2.0), None)
+    assert guarded_relative_bias(1.0, 1.0, 1.0, 0.5) == (0.0, None)

@@ -193,6 +193,13 @@ def test_a_reference_without_a_gap_has_no_interval() -> None:
     assert not math.isfinite(found.mean) and math.isnan(found.low)
 
 
+def test_a_gap_is_the_first_model_s_unless_another_is_named() -> None:
+    inside = Answers([np.ones((2, 4)), [[1, 1, 1, 0]] * 2], np.arange(4))
+    outside = Answers([[[1, 0, 0, 0]] * 2, [[1, 1, 0, 0]] * 2], np.arange(4))
+    assert gap_interval(inside, outside).mean == pytest.approx(0.75)
+    assert gap_interval(inside, outside, model=1).mean == pytest.approx(0.25)
+
+
 def test_tables_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
         accuracy_interval(Answers([np.ones((2, 3)), np.ones((1, 3))], np.zeros(3)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sweeps.pareto import pareto_front
 from sweeps.selection.chances import SeedNoise, front_probabilities, seed_noise
@@ -59,6 +60,55 @@ def test_too_few_values_tell_no_parts_apart() -> None:
     alike = seed_noise([{0: [0.5], 1: [0.75]}, {0: [0.25], 1: [0.5]}])
     assert alike is not None and alike.own.tolist() == [[0.03125]]
     assert seed_noise([{0: [1.0]}, {1: [2.0]}]) is None and seed_noise([]) is None
+
+
+def test_two_rows_of_two_seeds_are_an_analysis_of_variance_by_hand() -> None:
+    """The interaction 1 - 3 - 4 + 10 = 4 leaves +-1 at each of four places: a variance of 4."""
+    found = seed_noise([{0: [1.0], 1: [3.0]}, {0: [4.0], 1: [10.0]}])
+    assert found is not None
+    assert found.own == pytest.approx(np.array([[4.0]])) and found.own_df == 1
+    # Of both together (2 + 18) / 2.
+    assert found.shared == pytest.approx(np.array([[6.0]])) and found.shared_df == 1
+
+
+def test_seeds_that_move_nothing_are_no_noise() -> None:
+    found = seed_noise([{0: [0.5], 1: [0.5]}])
+    assert found is not None and found.own.tolist() == [[0.0]] and found.own_df == 1
+    chances = front_probabilities([{0: [0.5], 1: [0.5]}, {0: [0.4], 1: [0.4]}], found, ("max",))
+    assert chances.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("df", [1, 2, 4, 30])
+def test_of_two_rows_the_chances_are_student_s(df: int) -> None:
+    """Reference: scipy.stats.t; the difference of two means of n values has variance 2 own / n."""
+    rows: Rows = [{0: [0.70], 1: [0.72], 2: [0.71]}, {0: [0.69], 1: [0.70], 2: [0.68]}]
+    found = front_probabilities(rows, known([[0.02**2]], df), ("max",), draws=40_000)
+    expected = stats.t.cdf(0.02 / (0.02 * (2 / 3) ** 0.5), df)
+    assert found == pytest.approx([expected, 1 - expected], abs=0.01)
+
+
+def test_where_seeds_are_missing_the_chances_are_those_of_generalised_least_squares() -> None:
+    """Reference: the textbook's estimate and its covariance, by inverting that of all values."""
+    rng = np.random.default_rng(6)
+    shift, own_part = rng.normal(0, 0.05, 5), rng.normal(0, 0.03, (3, 5))
+    rows: Rows = [
+        {s: [float(0.8 + shift[s] + own_part[i, s])] for s in seeds}
+        for i, seeds in enumerate([(0, 1, 2), (2, 3), (0, 3, 4)])
+    ]
+    own, shared = 0.03**2, 0.05**2
+    places = [(i, s) for i, row in enumerate(rows) for s in row]
+    design = np.array([[float(i == j) for j in range(3)] for i, _ in places])
+    same = np.array([[float(s == t) for _, t in places] for _, s in places])
+    inverse = np.linalg.inv(own * np.eye(len(places)) + shared * same)
+    covariance = np.linalg.inv(design.T @ inverse @ design)
+    means = covariance @ design.T @ inverse @ np.array([rows[i][s][0] for i, s in places])
+    drawn = rng.multivariate_normal(means, covariance, 100_000)
+    expected = np.bincount(drawn.argmax(axis=1), minlength=3) / 100_000
+    assert expected.min() > 0.01, "nothing is certain"
+    many = 10_000_000
+    noise = SeedNoise(np.array([[own]]), many, np.array([[shared]]), many)
+    found = front_probabilities(rows, noise, ("max",), draws=40_000)
+    assert found == pytest.approx(expected, abs=0.008)
 
 
 def test_certain_means_are_certainly_on_the_front_or_off_it() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rc_core.errors import StorageError
 from sweeps.cli import entry
@@ -70,7 +71,16 @@ def test_json_says_what_the_text_says(tmp_path: Path) -> None:
     text = power_text("found", noise, difference=1.0)
     for key, what in ((ID_KEY, "ID"), (OOD_KEY, "OOD")):
         assert f"To show 1 {what} points: {found['seeds_needed'][key]} seeds." in text
-        assert f"{100 * found['detectable']['5'][key]:.1f}" in text
+        for n in ("2", "3", "5", "30"):
+            assert f" {100 * found['detectable'][n][key]:.1f} " in text
+    assert found["difference"] == pytest.approx(0.01)
+    # Of a paired t-test with 4 degrees of freedom; its power for what it detects is 80 %.
+    for n in (2, 5, 30):
+        shift = found["detectable"][str(n)][OOD_KEY] / 0.02 * n**0.5
+        df = max(2, n - 1)
+        critical = stats.t.ppf(0.975, df)
+        power = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
+        assert power == pytest.approx(0.8, abs=1e-3)
     one = power_json(fixed(tmp_path / "one", DESIGN[:1]))
     assert one["seeds_needed"] == one["detectable"]["5"] == {ID_KEY: None, OOD_KEY: None}
     assert one["repeated_trainings"] == 2
@@ -127,6 +137,24 @@ def test_no_noise_at_all_is_no_success(tmp_path: Path) -> None:
     assert "points or more" not in shown
 
 
+def test_what_one_metric_s_noise_is_worth_is_said_where_the_other_s_is_not_known(
+    tmp_path: Path,
+) -> None:
+    """ID accuracies move alike, so that differences of rows never differ; OOD ones do not."""
+    exact = 2.0**-5
+    alike = [
+        [(0.50, 0.80), (0.50 + exact, 0.82), (0.50 + 2 * exact, 0.84)],
+        [(0.75, 0.70), (0.75 + exact, 0.70), (0.75 + 2 * exact, 0.70)],
+    ]
+    sweep = fixed(tmp_path, alike)
+    text = power_text("found", measured_noise(sweep), difference=1.0)
+    assert "To show 1 OOD points" in text and "ID points:" not in text
+    assert "Every seed moved all ID accuracies alike" in text
+    found = power_json(sweep, difference=1.0)
+    assert found["seeds_needed"][ID_KEY] is None and found["seeds_needed"][OOD_KEY] > 2
+    assert found["difference_of_two"][ID_KEY] is None
+
+
 def test_seeds_that_are_not_there_are_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +172,7 @@ def test_rows_that_a_seed_moves_more_than_others_are_told() -> None:
     wild = {0: 0.828, 1: 0.728, 2: 0.585}
     found = uneven_noise([steady, wild, {0: 0.915, 1: 0.837, 2: 0.870}])
     assert found == pytest.approx((0.0045, 0.1221), abs=1e-4)
+    assert uneven_noise([wild, steady]) == pytest.approx((0.0045, 0.1221), abs=1e-4)
 
 
 def test_rows_with_one_noise_are_seldom_called_uneven() -> None:
