@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,26 @@ class Planted:
     Args:
         monkeypatch: answers are no longer read from files.
         clusters: role -> the cluster of each sample.
+        suites: role -> of each suite which samples are its headline, for roles that have several;
+            the role's samples lie suite after suite.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, clusters: Mapping[str, ArrayLike]) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        clusters: Mapping[str, ArrayLike],
+        suites: Mapping[str, Mapping[str, ArrayLike]] | None = None,
+    ) -> None:
         self.answers: dict[tuple[str, str], Any] = {}
         self.clusters = {role: [_split(np.asarray(each))] for role, each in clusters.items()}
+        for role, headlines in (suites or {}).items():
+            parts, start = [], 0
+            for suite, headline in headlines.items():
+                chosen = [bool(each) for each in np.asarray(headline)]
+                found = np.asarray(clusters[role])[start : start + len(chosen)]
+                parts.append(replace(_split(found), suite=suite, headline=chosen))
+                start += len(chosen)
+            self.clusters[role] = parts
         monkeypatch.setattr(compared, "answers", self._answers)
 
     def reader(self) -> Reader:
@@ -48,7 +64,17 @@ class Planted:
         return trials
 
     def _answers(self, trial: TrialFolder, role: str, splits: Clusters, part: Part) -> Any:
-        return self.answers.get((str(trial.path), role))
+        found = self.answers.get((str(trial.path), role))
+        if found is None:
+            return None
+        kept, start = [], 0
+        for split in self.clusters[role]:
+            mine = found[start : start + len(split.clusters)]
+            start += len(split.clusters)
+            headline = np.asarray(split.headline)
+            rows = {"headline": headline, "rest": ~headline, "all": np.ones(len(mine), bool)}
+            kept += [mine[rows[part]]] if split in splits else []
+        return np.concatenate(kept)
 
 
 def _split(clusters: Any) -> SplitClusters:

@@ -89,6 +89,25 @@ def test_a_bias_that_the_tables_call_undefined_is_not_chosen() -> None:
         choose([DENSE, replace(FOUND[2], bias=(math.nan, reason))], BOTH, "lowest-relative-bias")
 
 
+def test_the_worst_loss_is_of_whole_suites_only() -> None:
+    """Neither a slice of a suite nor the easy half of all counts as one."""
+    dense = option(0, 0.97, 0.85, a=0.80, b=0.90)
+    model = option(1, 0.95, 0.80, a=0.78, b=0.83)
+    for each, share in ((dense, 0.9), (model, 0.1)):
+        each.metrics["ood_dev/a/subcase.y/accuracy"] = share
+        each.metrics["ood_dev/difficulty.easy/accuracy"] = share
+        each.metrics["id_dev/a/accuracy"] = share
+        each.metrics["ood_dev/a/balanced_accuracy"] = share
+    assert worst_loss(model, dense) == pytest.approx(7.0)
+
+
+def test_the_reference_is_found_wherever_it_stands() -> None:
+    near = check_wheres(["ood_dev/accuracy >= reference - 0.07"])
+    for options in (FOUND[:4], FOUND[3::-1], [*FOUND[1:4], DENSE]):
+        kept, why = sieve(options, BOTH, near)
+        assert {o.id for o in kept} == {"t0000", "t0002", "t0003"} and why.keys() == {"t0001"}
+
+
 def over_seeds(number: int, found: dict[int, tuple[float, float]]) -> Option:
     each = {seed: option(number, *values).metrics for seed, values in found.items()}
     means = np.mean(list(found.values()), axis=0)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from sweeps.selection import compared
 from sweeps.selection.bootstrap import Answers
-from sweeps.selection.compared import excess_drop, relative_bias
+from sweeps.selection.compared import accuracy, difference, excess_drop, relative_bias
 from tests.sweeps.selection._planted import Planted, whole
 
 
@@ -92,6 +92,36 @@ def test_what_the_chosen_lose_is_their_mean_over_shared_seeds(
 
     assert excess(first) == pytest.approx(2.0)
     assert excess(first, second) == excess(second, first) == pytest.approx(5.0)
+
+
+def test_figures_are_of_shared_seeds_and_of_all_answers_or_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planted = Planted(monkeypatch, {"id_dev": np.zeros(1_000), "ood_dev": np.zeros(1_000)})
+    ours = planted.row("ours", ood_dev=whole([0.1, 0.6, 0.7]))
+    theirs = planted.row("theirs", ood_dev=whole([0.9, 0.5, 0.4, 0.99]))
+    del ours[0], theirs[2]
+    reader = planted.reader()
+    found = difference(reader, ours, theirs, "ood_dev")
+    assert found is not None and found.mean == pytest.approx(10.0) and found.n == 1
+    assert math.isnan(found.low) and math.isnan(found.high)
+    of_ours = accuracy(reader, ours, "ood_dev")
+    assert of_ours is not None and of_ours.mean == pytest.approx(0.65) and of_ours.n == 2
+    half = stats.t.ppf(0.975, 1) * np.std([0.6, 0.7], ddof=1) / 2**0.5
+    # Percentiles of drawn seeds are stretched to Student's.
+    assert (of_ours.low, of_ours.high) == pytest.approx((0.65 - half, 0.65 + half), abs=0.02)
+    # One of the trials lacks its answers, or there are no shared seeds, or no such role.
+    lacking = planted.row("lacking", ood_dev=whole([0.5, 0.5])) | {2: theirs[3]}
+    planted.answers.pop((str(theirs[3].path), "ood_dev"))
+    for pair in ((lacking, ours), (ours, lacking), (ours, {0: theirs[0]})):
+        assert difference(planted.reader(), *pair, "ood_dev") is None
+    assert accuracy(planted.reader(), lacking, "ood_dev") is None
+    assert difference(reader, ours, theirs, "id_dev") is None
+    assert relative_bias(reader, ours, theirs, "dev") is None
+    assert accuracy(reader, ours, "id_test") is None
+    roles = ("ood_dev", "ood_dev")
+    assert excess_drop(planted.reader(), [ours, lacking], ours, roles, "headline") is None
+    assert excess_drop(reader, [ours], {0: theirs[0]}, roles, "headline") is None
 
 
 @pytest.mark.parametrize(("by_seed", "by_cluster"), [(0.03, 0.002), (0.003, 0.05), (0.02, 0.04)])
