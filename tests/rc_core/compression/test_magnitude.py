@@ -96,6 +96,28 @@ def test_ends_of_equal_parts_change_nothing() -> None:
         assert given == milestones_at(i / 30, levels=levels)
 
 
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        # Half of each part is its ramp, of two prunings: at a quarter and at a half of the part.
+        (None, {0.124: 0.0, 0.126: 0.1, 0.249: 0.1, 0.251: 0.2, 0.499: 0.2, 0.501: 0.2, 0.624: 0.2,
+                0.626: 0.35, 0.749: 0.35, 0.751: 0.5, 1.0: 0.5}),
+        ([0.2, 1.0], {0.0: 0.0, 0.049: 0.0, 0.051: 0.1, 0.101: 0.2, 0.199: 0.2, 0.201: 0.2,
+                      0.399: 0.2, 0.401: 0.35, 0.599: 0.35, 0.601: 0.5}),
+    ],
+)  # fmt: skip
+def test_milestones_prune_step_by_step_from_the_level_before(
+    ends: list[float] | None, expected: dict[float, float]
+) -> None:
+    due = {
+        progress: milestones_at(
+            progress, levels=(0.2, 0.5), ends=ends, schedule="linear", num_prunings=2
+        )
+        for progress in expected
+    }
+    assert due == pytest.approx(expected)
+
+
 def test_exactly_the_asked_number_of_weights_is_zero_and_they_never_come_back() -> None:
     model, compression = prepared(sparsity=0.7, num_prunings=3)
     optimizer = adamw(model, learning_rate=0.05)

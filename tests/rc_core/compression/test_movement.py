@@ -179,6 +179,22 @@ def test_a_stop_between_two_choices_moves_none_of_them() -> None:
             assert all(torch.equal(one, other) for one, other in same), (cut, step)
 
 
+def test_nothing_is_chosen_anew_at_the_very_end_unless_the_ramp_asks_for_it() -> None:
+    """Other scores would give other masks, with which nothing was trained."""
+    for ramp, chosen_at_the_end in ((0.5, False), (1.0, True)):
+        model, compression = prepared(sparsity=0.5, ramp=ramp, num_prunings=1)
+        compression.after_step(model, 0.5)
+        before = masks_of(model)
+        with torch.no_grad():
+            for _, masked in _masked_weights(model):
+                masked.scores.copy_(torch.linspace(-1.0, 1.0, len(masked.scores)))
+        compression.after_step(model, 0.99)
+        assert all(map(torch.equal, masks_of(model), before))
+        compression.after_step(model, 1.0)
+        same = all(map(torch.equal, masks_of(model), before))
+        assert same is not chosen_at_the_end
+
+
 def test_what_is_left_is_what_training_saw() -> None:
     model, compression = prepared(sparsity=0.7)
     names = set(tiny_model("bert").state_dict())

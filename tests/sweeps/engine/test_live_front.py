@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,48 @@ def test_limits_are_an_or_and_say_which_was_reached(tmp_path: Path) -> None:
     front.add(accuracies(3, 0.3))
     assert "the last 2 trials added 0 % to the hypervolume" in str(only_stall.reached())
     assert Budget(BudgetConfig(), usage, front).reached() is None
+
+
+def test_each_trial_counts_from_its_own_start(tmp_path: Path) -> None:
+    """By hand, a quarter of a GPU each: an hour and a half of each of two."""
+    clock, path = [36_000.0], tmp_path / "usage.json"
+    usage = Usage(path, gpu=0.25, clock=lambda: clock[0])
+    clock[0] += 1800
+    usage.started("t0001")
+    clock[0] += 3600
+    usage.started("t0002")
+    # One that holds its resources already does not begin anew.
+    usage.started("t0001")
+    clock[0] += 1800
+    assert usage.hours == pytest.approx(2.0)
+    assert usage.accelerator_hours == pytest.approx(0.25 * 2.0)
+    usage.ended("t0001")
+    usage.ended("t0009")
+    clock[0] += 3600
+    assert usage.accelerator_hours == pytest.approx(0.25 * (1.5 + 1.5))
+    usage.ended("t0002")
+    assert usage.accelerator_hours == pytest.approx(0.25 * (1.5 + 1.5))
+
+
+def test_usage_is_written_again_once_it_is_old_enough(tmp_path: Path) -> None:
+    clock, path = [500.0], tmp_path / "usage.json"
+    usage = Usage(path, gpu=1.0, clock=lambda: clock[0])
+
+    def written() -> float:
+        return float(json.loads(path.read_text())["hours"]) * 3600
+
+    usage.save(every=5.0)
+    for later, expected in ((504.0, 0.0), (505.0, 5.0), (509.0, 5.0), (510.0, 10.0)):
+        clock[0] = later
+        usage.save(every=5.0)
+        assert written() == pytest.approx(expected)
+    clock[0] = 511.0
+    usage.save()
+    assert written() == pytest.approx(11.0)
+    path.write_text('{"hours": 2.5}')
+    assert Usage(path, gpu=1.0, clock=lambda: 0.0).accelerator_hours == 0.0
+    path.write_text('{"accelerator_hours": 2.5}')
+    assert Usage(path, gpu=1.0, clock=lambda: 0.0).hours == 0.0
 
 
 def test_a_resumed_sweep_goes_on_counting(tmp_path: Path) -> None:

@@ -46,6 +46,20 @@ def test_the_best_are_whole_ranks_and_then_a_net_of_the_next(count: int) -> None
     assert all(ranks[int(key)] <= min(left, default=99) for key in best)
 
 
+@pytest.mark.parametrize("first", [0, "compromise"])
+def test_a_net_does_not_depend_on_the_units_of_the_costs(first: Any) -> None:
+    """A front of one rank: a size in bytes must not drown an accuracy, nor the other way round."""
+    angle = np.sort(np.random.default_rng(3).uniform(0, np.pi / 2, 12))
+    front = np.column_stack([1 - np.cos(angle), 1 - np.sin(angle)])
+    front = (front - front.min(axis=0)) / np.ptp(front, axis=0)
+    expected = [str(i) for i in epsilon_net(front, 6, first=0 if first == 0 else None)]
+    for units, shift in (([1.0, 1.0], 0.0), ([1.0, 1e6], 5.0), ([1e-3, 1.0], -2.0)):
+        ranking = ParetoRanking(2, first=first)
+        for i, cost in enumerate(front * units + shift):
+            ranking.add(str(i), cost)
+        assert ranking.best(6) == expected
+
+
 def test_a_net_of_a_line_takes_the_middle_then_the_ends_then_the_gaps() -> None:
     line = np.array([[x, 1 - x] for x in np.linspace(0, 1, 9)])
     assert epsilon_net(line, 5, first=0)[:3] == [0, 8, 4]

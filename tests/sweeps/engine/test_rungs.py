@@ -70,6 +70,61 @@ def test_what_is_promoted_is_no_more_than_its_share_where_all_are_equal() -> Non
     assert promoted == ["a", "b"]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_who_is_promoted_is_the_best_paused_one_of_the_highest_rung_at_any_time(seed: int) -> None:
+    """Against sorting all that arrived, after each of many arrivals, promotions and ends."""
+    rng = np.random.default_rng(seed)
+    rule = one_metric("promotion", eta=2)
+    arrived: dict[int, dict[str, float]] = {1: {}, 2: {}, 3: {}}
+    paused: dict[str, int] = {}
+
+    def expected() -> str | None:
+        for rung in (3, 2, 1):
+            ranked = sorted(arrived[rung], key=lambda trial: -arrived[rung][trial])
+            for trial in ranked[: len(ranked) // 2]:
+                if paused.get(trial) == rung:
+                    return trial
+        return None
+
+    number, promoted = 0, 0
+    for _ in range(150):
+        found = rule.next_promotion()
+        assert found == expected()
+        if found is not None and rng.random() < 0.6:
+            rung, trial = paused.pop(found) + 1, found
+            rule.resumed(trial)
+            promoted += 1
+            if rung == 4:
+                continue
+        elif paused and rng.random() < 0.1:
+            # It fails, or a person ends it.
+            ended = sorted(paused)[int(rng.integers(len(paused)))]
+            rule.resumed(ended)
+            del paused[ended]
+            continue
+        else:
+            number += 1
+            trial, rung = f"t{number:04d}", 1
+        arrived[rung][trial] = float(rng.random())
+        decision = rule.report(trial, rung, {ID: arrived[rung][trial]}, settled=True)
+        while decision is Decision.CONTINUE and rung < 3:
+            assert rule.next_promotion() == expected(), "also of one that was not asked for"
+            rung += 1
+            arrived[rung][trial] = float(rng.random())
+            decision = rule.report(trial, rung, {ID: arrived[rung][trial]}, settled=True)
+        if decision is Decision.PAUSE:
+            paused[trial] = rung
+    assert promoted > 5
+
+
+def test_one_undefined_value_of_several_is_ranked_nowhere() -> None:
+    rule = built("pareto_asha", eta=2)
+    for number in range(4):
+        values = {ID: 0.9, OOD: float("nan")}
+        assert rule.report(str(number), 1, values, settled=True) is Decision.STOP
+    assert rule.report("whole", 1, {ID: 0.1, OOD: 0.1}, settled=True) is Decision.CONTINUE
+
+
 def test_a_direction_of_min_turns_the_order_round() -> None:
     rule = RungRule(MetricRanking, {ID: "min"}, eta=3, grace=1, variant="stopping")
     assert arrive(rule, {"a": 0.5, "b": 0.6, "c": 0.4})["c"] is Decision.CONTINUE
