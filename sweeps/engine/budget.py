@@ -62,7 +62,8 @@ class Usage:
         with self._lock:
             now = self._clock()
             running = sum(now - since for since in self._running.values())
-        return self._accelerator_hours + self._gpu * running / 3600
+            # In here too: a trial that ended in between would count twice.
+            return self._accelerator_hours + self._gpu * running / 3600
 
     def started(self, trial_id: str) -> None:
         """A trial holds its resources from now on."""
