@@ -235,6 +235,11 @@ def test_hypothesis_only_reads_nothing_but_the_second_text() -> None:
     # The second word decides six of seven labels.
     hard = module.hard(found, torch.from_numpy(given.task.train.labels))
     assert float(hard.double().mean()) < 0.25
+    # Of two labels the likelier has more than a half.
+    outputs = module.outputs(config_of("hypothesis_only"), given)
+    for name, part in (("train", given.task.train), ("id_dev", given.task.id_dev)):
+        chosen = outputs.log_probs[name][0].exp()[torch.arange(len(part)), part.labels]
+        assert outputs.report[f"{name}_accuracy"] == float((chosen > 0.5).double().mean())
 
 
 def test_level_errors_call_hard_what_every_level_gets_wrong() -> None:

@@ -130,6 +130,16 @@ def test_what_is_zero_at_the_start_stays_so_also_where_it_is_more_than_is_due(sc
     compression.finalize(model)
 
 
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_more_zeros_at_the_start_than_asked_for_are_refused(scope: str) -> None:
+    model = tiny_model("bert")
+    with torch.no_grad():
+        for weight in weights(model):
+            weight[::2] = 0.0
+    with pytest.raises(TrialError, match=r"starting weights, 0\.5.*is 0\.3"):
+        Compression(config(sparsity=0.3, scope=scope)).prepare(model, tiny_context("bert"))
+
+
 def test_a_mean_of_nothing_but_the_last_batch_is_refused() -> None:
     """Nothing would be uncertain then, and the first weights go whatever they are worth."""
     with pytest.raises(ConfigError, match="beta1"):

@@ -81,3 +81,7 @@ def test_the_limit_at_which_texts_are_cut_is_named(
     assert ("which the encoder takes at most" in line) == encoder_limits
     advice = "take an encoder with more" if encoder_limits else "raise training.max_length"
     assert against_cuts(data, asked).startswith(advice)
+    # Records of earlier versions say neither what was kept nor what the encoder takes.
+    (line,) = cut_texts({"train.a": data["train.a"]}, asked)
+    assert f"longer than {asked} tokens and are cut" in line
+    assert against_cuts({}, asked).startswith("raise training.max_length")

@@ -34,10 +34,14 @@ def split(role: Any, texts: list[str], labels: Any = None, suite: str = "s") -> 
         (0, [1, 2], [0, 0]),
         (5, [0, 1], [0, 5]),
         (7, [2, 2, 3], [2, 2, 3]),
+        # Hamilton's: 4.7, 1.6, 1.58, 1.2, 0.61 and 0.31; three are left for the largest remainders.
+        (10, [47, 16, 15.8, 12, 6.1, 3.1], [5, 2, 1, 1, 1, 0]),
+        (3, [1.1, 1.4, 0.5], [1, 1, 1]),
+        (10, [0.3, 0.7], [3, 7]),
     ],
 )
 def test_shares_add_up_and_are_proportional(
-    total: int, weights: list[int], expected: list[int]
+    total: int, weights: list[float], expected: list[int]
 ) -> None:
     assert shares(total, weights) == expected
 

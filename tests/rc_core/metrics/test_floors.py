@@ -170,3 +170,4 @@ def test_overlap(first: str, second: str, expected: bool) -> None:
 def test_duplicates_share_all_words() -> None:
     assert overlap_duplicates("a b c", "C b A?") == "duplicate"
     assert overlap_duplicates("a b c", "a b") == "not_duplicate"
+    assert overlap_duplicates("a b", "a b c") == "not_duplicate"
