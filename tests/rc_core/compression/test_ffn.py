@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from rc_core.compression._importance import unit_importance
 from rc_core.compression.ffn import FAMILIES, Compression, Config, _layers, neurons_kept
+from rc_core.errors import TrialError
 from rc_core.metrics.footprint import footprint
 from rc_core.schema import validate_section
 from tests.contracts._tiny import ARCHITECTURES, logits_of, tiny_batch, tiny_context, tiny_model
@@ -45,6 +46,25 @@ def test_importance_is_the_mean_absolute_derivative_of_each_sample(architecture:
         up, down = (losses(layer, neuron, 1 + d) for d in (step, -step))
         expected = float(((up - down) / (2 * step)).abs().mean())
         assert found[layer][neuron] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_embeddings_are_trained_only_where_that_is_asked_for(frozen: bool) -> None:
+    settings = {} if frozen else {"freeze_embeddings": False}
+    model = tiny_model("bert")
+    model = Compression(config_of(remove=0.25, **settings)).prepare(model, tiny_context())
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    everything = {name for name, _ in model.named_parameters()}
+    embeddings = {name for name in everything if ".embeddings." in name}
+    assert embeddings and trained == (everything - embeddings if frozen else everything)
+
+
+def test_finalize_checks_how_many_neurons_stayed() -> None:
+    compression = Compression(config_of(remove=0.5))
+    model = compression.prepare(tiny_model("bert"), tiny_context())
+    assert compression.finalize(model) is model
+    with pytest.raises(TrialError, match=r"must keep 12 neurons, but they have \[24, 24"):
+        compression.finalize(tiny_model("bert"))
 
 
 @over_everything

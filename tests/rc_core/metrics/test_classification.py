@@ -207,8 +207,14 @@ def test_labels_that_a_suite_lacks_are_masked_and_counted() -> None:
     # Masked: SUPPORTS, REFUTES, REFUTES, SUPPORTS.
     assert found["ood_dev/masked_accuracy"] == 0.5 == found["ood_dev/symmetric/masked_accuracy"]
     # Another suite of the role knows every label, so that it is the same masked: 1 of 2 right.
-    texts = {"first": ["a"] * 2, "second": ["b"] * 2}
-    whole = replace(split, suite="dev", labels=np.array([0, 2]), label_names=names, **texts)
+    whole = replace(
+        split,
+        suite="dev",
+        first=["a"] * 2,
+        second=["b"] * 2,
+        labels=np.array([0, 2]),
+        label_names=names,
+    )
     more = probabilities[:2]
     one = replace(split, labels=np.array([0, 1, 1, 0]))
     found = role_metrics("ood_dev", [(whole, np.log(more)), (one, np.log(probabilities))], names)
