@@ -91,13 +91,14 @@ def test_a_bias_that_the_tables_call_undefined_is_not_chosen() -> None:
 
 def test_the_worst_loss_is_of_whole_suites_only() -> None:
     """Neither a slice of a suite nor the easy half of all counts as one."""
-    dense = option(0, 0.97, 0.85, a=0.80, b=0.90)
-    model = option(1, 0.95, 0.80, a=0.78, b=0.83)
-    for each, share in ((dense, 0.9), (model, 0.1)):
-        each.metrics["ood_dev/a/subcase.y/accuracy"] = share
-        each.metrics["ood_dev/difficulty.easy/accuracy"] = share
-        each.metrics["id_dev/a/accuracy"] = share
-        each.metrics["ood_dev/a/balanced_accuracy"] = share
+    others = ("a/subcase.y/accuracy", "difficulty.easy/accuracy", "a/balanced_accuracy")
+
+    def with_others(given: Option, share: float) -> Option:
+        slices = {f"ood_dev/{name}": share for name in others} | {"id_dev/a/accuracy": share}
+        return replace(given, metrics={**given.metrics, **slices})
+
+    dense = with_others(option(0, 0.97, 0.85, a=0.80, b=0.90), 0.9)
+    model = with_others(option(1, 0.95, 0.80, a=0.78, b=0.83), 0.1)
     assert worst_loss(model, dense) == pytest.approx(7.0)
 
 
