@@ -57,6 +57,10 @@ def test_best_alpha_is_the_most_robust_near_the_best(
     assert best_alpha(rows) == expected
 
 
+def test_the_alphas_that_are_tried_are_the_nine_tenths_below_one() -> None:
+    assert list(ALPHAS) == [pytest.approx(tenths / 10) for tenths in range(1, 10)]
+
+
 def test_an_alpha_whose_robustness_is_undefined_is_never_the_best() -> None:
     assert best_alpha(evidence((0.1, 0.90, math.nan), (0.5, 0.89, 0.3), (0.9, 0.89, 0.4))) == 0.5
     with pytest.raises(DifficultyError, match="get some easy sample of id_dev right"):
