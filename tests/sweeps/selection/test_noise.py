@@ -75,9 +75,9 @@ def test_json_says_what_the_text_says(tmp_path: Path) -> None:
             assert f" {100 * found['detectable'][n][key]:.1f} " in text
     assert found["difference"] == pytest.approx(0.01)
     # Of a paired t-test with 4 degrees of freedom; its power for what it detects is 80 %.
-    for n in (2, 5, 30):
-        shift = found["detectable"][str(n)][OOD_KEY] / 0.02 * n**0.5
-        df = max(2, n - 1)
+    for seeds in (2, 5, 30):
+        shift = found["detectable"][str(seeds)][OOD_KEY] / 0.02 * seeds**0.5
+        df = max(2, seeds - 1)
         critical = stats.t.ppf(0.975, df)
         power = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
         assert power == pytest.approx(0.8, abs=1e-3)
