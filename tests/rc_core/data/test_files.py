@@ -333,7 +333,7 @@ def test_columns_are_written_only_where_a_file_has_its_own(folder: Path) -> None
         ),
         (
             {"roles": {"ood_dev": {"x": {"file": "ood.jsonl", "label": "sentence2"}}}},
-            "roles.ood_dev.x.label must be a different column from those of text, but 'sentence2' is",
+            "roles.ood_dev.x.label must be a different column from those of text, but 'senten",
         ),
         ({"drop_labels": [1]}, "drop_labels must not be in labels, as ['1'] are"),
         ({"limit": 0}, "task.limit: input should be greater than or equal to 1"),
