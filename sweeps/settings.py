@@ -1,4 +1,4 @@
-"""The sections of a sweep that are not one trial's: search, budget, resources, tracking."""
+"""The sections that configure a sweep, not a single trial: search, budget, resources, ..."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sweeps.objectives import check_direction, check_objective
 Direction = Literal["max", "min"]
 _SCHEDULERS = "sweeps.schedulers"
 _SEARCH = "sweeps.search"
-# Of MLflow's own stores, and of the two that come with packages of others.
+# Schemes of MLflow's own stores, and of the two that third-party packages add.
 _DATABASES = ("sqlite", "mysql", "mssql", "postgresql")
 _TRACKING = ("http", "https", *_DATABASES, "databricks", "file", "arn", "azureml")
 _SERVER = re.compile(r"https?://[^/]", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
-# What `check_settings` holds against other keys, and those keys.
+# Keys that `check_settings` compares with other keys -> those other keys.
 _JUDGED_BY = {
     "search.name": ("confirm.sweep",),
     "confirm.sweep": ("search.name",),
@@ -37,12 +37,14 @@ class SearchConfig(Section):
 
     Attributes:
         name: a file in sweeps/search.
-        trials: how many distinct trials the sweep has in all; at least the dense reference and the
-            first points (each compression with vanilla, `points`), to which less is raised.
-        seed: of the sampler.
+        trials: total number of distinct trials. The dense reference and the first points (each
+            compression with vanilla, then `points`) always run, so a smaller number is raised to
+            theirs.
+        seed: seed of the sampler.
         points: points to try first, after the dense reference; keys as in `space`.
-        warm_start: names of earlier sweeps beside this one; the sampler is told of their finished
-            trials whose points lie in the space. They count neither as trials nor for the front.
+        warm_start: names of earlier sweeps in the same storage. The sampler learns from their
+            finished trials whose points lie in the space; these do not count as trials of this
+            sweep and cannot be on its front.
     """
 
     name: str = "tpe"
@@ -53,17 +55,18 @@ class SearchConfig(Section):
 
 
 class SchedulerConfig(Section):
-    """Which trials are stopped early: a file in sweeps/schedulers, whose `Config` adds its keys."""
+    """Which trials are stopped early: a file in sweeps/schedulers, whose `Config` adds keys."""
 
     name: str = "none"
 
 
 class StallConfig(Section):
-    """A sweep that no longer finds anything.
+    """When a sweep counts as no longer finding anything.
 
     Attributes:
-        trials: how many trials that ended are looked back on.
-        gain: share of the front's hypervolume; what these trials added to it was less.
+        trials: number of trials, the last ones to end, whose gain is measured.
+        gain: the sweep has stalled if those trials added less than this share of the front's
+            hypervolume.
     """
 
     trials: Annotated[int, Field(ge=1)]
@@ -73,12 +76,13 @@ class StallConfig(Section):
 class BudgetConfig(Section):
     """Limits of a sweep besides `search.trials`; the first one reached ends it.
 
-    After it no trial starts and none that is paused goes on; those that run end in their own time.
+    From then on no trial starts and no paused one continues; running trials finish.
 
     Attributes:
-        hours: wall-clock time of all drivers of the sweep, idle time between them not counted.
-        accelerator_hours: GPU time: what each trial held of a GPU, times how long.
-        stall: the hypervolume has stopped growing.
+        hours: wall-clock hours over all runs of the sweep's driver (launch and every resume);
+            the time between them does not count.
+        accelerator_hours: GPU hours: the share of a GPU that each trial held, times how long.
+        stall: end once the front's hypervolume has stopped growing.
     """
 
     hours: Annotated[float, Field(gt=0)] | None = None
@@ -90,14 +94,15 @@ class ResourcesConfig(Section):
     """What one trial holds while it runs.
 
     Attributes:
-        cpu: cores; torch's threads are limited to them.
-        gpu: GPUs; a fraction packs several trials on one. A trial uses at most one.
-        device: what a trial computes on: `auto` is the GPU that it holds, else the CPU. `cpu`
-            leaves a held GPU alone, to try out how trials are placed.
-        auto: cpu and gpu are measured at the start: as many trials at once as get through the most
-            samples. `resources: auto` is short for it; numbers take its place.
-        retries: how often a trial whose worker was lost (with its node, or killed) goes on from
-            its last rung on another. A trial that fails by itself is not run again.
+        cpu: number of cores; torch uses no more threads than that.
+        gpu: number of GPUs, at most 1; a fraction puts several trials on one GPU.
+        device: what a trial computes on. `auto` is the GPU it holds, otherwise the CPU; `cpu`
+            leaves a held GPU idle, which is useful to test how trials are placed.
+        auto: measure at the start how many trials at once process the most samples per second, and
+            set cpu and gpu accordingly. `resources: auto` is short for this. Give either auto or
+            numbers.
+        retries: how often a trial whose worker was lost (killed, or with its node) continues from
+            its last rung on another worker. A trial that fails by itself is not run again.
     """
 
     cpu: Annotated[float, Field(gt=0)] = 1
@@ -117,7 +122,7 @@ class ResourcesConfig(Section):
     @model_validator(mode="after")
     def _numbers_or_auto(self) -> ResourcesConfig:
         if self.auto and (self.cpu, self.gpu) != (1, 0):
-            raise ValueError("must have cpu and gpu as numbers, or auto, not both")
+            raise ValueError("must have either auto or cpu and gpu as numbers, not both")
         return self
 
     @property
@@ -130,9 +135,9 @@ class ConfirmConfig(Section):
     """What a confirmation confirms (`rc-sweep confirm` writes this section).
 
     Attributes:
-        sweep: name of the sweep beside this one whose trials get more seeds; null: none.
-        also: ids of its trials that get seeds whether or not they may be on the front.
-        whole: the teacher and what follows from it get new seeds too.
+        sweep: name of the sweep, in the same storage, whose trials get more seeds; null for none.
+        also: ids of its trials that get new seeds even if they cannot be on the front.
+        whole: give new seeds to the teacher too, and to everything derived from it.
     """
 
     sweep: str | None = None
@@ -145,8 +150,8 @@ class TrackingConfig(Section):
 
     Attributes:
         uri: a tracking server (`http://host:5000`, `databricks`) or a database
-            (`sqlite:////path/mlflow.db`); a folder only where MLflow is told to take one,
-            MLFLOW_ALLOW_FILE_STORE=true. null: SQLite in the storage.
+            (`sqlite:////path/mlflow.db`). MLflow accepts a folder only if
+            MLFLOW_ALLOW_FILE_STORE=true is set. null: SQLite in the storage.
     """
 
     uri: str | None = None
@@ -154,7 +159,7 @@ class TrackingConfig(Section):
     @field_validator("uri")
     @classmethod
     def _known_scheme(cls, uri: str | None) -> str | None:
-        # MLflow itself says so only when it is given the first event: then nothing is tracked.
+        # MLflow would complain only at the first event, too late: nothing would be tracked.
         if uri is None or (":" not in uri and uri.strip()):
             return uri
         scheme = uri.partition(":")[0].partition("+")[0].lower()
@@ -172,32 +177,32 @@ def _default_objectives() -> dict[str, Direction]:
 
 
 class SweepSettings(Section):
-    """The sections of a sweep that are not one trial's.
+    """The sections that configure a sweep, not a single trial.
 
     Attributes:
-        objectives: metric -> max or min; the search and the front weigh them against each other.
-            Of the dev roles only (`rc-sweep list metrics`); by default id_dev/accuracy and
+        objectives: metric -> max or min; what the search and the front trade off. Only metrics of
+            the dev roles (`rc-sweep list metrics`); by default id_dev/accuracy and
             ood_dev/accuracy, both max.
-        constraints: what must hold of a trial that may be chosen, each like
-            `id_dev/accuracy >= reference - 0.02`: a metric, >= or <=, and a number,
-            `reference - NUMBER` or `NUMBER * reference` (the dense reference's). Accuracies are
-            shares: 0.80, not 80.
+        constraints: what a trial must satisfy to be chosen, for example
+            `id_dev/accuracy >= reference - 0.02`: a metric, >= or <=, then a number,
+            `reference - NUMBER` or `NUMBER * reference`, where `reference` is the dense
+            reference's value. Accuracies are shares: 0.80, not 80.
         search: how points are chosen.
         scheduler: which trials are stopped early.
         budget: limits besides `search.trials`.
         resources: what one trial holds while it runs, or `auto`.
         tracking: where MLflow's runs go.
-        confirm: whose trials get more seeds; `rc-sweep confirm` writes it.
-        design: `search` chooses by results. `fixed` runs every row of the space whatever is found
-            (search.name grid, random or qmc, no budget.stall): nothing is selected, so `rc-sweep
-            table` gives means and intervals over `training.seed`, and the sealed test is opened
-            for all rows.
-        defaults: of the plugins, by section and name, as they were at the launch that wrote them
-            here: a later version's change no sweep that goes on.
-        health_gate: what happens where the dense reference hardly beats the majority class: the
-            launch ends (`stop`), or goes on and says so (`warn`).
-        storage: folder or s3://bucket/prefix of all sweeps; `--storage` goes before it. null:
-            RC_STORAGE, else ./rc_storage.
+        confirm: which sweep's trials get more seeds; written by `rc-sweep confirm`.
+        design: `search` chooses trials by their results. `fixed` runs every row of the space
+            regardless of results (search.name grid, random or qmc, no budget.stall): nothing is
+            selected, so `rc-sweep table` gives means and intervals over `training.seed`, and the
+            sealed test is opened for all rows.
+        defaults: the plugins' defaults, by section and name, as of the launch, which writes them
+            here: a resumed sweep keeps them even if a later version has others.
+        health_gate: what to do if the dense reference hardly beats the majority class: `stop` ends
+            the launch, `warn` only prints a warning.
+        storage: folder or s3://bucket/prefix of all sweeps; `--storage` takes precedence. null:
+            RC_STORAGE if set, otherwise ./rc_storage.
     """
 
     objectives: dict[str, Direction] = Field(default_factory=_default_objectives)
@@ -215,11 +220,11 @@ class SweepSettings(Section):
 
 
 def decode_settings(raw: Mapping[str, Any]) -> tuple[SweepSettings, list[Problem]]:
-    """Validate the sections one by one; what is wrong is left at its default and reported.
+    """Validate the sections one by one; an invalid key gets its default and is reported.
 
-    One key that is wrong hides no other, so that `check_settings` still sees the rest. What stands
-    or falls with it (`_JUDGED_BY`) is left at its default too: held against a default that the user
-    has not chosen, it would be called wrong where it may not be.
+    An invalid key hides no other problem: `check_settings` still sees the rest. Keys that are
+    judged by an invalid one (`_JUDGED_BY`) get their defaults too: compared with a default that
+    the user did not choose, they might be reported as wrong when they are not.
     """
     found: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -253,10 +258,10 @@ def _decode(key: str, value: Any) -> Any:
 
 
 def _right_part(key: str, value: Any, problems: Sequence[Problem]) -> Section | None:
-    """Return a section without its wrong keys, None where more is wrong with it than these.
+    """Return a section without its invalid keys, None if that does not make it valid.
 
-    Keys of a scheduler are held against each other and against training: a default beside them
-    would be called wrong where the user's own value is not.
+    None for a scheduler too: its keys are checked against each other and against training, so a
+    default in place of the invalid key might be reported as wrong.
     """
     own = SweepSettings.model_fields[key].default
     if key == "scheduler" or not isinstance(own, Section) or not isinstance(value, Mapping):
@@ -270,7 +275,7 @@ def _right_part(key: str, value: Any, problems: Sequence[Problem]) -> Section | 
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Tell whether one dotted key is the other, or holds it."""
+    """Tell whether two dotted keys are the same or one contains the other."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
@@ -293,7 +298,7 @@ def _decode_scheduler(raw: Any) -> SchedulerConfig:
 
 
 def check_settings(settings: SweepSettings) -> Iterator[Problem]:
-    """Yield what is wrong with settings that are valid one by one: names, objectives."""
+    """Yield problems between settings that are each valid: names, objectives, combinations."""
     if not settings.objectives:
         yield Problem("objectives", "must name at least one metric, but is empty")
     for name, direction in settings.objectives.items():
@@ -313,17 +318,18 @@ def check_settings(settings: SweepSettings) -> Iterator[Problem]:
             if reason is not None:
                 yield Problem("constraints", f"'{text}': {reason}")
     if settings.search.name == "race" and settings.confirm.sweep is None:
-        yield Problem("search.name", "race gives more seeds to a sweep: use rc-sweep confirm SWEEP")
+        yield Problem(
+            "search.name", "race is only for rc-sweep confirm SWEEP; name another search here"
+        )
     if settings.search.name != "race" and settings.confirm.sweep is not None:
         yield Problem(
             "confirm.sweep",
-            "is written by rc-sweep confirm, for search.name: race, but here that is "
+            "is written by rc-sweep confirm, with search.name race, but search.name is "
             f"{settings.search.name}; leave it out",
         )
     name = settings.search.name
     names = plugins.available(_SEARCH)
     if name not in names:
-        # The race is no search of a user's.
         known = [each for each in names if each != "race"]
         yield Problem("search.name", f"unknown search '{name}': {did_you_mean(name, known)}")
     scheduler = settings.scheduler

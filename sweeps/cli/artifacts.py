@@ -1,4 +1,4 @@
-"""`rc-sweep artifacts`: what sweeps of a storage share. Registered in sweeps/cli/entry.py."""
+"""`rc-sweep artifacts`: what the sweeps of a storage share. Registered in sweeps/cli/entry.py."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import typer
 
 from rc_core.errors import InputError
 from rc_core.labels import count_of
-from sweeps.cli.options import JsonOption, StorageOption, flag, storage_folder
+from sweeps.cli.options import JsonOption, StorageOption, flag, storage_folder, storage_name
 
 if TYPE_CHECKING:
     from sweeps.artifact_uses import Shelf
 
-app = typer.Typer(no_args_is_help=True, help="What sweeps of a storage share: list, verify, prune.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, verify and prune what the sweeps of a storage share (teachers, difficulty, ...).",
+)
 
 
 @app.command("list")
 def list_artifacts(storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """List artifacts: kind, size, age, what building took, and the sweeps that use each."""
+    """List shared artifacts: kind, size, age, build time, and the sweeps that use each."""
     from sweeps.artifact_uses import MEASURED_KINDS, age, size, uses
 
     found = uses(_shelf(storage))
@@ -38,6 +41,9 @@ def list_artifacts(storage: StorageOption = None, as_json: JsonOption = False) -
             for use in found
         ]
         typer.echo(json.dumps(rows, indent=1))
+        return
+    if not found:
+        typer.echo(f"no artifacts in {storage_name(storage)}")
         return
     for use in found:
         measured = "measured on a machine" if use.stored.kind in MEASURED_KINDS else "no sweep"
@@ -56,7 +62,7 @@ def list_artifacts(storage: StorageOption = None, as_json: JsonOption = False) -
 
 @app.command()
 def verify(storage: StorageOption = None) -> None:
-    """Compare every checksum; exit 1 where an artifact is damaged."""
+    """Verify the checksums of all shared artifacts; exit with 1 if one is damaged."""
     from sweeps.artifact_uses import uses
 
     shelf = _shelf(storage)
@@ -69,20 +75,22 @@ def verify(storage: StorageOption = None) -> None:
             users = f" (used by {', '.join(use.sweeps)})" if use.sweeps else ""
             typer.echo(f"{use.stored.kind}/{use.stored.key}: {problem}{users}", err=True)
     typer.echo(
-        f"{len(found) - damaged} of {count_of(len(found), 'artifact is', 'artifacts are')} whole"
+        f"{len(found) - damaged} of {count_of(len(found), 'artifact is', 'artifacts are')} intact"
     )
     if damaged:
-        typer.echo("a damaged artifact is built anew by the next sweep that needs it", err=True)
+        typer.echo("the next sweep that needs a damaged artifact builds it again", err=True)
         raise typer.Exit(1)
 
 
 @app.command()
 def prune(
     storage: StorageOption = None,
-    dry_run: Annotated[bool, flag("--dry-run", "Say what would go.")] = False,
-    yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", "Show what would be removed; remove nothing.")
+    ] = False,
+    yes: Annotated[bool, flag("--yes", "Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove what no sweep has read or was prepared with, and what killed builders left behind."""
+    """Remove shared artifacts that no sweep uses, and what killed builders left behind."""
     from sweeps.artifact_uses import size, uses
 
     shelf = _shelf(storage)
@@ -99,7 +107,10 @@ def prune(
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise InputError("removing artifacts must be confirmed: add --yes")
+            raise InputError(
+                "removing artifacts must be confirmed, but there is no terminal to ask on; "
+                "add --yes"
+            )
         typer.confirm(f"Remove {count_of(len(free), 'artifact')}, {total}?", abort=True)
     removed = [stored for stored in free if shelf.remove(stored)]
     for path in left:

@@ -14,18 +14,18 @@ from sweeps.cli.options import AddressOption, JsonOption, SetOption, StorageOpti
 
 def doctor(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="Check for this sweep's needs too.")
+        Path | None, typer.Argument(metavar="[CONFIG]", help="Also check what this sweep needs.")
     ] = None,
     overrides: SetOption = None,
     storage: StorageOption = None,
     address: AddressOption = "local",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Of the UI.")] = 5000,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the UI.")] = 5000,
     as_json: JsonOption = False,
 ) -> None:
     """Check this machine: versions, devices, storage, hub, MLflow, Ray; exit 1 on a problem."""
     if overrides and config is None:
         raise InputError(
-            "--set changes the YAML of CONFIG, which is not given: name it, or leave it out"
+            "--set changes keys of CONFIG, but none is given: name one, or leave --set out"
         )
     from sweeps.doctor import checks
 

@@ -16,19 +16,20 @@ from sweeps.commands import command
 
 def trials(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="Of a fixed design, a grid or a random search.")
+        Path,
+        typer.Argument(metavar="CONFIG", help="YAML of a fixed design, a grid or a random search."),
     ],
     overrides: SetOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="LIST.jsonl", help="Default: stdout.")
+        Path | None,
+        typer.Option("--out", metavar="LIST.jsonl", help="File to write (default: stdout)."),
     ] = None,
 ) -> None:
     """List the trials of a fixed design, a grid or a random search for python -m rc_core.trial.
 
-    Ids and configurations are those of a launch, the dense reference among them. Not checked, as
-    the list may be for another machine: that its data is there (--set task.data_dir=FOLDER says
-    where; a relative one is made absolute here), and of a model that is not here, that it exists
-    and has the layers and heads asked for.
+    Ids and configurations are the same as in a launch, including the dense reference. The list may
+    be for another machine, so its data is not checked (--set task.data_dir=FOLDER says where it
+    is there; a relative folder is made absolute here), nor is a model that is not on this machine.
     """
     from sweeps.config import load_sweep
     from sweeps.engine.listed import listed
@@ -42,31 +43,39 @@ def trials(
         write_text(out, "\n".join(lines) + "\n")
         typer.echo(f"{count_of(len(found), 'trial')} written to {out}; run with: {_command(out)}")
     for model in sweep.unknown_models:
-        typer.echo(f"note: {model} is not here, so its layers and heads are not checked", err=True)
+        typer.echo(
+            f"note: {model} is not on this machine, so its layers and heads were not checked",
+            err=True,
+        )
     place = sweep.base["task"].get("data_dir")
     if place is not None:
         typer.echo(
-            f"note: the data is read from {place}; of another machine: --set task.data_dir=FOLDER",
+            f"note: trials read data from {place}; if it is elsewhere: --set task.data_dir=FOLDER",
             err=True,
         )
 
 
 def adopt(
     sweep: Annotated[
-        str, typer.Argument(metavar="SWEEP", help="A sweep's name or path; with --config a new one")
+        str,
+        typer.Argument(metavar="SWEEP", help="Name or path of a sweep; a new name with --config."),
     ],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="--out of rc_core.trial.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder given to rc_core.trial --out.")
+    ],
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="CONFIG", help="Make the sweep of this YAML; no launch."),
+        typer.Option(
+            "--config", metavar="CONFIG", help="Create the sweep from this YAML, without a launch."
+        ),
     ] = None,
     overrides: SetOption = None,
     storage: StorageOption = None,
 ) -> None:
-    """Take trial folders made by python -m rc_core.trial into a sweep: one there is, or a new one.
+    """Add trial folders made by python -m rc_core.trial to an existing or a new sweep.
 
-    Weights may have stayed on the other machine: tables, front and report need none, and test none
-    where trials ran with --test; export and latency do.
+    The weights may stay on the other machine: tables, front and report do not need them, nor does
+    test if the trials ran with --test; export and latency do.
     """
     from sweeps.engine.adopt import adopt_new, adopt_trials
     from sweeps.reporting.write import refresh_report
@@ -80,26 +89,26 @@ def adopt(
         _check_is_new(sweep, root)
         found, adopted = adopt_new(values, sweep, root, folder)
     elif overrides:
-        raise InputError("--set changes the YAML of --config, which is not given; leave it out")
+        raise InputError("--set changes keys of --config, which is not given; leave --set out")
     else:
         found = _existing(sweep, storage)
         adopted = adopt_trials(found, folder)
-        # One that is there would go on telling of fewer trials.
+        # An existing report would still show fewer trials.
         refresh_report(found)
     found.folder.share()
     for old, new in adopted.trials:
         typer.echo(f"{old} -> {new}")
     typer.echo(f"{count_of(len(adopted.trials), 'trial')} adopted")
     if adopted.completed:
-        typer.echo(f"weights or a test have come for: {', '.join(adopted.completed)}")
+        typer.echo(f"weights or test results added to: {', '.join(adopted.completed)}")
     if adopted.bare:
         typer.echo(
             f"without weights: {count_of(len(adopted.bare), 'trial')} (export and latency need "
-            "them, and test where they did not run with --test)"
+            "weights, and so does test for trials that ran without --test)"
         )
     if adopted.missing:
         typer.echo(
-            f"still to be run: {', '.join(adopted.missing)}; with: "
+            f"still to run: {', '.join(adopted.missing)}; run them with: "
             + command(found.folder, "resume")
         )
 
@@ -109,21 +118,21 @@ def _existing(sweep: str, storage: str | None) -> Any:
         return load(sweep, storage, live=True)
     except StorageError as error:
         raise StorageError(
-            f"{error}. Trials are taken into a sweep that was launched with their model, task and "
-            f"training: rc-sweep launch CONFIG --name {Path(sweep).name}; or one is made for them: "
-            "rc-sweep adopt SWEEP DIR --config CONFIG"
+            f"{error}. Trials can be added to a sweep that was launched with their model, task and "
+            f"training (rc-sweep launch CONFIG --name {Path(sweep).name}), or to a new one "
+            "(rc-sweep adopt SWEEP DIR --config CONFIG)"
         ) from error
 
 
 def _check_is_new(sweep: str, root: Path) -> None:
-    """Check that --config makes a sweep, and does not change one. Raises StorageError."""
+    """Check that the sweep of --config does not exist yet. Raises StorageError."""
     from sweeps.names import check_name, elsewhere
 
     there = (Path(sweep).expanduser() / "sweep.yaml").is_file()
     if there or (root / check_name(sweep)).exists() or sweep in elsewhere(root):
         raise StorageError(
-            f"--config is for a sweep that does not exist yet, but '{sweep}' does; leave --config "
-            "out to take trials into it, or give another name"
+            f"--config creates a sweep, but '{sweep}' exists already; leave --config out to add "
+            "trials to it, or choose another name"
         )
 
 

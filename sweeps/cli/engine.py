@@ -15,32 +15,42 @@ from sweeps.cli.options import JsonOption, StorageOption, load
 
 def simulate(
     sweep: Annotated[
-        str, typer.Argument(metavar="SWEEP", help="A sweep's name or path, or a table's file.")
+        str, typer.Argument(metavar="SWEEP", help="Name or path of a sweep, or file of a table.")
     ],
     scheduler: Annotated[
         list[str] | None,
         typer.Option(
             "--scheduler",
             metavar="NAME[:KEY=VALUE,...]",
-            help="Side by side, e.g. pareto_asha:variant=promotion,eta=2. Repeatable.",
+            help="Scheduler to simulate, e.g. pareto_asha:variant=promotion,eta=2. Repeatable: the "
+            "results are shown side by side (default: none and pareto_asha).",
         ),
     ] = None,
     search: Annotated[
-        str, typer.Option("--search", help="random, or a sampler: its points' nearest trials.")
+        str,
+        typer.Option(
+            "--search", help="random, or a sampler, whose points stand for their nearest trials."
+        ),
     ] = "random",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Orders of arrival.")] = 200,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Trials at once.")] = 4,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Number of random orders of the trials.")
+    ] = 200,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Number of trials that run at once.")
+    ] = 4,
     export_table: Annotated[
         Path | None,
-        typer.Option("--export-table", help="Write the sweep's table here; simulate nothing."),
+        typer.Option(
+            "--export-table", help="Write the sweep's table to this file; simulate nothing."
+        ),
     ] = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay a sweep that stopped nothing under schedulers and searches; nothing is trained."""
+    """Replay a sweep that stopped no trial early under schedulers and searches. Trains nothing."""
     if export_table is not None and as_json:
         raise InputError(
-            "--export-table simulates nothing, so there is no document: leave --json out"
+            "--export-table simulates nothing, so there is nothing to print: leave --json out"
         )
     from sweeps.simulation import simulated
     from sweeps.simulation.replay import read_table, table_of, write_table
@@ -73,7 +83,7 @@ def _section(text: str) -> dict[str, Any]:
     """Read `name:key=value,key=value` as a scheduler's section of a YAML. Raises InputError."""
     import yaml
 
-    wrong = InputError(f"--scheduler must be like pareto_asha:eta=2,grace=1, but got '{text}'")
+    wrong = InputError(f"--scheduler must look like pareto_asha:eta=2,grace=1, but got '{text}'")
     name, _, rest = text.partition(":")
     section: dict[str, Any] = {"name": name}
     for part in filter(None, rest.split(",")):
@@ -82,6 +92,6 @@ def _section(text: str) -> dict[str, Any]:
             raise wrong
         try:
             section[key.strip()] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date and is none
+        except (yaml.YAMLError, ValueError):  # ValueError: an impossible date
             raise wrong from None
     return section

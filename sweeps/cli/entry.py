@@ -1,6 +1,6 @@
-"""The command line, `rc-sweep`. Torch, Ray and MLflow are imported inside the commands using them.
+"""The command line, `rc-sweep`. Torch, Ray and MLflow are imported only in commands that use them.
 
-Exit codes: 0 done, 1 failed, 2 the user's input, 3 finished with failed trials.
+Exit codes: 0 done, 1 failed, 2 wrong input by the user, 3 finished with failed trials.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Sweep the compression of encoder models for accuracy inside and outside their training "
-    "distribution.",
+    help="Sweep ways to compress encoder models, and find those with the best trade-off between "
+    "accuracy in and out of the training distribution.",
 )
 
 
@@ -70,17 +70,19 @@ def _before_commands(
         ),
     ] = False,
 ) -> None:
-    del version  # what it does is done before a command is looked for
+    del version  # the callback has printed it already
 
 
 @app.command()
 def launch(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The sweep's YAML.")],
-    name: Annotated[str | None, typer.Option("--name", help="Default: <yaml stem>-<n>.")] = None,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the sweep.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the sweep (default: <yaml stem>-<n>).")
+    ] = None,
     overrides: SetOption = None,
     storage: StorageOption = None,
     address: AddressOption = "local",
-    dry_run: Annotated[bool, flag("--dry-run", "Show what would be done; start nothing.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Show what would run; start nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a sweep and print its Pareto front."""
@@ -112,16 +114,17 @@ def resume(
     address: AddressOption = "local",
     overrides: ResumeSetOption = None,
     retry_failed: Annotated[
-        bool, flag("--retry-failed", "Run failed trials again, from their start.")
+        bool, flag("--retry-failed", "Also run failed trials again, from the beginning.")
     ] = False,
     take_over: Annotated[
-        bool, flag("--take-over", "Also where another machine seems to run it.")
+        bool, flag("--take-over", "Resume even if another machine seems to run it.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a sweep that was killed or interrupted; nothing finished is run again.
+    """Continue a sweep that was killed or interrupted; finished trials are not run again.
 
-    --set changes how it is run: resources, budget, tracking, health_gate; search.trials upwards.
+    --set can change how it runs: resources, budget, tracking, health_gate; search.trials only
+    upwards.
     """
     from sweeps import launching
     from sweeps.views.progress import Progress
@@ -141,10 +144,12 @@ def resume(
 
 @app.command()
 def validate(
-    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...")],
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CONFIG...", help="YAML files of sweeps.")
+    ],
     overrides: SetOption = None,
 ) -> None:
-    """Check configurations and their data: every name, key, range, corner, file. Runs nothing."""
+    """Check configurations and their data: names, keys, values, files. Runs nothing."""
     from sweeps.engine.data_check import check_data
 
     failed = 0
@@ -154,7 +159,7 @@ def validate(
             typer.echo(f"{path}: valid")
         except InputError as error:
             failed += 1
-            # What is wrong with the file itself begins with its name already.
+            # An error of the file itself starts with its name already.
             typer.echo(f"{path}: {_listed(error).removeprefix(f'{path}: ')}", err=True)
     if failed:
         raise typer.Exit(2)
@@ -188,9 +193,9 @@ app.add_typer(artifacts.app, name="artifacts")
 def ui(
     sweep: SweepArgument,
     storage: StorageOption = None,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the UI.")] = 5000,
 ) -> None:
-    """Open the MLflow UI on this machine, at the sweep's experiment."""
+    """Serve the MLflow UI on this machine and print where it shows the sweep."""
     from sweeps.tracking.mlflow_view import serve_ui
     from sweeps.tracking.tracked import read_sweep_id
 
@@ -203,17 +208,20 @@ def ui(
 
 @app.command()
 def init(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One file's stem.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Where to copy.")] = Path("tune_configs"),
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Copy only this one, e.g. quickstart."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to copy to.")] = Path("tune_configs"),
 ) -> None:
-    """Copy the starter configurations here, to edit them."""
+    """Copy the starter configurations into a folder, for editing."""
     from sweeps.starters import copy_starters, launch_command
 
     written = copy_starters(name, out)
     for path in written:
         typer.echo(f"wrote {path}")
     if not written:
-        typer.echo(f"all of it is in {out} already")
+        typer.echo(f"all files are in {out} already")
     typer.echo(f"run one with: {launch_command(name or 'quickstart', out)}")
 
 
@@ -236,8 +244,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
                 typer.echo(f"error: {found[0]}", err=True)
             sys.exit(found[1])
         except SystemExit as end:
-            # Typer, and rich for the help, end with 1 where the reader of a pipe (head, less) has
-            # left; that is no failure. A pipe that breaks elsewhere, to a service, is one.
+            # Typer, and rich for the help, exit with 1 when the reader of a pipe (head, less) has
+            # gone. That is no failure; a broken pipe elsewhere, to a service, is one.
             if not isinstance(end.__context__, BrokenPipeError):
                 raise
             if not left():
@@ -248,8 +256,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 @contextmanager
 def _readers() -> Iterator[Callable[[], bool]]:
-    """Yield what tells whether somebody who read standard output or error has left."""
-    # Copies: rich puts the null device in the place of an output that nobody reads.
+    """Yield a function that tells whether the reader of standard output or error has gone."""
+    # Copies, because rich replaces an output that nobody reads by the null device.
     copies = []
     for stream in (1, 2):
         with suppress(OSError):
@@ -270,16 +278,16 @@ def _readers() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _also_unread(stream: int) -> Iterator[None]:
-    """Go on where whoever read standard output (1) or error (2) has left: the code still tells."""
+    """Continue if the reader of standard output (1) or error (2) has gone."""
     try:
         yield
     except BrokenPipeError:
-        # Python writes what is left when it ends, which would be another error.
+        # Python flushes the rest at exit, which would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def _read(path: Path, overrides: list[str]) -> Any:
-    """Read a sweep's YAML. Raises InputError: what is wrong with it, and with its data as well."""
+    """Read a sweep's YAML. Raises InputError with all problems of the file and of its data."""
     from rc_core.yaml_files import read_yaml
     from sweeps.config import load_sweep
 
@@ -288,21 +296,21 @@ def _read(path: Path, overrides: list[str]) -> Any:
     except ConfigError as error:
         from sweeps.engine.data_check import data_problems
 
-        # Where the file itself is what is wrong, it says so again.
+        # Raises again if the file itself cannot be read.
         values = read_yaml(path, overrides)
         raise InputError([*error.problems, *data_problems(values)]) from None
 
 
 def _interrupt(signum: int, frame: Any) -> None:
-    """Treat SIGTERM (a scheduler's, a container's) as Ctrl-C: close in order."""
+    """Treat SIGTERM (from a job scheduler or a container) as Ctrl-C: shut down in order."""
     del signum, frame
     raise KeyboardInterrupt
 
 
 def _finish(sweep: Any, as_json: bool) -> None:
-    """Print the front and what a user wants next; exit 3 when trials failed.
+    """Print the front and the next commands; exit with 3 if trials failed.
 
-    Of a confirmation that was resumed those of the sweep that it confirms.
+    After the resume of a confirmation, the front is that of the sweep it confirms.
     """
     from sweeps.commands import command
 
@@ -319,7 +327,7 @@ def _finish(sweep: Any, as_json: bool) -> None:
         for record in failed:
             typer.echo(f"failed: {record.id} {record.name}: {record.error}", err=True)
         again = command(sweep.folder, "resume", "--retry-failed")
-        typer.echo(f"run them again once the cause is gone: {again}", err=True)
+        typer.echo(f"once the cause is fixed, run them again with: {again}", err=True)
     if left:
         typer.echo(f"{left}; upload the rest with: {command(sweep.folder, 'sync')}", err=True)
         raise typer.Exit(1)

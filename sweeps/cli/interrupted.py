@@ -1,4 +1,4 @@
-"""Ctrl-C (or SIGTERM) in a command that says nothing of it by itself: how things stand then."""
+"""Ctrl-C (or SIGTERM) in a command that does not report it itself: what was kept, what to do."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typer.core import TyperGroup
 
 from rc_core.errors import RobustCompressionError
 
-# Of commands that write, what became of that; one that only looks leaves nothing.
+# Command -> what an interruption leaves; commands that only read leave nothing.
 _LEFT = {
-    "launch": "what was begun, if anything was, is among rc-sweep sweeps: rc-sweep resume goes on",
-    "resume": "what was finished is kept; give the same command again",
-    "confirm": "what was trained is kept; give the same command again",
-    "latency": "nothing was written; give the same command again",
-    "export": "nothing is left at --out; give the same command again",
-    "adopt": "give the same command again: it takes in what is missing",
-    "sync": "give the same command again: it goes on",
-    "remove": "give the same command again: it removes the rest",
-    "artifacts": "give the same command again: it goes on with what is left",
+    "launch": "if the sweep was created, rc-sweep sweeps lists it and rc-sweep resume continues it",
+    "resume": "finished trials are kept; run the same command again to continue",
+    "confirm": "finished trainings are kept; run the same command again to continue",
+    "latency": "nothing was written; run the same command again",
+    "export": "nothing was left at --out; run the same command again",
+    "adopt": "run the same command again to take in the rest",
+    "sync": "run the same command again to continue",
+    "remove": "run the same command again to remove the rest",
+    "artifacts": "run the same command again to continue",
 }
 
 
@@ -27,10 +27,10 @@ class Interrupted(RobustCompressionError):
 
 
 class Commands(TyperGroup):
-    """The commands; typer would end an interrupted one without a word, by a code of its own."""
+    """The commands; typer alone would end an interrupted one silently, with its own exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Raises Interrupted in the place of KeyboardInterrupt."""
+        """Run the command. Raises Interrupted instead of KeyboardInterrupt."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

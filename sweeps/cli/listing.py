@@ -1,4 +1,4 @@
-"""`rc-sweep list`: what a configuration may name, and which keys each plugin has."""
+"""`rc-sweep list`: the names a configuration may use, and the keys of plugins and sections."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PLUGIN_KINDS = {
     "search": "sweeps.search",
     "schedulers": "sweeps.schedulers",
 }
-# Sections that no plugin has, besides `sweep`: what stands at the top of a YAML.
+# Sections that belong to no plugin; `sweep` stands for the top-level keys of a YAML.
 SECTION_KINDS = ("training", "resources", "budget", "tracking", "confirm", "sweep")
 _KINDS = [*PLUGIN_KINDS, *SECTION_KINDS, "metrics"]
-# What says more of a section than its keys, at the top of a YAML.
+# Top-level key -> the kind that `rc-sweep list` shows for it.
 _LISTED = {
     "task": "tasks",
     "compression": "compression",
@@ -38,7 +38,7 @@ _LISTED = {
     "scheduler": "schedulers",
     **{kind: kind for kind in ("training", "search", "resources", "budget", "tracking", "confirm")},
 }
-# What people call a kind besides; the keys of a YAML among them.
+# Other names of the kinds, among them the keys of a YAML.
 _SYNONYMS = {
     "loss": "losses",
     **dict.fromkeys(("task", "data", "dataset", "datasets"), "tasks"),
@@ -49,20 +49,20 @@ _SYNONYMS = {
     "metric": "metrics",
     "resource": "resources",
     "budgets": "budget",
-    # The dense reference is trained with the same keys.
+    # `teacher` overrides keys of `training`.
     "teacher": "training",
     **dict.fromkeys(("sweeps", "config", "configuration", "yaml", "keys"), "sweep"),
 }
-# At the top of a YAML, but read before its sections are: no class has them.
+# Top-level keys of a YAML that no class of sections documents, and their meanings.
 _TOP = {
-    "task": "which data; its own keys depend on its name.",
-    "compression": "which weights stay; its own keys depend on its name.",
-    "loss": "what is minimised; its own keys depend on its name.",
-    "difficulty": "what rmc takes the degrees from; its own keys depend on its name.",
+    "task": "the data; its other keys depend on its name.",
+    "compression": "which weights are kept; its other keys depend on its name.",
+    "loss": "what training minimises; its other keys depend on its name.",
+    "difficulty": "how samples are rated, for losses like rmc; its other keys depend on its name.",
     "training": "how a model is fitted.",
-    "space": "what is searched: key -> choice, uniform, log_uniform or int; without it only the "
-    "base is trained.",
-    "include": "files whose keys this one starts from, relative to it.",
+    "space": "what is searched: key -> choice, uniform, log_uniform or int; without a space only "
+    "the configuration itself is trained.",
+    "include": "YAML files to start from, relative to this one, whose own keys override theirs.",
 }
 _WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", NoneType: "null"}
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -71,15 +71,15 @@ _WIDTH = 100
 
 def list_plugins(
     kind: Annotated[
-        str | None, typer.Argument(metavar="[KIND]", help=" | ".join(_KINDS) + "; without it, all.")
+        str | None, typer.Argument(metavar="[KIND]", help=" | ".join(_KINDS) + "; all if left out.")
     ] = None,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="One of them: say which keys it has; of a key, all."),
+        typer.Argument(metavar="[NAME]", help="Show the keys of this plugin, or all about a key."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what a configuration may name (losses, tasks, ...), or which keys a section has."""
+    """List the names a configuration may use (losses, tasks, ...), or the keys of a section."""
     if kind is None:
         _list_kinds(as_json)
         return
@@ -89,7 +89,7 @@ def list_plugins(
         and kind not in _KINDS
         and any(each["key"] == kind for each in section_keys("sweep"))
     ):
-        # A key at the top of a YAML that is no section.
+        # A top-level key of a YAML that is not a section.
         kind, name = "sweep", kind
     if kind in SECTION_KINDS:
         _list_section(kind, name, as_json)
@@ -98,14 +98,14 @@ def list_plugins(
         rows = _metrics()
     elif kind in PLUGIN_KINDS:
         package = PLUGIN_KINDS[kind]
-        rows = {each: plugins.summary(package, each) for each in plugins.available(package)}
+        rows = {each: plugins.summary(package, each) for each in _names(kind)}
     else:
         raise InputError(f"unknown kind '{kind}': {did_you_mean(kind, _KINDS)}")
     if name is None:
         width = max(map(len, rows), default=0)
         lines = [f"{each:<{width}}  {text}" for each, text in rows.items()]
         if kind == "search":
-            lines.append("keys of the section, whichever is named: rc-sweep list search tpe")
+            lines.append("All have the same keys: rc-sweep list search tpe")
         typer.echo(json.dumps(rows, indent=1) if as_json else "\n".join(lines))
         return
     if name not in rows:
@@ -119,9 +119,9 @@ def list_plugins(
 
 
 def _list_kinds(as_json: bool) -> None:
-    """Print what each kind has: plugins by name, sections and metrics by key."""
+    """Print the members of each kind: names of plugins and metrics, keys of sections."""
     names = {
-        **{kind: plugins.available(package) for kind, package in PLUGIN_KINDS.items()},
+        **{kind: _names(kind) for kind in PLUGIN_KINDS},
         **{kind: [each["key"] for each in section_keys(kind)] for kind in SECTION_KINDS},
         "metrics": list(_metrics()),
     }
@@ -132,11 +132,16 @@ def _list_kinds(as_json: bool) -> None:
     for kind, each in names.items():
         text = textwrap.fill(", ".join(each), _WIDTH - width, break_on_hyphens=False)
         typer.echo(f"{kind:<{width}}" + textwrap.indent(text, " " * width).lstrip())
-    typer.echo("More of each: rc-sweep list KIND; the keys of one: rc-sweep list KIND NAME")
+    typer.echo("Descriptions: rc-sweep list KIND; the keys of one: rc-sweep list KIND NAME")
+
+
+def _names(kind: str) -> list[str]:
+    """Return the plugins of a kind that a YAML may name; `race` is only for rc-sweep confirm."""
+    return [each for each in plugins.available(PLUGIN_KINDS[kind]) if each != "race"]
 
 
 def keys_of(kind: str, name: str) -> Iterator[dict[str, Any]]:
-    """Yield key, type, default and meaning of everything that a plugin's section may hold."""
+    """Yield key, type, default and meaning of each key of a plugin's section."""
     if kind == "search":
         from sweeps.settings import SearchConfig
 
@@ -150,7 +155,7 @@ def keys_of(kind: str, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _inside(config: type[Section], key: str) -> Iterator[dict[str, Any]]:
-    """Yield the keys of the section in a plugin's key, and of what names stand for in that."""
+    """Yield the keys of the section nested in a plugin's key, and of the sections named in it."""
     field = next(f for name, f in config.model_fields.items() if (f.alias or name) == key)
     shown: set[type[Section]] = set()
     for section in filter(_is_section, (field.annotation, *get_args(field.annotation))):
@@ -164,7 +169,7 @@ def _inside(config: type[Section], key: str) -> Iterator[dict[str, Any]]:
 
 
 def _named_sections(annotation: Any) -> Iterator[type[Section]]:
-    """Yield the sections to which a mapping's names lead."""
+    """Yield the class of a mapping's values if they are sections."""
     if get_origin(annotation) is Annotated:
         yield from _named_sections(get_args(annotation)[0])
     elif get_origin(annotation) is dict:
@@ -174,7 +179,7 @@ def _named_sections(annotation: Any) -> Iterator[type[Section]]:
 
 
 def section_keys(kind: str) -> Iterator[dict[str, Any]]:
-    """Yield what `keys_of` does for a section that no plugin has, sections inside it unfolded.
+    """Yield what `keys_of` does for a section without a plugin, with nested keys dotted.
 
     Args:
         kind: one of `SECTION_KINDS`.
@@ -185,7 +190,7 @@ def section_keys(kind: str) -> Iterator[dict[str, Any]]:
     if kind == "sweep":
         known = _meanings(TrialConfig)
         for key in ("model", "teacher"):
-            # Both have no class of their own; what a trial says of them holds for a sweep.
+            # They have no class of their own; the meaning is the same as for a trial.
             yield _top(key, known[key], required=key == "model")
         yield from (_top(key, meaning) for key, meaning in _TOP.items())
         for entry in _keys(settings.SweepSettings):
@@ -202,7 +207,7 @@ def section_keys(kind: str) -> Iterator[dict[str, Any]]:
 
 
 def _top(key: str, meaning: str, *, required: bool = False) -> dict[str, Any]:
-    """Return the entry of a key at the top of a YAML that is no field of a sweep's settings."""
+    """Return the entry of a top-level key that is not a field of SweepSettings."""
     from rc_core.config import DEFAULTS
 
     kind = {"model": "text", "include": "list of text"}.get(key, "mapping")
@@ -217,14 +222,14 @@ def _top(key: str, meaning: str, *, required: bool = False) -> dict[str, Any]:
 
 
 def _pointed(key: str, meaning: str) -> str:
-    """Return what a section is, and where its keys are listed."""
+    """Return the meaning of a section, followed by the command that lists its keys."""
     if key not in _LISTED:
         return meaning
     return f"{meaning.removesuffix('.')}: rc-sweep list {_LISTED[key]}"
 
 
 def _list_section(kind: str, name: str | None, as_json: bool) -> None:
-    """Print the keys of a section, a line each, or all that is known of one of them."""
+    """Print the keys of a section, one per line, or everything about a single key."""
     keys = {entry["key"]: entry for entry in section_keys(kind)}
     if name is not None:
         if name not in keys:
@@ -244,7 +249,7 @@ def _list_section(kind: str, name: str | None, as_json: bool) -> None:
 
 
 def _default(entry: Mapping[str, Any]) -> str:
-    """Return a key's default for a table; a section's own are listed with its keys."""
+    """Return a key's default for a table; empty for a section, whose keys have their own."""
     if entry["required"]:
         return "(required)"
     if isinstance(entry["default"], Mapping):
@@ -259,8 +264,8 @@ def _keys(
 
     Args:
         config: its class.
-        unfold: yield the keys of sections inside it as well, dotted.
-        within: what is put before the keys.
+        unfold: also yield the keys of nested sections, dotted.
+        within: prefix of the keys.
     """
     meanings = _meanings(config)
     for field_name, field in config.model_fields.items():
@@ -283,7 +288,7 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _meanings(config: type[BaseModel]) -> dict[str, str]:
-    """Return attribute -> what its docstring says, those of the classes it comes from too."""
+    """Return attribute -> its meaning in the docstring of the class or of its base classes."""
     found: dict[str, str] = {}
     for each in reversed(config.__mro__):
         own = issubclass(each, BaseModel) and each is not BaseModel
@@ -297,7 +302,7 @@ def _meanings(config: type[BaseModel]) -> dict[str, str]:
 
 
 def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    """Return a type as people write it: `number > 0, <= 1 | auto`."""
+    """Return a type in words: `number > 0, <= 1 | auto`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _type(arguments[0], arguments[1:])
@@ -317,7 +322,7 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 
 def _bounds(metadata: Sequence[Any]) -> str:
     """Return the bounds of a number: ` > 0, <= 1`."""
-    # A `Field` inside of an `Annotated` holds its bounds itself.
+    # A `Field` inside an `Annotated` holds its bounds in its own metadata.
     every = [each for item in metadata for each in getattr(item, "metadata", [item])]
     found = [
         f"{sign} {getattr(e, n):g}" for e in every for n, sign in _SIGNS.items() if hasattr(e, n)
@@ -333,7 +338,7 @@ def _text(title: str, keys: Sequence[dict[str, Any]]) -> str:
         lines += textwrap.wrap(
             key["meaning"], _WIDTH, initial_indent="    ", subsequent_indent="    "
         )
-    return "\n".join([*lines, *([] if keys else ["", "it has no keys of its own"])])
+    return "\n".join([*lines, *([] if keys else ["", "no keys of its own"])])
 
 
 def _metrics() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and what each does with its input."""
+"""Arguments and options that several commands share, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -11,56 +11,60 @@ import typer
 from rc_core.errors import ConfigError, InputError, Problem, StorageError, did_you_mean
 from sweeps.local_port import why_not_free
 
-# What of a sweep's configuration the commands read, each a section.
+# The sections of a sweep's configuration that the commands read.
 _SECTIONS = ("task", "objectives", "search", "resources", "tracking")
 
 
 def flag(name: str, help: str) -> Any:
-    """Return an option that takes no value; without this its help would show one, `<bool>`."""
+    """Return an option that takes no value; its help shows no `<bool>`."""
     return typer.Option(name, help=help, metavar="")
 
 
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override, e.g. training.epochs=3. Repeatable."
+        "--set", metavar="KEY=VALUE", help="Override a key, e.g. training.epochs=3. Repeatable."
     ),
 ]
 ResumeSetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change, e.g. search.trials=100. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key, e.g. search.trials=100. Repeatable."
+    ),
 ]
 StorageOption = Annotated[
     str | None,
     typer.Option(
         "--storage",
-        help="Folder or s3://bucket/prefix of all sweeps (default: RC_STORAGE or ./rc_storage).",
+        help="Folder or s3://bucket/prefix that holds the sweeps (default: RC_STORAGE, else "
+        "./rc_storage).",
     ),
 ]
-SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name, or its path.")]
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="Name or path of a sweep.")]
 AddressOption = Annotated[
-    str, typer.Option("--address", help="local, auto, or HOST:PORT of a Ray cluster.")
+    str,
+    typer.Option("--address", help="Where Ray runs: local, auto, or a cluster's HOST:PORT."),
 ]
 WhereOption = Annotated[
     list[str] | None,
     typer.Option(
         "--where",
         metavar="CONSTRAINT",
-        help="E.g. 'footprint/parameters <= 20e6', 'id_dev/accuracy >= reference - 0.02', "
-        "'latency/relative <= 0.7' (after rc-sweep latency). Accuracies are shares: 0.80, not 80. "
-        "Repeatable.",
+        help="Only trials that satisfy it, e.g. 'footprint/parameters <= 20e6', 'id_dev/accuracy "
+        ">= reference - 0.02', 'latency/relative <= 0.7' (after rc-sweep latency). Accuracies are "
+        "shares: 0.80, not 80. Repeatable.",
     ),
 ]
-JsonOption = Annotated[bool, flag("--json", "One JSON document on stdout.")]
+JsonOption = Annotated[bool, flag("--json", "Print one JSON document on stdout.")]
 
 
 def searched(sweep: str, storage: str | Path | None) -> Any:
-    """Return a sweep as `load` does, or the one whose new seeds it holds: what means are of."""
+    """Return a sweep as `load` does; for a confirmation the sweep that it confirms."""
     asked = load(sweep, storage)
     found = asked.searched
     if found is not asked:
         typer.echo(
-            f"{asked.name} holds the new seeds of {found.name}: this is of {found.name}", err=True
+            f"{asked.name} only holds new seeds of {found.name}: showing {found.name}", err=True
         )
     return found
 
@@ -69,29 +73,38 @@ def storage_folder(storage: str | Path | None, sweep: str = "") -> Path:
     """Return a storage's folder.
 
     Raises:
-        StorageError: there is none, nor is a sweep's path given.
+        StorageError: there is no such folder, and `sweep` is not the path of a sweep either.
     """
     from sweeps.storages import storage_root
 
     root = storage_root(storage)
     if not root.is_dir() and not (sweep and (Path(sweep).expanduser() / "sweep.yaml").is_file()):
         raise StorageError(
-            f"the storage must be a folder, but there is none at {root}; name the one that is "
-            "meant: --storage DIR, or RC_STORAGE"
+            f"the storage must be a folder, but there is none at {root}; name the right one with "
+            "--storage DIR or RC_STORAGE"
         )
     return root
 
 
+def storage_name(storage: str | Path | None) -> str:
+    """Return the URI of a storage, or else its folder. Raises StorageError: there is none."""
+    from sweeps.remote.mirror import Mirror
+
+    root = storage_folder(storage)
+    mirror = Mirror.at(root)
+    return str(root) if mirror is None else mirror.uri
+
+
 def load(sweep: str, storage: str | Path | None, *, live: bool = False) -> Any:
-    """Return a sweep by name or path, its records read once: see `sweeps.Sweep.still`.
+    """Return a sweep by name or path, its records read only once: see `sweeps.Sweep.still`.
 
     Args:
         sweep: name or path.
         storage: as `--storage`.
-        live: records are read anew each time: of a command that adds some, or follows them.
+        live: read the records anew each time, for a command that adds or follows them.
 
     Raises:
-        StorageError: no such storage or sweep, or its sweep.yaml is not that of a sweep.
+        StorageError: no such storage or sweep, or its sweep.yaml is not a launched sweep's.
     """
     from sweeps.api import Sweep
 
@@ -101,14 +114,14 @@ def load(sweep: str, storage: str | Path | None, *, live: bool = False) -> Any:
     if missing:
         raise StorageError(
             f"{found.path / 'sweep.yaml'} must be the configuration of a launched sweep, but has "
-            f"no section {', '.join(missing)}; name a sweep's folder (rc-sweep launch CONFIG makes "
-            "one)"
+            f"no section {', '.join(missing)}; name the folder of a sweep (rc-sweep launch CONFIG "
+            "makes one)"
         )
     return found if live else found.still()
 
 
 def checked_wheres(sweep: Any, wheres: Sequence[str] | None) -> list[str]:
-    """Return what --where asks, held against the metrics that the sweep's trials have.
+    """Return the constraints of --where, checked against the metrics of the sweep's trials.
 
     Raises:
         ConfigError: a constraint cannot be read, or no trial has its metric.
@@ -118,9 +131,9 @@ def checked_wheres(sweep: Any, wheres: Sequence[str] | None) -> list[str]:
 
     asked = [constraint.metric for constraint in check_wheres(wheres or [])]
     known = {key for record in sweep.records for key in (*record.metrics, *record.undefined)}
-    # Of a sweep without a finished trial nothing is known; latency is measured afterwards.
+    # Without a finished trial no metric is known; latency is measured afterwards.
     unknown = [name for name in asked if known and name not in known | set(latency.METRICS)]
-    # A suite has dozens of slices: only whole ones are listed.
+    # A suite has dozens of slices: list only whole suites.
     whole = sorted(key for key in known if "." not in key and not key.startswith("rung/"))
     if unknown:
         raise ConfigError(
@@ -136,20 +149,20 @@ def write_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(
-            f"{path} must be a file that can be written: {error.strerror}; name another"
+            f"{path} must be a writable file ({error.strerror}); name another"
         ) from error
 
 
 def must_be_free(port: int) -> None:
-    """Check that nothing else listens on a port of this machine.
+    """Check that nothing listens on a port of this machine.
 
     Raises:
-        InputError: something does, or the port is not this user's.
+        InputError: something does, or this user may not open the port.
     """
     reason = why_not_free(port)
     if reason is not None:
         raise InputError(
-            f"--port: {port} must be free on this machine for the UI, but is not ({reason}); a UI "
-            "that runs there already shows all sweeps of its storage; for another one name "
-            "another port, as --port 5001"
+            f"--port: {port} must be free on this machine for the UI, but is not ({reason}); if a "
+            "UI runs there already, it shows all sweeps of its storage; otherwise choose another "
+            "port, for example --port 5001"
         )

@@ -11,7 +11,7 @@ import typer
 from rc_core.errors import InputError
 from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, load, searched
 
-OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write.")]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write to.")]
 
 
 def report(
@@ -19,24 +19,24 @@ def report(
     out: OutOption = None,
     storage: StorageOption = None,
 ) -> None:
-    """Write one HTML file that shows the sweep, with PNGs and a Markdown summary."""
+    """Write a report of the sweep: one HTML file, PNG pictures and a Markdown summary."""
     from sweeps.reporting.write import write_report
 
     found = load(sweep, storage)
     page = write_report(found, out)
     found.folder.share()
-    typer.echo(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB, opens without a network)")
+    typer.echo(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB, works offline)")
 
 
 def compare(
     sweeps: Annotated[
-        list[str], typer.Argument(metavar="SWEEP...", help="Two or more names or paths.")
+        list[str], typer.Argument(metavar="SWEEP...", help="Names or paths of two or more sweeps.")
     ],
     out: OutOption = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put sweeps beside each other: fronts, hypervolumes from one point, best rows."""
+    """Compare sweeps: fronts, hypervolumes from a common reference point, best rows."""
     from sweeps.reporting.compare import compare as comparison
     from sweeps.reporting.compare import comparison_json, comparison_text
     from sweeps.reporting.facts import Facts
@@ -46,7 +46,7 @@ def compare(
     twice = [name for i, name in enumerate(sweeps) if paths[i] in paths[:i]]
     if twice:
         raise InputError(
-            f"a comparison needs sweeps that differ, but '{twice[0]}' is given twice; name another"
+            f"a comparison needs different sweeps, but '{twice[0]}' is given twice; name another"
         )
     found = comparison([Facts.read(each) for each in loaded])
     typer.echo(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))

@@ -1,4 +1,4 @@
-"""Commands on what a sweep found: look, confirm, test, export. Registered in entry.py."""
+"""Commands on the results of a sweep: show, confirm, test, export. Registered in entry.py."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def status(
     watch: Annotated[bool, flag("--watch", "Follow it until it ends, wherever it runs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far a sweep is: trials by state, what runs, what failed."""
+    """Show the progress of a sweep: trials by state, what runs, what failed."""
     from sweeps.views.status import status_document, status_text
 
     found = load(sweep, storage, live=watch)
     if watch and as_json:
-        raise ConfigError(Problem("--watch", "draws a view, --json prints one: choose one"))
+        raise ConfigError(Problem("--watch", "cannot be combined with --json: give one of them"))
     if watch:
         from sweeps.views.watch import watch as follow
 
@@ -53,14 +53,16 @@ def pareto(
     sweep: SweepArgument,
     why: Annotated[
         str | None,
-        typer.Option("--why", metavar="TRIAL", help="Say what beats this trial, or excluded it."),
+        typer.Option(
+            "--why", metavar="TRIAL", help="Explain why this trial is or is not on the front."
+        ),
     ] = None,
     budgets: Annotated[
         bool,
         flag(
             "--budgets",
-            "The best trade-off within 10, 25, 50, 100 % size; also drawn, as budgets.png in the "
-            "sweep's folder.",
+            "Show the best trade-off within 10, 25, 50, 100 % of the reference's size, and draw it "
+            "as budgets.png in the sweep's folder.",
         ),
     ] = False,
     where: WhereOption = None,
@@ -69,20 +71,20 @@ def pareto(
         bool,
         flag(
             "--json",
-            "One JSON document on stdout, of what meets every --where, or of --why or --budgets; a "
-            "confirmation's means are under 'confirmation', what a driver that is gone left open "
-            "under 'interrupted'.",
+            "Print one JSON document on stdout: what satisfies every --where, or --why or "
+            "--budgets. A confirmation's means are under 'confirmation', trials that an "
+            "interrupted run left open under 'interrupted'.",
         ),
     ] = False,
 ) -> None:
-    """Print the Pareto front, with the dense reference and the vanilla rows."""
+    """Print the Pareto front, beside the dense reference and the vanilla rows."""
     from sweeps.rows import UNITS
     from sweeps.views.status import interrupted, interrupted_line
 
     found = searched(sweep, storage)
     wheres = checked_wheres(found, where)
     if why is not None and budgets:
-        raise InputError("--why and --budgets must be asked for one at a time")
+        raise InputError("--why and --budgets cannot be combined: give one of them")
     if budgets:
         _budgets(found, wheres, as_json=as_json)
         return
@@ -118,25 +120,25 @@ def table(
     ] = "markdown",
     role: Annotated[
         str | None,
-        typer.Option(help="dev or test (default: test where it was opened).", metavar="ROLE"),
+        typer.Option(help="dev or test (default: test if it was opened).", metavar="ROLE"),
     ] = None,
     every: Annotated[
         bool,
         flag(
             "--trials",
-            "Of any sweep: a row per trial, with the settings that vary, every metric, seconds and "
-            "error.",
+            "For any sweep: one row per trial, with the settings that vary, all metrics, seconds "
+            "and error.",
         ),
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
 ) -> None:
-    """Print a fixed design as the paper's tables: mean, interval over seeds; or every trial."""
+    """Print a fixed design like the paper's tables: mean, interval over seeds; or all trials."""
     from sweeps.reporting.trials_table import trials_table
     from sweeps.selection.stamp import read_test, stamp, stamp_lines
     from sweeps.views.paper_table import paper_table
 
     if every and role is not None:
-        raise InputError("--trials shows the metrics of every role; leave --role out")
+        raise InputError("--trials shows the metrics of all roles; leave --role out")
     found = load(sweep, storage)
     seal = stamp_lines(stamp(found))
     if every:
@@ -148,11 +150,11 @@ def table(
         typer.echo(text)
     else:
         write_text(out, text + "\n")
-        typer.echo(f"written to {out}")
+        typer.echo(f"wrote {out}")
 
 
 def test(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Open the test roles, once, for what was chosen and the rows it is compared with."""
+    """Open the sealed test, once, for the chosen trials and the rows they are compared with."""
     from sweeps.commands import command
     from sweeps.selection.stamp import read_test
     from sweeps.selection.tested_text import test_table
@@ -162,26 +164,27 @@ def test(sweep: SweepArgument, storage: StorageOption = None, as_json: JsonOptio
         document = found.test(say=lambda line: typer.echo(line, err=True))
     except KeyboardInterrupt:
         opened = len((read_test(found) or {"trials": {}})["trials"])
-        state = f"the test is open for {count_of(opened, 'trial')}, kept in {found.folder.test}"
+        state = f"the test is open for {count_of(opened, 'trial')}, saved in {found.folder.test}"
         again = command(found.folder, "test")
         raise Interrupted(
-            f"interrupted; {state if opened else 'nothing was opened'}. Go on with: {again}"
+            f"interrupted; {state if opened else 'nothing was opened'}. Continue with: {again}"
         ) from None
     typer.echo(json.dumps(document, indent=1) if as_json else test_table(document))
 
 
 def confirm(
     sweep: SweepArgument,
-    seeds: Annotated[int, typer.Option("--seeds", help="Most new seeds of a configuration.")] = 5,
+    seeds: Annotated[int, typer.Option("--seeds", help="Most new seeds per configuration.")] = 5,
     also: Annotated[
         list[str] | None,
-        typer.Option("--also", metavar="TRIAL", help="Give this trial all its seeds. Repeatable."),
+        typer.Option("--also", metavar="TRIAL", help="Train all seeds of this trial. Repeatable."),
     ] = None,
     whole: Annotated[
         bool | None,
         flag(
             "--whole/--one-teacher",
-            "New seeds for teacher and difficulty too (default: if trials start from the teacher).",
+            "New seeds for the teacher and difficulty too, or not (default: --whole if trials "
+            "start from the teacher).",
         ),
     ] = None,
     hours: Annotated[
@@ -192,7 +195,7 @@ def confirm(
     address: AddressOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Train new seeds where noise may have decided, and rank by their means."""
+    """Train new seeds of rows whose rank may be due to noise, and rank by the means."""
     from sweeps.selection.confirmed import confirmed
     from sweeps.selection.confirmed_text import confirmed_json, confirmed_table
     from sweeps.selection.stamp import stamp, stamp_lines
@@ -222,12 +225,15 @@ def confirm(
 def power(
     sweep: SweepArgument,
     difference: Annotated[
-        float, typer.Option("--difference", min=0.01, help="In points: how many seeds show it.")
+        float,
+        typer.Option(
+            "--difference", min=0.01, help="Say how many seeds show this difference, in points."
+        ),
     ] = 2.0,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what difference n seeds can show, from the noise of a confirmation or a fixed design."""
+    """Show what difference n seeds detect, from the noise of a confirmation or fixed design."""
     from sweeps.selection.noise import measured_noise, power_text, unlearned
 
     found = searched(sweep, storage)
@@ -241,13 +247,13 @@ def power(
 
 def export(
     sweep: SweepArgument,
-    out: Annotated[Path, typer.Option("--out", help="New folder for the model.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to create for the model.")],
     pick: Annotated[
         str,
         typer.Option(
             "--pick",
-            help="knee, best-id, best-ood, least-ood-loss, lowest-relative-bias, weighted, or a "
-            "trial's id.",
+            help="knee, best-id, best-ood, least-ood-loss, lowest-relative-bias, weighted, or the "
+            "id of a trial.",
         ),
     ] = "knee",
     where: WhereOption = None,
@@ -256,18 +262,18 @@ def export(
         typer.Option(
             "--weight",
             metavar="METRIC=NUMBER",
-            help="Of an objective, for --pick weighted (default 1 each). Repeatable.",
+            help="Weight of an objective, for --pick weighted (default: 1 each). Repeatable.",
         ),
     ] = None,
     storage: StorageOption = None,
     trial: Annotated[str | None, typer.Option("--trial", hidden=True)] = None,
 ) -> None:
-    """Write one model as a folder that plain transformers loads."""
+    """Export one model as a folder that plain transformers can load."""
     from sweeps.views.status import interrupted_line
 
     if trial is not None:
-        # What many try first; it would else be taken for a misspelt --storage.
-        raise InputError(f"a trial is named with --pick, not --trial: --pick {trial}")
+        # Many try --trial first; without this, it would be taken for a misspelt --storage.
+        raise InputError(f"name the trial with --pick, not --trial: --pick {trial}")
     found = load(sweep, storage)
     try:
         record = found.pick(pick, wheres=checked_wheres(found, where), weights=weight or [])
@@ -309,7 +315,7 @@ def _standing(sweep: Any, trial: str, wheres: list[str]) -> Standing:
 
 
 def _budgets(sweep: Any, wheres: list[str], *, as_json: bool) -> None:
-    """Print size budgets: as a table, drawn beside the front's picture too, or as JSON."""
+    """Print size budgets as a table, with a picture in the sweep's folder, or as JSON."""
     from sweeps.rows import UNITS
     from sweeps.selection.budgets import budget_table, budgets, budgets_json
     from sweeps.selection.confirmed import confirmed
@@ -334,7 +340,7 @@ def _budgets(sweep: Any, wheres: list[str], *, as_json: bool) -> None:
         budget_picture(found, available, path, title=sweep.name)
     except OSError as error:
         raise StorageError(
-            f"{path} must be a file that can be written: {error.strerror}; the table above needs "
-            "no picture"
+            f"{path} must be a writable file ({error.strerror}); the picture is missing, the table "
+            "above is complete"
         ) from error
     typer.echo(f"picture: {path}")

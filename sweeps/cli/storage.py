@@ -1,18 +1,25 @@
-"""Commands on what a storage holds: list, remove, bring in step. Registered in entry.py."""
+"""Commands on the sweeps of a storage: list, remove, synchronise. Registered in entry.py."""
 
 from __future__ import annotations
 
 import json
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rc_core.errors import InputError, StorageError
 from rc_core.labels import count_of
-from sweeps.cli.options import JsonOption, StorageOption, SweepArgument, flag, load, storage_folder
+from sweeps.cli.options import (
+    JsonOption,
+    StorageOption,
+    SweepArgument,
+    flag,
+    load,
+    storage_folder,
+    storage_name,
+)
 
 if TYPE_CHECKING:
     from sweeps.folder import SweepFolder
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def list_sweeps(storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """List the sweeps of a storage: state, trials, age, size, whether confirmed and tested."""
+    """List the sweeps of a storage: state, trials, age, size, and if confirmed and tested."""
     from sweeps.inventory import as_json as plain
     from sweeps.inventory import as_text, leftovers, stored_sweeps
 
@@ -29,18 +36,18 @@ def list_sweeps(storage: StorageOption = None, as_json: JsonOption = False) -> N
     if as_json:
         typer.echo(json.dumps(plain(found), indent=1))
     else:
-        typer.echo(as_text(found, _shown(root), leftovers(root)))
+        typer.echo(as_text(found, storage_name(storage), leftovers(root)))
 
 
 def remove(
     sweep: SweepArgument,
     storage: StorageOption = None,
-    yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
+    yes: Annotated[bool, flag("--yes", "Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove a sweep that has ended, and its confirmation: trials, models, all of it.
+    """Remove a sweep that has ended, with its confirmation: trials, models, everything.
 
-    Of a storage at a URI what lies there goes too. What sweeps share stays until rc-sweep
-    artifacts prune.
+    In a storage at a URI the copy there is removed too. Artifacts that sweeps share stay until
+    rc-sweep artifacts prune.
     """
     from sweeps import removal
     from sweeps.artifact_uses import size
@@ -52,7 +59,7 @@ def remove(
     except StorageError:
         if not removal.finish_removal(sweep, root):
             raise
-        typer.echo(f"what an earlier removal had left of {sweep} is removed")
+        typer.echo(f"removed what an earlier, interrupted removal had left of {sweep}")
         return
     found = removal.plan_removal(folder)
     if not yes:
@@ -69,17 +76,17 @@ def remove(
     typer.echo(f"removed {names}: {size(sum(each.size for each in found.sweeps))}")
     prune = removal.prune_command(found.storage)
     if found.freed is None:
-        typer.echo(f"what only it used of the shared artifacts can be freed with: {prune}")
+        typer.echo(f"free the shared artifacts that only it used with: {prune}")
     elif found.freed:
         total = size(sum(stored.size for stored in found.freed))
         typer.echo(
-            f"{count_of(len(found.freed), 'shared artifact')}, {total}, used by no sweep now; "
-            f"free them with: {prune}"
+            f"no sweep uses {count_of(len(found.freed), 'shared artifact')} ({total}) now; free "
+            f"the space with: {prune}"
         )
     for line in removal.forget_runs(found):
         typer.echo(line)
     if searched is not None and not searched.is_running():
-        # Its own driver, where there is one, says all of this at its end.
+        # A running driver does all of this itself when it ends.
         from sweeps.reporting.write import refresh_report
         from sweeps.stored_sweep import StoredSweep
         from sweeps.tracking.afterwards import tell_unconfirmed
@@ -91,16 +98,16 @@ def remove(
 def sync(
     sweep: SweepArgument,
     models: Annotated[
-        bool, flag("--models", "Bring every trial's model and predictions too.")
+        bool, flag("--models", "Also download the models and predictions of all trials.")
     ] = False,
     storage: StorageOption = None,
 ) -> None:
-    """Bring a sweep in step with its storage's URI: upload what could not be, bring what is new."""
+    """Synchronise a sweep with its storage's URI: upload what is missing, download what is new."""
     folder = load(sweep, storage).folder
     if folder.mirror is None:
         raise InputError(
-            f"rc-sweep sync is for a storage at a URI (s3://bucket/prefix), but {folder.storage} "
-            "is a folder"
+            f"rc-sweep sync needs a storage at a URI, but {folder.storage} is a folder, which has "
+            "nothing to synchronise; name the other one: --storage s3://bucket/prefix"
         )
 
     folder.share()
@@ -108,34 +115,27 @@ def sync(
         for part in ("model", "predictions"):
             folder.mirror.bring(folder.name, part)
     left = folder.unshared()
-    # Nothing is uploaded beside a driver, which does that itself.
+    # A running driver uploads its files itself.
     typer.echo(
-        f"{left}; it runs on this machine, and its driver uploads what is left"
+        f"{left}; the sweep runs on this machine, and its driver will upload the rest"
         if left
-        else f"{folder.name} is in step with {folder.mirror.uri}"
+        else f"{folder.name} and {folder.mirror.uri} are in sync"
     )
 
 
 def _searched(folder: SweepFolder) -> SweepFolder | None:
-    """Return the sweep that a confirmation is of, None for any other one."""
+    """Return the sweep that a confirmation confirms, None for any other sweep."""
     from sweeps.ending import confirmed_by
 
-    # What is removed may be broken; then nobody knows what it was of.
+    # The removed sweep may be broken; then its sweep is unknown.
     with suppress(InputError, OSError, LookupError, TypeError):
         found = confirmed_by(folder, folder.read_config())
         return None if found.path == folder.path else found
     return None
 
 
-def _shown(root: Path) -> str:
-    from sweeps.remote.mirror import Mirror
-
-    mirror = Mirror.at(root)
-    return str(root) if mirror is None else mirror.uri
-
-
 def _described(found: Removal) -> list[str]:
-    """Return what would go, a line for each sweep."""
+    """Return what would be removed, one line per sweep."""
     from sweeps.artifact_uses import size
 
     lines = []

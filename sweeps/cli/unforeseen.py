@@ -1,9 +1,9 @@
-"""Errors of files that no command has an error of its own for: whose they are, in words.
+"""Messages and exit codes for OSErrors that no command handles itself.
 
-Of what was named on the command line, or of the storage, it is the user's input (2); of anything
-else, a full disk above all, the work has failed (1). So it has where something is missing within
-what was named: it may have been moved, or be a mistake of ours, and is told with its place. What is
-missing, or of another kind, where nobody has named it keeps its traceback.
+An error on a path that was named on the command line, or on the storage, is wrong input (2). With
+anything else, above all a full disk, the work has failed (1). The same holds for a file missing
+inside a named folder: it may have been moved, or be a bug of ours, so the message says where in the
+code it happened. A missing path that nobody has named keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,43 +17,45 @@ from pathlib import Path
 from sweeps.storages import DEFAULT_STORAGE
 
 _ROOT = Path(__file__).parents[2]
-_DENIED = "do it as the user whose it is, or ask for the right to it"
-_FULL = "free space there and run the same again; what has finished stays (rc-sweep resume)"
-_FILES = "raise the limit of open files (ulimit -n) and run the same again"
-# What keeps somebody out of any path, and what to do about it.
+_DENIED = "run it as the owner, or ask for the permission"
+_FULL = (
+    "free some space and run the command again (a sweep: rc-sweep resume); finished trials are kept"
+)
+_FILES = "raise the limit of open files (ulimit -n) and run the command again"
+# Missing permissions on any path, and what to do.
 _OF_RIGHTS = {
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
-    errno.EROFS: "nothing can be written there; name another place",
+    errno.EROFS: "name another place, which can be written to",
 }
-# What a path may be wrong by that somebody has named.
+# Mistakes in a path that the user has named, and what to do.
 _OF_NAMES = {
-    errno.ENOENT: "look whether it was moved or removed",
-    errno.ENOTDIR: "a part of it is a file; look at the path",
-    errno.EISDIR: "it is a folder where a file is needed; look at the path",
-    errno.EEXIST: "it is there already; look at the path",
+    errno.ENOENT: "check whether it was moved or removed",
+    errno.ENOTDIR: "a part of the path is a file; check the path",
+    errno.EISDIR: "it is a folder, but a file is needed; check the path",
+    errno.EEXIST: "it exists already; check the path",
     errno.ENAMETOOLONG: "give a shorter name",
-    errno.ELOOP: "its links lead in a circle; look at the path",
+    errno.ELOOP: "its links form a loop; check the path",
 }
-# Those that say nothing of what was named itself where they are of a part of it.
+# Errors that, inside a named folder, are not about the named path itself.
 _OF_PARTS = (errno.ENOENT, errno.EEXIST, errno.EISDIR)
-_MOVED = "if nobody has moved or made it, that is a mistake in rc-sweep: please report it"
+_MOVED = "if nobody moved or created it, this is a bug in rc-sweep: please report it"
 _OF_MACHINES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EMFILE: _FILES,
     errno.ENFILE: _FILES,
-    errno.EIO: "the disk, or the service behind it, fails: look at that",
+    errno.EIO: "the disk, or the service behind it, is failing: check it",
     errno.ESTALE: "the mounted folder is gone; mount it again",
 }
 
 
 def told(error: OSError, arguments: Sequence[str]) -> tuple[str, int] | None:
-    """Return what to say of an error and the exit code; None where that may be our own mistake.
+    """Return the message and exit code of an error; None if it may be our own mistake.
 
     Args:
-        error: that nothing has caught.
-        arguments: of the command line.
+        error: what no command has handled.
+        arguments: those of the command line.
     """
     code = error.errno or 0
     advice = (_OF_RIGHTS | _OF_NAMES | _OF_MACHINES).get(code)
@@ -72,7 +74,7 @@ def told(error: OSError, arguments: Sequence[str]) -> tuple[str, int] | None:
 
 
 def _given(arguments: Sequence[str]) -> Iterator[Path]:
-    """Yield what the user has named, if it is a path: arguments, values of options, the storage."""
+    """Yield the paths that the user may have named: arguments, option values, the storage."""
     words = [*arguments, os.environ.get("RC_STORAGE", ""), DEFAULT_STORAGE]
     for word in words:
         for part in {word, word.partition("=")[2]}:
@@ -81,7 +83,7 @@ def _given(arguments: Sequence[str]) -> Iterator[Path]:
 
 
 def _is_on_the_way(path: Path, given: Sequence[Path]) -> bool:
-    """Tell whether a path is one that was given, leads to it, or lies in one that is not there."""
+    """Tell whether a path was given, leads to a given one, or lies in one that is missing."""
     path = Path(os.path.abspath(path))
     return any(
         path == each or path in each.parents or (each in path.parents and not each.exists())
@@ -90,7 +92,7 @@ def _is_on_the_way(path: Path, given: Sequence[Path]) -> bool:
 
 
 def _place(error: OSError) -> str:
-    """Return where in our code an error arose: file, line and function."""
+    """Return where in our code an error was raised: file, line and function."""
     place = "a library"
     for frame in traceback.extract_tb(error.__traceback__):
         package, _, file = frame.filename.removeprefix(f"{_ROOT}{os.sep}").partition(os.sep)
@@ -100,6 +102,6 @@ def _place(error: OSError) -> str:
 
 
 def _is_of(path: Path, given: Sequence[Path]) -> bool:
-    """Tell whether a path is one that was given, lies in it, or is a folder on the way to it."""
+    """Tell whether a path was given, lies in a given one, or is a folder on the way to it."""
     path = Path(os.path.abspath(path))
     return any(path == each or path in each.parents or each in path.parents for each in given)

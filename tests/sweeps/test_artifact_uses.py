@@ -65,6 +65,10 @@ def test_each_artifact_is_listed_with_the_sweeps_that_use_it(
     assert code == 0 and "5 artifacts" in out and "1 of them" in out
 
 
+def test_a_storage_without_artifacts_is_told_so(tmp_path: Path) -> None:
+    assert invoke(tmp_path, "list") == (0, f"no artifacts in {tmp_path}\n")
+
+
 def test_what_an_interrupted_sweep_was_prepared_with_is_used(
     stored: list[Artifact], tmp_path: Path
 ) -> None:

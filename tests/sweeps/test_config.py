@@ -112,7 +112,7 @@ def test_points_of_the_yaml_follow_without_repeats() -> None:
          "must be auto, or like {cpu: 1, gpu: 0.5} (did you mean 'auto'?), but got 'autoo'"),
         ({"resources": "gpu"}, "resources",
          "must be auto, or like {cpu: 1, gpu: 0.5}, but got 'gpu'"),
-        ({"confirm": {"sweep": "x"}}, "confirm.sweep", "is written by rc-sweep confirm, for"),
+        ({"confirm": {"sweep": "x"}}, "confirm.sweep", "is written by rc-sweep confirm, with"),
         ({"model": "tiny:bart"}, "model", "did you mean 'bert'"),
         ({"storage": "gs://bucket/x"}, "storage", "s3://bucket/prefix"),
         ({"training": {"epochs": "2"}}, "training.epochs", "valid number"),

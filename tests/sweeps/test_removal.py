@@ -127,7 +127,7 @@ def test_one_that_cannot_be_read_can_go(tmp_path: Path) -> None:
     sweep = made_sweep(tmp_path, trials=2)
     (sweep.path / "trials" / "t0001" / "record.json").write_text("{")
     shown = remove("made", tmp_path, "--yes")
-    assert "can be freed with: rc-sweep artifacts prune --storage" in shown
+    assert "that only it used with: rc-sweep artifacts prune --storage" in shown
     assert names(tmp_path) == set()
 
 
@@ -144,7 +144,8 @@ def test_it_says_which_artifacts_are_free_now_and_how(tmp_path: Path) -> None:
         write_record(found.folder, record)
     shown = remove("one", tmp_path, "--yes")
     command = f"rc-sweep artifacts prune --storage {tmp_path}"
-    assert "1 shared artifact, " in shown and f"free them with: {command}" in shown
+    assert "no sweep uses 1 shared artifact (" in shown
+    assert f"free the space with: {command}" in shown
     assert kinds["level"].path.is_dir(), "what sweeps share is not its to remove"
     done = CliRunner().invoke(app, [*command.split()[1:], "--yes"])
     assert "1 artifact removed" in done.output and kinds["teacher"].path.is_dir()
@@ -182,7 +183,7 @@ def test_a_kill_leaves_a_whole_sweep_or_none(
     assert [row["sweep"] for row in rows] == ["made", "other"]
     (left,) = [name for name in names(tmp_path) if name.startswith(".")]
     assert left.startswith(".made.confirm.") and left.endswith(".removed")
-    assert "what an earlier removal had left" in remove("made.confirm", tmp_path, "--yes")
+    assert "what an earlier, interrupted removal" in remove("made.confirm", tmp_path, "--yes")
     assert names(tmp_path) == {"made", "other"}
 
 
@@ -295,7 +296,7 @@ def test_one_that_fails_half_way_is_asked_again_and_nobody_elses_folder_goes(
         status = CliRunner().invoke(app, ["status", name, "--storage", s3.storage])
         assert isinstance(status.exception, StorageError), "nothing takes it for a sweep"
     assert Sweep.load("made", storage=s3.storage).confirmation is None
-    assert "what an earlier removal had left" in remove("other", s3.storage, "--yes")
+    assert "what an earlier, interrupted removal" in remove("other", s3.storage, "--yes")
     assert "removed made: " in remove("made", s3.storage, "--yes")
     for name in ("other", "made", "made.confirm"):
         assert keys_there(s3, name) == []

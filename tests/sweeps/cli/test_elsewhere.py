@@ -127,7 +127,7 @@ def test_adopted_trials_make_a_sweep(gpu: Path, out: Path) -> None:
     done = adopt(gpu, out)
     assert done.exit_code == 0, done.exception
     assert "6 trials adopted" in done.stdout and "without weights: 6" in done.stdout
-    assert "still to be run" not in done.stdout
+    assert "still to run" not in done.stdout
     storage = gpu / out.parent.name
     folder = SweepFolder(storage / "new")
     expected = listed(load_sweep(gpu / "design.yaml", [f"task.data_dir={gpu / 'data'}"]))
@@ -164,7 +164,7 @@ def test_adopted_trials_make_a_sweep(gpu: Path, out: Path) -> None:
     # What the message advises: the weights come after all.
     again = rc_sweep("adopt", "new", gpu / "out", "--storage", storage)
     assert "0 trials adopted" in again.stdout
-    assert f"weights or a test have come for: {', '.join(IDS)}" in again.stdout
+    assert f"weights or test results added to: {', '.join(IDS)}" in again.stdout
     exported = rc_sweep(*("export", "new", "--pick", "t0003", "--storage", storage),
                         "--out", out.parent / "model")  # fmt: skip
     assert exported.exit_code == 0, exported.exception
@@ -175,7 +175,7 @@ def test_what_did_not_run_elsewhere_is_all_that_is_left(gpu: Path, out: Path) ->
     shutil.rmtree(out / "trials" / "t0004")
     done = adopt(gpu, out)
     assert "4 trials adopted" in done.stdout
-    assert "still to be run: t0002, t0004; with: rc-sweep resume new" in done.stdout
+    assert "still to run: t0002, t0004; run them with: rc-sweep resume new" in done.stdout
     folder = SweepFolder(gpu / out.parent.name / "new")
     sweep = load_sweep(folder.path / "sweep.yaml")
     driver = Assignments(sweep, folder, tpe.proposals(sweep, folder.study), 2)
@@ -215,11 +215,11 @@ def test_a_sweep_is_made_once_and_only_of_its_own_trials(gpu: Path, out: Path) -
     assert not (storage / "new").exists(), "nothing is left of it"
 
     alone = rc_sweep("adopt", "new", out, "--set", "training.epochs=2", "--storage", storage)
-    assert "--set changes the YAML of --config" in str(alone.exception)
+    assert "--set changes keys of --config" in str(alone.exception)
     assert adopt(gpu, out).exit_code == 0
     twice = adopt(gpu, out)
     assert isinstance(twice.exception, InputError)
-    assert "does not exist yet, but 'new' does" in str(twice.exception)
+    assert "creates a sweep, but 'new' exists already" in str(twice.exception)
     assert len(read_records(storage / "new" / "trials")) == 6
 
 
@@ -302,7 +302,7 @@ def test_a_test_may_come_after_the_trials(tested: Path, tmp_path: Path) -> None:
     shutil.copytree(tested / "out", out, ignore=shutil.ignore_patterns("model"), dirs_exist_ok=True)
     storage = ("--storage", tmp_path / "storage")
     again = rc_sweep("adopt", "late", out, *storage)
-    assert f"a test have come for: {', '.join(IDS)}" in again.stdout
+    assert f"test results added to: {', '.join(IDS)}" in again.stdout
     done = rc_sweep("test", "late", *storage)
     assert done.exit_code == 0, done.exception
 

@@ -57,7 +57,7 @@ def test_the_version_is_told_without_a_command() -> None:
     done = rc_sweep("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"rc-sweep {__version__}\n", "")
     shown = rc_sweep("--help").stdout
-    assert "Sweep the compression of encoder models" in shown and "--version" in shown
+    assert "Sweep ways to compress encoder models" in shown and "--version" in shown
 
 
 def test_a_pipe_that_breaks_elsewhere_is_told(
@@ -81,8 +81,12 @@ def test_a_pipe_that_breaks_elsewhere_is_told(
     [
         (["status", "made"], "sweeps.api.Sweep.load", "error: interrupted\n"),
         (["export", "made", "--out", "x"], "sweeps.api.Sweep.load", "nothing is left at --out"),
-        (["artifacts", "verify"], "sweeps.artifact_uses.uses", "goes on with what is left"),
-        (["launch", "x.yaml"], "sweeps.config.load_sweep", "rc-sweep resume goes on"),
+        (
+            ["artifacts", "verify"],
+            "sweeps.artifact_uses.uses",
+            "run the same command again to continue",
+        ),
+        (["launch", "x.yaml"], "sweeps.config.load_sweep", "rc-sweep resume continues it"),
     ],
 )
 def test_ctrl_c_is_told_with_what_it_leaves(
@@ -135,7 +139,7 @@ def _ended(
         (errno.ENOTDIR, "/theirs/storage", 2, "a part of it is a file"),
         # Of what nobody has named here: a cache, a temporary folder.
         (errno.EACCES, "/somewhere/cache", 1, "/somewhere/cache: Permission denied; do it as"),
-        (errno.EROFS, "/somewhere/cache", 1, "Read-only file system; nothing can be written there"),
+        (errno.EROFS, "/somewhere/cache", 1, "Read-only file system; name another place"),
         (errno.ENOSPC, "/theirs/storage/made", 1, "No space left on device; free space there"),
         (errno.EMFILE, None, 1, "Too many open files; raise the limit"),
     ],
@@ -168,7 +172,7 @@ def test_what_is_missing_within_the_storage_is_told_with_its_place_and_is_no_wro
     monkeypatch.setattr("sweeps.api.Sweep.load", Mock(side_effect=gone))
     code, shown = _ended(monkeypatch, tmp_path, capfd, "status", "made")
     assert code == 1 and "made/x: No such file or directory (in sweeps/cli/options.py:" in shown
-    assert "load); if nobody has moved" in shown and "Traceback" not in shown
+    assert "load); if nobody moved" in shown and "Traceback" not in shown
 
 
 @pytest.mark.parametrize(

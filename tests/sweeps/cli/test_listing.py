@@ -50,7 +50,10 @@ def test_the_keys_of_a_section_are_listed() -> None:
     assert [line.split()[0] for line in lines] == list(TrainingConfig.model_fields)
     assert next(line for line in lines if line.startswith("epochs (2.0)")).endswith("allowed.")
     budget = [" ".join(line.split()) for line in rc_sweep("list", "budget").output.splitlines()]
-    assert "stall.trials (required) how many trials that ended are looked back on." in budget
+    assert (
+        "stall.trials (required) number of trials, the last ones to end, whose gain is measured."
+        in budget
+    )
     assert rc_sweep("list", "budget", "hours").output.startswith(
         "hours: number > 0 | null; default"
     )
@@ -65,6 +68,8 @@ def test_samplers_are_listed_with_where_their_keys_are() -> None:
     assert out.splitlines()[-1].endswith("rc-sweep list search tpe")
     assert "trials: integer >= 1; default 12" in rc_sweep("list", "search", "tpe").output
     assert "tpe" in json.loads(rc_sweep("list", "search", "--json").stdout)
+    # No YAML may name it: it belongs to rc-sweep confirm.
+    assert "race" not in out and "race" not in rc_sweep("list").output.split("\nschedulers")[0]
 
 
 def test_without_a_kind_what_every_kind_has_is_listed() -> None:

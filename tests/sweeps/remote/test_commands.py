@@ -32,7 +32,7 @@ def test_what_is_left_to_upload_fails_the_launch_and_sync_sends_it(
     assert ended.value.exit_code == 1 and "upload the rest with: rc-sweep sync one" in told.err
     assert f"kept at: {s3.storage}/one" in told.out
     code, out = call("sync", "one", "--storage", s3.storage)
-    assert code == 0 and f"in step with {s3.storage}" in out
+    assert code == 0 and f"and {s3.storage} are in sync" in out
     assert "one/trials/t0002/record.json" in s3.listing()
     entry._finish(Sweep(folder), False)
 
@@ -59,7 +59,7 @@ def test_sync_with_models_brings_every_model_and_prediction_to_a_new_machine(
     code, out = call("sync", "one", "--storage", s3.storage)
     assert code == 0 and brought() == {}, out
     code, out = call("sync", "one", "--models", "--storage", s3.storage)
-    assert code == 0 and f"in step with {s3.storage}" in out, out
+    assert code == 0 and f"and {s3.storage} are in sync" in out, out
     assert brought() == content and len(content) == 6
 
 
@@ -77,10 +77,10 @@ def test_sync_beside_a_driver_does_not_say_that_all_is_there(s3: S3Server) -> No
     folder = make_sweep(storage_root(s3.storage), "one", trials=3, track=False)
     with folder.driving():
         code, out = call("sync", "one", "--storage", s3.storage)
-    assert code == 0 and "not at" in out and "its driver uploads" in out, out
+    assert code == 0 and "not at" in out and "its driver will upload" in out, out
     assert "in step" not in out and s3.listing() == []
     code, out = call("sync", "one", "--storage", s3.storage)
-    assert code == 0 and "one is in step with" in out, out
+    assert code == 0 and "one and " in out and "are in sync" in out, out
 
 
 def test_a_machine_without_a_network_can_look_by_path(s3: S3Server) -> None:

@@ -74,7 +74,7 @@ def test_another_machine_lists_them_with_the_sweeps_that_use_them(
 def test_verify_finds_what_was_damaged_in_the_bucket(
     s3: S3Server, stored: list[Artifact], mirror: Mirror
 ) -> None:
-    assert invoke(s3, "verify") == (0, "2 of 2 artifacts are whole\n")
+    assert invoke(s3, "verify") == (0, "2 of 2 artifacts are intact\n")
     mirror.objects.write(f"artifacts/teacher/{stored[0].key.key}/data", b"y" * 1000)
     code, out = invoke(s3, "verify")
     assert code == 1 and "checksum" in out and "used by one" in out and "1 of 2" in out

@@ -34,7 +34,7 @@ def test_commands_on_a_confirmation_are_about_its_sweep(
         asked = run.invoke(app, [command, "made.confirm", "--storage", str(tmp_path)])
         of_it = run.invoke(app, [command, "made", "--storage", str(tmp_path)])
         assert asked.exit_code == of_it.exit_code == 0
-        assert asked.stdout == of_it.stdout and "this is of made" in asked.stderr
+        assert asked.stdout == of_it.stdout and "showing made" in asked.stderr
     out = ["--out", str(tmp_path / "out"), "--storage", str(tmp_path)]
     refused = run.invoke(app, ["export", "made.confirm", "--pick", "knee", *out])
     assert isinstance(refused.exception, StorageError)
