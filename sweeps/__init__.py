@@ -3,7 +3,7 @@
 import sweeps
 sweep = sweeps.launch("tune_configs/quickstart.yaml", overrides=["search.trials=8"])
 sweep.front                     # records on the front
-sweep.confirm(seeds=5)          # new seeds where noise may have decided
+sweep.confirm(seeds=5)          # new seeds for rows whose rank may be due to noise
 sweep.export("knee", "exported/")
 sweeps.Sweep.load("rc_storage/quickstart-1")
 """

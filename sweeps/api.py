@@ -1,4 +1,4 @@
-"""`sweeps.Sweep`: a sweep as a user works with it, in a notebook or through `rc-sweep`.
+"""`sweeps.Sweep`: what a user works with, in a notebook or through `rc-sweep`.
 
 Torch and Ray are imported only by the methods that need them.
 """
@@ -35,7 +35,7 @@ def _to_stderr(line: str) -> None:
 
 
 class Sweep(StoredSweep):
-    """What a sweep found, and what is done with it.
+    """The results of a sweep, and what can be done with them.
 
     Example:
         sweep = Sweep.load("rc_storage/quickstart-1")
@@ -52,7 +52,7 @@ class Sweep(StoredSweep):
 
     @property
     def candidates(self) -> list[TrialRecord]:
-        """The front that is left without the dense reference: what there is to choose from."""
+        """The front of the compressed models, without the dense reference; picks choose from it."""
         from sweeps.selection.mean_rows import candidates
 
         return candidates(self)
@@ -62,12 +62,12 @@ class Sweep(StoredSweep):
     ) -> TrialRecord:
         """Return one record.
 
-        Picks choose among the compressed models, that is from the front without the dense
-        reference; by means over new seeds where a confirmation has any.
+        Picks choose from the front of the compressed models, without the dense reference; by the
+        means over new seeds if a confirmation has any.
 
         Args:
             which: `knee`, `best-id`, ... (`sweeps.selection.choose.PICKS`), or a trial's id.
-            wheres: constraints on top of the sweep's: `footprint/parameters <= 20e6`.
+            wheres: constraints in addition to the sweep's: `footprint/parameters <= 20e6`.
             weights: of the objectives for `weighted`: `ood_dev/accuracy=2`.
 
         Raises:
@@ -90,9 +90,9 @@ class Sweep(StoredSweep):
         address: str = "local",
         progress: Progress | None = None,
     ) -> Sweep:
-        """Train new seeds where noise may have decided; return the sweep that holds them.
+        """Train new seeds of rows that noise may have ranked; return the sweep that holds them.
 
-        From then on `table`, `pick` and the notebook's view of this sweep go by their means. See
+        From then on `table`, `pick` and the notebook's view of this sweep use their means. See
         `sweeps.verification.confirm.confirm` for arguments and errors.
         """
         from sweeps.verification.confirm import confirm
@@ -109,16 +109,16 @@ class Sweep(StoredSweep):
         return Sweep(done.folder)
 
     def power(self, *, difference: float = 2.0) -> dict[str, Any]:
-        """Return what n seeds can show; see `sweeps.selection.noise.power_json`."""
+        """Return which differences n seeds can show; see `sweeps.selection.noise.power_json`."""
         from sweeps.selection.noise import power_json
 
         return power_json(self.still(), difference=difference)
 
     def test(self, *, say: Callable[[str], None] = _to_stderr) -> dict[str, Any]:
-        """Open the sealed test, once, for what was chosen; return what test.json holds.
+        """Open the sealed test, once, for the chosen trials; return the content of test.json.
 
         Args:
-            say: told of each trial that is tested; by default standard error.
+            say: called with a line for each tested trial; by default prints to standard error.
 
         Raises:
             StorageError: see `sweeps.verification.sealed.open_tests`, which says what it returns.
@@ -141,9 +141,9 @@ class Sweep(StoredSweep):
         every: bool = False,
         device: str | None = None,
     ) -> dict[str, Any]:
-        """Time models side by side with the dense one; return what latency.json holds.
+        """Time models side by side with the dense one; return the content of latency.json.
 
-        Then `latency/relative <= 0.7` may stand among `wheres`. See
+        From then on `wheres` may contain `latency/relative <= 0.7`. See
         `sweeps.deploy.latency.measure_latency` for arguments and errors.
         """
         from sweeps.deploy.latency import measure_latency
@@ -169,7 +169,7 @@ class Sweep(StoredSweep):
         wheres: Sequence[str] = (),
         weights: Sequence[str] = (),
     ) -> Path:
-        """Write a model that plain transformers loads; see `sweeps.deploy.export.export`.
+        """Write a model that plain transformers can load; see `sweeps.deploy.export.export`.
 
         Args:
             pick: as for `pick`, with its `wheres` and `weights`.
@@ -189,10 +189,10 @@ class Sweep(StoredSweep):
     def document(self, *, wheres: Sequence[str] = ()) -> dict[str, Any]:
         """Return the front as one JSON document, computed from the records as they are now.
 
-        Of a fixed design with several seeds it is that of the configurations' means, as in `table`.
+        For a fixed design with several seeds: the front of its configurations' means.
 
         Args:
-            wheres: constraints on top of the sweep's, as for `table`.
+            wheres: constraints in addition to the sweep's, as for `table`.
 
         Raises:
             ConfigError: constraints that cannot be read.
@@ -207,7 +207,7 @@ class Sweep(StoredSweep):
         records, extra = now._measured(wheres)
         means: list[Row] = []
         if found is not None and found.own:
-            # What misses a constraint of the user's takes no part either.
+            # Rows that miss a constraint of the user are left out too.
             means = mean_rows(found, now.rows, now.objectives, misses=missed)
         document = front_json(
             records,
@@ -227,11 +227,11 @@ class Sweep(StoredSweep):
     def table(self, *, wheres: Sequence[str] = ()) -> str:
         """Return the front, the reference and the vanilla rows as text, then the new seeds' means.
 
-        Of a fixed design with several seeds its configurations' means alone.
+        For a fixed design with several seeds, only the means of its configurations.
 
         Args:
-            wheres: constraints on top of the sweep's. Means are not left out for them: who meets
-                them is told below.
+            wheres: constraints in addition to the sweep's. They remove no means from the table;
+                lines below it say which rows satisfy them.
 
         Raises:
             ConfigError: constraints that cannot be read.
@@ -246,7 +246,7 @@ class Sweep(StoredSweep):
         seal = stamp_lines(stamp(now, found))
         lines = reference_lines(now.records)
         if found is not None and found.own:
-            # Timed is the trial that a configuration is exported by.
+            # What was timed is the trial as which a configuration is exported.
             named = {row.id for row in found.rows}
             own = [record for record in now.records if record.id in named]
             timed = latency_notes(now.folder, own, now._measured(wheres)[1])
@@ -254,9 +254,9 @@ class Sweep(StoredSweep):
         records, extra = now._measured(wheres)
         notes = [ONE_SEED]
         if now.confirmation is not None:
-            notes = ["The search's values, one seed each, by which it chose: they flatter."]
+            notes = ["The search's values, one seed each; it chose by them: they are optimistic."]
         if not any(record.status == "finished" for record in records):
-            why = failure_of(now.path) or "none has ended yet, or what ended failed or was stopped"
+            why = failure_of(now.path) or "none has ended yet, or all failed or were stopped"
             notes = [f"No trial has finished: {why} ({command(now.folder, 'status')})."]
         notes += latency_notes(now.folder, records, extra)
         every = now._every(extra)
@@ -268,9 +268,9 @@ class Sweep(StoredSweep):
         return "\n".join(parts)
 
     def frame(self) -> pandas.DataFrame:
-        """Return every trial as a row of a pandas DataFrame, by id.
+        """Return every trial as a row of a pandas DataFrame, indexed by id.
 
-        Its columns: see `sweeps.reporting.trials_table.trial_columns`. NaN or None: not known.
+        For its columns see `sweeps.reporting.trials_table.trial_columns`. NaN or None: unknown.
 
         Raises:
             StorageError: a file of the sweep cannot be read.
@@ -282,13 +282,13 @@ class Sweep(StoredSweep):
         return pandas.DataFrame(trial_columns(self.still())).set_index("id")
 
     def closing_lines(self) -> str:
-        """Return where things are, and the commands a user wants next."""
+        """Return where the results are, and useful next commands."""
         from sweeps.selection.opened_data import has_test
 
         export = ("export", "--pick", "knee", "--out", "exported")
         first = {command(self.folder, "confirm"): "more seeds where noise may have decided"}
         if self.config.get("design") == "fixed":  # Nothing was selected: nothing to confirm.
-            first = {command(self.folder, "table"): "its rows, means over seeds"}
+            first = {command(self.folder, "table"): "its rows as means over seeds"}
         elif self.confirmation is not None:
             first = {command(self.folder, "pareto"): "the front by means over new seeds"}
         testable = has_test(self.records) and not self.folder.test.is_file()
@@ -320,7 +320,7 @@ class Sweep(StoredSweep):
         return sweep_html(self.still())
 
     def _measured(self, wheres: Sequence[str]) -> tuple[list[TrialRecord], list[Constraint]]:
-        """Return the records with what was measured of their models, and the user's constraints."""
+        """Return the records with measured latencies, and the parsed constraints of the user."""
         from sweeps.selection.choose import check_wheres
 
         extra = check_wheres(wheres)
@@ -328,7 +328,7 @@ class Sweep(StoredSweep):
         return with_latency(self.folder, self.records), extra
 
     def _new_seeds(self, wheres: Sequence[str]) -> tuple[Confirmed | None, dict[str, str]]:
-        """Return what new seeds showed, and which of its rows miss a constraint, and how."""
+        """Return the confirmation, and for each of its rows that misses a constraint, how."""
         from sweeps.selection.confirmed import confirmed
         from sweeps.selection.options import misses
 
@@ -338,7 +338,7 @@ class Sweep(StoredSweep):
         return found, misses(self, found, wheres)
 
     def _every(self, extra: Sequence[Constraint]) -> list[str]:
-        """Return the sweep's constraints and more."""
+        """Return the sweep's constraints and the given ones."""
         return [*self.constraints, *(each.text for each in extra)]
 
     def _with_model(self, record: TrialRecord) -> TrialRecord:

@@ -1,4 +1,4 @@
-"""What lies in a storage's artifact store, which sweeps use it, and what can go.
+"""The artifacts of a storage, the sweeps that use them, and which can be removed.
 
 No torch, Ray or MLflow here: `rc-sweep artifacts list` and `prune` use it.
 """
@@ -16,13 +16,13 @@ from rc_core.record import read_records
 from sweeps.folder import SweepFolder
 from sweeps.prepared import preparation_of
 
-# Measured once on a machine and named by no record; tiny, and every new sweep asks for them.
+# Measured once per machine and named by no record; they are tiny, and every new sweep reads them.
 MEASURED_KINDS = ("precision", "throughput")
 
 
 @dataclass(frozen=True)
 class Use:
-    """One artifact, and the sweeps that have read it or were prepared to (by name, sorted)."""
+    """One artifact, and the sorted names of the sweeps that have read or may still read it."""
 
     stored: Stored
     sweeps: tuple[str, ...]
@@ -33,7 +33,7 @@ class Use:
 
 
 class Shelf(Protocol):
-    """Where the artifacts of a storage lie. `root` is the folder with its sweeps' records."""
+    """The artifacts of a storage. `root` is the folder with the sweeps' records."""
 
     root: Path
 
@@ -42,11 +42,11 @@ class Shelf(Protocol):
         ...
 
     def damage(self, stored: Stored) -> str | None:
-        """Return what is wrong with an artifact, every checksum compared, or None."""
+        """Compare all checksums of an artifact; return what is wrong with it, or None."""
         ...
 
     def check_nothing_runs(self) -> None:
-        """Check that no sweep runs: its records do not name yet what it has built.
+        """Check that no sweep runs, as its records may not name yet what it has built.
 
         Raises:
             StorageError: one does.
@@ -58,7 +58,7 @@ class Shelf(Protocol):
         ...
 
     def remove(self, stored: Stored) -> bool:
-        """Remove an artifact, unless someone is making it; tell whether it was removed."""
+        """Remove an artifact unless it is being built; tell whether it was removed."""
         ...
 
 
@@ -77,8 +77,8 @@ class FolderShelf:
         running = [folder.name for folder in sweep_folders(self.root) if folder.is_running()]
         if running:
             raise StorageError(
-                f"no sweep of {self.root} must be running while artifacts are removed, but "
-                f"{', '.join(running)} is; wait for it, or interrupt it"
+                f"no sweep of {self.root} may run while artifacts are removed, but "
+                f"{', '.join(running)} is running; wait for it, or interrupt it"
             )
 
 
@@ -86,11 +86,11 @@ def uses(shelf: Shelf) -> list[Use]:
     """Return every artifact of a storage with the sweeps whose records or preparation name it.
 
     Raises:
-        StorageError: a record cannot be read, so that nobody knows what it needs.
+        StorageError: a record cannot be read, so it is unknown what it needs.
     """
     named: dict[str, set[str]] = {}
     for folder in sweep_folders(shelf.root):
-        # What an interrupted sweep was prepared with, its trials would read when it goes on.
+        # An interrupted sweep needs what was prepared for it once it is resumed.
         for key in preparation_of(folder.path).keys:
             named.setdefault(key, set()).add(folder.name)
         for record in read_records(folder.trials):
@@ -102,12 +102,12 @@ def uses(shelf: Shelf) -> list[Use]:
 
 def sweep_folders(storage: Path) -> list[SweepFolder]:
     """Return the sweeps of a storage folder."""
-    # A name that begins with a dot is that of no sweep, but of one that is being removed.
+    # A folder whose name starts with a dot is a sweep that is being removed.
     return [SweepFolder(path.parent) for path in sorted(storage.glob("[!.]*/sweep.yaml"))]
 
 
 def age(seconds_since_epoch: float) -> str:
-    """Return how long ago something was, for people: `5 min`, `3 h`, `12 d`."""
+    """Return how long ago something was: `5 min`, `3 h`, `12 d`."""
     minutes = max(0.0, time.time() - seconds_since_epoch) / 60
     if minutes < 120:
         return f"{minutes:.0f} min"
@@ -115,5 +115,5 @@ def age(seconds_since_epoch: float) -> str:
 
 
 def size(num_bytes: int) -> str:
-    """Return a size for people: `12.3 MB`."""
+    """Return a size in readable units: `12.3 MB`."""
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

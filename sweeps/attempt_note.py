@@ -1,7 +1,7 @@
-"""What became of a sweep's newest attempt, in a file beside the sweep: {"attempt", KEY: text}.
+"""A note on how a sweep's newest attempt ended, in a file of the sweep: {"attempt", KEY: text}.
 
-It counts while that attempt is the newest one: nothing has to be removed, here or at a URI, when
-the sweep goes on.
+It is valid only while that attempt is the newest one, so nothing has to be removed, here or at a
+URI, when the sweep is resumed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from sweeps.remote.files import attempt_in
 
 @dataclass(frozen=True)
 class AttemptNote:
-    """One such file.
+    """One kind of such a file.
 
     Attributes:
         file: its name.
-        key: of the text.
-        what: what it says, for whoever finds it damaged.
+        key: the key of the text.
+        what: what the file contains, for the error if it is damaged.
     """
 
     file: str
@@ -33,7 +33,7 @@ class AttemptNote:
         write_json(sweep / self.file, {"attempt": attempt, self.key: text})
 
     def of(self, sweep: Path) -> str | None:
-        """Return its text, None where there is none of the newest attempt.
+        """Return its text, None if there is none for the newest attempt.
 
         Raises:
             StorageError: the file is damaged.
@@ -42,6 +42,6 @@ class AttemptNote:
             sweep / self.file,
             lambda raw: (int(raw["attempt"]), str(raw[self.key])),
             what=self.what,
-            advice="remove it: it is only shown",
+            advice="remove it: it is only displayed",
         )
         return None if found is None or found[0] != attempt_in(sweep) else found[1]

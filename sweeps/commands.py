@@ -1,4 +1,4 @@
-"""The commands that messages suggest: as they stand, they find the sweep that the message is of.
+"""The commands that messages suggest, complete so that they find the sweep concerned.
 
 No torch, Ray or MLflow here: the quick commands use this.
 """
@@ -10,12 +10,12 @@ from sweeps.storages import command_at
 
 
 def command(folder: SweepFolder, verb: str, *rest: str) -> str:
-    """Return `rc-sweep VERB SWEEP ...`, with --storage where the sweep is not found without it.
+    """Return `rc-sweep VERB SWEEP ...`, with --storage if the sweep is not found without it.
 
-    A sweep may lie where `--storage`, `storage:` of its YAML, or its own path said.
+    A sweep may be in another storage because of `--storage`, `storage:` in its YAML, or its path.
 
     Args:
-        folder: of the sweep.
+        folder: the sweep's.
         verb: `resume`, `export`, ...
         rest: options, in the order in which they are shown.
     """

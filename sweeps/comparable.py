@@ -1,6 +1,6 @@
-"""When trials of two sweeps, or of two machines, compare at all: one model, one task, one data.
+"""When trials of two sweeps, or of two machines, are comparable: same model, task and data.
 
-Where the data lies is left out: it differs between machines. The data's digest decides instead.
+The location of the data is ignored, as it differs between machines; its digest decides instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ COMPARED = ("model", "task")
 
 
 def without_place(section: Any) -> Any:
-    """Return a section (or the plain value that stands for one) without where its files lie."""
+    """Return a section (or a plain value in its place) without the location of its files."""
     if isinstance(section, Mapping):
         return {key: value for key, value in section.items() if key != "data_dir"}
     return section
@@ -27,15 +27,15 @@ def flat(key: str, value: Any) -> dict[str, Any]:
 
 
 def placeless(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a resolved configuration's values without where its data lies."""
+    """Return a resolved configuration's values without the location of its data."""
     return {**config, "task": without_place(config["task"])}
 
 
 def other_data(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Tell whether two records' `data` say that they are of different data; not where one does not.
+    """Tell whether two records were made from different data; False if either does not say.
 
     Args:
-        own, other: as `TrialRecord.data`.
+        own, other: `TrialRecord.data` of each.
     """
     digests = {own.get("digest"), other.get("digest")} - {None}
     return len(digests) > 1

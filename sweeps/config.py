@@ -1,4 +1,4 @@
-"""A sweep's configuration: one trial's sections as the base, and what is swept over them."""
+"""A sweep's configuration: one trial's sections as the base, and the space searched over them."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ class SweepConfig:
     """A validated sweep.
 
     Attributes:
-        base: the base trial's plain values, defaults filled in.
-        settings: everything else.
+        base: the base trial's plain values, with defaults filled in.
+        settings: the sections of the sweep itself.
         space: what is searched.
-        num_first: distinct trials that are run whatever a search proposes, the dense reference
-            among them.
-        unknown_models: encoders that are not here, so that layers and heads are not checked.
+        num_first: number of distinct trials that run regardless of what the search proposes,
+            including the dense reference.
+        unknown_models: encoders that are not on this machine, whose layers and heads are unchecked.
     """
 
     def __init__(self, raw: Mapping[str, Any], *, elsewhere: bool = False) -> None:
         """Validate plain values.
 
         Args:
-            raw: of a YAML.
-            elsewhere: its trials run on another machine: encoders need not be here.
+            raw: values of a YAML.
+            elsewhere: its trials run on another machine, so encoders may be missing on this one.
 
         Raises:
             ConfigError: all problems that can be found at once.
@@ -99,11 +99,11 @@ class SweepConfig:
         problems.extend(self._rung_problems())
         told = {problem.where for problem in found}
         hidden = affected([*space_problems, *(Problem(f"space.{k}", "") for k in unknown)])
-        # With these no trial could be decoded, which would hide what else is wrong.
+        # Defaults for invalid sections: no trial could be decoded, hiding other problems.
         wrong = {where.partition(".")[0] for where in told} & DEFAULTS.keys()
         self.base |= {section: dict(DEFAULTS[section]) for section in wrong}
         for each in self._check_trials(encoders):
-            # A choice of what is no plugin is wrong whatever else is.
+            # An unknown plugin among the choices is wrong regardless of other problems.
             by = () if each.where.partition(".")[2] == "name" else hidden
             if each.where not in told and not f"{each.where}.".startswith(by):
                 problems.append(each)
@@ -111,7 +111,7 @@ class SweepConfig:
         if problems:
             raise ConfigError(distinct(problems, raw))
         self._fit_trials(trials_given)
-        # Written out, so that a later version's defaults cannot change a sweep that is resumed.
+        # Stored so that the defaults of a later version cannot change a resumed sweep.
         defaults = stored_defaults(self.settings.defaults, self._reached())
         self.settings = self.settings.model_copy(update={"defaults": defaults})
         training = validate_section(TrainingConfig, self.base["training"], "training")
@@ -119,25 +119,25 @@ class SweepConfig:
         self.base |= {"task": task.as_dict(), "training": training.as_dict()}
 
     def _rung_problems(self) -> Iterator[Problem]:
-        """Yield why the scheduler would decide at no rung."""
+        """Yield a problem if the scheduler would not decide at any rung."""
         grace = getattr(self.settings.scheduler, "grace", None)
         rungs = self.base["training"].get("rungs", TrainingConfig().rungs)
         if grace is not None and isinstance(rungs, int) and rungs <= grace:
             yield Problem(
                 "training.rungs",
-                f"must be more than scheduler.grace ({grace}), as the last rung is the end of "
+                f"must be greater than scheduler.grace ({grace}), as the last rung is the end of "
                 f"training, but is {rungs}; raise it, or use scheduler.name: none",
             )
 
     def trial(self, point: Mapping[str, Any]) -> TrialConfig:
-        """Return the configuration of one point. Raises ConfigError where it is invalid."""
+        """Return the configuration of one point. Raises ConfigError if it is invalid."""
         return decode(self.trial_values(point))
 
     def trial_values(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Return one point's plain values: the base, with the point's keys set.
 
-        Where the point names another plugin than the base, the base's keys that this plugin does
-        not know are left out. The dense reference stays the base's, whatever is searched.
+        If the point names another plugin than the base does, keys of the base that this plugin
+        does not know are dropped. The dense reference follows from the base, whatever is searched.
         """
         values = {key: dict(v) if isinstance(v, Mapping) else v for key, v in self.base.items()}
         for key, value in point.items():
@@ -153,7 +153,7 @@ class SweepConfig:
             values[section] = self._with_kept(section, values[section])
         if values["loss"].get("alpha") == "auto" and not values["loss"].get("alpha_on"):
             values["loss"]["alpha_on"] = self._cheapest_compression()
-        # Every key is stated: one left to the trial's own `training` would follow the search.
+        # State every key: a missing one would fall back to the trial's `training`, so vary with it.
         defaults = TrainingConfig().as_dict()
         asked = {
             key.partition(".")[2]: value
@@ -169,7 +169,11 @@ class SweepConfig:
         return self.trial({}).reference() if not len(self.space) else next(self._any()).reference()
 
     def _fit_trials(self, given: bool) -> None:
-        """Fit `search.trials`, which may have been given, to the rows. Raises ConfigError."""
+        """Fit `search.trials` to the trials there will be. Raises ConfigError.
+
+        Args:
+            given: whether the user set it.
+        """
         first = {self.trial(point).fingerprint() for point in self.first_points()}
         first.add(self.reference().fingerprint())
         self.num_first = len(first)
@@ -181,9 +185,9 @@ class SweepConfig:
     def first_points(self) -> list[Point]:
         """Return the points tried first: each compression with vanilla, then the YAML's points.
 
-        Each compression stands with the middle of its ranges. Points may lie outside the space
-        (vanilla where only other losses are searched); the sampler is told of those inside. In a
-        fixed design only the points given, see `fixed_rows`.
+        Each compression is tried at the middle of its ranges. Points may lie outside the space
+        (vanilla if only other losses are searched); the sampler is told of those inside. In a
+        fixed design they are only the given points, see `fixed_rows`.
         """
         if self.settings.design == "fixed":
             return fixed_rows(self.settings.search.points, self.space.parameters)
@@ -213,7 +217,7 @@ class SweepConfig:
         return {**self.base, "space": self.raw.get("space", {}), **self.settings.as_dict()}
 
     def structures(self) -> list[TrialConfig]:
-        """Return one configuration for each combination of plugins: what artifacts follow from."""
+        """Return one configuration per combination of plugins and artifact keys."""
         return [self.trial(point) for point in (*self.space.structures(), *self.first_points())]
 
     def _any(self) -> Iterator[TrialConfig]:
@@ -223,10 +227,10 @@ class SweepConfig:
         return lookup(self.base, key)
 
     def _cheapest_compression(self) -> dict[str, Any]:
-        """Return the space's (mid-range) or the points' compression with the fewest layers.
+        """Return the compression with the fewest layers, of the space (mid-range) and the points.
 
-        Layers are what a training step costs; of equal ones the first, and one that removes
-        nothing only where there is no other.
+        The number of layers determines the cost of a training step. Ties go to the first; dense
+        is taken only if there is no other.
         """
         names = [{"compression.name": name} for name in self._choices("compression.name")]
         found = []
@@ -237,14 +241,16 @@ class SweepConfig:
                 if section == "compression":
                     values = merge(values, nested(field.split("."), value))
             known = self._with_kept("compression", known_only("compression", values, {"name"}))
-            kept = known.get("keep")  # A student's layers; whatever else another plugin means.
+            kept = known.get(
+                "keep"
+            )  # A student's layers; another plugin may use the key otherwise.
             layers = len(kept) if isinstance(kept, Sequence) else math.inf
             layers = float(known.get("num_layers") or layers)
             found.append((values["name"] == "dense", layers, known))
         return min(found, key=lambda each: each[:2])[2]
 
     def _with_kept(self, section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Fill in its plugin's defaults of the launch, where this version has others."""
+        """Fill in the plugin's defaults of the launch where this version has different ones."""
         return {**self._kept.get(section, {}).get(str(values.get("name")), {}), **values}
 
     def _names(self, section: str) -> list[Any]:
@@ -254,7 +260,7 @@ class SweepConfig:
         return [*self._choices(key), *(point[key] for point in points if key in point)]
 
     def _reached(self) -> dict[str, list[Any]]:
-        """Return the plugins that trials of the sweep may have, by section."""
+        """Return the plugins that trials of the sweep may use, by section."""
         reference = self.reference()
         found = {section: [getattr(reference, section).name] for section in PLUGIN_PACKAGES}
         for section in SWEPT:
@@ -268,7 +274,7 @@ class SweepConfig:
         return [self._base_value(key)]
 
     def _check_base(self, swept: Collection[str], encoders: Encoders) -> list[Problem]:
-        """Check what is the same in every trial, whatever is wrong with the space."""
+        """Check what is the same in every trial, even if the space is invalid."""
         problems = [*unknown_names(self.base), *unswept_problems(self.base, swept)]
         if isinstance(self.base.get("model"), str):
             problems.extend(encoders.look_up(self.base["model"], "model"))
@@ -280,7 +286,7 @@ class SweepConfig:
             problems = [*stray_keys(self.base, {s: self._names(s) for s in SWEPT})]
         except ConfigError as error:
             return error.problems
-        # Told once: with these no trial could be decoded, which would hide what else is wrong.
+        # Reported once, then removed: no trial could be decoded, hiding other problems.
         strays = {problem.where for problem in problems}
         for section in SWEPT:
             values = self.base[section].items()
@@ -291,8 +297,8 @@ class SweepConfig:
         problems += [
             Problem(
                 f"space.{key}",
-                "changes what is built before the first trial (difficulty, an expert, a first "
-                "stage, importance, the choice of alpha), so it must be a choice of a few values",
+                "must be a choice of a few values, as it changes what is built before the first "
+                "trial (difficulty, an expert, a first stage, importance, the choice of alpha)",
             )
             for key in self.space.continuous_artifact_keys()
         ]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from rc_core.errors import ConfigError
 
-# Lower and upper end; both NaN where nothing is known of them.
+# Lower and upper end; both NaN if unknown.
 Interval = tuple[float, float]
-# In binary 0.52 - 0.05 is a hair above 0.47. What lies at its bound meets it all the same.
+# In binary, 0.52 - 0.05 is slightly above 0.47; a value at its bound satisfies it all the same.
 _ROUNDING = 1e-9
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -32,7 +32,7 @@ class Constraint:
         at_least: the metric must be at least the bound; else at most.
         factor: the bound is factor times the reference's value ...
         offset: ... plus this; with factor 0 it is a plain number.
-        remedy: what measures the metric where it was not, or nothing.
+        remedy: command that measures the metric, or empty.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Constraint:
     remedy: str = ""
 
     def violation(self, metrics: Mapping[str, float], reference: Mapping[str, float]) -> float:
-        """Return by how much the bound is missed: feasible where <= 0, NaN where not measured."""
+        """Return by how much the bound is missed: satisfied if <= 0, NaN if not measured."""
         value = metrics.get(self.metric, math.nan)
         base = self.factor * reference.get(self.metric, math.nan) if self.factor else 0.0
         bound = base + self.offset
@@ -52,13 +52,13 @@ class Constraint:
         return bound - value if self.at_least else value - bound
 
     def undecided(self, own: Interval, reference: Interval) -> bool:
-        """Tell whether intervals leave it open on which side of the bound the metric is.
+        """Tell whether the intervals leave open on which side of the bound the metric is.
 
         Args:
             own: interval of the metric.
-            reference: the dense reference's.
+            reference: interval of the dense reference's metric.
         """
-        # Taken at their ends, which is careful where both move alike.
+        # Comparing the ends is conservative if both vary together.
         signs = {
             self.violation({self.metric: ours}, {self.metric: base}) <= 0
             if not math.isnan(ours + (base if self.factor else 0.0))
@@ -69,7 +69,7 @@ class Constraint:
         return len(signs) > 1 or None in signs
 
     def unmeasured(self) -> str:
-        """Return what to say of a trial without the metric."""
+        """Return the message for a trial without the metric."""
         reason = f"{self.text} cannot be checked: the metric was not measured"
         return f"{reason}; run: {self.remedy}" if self.remedy else reason
 
@@ -101,7 +101,7 @@ def parse(text: str) -> Constraint:
         given = part["number"] or part["offset"]
         digits = 2 if offset.is_integer() else 4
         raise ConfigError(
-            f"accuracies are shares of 1, also where tables show percent, but got {text!r}; write "
-            f"{abs(offset) / 100:.{digits}f} for {given}"
+            f"accuracies in constraints must be shares of 1 (tables show percent), but got "
+            f"{text!r}; write {abs(offset) / 100:.{digits}f} for {given}"
         )
     return Constraint(text.strip(), part["metric"], part["sign"] == ">=", factor, offset)

@@ -1,6 +1,6 @@
-"""How a sweep ended, if it has, and whether there is something to resume.
+"""Whether and how a sweep ended, and whether there is something to resume.
 
-<sweep>/ending.json   {"attempt", "reason"}: why its driver gave out no more trials
+<sweep>/ending.json   {"attempt", "reason"}: why its driver started no more trials
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def keep_ending(sweep: Path, attempt: int, reason: str) -> None:
 
 
 def ending_of(sweep: Path) -> str | None:
-    """Return what ended the newest attempt, None where that one runs or did not come to its end."""
+    """Return what ended the newest attempt, None if it is running or was cut short."""
     return _NOTE.of(sweep)
 
 
 def raising(reason: str) -> tuple[str, ...]:
     """Return the options of `rc-sweep resume` that lift the limit which a reason names.
 
-    Empty where it names none: nothing was left to run.
+    Empty if it names none, because nothing was left to run.
     """
     key = reason.split(" ")[0]
     if "." not in key:
@@ -40,7 +40,7 @@ def raising(reason: str) -> tuple[str, ...]:
 
 
 def is_race(search: str) -> bool:
-    """Tell whether a sweep with this search has its planned trials at the most."""
+    """Tell whether the planned trials of a sweep with this search are only an upper limit."""
     return search == _RACE
 
 
@@ -57,16 +57,16 @@ def has_ended(
     *,
     closing: bool = False,
 ) -> bool:
-    """Tell whether nothing is left to resume, as far as files say.
+    """Tell whether nothing is left to resume, according to the files.
 
-    A limit (`budget`) that ended it can be lifted, so that is not the end; a race has ended where
-    its driver came to its end, however few its trials are.
+    A sweep that a limit (`budget`) ended can go on once the limit is lifted, so it has not ended;
+    a race has ended once its driver has finished, however few its trials are.
 
     Args:
-        folder: of the sweep.
+        folder: the sweep's.
         config: its resolved values.
-        records: all of it.
-        closing: its driver, which still holds the lock, has come to its end.
+        records: all of its records.
+        closing: the driver still holds the lock, but has finished.
     """
     if any(record.status == "running" for record in records):
         return False
@@ -79,9 +79,9 @@ def has_ended(
 
 
 def was_interrupted(path: Path, config: Mapping[str, Any], records: Sequence[TrialRecord]) -> bool:
-    """Tell whether a sweep that no driver runs was left before its end.
+    """Tell whether a sweep without a running driver was left before its end.
 
-    Without a word of its driver's (it was killed, or all of it was adopted) numbers decide.
+    If its driver left no note (it was killed, or all trials were adopted), the counts decide.
     """
     if any(record.status == "running" for record in records):
         return True
@@ -89,22 +89,22 @@ def was_interrupted(path: Path, config: Mapping[str, Any], records: Sequence[Tri
 
 
 def confirmed_by(folder: SweepFolder, config: Mapping[str, Any]) -> SweepFolder:
-    """Return the sweep whose tables show what a sweep found: itself, or the one it confirms."""
+    """Return the sweep whose tables show the results of a sweep: itself, or the one it confirms."""
     name = (config.get("confirm") or {}).get("sweep")
     base = folder if name is None else SweepFolder(folder.path.with_name(name))
     return base if (base.path / "sweep.yaml").is_file() else folder
 
 
 def shown_state(status: str, *, running: bool) -> str:
-    """Return a record's status as people are told it.
+    """Return a record's status as it is shown to users.
 
     Args:
-        status: of the record.
-        running: whether a driver runs the sweep. What one that is gone has left open runs no more.
+        status: the record's.
+        running: whether a driver runs the sweep; without one, running trials were interrupted.
     """
     return "interrupted" if status == "running" and not running else status
 
 
 def state_counts(statuses: Iterable[str], *, running: bool) -> dict[str, int]:
-    """Return how many trials are in each state, see `shown_state`; in order of their first one."""
+    """Return how many trials are in each state, see `shown_state`; in order of first appearance."""
     return dict(Counter(shown_state(status, running=running) for status in statuses))

@@ -1,4 +1,4 @@
-"""Who takes no part in a front, and why: the one rule of it, for trials and for means over seeds.
+"""Which trials or means over seeds are excluded from a front, and why: the only such rule.
 
 No torch, Ray or MLflow here: `rc-sweep pareto` uses it.
 """
@@ -19,21 +19,21 @@ Intervals = Mapping[str, Mapping[str, Interval]]
 
 @dataclass(frozen=True)
 class Figures:
-    """What a trial, or a configuration over its seeds, is judged by.
+    """The figures by which a trial, or a configuration over its seeds, is judged.
 
     Attributes:
         metrics: key -> value.
-        paired: what is compared with the dense reference: its own figures and the reference's, of
-            a configuration over the seeds that both have.
+        paired: own figures and the dense reference's, for comparison with it; for a configuration
+            over the seeds that both have.
         undefined: metric -> why it is NaN.
-        unpaired: what to say where the reference has no such figure.
-        spread: metric -> interval, of what was measured with one: its own and the reference's.
+        unpaired: the message if the reference has no such figure.
+        spread: metric -> interval, for metrics measured with one: own and the reference's.
     """
 
     metrics: Mapping[str, float]
     paired: tuple[Mapping[str, float], Mapping[str, float]]
     undefined: Mapping[str, str] = field(default_factory=dict)
-    unpaired: str = "the dense reference has no value of it"
+    unpaired: str = "the dense reference has no value for it"
     spread: tuple[Mapping[str, Interval], Mapping[str, Interval]] = ({}, {})
 
 
@@ -44,23 +44,23 @@ def exclusion(
     base: Mapping[str, float],
     spread: tuple[Mapping[str, Interval], Mapping[str, Interval]] = ({}, {}),
 ) -> str | None:
-    """Return why a trial takes no part in the front, None where it does: the one rule of it.
+    """Return why a trial is excluded from the front, None if it is not.
 
     Args:
         record: of any trial.
         objectives: metric -> "max" or "min".
-        constraints: of the sweep.
+        constraints: the sweep's.
         base: the dense reference's metrics, for constraints relative to it.
-        spread: as `Figures` has it.
+        spread: as in `Figures`.
     """
     figures = Figures(record.metrics, (record.metrics, base), record.undefined, spread=spread)
     return unfinished(record) or missed(figures, objectives, constraints)
 
 
 def unfinished(record: TrialRecord) -> str | None:
-    """Return why a trial has no figures, None where it has."""
+    """Return why a trial has no figures, None if it has."""
     if record.status == "running":
-        # Whether somebody runs it now, the records do not say.
+        # The records do not say whether it is still running.
         return "not finished"
     if record.status != "finished":
         return record.status if record.error is None else f"{record.status}: {record.error}"
@@ -70,9 +70,9 @@ def unfinished(record: TrialRecord) -> str | None:
 def missed(
     figures: Figures, objectives: Mapping[str, str], constraints: Sequence[Constraint]
 ) -> str | None:
-    """Return why figures take no part in a front: no value of an objective, or a missed constraint.
+    """Return why figures are excluded from a front: a missing objective or a missed constraint.
 
-    The one rule of it, for a trial's own figures and for means over seeds alike.
+    The same rule for a trial's own figures and for means over seeds.
 
     Args:
         figures: of a trial or a configuration.
@@ -95,7 +95,7 @@ def missed(
         if key in around and constraint.undecided(around[key], reference.get(key, around[key])):
             return _undecided(constraint, figures.metrics[key], around[key])
         if violation > 0:
-            # As the value beside it: accuracies in percent.
+            # In the same unit as the value beside it: accuracies in percent.
             amount = number(scaled(key, violation), ".3g")
             unit = f" point{'s' * (amount != '1')}" if key.endswith("accuracy") else ""
             return (
@@ -106,15 +106,15 @@ def missed(
 
 
 def _undecided(constraint: Constraint, value: float, around: Interval) -> str:
-    """Say that a measurement is too uncertain to judge a constraint by."""
+    """Return the message that a measurement is too uncertain to judge a constraint."""
     key = constraint.metric
     ends = [metric_text(key, each) for each in around]
     known = (
-        "of so few rounds no interval is known"
+        "too few rounds for an interval"
         if any(map(math.isnan, around))
         else f"95 % interval {ends[0]} to {ends[1]}"
     )
     return (
-        f"{constraint.text} cannot be told: has {metric_text(key, value)}, {known}; measure again, "
-        "with more --rounds or while nothing else runs"
+        f"{constraint.text} cannot be decided: has {metric_text(key, value)}, {known}; measure "
+        "again, with more --rounds or while nothing else runs"
     )

@@ -1,4 +1,4 @@
-"""Why a sweep's driver failed: kept beside the sweep for whoever looks later.
+"""Why a sweep's driver failed, kept in the sweep's folder.
 
 <sweep>/failure.json   {"attempt", "error"}
 """
@@ -13,7 +13,7 @@ from rc_core.errors import RobustCompressionError
 from sweeps.attempt_note import AttemptNote
 from sweeps.remote.files import attempt_in, is_locked, lock, trial_ids
 
-# How the error of a gate begins that has stopped a sweep: what it asks for no resume can change.
+# Prefix of a health gate's error. No resume can change what such an error asks to correct.
 HEALTH_GATE = "health gate: "
 _NOTE = AttemptNote("failure.json", "error", "why the sweep's newest attempt failed")
 
@@ -26,7 +26,7 @@ def keep_failure(sweep: Path, attempt: int, error: Exception) -> None:
 
 
 def failure_of(sweep: Path) -> str | None:
-    """Return why the newest attempt failed, None where it did not, or runs now."""
+    """Return why the newest attempt failed, None if it did not, or is running now."""
     found = _NOTE.of(sweep)
     return None if is_locked(sweep) else found
 
@@ -37,23 +37,23 @@ def stopped_by_gate(sweep: Path) -> bool:
 
 
 def resume_options(sweep: Path) -> tuple[str, ...]:
-    """Return the options with which a resume goes on after the newest attempt's failure.
+    """Return the options with which a resume gets past the newest attempt's failure.
 
-    It changes neither training nor data, so a gate would stop it there again.
+    A resume changes neither training nor data, so a health gate would stop it again.
     """
     return ("--set", "health_gate=warn") if stopped_by_gate(sweep) else ()
 
 
 def came_to_nothing(sweep: Path) -> bool:
-    """Tell whether a sweep's newest attempt failed and none has a trial: nothing of it is kept.
+    """Tell whether a sweep failed before its first trial, so that its folder holds no results.
 
-    What was prepared lies beside the sweeps, with the artifacts.
+    What was prepared for it is kept among the storage's artifacts.
     """
     return failure_of(sweep) is not None and not trial_ids(sweep)
 
 
 def clear(sweep: Path) -> bool:
-    """Remove a sweep that came to nothing, so that its name is free; tell whether it was one."""
+    """Remove a sweep that came to nothing, to free its name; tell whether it was removed."""
     if not came_to_nothing(sweep):
         return False
     before = attempt_in(sweep)
@@ -63,7 +63,7 @@ def clear(sweep: Path) -> bool:
         except BlockingIOError:
             return False
         if attempt_in(sweep) != before:
-            # Somebody went on with it meanwhile.
+            # It was resumed in the meantime.
             return False
         away = sweep.with_name(f".{sweep.name}.{uuid.uuid4().hex}.tmp")
         sweep.rename(away)

@@ -1,6 +1,6 @@
-"""The rows of a fixed design: what somebody listed, times the seeds, or what no result steers.
+"""The rows of a fixed design: listed points times seeds, or a search that ignores results.
 
-And what rows must share to be compared, in any design.
+Also checks what the rows of any design must share to be comparable.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from sweeps.space import SEEDS, Parameter, Point
 _SEARCHES = "sweeps.search"
 
 TRAINING_SEED, TEACHER_SEED = SEEDS
-# The reference is trained once, with the training's own seed, whatever seeds a design lists.
+# The reference is trained once, with the seed of `training`, whatever seeds a design lists.
 ADD_DENSE = (
-    "to give it every seed make dense a row as well: {compression.name: dense} among "
+    "to train it with every seed, make dense a row as well: {compression.name: dense} in "
     "search.points, or dense among the values of space.compression.name"
 )
-# Figures of the easy and the hard samples: which ones these are, `difficulty` says.
+# Metrics of the easy and the hard samples, which the section `difficulty` tells apart.
 _HALVES = "id_dev/difficulty"
 
 
 def fixed_rows(points: Sequence[Point], parameters: Sequence[Parameter]) -> list[Point]:
     """Return every point with every searched seed, all points of one seed before the next.
 
-    So a sweep that is cut short still compares equals. Where `teacher.seed` is searched too, the
-    two go together, value by value: each seed has a teacher (and what is built on it) of its own.
-    Without it all seeds share one teacher. Points that name a seed themselves come first, once.
+    So a sweep that is cut short still has comparable rows. If `teacher.seed` is searched too, the
+    two are paired, value by value: each seed has its own teacher (and all that is built on it).
+    Otherwise all seeds share one teacher. Points that name a seed themselves come first, once.
 
     Raises:
-        ConfigError: as many teacher seeds as training seeds are needed, but were not given.
+        ConfigError: teacher seeds are given, but not as many as training seeds.
     """
     searched = {p.key: list(p.values) for p in parameters if p.kind == "choice"}
     seeds, teachers = searched.get(TRAINING_SEED, []), searched.get(TEACHER_SEED, [])
@@ -42,8 +42,8 @@ def fixed_rows(points: Sequence[Point], parameters: Sequence[Parameter]) -> list
             [
                 Problem(
                     f"space.{TEACHER_SEED}",
-                    f"must have as many values as space.{TRAINING_SEED} in a fixed design (they go "
-                    f"together), but has {len(teachers)} for {len(seeds)}",
+                    f"must have as many values as space.{TRAINING_SEED} in a fixed design, as they "
+                    f"are paired, but has {len(teachers)} for {len(seeds)}",
                 )
             ]
         )
@@ -58,10 +58,10 @@ def fixed_rows(points: Sequence[Point], parameters: Sequence[Parameter]) -> list
 
 
 def looks_at_results(search: str) -> bool:
-    """Tell whether what a search proposes next depends on what came of the trials before.
+    """Tell whether what a search proposes depends on the results of earlier trials.
 
-    Its file says so: `LOOKS_AT_RESULTS`, True where it does not say. Raises ConfigError where there
-    is no such search.
+    Its file says so in `LOOKS_AT_RESULTS`, by default True. Raises ConfigError if there is no such
+    search.
     """
     return bool(getattr(plugins.load(_SEARCHES, search), "LOOKS_AT_RESULTS", True))
 
@@ -69,22 +69,22 @@ def looks_at_results(search: str) -> bool:
 def adaptive_problems(
     settings: SweepSettings, parameters: Sequence[Parameter]
 ) -> Iterator[Problem]:
-    """Yield what would let results choose the rows of a fixed design.
+    """Yield settings that would let results choose the rows of a fixed design.
 
-    Its sealed test is opened as that of rows which nobody selected. A confirmation says itself that
-    it goes by results.
+    Its sealed test is opened on the premise that no row was selected. A confirmation is exempt, as
+    it states itself that it follows results.
 
     Args:
-        settings: of the sweep.
-        parameters: of its space.
+        settings: the sweep's.
+        parameters: its space's.
     """
     if settings.design != "fixed" or settings.confirm.sweep is not None:
         return
     if settings.budget.stall is not None:
         yield Problem(
             "budget.stall",
-            "must be left out of a fixed design, whose rows run whatever is found, but is set; "
-            "take budget.hours, or design: search",
+            "must be left out in a fixed design, which runs every row regardless of results, but "
+            "is set; use budget.hours, or design: search",
         )
     searched = [p.key for p in parameters if p.key not in SEEDS]
     name = settings.search.name
@@ -92,13 +92,13 @@ def adaptive_problems(
         yield Problem(
             "search.name",
             "must be grid, random or qmc in a fixed design that searches more than seeds (here "
-            f"{', '.join(searched)}), as no result may choose its rows, but is {name}; list the "
-            "rows in search.points, or take design: search",
+            f"{', '.join(searched)}), as results may not choose its rows, but is {name}; list the "
+            "rows in search.points, or use design: search",
         )
 
 
 def teacher_problems(design: str, parameters: Sequence[Parameter]) -> list[Problem]:
-    """Return what is wrong with a searched teacher: a search has one."""
+    """Return a problem if a search, which has one teacher, searches the teacher's seed."""
     if design == "fixed" or all(each.key != TEACHER_SEED for each in parameters):
         return []
     reason = "a sweep has one dense reference (only the seeds of a fixed design may have their own)"
@@ -106,12 +106,12 @@ def teacher_problems(design: str, parameters: Sequence[Parameter]) -> list[Probl
 
 
 def halves_problems(settings: SweepSettings, parameters: Sequence[Parameter]) -> Iterator[Problem]:
-    """Yield what would compare trials by easy and hard samples that are others in each.
+    """Yield objectives on easy and hard samples if these differ between trials.
 
-    A search for a small gap would find the estimate that tells samples apart least.
+    A search for a small gap would find the difficulty estimate that separates samples least.
 
     Args:
-        settings: of the sweep; one that was launched goes on as it is.
+        settings: the sweep's; one that was launched already is not checked.
         parameters: of its space.
     """
     found = {p.key for p in parameters}.union(*settings.search.points)
@@ -120,22 +120,22 @@ def halves_problems(settings: SweepSettings, parameters: Sequence[Parameter]) ->
         if keys and name.startswith(_HALVES) and not settings.defaults:
             yield Problem(
                 f"objectives.{name}",
-                "is of the easy and hard samples, which must be the same in all trials, but "
-                f"{', '.join(keys)} is searched, which says what is hard; take it out of the "
-                "space, or take another objective",
+                "compares easy and hard samples, which must be the same in all trials, but "
+                f"{', '.join(keys)}, which decides what is hard, is searched; remove it from the "
+                "space, or use another objective",
             )
 
 
 def repeated_problems(
     settings: SweepSettings, parameters: Sequence[Parameter]
 ) -> Iterator[Problem]:
-    """Yield what would train a row of a fixed design twice with one training seed.
+    """Yield a problem if a row of a fixed design has two trials with one training seed.
 
-    A row's trials are told apart by it: of two with other teachers one would be lost from every
-    mean, and from the sealed test.
+    Trials of a row are told apart by that seed: of two that differ only in their teachers, one
+    would be missing from every mean and from the sealed test.
 
     Args:
-        settings: of the sweep; one that was launched goes on as it is.
+        settings: the sweep's; one that was launched already is not checked.
         parameters: of its space.
     """
     if settings.design != "fixed" or settings.defaults:
@@ -146,24 +146,24 @@ def repeated_problems(
         if teachers.setdefault(apart, point.get(TEACHER_SEED)) != point.get(TEACHER_SEED):
             yield Problem(
                 "search.points",
-                f"must give each {TEACHER_SEED} a {TRAINING_SEED} of its own, as seeds of a row "
-                f"are told apart by that, but two of a row differ in {TEACHER_SEED} alone",
+                f"must give each {TEACHER_SEED} its own {TRAINING_SEED}, which tells the trials of "
+                f"a row apart, but two trials of a row differ only in {TEACHER_SEED}",
             )
             return
 
 
 def luck_problems(settings: SweepSettings, parameters: Sequence[Parameter]) -> Iterator[Problem]:
-    """Yield what would let a search choose by training seed.
+    """Yield settings that would let a search choose by training seed.
 
     Args:
-        settings: of the sweep; one that was launched goes on as it is.
+        settings: the sweep's; one that was launched already is not checked.
         parameters: of its space.
     """
     if settings.design == "fixed" or settings.confirm.sweep is not None or settings.defaults:
         return
     reason = (
-        f"must leave {TRAINING_SEED} out in a search, which would choose the luckiest seed, but "
-        "has it; run rc-sweep confirm when it has ended, or take design: fixed, where every row "
+        f"must not contain {TRAINING_SEED} in a search, which would choose the luckiest seed, but "
+        "does; run rc-sweep confirm after the search, or use design: fixed, where every row "
         "gets every seed"
     )
     if any(parameter.key == TRAINING_SEED for parameter in parameters):
@@ -172,5 +172,5 @@ def luck_problems(settings: SweepSettings, parameters: Sequence[Parameter]) -> I
         yield Problem("search.points", reason)
 
 
-# What else than single keys may be wrong with the rows of a design.
+# Checks of the rows of a design as a whole.
 ROW_CHECKS = (adaptive_problems, halves_problems, repeated_problems, luck_problems)

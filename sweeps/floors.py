@@ -1,4 +1,4 @@
-"""What needs no model (majority class, chance, bag of words), and who is no better, in words."""
+"""Baselines that need no model (majority class, chance, bag of words), and who beats them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Literal
 from rc_core.metrics._floors import NAMES
 from sweeps.shown_values import percent, share
 
-# An accuracy that is above a line by no more may be so by the choice of samples alone.
+# An accuracy above a baseline by no more than this may be due to the sample of examples.
 _NEAR = 0.02
 Standing = Literal["no better than", "hardly above", "above"]
 
 
 def standing(accuracy: float, line: tuple[str, float]) -> Standing:
-    """Return how an accuracy stands to what needs no model: the rule of report and export.
+    """Return how an accuracy compares with a baseline without a model, as in report and export.
 
     Args:
         accuracy: in [0, 1]; NaN is no better.
-        line: as `best_line` gives it.
+        line: as from `best_line`.
     """
     if accuracy > line[1] + _NEAR:
         return "above"
@@ -27,10 +27,10 @@ def standing(accuracy: float, line: tuple[str, float]) -> Standing:
 
 
 def floor_lines(lines: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return what needs no model as text, a line for each: `bag of words: ID 76.5 %, OOD 60.9 %`.
+    """Return the baselines as text, one line each: `bag of words: ID 76.5 %, OOD 60.9 %`.
 
     Args:
-        lines: as `sweeps.rows.reference_lines` gives them.
+        lines: as from `sweeps.rows.reference_lines`.
     """
     names = dict.fromkeys(name for line in lines.values() for name in line)
     found = []
@@ -43,7 +43,7 @@ def floor_lines(lines: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def best_line(lines: Mapping[str, Mapping[str, float]], role: str) -> tuple[str, float] | None:
-    """Return name and accuracy of the best line of a role that needs no model, None without any."""
+    """Return name and accuracy of the best baseline of a role, None if there is none."""
     found = lines.get(role, {})
     if not found:
         return None
@@ -52,17 +52,17 @@ def best_line(lines: Mapping[str, Mapping[str, float]], role: str) -> tuple[str,
 
 
 def needs_no_model(line: tuple[str, float]) -> str:
-    """Return `what needs no model (bag of words: 76.5 %)` of a line as `best_line` gives it."""
+    """Return `what needs no model (bag of words: 76.5 %)` for a baseline from `best_line`."""
     return f"what needs no model ({line[0]}: {percent(line[1])})"
 
 
 def no_better(what: str, line: tuple[str, float]) -> str:
-    """Return the objection to an accuracy, such as `60.0 % ID`, that does not beat a line."""
+    """Return the objection to an accuracy, such as `60.0 % ID`, that does not beat a baseline."""
     return f"{what} is no better than {needs_no_model(line)}"
 
 
 def did_not_learn(id_accuracy: float, lines: Mapping[str, Mapping[str, float]]) -> str | None:
-    """Return the objection to a dense reference that knows nothing, None where it knows something.
+    """Return the objection to a dense reference that learned nothing, None if it learned the task.
 
     Args:
         id_accuracy: of the reference on the ID dev role, in [0, 1].

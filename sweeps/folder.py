@@ -4,7 +4,7 @@
     <storage>/<sweep>/sweep.yaml  attempt.json  study.journal  outbox.jsonl  front.json  front.png
     <storage>/<sweep>/trials/<id>/...
 
-A storage at a URI is worked on in a folder that is kept in step with it (sweeps/remote/mirror.py).
+A storage at a URI has a local folder that is kept in sync with it (sweeps/remote/mirror.py).
 
 No torch, Ray or MLflow here: the quick commands use this.
 """
@@ -37,9 +37,9 @@ from sweeps.remote.trials import MirroredTrial
 from sweeps.remote.worker import AwayTrial, token_in
 from sweeps.storages import command_at, storage_root
 
-# Of the dense reference.
+# Id of the dense reference.
 REFERENCE_ID = "t0000"
-# Before a record that did not come from a URI is asked for again.
+# Seconds to wait before a record missing at a URI is requested again.
 _PAUSES = (1.0, 2.0)
 
 
@@ -48,7 +48,7 @@ class SweepFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()
-        # Every worker of the driver is on this machine.
+        # Whether all workers of the driver are on this machine.
         self.alone = True
 
     @property
@@ -61,7 +61,7 @@ class SweepFolder:
 
     @cached_property
     def mirror(self) -> Mirror | None:
-        """The storage's mirror, None where it is a plain folder."""
+        """The storage's mirror, None if it is a plain folder."""
         return Mirror.at(self.storage)
 
     @property
@@ -103,17 +103,17 @@ class SweepFolder:
 
     @property
     def clusters(self) -> Path:
-        """Which samples of the dev roles hang together; see sweeps/selection/answers.py."""
+        """Which samples of the dev roles are dependent; see sweeps/selection/answers.py."""
         return self.path / "clusters.json"
 
     @classmethod
     def create(cls, storage: Path, name: str | None, stem: str) -> SweepFolder:
-        """Make the folder of a new sweep; without a name it is called `<stem>-<n>`.
+        """Create the folder of a new sweep; without a name it is called `<stem>-<n>`.
 
-        One of that name that failed before its first trial is replaced.
+        A sweep of that name that failed before its first trial is replaced.
 
         Raises:
-            StorageError: the name is taken, is no name, or the storage cannot be written.
+            StorageError: the name is taken or invalid, or the storage cannot be written.
         """
         if name is not None:
             check_free(storage, name)
@@ -143,7 +143,7 @@ class SweepFolder:
     def find(cls, sweep: str, storage: Path) -> SweepFolder:
         """Return an existing sweep by its name under the storage, or by path.
 
-        Of a storage at a URI what is newer there is brought first.
+        From a storage at a URI, newer files are downloaded first.
 
         Raises:
             StorageError: there is none, or the URI's service cannot be reached.
@@ -156,8 +156,8 @@ class SweepFolder:
                 if not (storage / sweep / "sweep.yaml").is_file():
                     raise
                 raise StorageError(
-                    f"{error}. What this machine has of it can be looked at by its path instead of "
-                    f"its name: {storage / sweep}"
+                    f"{error}. The files that this machine has can be used by giving the path "
+                    f"instead of the name: {storage / sweep}"
                 ) from error
         for path in (storage / sweep, Path(sweep).expanduser()):
             if (path / "sweep.yaml").is_file():
@@ -192,14 +192,14 @@ class SweepFolder:
         return TrialFolder(path, fence=self.attempt)
 
     def newest(self, trial_id: str, *, ended: bool = False) -> TrialRecord | None:
-        """Return a trial's record; of a storage at a URI its worker may have been elsewhere.
+        """Return a trial's record; with a storage at a URI, its worker may be on another machine.
 
         Args:
-            trial_id: ours.
+            trial_id: the trial's.
             ended: its worker says that it has ended, so its record must say so too.
 
         Raises:
-            StorageError: the record cannot be brought or read, or has not come yet.
+            StorageError: the record cannot be downloaded or read, or has not arrived yet.
         """
         for pause in _PAUSES:
             with suppress(StorageError):
@@ -228,12 +228,12 @@ class SweepFolder:
         return str(self.artifacts) if self.mirror is None else self.mirror.uri
 
     def refresh(self) -> None:
-        """Bring what is newer at the storage's URI; nothing happens where it is a folder."""
+        """Download what is newer at the storage's URI; does nothing for a folder."""
         if self.mirror is not None:
             self.mirror.pull(self.name)
 
     def unshared(self) -> str:
-        """Say what is not at the storage's URI yet; empty where all is, or it is a folder."""
+        """Say what is not at the storage's URI yet; empty if nothing, or for a folder."""
         return "" if self.mirror is None else self.mirror.unshared(self.name)
 
     def share(self) -> None:
@@ -280,7 +280,7 @@ class SweepFolder:
             yield attempt
 
     def check_writable(self) -> None:
-        """Raise StorageError where it cannot be written, before what it is to keep is computed."""
+        """Raise StorageError if the folder is not writable, before anything is computed for it."""
         try:
             tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
@@ -288,26 +288,26 @@ class SweepFolder:
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(
-            f"{self.path} must be writable for this: {error.strerror}; do it as the user who "
-            "launched the sweep, or with a copy of the storage"
+            f"{self.path} must be writable for this ({error.strerror}); run it as the user who "
+            "launched the sweep, or on a copy of the storage"
         )
 
     def is_running(self) -> bool:
-        """Tell whether a driver holds the lock now, or another machine said so lately."""
+        """Tell whether a driver holds the lock, or another machine reported running it recently."""
         if is_locked(self.path):
             return True
         return self.mirror is not None and other_driver(self.mirror, self.path) is not None
 
 
 def check_weights(trials: Mapping[str, TrialFolder], what: str) -> None:
-    """Check that trials have their weights here: adopted ones may have left them elsewhere.
+    """Check that trials have their weights here; those of adopted trials may be elsewhere.
 
     Args:
-        trials: by what they are called.
-        what: is to be done with them: `exported`.
+        trials: by name.
+        what: what is to be done with them: `exported`.
 
     Raises:
-        StorageError: says which have none, and what to do.
+        StorageError: some have none.
     """
     missing = {name: trial for name, trial in trials.items() if not trial.model.is_dir()}
     if not missing:
@@ -316,7 +316,7 @@ def check_weights(trials: Mapping[str, TrialFolder], what: str) -> None:
     folder = next(iter(missing.values())).path
     raise StorageError(
         f"to be {what}, trials must have weights here, but these have none: "
-        f"{', '.join(list(missing)[:8])}{more}. Where they were trained elsewhere, copy "
+        f"{', '.join(list(missing)[:8])}{more}. If they were trained elsewhere, copy "
         "trials/<id>/model from there into the DIR that they were adopted from, then: rc-sweep "
         f"adopt {folder.parents[1].name} DIR (or put it at {folder / 'model'})"
         + ("; or test them there: python -m rc_core.trial ... --test" if what == "tested" else "")
@@ -327,8 +327,8 @@ def trial_at(address: str, trial_id: str) -> TrialFolder:
     """Return a trial's folder for its worker, on whatever node it is.
 
     Args:
-        address: of its sweep, as `SweepFolder.address` gives it.
-        trial_id: ours.
+        address: its sweep's, as from `SweepFolder.address`.
+        trial_id: the trial's.
     """
     if local_path(address) is not None:
         return SweepFolder(address).trial(trial_id)

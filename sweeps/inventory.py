@@ -1,4 +1,4 @@
-"""The sweeps of a storage: what state each is in, how far, how old, how large.
+"""The sweeps of a storage: state, progress, age and size of each.
 
 No torch, Ray or MLflow here: `rc-sweep sweeps` and `remove` use it.
 """
@@ -29,14 +29,14 @@ class ListedSweep:
     """One sweep of a storage; a confirmation is one too.
 
     Attributes:
-        folder: of the sweep.
-        state: `running`; `failed`: its newest driver did; `interrupted`: trials are left; `done`;
+        folder: the sweep's.
+        state: `running`, `failed` (its newest driver), `interrupted` (trials are left), `done` or
             `unreadable`.
         trials: status -> number of trials.
-        planned: trials it was to have; a budget or a race may end it with fewer.
-        began: when its first trial was started, or its folder made; seconds since 1970.
-        size: bytes; of a storage at a URI of what lies there.
-        confirmed: whether there is a confirmation of it.
+        planned: planned number of trials; a budget or a race may end it with fewer.
+        began: when its first trial started, or its folder was created; seconds since 1970.
+        size: in bytes; for a storage at a URI, of the files there.
+        confirmed: whether it has a confirmation.
         tested: whether its sealed test was opened.
         here_only: it lies on this machine, but not at its storage's URI.
         problem: why it failed or cannot be read, else empty.
@@ -59,9 +59,9 @@ class ListedSweep:
 
 
 def stored_sweeps(storage: Path) -> list[ListedSweep]:
-    """Return the sweeps of a storage by name; of one at a URI those there and those only here.
+    """Return the sweeps of a storage by name; for a URI, those there and those only here.
 
-    Models are not brought. A sweep that cannot be read is among them.
+    Models are not downloaded. Sweeps that cannot be read are included.
 
     Raises:
         StorageError: the URI's service cannot be reached or refuses.
@@ -80,10 +80,10 @@ def stored_sweeps(storage: Path) -> list[ListedSweep]:
 
 
 def look_at(folder: SweepFolder, *, here_only: bool = False) -> ListedSweep:
-    """Return what is known of one sweep; what its files hold raises nothing.
+    """Return what is known of one sweep; damaged files raise no error.
 
     Args:
-        folder: of the sweep.
+        folder: the sweep's.
         here_only: it is not at its storage's URI.
     """
     made = (folder.path / "sweep.yaml").stat().st_mtime
@@ -91,7 +91,7 @@ def look_at(folder: SweepFolder, *, here_only: bool = False) -> ListedSweep:
         folder, "unreadable", began=made, size=_size(folder, here_only), here_only=here_only
     )
     try:
-        # Before the records are read, as it may end meanwhile.
+        # Asked before reading the records, as the sweep may end in between.
         running = folder.is_running()
         records, config = folder.records(), folder.read_config()
         planned, failure = int(config["search"]["trials"]), failure_of(folder.path)
@@ -99,7 +99,7 @@ def look_at(folder: SweepFolder, *, here_only: bool = False) -> ListedSweep:
     except (RobustCompressionError, OSError) as error:
         return replace(found, problem=" ".join(str(error).split()))
     except (LookupError, TypeError, ValueError, AttributeError):
-        return replace(found, problem="sweep.yaml must be that of a launched sweep, but is not")
+        return replace(found, problem="sweep.yaml must be a launched sweep's, but is not")
     confirmation = folder.path.with_name(folder.name + CONFIRM_SUFFIX)
     return replace(
         found,
@@ -114,7 +114,7 @@ def look_at(folder: SweepFolder, *, here_only: bool = False) -> ListedSweep:
 
 
 def leftovers(storage: Path) -> list[Path]:
-    """Return folders of sweeps whose removal was cut short, or goes on now."""
+    """Return folders of sweeps whose removal was interrupted, or is in progress."""
     return sorted(storage.glob(".*.removed"))
 
 
@@ -138,7 +138,7 @@ def _size(folder: SweepFolder, here_only: bool) -> int:
     total = 0
     for place, _, names in os.walk(folder.path):
         for name in names:
-            # A running sweep's checkpoints come and go.
+            # Checkpoints of a running sweep may vanish.
             with suppress(FileNotFoundError):
                 total += os.lstat(os.path.join(place, name)).st_size
     return total
@@ -173,9 +173,9 @@ def as_text(found: Sequence[ListedSweep], where: str, left: Iterable[Path] = ())
         where: the storage, as a user names it.
         left: see `leftovers`.
     """
-    rest = [f"{path}: left by a removal that was cut short, unless it goes on" for path in left]
+    rest = [f"{path}: left by an interrupted removal, unless one is in progress" for path in left]
     if not found:
-        return "\n".join([*rest, f"no sweep in {where}; rc-sweep launch CONFIG makes one"])
+        return "\n".join([*rest, f"no sweeps in {where}; rc-sweep launch CONFIG makes one"])
     titles = ("sweep", "state", "finished", "age", "size", "")
     lines = [titles, *map(_cells, found)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

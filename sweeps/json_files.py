@@ -1,4 +1,4 @@
-"""Small JSON files that say how a sweep stands: one that is damaged is told, with what to do."""
+"""Small JSON files on the state of a sweep; a damaged one is an error that says what to do."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ ReadT = TypeVar("ReadT")
 
 
 def read_json(path: Path, read: Callable[[Any], ReadT], *, what: str, advice: str) -> ReadT | None:
-    """Return what a JSON file holds, None where there is none.
+    """Return the content of a JSON file, None if there is no file.
 
     Args:
-        path: of the file.
-        read: turns its plain values into what is returned; what they lack is an error of its own.
-        what: it must be: `what rc-sweep latency wrote`.
-        advice: what to do where it is not.
+        path: the file.
+        read: converts the plain values; raises a built-in error if they are wrong.
+        what: what the file must be, for messages: `what rc-sweep latency wrote`.
+        advice: what to do if it is not.
 
     Raises:
-        StorageError: it cannot be read, is no JSON (was cut short), or is not what it must be.
+        StorageError: it cannot be read, is not JSON (cut short), or `read` fails.
     """
     try:
         return read(json.loads(path.read_text(encoding="utf-8")))

@@ -1,6 +1,6 @@
-"""`sweeps.launch` and `sweeps.resume`: the driver's, which return what a user works with.
+"""`sweeps.launch` and `sweeps.resume`: those of the driver, but returning a `sweeps.Sweep`.
 
-A confirmation is driven too, so the driver cannot know of `sweeps.api.Sweep` itself.
+The driver itself must not import `sweeps.api`, which uses it to run confirmations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _worked_with(drive: Callable[_P, StoredSweep]) -> Callable[_P, Sweep]:
     def run(*arguments: _P.args, **options: _P.kwargs) -> Sweep:
         done = drive(*arguments, **options)
         if done.searched is not done:
-            # A confirmation that is resumed by its own name.
+            # A confirmation was resumed by its own name.
             conclude(done)
         return Sweep(done.folder)
 

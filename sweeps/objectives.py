@@ -1,4 +1,4 @@
-"""Which metrics may steer a sweep (those of the open roles, exact sizes), which a choice alone."""
+"""Which metrics may steer a search (dev roles, exact sizes), and which only a later choice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OBJECTIVE_ROLES = ("id_dev", "ood_dev")
 
 
 def check_objective(name: str) -> str | None:
-    """Return why a metric may not steer a sweep, or None where it may."""
+    """Return why a metric may not steer a sweep, or None if it may."""
     role, _, rest = name.partition("/")
     if role == "footprint":
         known = list(footprint.METRICS)
@@ -24,29 +24,29 @@ def check_objective(name: str) -> str | None:
         return "test roles are sealed until the search is over; use id_dev or ood_dev"
     if role == "latency":
         return (
-            "latency is measured alone, after training, so the search cannot know it; choose by it "
-            "afterwards: rc-sweep latency SWEEP, then --where"
+            "latency is measured separately, after training, so the search cannot use it; choose "
+            "by it afterwards: rc-sweep latency SWEEP, then --where"
         )
     return f"must begin with id_dev/, ood_dev/ or footprint/, but got '{name}'"
 
 
 def check_direction(name: str, direction: str) -> str | None:
-    """Return why a metric that may steer a sweep may not be pushed that way, or None where it may.
+    """Return why a metric that may steer a sweep may not have this direction, or None if it may.
 
-    What is measured of easy and hard samples apart may be asked for either way.
+    Metrics of easy and hard samples may have either direction.
     """
     known = {**footprint.METRICS, **classification.METRICS, **robustness.METRICS}
     metric = known.get(name) or known.get(name.rpartition("/")[2])
     if metric is None or metric.direction == direction:
         return None
     return (
-        f"must be {metric.direction}, but is {direction}, which prefers the worst models "
+        f"must be {metric.direction}, but is {direction}, which would prefer the worst models "
         f"({metric.name}: {metric.description})"
     )
 
 
 def check_choice(name: str) -> str | None:
-    """Return why a metric may not decide what is chosen of a sweep that has ended, or None."""
+    """Return why a metric may not decide a choice after the sweep has ended, or None if it may."""
     if name.partition("/")[0] == "latency":
         known = list(latency.METRICS)
         return None if name in known else f"unknown metric: {did_you_mean(name, known)}"

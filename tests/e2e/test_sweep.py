@@ -293,7 +293,7 @@ def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(
     ("arguments", "expected"),
     [
         (["--set", "trainin.epochs=1"], "did you mean 'training'"),
-        (["--name", "../outside"], "must be letters"),
+        (["--name", "../outside"], "must consist of letters"),
         (["--set", "objectives={ood_dev/nowhere/accuracy: max}"], "no suite 'nowhere'"),
         (["--set", "task={name: files, data_dir: nowhere}"], "task"),
         (["--address", "ray://127.0.0.1:10001"], "ray job submit"),

@@ -98,7 +98,7 @@ def test_points_of_the_yaml_follow_without_repeats() -> None:
         (
             {"objectives": {"ood_dev/one/balanced_accuracy": "min"}},
             "objectives.ood_dev/one/balanced_accuracy",
-            "must be max, but is min, which prefers the worst models (balanced_accuracy: mean",
+            "must be max, but is min, which would prefer the worst models (balanced_accuracy: mean",
         ),
         (
             {"objectives": {"footprint/parameters": "max"}},
@@ -539,7 +539,7 @@ def test_an_objective_of_halves_wants_the_same_halves(name: str, where: str) -> 
         SweepConfig(raw)
     (problem,) = caught.value.problems
     assert problem.where == f"objectives.{name}"
-    assert "difficulty.name is searched, which says what is hard" in problem.message
+    assert "difficulty.name, which decides what is hard, is searched" in problem.message
     SweepConfig(raw | {"objectives": {"id_dev/accuracy": "max", "ood_dev/accuracy": "max"}})
 
 
@@ -564,7 +564,7 @@ def test_a_search_does_not_choose_by_seed(where: str) -> None:
         SweepConfig(RAW | searched)
     (problem,) = caught.value.problems
     assert problem.where == {"space": "space", "points": "search.points"}[where]
-    assert "leave training.seed out" in problem.message and "luckiest" in problem.message
+    assert "must not contain training.seed" in problem.message and "luckiest" in problem.message
     SweepConfig(RAW | searched | {"design": "fixed", "search": {"name": "random", "trials": 4}})
     # One of before goes on.
     SweepConfig(SweepConfig(RAW).as_dict() | searched)

@@ -27,7 +27,7 @@ def test_unnamed_sweeps_are_numbered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "artifacts", "a b", ".."])
 def test_a_name_stays_in_the_storage(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StorageError, match="must be letters"):
+    with pytest.raises(StorageError, match="must consist of letters"):
         SweepFolder.create(tmp_path, name, "x")
     assert not any(tmp_path.iterdir())
 

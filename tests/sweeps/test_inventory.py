@@ -126,7 +126,7 @@ def test_what_cannot_be_read_is_listed_with_the_others(tmp_path: Path) -> None:
     assert "record.json" in rows["broken"]["problem"]
     assert "a launched sweep" in rows["other"]["problem"]
     shown = text(tmp_path)
-    assert "4 sweeps in" in shown and ".one.0.removed: left by a removal" in shown
+    assert "4 sweeps in" in shown and ".one.0.removed: left by an interrupted removal" in shown
 
 
 def test_without_any_sweep_or_storage_it_says_so(tmp_path: Path) -> None:

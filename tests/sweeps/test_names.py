@@ -71,5 +71,5 @@ def test_a_confirmation_may_be_launched_under_its_name(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_sweep_is_told_as_that(tmp_path: Path) -> None:
     """A launch that was killed as it began may have left an empty one: no resume finds it."""
     (tmp_path / "mine").mkdir()
-    with pytest.raises(StorageError, match=r"mine is there and is no sweep; choose .* move that"):
+    with pytest.raises(StorageError, match=r"mine exists and is not a sweep; choose .* move it"):
         check_new(tmp_path, "mine")

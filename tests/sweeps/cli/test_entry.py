@@ -80,7 +80,7 @@ def test_a_pipe_that_breaks_elsewhere_is_told(
     ("arguments", "interrupting", "told"),
     [
         (["status", "made"], "sweeps.api.Sweep.load", "error: interrupted\n"),
-        (["export", "made", "--out", "x"], "sweeps.api.Sweep.load", "nothing is left at --out"),
+        (["export", "made", "--out", "x"], "sweeps.api.Sweep.load", "nothing was left at --out"),
         (
             ["artifacts", "verify"],
             "sweeps.artifact_uses.uses",
@@ -107,7 +107,7 @@ def test_an_interrupted_test_says_what_is_open_and_how_to_go_on(
 ) -> None:
     folder = made_sweep(tmp_path, trials=2).folder
     monkeypatch.setattr("sweeps.api.Sweep.test", Mock(side_effect=KeyboardInterrupt))
-    again = "Go on with: rc-sweep test made\n"
+    again = "Continue with: rc-sweep test made\n"
     found = _ended(monkeypatch, tmp_path, capfd, "test", "made")
     assert found == (1, f"error: interrupted; nothing was opened. {again}")
     opened = {"opened": 1.0, "design": "search", "selection": [], "trials": {"t0000": {}}}
@@ -134,13 +134,13 @@ def _ended(
 @pytest.mark.parametrize(
     ("number", "path", "code", "told"),
     [
-        (errno.EACCES, "/theirs", 2, "/theirs: Permission denied; do it as"),
-        (errno.EACCES, "/theirs/storage/made/sweep.yaml", 2, "do it as the user"),
-        (errno.ENOTDIR, "/theirs/storage", 2, "a part of it is a file"),
+        (errno.EACCES, "/theirs", 2, "/theirs: Permission denied; run it as"),
+        (errno.EACCES, "/theirs/storage/made/sweep.yaml", 2, "run it as the owner"),
+        (errno.ENOTDIR, "/theirs/storage", 2, "a part of the path is a file"),
         # Of what nobody has named here: a cache, a temporary folder.
-        (errno.EACCES, "/somewhere/cache", 1, "/somewhere/cache: Permission denied; do it as"),
+        (errno.EACCES, "/somewhere/cache", 1, "/somewhere/cache: Permission denied; run it as"),
         (errno.EROFS, "/somewhere/cache", 1, "Read-only file system; name another place"),
-        (errno.ENOSPC, "/theirs/storage/made", 1, "No space left on device; free space there"),
+        (errno.ENOSPC, "/theirs/storage/made", 1, "No space left on device; free some space"),
         (errno.EMFILE, None, 1, "Too many open files; raise the limit"),
     ],
 )

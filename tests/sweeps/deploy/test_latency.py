@@ -293,13 +293,13 @@ def test_a_choice_by_what_is_too_uncertain_is_refused(fresh: Sweep) -> None:
     assert pick(fresh, "best-ood", wheres=[where]) == "t0001"
     flat = " ".join(rc_sweep("pareto", path, "--where", where).output.split())
     assert (
-        "t0002: latency/relative <= 0.7 cannot be told: has 0.68, 95 % interval 0.6528 to 0.7072; "
+        "t0002: latency/relative <= 0.7 cannot be decided: has 0.68, 95 % interval 0.6528 to 0.7072; "
         "measure again" in flat
     )
     assert "Uncertain" not in flat
     out = json.loads(rc_sweep("pareto", path, "--where", where, "--json").stdout)["excluded"]
     assert "cannot be told" in next(each["why"] for each in out if each["id"] == "t0002")
-    with pytest.raises(StorageError, match=r"t0002 must meet .* cannot be told: has 0\.68"):
+    with pytest.raises(StorageError, match=r"t0002 must meet .* cannot be decided: has 0\.68"):
         pick(fresh, "t0002", wheres=[where])
     # A bound that takes the dense reference's own time takes its interval as well.
     with pytest.raises(StorageError, match="cannot be told"):
@@ -311,7 +311,7 @@ def test_a_choice_by_what_is_too_uncertain_is_refused(fresh: Sweep) -> None:
     flat = " ".join(rc_sweep("pareto", path, "--where", "latency/relative <= 2").output.split())
     assert "not known within 5 % of t0000, t0001, t0002" in flat
     timed(fresh, {"t0000": 1.0, "t0001": 0.5}, spread=math.nan)
-    with pytest.raises(StorageError, match="of so few rounds no interval is known"):
+    with pytest.raises(StorageError, match="too few rounds for an interval"):
         pick(fresh, "t0001", wheres=[where])
 
 
@@ -360,7 +360,7 @@ def test_no_search_is_steered_by_latency(section: str) -> None:
         "objectives": {"latency/relative": "min"},
         "constraints": ["latency/relative <= 0.7"],
     }
-    with pytest.raises(ConfigError, match="the search cannot know it; choose by it afterwards"):
+    with pytest.raises(ConfigError, match="the search cannot use it; choose by it afterwards"):
         SweepConfig(VALUES | {section: steer[section]})
 
 

@@ -45,7 +45,7 @@ def dry_run(config: Path, *arguments: str) -> Any:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--name", "a/b c"], "must be letters"),
+        (["--name", "a/b c"], "must consist of letters"),
         (["--name", "artifacts"], "not one of artifacts"),
         (["--name", "taken"], "choose another --name"),
         (["--storage", "sweep.yaml"], "sweep.yaml is a file"),

@@ -203,7 +203,7 @@ def test_dense_is_compared_over_the_seeds_that_both_rows_have() -> None:
     found = parsed(paper_table([*apart, lonely], CONFIG, None, form="csv"))["magnitude-60 rmc"]
     assert (found["OOD vs dense"], found["F_bias"]) == ("-", "-")
     assert "the dense reference has one seed only" not in text
-    assert "one seed only; to give it every seed make dense a row" in paper_table(
+    assert "one seed only; to train it with every seed, make dense a row" in paper_table(
         apart, CONFIG, None
     )
     assert "+- is of each row's own seeds alone; rc-sweep pareto" in text
