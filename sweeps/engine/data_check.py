@@ -1,4 +1,4 @@
-"""Reading a sweep's data before anything starts, and holding its objectives against it."""
+"""Reading a sweep's data before anything starts, and checking its objectives against it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.constraints import parse
 
-# Beside problems that were found without the data: nobody waits for a download to be told of them.
+# Reported with problems found without the data, so that these need not wait for a download.
 UNREAD = Problem(
     "task",
-    "was not looked at yet, as it may have to be downloaded; that is done once the rest is right",
+    "was not checked yet, as it may have to be downloaded; correct the other problems first",
 )
 
 
@@ -30,9 +30,9 @@ def check_data(sweep: SweepConfig) -> Task:
     """Return the sweep's task, loaded and checked.
 
     Raises:
-        DataError: a missing file, column or split, a label the map does not know, one label only.
-        ConfigError: an objective or a constraint names what is not measured of this task: a suite
-            or a slice that it does not have. Every trial would lack it, and so be off the front.
+        DataError: a missing file, column or split, a label missing from the map, only one label.
+        ConfigError: an objective or a constraint names what is not measured for this task, such as
+            a suite or a slice that it does not have. Every trial would lack it and be excluded.
     """
     task = _load(sweep)
     settings = sweep.settings
@@ -50,12 +50,12 @@ def check_data(sweep: SweepConfig) -> Task:
 
 
 def data_problems(values: Mapping[str, Any]) -> list[Problem]:
-    """Return what is wrong with the data of a configuration that is wrong elsewhere.
+    """Return problems with the data of a configuration that has other problems.
 
-    Nothing where its task cannot be read; one that says so where its data may have to be fetched.
+    None if its task section is invalid; `UNREAD` if its data may have to be downloaded.
 
     Args:
-        values: of a sweep's YAML.
+        values: those of a sweep's YAML.
     """
     try:
         # Only the task counts here; any encoder will do.
@@ -71,27 +71,27 @@ def data_problems(values: Mapping[str, Any]) -> list[Problem]:
 
 
 def is_here(task: PluginConfig) -> bool:
-    """Tell whether a task's data is read without fetching anything; see `TaskModule`."""
+    """Tell whether a task's data can be read without a download; see `TaskModule`."""
     told = getattr(task, "is_here", None)
     return told is not None and bool(told())
 
 
 def check_same_data(sweep: SweepConfig, records: Sequence[TrialRecord]) -> None:
-    """Check that what is trained from now on learns from what finished trials did.
+    """Check that further trials are trained on the same data as finished ones.
 
     Args:
         sweep: any.
-        records: of trials that its own are compared with.
+        records: of the trials that its own are compared with.
 
     Raises:
-        DataError: the data's files are others by now.
+        DataError: the data's files have changed.
     """
     if not _digests(records):
         return
     try:
         task = _load(sweep)
     except DataError:
-        # Nothing may be left that needs data, as where trials were adopted: preparation tells.
+        # Perhaps nothing left needs data, as with adopted trials; otherwise preparation fails.
         return
     check_digest(task, records)
 
@@ -100,13 +100,13 @@ def check_digest(task: Task, records: Sequence[TrialRecord]) -> None:
     """Check that a task's train and dev splits are those that finished trials were trained on.
 
     Raises:
-        DataError: they are others by now.
+        DataError: they have changed.
     """
     digest, known = task.digest(), _digests(records)
     if known and digest not in known:
         raise DataError(
             f"the data must be what this sweep's trials were trained on (digest {known[0]}), but "
-            f"has changed ({digest}); put the old files back, or launch a new sweep for these"
+            f"has changed ({digest}); restore the old files, or launch a new sweep for the new ones"
         )
 
 
@@ -120,13 +120,13 @@ def _load(sweep: SweepConfig) -> Task:
 
 
 def measured(task: Task) -> set[str]:
-    """Return the keys of what a trial's record may hold of the open roles of a task."""
+    """Return the keys of all metrics that a trial's record may hold for a task's dev roles."""
     return set(footprint.METRICS) | {key for role in DEV_ROLES for key in _of_role(task, role)}
 
 
 def _of_role(task: Task, role: Role) -> Iterator[str]:
     splits, labels = task.of_role(role), task.label_names
-    # The keys are what the metrics themselves say, of a model that knows nothing.
+    # The metrics themselves say which keys there are, here for a model that knows nothing.
     unsure = -math.log(len(labels))
     pairs = [(split, np.full((len(split), len(labels)), unsure)) for split in splits]
     yield from role_metrics(role, pairs, labels)
@@ -136,7 +136,7 @@ def _of_role(task: Task, role: Role) -> Iterator[str]:
     if role == "ood_dev":
         yield f"{role}/relative_bias"
     else:
-        # Where a loss of the sweep reads difficulty.
+        # Measured if a loss of the sweep reads difficulty.
         nobody = np.zeros(0, dtype=np.bool_)
         yield from (f"{role}/{key}" for key in easy_hard_metrics(nobody, np.zeros(0), nobody)[0])
 
@@ -152,7 +152,7 @@ def _unmeasured(name: str, known: Collection[str]) -> str:
             hint = did_you_mean(parts[position], sorted(beside))
             return f"no {what} '{parts[position]}'{of}: {hint}"
     metrics = sorted(each[-1] for each in _split(known, parts[:-1]) if len(each) == len(parts))
-    return f"'{parts[-1]}' is not measured of {'/'.join(parts[:-1])}; available: " + ", ".join(
+    return f"'{parts[-1]}' is not measured for {'/'.join(parts[:-1])}; available: " + ", ".join(
         metrics
     )
 

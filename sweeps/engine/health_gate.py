@@ -1,4 +1,4 @@
-"""What is said of the dense reference before the first trial, and where that stops the sweep."""
+"""The report on the dense reference before the first trial, which may stop the sweep."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sweeps.failure import HEALTH_GATE
 
 @dataclass(frozen=True)
 class Judged:
-    """What the dense reference reached.
+    """The results of the dense reference.
 
     Attributes:
-        metrics: on the dev roles.
+        metrics: those of the dev roles.
         undefined: metric -> why it is undefined.
         majority: share of the majority class on id_dev, in [0, 1].
-        warnings: of `rc_core.teacher.health`.
+        warnings: from `rc_core.teacher.health`.
     """
 
     metrics: Mapping[str, float]
@@ -29,12 +29,12 @@ class Judged:
 
 
 def report_health(sweep: SweepConfig, found: Judged, say: Callable[[str], None]) -> None:
-    """Say what the reference reached, and what may be wrong with it.
+    """Report the reference's accuracy, and what may be wrong with it.
 
     Args:
-        sweep: says whether the gate stops it (`health_gate`).
-        found: of the reference.
-        say: told.
+        sweep: its `health_gate` decides whether warnings stop it.
+        found: the reference's results.
+        say: called with each line.
 
     Raises:
         TrialError: there are warnings, and the gate is `stop`.
@@ -51,8 +51,8 @@ def report_health(sweep: SweepConfig, found: Judged, say: Callable[[str], None])
         say(f"note: relative bias is undefined in this sweep: {reason}")
     if found.warnings and sweep.settings.health_gate == "stop":
         raise TrialError(
-            f"{HEALTH_GATE}{'; '.join(found.warnings)}. Corrected it is another sweep: launch "
-            "that. To go on with this one all the same, resume it: --set health_gate=warn"
+            f"{HEALTH_GATE}{'; '.join(found.warnings)}. Correct the configuration and launch it "
+            "as a new sweep. To continue this one anyway, resume it with --set health_gate=warn"
         )
     for warning in found.warnings:
         say(f"warning: {warning}")

@@ -1,6 +1,6 @@
-"""What must hold before a launch starts anything: a launch checks it, and so does `--dry-run`.
+"""What a launch, and `--dry-run`, checks before anything is started.
 
-Ray takes up to a minute to start; a name that is taken is told before that.
+Ray takes up to a minute to start; errors such as a taken name are reported before that.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from sweeps.sections import check_overrides
 def as_config(
     config: str | Path | Mapping[str, Any] | SweepConfig, overrides: Sequence[str]
 ) -> SweepConfig:
-    """Return what is to be launched: of a YAML file, plain values, or as it is.
+    """Return what is to be launched, from a YAML file, plain values, or as it is.
 
     Raises:
-        InputError: it does not validate, or overrides cannot hold.
+        InputError: it is invalid, or overrides cannot be applied.
     """
     check_overrides(overrides)
     if isinstance(config, SweepConfig):
         if overrides:
             raise InputError(
                 "overrides must come with a YAML file or plain values, but came with a SweepConfig "
-                f"({', '.join(overrides)}); put them into the values that it is made of"
+                f"({', '.join(overrides)}); put them into the values that it is made from"
             )
         return config
     if isinstance(config, Mapping):
@@ -60,20 +60,20 @@ def check_launch(
     Args:
         sweep: to be launched.
         root: its storage's folder.
-        stem: of the default name.
-        name: asked for; None: `<stem>-<n>`.
+        stem: stem of the default name.
+        name: the requested name; None for `<stem>-<n>`.
         address: of Ray.
 
     Raises:
-        InputError: the address, or the storage, is not what it must be; or, at once, everything
-            that is wrong with the name, the data and earlier sweeps. Data that may have to be
-            fetched is read only where nothing else is wrong.
+        InputError: the address or the storage is wrong; otherwise all problems with the name, the
+            data and earlier sweeps at once. Data that may have to be downloaded is read only if
+            nothing else is wrong.
     """
     check_address(address)
     check_place(root)
     mirror = Mirror.at(root)
     if mirror is not None:
-        mirror.names()  # raises the error of a service that does not answer
+        mirror.names()  # raises an error if the service does not answer
     confirms = sweep.settings.confirm.sweep
     with _together() as (also, found):
         with also():
@@ -99,7 +99,7 @@ def check_launch(
 
 
 def _check_fits(sweep: SweepConfig) -> None:
-    """Raise ConfigError where a trial asks for more than there is on this machine."""
+    """Raise ConfigError if a trial asks for more than this machine has."""
     resources, cores = sweep.settings.resources, usable_cores()
     if resources.auto:
         return
@@ -112,7 +112,7 @@ def _check_fits(sweep: SweepConfig) -> None:
                 f"but asks for {resources.cpu:g}; lower it, or join a cluster with --address",
             )
         )
-    # Where trials are to leave the GPU alone, what Ray finds decides.
+    # If trials leave the GPU idle (device: cpu), it is enough that Ray finds one.
     if resources.gpu and resources.device == "auto" and not _num_gpus():
         problems.append(
             Problem(
@@ -126,7 +126,7 @@ def _check_fits(sweep: SweepConfig) -> None:
 
 
 def _num_gpus() -> int:
-    # Imported here: two seconds that a launch on CPUs does without.
+    # Imported here, as it takes two seconds that a launch on CPUs need not spend.
     import torch
 
     return torch.cuda.device_count()
@@ -134,11 +134,9 @@ def _num_gpus() -> int:
 
 @contextmanager
 def _together() -> Iterator[tuple[Callable[[], AbstractContextManager[None]], list[InputError]]]:
-    """Yield what keeps one check's error, so that the next is made too, and all that were kept.
+    """Yield a context manager that collects a check's error, and the list of collected errors.
 
-    They are raised at the end.
-
-    A single one as it is.
+    They are raised together at the end; a single one is raised as it is.
     """
     found: list[InputError] = []
 
@@ -160,7 +158,7 @@ def check_confirmed(sweep: SweepConfig, root: Path) -> None:
     """Check that a confirmation's rows are trials of the sweep that it confirms, before Ray starts.
 
     Args:
-        sweep: any; nothing is checked of one that confirms none.
+        sweep: any; one that is not a confirmation passes.
         root: its storage's folder.
 
     Raises:
@@ -175,7 +173,7 @@ def _check_rows(sweep: SweepConfig, root: Path) -> None:
     confirmed = sweep.settings.confirm.sweep
     if confirmed is not None:
         search = plugins.load("sweeps.search", sweep.settings.search.name)
-        # A race keeps no study: only where it would lie says which storage is meant.
+        # A race stores no study; the path only tells it the storage.
         search.proposals(sweep, SweepFolder(root / f"{confirmed}{CONFIRM_SUFFIX}").study)
 
 

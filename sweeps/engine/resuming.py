@@ -1,7 +1,7 @@
-"""What a resume does before its trials: nobody else runs the sweep, and what is changed of it.
+"""What a resume does before its trials: check that nobody else runs the sweep, apply changes.
 
-How a sweep is run may change from one attempt to the next: with what resources, for how long, told
-to which tracking server. What it searches may not: trials of one sweep are comparable.
+How a sweep runs may change between attempts: its resources, its limits, its tracking server. What
+it searches may not, as the trials of one sweep must be comparable.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from sweeps.sections import check_overrides
 from sweeps.selection.stamp import named
 from sweeps.views.progress import Progress
 
-# A key, or a section of which every key may change.
+# Keys, or sections of which every key may change.
 CHANGEABLE = ("resources", "budget", "tracking", "health_gate", "search.trials")
 
 
 def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
-    """Return a sweep's configuration with what a resume changes of it; nothing is written.
+    """Return a sweep's configuration with the changes of a resume; writes nothing.
 
     Args:
-        folder: of the sweep.
+        folder: the sweep's.
         overrides: `dotted.key=value`, of `CHANGEABLE`.
 
     Raises:
-        ConfigError: another key, a value that is none, or fewer trials than before.
+        ConfigError: another key, an invalid value, or fewer trials than before.
     """
     check_overrides(overrides)
     problems = []
@@ -46,25 +46,28 @@ def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
         if confirms is not None and key.startswith("search"):
             more = command(SweepFolder(folder.path.with_name(confirms)), "confirm", "--seeds", "N")
             problems.append(
-                Problem(key, f"follows from the seeds of a confirmation; for more of them: {more}")
+                Problem(
+                    key,
+                    f"cannot be set in a confirmation, where seeds decide; for more of them: {more}",
+                )
             )
             continue
         if not any(key == each or key.startswith(f"{each}.") for each in CHANGEABLE):
             problems.append(
                 Problem(
                     key,
-                    "cannot change in a sweep that was launched, or its trials could not be "
-                    f"compared; may change: {', '.join(CHANGEABLE)}. Launch a new sweep for it "
-                    "(search.warm_start tells it what this one found)",
+                    "cannot change in a launched sweep, whose trials must be comparable; may change: "
+                    f"{', '.join(CHANGEABLE)}. Launch a new sweep for it (search.warm_start lets "
+                    "it learn from this one)",
                 )
             )
     if problems:
         raise ConfigError(problems)
     values = read_yaml(folder.path / "sweep.yaml", overrides)
     after = SweepConfig(recorded_defaults(values, (r.config for r in folder.records())))
-    # As it was written, not validated: what is changed may be what was wrong.
+    # As written, not validated: the change may correct what is invalid.
     had = int(folder.read_config().get("search", {}).get("trials", 0))
-    # As it was given: settings raise a number that is below that of the first trials.
+    # As given: the settings raise a number below that of the first trials.
     asked = int(values["search"]["trials"])
     if asked < had:
         raise ConfigError(
@@ -78,18 +81,18 @@ def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
 
 
 def make_ready(folder: SweepFolder, *, take_over: bool) -> None:
-    """Check that nobody runs the sweep; bring what its driver will read from the storage's URI.
+    """Check that nobody runs the sweep; download what its driver needs from the storage's URI.
 
     Args:
-        folder: of the sweep.
-        take_over: do not ask whether another machine seems to run it.
+        folder: the sweep's.
+        take_over: do not check whether another machine seems to run it.
 
     Raises:
-        StorageError: somebody runs it, or the URI's service cannot be reached.
+        StorageError: it is running, or the URI's service cannot be reached.
     """
     if is_locked(folder.path):
         with folder.driving():
-            pass  # raises the error that says so
+            pass  # raises the error that it is running
     if folder.mirror is None:
         return
     if not take_over:
@@ -100,23 +103,23 @@ def make_ready(folder: SweepFolder, *, take_over: bool) -> None:
 
 
 def say_changed_plugins(records: Sequence[TrialRecord], say: Callable[[str], None]) -> None:
-    """Tell of plugins whose text was changed since some of a sweep's trials were trained."""
+    """Warn of plugins whose files changed since some of a sweep's trials were trained."""
     for plugin, ids in changed_since(texts_of(records)):
         say(
-            f"warning: {plugin} was changed since {named(ids)} finished: what is trained now is "
-            "not comparable with that; a new sweep, under a new name, is made of one text"
+            f"warning: {plugin} was changed since {named(ids)} finished: trials from now on are "
+            "not comparable with them; for comparable trials, launch a new sweep under a new name"
         )
 
 
 def take_on(folder: SweepFolder, progress: Progress, asked: SweepConfig | None) -> None:
-    """Change a sweep's files for a driver that holds its lock, and its lease at a URI.
+    """Change a sweep's files, for a driver that holds its lock and its lease at a URI.
 
-    Not before: one that is refused, or fails at its start, leaves the sweep as it was.
+    Not earlier, so that a driver that is refused or fails to start leaves the sweep as it was.
 
     Args:
-        folder: of the sweep.
-        progress: told of trials that start anew.
-        asked: the configuration that a resume has changed; None: it stays.
+        folder: the sweep's.
+        progress: told of trials that start from the beginning.
+        asked: the configuration that a resume has changed; None if unchanged.
     """
     if asked is not None:
         folder.write_config(asked.as_dict())
@@ -124,4 +127,6 @@ def take_on(folder: SweepFolder, progress: Progress, asked: SweepConfig | None) 
         return
     anew = [record.id for record in begin_anew(folder.path)]
     if anew:
-        progress.say(f"from their start, their checkpoints are elsewhere: {', '.join(anew)}")
+        progress.say(
+            f"starting from the beginning, as their checkpoints are elsewhere: {', '.join(anew)}"
+        )

@@ -1,6 +1,6 @@
 """Launching and resuming a sweep on Ray.
 
-Resume never uses Ray's pickled state: every attempt is a new Ray experiment under the sweep, fed
+A resume never uses Ray's pickled state: every attempt is a new Ray experiment of the sweep, fed
 from our own records (see sweeps/engine/assignments.py).
 """
 
@@ -66,18 +66,18 @@ def launch(
 
     Args:
         config: YAML file, plain values, or a validated configuration.
-        name: of the sweep; by default `<yaml stem>-<n>`.
-        overrides: `dotted.key=value`, as `--set`; for a file or plain values.
+        name: name of the sweep; by default `<yaml stem>-<n>`.
+        overrides: `dotted.key=value`, as with `--set`; for a file or plain values.
         storage: folder or URI of all sweeps; by default the YAML's, RC_STORAGE, ./rc_storage.
         address: `local` starts Ray here; `auto` or `HOST:PORT` joins a running cluster.
         progress: where lines and the live view go; by default this terminal.
-        stem: of the default name; by default the file's.
+        stem: stem of the default name; by default the file's.
 
     Raises:
-        InputError: the configuration, the name or the resources asked for are wrong; nothing ran.
+        InputError: the configuration, the name or the requested resources are wrong; nothing ran.
         TrialError: the health gate stopped the sweep.
-        SweepInterrupted: Ctrl-C; `resume` goes on.
-        SweepIncomplete: a storage at a URI failed at the end; `resume` goes on.
+        SweepInterrupted: Ctrl-C; `resume` continues.
+        SweepIncomplete: a storage at a URI failed at the end; `resume` continues.
     """
     started = time.monotonic()
     sweep = as_config(config, overrides)
@@ -93,7 +93,7 @@ def launch(
         with connected(address, progress.say):
             check_room(sweep.settings.resources, wait=address != "local", say=progress.say)
             if name is not None and came_to_nothing(root / name):
-                progress.say(f"{name} failed before its first trial; it is replaced")
+                progress.say(f"replacing {name}, which failed before its first trial")
             with new_folder(root, name, stem, sweep) as folder:
                 return _begin(sweep, folder, address, progress, started)
     except KeyboardInterrupt:
@@ -110,18 +110,18 @@ def resume(
     take_over: bool = False,
     progress: Progress | None = None,
 ) -> StoredSweep:
-    """Go on with a sweep: finished trials count, unfinished ones come first, then the rest.
+    """Continue a sweep: finished trials count, unfinished ones run first, then the rest.
 
     Args:
         path, storage: the sweep's folder, or its name in the storage.
         address: as for `launch`.
-        overrides: `dotted.key=value` of how it is run, kept from now on; see
+        overrides: `dotted.key=value` for how it runs, kept from now on; see
             `sweeps.engine.resuming.CHANGEABLE`.
-        retry_failed: trials that failed are run again too.
-        take_over: also where another machine seems to run it (a storage at a URI).
+        retry_failed: also run failed trials again.
+        take_over: resume even if another machine seems to run it (a storage at a URI).
         progress: as for `launch`.
 
-    Raises: as `launch`, and StorageError where there is no such sweep or it is running.
+    Raises: as `launch`, and StorageError if there is no such sweep or it is running.
     """
     started = time.monotonic()
     folder = SweepFolder.find(str(path), storage_root(storage))
@@ -156,7 +156,7 @@ def _begin(
 
     Args:
         keep: write the configuration, which a resume has changed.
-        how: as for `_drive`.
+        how: passed to `_drive`.
     """
     check_storage(folder)
     folder.alone = len(alive_nodes()) == 1 and address == "local"
@@ -177,9 +177,9 @@ def _drive(
     """Prepare, search, and close, while holding the sweep's lock.
 
     Args:
-        started: when the user's command did, as `time.monotonic` counts.
-        asked: what a resume has changed, as `take_on`.
-        retry_failed: open failed trials again, if the budget is not used up.
+        started: start of the user's command, by `time.monotonic`.
+        asked: the configuration that a resume has changed, as for `take_on`.
+        retry_failed: open failed trials again, unless the budget is used up.
         take_over: take the lease from another machine that seems to run it.
     """
     with (
@@ -189,7 +189,7 @@ def _drive(
         ) as uploads,
     ):
         take_on(folder, progress, asked)
-        # From here on: preparation is a driver's time too.
+        # From here on, so that preparation counts as driver time too.
         time_used = Usage(folder.usage, gpu=sweep.settings.resources.gpu)
         again = open_again(sweep, folder, attempt, time_used) if retry_failed else ""
         with tracked(
@@ -226,7 +226,7 @@ def _run_trials(
     """Search until nothing is left to run.
 
     Raises:
-        SweepIncomplete: records of trials that have ended did not come.
+        SweepIncomplete: records of ended trials did not arrive.
     """
     proposals = made_proposals(sweep, folder.study)
     tell_known(sweep, folder, proposals, attempt, progress.say, data=reference.data)
@@ -247,8 +247,8 @@ def _run_trials(
     assignments.add(reference)
     _search(sweep, folder, assignments, rule, events, progress, attempt, "")
     rounds = 1
-    # Once the last results are in, a race may find that something is open again, and a paused
-    # trial may be promoted that Ray does not have (any more).
+    # With the last results, a race may find a row open again, and a paused trial may be promoted
+    # that Ray does not hold (any more).
     while assignments.reopened():
         rounds += 1
         _search(sweep, folder, assignments, rule, events, progress, attempt, f"-{rounds}")
@@ -257,12 +257,12 @@ def _run_trials(
     if assignments.late:
         trials = ", ".join(sorted(assignments.late))
         raise SweepIncomplete(
-            f"{trials} must have records that say how they ended, but none came, so they "
-            "are still open; go on once the storage answers, with: "
+            f"{trials} must have records that say how they ended, but none arrived, so they "
+            "are still open; once the storage answers, continue with: "
             f"{command(folder, 'resume')}"
         )
     with suppress(OSError):
-        # It is only shown.
+        # The note is only displayed.
         keep_ending(folder.path, attempt, assignments.ending)
 
 
@@ -279,9 +279,9 @@ def _search(
     """Run Ray Tune until the assignments have nothing left.
 
     Args:
-        attempt: this driver's. The file's may be a newer one, which fences this driver's workers
-            off: they must not get its number.
-        part: of its experiment's name, where the attempt has several.
+        attempt: this driver's. The one in the file may be newer and fence off this driver's
+            workers, so they must not get it.
+        part: suffix of the experiment's name if the attempt has several.
     """
     resources = sweep.settings.resources
     searcher = AssignmentSearcher(
@@ -320,7 +320,7 @@ def _search(
             name=f"attempt-{attempt}{part}",
             storage_path=str(folder.path / "ray"),
             callbacks=[callback],
-            # A trial that fails by itself ends as a result; this counts workers that were lost.
+            # A trial that fails by itself ends as a result; this counts only lost workers.
             failure_config=tune.FailureConfig(max_failures=resources.retries),
             verbose=0,
         ),

@@ -1,7 +1,8 @@
-"""Stop only what is bad on every objective: halving on each one, a trial goes on if any keeps it.
+"""Successive halving on each objective alone; a trial stops only if every objective drops it.
 
-More go on than one of `eta`, up to that for each objective, and trials between the extremes are not
-protected. Rungs count from the end of a compression's ramp (see sweeps/engine/rungs.py).
+More than one in `eta` trials continue (up to that many per objective), and trials between the
+extremes are not protected. Rungs count from the end of a compression's ramp (see
+sweeps/engine/rungs.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sweeps.schedulers._base import RungConfig, no_rung_problems, rung_metrics
 
 
 class Config(RungConfig):
-    """How many go on, on each objective."""
+    """How many trials continue, for each objective."""
 
 
 def problems(config: Config, objectives: Mapping[str, str]) -> Iterator[Problem]:

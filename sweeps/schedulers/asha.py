@@ -1,7 +1,8 @@
-"""Successive halving on one objective (Li et al. 2020), the usual one; for comparison.
+"""The usual successive halving, on one objective (ASHA, Li et al. 2020); for comparison.
 
-It keeps what is good on its metric: with ID accuracy, the trials that are good out of distribution
-are stopped first. Rungs count from the end of a compression's ramp (see sweeps/engine/rungs.py).
+It keeps only what is good on its metric: with ID accuracy, the trials that are good out of
+distribution are stopped first. Rungs count from the end of a compression's ramp (see
+sweeps/engine/rungs.py).
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from sweeps.schedulers._base import RungConfig, no_rung_problems, rung_metrics
 
 
 class Config(RungConfig):
-    """How many go on, and by which objective.
+    """How many trials continue, and by which objective.
 
     Attributes:
-        metric: one of the objectives that rungs measure; null: the first of them.
+        metric: one of the objectives that rungs measure; null for the first of them.
     """
 
     metric: str | None = None

@@ -1,7 +1,7 @@
-"""Successive halving on all objectives: by non-dominated rank, ties by an epsilon net.
+"""Successive halving on all objectives: by non-dominated rank, ties broken by an epsilon net.
 
 Asynchronous (Li et al. 2020), with the rank of Schmucker et al. 2021 (MO-ASHA) and its epsilon-net
-tie-break. On one objective alone, halving throws away the half of the front that is good on the
+tie-break. Halving on a single objective would discard the half of the front that is good on the
 other. Rungs count from the end of a compression's ramp (see sweeps/engine/rungs.py).
 """
 
@@ -19,12 +19,12 @@ _OPENINGS: tuple[Opening, ...] = get_args(Opening)
 
 
 class Config(RungConfig):
-    """How many go on, and which of equal rank first.
+    """How many trials continue, and which of equal rank first.
 
     Attributes:
-        first: what opens an epsilon net, so what is kept where only one can be: `alternate` (the
-            best on each objective in turn), `compromise` (the smallest sum of scaled losses), or
-            the best on the objective of this name, which it then prefers.
+        first: which trial an epsilon net starts from, so which one is kept if only one can be:
+            `alternate` (the best on each objective in turn), `compromise` (the smallest sum of
+            scaled losses), or the name of an objective (the best on it, which favours it).
     """
 
     first: str = "alternate"

@@ -1,9 +1,9 @@
-"""The contract of a search algorithm, free of Ray.
+"""The contract of a search algorithm, without Ray.
 
-def proposals(sweep, study_file): ...       # a `Proposals`; study_file None: nothing is kept
+def proposals(sweep, study_file): ...       # a `Proposals`; study_file None: nothing is saved
 
-`LOOKS_AT_RESULTS = False` in its file says that no outcome steers what it proposes: then it may run
-a fixed design, and its trials can be listed beforehand.
+`LOOKS_AT_RESULTS = False` in its file states that its proposals do not depend on results: then it
+may run a fixed design, and its trials can be listed beforehand.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Outcome:
 
     Attributes:
         status: finished, stopped or failed.
-        values: objective -> value, NaN where it was not measured; empty unless finished.
-        violations: constraint -> violation; feasible where <= 0.
+        values: objective -> value, NaN if not measured; empty unless finished.
+        violations: constraint -> violation; satisfied if <= 0.
         rungs: last quick evaluation's values, for stopped trials.
     """
 
@@ -67,7 +67,7 @@ class Known:
         source: `<sweep>/<trial id>`.
         point: its place in this sweep's space.
         values: objective -> value.
-        violations: constraint -> violation; feasible where <= 0.
+        violations: constraint -> violation; satisfied if <= 0.
     """
 
     source: str
@@ -77,19 +77,19 @@ class Known:
 
 
 class Proposals(Protocol):
-    """Where points come from.
+    """The source of a sweep's points.
 
     Attributes:
         exhaustive: whether it proposes every point once and then None.
-        choose: of a search over fixed rows only: given the ids not handed out yet, returns the one
-            that is next, or None when no more is worth running. None: in order, all of them.
+        choose: only for a search over fixed rows: given the ids not handed out yet, returns the
+            next one, or None if no other is worth running. If None, all run in order.
     """
 
     exhaustive: bool
     choose: Callable[[Sequence[str]], str | None] | None
 
     def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
-        """Return the point of a new trial (the given one, if given); None: nothing left."""
+        """Return the point of a new trial (the given one, if given); None if none is left."""
         ...
 
     def tell(self, trial_id: str, outcome: Outcome) -> None:

@@ -1,12 +1,12 @@
-"""What is used of Optuna that Optuna does not promise, all of it, and why there is no other way.
+"""All uses of Optuna's private API, and why there is no other way.
 
-    Trial(study, FrozenTrial._trial_id)     a resumed study's open trials are told of; `ask` only
+    Trial(study, FrozenTrial._trial_id)     tells a resumed study of its open trials; `ask` only
                                             makes new ones
-    Study._storage, Study._study_id         a trial that was never asked for cannot be told of; and
-                                            `add_trial` takes finished trials only
+    Study._storage, Study._study_id         `tell` refuses a trial that was not asked for, and
+                                            `add_trial` takes only finished trials
     NSGAIISampler._get_generation_key       only trials of a generation become parents
 
-tests/sweeps/search/test_internals.py names each: an Optuna that has changed one fails there.
+tests/sweeps/search/test_internals.py tests each, and fails if Optuna changes one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def open_trial(study: Study, trial: FrozenTrial) -> Trial:
 
 
 def end_unasked(study: Study, trial: FrozenTrial) -> None:
-    """End a trial that was entered and not asked for as FAIL: `tell` refuses it."""
+    """End a trial that was entered, not asked for, as FAIL; `tell` would refuse it."""
     study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
 

@@ -1,7 +1,7 @@
 """Gaussian processes and expected hypervolume improvement (Optuna), on a flat encoding.
 
-Worth it for few and dear trials: a proposal takes about a second, and more as trials come in.
-Trials that a scheduler stopped have no values, so the model does not see them.
+Suited to few, expensive trials: a proposal takes about a second, and longer with more trials.
+Trials that a scheduler stopped have no values, so the model ignores them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every point of a space of choices and whole numbers, once, in the YAML's order."""
+"""Every point of a space of choices and whole numbers, once, in the order of the YAML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOKS_AT_RESULTS = False
 
 
 class GridProposals(StudyProposals):
-    """Enters the grid's points one by one; the sampler is never asked."""
+    """Enters the grid's points one by one, without using a sampler."""
 
     exhaustive = True
 
@@ -24,8 +24,8 @@ class GridProposals(StudyProposals):
 
     def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
         if point is None:
-            # Points that were tried before (first points, an earlier driver) are duplicates, which
-            # the assignments skip.
+            # Points tried before (first points, an earlier driver) come again; the assignments skip
+            # such duplicates.
             point = next(self._points, None)
         return None if point is None else super().propose(trial_id, point)
 

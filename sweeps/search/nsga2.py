@@ -1,6 +1,6 @@
 """Multi-objective genetic search (NSGA-II, Deb et al. 2002; Optuna), on a flat encoding.
 
-A compression or loss that crossing-over wakes up takes random values where no parent had any.
+A compression or loss activated by crossover gets random values if no parent had any.
 Only finished trials become parents: trials that a scheduler stopped have no values.
 """
 
@@ -19,13 +19,13 @@ from sweeps.config import SweepConfig
 from sweeps.search._flat import FlatProposals
 from sweeps.search._internals import of_first_generation
 
-# A sweep of encoders has tens of trials, not the thousands that Optuna's default of 50 is for.
+# A sweep of encoders has tens of trials; Optuna's default of 50 per generation is for thousands.
 _GENERATIONS = 6
 _SMALLEST, _LARGEST = 6, 50
 
 
 class GeneticProposals(FlatProposals):
-    """Earlier sweeps' trials are parents from the start."""
+    """Trials of earlier sweeps are parents from the start."""
 
     _attributes_of_known: ClassVar[Mapping[str, Any]] = of_first_generation()
 

@@ -1,7 +1,7 @@
-"""Quasi-random draws (scrambled Sobol; Optuna): the space is covered more evenly than at random.
+"""Quasi-random draws (scrambled Sobol; Optuna), which cover the space more evenly than random.
 
-On a flat encoding, so each conditional parameter is even too among the trials where it is active.
-Results do not steer it. Evenest at powers of two.
+On a flat encoding, so conditional parameters are even too among the trials where they are active.
+It ignores results. The coverage is most even at powers of two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOOKS_AT_RESULTS = False
 
 
 def proposals(sweep: SweepConfig, study_file: Path | None) -> FlatProposals:
-    """Return proposals from one Sobol sequence; a resumed sweep goes on in it."""
+    """Return proposals from one Sobol sequence; a resumed sweep continues it."""
     with warnings.catch_warnings():
         # Marked experimental since Optuna 3.0.
         warnings.simplefilter("ignore", ExperimentalWarning)

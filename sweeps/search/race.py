@@ -1,11 +1,12 @@
-"""More seeds for configurations that were found, where the decision is open (rc-sweep confirm).
+"""More seeds for configurations whose place on the front is undecided (for rc-sweep confirm).
 
 Rows and seeds are fixed (`search.points` x `space.training.seed`); which of them are trained is
-decided while results come in. First the rows of the searched front, the dense reference and those
-the user asked for get two seeds each: from these the noise is known. Then a row is open while its
-chance to be on the front lies between the two bounds, and the open row with the fewest seeds is
-next. A row without new seeds stands with its searched value, as one seed, which it shares with the
-others that have none: noise may have hidden it, or what that seed did to all of them.
+decided as results arrive. First the rows of the searched front, the dense reference and the rows
+the user asked for get two seeds each, which give an estimate of the noise. From then on a row is
+open while its probability of being on the front lies between the two bounds, and the open row with
+the fewest seeds is next. A row without new seeds counts with its searched value, as one seed, which
+it shares with the others that have none: noise, or the effect of that seed on all of them, may have
+hidden it.
 """
 
 from __future__ import annotations
@@ -30,28 +31,28 @@ from sweeps.search._base import Known, Outcome
 from sweeps.selection.chances import front_probabilities, seed_noise
 from sweeps.space import Point
 
-# Below the first a row is taken to be off the front, above the second on it.
+# Below the first bound a row counts as off the front, above the second as on it.
 BOUNDS = (0.05, 0.95)
 _FIRST_SEEDS = 2
-# Fewer draws than for the table: this is asked before every trial.
+# Fewer draws than for the table, as this is computed before every trial.
 _DRAWS = 1_000
-# Rows, and keys, that an error names.
+# How many rows and keys an error names.
 _SHOWN = 3
 
 
 @dataclass
 class Row:
-    """One configuration: what the search measured, and what new seeds did.
+    """One configuration: the search's measurement and those of new seeds.
 
     Attributes:
-        searched: objective values of the search's own trial; it was chosen for them, so they count
-            only while there is nothing better.
-        certain: gets its first seeds whatever they may show (the searched front, the reference).
-        asked: gets all its seeds, because the user wants to know.
-        contender: takes part in the front (not the dense reference).
+        searched: objective values of the search's own trial; it was chosen by them, so they count
+            only while there are no others.
+        certain: gets its first seeds in any case (the searched front, the reference).
+        asked: gets all its seeds, because the user asked for them.
+        contender: can be on the front (not the dense reference).
         found: seed -> objective values, of the seeds that finished.
         handed: seeds handed out, finished or not.
-        searched_seed: of the search's trial.
+        searched_seed: seed of the search's trial.
     """
 
     searched: Sequence[float]

@@ -15,12 +15,12 @@ LOOKS_AT_RESULTS = False
 
 
 class RandomProposals(StudyProposals):
-    """Draws by itself: the study is told of the whole point at once, which is much faster."""
+    """Draws points itself and enters each as a whole, which is much faster than a sampler."""
 
     def __init__(self, sweep: SweepConfig, study_file: Path | None) -> None:
         seed = sweep.settings.search.seed
         super().__init__(sweep, study_file, RandomSampler(seed=seed))
-        # A resumed sweep goes on with other points than it began with.
+        # A resumed sweep must not repeat the points it began with.
         self._rng = Random(f"{seed}/{len(self.trials())}")
 
     def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
@@ -28,5 +28,5 @@ class RandomProposals(StudyProposals):
 
 
 def proposals(sweep: SweepConfig, study_file: Path | None) -> RandomProposals:
-    """Return proposals drawn uniformly (log-uniformly where the space says so)."""
+    """Return proposals drawn uniformly (log-uniformly if the space says so)."""
     return RandomProposals(sweep, study_file)

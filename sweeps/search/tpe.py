@@ -13,9 +13,9 @@ from sweeps.search._optuna import StudyProposals
 
 
 def proposals(sweep: SweepConfig, study_file: Path | None) -> StudyProposals:
-    """Return proposals of a TPE that models joint parameters, by group of the conditional space.
+    """Return proposals of a TPE that models parameters jointly, by groups of the conditional space.
 
-    A third of the trials (4 to 10) is drawn at random before the model is used.
+    The first third of the trials (4 to 10) is drawn at random.
     """
     search = sweep.settings.search
     with warnings.catch_warnings():

@@ -274,7 +274,7 @@ def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(
     assert "Traceback" not in done.stdout + done.stderr
     refused = call_here(capsys, tmp_path, "resume", "failing", "--set", "training.epochs=9")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
-    assert "training.epochs: cannot change in a sweep that was launched" in refused.stderr
+    assert "training.epochs: cannot change in a launched sweep" in refused.stderr
     # It diverges again: with a new one the only trial that runs, and what was known of it stays.
     again = call(tmp_path, "resume", "failing", "--retry-failed", "--set", "search.trials=5")
     assert again.returncode == 3, again.stdout + again.stderr

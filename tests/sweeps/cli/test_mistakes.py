@@ -198,7 +198,7 @@ def test_data_that_may_have_to_be_fetched_is_read_only_where_all_else_is_right(
     path.write_text("model: tiny:bert\nmodle: 1\ntask: {name: mine}\n")
     validated = rc_sweep("validate", str(path))
     assert validated.exit_code == 2 and "modle: unknown key" in validated.output
-    assert "task: was not looked at yet" in validated.output
+    assert "task: was not checked yet" in validated.output
     path.write_text("model: tiny:bert\ntask: {name: mine}\n")
     launched = rc_sweep("launch", str(path), "--name", "artifacts", *storage)
     assert isinstance(launched.exception, InputError), launched.exception

@@ -33,10 +33,10 @@ def some_slice() -> str:
     [
         ("ood_dev/overlp/accuracy", "no suite 'overlp': did you mean 'overlap'?"),
         ("ood_dev/overlap/subcase.nowhere/accuracy", "no slice 'subcase.nowhere' of overlap: "),
-        ("ood_dev/overlap/agreement", "'agreement' is not measured of ood_dev/overlap; available"),
+        ("ood_dev/overlap/agreement", "'agreement' is not measured for ood_dev/overlap; available"),
         # No suite of this task lacks a label.
-        ("ood_dev/masked_accuracy", "'masked_accuracy' is not measured of ood_dev; available"),
-        ("ood_dev/difficulty_gap", "'difficulty_gap' is not measured of ood_dev"),
+        ("ood_dev/masked_accuracy", "'masked_accuracy' is not measured for ood_dev; available"),
+        ("ood_dev/difficulty_gap", "'difficulty_gap' is not measured for ood_dev"),
     ],
 )
 def test_what_is_never_measured_steers_and_bounds_nothing(metric: str, said: str) -> None:
@@ -96,7 +96,7 @@ def test_data_that_changed_since_trials_were_trained_ends_a_resume(tmp_path: Pat
     )
     check_same_data(sweep, [record])
     (tmp_path / "train.csv").write_text("\n".join(rows[:-2]) + "\n")
-    with pytest.raises(DataError, match=f"digest {known['digest']}.*put the old files back"):
+    with pytest.raises(DataError, match=f"digest {known['digest']}.*restore the old files"):
         check_same_data(sweep, [record])
     # What has not finished will be trained anew.
     check_same_data(sweep, [record.model_copy(update={"status": "running"})])

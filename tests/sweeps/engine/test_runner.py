@@ -277,7 +277,7 @@ def test_a_sweep_whose_preparation_failed_is_replaced_by_a_corrected_one(
     said = StringIO()
     progress = Progress(Console(file=said, width=200))
     done = runner.launch(sweep, name="one", storage=tmp_path, progress=progress)
-    assert "one failed before its first trial; it is replaced" in said.getvalue()
+    assert "replacing one, which failed before its first trial" in said.getvalue()
     assert done.config["teacher"] == {"learning_rate": 1e-5}
     assert done.folder.attempt() == 1 and status_document(done)["failure"] is None
     assert [path.name for path in tmp_path.iterdir()] == ["one"]

@@ -53,7 +53,9 @@ def test_what_a_health_gate_asks_for_is_no_resume(tmp_path: Path) -> None:
     text = status_text(sweep)
     assert "corrected it is another sweep: launch that; to go on with this one: " in text
     assert "rc-sweep resume made --set health_gate=warn" in text and "mended" not in text
-    told = r"was stopped: health gate: it did not learn\. For a corrected one, choose another --name"
+    told = (
+        r"was stopped: health gate: it did not learn\. For a corrected one, choose another --name"
+    )
     with pytest.raises(StorageError, match=told):
         check_free(tmp_path, "made")
     keep_failure(sweep.path, attempt, StorageError("the disk is full"))
