@@ -1,4 +1,4 @@
-"""What must hold of `--address` before Ray is asked. Ray is not imported: that takes seconds."""
+"""Checks of `--address` before Ray is used. Does not import Ray, which takes seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 
 from rc_core.errors import InputError
 
-# Ray itself would try for more than ten minutes.
+# Ray itself would keep trying for more than ten minutes.
 _CONNECT_SECONDS = 10.0
 
 
@@ -14,14 +14,14 @@ def check_address(address: str) -> None:
     """Check that an address is `local`, `auto`, or HOST:PORT at which something listens.
 
     Raises:
-        InputError: it is an address of the Ray client, no address, or nothing answers there.
+        InputError: it is a Ray client address, invalid, or nothing answers there.
     """
     if address in ("local", "auto"):
         return
     if address.startswith("ray://"):
         raise InputError(
-            "--address must be local, auto or HOST:PORT, but got a ray:// address: under the Ray "
-            "client the driver's files would not be where its trials look. Submit the command "
+            "--address must be local, auto or HOST:PORT, but got a ray:// address: with the Ray "
+            "client, trials would not find the driver's files. Submit the command as a job "
             "instead: ray job submit --address http://HEAD:8265 -- rc-sweep launch CONFIG "
             "--address auto"
         )
@@ -36,6 +36,6 @@ def check_address(address: str) -> None:
     except (OSError, UnicodeError) as error:
         raise InputError(
             f"--address must be that of a Ray cluster, but nothing answers at '{address}' within "
-            f"{_CONNECT_SECONDS:.0f} s ({error}); start one there with 'ray start --head', look "
-            "whether a firewall lies between, or use --address local"
+            f"{_CONNECT_SECONDS:.0f} s ({error}); start one there with 'ray start --head', check "
+            "for a firewall in between, or use --address local"
         ) from error

@@ -1,6 +1,6 @@
-"""One driver's attempt at a sweep: told to tracking from its start, and closed however it ends.
+"""One driver's attempt at a sweep: reported to tracking, and closed however it ends.
 
-What closing it does (usage, uploads, report, tracking) never hides why it ended.
+Closing it (usage, uploads, report, tracking) never hides why it ended.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SweepInterrupted(RobustCompressionError):
 
 
 class SweepIncomplete(RobustCompressionError):
-    """Trials have ended whose records could not be brought; they are still open."""
+    """Trials have ended whose records could not be fetched; they are still open."""
 
 
 @contextmanager
@@ -43,21 +43,21 @@ def tracked(
     progress: Progress,
     started: float,
 ) -> Iterator[SweepEvents]:
-    """Tell tracking of an attempt; at its end save its time, gather, report and tell how it ended.
+    """Report an attempt to tracking; at its end save its time, gather uploads, write the report.
 
-    Why one failed is kept beside the sweep too, for `rc-sweep status`.
+    The reason of a failure is also stored in the sweep's folder, for `rc-sweep status`.
 
     Args:
         sweep: what is run.
-        folder: of the sweep, whose lock the caller holds.
+        folder: the sweep's; the caller holds its lock.
         attempt: number of this driver.
         usage: saved at the end.
-        uploads: of a storage at a URI.
+        uploads: those of a storage at a URI.
         progress: told what could not be done at the end.
-        started: when the user's command did, as `time.monotonic` counts.
+        started: start of the user's command, by `time.monotonic`.
 
     Raises:
-        SweepInterrupted: in the place of Ctrl-C. Anything else that ends the attempt comes through.
+        SweepInterrupted: instead of KeyboardInterrupt. Any other error passes through.
     """
     events: SweepEvents | None = None
     status = "failed"
@@ -74,15 +74,17 @@ def tracked(
         raise interrupted(folder, uploads) from None
     except Exception as error:
         with suppress(OSError):
-            # Where it cannot be written, the error itself is told all the same.
+            # If it cannot be written, the error itself is still reported.
             keep_failure(folder.path, attempt, error)
         raise
     finally:
         try:
             usage.save()
         except OSError as error:
-            # It must not come out in the place of what ended the sweep.
-            progress.say(f"warning: {folder.usage} must say how long the sweep ran, but: {error}")
+            # This error must not replace the one that ended the sweep.
+            progress.say(
+                f"warning: {folder.usage}, the time the sweep used, cannot be written: {error}"
+            )
         if uploads is not None:
             uploads.gather()
         page = try_report(StoredSweep(folder)) if status == "finished" else None
@@ -99,10 +101,10 @@ def tracked(
 def new_folder(
     root: Path, name: str | None, stem: str, sweep: SweepConfig
 ) -> Iterator[SweepFolder]:
-    """Make a new sweep's folder; where it is left before a driver had it, it is taken back."""
+    """Create a new sweep's folder; remove it if an error comes before a driver has started."""
     folder = SweepFolder.create(root, name, stem)
     try:
-        # As it was given: `resources: auto` is measured anew where the sweep is resumed.
+        # As given: `resources: auto` is measured again wherever the sweep is resumed.
         folder.write_config(sweep.as_dict())
         yield folder
     except BaseException:
@@ -112,22 +114,22 @@ def new_folder(
 
 
 def interrupted(folder: SweepFolder | None, uploads: Uploads | None = None) -> SweepInterrupted:
-    """Return what is said of Ctrl-C.
+    """Return the error for Ctrl-C.
 
     Args:
-        folder: of the sweep, None while a launch has not made it.
-        uploads: of a driver at a URI.
+        folder: the sweep's, None if a launch has not created it yet.
+        uploads: those of a driver with a storage at a URI.
     """
     if folder is None or not folder.path.is_dir():
         return SweepInterrupted(
-            "interrupted before the sweep began: none was made, nothing was run. Launch it again "
-            "when the time is right"
+            "interrupted before the sweep began: nothing was created, nothing has run. To run it, "
+            "launch it again"
         )
     if uploads is not None and uploads.lost is not None:
         return SweepInterrupted(
-            f"{uploads.lost} has taken sweep {folder.name} over; this driver has ended, and what "
-            "it had not uploaded counts no more"
+            f"{uploads.lost} has taken over sweep {folder.name}; this driver has ended, and what "
+            "it had not uploaded no longer counts"
         )
     return SweepInterrupted(
-        f"interrupted; nothing is lost. Go on with: {command(folder, 'resume')}"
+        f"interrupted; nothing is lost. Continue with: {command(folder, 'resume')}"
     )

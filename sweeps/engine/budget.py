@@ -1,6 +1,6 @@
-"""Limits of a sweep: hours, accelerator hours, and a front that no longer grows; the first ends it.
+"""Limits of a sweep: hours, accelerator hours, a front that no longer grows; the first ends it.
 
-Time is kept in `usage.json` beside the records, so that a resumed sweep goes on counting.
+Time is stored in `usage.json` beside the records, so that a resumed sweep continues counting.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sweeps.engine.live_front import LiveFront
 from sweeps.json_files import read_json
 from sweeps.settings import BudgetConfig, SweepSettings
 
-# What a killed driver may forget of the time it used, in seconds; each writing waits for the disk.
+# Seconds of used time that a killed driver may lose; each write waits for the disk.
 SAVE_SECONDS = 5.0
 
 
 class Usage:
-    """How long a sweep ran, and what its trials held of a GPU meanwhile."""
+    """How long a sweep ran, and how long its trials held GPUs."""
 
     def __init__(
         self, path: Path, *, gpu: float, clock: Callable[[], float] = time.monotonic
@@ -30,9 +30,9 @@ class Usage:
         """Read what earlier drivers used.
 
         Args:
-            path: `usage.json`, made where there is none.
-            gpu: what one trial holds of a GPU.
-            clock: seconds.
+            path: `usage.json`, created if missing.
+            gpu: GPUs that one trial holds.
+            clock: returns seconds.
 
         Raises:
             StorageError: usage.json is damaged.
@@ -66,12 +66,12 @@ class Usage:
             return self._accelerator_hours + self._gpu * running / 3600
 
     def started(self, trial_id: str) -> None:
-        """A trial holds its resources from now on."""
+        """Take in that a trial holds its resources from now on."""
         with self._lock:
             self._running.setdefault(trial_id, self._clock())
 
     def ended(self, trial_id: str) -> None:
-        """A trial has given its resources back: it ended, or paused."""
+        """Take in that a trial has released its resources, as it ended or paused."""
         with self._lock:
             since = self._running.pop(trial_id, None)
             if since is not None:
@@ -95,15 +95,15 @@ class Budget:
 
         Args:
             config: the limits.
-            usage: time so far.
-            front: with the window of `config.stall`, told of every trial that ended.
+            usage: time used so far.
+            front: with the window of `config.stall`, given every trial that ended.
         """
         self._config = config
         self._front = front
         self.usage = usage
 
     def reached(self) -> str | None:
-        """Return which limit has been reached, for people; None: go on."""
+        """Return which limit has been reached, in words; None if none."""
         config = self._config
         if config.hours is not None and self.usage.hours >= config.hours:
             return f"budget.hours ({config.hours:g} h)"
@@ -122,7 +122,7 @@ class Budget:
 
 
 def front_of(settings: SweepSettings) -> LiveFront:
-    """Return an empty front that looks back as far as `budget.stall` does."""
+    """Return an empty front with the window of `budget.stall`."""
     stall = settings.budget.stall
     return LiveFront(settings.objectives, settings.constraints, window=stall.trials if stall else 0)
 

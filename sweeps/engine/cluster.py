@@ -1,4 +1,4 @@
-"""Joining or starting Ray, and what must hold before a trial is placed: room, and one storage."""
+"""Joining or starting Ray, and the checks before trials are placed: room, and a shared storage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sweeps.remote.mirror import Mirror
 from sweeps.settings import ResourcesConfig
 from sweeps.storages import storage_root
 
-# Ray's own loggers write files nobody reads here: the record is the result.
+# Ray's own loggers would write files that nothing reads; the record is the result.
 _RAY_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -40,13 +40,13 @@ _RAY_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Workers inherit it before they import torch; see rc_core/__init__.py.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Ctrl-C reaches us as KeyboardInterrupt; our records need no state of Ray's to be saved first.
+    # So that Ctrl-C reaches us as KeyboardInterrupt; no state of Ray needs saving first.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 _PLACES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 # Set by Ray for the command that `ray job submit` runs on the cluster.
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# Nodes of a cluster that has just been started may join after the command has.
+# Nodes of a cluster that was just started may join later than this command.
 _NODE_WAIT_SECONDS = 120.0
 _NODE_POLL_SECONDS = 1.0
 _STORAGE_CHECK_SECONDS = 60.0
@@ -54,19 +54,19 @@ _STORAGE_CHECK_SECONDS = 60.0
 
 @contextmanager
 def connected(address: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
-    """Join or start Ray; what was started here is shut down, also after an error.
+    """Join or start Ray; shut down what was started here, also after an error.
 
     Args:
         address: `local` starts Ray on this machine; `auto` or `HOST:PORT` joins a cluster.
-        say: told of what may surprise.
+        say: called with notes on what may surprise.
 
     Raises:
-        InputError: no cluster there, or no address; see `sweeps.engine.address`.
+        InputError: no cluster there, or an invalid address; see `sweeps.engine.address`.
     """
     check_address(address)
     if address == "local" and _JOB_VARIABLE in os.environ:
         say(
-            "note: this runs as a Ray job, but on a Ray of its own on this one node; to use the "
+            "note: this runs as a Ray job, but starts its own Ray on this one node; to use the "
             "cluster, add --address auto"
         )
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_SETTINGS.items()})
@@ -91,7 +91,7 @@ def _start(address: str) -> None:
         "configure_logging": True,
     }
     if address == "local":
-        # The address of a surrounding cluster must not be joined by accident.
+        # A surrounding cluster must not be joined by accident.
         options |= {
             "address": "local",
             "num_cpus": usable_cores(),
@@ -100,20 +100,20 @@ def _start(address: str) -> None:
         }
     else:
         variables = {"OMP_WAIT_POLICY": _RAY_SETTINGS["OMP_WAIT_POLICY"]}
-        # Where a storage at a URI is; the keys to it are each node's own.
+        # The endpoint of a storage at a URI; each node has its own credentials.
         variables |= {name: os.environ[name] for name in _PLACES if name in os.environ}
         options |= {"address": address, "runtime_env": {"env_vars": variables}}
     try:
         with _own_sigterm():
             _init(options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        # Ray turns tokens on for a cluster that is started where a token lies, but sends one to an
-        # address only when told to: it would be told to whoever listens there.
+        # Ray enables tokens for a cluster started where a token file exists, but sends one to an
+        # address only if told to, as it might reveal it to whoever listens there.
         token = (
             ""
             if address in ("local", "auto") or "RAY_AUTH_MODE" in os.environ
-            else "; a cluster that asks for a token (Ray's default where ~/.ray/auth_token exists) "
-            "is joined with RAY_AUTH_MODE=token in the environment"
+            else "; to join a cluster that requires a token (Ray's default if ~/.ray/auth_token "
+            "exists), set RAY_AUTH_MODE=token in the environment"
         )
         raise InputError(
             f"no Ray cluster could be joined at '{address}': {error}; start one with "
@@ -123,10 +123,10 @@ def _start(address: str) -> None:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep this process's way to end on SIGTERM, which Ray changes when it starts.
+    """Keep this process's SIGTERM handler, which Ray replaces when it starts.
 
-    Its core would die with a stack trace later on; meanwhile its own handler, `sys.exit(signum)`,
-    ends the process without a word. Both are Ctrl-C here: whoever waits closes in order.
+    Ray's core would later die with a stack trace; during the start its own handler,
+    `sys.exit(signum)`, ends the process silently. Here both act like Ctrl-C: an orderly shutdown.
 
     Raises:
         KeyboardInterrupt: SIGTERM came while Ray started.
@@ -146,25 +146,25 @@ def _own_sigterm() -> Iterator[None]:
 
 
 def _init(options: Mapping[str, Any]) -> None:
-    """Start Ray, a second time where a busy machine was too slow for the first."""
+    """Start Ray; try once more if a busy machine was too slow."""
     for last in (False, True):
         try:
             ray.init(**options)
             return
         except Exception as error:
-            # Ray raises nothing more exact than this.
+            # Ray raises nothing more specific.
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
             if last:
                 raise RobustCompressionError(
-                    "Ray must start within its time limit, but this machine was too busy, twice; "
-                    "end other work on it, or join a running cluster with --address"
+                    "Ray must start within its time limit, but twice did not, as this machine is "
+                    "too busy; end other work on it, or join a running cluster with --address"
                 ) from error
 
 
 def usage() -> str:
-    """Return how much of the machines Ray has given out: `CPU 2/2, GPU 0.5/1`."""
+    """Return how much of the resources Ray has allocated: `CPU 2/2, GPU 0.5/1`."""
     total, free = ray.cluster_resources(), ray.available_resources()
     return ", ".join(
         f"{name} {total[name] - free.get(name, 0.0):g}/{total[name]:g}"
@@ -179,7 +179,7 @@ def alive_nodes() -> list[dict[str, Any]]:
 
 
 def free_resources() -> dict[str, float]:
-    """Return what nobody holds on all nodes together."""
+    """Return the free resources of all nodes together."""
     found: dict[str, float] = ray.available_resources()
     return found
 
@@ -189,11 +189,11 @@ def result_of(task: Any, kept: str) -> Any:
 
     Args:
         task: of Ray.
-        kept: said where its worker was lost: who must keep it, and what it means that it did not.
+        kept: start of the message if its worker was lost.
 
     Raises:
         TrialError: its worker was lost.
-        Exception: what the task raised, without Ray's wrapping of it.
+        Exception: what the task raised, without Ray's wrapper.
     """
     try:
         return ray.get(task)
@@ -212,13 +212,13 @@ def check_room(
     say: Callable[[str], None] = lambda line: None,
     seconds: float = _NODE_WAIT_SECONDS,
 ) -> None:
-    """Check that some node can hold one trial, and say so where its GPUs would lie idle.
+    """Check that some node can hold one trial, and say if GPUs would be idle.
 
     Args:
         resources: of one trial.
         wait: give nodes that are still starting time to join.
-        say: told that it waits, and of GPUs that no trial asks for.
-        seconds: how long at most.
+        say: told of waiting, and of GPUs that no trial asks for.
+        seconds: how long to wait at most.
 
     Raises:
         ConfigError: none can.
@@ -233,7 +233,7 @@ def check_room(
         if not told:
             told = True
             say(
-                f"waiting up to {seconds:.0f} s for a node with {_room(resources)} (Ctrl-C ends it)"
+                f"waiting up to {seconds:.0f} s for a node with {_room(resources)} (Ctrl-C to stop)"
             )
         time.sleep(_NODE_POLL_SECONDS)
     if problems:
@@ -242,12 +242,12 @@ def check_room(
     if gpus and not resources.gpu and not resources.auto:
         say(
             f"note: Ray has {gpus:g} GPU, but trials run on the CPU (resources.gpu is 0); "
-            "use it with --set resources.gpu=1, a fraction, or --set resources=auto"
+            "use it with --set resources.gpu=1 (or a fraction), or --set resources=auto"
         )
 
 
 def _room_problems(resources: ResourcesConfig, nodes: list[Mapping[str, float]]) -> list[Problem]:
-    """Return what no node has enough of; empty where one node can hold a trial."""
+    """Return what no node has enough of; empty if one node can hold a trial."""
     wanted = {"CPU": resources.cpu, "GPU": resources.gpu}
     if any(all(node.get(key, 0.0) >= amount for key, amount in wanted.items()) for node in nodes):
         return []
@@ -280,7 +280,7 @@ def check_storage(folder: SweepFolder) -> None:
     """Check that every node sees the sweep's folder, or its URI, as this process does.
 
     Raises:
-        StorageError: some node does not, or does not say; its trials' results would be lost.
+        StorageError: a node does not, or does not answer; its trials' results would be lost.
     """
     here = ray.get_runtime_context().get_node_id()
     uri = None if folder.mirror is None else folder.mirror.uri
@@ -300,15 +300,15 @@ def check_storage(folder: SweepFolder) -> None:
             # Most often: this project is not installed there.
             found[each] = f"cannot run this project: {error.cause}"
         except ray.exceptions.RayError:
-            # A node that has left since is none to place trials on.
+            # The node has left since, so no trial will be placed on it.
             continue
     alive = {node["NodeID"] for node in alive_nodes()} if silent else set()
     for each in silent:
         ray.cancel(each)
         if asked[each]["NodeID"] in alive:
             found[each] = (
-                f"must say within {_STORAGE_CHECK_SECONDS:.0f} s whether it sees the sweep's "
-                "folder, but did not; try again when it is less busy, or take it out of the cluster"
+                f"must answer within {_STORAGE_CHECK_SECONDS:.0f} s whether it sees the sweep's "
+                "folder, but did not; try again when it is less busy, or remove it from the cluster"
             )
     problems = [
         Problem(f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})", found[each])

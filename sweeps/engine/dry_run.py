@@ -1,6 +1,6 @@
 """What a launch would do: configuration, artifacts, trials, disk and time. Starts nothing.
 
-What a launch refuses before it starts anything is refused first: see sweeps/engine/launch_check.py.
+The checks of a launch come first; see sweeps/engine/launch_check.py.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from sweeps.short_training import remedy, too_few
 from sweeps.shown_values import duration
 
 _MOST_LABELS = 8
-# Notes of a task that say how many rows of a split were not taken, and why.
+# Notes of a task on how many rows of a split were left out, and why.
 _LEFT_OUT = {
     "dropped_labels": "drop_labels",
     "without_text": "a text is empty",
     "excluded": "exclude",
-    "removed_overlap": "also in a split that wins over it",
+    "removed_overlap": "also in a split that takes precedence",
     "left_out_by_limit": "limit",
 }
 
@@ -56,8 +56,8 @@ def plan(
         sweep: to be launched.
         task: its data.
         root: its storage's folder.
-        stem: of the default name.
-        name: asked for.
+        stem: stem of the default name.
+        name: the requested name.
     """
     mirror = Mirror.at(root)
     training = sweep.reference().training
@@ -90,7 +90,7 @@ def plan(
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """Return a plan for people."""
+    """Return a plan as text."""
     resolved = OmegaConf.to_yaml(OmegaConf.create(found["configuration"]), sort_keys=False)
     trials, training = found["trials"], found["configuration"]["training"]
     lines = [
@@ -109,15 +109,15 @@ def as_text(found: Mapping[str, Any]) -> str:
         *(f"artifacts:  {line}" for line in found["artifacts"]),
         f"disk:       {_about(found['models_bytes'] / 1e9)} GB for {count_of(trials, 'model')}, "
         f"and {_about(found['running_trial_bytes'] / 1e9)} GB for each trial that is running",
-        f"time:       {_time(found)}; artifacts to be built (teacher, levels) come on top",
+        f"time:       {_time(found)}; building artifacts (teacher, levels) takes extra time",
     ]
     return "\n".join(lines)
 
 
 def _data(task: Task) -> dict[str, dict[str, Any]]:
-    """Return what was read of each split: samples, repeats, labels, what was left out and why.
+    """Return facts on each split: samples, repeats, labels, what was left out and why.
 
-    Of the sealed test nothing but its size.
+    Of the sealed test only its size.
     """
     found: dict[str, dict[str, Any]] = {}
     for split in task.splits:
@@ -165,7 +165,7 @@ def _time(found: Mapping[str, Any]) -> str:
     each = f"{_long(seconds)} a trial; {found['seconds_from']}"
     if at_once is None:
         total = f"{_long(seconds * trials)} of one trial's resources"
-        return f"{total} ({each}), divided by how many run at once"
+        return f"{total} ({each}), divided by the number that run at once"
     total = _long(seconds * -(-trials // at_once))
     return f"{total} on this machine alone, {at_once} at once ({each})"
 
@@ -175,7 +175,7 @@ def _long(seconds: float) -> str:
 
 
 def _at_once(sweep: SweepConfig) -> int | None:
-    """Return how many trials fit on this machine at once; None: that is measured, or none does."""
+    """Return how many trials fit on this machine at once; None if unknown, or if none does."""
     resources = sweep.settings.resources
     if resources.auto:
         return None
@@ -199,7 +199,7 @@ def _held(sweep: SweepConfig, root: Path) -> str:
     resources = sweep.settings.resources
     if not resources.auto:
         return f"{resources.cpu:g} CPU, {resources.gpu:g} GPU"
-    # Of this machine, whole; a cluster's nodes are asked only when it is launched there.
+    # For this whole machine; the nodes of a cluster are only known in a launch there.
     cuda = resources.device == "auto" and torch.cuda.is_available()
     workspace = Workspace(root / "artifacts", device="cuda" if cuda else "cpu")
     gpus, cores = torch.cuda.device_count() if cuda else 0, usable_cores()
@@ -210,7 +210,7 @@ def _held(sweep: SweepConfig, root: Path) -> str:
 
 
 def _stopping(sweep: SweepConfig) -> str:
-    """Return what ends trials, and the sweep, before all is trained."""
+    """Return what may stop trials, and the sweep, early."""
     settings = sweep.settings
     keys = {k: v for k, v in settings.scheduler.as_dict().items() if k != "name"}
     shown = ", ".join(f"{key} {value}" for key, value in keys.items())
@@ -224,7 +224,7 @@ def _artifacts(sweep: SweepConfig, root: Path) -> list[str]:
 
     device = sweep.settings.resources.torch_device
     if device == "cuda" and not torch.cuda.is_available():
-        return ["their keys name the GPU's results, and torch sees no GPU here"]
+        return ["unknown: what is stored is for a GPU, and torch sees none on this machine"]
     workspace = Workspace(root / "artifacts", device=device)
     seen: set[str] = set()
     lines: Counter[str] = Counter()
@@ -240,7 +240,7 @@ def _artifacts(sweep: SweepConfig, root: Path) -> list[str]:
 
 
 def _seconds(sweep: SweepConfig, facts: ModelFacts, root: Path, task: Task) -> tuple[float, str]:
-    """Return what a trial takes, and how that is known."""
+    """Return the seconds of a trial, and how they are known."""
     earlier = [r for r in _earlier(root) if _comparable(r, sweep)]
     if earlier:
         seconds = statistics.median(record.seconds["total"] for record in earlier)
@@ -256,14 +256,14 @@ def _seconds(sweep: SweepConfig, facts: ModelFacts, root: Path, task: Task) -> t
 def _earlier(root: Path) -> list[TrialRecord]:
     found: list[TrialRecord] = []
     for trials in root.glob("[!.]*/trials"):
-        # A record of another sweep that cannot be read is no reason to refuse this one.
+        # Ignore unreadable records of other sweeps.
         with suppress(StorageError):
             found.extend(record for record in read_records(trials) if record.status == "finished")
     return [record for record in found if not record.reference and record.seconds.get("total")]
 
 
 def _comparable(record: TrialRecord, sweep: SweepConfig) -> bool:
-    # Not the reference's training, which `teacher` may set apart.
+    # Records of references are left out, as `teacher` may change their training.
     base, same = sweep.base, ("epochs", "batch_size", "max_length")
     return (
         record.config["model"] == base["model"]

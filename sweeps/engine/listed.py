@@ -1,8 +1,7 @@
-"""Every trial of a sweep that is known beforehand: a fixed design's, a grid's, a random search's.
+"""All trials of a sweep whose trials do not depend on results.
 
-Also that of quasi-random draws: of every search that no result steers.
-
-So that such a sweep may run elsewhere, without Ray (`rc-sweep trials`, `python -m rc_core.trial`).
+That is a fixed design, or a grid, random or quasi-random search. Such a sweep can run elsewhere,
+without Ray (`rc-sweep trials`, `python -m rc_core.trial`).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from sweeps.folder import REFERENCE_ID, SweepFolder
 
 
 def why_not_listed(sweep: SweepConfig) -> Problem | None:
-    """Return why a sweep's trials are not known before results come in, None where they are."""
+    """Return why a sweep's trials cannot be known beforehand, None if they can."""
     search = sweep.settings.search
     if sweep.settings.confirm.sweep is not None:
         return Problem("confirm.sweep", "chooses its trials by results; use rc-sweep confirm SWEEP")
@@ -30,8 +29,8 @@ def why_not_listed(sweep: SweepConfig) -> Problem | None:
         return None
     return Problem(
         "design",
-        "must be fixed, or search.name grid, random or qmc, for its trials to be listed, but here "
-        f"{search.name} chooses trials by the results of those before; run it with rc-sweep launch",
+        "must be fixed, or search.name grid, random or qmc, to list trials beforehand, but here "
+        f"{search.name} chooses trials by earlier results; run it with rc-sweep launch",
     )
 
 
@@ -39,12 +38,12 @@ def listed(sweep: SweepConfig, study: Path | None = None) -> dict[str, TrialConf
     """Return each trial by its id, in the order in which a launch hands them out.
 
     Args:
-        sweep: a fixed design, or of a search that no result steers; t0000 is its dense reference.
-        study: the journal of a new sweep, where a search's points are entered as a launch enters
-            them, so that a resumed sweep knows them by the same ids. None: nothing is written.
+        sweep: a fixed design, or a search that ignores results; t0000 is its dense reference.
+        study: the journal of a new sweep, in which the search's points are entered as in a launch,
+            so that a resumed sweep knows them by the same ids. None: nothing is written.
 
     Raises:
-        ConfigError: which trials it has depends on results.
+        ConfigError: its trials depend on results.
     """
     problem = why_not_listed(sweep)
     if problem is not None:

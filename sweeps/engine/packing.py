@@ -1,6 +1,6 @@
-"""`resources: auto`: how many trials at once get through the most, measured on the largest node.
+"""`resources: auto`: how many trials at once give the best throughput, on the largest node.
 
-On GPUs the path is the same, one GPU instead of one node; each trial's allocator is then capped to
+With GPUs this is measured for one GPU instead of one node; each trial's allocator is then capped to
 its share (sweeps/engine/trainable.py).
 """
 
@@ -19,16 +19,16 @@ from sweeps.engine.cluster import alive_nodes, result_of, usage
 from sweeps.engine.shares import cpu_candidates, gpu_candidates, numbers, packing_line
 from sweeps.settings import ResourcesConfig
 
-# Measuring takes about this long; more may be waiting for a node.
+# Measuring takes about this long; longer may mean waiting for a node.
 _PATIENCE_SECONDS = 120.0
 
 
 def resolve(sweep: SweepConfig, artifacts: str, say: Callable[[str], None]) -> SweepConfig:
-    """Return the sweep with numbers in the place of `resources: auto`; others as they are.
+    """Return the sweep with numbers instead of `resources: auto`; others unchanged.
 
     Args:
         sweep: any.
-        artifacts: address of the store that keeps what is measured (`SweepFolder`).
+        artifacts: address of the store for the measurement (`SweepFolder`).
         say: told what is measured, and what was chosen.
 
     Raises:
@@ -42,14 +42,14 @@ def resolve(sweep: SweepConfig, artifacts: str, say: Callable[[str], None]) -> S
     nodes = [node["Resources"] for node in alive_nodes()]
     largest = max(nodes, key=lambda node: (_gpus(node, resources), node.get("CPU", 0.0)))
     cores, gpus = max(1, int(largest.get("CPU", 1.0))), _gpus(largest, resources)
-    say("packing: how many trials at once? Measured once per machine and model ...")
+    say("packing: measuring how many trials to run at once (once per machine and model) ...")
     task: Any = ray.remote(num_cpus=cores, num_gpus=min(1, gpus), max_retries=0)(_measure)
     measured = task.remote(sweep.reference().as_dict(), artifacts, cores, gpus)
     try:
         if not ray.wait([measured], timeout=_PATIENCE_SECONDS)[0]:
             say(
-                "packing: still measuring, or waiting until all of a node is free (given out: "
-                f"{usage()}); numbers in resources need neither"
+                "packing: still measuring, or waiting until a whole node is free (in use: "
+                f"{usage()}); with numbers in resources neither is needed"
             )
         found = result_of(
             measured,
@@ -57,7 +57,7 @@ def resolve(sweep: SweepConfig, artifacts: str, say: Callable[[str], None]) -> S
             "(resources.cpu, resources.gpu) instead",
         )
     except BaseException:
-        # Ctrl-C: on a cluster that was joined it would go on. One that has ended takes no harm.
+        # After Ctrl-C it would keep running on a joined cluster. Harmless if it has ended.
         ray.cancel(measured)
         raise
     chosen = numbers(found, resources, cores, gpus)

@@ -1,8 +1,8 @@
 """What a sweep builds before its first trial: shared artifacts, and the dense reference's record.
 
-Artifacts form a graph (`rc_core.preparation`). Each is one Ray task that waits for the tasks it
-needs, so that what is independent is built at the same time, on any node. The artifact store's lock
-makes sure that two sweeps started together do not build the same thing twice.
+Artifacts form a graph (`rc_core.preparation`). Each is one Ray task that waits for those it needs,
+so that independent ones are built at the same time, on any node. The artifact store's lock keeps
+two sweeps started together from building the same thing twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sweeps.engine.step_shares import Held, Planned, light, room, shares
 from sweeps.engine.wanted import counted, settle, wanted
 from sweeps.folder import REFERENCE_ID, SweepFolder, trial_at
 
-# Ray tells a little late what a task has given back.
+# Ray reports resources that a task has released with a small delay.
 _SETTLE_SECONDS, _POLL_SECONDS = 3.0, 0.1
 
 
@@ -34,13 +34,13 @@ class Prepared:
     """One artifact after preparation.
 
     Attributes:
-        title: for people.
-        kind: of the artifact.
-        key: of the artifact.
-        built: now, not before.
-        seconds: building took.
-        left_out: why a mere comparison could not be built.
-        judged: what the dense reference reached, of its teacher.
+        title: name to display.
+        kind: kind of the artifact.
+        key: key of the artifact.
+        built: whether it was built now, not earlier.
+        seconds: time that building took.
+        left_out: why an optional comparison could not be built.
+        judged: results of the dense reference, if this is its teacher.
     """
 
     title: str
@@ -59,7 +59,7 @@ def prepare(
     *,
     say: Callable[[str], None],
 ) -> TrialRecord:
-    """Build what is missing, say what was reused, and return the dense reference's record.
+    """Build what is missing, report what was reused, return the dense reference's record.
 
     Raises:
         TrialError: the health gate is `stop` and the reference does not beat the majority class, or
@@ -67,7 +67,7 @@ def prepare(
     """
     needed = wanted(sweep, folder)
     resources = sweep.settings.resources
-    # Before anything of ours is held.
+    # Before our own tasks hold anything.
     found = room(_free_nodes(), resources)
     reference = sweep.reference().as_dict()
     arguments = {
@@ -94,11 +94,11 @@ def prepare(
         for done in built:
             say(_line(done))
             if done.judged is not None and judged is None:
-                # Now, not at the end: what is still built follows from this teacher.
+                # Now, not at the end, as the rest is built on this teacher.
                 judged = done.judged
                 report_health(sweep, judged, say)
-    assert judged is not None, "its record or its teacher was there, or the latter has been built"
-    # Its teacher is built: what is left is to copy it.
+    assert judged is not None, "its record or its teacher existed, or the teacher has been built"
+    # Its teacher is built and only needs to be copied.
     record = tasks.result(tasks.start(_reference, light(resources), folder.address, attempt))
     assert isinstance(record, TrialRecord)
     return record
@@ -110,11 +110,10 @@ def _build_all(
     held: dict[str, Held],
     tasks: Tasks,
 ) -> Generator[Prepared, None, None]:
-    """Start every step as a task that waits for those it needs; yield each as it is done.
+    """Start every step as a task that waits for those it needs; yield each as it finishes.
 
-    No task for what is stored: another process would take seconds to start, only to find it. One
-    that is damaged all the same is built by the first trial that reads it. Closing it ends what is
-    not done.
+    Stored steps get no task, as a process would take seconds to start only to find them; a damaged
+    one is built by the first trial that reads it. Closing the generator cancels unfinished tasks.
     """
     steps: dict[str, Any] = {}
     for step in planned:
@@ -136,7 +135,7 @@ def _build_all(
 
 
 def _line(done: Prepared) -> str:
-    """Return what is said of a step that is done."""
+    """Return the line to print for a finished step."""
     if done.left_out is not None:
         return f"prepare: {done.title}: left out: {done.left_out}"
     how = "built in" if done.built else "reused, saving"
@@ -144,7 +143,7 @@ def _line(done: Prepared) -> str:
 
 
 def _free_nodes() -> list[dict[str, float]]:
-    """Return what nobody holds on each node, by name ("CPU", "GPU")."""
+    """Return the free resources of each node, by name ("CPU", "GPU")."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         known = free_on_nodes()
@@ -179,7 +178,7 @@ def _plan(
 ) -> tuple[list[Planned], Judged | None, list[str]]:
     """Return each distinct artifact that the configurations need, in building order.
 
-    And what the dense reference reached, where that is known already, and which texts will be cut.
+    Also the results of the dense reference, if known already, and notes on texts that will be cut.
     """
     from rc_core.data._foreseen import foreseen_cuts
     from rc_core.teacher import teacher_key
@@ -225,7 +224,7 @@ def _build(
     threads: int,
     device: str,
 ) -> Prepared:
-    """Build one step. `before` are the results of those it needs: Ray waits for them."""
+    """Build one step. `before` are the results of those it needs, so that Ray waits for them."""
     from rc_core.preparation import steps
     from rc_core.teacher import teacher_key
 
@@ -274,12 +273,12 @@ def _reference(
 
 
 def _judge(config: TrialConfig, space: Any, record: TrialRecord | None = None) -> Judged:
-    """Return what the dense reference reached.
+    """Return the results of the dense reference.
 
     Args:
-        config: its.
+        config: its configuration.
         space: the workspace.
-        record: its finished one; None: of its teacher, which is stored.
+        record: its finished record; None to use its stored teacher.
     """
     from rc_core.evaluation import counted_sizes, relative_metrics
     from rc_core.metrics.robustness import majority_share

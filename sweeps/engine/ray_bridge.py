@@ -1,7 +1,7 @@
-"""The two places where Ray Tune asks us something: what to run next, and what just happened.
+"""The two places where Ray Tune calls us: what to run next, and what just happened.
 
-Both hold live objects (locks, SQLite) that Ray must not pickle with its experiment state; what it
-stores of them is empty, because resume is ours (sweeps/engine/assignments.py).
+Both hold live objects (locks, SQLite) that Ray must not pickle with its experiment state. They
+pickle as empty, as resuming does not use Ray's state (sweeps/engine/assignments.py).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from sweeps.views.progress import Progress
 
 _logger = logging.getLogger(__name__)
 _MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
-_LOST = "its worker process died, and so did those that went on with it (killed, or out of memory)"
+_LOST = "its worker process died, and so did those that continued it (killed, or out of memory)"
 
 
 @contextmanager
 def many_may_wait() -> Iterator[None]:
-    """Let Ray Tune hold as many waiting trials as its searcher gives it.
+    """Let Ray Tune hold as many waiting trials as its searcher provides.
 
-    With a searcher it holds one, so that worker processes start one after another.
+    By default it holds one if there is a searcher, so worker processes would start one by one.
     """
     before = os.environ.get(_MAX_PENDING)
     os.environ[_MAX_PENDING] = "1000000"
@@ -61,8 +61,8 @@ class AssignmentSearcher(Searcher):
         Args:
             assignments: what runs next.
             common: part of every trial's config (sweep folder, attempt, threads).
-            has_room: tells whether Ray should be given another trial. Later ones are proposed
-                knowing more.
+            has_room: tells whether Ray should get another trial now; one proposed later uses more
+                results.
         """
         super().__init__(metric=None, mode=None)
         self._has_room = has_room
@@ -100,7 +100,9 @@ class AssignmentSearcher(Searcher):
         if "unshared" in found:
             ours = self._ours[trial_id]
             _logger.warning(
-                "trial %s has ended, but is on its node only: %s", ours, found["unshared"]
+                "trial %s has ended, but its results are only on its node: %s",
+                ours,
+                found["unshared"],
             )
         self._assignments.usage.ended(self._ours[trial_id])
         self._assignments.close(self._ours[trial_id], error=reason, ended=_ended(found))
@@ -138,15 +140,15 @@ class DriverCallback(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         del iteration, trials, info
-        # A driver that is killed during a long trial must not forget the time since it began.
+        # A driver killed during a long trial must not lose the time since its start.
         self._assignments.usage.save(every=SAVE_SECONDS)
-        # The rung at which a scheduler stops a trial is "done" to Ray; it is told of all the same.
+        # At the rung where a scheduler stops a trial, Ray says "done"; report that rung too.
         if "progress" in result:
             self._events.rung(trial.config["trial_id"], result)
             self._progress.trial_advanced(trial.config["trial_id"], result)
 
     def paused(self, trial_id: str) -> None:
-        """Take in that a trial gives its resources back until it is promoted."""
+        """Take in that a trial releases its resources until it is promoted."""
         self._assignments.usage.ended(trial_id)
         self._progress.trial_paused(trial_id)
 
@@ -178,17 +180,17 @@ def _ended(result: Mapping[str, Any]) -> bool:
 
 
 class OutOfMemory(RobustCompressionError):
-    """Ray has ended a trial's process for want of memory, and with it the attempt."""
+    """Ray killed a trial's process for lack of memory, which ended the attempt."""
 
 
 @contextmanager
 def memory_told(folder: SweepFolder) -> Iterator[None]:
-    """Tell of memory that ran out in words of ours.
+    """Replace Ray's error on memory running out.
 
-    Ray Tune counts neither such a process as lost nor its trial as failed: it ends the driver.
+    Ray Tune counts such a process neither as lost nor its trial as failed, but ends the driver.
 
     Raises:
-        OutOfMemory: in the place of what Ray raised.
+        OutOfMemory: instead of what Ray raised.
     """
     try:
         yield
@@ -200,6 +202,7 @@ def memory_told(folder: SweepFolder) -> Iterator[None]:
             raise
         fewer = command(folder, "resume", "--set", "resources.cpu=N")
         raise OutOfMemory(
-            "memory must hold the trials that run at once, but ran out, and Ray ended one; nothing "
-            f"finished is lost. Go on with fewer at once, each holding more processors: {fewer}"
+            "the trials that run at once must fit into memory, but it ran out and Ray killed one; "
+            "no finished trial is lost. Continue with fewer at once, each holding more cores: "
+            f"{fewer}"
         ) from error

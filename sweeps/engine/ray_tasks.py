@@ -1,4 +1,4 @@
-"""Functions as Ray tasks, waited for in words of ours: room that others hold, workers that died."""
+"""Functions as Ray tasks, with our own messages: no free room, workers that died."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sweeps.engine import cluster
 from sweeps.engine._internals import drop_mark, has_mark, set_mark
 from sweeps.engine.step_shares import Held
 
-# To have waited for room for so long is said.
+# After waiting for room this long, say so.
 _ROOM_SECONDS = 60.0
 
 
 def result_of(task: Any) -> Any:
-    """Wait for a task; raise the error it raised, not Ray's wrapping of it."""
+    """Wait for a task; raise the error it raised, without Ray's wrapper."""
     return cluster.result_of(
         task,
         "preparation must keep its workers, but lost one more often than resources.retries allows",
@@ -25,16 +25,16 @@ def result_of(task: Any) -> Any:
 
 
 class Tasks:
-    """Starts functions as Ray tasks and waits for them; says so where there is no room for any."""
+    """Starts functions as Ray tasks and waits for them; says so if there is no room for any."""
 
     def __init__(self, retries: int, arguments: dict[str, Any], say: Callable[[str], None]) -> None:
         """Store what is given.
 
         Args:
-            retries: how often a task whose worker was lost is started again: artifacts are stored
-                whole or not at all, so nothing is done twice.
+            retries: how often a task whose worker was lost is started again; artifacts are stored
+                completely or not at all, so nothing is done twice.
             arguments: passed to every function by name.
-            say: told, once, that nothing has begun for a minute.
+            say: told, once, if nothing has begun for a minute.
         """
         self._retries = retries
         self._arguments = arguments
@@ -44,7 +44,7 @@ class Tasks:
         self._marks: dict[Any, tuple[str, Held]] = {}
 
     def start(self, function: Callable[..., Any], held: Held, *arguments: Any) -> Any:
-        """Return the task of a function; it waits for those among the arguments."""
+        """Start a function as a task that waits for the tasks among its arguments; return it."""
         mark = f"rc-sweep/{self._name}/{len(self._marks)}"
         # Options differ from sweep to sweep, so functions are made remote here, not where defined.
         remote: Any = ray.remote(
@@ -59,7 +59,7 @@ class Tasks:
         """Return a task that has ended, and the others; as `ray.wait`.
 
         Args:
-            tasks: each after those that it waits for.
+            tasks: each after the ones it waits for.
         """
         while True:
             ready, others = ray.wait(list(tasks), timeout=None if self._told else _ROOM_SECONDS)
@@ -76,7 +76,7 @@ class Tasks:
             self.wait([task])
             return result_of(task)
         except BaseException:
-            # Ctrl-C: on a cluster that was joined it would go on. One that has ended takes no harm.
+            # After Ctrl-C it would keep running on a joined cluster. Harmless if it has ended.
             self.cancel([task])
             raise
 
@@ -93,7 +93,7 @@ class Tasks:
 
 
 def _begin(mark: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Run a task's function, and say first that it has got its room: Ray does not tell."""
+    """Leave a mark that the task has begun, which Ray does not tell, and run its function."""
     set_mark(mark)
     return function(*arguments, **named)
 
@@ -101,7 +101,7 @@ def _begin(mark: str, function: Callable[..., Any], *arguments: Any, **named: An
 def _no_room(held: Held) -> str:
     gpu = f" and {held.gpu:g} GPU" if held.gpu else ""
     return (
-        f"prepare: has waited {_ROOM_SECONDS:.0f} s for room: a task needs {held.threads} CPU{gpu} "
-        f"on one node, but other work holds it (given out: {cluster.usage()}); it goes on when "
-        "there is room (Ctrl-C ends it)"
+        f"prepare: waiting for {_ROOM_SECONDS:.0f} s already: a task needs {held.threads} CPU{gpu} "
+        f"on one node, but other work holds it (in use: {cluster.usage()}); it continues when "
+        "there is room (Ctrl-C to stop)"
     )

@@ -48,7 +48,7 @@ def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
             problems.append(
                 Problem(
                     key,
-                    f"cannot be set in a confirmation, where seeds decide; for more of them: {more}",
+                    f"cannot be set in a confirmation; for more seeds per row: {more}",
                 )
             )
             continue
@@ -56,9 +56,9 @@ def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
             problems.append(
                 Problem(
                     key,
-                    "cannot change in a launched sweep, whose trials must be comparable; may change: "
-                    f"{', '.join(CHANGEABLE)}. Launch a new sweep for it (search.warm_start lets "
-                    "it learn from this one)",
+                    "cannot change in a launched sweep, whose trials must be comparable; may "
+                    f"change: {', '.join(CHANGEABLE)}. Launch a new sweep for it "
+                    "(search.warm_start lets it learn from this one)",
                 )
             )
     if problems:

@@ -1,7 +1,7 @@
-"""`resume --retry-failed`: trials that failed are open again, and what was known of them is kept.
+"""`resume --retry-failed`: failed trials are opened again, and their old records kept.
 
-A trial may have failed for a reason that is gone (memory, a full disk, a lost mount); one that
-diverged diverges again.
+The cause of a failure may be gone (memory, a full disk, a lost mount); a trial that diverged will
+diverge again.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from sweeps.folder import REFERENCE_ID, SweepFolder
 
 
 def open_again(sweep: SweepConfig, folder: SweepFolder, attempt: int, usage: Usage) -> str:
-    """Open failed trials again, unless the sweep's budget is used up; return a line for people.
+    """Open failed trials again, unless the sweep's budget is used up; return a line to print.
 
     Args:
         sweep: with its budget.
-        folder: of that sweep, whose lock this driver holds.
+        folder: that sweep's; this driver holds its lock.
         attempt: this driver's.
-        usage: of the sweep.
+        usage: the sweep's.
     """
     front = front_of(sweep.settings)
     for record in in_order(folder.records()):
-        # As it will be once they are open.
+        # The front without the trials to be opened.
         if record.status != "failed":
             front.add(record)
     reached = Budget(sweep.settings.budget, usage, front).reached()
     if reached is not None:
-        return f"what failed before is not run again: {reached} is reached"
+        return f"failed trials are not run again, as the limit {reached} is reached"
     again = reopen_failed(folder, attempt)
-    return f"failed before, run again: {', '.join(again)}" if again else ""
+    return f"running failed trials again: {', '.join(again)}" if again else ""
 
 
 def reopen_failed(folder: SweepFolder, attempt: int) -> list[str]:
     """Turn failed records into unfinished ones; return their ids.
 
     The failed record stays beside the new one, as `trials/<id>/failed-<n>.json`. The trial starts
-    from its first step: what a failed run left of a checkpoint is not trusted.
+    from its first step: a checkpoint of a failed run is not trusted.
 
     Args:
         folder: of a sweep whose lock this driver holds.
@@ -51,7 +51,7 @@ def reopen_failed(folder: SweepFolder, attempt: int) -> list[str]:
             continue
         trial = folder.trial(record.id)
         number = len(list(trial.path.glob("failed-*.json"))) + 1
-        # As it is: a trial that diverged has values that JSON only knows as null.
+        # Copied as a file: a diverged trial has values that JSON stores as null.
         shutil.copyfile(trial.record_file, trial.path / f"failed-{number}.json")
         trial.forget_checkpoint()
         trial.commit(

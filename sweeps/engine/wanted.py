@@ -1,7 +1,7 @@
 """Which trials' artifacts are built before the first one starts, and which trials build their own.
 
-A trial builds what it does not find (`rc_core.trial_run`), under the store's lock: so nothing has
-to be built that may never be read.
+A trial builds what it does not find (`rc_core.trial_run`), under the store's lock, so artifacts
+that may never be read need not be built beforehand.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sweeps.search._base import Proposals
 
 @dataclass(frozen=True)
 class Wanted:
-    """What artifacts follow from.
+    """The configurations that artifacts are built for.
 
     Attributes:
-        first: configurations whose artifacts are built before the first trial.
-        later: those of trials that may never run, and else build what is missing.
+        first: those whose artifacts are built before the first trial.
+        later: those of trials that may never run, and if they do, build what is missing.
     """
 
     first: list[TrialConfig]
@@ -34,13 +34,13 @@ class Wanted:
 
 
 def wanted(sweep: SweepConfig, folder: SweepFolder) -> Wanted:
-    """Return what artifacts follow from: of a fixed design its trials that have not ended.
+    """Return the configurations to build artifacts for.
 
-    They may all have ended elsewhere (`rc-sweep adopt`): then nothing is built here, nor for a
-    search whose trials are known beforehand. Where some of its trials are left, what any of them
-    may read is built. Of a confirmation only what the trials read that it begins with, or has
-    begun: which others it trains is decided by their results, and with `--whole` each seed costs a
-    teacher, and all that follows from it.
+    For a fixed design, those of its trials that have not ended. If all have ended elsewhere
+    (`rc-sweep adopt`), nothing is built; the same holds for a search whose trials are known
+    beforehand, while with any trial left all that its space may need is built. For a confirmation,
+    only those of trials that it begins with or has begun: results decide which others it trains,
+    and with `--whole` each seed costs a teacher and all that is built on it.
     """
     ended = {
         current_fingerprint(record.config)
@@ -63,10 +63,10 @@ def settle(
     first: int,
     say: Callable[[str], None],
 ) -> list[Planned]:
-    """Keep what the sweep will read; return what is built now, and say what is not.
+    """Store which artifacts the sweep will read; return those to build now, and say which not.
 
     Args:
-        folder: of the sweep.
+        folder: the sweep's.
         planned: every step.
         first: number of configurations whose steps are built now.
         say: told what is left to trials.
@@ -77,7 +77,7 @@ def settle(
     try:
         keep_preparation(folder.path, Preparation(frozenset(s.key for s in planned), later))
     except OSError as error:
-        say(f"warning: {folder.path} must be writable, to say what the sweep uses: {error}")
+        say(f"warning: {folder.path} must be writable, to note which artifacts are used: {error}")
     return [step for step in planned if step.config < first]
 
 
@@ -90,7 +90,7 @@ def _of_race(sweep: SweepConfig, folder: SweepFolder, ended: set[str]) -> Wanted
     search = plugins.load("sweeps.search", sweep.settings.search.name)
     proposals: Proposals = search.proposals(sweep, folder.study)
     left, begun = [*sweep.first_trials()], {record.id for record in folder.records()}
-    # What is handed out while no result is known.
+    # Those handed out before any result is known.
     while proposals.choose is not None and (chosen := proposals.choose(left)) is not None:
         left.remove(chosen)
         begun.add(chosen)

@@ -1,8 +1,8 @@
-"""What earlier sweeps found, for a new sweep's sampler: `search.warm_start: [NAME, ...]`.
+"""Results of earlier sweeps for a new sweep's sampler: `search.warm_start: [NAME, ...]`.
 
-A trial counts where its point lies in the new space and everything else about it is the same (the
-seed, and where the data lies, aside): values of another model, task or length of training do not
-compare. Nor do trials count of which an objective or a constraint was not measured.
+A trial counts if its point lies in the new space and everything else is the same (except the seed
+and the location of the data), as values of another model, task or length of training are not
+comparable. Trials that lack an objective or a constraint do not count either.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from sweeps.space import Point
 def known_trials(
     sweep: SweepConfig, storage: Path, data: Mapping[str, Any] | None = None
 ) -> tuple[list[Known], str]:
-    """Return the trials of `search.warm_start` that count, and a line for people.
+    """Return the trials of `search.warm_start` that count, and a line to print.
 
     Args:
         sweep: the new one.
         storage: where the earlier sweeps are.
-        data: of the new sweep's reference (`TrialRecord.data`), once it has one: trials of other
-            data, as their digests say, do not count.
+        data: `TrialRecord.data` of the new sweep's reference, once it has one: trials whose data
+            has another digest do not count.
 
     Raises:
         ConfigError: no such sweep, or one with another model, task or objectives.
@@ -56,11 +56,13 @@ def known_trials(
         same = [record for record in compared if not other_data(data or {}, record.data)]
         trials = [t for r in same if (t := _known(name, sweep, r, reference)) is not None]
         found.extend(trials)
-        others = f", {len(compared) - len(same)} being of other data" if same != compared else ""
+        others = (
+            f", {len(compared) - len(same)} trained on other data" if same != compared else ""
+        )
         lines.append(f"{len(trials)} of {len(compared)} finished trials of {name}{others}")
     if problems:
         raise ConfigError(problems)
-    text = f"warm start: the search knows {', '.join(lines)} (the rest does not compare)"
+    text = f"warm start: the search knows {', '.join(lines)} (the others are not comparable)"
     return found, text if lines else ""
 
 
@@ -73,14 +75,14 @@ def tell_known(
     *,
     data: Mapping[str, Any] | None = None,
 ) -> None:
-    """Tell the search of earlier sweeps; each driver does, one before may not have come so far."""
+    """Tell the search of earlier sweeps; each driver does, in case an earlier one was killed."""
     try:
         known, line = known_trials(sweep, folder.storage, data)
     except InputError as error:
         if attempt == 1:
             raise
-        # Whatever became of those sweeps since, this one goes on; its study has what it was told.
-        say(f"warning: nothing more for a warm start: {error}")
+        # Whatever happened to those sweeps, this one continues; its study keeps what it was told.
+        say(f"warning: the warm start learns nothing more: {error}")
         return
     for trial in known:
         proposals.know(trial)
@@ -89,7 +91,7 @@ def tell_known(
 
 
 def point_of(config: Mapping[str, Any], sweep: SweepConfig) -> Point | None:
-    """Return the point of the space that a recorded configuration is, None where it is none."""
+    """Return the point of the space with a recorded configuration, None if there is none."""
     config = completed(config)
     point = sweep.space.sample(lambda parameter: lookup(config, parameter.key))
     if not sweep.space.contains(point):
@@ -117,7 +119,7 @@ def _known(
 
 def _differences(name: str, sweep: SweepConfig, other: Mapping[str, Any]) -> list[Problem]:
     mine = sweep.as_dict()
-    # Each trial is compared whole afterwards.
+    # Each trial is compared as a whole afterwards.
     pairs = [(key, mine[key], other.get(key)) for key in (*COMPARED, "objectives")]
     return [
         Problem(

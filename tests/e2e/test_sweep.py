@@ -279,7 +279,7 @@ def test_a_trial_that_fails_is_reported_and_the_exit_code_says_so(
     again = call(tmp_path, "resume", "failing", "--retry-failed", "--set", "search.trials=5")
     assert again.returncode == 3, again.stdout + again.stderr
     (failed,) = [name for name, record in found.items() if record["status"] == "failed"]
-    assert f"failed before, run again: {failed}" in again.stdout
+    assert f"running failed trials again: {failed}" in again.stdout
     after = records(tmp_path, "failing")
     assert after.pop(failed)["started"] > found[failed]["started"]
     assert after.pop("t0004")["status"] == "finished"

@@ -293,8 +293,8 @@ def test_a_choice_by_what_is_too_uncertain_is_refused(fresh: Sweep) -> None:
     assert pick(fresh, "best-ood", wheres=[where]) == "t0001"
     flat = " ".join(rc_sweep("pareto", path, "--where", where).output.split())
     assert (
-        "t0002: latency/relative <= 0.7 cannot be decided: has 0.68, 95 % interval 0.6528 to 0.7072; "
-        "measure again" in flat
+        "t0002: latency/relative <= 0.7 cannot be decided: has 0.68, 95 % interval 0.6528 to "
+        "0.7072; measure again" in flat
     )
     assert "Uncertain" not in flat
     out = json.loads(rc_sweep("pareto", path, "--where", where, "--json").stdout)["excluded"]

@@ -416,10 +416,10 @@ def test_failed_trials_are_not_opened_again_once_the_budget_is_used_up(tmp_path:
     used = Usage(driver.folder.usage, gpu=0)
     spent = Driver(tmp_path / "s", **SPENT).sweep
     line = open_again(spent, driver.folder, 1, used)
-    assert "not run again: budget.hours (1 h) is reached" in line
+    assert "not run again, as the limit budget.hours (1 h) is reached" in line
     assert driver.folder.records() == before
     line = open_again(driver.sweep, driver.folder, 1, used)
-    assert line == "failed before, run again: t0002, t0003"
+    assert line == "running failed trials again: t0002, t0003"
     # The budget ends while one of the two runs and the other waits.
     driver.record(given[1])
     late = Driver(tmp_path / "s", **SPENT)
@@ -440,7 +440,7 @@ def test_a_front_that_no_longer_grows_forgets_the_failed_trials_that_are_opened_
         driver.assignments.close(each.trial_id, error="disk full")
     assert driver.assignments.over()
     line = open_again(driver.sweep, driver.folder, 1, driver.assignments.usage)
-    assert line == "failed before, run again: t0002, t0003"
+    assert line == "running failed trials again: t0002, t0003"
 
 
 def test_a_proposed_point_outside_the_space_is_told_and_not_trained(

@@ -106,7 +106,7 @@ def test_what_was_read_is_told_and_of_a_sealed_test_its_size_alone(config: Path)
     assert found["ood_dev.other"]["labels"] == {"good": 5, "bad": 5}
     assert found["id_test.files"] == {"samples": 10}
     text = dry_run(config, *options).output
-    told = "1 row left out: drop_labels; 1 row left out: also in a split that wins over it"
+    told = "1 row left out: drop_labels; 1 row left out: also in a split that takes precedence"
     assert told in text and "repeat the texts of another" in text
     assert f"data:       id_dev.files: {carved['samples']} samples carved from train: " in text
     assert "data:       ood_dev.other: 10 samples: good 5, bad 5\n" in text

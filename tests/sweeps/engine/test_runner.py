@@ -157,7 +157,7 @@ def test_an_interrupted_driver_says_how_to_go_on_and_one_taken_over_who_has_the_
     if lost is None:
         assert told.startswith("interrupted; nothing is lost") and resume in told
     else:
-        assert told.startswith(f"{lost} has taken sweep one over") and resume not in told
+        assert told.startswith(f"{lost} has taken over sweep one") and resume not in told
     assert caught.value.exit_code == 1
     assert events.sweep_ended.call_args.args[0] == "interrupted"
     uploads.gather.assert_called_once_with()
@@ -205,7 +205,7 @@ def test_once_the_budget_is_used_up_a_resume_leaves_nothing_open(
     progress = Progress(Console(file=said, width=200))
     runner._drive(sweep, folder, progress, time.monotonic(), retry_failed=True)
     assert [record.status for record in folder.records()] == ["finished", "stopped", "failed"]
-    assert "failed before is not run again: budget.hours (1 h) is reached" in said.getvalue()
+    assert "failed trials are not run again, as the limit budget.hours (1 h)" in said.getvalue()
     assert ending_of(folder.path) == "budget.hours (1 h)"
     shown = status_text(StoredSweep(folder))
     assert "fewer than planned: ended by budget.hours (1 h); to go on with more: " in shown

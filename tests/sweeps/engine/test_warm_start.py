@@ -83,7 +83,7 @@ def test_data_may_lie_elsewhere_and_its_digest_decides(
     data = None if here is None else {"digest": here}
     found, line = known_trials(new(task=places[1]), tmp_path, data)
     assert [known.source for known in found] == ["old/t0001"] * counted
-    assert ("0 of 1 finished trials of old, 1 being of other data" in line) is (counted == 0)
+    assert ("0 of 1 finished trials of old, 1 trained on other data" in line) is (counted == 0)
 
 
 def test_a_trial_whose_constraint_was_not_measured_is_left_out(tmp_path: Path) -> None:
