@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-# What turns values into costs, of which less is better.
+# Factors that turn values into costs (lower is better).
 SIGNS = {"max": -1.0, "min": 1.0}
 _PAIRS_AT_ONCE = 2_000_000
 
@@ -26,12 +26,12 @@ def dominates(first: ArrayLike, second: ArrayLike) -> NDArray[np.bool_]:
     """Return whether the first dominates the second: nowhere worse, somewhere better.
 
     Args:
-        first: (..., k) costs; what has a NaN dominates nothing.
-        second: (..., k) costs, broadcast with the first; what has a NaN is dominated by nothing.
+        first: (..., k) costs; a point with a NaN dominates nothing.
+        second: (..., k) costs, broadcast with the first; a point with a NaN is never dominated.
     """
     a, b = np.broadcast_arrays(first, second)
     no_worse, better = np.ones(a.shape[:-1], dtype=bool), np.zeros(a.shape[:-1], dtype=bool)
-    # Objective by objective: all of them at once would take k times the memory.
+    # One objective at a time, as all at once would take k times the memory.
     for ours, theirs in zip(np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0), strict=True):
         no_worse &= ours <= theirs
         better |= ours < theirs
@@ -50,7 +50,7 @@ def pareto_front(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.boo
         (n,) mask. Equal points are all on the front or all off it; NaN rows are off it.
 
     Raises:
-        ValueError: shapes that do not fit, or another direction.
+        ValueError: shapes do not match, or an unknown direction.
     """
     costs = _costs(points, directions)
     valid = ~np.isnan(costs).any(axis=1)
@@ -74,7 +74,7 @@ def pareto_fronts(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bo
     sets, number, width = array.shape
     costs = _costs(array.reshape(sets * number, width), directions).reshape(array.shape)
     masks = np.ones((sets, number), dtype=bool)
-    # Sets at a time, so that memory stays small.
+    # A few sets at a time, to limit memory.
     step = max(1, _PAIRS_AT_ONCE // max(1, number * number))
     for start in range(0, sets, step):
         part = costs[start : start + step]
@@ -104,7 +104,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike, directions: Sequence[st
         directions: k times "max" or "min".
 
     Raises:
-        ValueError: as `pareto_front`, or a reference that is not finite.
+        ValueError: as for `pareto_front`, or the reference is not finite.
     """
     costs = _costs(points, directions)
     worst = _costs(np.asarray(reference, dtype=np.float64)[None], directions)[0]
@@ -117,12 +117,11 @@ def hypervolume(points: ArrayLike, reference: ArrayLike, directions: Sequence[st
 
 
 def knee(points: ArrayLike, directions: Sequence[str]) -> int:
-    """Return the index of the knee: the point of the front that gives up least for what it gains.
+    """Return the index of the knee, the best compromise on the front.
 
-    The front's ranges are scaled to [0, 1], 1 the best. With three points or more on the front it
-    is the one farthest above the plane through the extremes (the sum of its scaled values is
-    largest); ties go to the one whose worst value is best, then to the first. That is also what is
-    done with one or two points.
+    The front's ranges are scaled to [0, 1], 1 being best. The knee is the point whose scaled values
+    have the largest sum; with three or more points that is the one farthest above the plane through
+    the extremes. Ties go to the point whose worst value is best, then to the first.
 
     Raises:
         ValueError: no point without NaN.
@@ -139,7 +138,7 @@ def knee(points: ArrayLike, directions: Sequence[str]) -> int:
 
 
 def _costs(points: ArrayLike, directions: Sequence[str]) -> Floats:
-    """Return points as (n, k) with lower better everywhere."""
+    """Return points as (n, k) costs, lower being better for all objectives."""
     wrong = [direction for direction in directions if direction not in SIGNS]
     if wrong or not directions:
         raise ValueError(f"directions must be 'max' or 'min', but got {list(directions)}")
@@ -153,7 +152,7 @@ def _costs(points: ArrayLike, directions: Sequence[str]) -> Floats:
 
 
 def _finite(costs: Floats) -> Floats:
-    """Replace infinities by numbers beyond all others: order is all that dominance looks at."""
+    """Replace infinities by numbers beyond all others; dominance depends only on the order."""
     numbers = costs[np.isfinite(costs)]
     top = np.abs(numbers).max(initial=0.0) * 2 + 1
     return np.clip(costs, -top, top)

@@ -1,4 +1,4 @@
-"""What a sweep asks of its plugins' `Config` classes, beyond the validation of their sections."""
+"""What a sweep reads from its plugins' `Config` classes, beyond validating their sections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rc_core.errors import ConfigError
 from rc_core.former import former, former_defaults
 from sweeps.space import Parameter
 
-# What a trial holds of these depends on the plugin that a point names.
+# Sections of which a trial keeps only the keys that its plugin knows.
 SWEPT = ("compression", "loss", "difficulty")
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 # Section -> plugin -> key -> value.
@@ -23,7 +23,7 @@ Defaults = dict[str, dict[str, dict[str, Any]]]
 
 
 def config_class(section: str, name: Any) -> type[PluginConfig] | None:
-    """Return a plugin's `Config`; None where there is no such plugin, or it is unfinished."""
+    """Return a plugin's `Config`; None if there is no such plugin, or it is incomplete."""
     with suppress(ConfigError):
         found: type[PluginConfig] = plugins.load(PLUGIN_PACKAGES[section], str(name)).Config
         return found
@@ -31,15 +31,15 @@ def config_class(section: str, name: Any) -> type[PluginConfig] | None:
 
 
 def artifact_keys(base: Callable[[str], Any], parameters: Sequence[Parameter]) -> set[str]:
-    """Return the keys and sections that name what is built before the first trial.
+    """Return the keys and sections that artifacts built before the first trial depend on.
 
-    As the plugins declare them which points of the space reach; see `PluginConfig`.
+    Declared by the plugins that points of the space may use; see `PluginConfig`.
 
     Args:
         base: returns the base configuration's value of a dotted key.
-        parameters: of the space.
+        parameters: those of the space.
     """
-    # A difficulty's outputs are stored under all of its section (rc_core.estimates).
+    # The key of a difficulty's outputs covers its whole section (rc_core.estimates).
     found = {"difficulty"}
     searched = {parameter.key: parameter for parameter in parameters}
     for section in SWEPT:
@@ -61,7 +61,7 @@ def default_values(config: type[PluginConfig]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value as in JSON."""
     return _ANY.dump_python(value, mode="json", by_alias=True)
 
 
@@ -70,11 +70,11 @@ def _keys(config: type[PluginConfig]) -> dict[str, FieldInfo]:
 
 
 def stored_defaults(known: Defaults, names: Mapping[str, Iterable[Any]]) -> Defaults:
-    """Return the defaults of a sweep's plugins: those that are known already, else today's.
+    """Return the defaults of a sweep's plugins: the known ones, otherwise the current ones.
 
     Args:
-        known: by section and plugin, as they were when the sweep was launched.
-        names: by section, the plugins that its trials may have.
+        known: by section and plugin, as of the launch.
+        names: by section, the plugins that its trials may use.
     """
     found: Defaults = {section: dict(each) for section, each in known.items()}
     for section, given in names.items():
@@ -86,10 +86,10 @@ def stored_defaults(known: Defaults, names: Mapping[str, Iterable[Any]]) -> Defa
 
 
 def changed_defaults(known: Defaults) -> Defaults:
-    """Return the defaults of a launched sweep that are others today, also of keys that came later.
+    """Return the defaults of a launched sweep that have changed since, or whose keys are new.
 
     Args:
-        known: as of `stored_defaults`. Of a plugin that it lacks today's count.
+        known: as for `stored_defaults`; plugins missing there use the current defaults.
     """
     found: Defaults = {}
     for section, name in ((section, name) for section, each in known.items() for name in each):
@@ -111,15 +111,15 @@ def changed_defaults(known: Defaults) -> Defaults:
 def recorded_defaults(
     values: Mapping[str, Any], configs: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return a launched sweep's plain values with the defaults that it was launched with.
+    """Return a launched sweep's plain values, including the defaults it was launched with.
 
-    A sweep.yaml of a version that did not write them gets those of plugins whose trials lack a key
-    of today, or whose defaults were others: what is trained from now on must be trained as these
-    were.
+    A sweep.yaml from a version that did not write them gets those of plugins whose trials lack a
+    current key, or whose defaults were different, so that further trials are trained like the
+    existing ones.
 
     Args:
-        values: of sweep.yaml.
-        configs: of its records.
+        values: those of sweep.yaml.
+        configs: those of its records.
     """
     if "defaults" in values:
         return dict(values)
@@ -143,7 +143,7 @@ def recorded_defaults(
 
 
 def _mentioned(section: str, values: Mapping[str, Any]) -> set[str]:
-    """Return the plugins that plain values of a sweep name: its base, its space, its points."""
+    """Return the plugins that a sweep's plain values name, in its base, its space, its points."""
     key = f"{section}.name"
     given = [values.get(section, {}).get("name")]
     given += values.get("space", {}).get(key, {}).get("choice", [])
@@ -152,11 +152,11 @@ def _mentioned(section: str, values: Mapping[str, Any]) -> set[str]:
 
 
 def declared_keys(section: str, name: Any) -> frozenset[str]:
-    """Return what a plugin says of the artifacts behind its trials; nothing where it is none."""
+    """Return the artifact keys that a plugin declares; empty if there is no such plugin."""
     config = config_class(section, name)
     if config is None or section != "loss":
         return frozenset() if config is None else config.artifact_keys
-    # Torch, which a configuration loads with its plugins, but `import sweeps` does not.
+    # Imported here because it imports torch, which `import sweeps` must not.
     from rc_core.losses._base import KEY_OF_NEED
 
     needs = plugins.load(PLUGIN_PACKAGES[section], str(name)).Loss.needs
@@ -164,7 +164,7 @@ def declared_keys(section: str, name: Any) -> frozenset[str]:
 
 
 def _values(key: str, base: Callable[[str], Any], searched: dict[str, Parameter]) -> Iterator[Any]:
-    """Yield what a key may be: the choices of a parameter, and the base's where none is active."""
+    """Yield the possible values of a key: its choices, and the base's if it may be inactive."""
     parameter = searched.get(key)
     if parameter is None or parameter.when:
         yield base(key)

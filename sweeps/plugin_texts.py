@@ -1,4 +1,4 @@
-"""Trials of one sweep that were made with different texts of one plugin, which no table shows."""
+"""Finds trials of one sweep that were trained with different versions of a plugin's file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rc_core.config import PLUGIN_PACKAGES
 from rc_core.errors import ConfigError
 from rc_core.record import TrialRecord
 
-# (section, plugin) -> digest of its text -> ids of the finished trials made with it.
+# (section, plugin) -> digest of its file -> ids of the finished trials trained with it.
 Texts = dict[tuple[str, str], dict[str, list[str]]]
 
 
 def texts_of(records: Iterable[TrialRecord]) -> Texts:
-    """Return which texts of their plugins finished trials were made with, in order of their ids.
+    """Return which versions of plugin files finished trials were trained with, in order of ids.
 
-    Of a difficulty nothing: it is read through artifacts, which are stored under its text.
+    Difficulties are left out: the keys of the artifacts they are read from include their file.
     """
     found: Texts = {}
     for record in sorted(records, key=lambda each: each.id):
@@ -29,9 +29,9 @@ def texts_of(records: Iterable[TrialRecord]) -> Texts:
 
 
 def mixed(found: Texts) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each plugin of several texts, as `loss rmc`, and the trials of all but the commonest.
+    """Yield each plugin with several versions, as `loss rmc`, and the trials of all but one.
 
-    Of equally common ones the first is taken for the commonest.
+    That one is the most common version; of equally common ones, the first.
     """
     for (section, name), of_plugin in found.items():
         if len(of_plugin) > 1:
@@ -41,9 +41,9 @@ def mixed(found: Texts) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def changed_since(found: Texts) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each plugin whose text is another now, and the trials made with an earlier one.
+    """Yield each plugin whose file has changed, and the trials trained with an earlier version.
 
-    One that is not there any more is told elsewhere.
+    Plugins that no longer exist are reported elsewhere.
     """
     for (section, name), of_plugin in found.items():
         try:

@@ -1,8 +1,8 @@
-"""Which shared artifacts a sweep's newest preparation is about: kept beside the sweep.
+"""Which shared artifacts a sweep's newest preparation planned, stored in its folder.
 
     <sweep>/prepared.json   {"keys": [...], "later": {title: how many}}
 
-Records name an artifact only once their trial has begun: until then this says that it is used.
+A record names an artifact only once its trial has begun; until then, this file marks it as used.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Preparation:
     """What was planned.
 
     Attributes:
-        keys: of all artifacts that the sweep's open trials may read, built or not.
-        later: title -> how many are left to the first trial that needs them.
+        keys: keys of all artifacts that the sweep's open trials may read, built or not.
+        later: title -> number left to the first trial that needs them.
     """
 
     keys: frozenset[str] = frozenset()
@@ -32,12 +32,12 @@ class Preparation:
 
 
 def keep_preparation(sweep: Path, found: Preparation) -> None:
-    """Write what a preparation is about. Raises OSError."""
+    """Write what a preparation planned. Raises OSError."""
     write_json(sweep / FILE, {"keys": sorted(found.keys), "later": dict(found.later)})
 
 
 def preparation_of(sweep: Path) -> Preparation:
-    """Return what the newest preparation was about, nothing where there was none.
+    """Return what the newest preparation planned, empty if there was none.
 
     Raises:
         StorageError: prepared.json is damaged.
@@ -45,8 +45,8 @@ def preparation_of(sweep: Path) -> Preparation:
     found = read_json(
         sweep / FILE,
         _read,
-        what="what the sweep's newest preparation was about",
-        advice="remove it: what was prepared, and no trial has read, may then be pruned",
+        what="the plan of the sweep's newest preparation",
+        advice="remove it; prepared artifacts that no trial has read may then be pruned",
     )
     return found or Preparation()
 

@@ -1,9 +1,9 @@
 """Removing a sweep: with its confirmation, here and at its storage's URI, and its runs in MLflow.
 
-A kill at any moment leaves a whole sweep, or nothing that looks like one: the folder gets a name
-that no sweep has before anything in it goes. At a URI `removed.json` is written, then `sweep.yaml`
-goes, without which nobody takes the rest for a sweep. What is left then goes when the removal is
-asked for again.
+A kill at any moment leaves either a whole sweep or nothing that looks like one: the folder is first
+renamed to a name that no sweep can have. At a URI, `removed.json` is written first, then
+`sweep.yaml` is deleted, without which the rest does not count as a sweep. Removing the sweep again
+removes what was left.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sweeps.storages import command_at
 from sweeps.tracking.mlflow_store import EXPERIMENT, default_uri, delete_runs
 from sweeps.tracking.tracked import read_sweep_id
 
-# At a URI: what lies beside it is the rest of a removal.
+# At a URI, marks the files beside it as left by an interrupted removal.
 _MARK = "removed.json"
 
 
@@ -40,10 +40,10 @@ class Removal:
 
     Attributes:
         sweeps: the confirmation, if there is one, then the sweep.
-        freed: shared artifacts that no other sweep uses; None: a record cannot be read, so that
-            nobody knows.
-        tracked: their ids for tracking, but for those that a copy of the sweep has as well.
-        servers: tracking servers that they name; what is there stays.
+        freed: shared artifacts that no other sweep uses; None if unknown, because a record cannot
+            be read.
+        tracked: their ids in tracking, except those that a copy of the sweep has too.
+        servers: tracking servers that they name; the runs there are kept.
     """
 
     sweeps: Sequence[ListedSweep]
@@ -57,10 +57,10 @@ class Removal:
 
 
 def plan_removal(folder: SweepFolder) -> Removal:
-    """Return what goes with a sweep.
+    """Return what is removed with a sweep.
 
     Raises:
-        StorageError: it is no sweep's folder, it or its confirmation is running, or its service
+        StorageError: it is not a sweep's folder, it or its confirmation is running, or its service
             cannot be reached.
     """
     other = SweepFolder(folder.path.with_name(folder.name + CONFIRM_SUFFIX))
@@ -73,7 +73,7 @@ def plan_removal(folder: SweepFolder) -> Removal:
     ]
     names = {each.name for each in folders}
     freed: list[Stored] | None = None
-    # Of a record that cannot be read nobody knows what it needs.
+    # What an unreadable record needs is unknown.
     with suppress(StorageError):
         mirror = folder.mirror
         shelf = FolderShelf(folder.storage) if mirror is None else RemoteShelf(mirror)
@@ -88,21 +88,21 @@ def remove(removal: Removal) -> None:
     """Remove sweeps, the confirmation first.
 
     Raises:
-        StorageError: one runs, its folder cannot be moved, or its service fails; what it had
-            removed until then does not look like a sweep any more.
+        StorageError: one is running, its folder cannot be moved, or its service fails; what was
+            removed in part no longer looks like a sweep.
     """
-    # Of a confirmation that an earlier removal has begun with.
+    # An earlier, interrupted removal may have left parts of the confirmation.
     finish_removal(removal.sweeps[-1].folder.name + CONFIRM_SUFFIX, removal.storage)
     for each in removal.sweeps:
         _remove(each.folder)
 
 
 def finish_removal(name: str, storage: Path) -> bool:
-    """Remove what a removal that was cut short has left of a sweep; tell whether there was any.
+    """Remove what an interrupted removal has left of a sweep; tell whether there was anything.
 
     Args:
-        name: of the sweep, which there is no more.
-        storage: that it lay in.
+        name: the removed sweep's.
+        storage: folder that it was in.
 
     Raises:
         StorageError: the URI's service cannot be reached or refuses.
@@ -110,7 +110,7 @@ def finish_removal(name: str, storage: Path) -> bool:
     if not NAME.fullmatch(name) or name in RESERVED:
         return False
     mirror = Mirror.at(storage)
-    # A folder without the mark may be anybody's.
+    # Without the mark, the folder may be something else.
     half = mirror is not None and set(mirror.objects.of([f"{name}/{_MARK}", f"{name}/sweep.yaml"]))
     there = half == {f"{name}/{_MARK}"}
     if mirror is not None and there:
@@ -122,9 +122,9 @@ def finish_removal(name: str, storage: Path) -> bool:
 
 
 def forget_runs(removal: Removal) -> list[str]:
-    """Mark the removed sweeps' runs as deleted in the storage's own MLflow; say what became of all.
+    """Mark the removed sweeps' runs as deleted in the storage's own MLflow; return lines to print.
 
-    What is on a server stays: who else works with it is not known here.
+    Runs on a server are kept, as others may be using them.
     """
     which = " or ".join(f"tags.`rc.sweep_id` = '{each}'" for each in removal.tracked)
     left = f"stay: experiment {EXPERIMENT}, {which}"
@@ -133,24 +133,24 @@ def forget_runs(removal: Removal) -> list[str]:
         uri = default_uri(removal.storage)
         try:
             count = sum(delete_runs(uri, each) for each in removal.tracked)
-        # Whatever MLflow raises: the sweep is gone, and this is told.
+        # Whatever MLflow raises: the sweep is removed already, so only report it.
         except Exception as error:
             return [*lines, f"its runs in {uri} {left} ({' '.join(str(error).split())[:200]})"]
         if count:
             runs = count_of(count, "run in MLflow is", "runs in MLflow are")
-            lines.append(f"{runs} marked as deleted (for good: mlflow gc)")
+            lines.append(f"{runs} marked as deleted (to delete for good: mlflow gc)")
     return lines
 
 
 def prune_command(storage: Path) -> str:
-    """Return the command that frees what no sweep uses."""
+    """Return the command that removes artifacts that no sweep uses."""
     return command_at(storage, "prune", "artifacts")
 
 
 def _check_removable(folder: SweepFolder) -> None:
-    """Check that a folder with a sweep.yaml is a sweep's, and none that runs."""
+    """Check that a folder with a sweep.yaml is a sweep's, and that it is not running."""
     if not ((folder.path / "attempt.json").is_file() or folder.trials.is_dir()):
-        # A user's own folder may hold a file of that name: its configuration.
+        # A user may have a configuration of that name in another folder.
         raise StorageError(
             f"{folder.path} must be a sweep's folder to be removed, but has neither attempt.json "
             "nor trials/; name a sweep (rc-sweep sweeps)"
@@ -163,7 +163,7 @@ def _check_removable(folder: SweepFolder) -> None:
 
 
 def _names_there(folder: SweepFolder) -> set[str] | None:
-    """Return the names at the storage's URI, None where it is a folder."""
+    """Return the names at the storage's URI, None if it is a folder."""
     return None if folder.mirror is None else set(folder.mirror.names())
 
 
@@ -179,9 +179,9 @@ def _remove(folder: SweepFolder) -> None:
     name, mirror, there = folder.name, folder.mirror, _names_there(folder)
     away = folder.path.with_name(_away(name, uuid.uuid4().hex))
     if mirror is not None and there is not None and name in there:
-        # Before a new attempt is begun here, which would fence off another machine's workers.
+        # Before a new attempt starts here, which would fence off another machine's workers.
         lease.check_free(mirror, folder.path)
-    # Held to the end: a driver that starts now is told that the sweep is being run.
+    # Held to the end, so that no driver can start meanwhile.
     with folder.driving() as attempt:
         if mirror is None or there is None or name not in there:
             _move(folder.path, away)
@@ -192,7 +192,7 @@ def _remove(folder: SweepFolder) -> None:
                 mirror.objects.write(f"{name}/{_MARK}", b"{}")
                 mirror.objects.delete(f"{name}/sweep.yaml")
             except BaseException:
-                # Nothing has gone yet.
+                # Nothing was removed yet.
                 away.rename(folder.path)
                 with suppress(StorageError):
                     lease.release(mirror, name)
@@ -204,7 +204,7 @@ def _remove(folder: SweepFolder) -> None:
 
 
 def _away(name: str, identity: str) -> str:
-    """Return the name of a sweep's folder while it is removed: no sweep's begins with a dot."""
+    """Return the name of a sweep's folder during its removal; sweeps' names start with no dot."""
     return f".{name}.{identity}.removed"
 
 
@@ -212,11 +212,13 @@ def _move(path: Path, away: Path) -> None:
     try:
         path.rename(away)
     except OSError as error:
-        raise StorageError(f"{path} must be writable: {error.strerror}; nothing went") from error
+        raise StorageError(
+            f"{path} must be writable ({error.strerror}); nothing was removed"
+        ) from error
 
 
 def _clear(mirror: Mirror, name: str) -> None:
-    """Remove what lies at the address of a sweep, the mark last: it says that all of it goes."""
+    """Remove all files of a sweep at a URI, and last the mark."""
     mirror.objects.delete_folder(f"{name}/trials")
     for key in mirror.objects.stamps(name):
         if key != f"{name}/{_MARK}":

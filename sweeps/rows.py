@@ -21,9 +21,9 @@ from sweeps.pareto import hypervolume, pareto_front, pareto_ranks
 from sweeps.shown_values import null
 
 SCHEMA_VERSION = 1
-# Of a front as JSON, by the key it stands under; accuracies have the same unit wherever they stand.
+# Units in a front as JSON, by key; accuracies have the same unit everywhere.
 UNITS = {
-    "accuracy": "share from 0 to 1, of every metric whose name ends in accuracy",
+    "accuracy": "share from 0 to 1, for every metric whose name ends in accuracy",
     "ood_difference": "points: 100 times this OOD accuracy minus the dense reference's",
     "relative_bias": "ratio, 1 for the dense reference",
     "nonzero_parameters": "parameters",
@@ -31,7 +31,7 @@ UNITS = {
     "hypervolume": "product of the objectives' own units",
     "reference_lines": "share from 0 to 1",
 }
-# What is said of sizes where weights are rounded.
+# Note on sizes if weights are rounded.
 ROUNDED = "a rounded weight counts by its bits"
 _BIAS, _DIFFERENCE = "ood_dev/relative_bias", "ood_dev/difference"
 
@@ -42,25 +42,25 @@ class Row:
 
     Attributes:
         id: the trial's.
-        name: short, of what differs from the defaults.
-        status: of the record.
+        name: short label of what differs from the defaults.
+        status: the record's.
         compression: plugin name.
         loss: plugin name.
         reference: whether this is the dense reference.
-        values: objective -> value, NaN where not measured.
+        values: objective -> value, NaN if not measured.
         id_accuracy: share on id_dev.
         ood_accuracy: share on ood_dev.
         ood_difference: points on ood_dev, this minus the reference.
-        relative_bias: guarded F_bias; NaN where undefined.
+        relative_bias: guarded F_bias; NaN if undefined.
         bias_reason: why it is undefined.
-        rank: 0 on the front; None where it takes no part.
-        candidate: on the front that is left without the dense reference. The reference often beats
-            every compressed model on both accuracies; these are the ones to choose from.
-        excluded: why it takes no part (not finished, a constraint), else None.
-        parameters: non-zero parameters, NaN where not measured.
-        seconds: of the trial.
-        size: the same with rounded weights, zeros included, counted by their bits.
-        rounded: whether there are such weights.
+        rank: 0 on the front; None if excluded.
+        candidate: whether it is on the front of the trials without the dense reference, which often
+            beats every compressed model on both accuracies; candidates are what to choose from.
+        excluded: why it is excluded (not finished, a constraint), else None.
+        parameters: non-zero parameters, NaN if not measured.
+        seconds: duration of the trial.
+        size: like parameters, but rounded weights, zeros included, count by their bits.
+        rounded: whether it has rounded weights.
     """
 
     id: str
@@ -89,10 +89,10 @@ class Row:
 
     @property
     def drawn(self) -> bool:
-        """Whether pictures have it: it takes part, or it is what everything is compared with.
+        """Whether pictures show it: it is not excluded, or it is the finished dense reference.
 
-        Constraints are for what is chosen. The finished dense reference may miss one (any of size,
-        as a rule), and is then on no front, but it stays in sight.
+        The reference may miss a constraint (usually those of size) and so be excluded from the
+        front, but everything is compared with it.
         """
         if self.rank is not None:
             return True
@@ -116,8 +116,8 @@ def rows(
     Args:
         records: all of a sweep.
         objectives: metric -> "max" or "min".
-        constraints: as in the YAML; a trial that misses one takes no part in the front.
-        intervals: trial -> metric -> interval, of metrics that were measured with one.
+        constraints: as in the YAML; a trial that misses one is excluded from the front.
+        intervals: trial -> metric -> interval, for metrics measured with one.
     """
     reference = next((record for record in records if record.reference), None)
     base = dict(reference.metrics) if reference is not None else {}
@@ -149,11 +149,11 @@ def reference_point(
 ) -> list[float]:
     """Return the point from which a front's hypervolume is measured.
 
-    0 for shares (accuracies), the worst value among the trials for any other objective: with such
-    objectives the volume compares within one sweep only.
+    0 for shares (accuracies), the worst value among the trials for any other objective; with such
+    objectives volumes are comparable only within one sweep.
 
     Args:
-        points: objective values of all trials that take part.
+        points: objective values of all trials that are not excluded.
         objectives: metric -> "max" or "min".
     """
     columns = zip(*points, strict=True) if points else [()] * len(objectives)
@@ -183,17 +183,17 @@ def front_json(
 ) -> dict[str, Any]:
     """Return the front as plain JSON values (NaN as null), trials by id.
 
-    Records come in the order in which trials ended while a sweep runs, and by id when they are read
-    again; the document is the same. From where the hypervolume is measured: `reference_point`.
+    The document does not depend on the order of the records, which differs while a sweep runs. The
+    hypervolume is measured from `reference_point`.
 
     Args:
         records: all of a sweep.
         objectives: metric -> "max" or "min".
         sweep: its name.
-        constraints: as `rows`.
-        means: of a design over seeds its configurations, means: they are compared then, and each
-            trial's own figures stand under `trials`.
-        intervals: as `rows`.
+        constraints: as for `rows`.
+        means: for a design over seeds, the means of its configurations; then these are compared,
+            and the trials' own figures are under `trials`.
+        intervals: as for `rows`.
     """
     records = sorted(records, key=lambda record: record.id)
     trials = rows(records, objectives, constraints=constraints, intervals=intervals)
@@ -202,7 +202,7 @@ def front_json(
     taking_part = [row for row in found if row.rank is not None]
     out = [row for row in found if row.excluded]
     if means:
-        # Of no mean: what failed or goes on.
+        # Trials in no mean: failed or unfinished ones.
         out += [row for row in trials if row.status != "finished"]
     points = [[row.values[name] for name in objectives] for row in taking_part]
     worst = reference_point(points, objectives)
@@ -250,7 +250,7 @@ def _row(
         values={name: record.metric(name) for name in objectives},
         id_accuracy=accuracies[0],
         ood_accuracy=accuracies[1],
-        # The record's own where it has one: the seeds of a design may have a teacher each.
+        # The record's own value if it has one, as seeds of a design may have a teacher each.
         ood_difference=record.metrics.get(
             _DIFFERENCE, difference_in_points(accuracies[1], references[1])
         ),
@@ -267,7 +267,7 @@ def _row(
 
 
 class Sized(Protocol):
-    """What has a size of which something may have to be said."""
+    """Anything with a size that may need a note."""
 
     @property
     def rounded(self) -> bool:
@@ -276,7 +276,7 @@ class Sized(Protocol):
 
 
 def size_note(found: Iterable[Sized]) -> list[str]:
-    """Return what to say of sizes where some rows have rounded weights: a line, or none."""
+    """Return the note on sizes if some rows have rounded weights: one line, or none."""
     if not any(row.rounded for row in found):
         return []
     return [f"non-zero: {ROUNDED}, one of 8 bits as a quarter"]
@@ -287,7 +287,7 @@ def _entry(row: Row) -> dict[str, Any]:
 
 
 def _own_entry(row: Row) -> dict[str, Any]:
-    """Return a trial of a design over seeds: it has no rank of its own."""
+    """Return the entry of a trial of a design over seeds, which has no rank of its own."""
     return {"id": row.id, "name": row.name, "status": row.status, **_figures(row)}
 
 

@@ -1,8 +1,7 @@
-"""The sections of a sweep's base: what one trial's configuration is made of, before it is checked.
+"""The sections of a sweep's base, from which trials' configurations are made, before validation.
 
-A section may hold keys of several plugins, one of which a point of the space picks by name: those
-that the picked one does not know are left out of its trial. A key that none of them knows is a
-mistake.
+A section may hold keys of several plugins, one of which a point of the space picks by name; keys
+that it does not know are left out of the trial. A key that none of them knows is a mistake.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from rc_core.errors import ConfigError, Problem, did_you_mean
 from sweeps.plugin_configs import SWEPT
 
 TRIAL_KEYS = ("model", *DEFAULTS)
-# The dense reference's own plugins.
+# The plugins of the dense reference.
 _ALWAYS = {"compression": "dense", "loss": "vanilla"}
 
 
 def base_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the base with defaults for what is not given, as plain values."""
+    """Return the base as plain values, with defaults for missing sections."""
     values = {key: given.get(key, default) for key, default in DEFAULTS.items()}
     return {"model": given.get("model"), **values}
 
 
 def not_mappings(given: Mapping[str, Any]) -> list[Problem]:
-    """Return a problem for each section that holds something else than keys."""
+    """Return a problem for each section that is not a mapping."""
     return [
         Problem(key, plugins.not_a_mapping(key, value, PLUGIN_PACKAGES.get(key)))
         for key in DEFAULTS
@@ -36,12 +35,12 @@ def not_mappings(given: Mapping[str, Any]) -> list[Problem]:
 
 
 def known_only(section: str, values: Mapping[str, Any], searched: set[str]) -> dict[str, Any]:
-    """Leave out what the named plugin does not know, unless the point itself asks for it.
+    """Leave out keys that the named plugin does not know, unless the point itself sets them.
 
     Args:
         section: one of `SWEPT`.
-        values: of the section, its plugin's name among them.
-        searched: fields of it that the point sets.
+        values: the section's, including the plugin's name.
+        searched: keys of it that the point sets.
     """
     name = values.get("name")
     names = plugins.available(PLUGIN_PACKAGES[section])
@@ -52,7 +51,7 @@ def known_only(section: str, values: Mapping[str, Any], searched: set[str]) -> d
 
 
 def unknown_names(base: Mapping[str, Any]) -> list[Problem]:
-    """Return a problem for each section of the base whose plugin is none."""
+    """Return a problem for each section of the base whose plugin does not exist."""
     found = []
     for section in SWEPT:
         available = plugins.available(PLUGIN_PACKAGES[section])
@@ -64,7 +63,7 @@ def unknown_names(base: Mapping[str, Any]) -> list[Problem]:
 
 
 def swept_sections(raw: Mapping[str, Any]) -> set[str]:
-    """Return those of `SWEPT` that the space or a point changes, all where that cannot be read."""
+    """Return those of `SWEPT` that the space or a point changes; all if these are malformed."""
     space, search = raw.get("space", {}), raw.get("search", {})
     points = search.get("points", []) if isinstance(search, Mapping) else None
     if not isinstance(points, list | tuple) or not all(
@@ -76,9 +75,9 @@ def swept_sections(raw: Mapping[str, Any]) -> set[str]:
 
 
 def unswept_problems(base: Mapping[str, Any], swept: Collection[str]) -> list[Problem]:
-    """Return what is wrong with the sections that are the same in every trial.
+    """Return problems of the sections that are the same in every trial.
 
-    It does not depend on the space: they are checked also where that is wrong.
+    They do not depend on the space, so they are checked even if that is invalid.
 
     Args:
         base: the base's plain values.
@@ -87,11 +86,11 @@ def unswept_problems(base: Mapping[str, Any], swept: Collection[str]) -> list[Pr
     wrong = {problem.where.partition(".")[0] for problem in unknown_names(base)}
     alone = {key: each for key, each in base.items() if key not in wrong and key not in swept}
     if "alpha" in alone.get("loss", {}) and alone["loss"]["alpha"] == "auto":
-        # What it is chosen on follows from the space.
+        # The compression that alpha is chosen for follows from the space.
         del alone["loss"]
     found = _problems(alone)
     if any(problem.where.partition(".")[0] == "training" for problem in found):
-        # The teacher's is checked with the training that it departs from: here with the default.
+        # `teacher` overrides `training`, which is invalid, so check it with the default training.
         del alone["training"]
         found += [each for each in _problems(alone) if each not in found]
     return found
@@ -108,7 +107,7 @@ def _problems(values: Mapping[str, Any]) -> list[Problem]:
 def stray_keys(base: Mapping[str, Any], names: Mapping[str, Iterable[Any]]) -> Iterator[Problem]:
     """Yield a problem for each key of a section that no plugin of the sweep knows.
 
-    A section whose plugin is none is left out.
+    Sections whose plugin does not exist are skipped.
 
     Args:
         base: the base's plain values.
@@ -131,7 +130,7 @@ def stray_point_keys(point: Mapping[str, Any], searched: Sequence[str]) -> Itera
     """Yield a problem for each key of one of `search.points` that no trial has.
 
     Args:
-        point: by dotted keys.
+        point: dotted key -> value.
         searched: keys of the space.
     """
     sections = ("training", "teacher", "compression", "loss", "difficulty")
@@ -143,11 +142,11 @@ def stray_point_keys(point: Mapping[str, Any], searched: Sequence[str]) -> Itera
 def distinct(problems: Sequence[Problem], given: Mapping[str, Any]) -> list[Problem]:
     """Keep the first of problems that differ only in the corner they were found at.
 
-    Where a sweep fills in what alpha is judged on, that is one of its compressions: what is wrong
-    with it is told of the compression.
+    Problems of `loss.alpha_on` are dropped if the sweep filled it in with one of its compressions
+    and that has problems of its own.
 
     Args:
-        problems: of a sweep's configuration.
+        problems: those of a sweep's configuration.
         given: its sections, each a mapping.
     """
     filled = "alpha_on" not in given.get("loss", {})
@@ -168,12 +167,12 @@ def nested(path: list[str], value: Any) -> dict[str, Any]:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Raise ConfigError where overrides are one text."""
+    """Raise ConfigError if overrides are a single text instead of a list."""
     check_list("overrides", overrides, "search.trials=2")
 
 
 def check_list(name: str, given: Iterable[str], example: str) -> None:
-    """Raise ConfigError where an argument is one text: Python would take it letter by letter."""
+    """Raise ConfigError if a list argument is a text, which Python would iterate by letter."""
     if isinstance(given, str):
         raise ConfigError(
             f"{name} must be a list, like ['{example}'], but is the text {given!r}; "
@@ -191,8 +190,8 @@ def without_effect(overrides: Sequence[str], searched: Iterable[str]) -> list[Pr
             found.append(
                 Problem(
                     "--set",
-                    f"{key} is searched, so a value of the base has no effect; say what is "
-                    f"searched with --set 'space.{key}={{choice: [...]}}'",
+                    f"{key} is searched, so setting its base value has no effect; change the "
+                    f"search with --set 'space.{key}={{choice: [...]}}'",
                 )
             )
     return found
@@ -204,7 +203,7 @@ def _fields(section: str, name: str) -> set[str]:
 
 
 def absolute_models(raw: Any, *, named: bool = False) -> Any:
-    """Give folders of models, wherever they are named, their full paths (see `absolute_model`)."""
+    """Replace model folders, wherever they occur, by their full paths (see `absolute_model`)."""
     if isinstance(raw, Mapping):
         # In `search.points` and `space` the key is dotted: compression.model.
         return {

@@ -1,4 +1,4 @@
-"""Figures as people read them; a dash (in JSON null) where nothing is known.
+"""Numbers as displayed text; a dash (in JSON null) if unknown.
 
 Shares in percent, differences in points, intervals as half their width.
 """
@@ -11,7 +11,7 @@ from sweeps.objectives import ID_KEY, OOD_KEY
 
 
 def number(value: float, form: str = "g") -> str:
-    """Return a number by a format specification; a large one whole, `13,500,000`, not 1.35e+07."""
+    """Return a number by a format specification; large ones as `13,500,000`, not 1.35e+07."""
     if math.isnan(value):
         return "-"
     text = f"{value:{form}}"
@@ -19,11 +19,11 @@ def number(value: float, form: str = "g") -> str:
 
 
 def share(value: float, half: float = math.nan) -> str:
-    """Return a share in percent, for a column that says so: `64.2`, `64.2 \u00b1 13.1`.
+    """Return a share in percent, for a column with % in its title: `64.2`, `64.2 \u00b1 13.1`.
 
     Args:
-        value: of 1.
-        half: half of its interval, of 1; NaN: there is none.
+        value: in [0, 1].
+        half: half the width of its interval, in the same unit; NaN if there is none.
     """
     return _with_half(number(100 * value, ".1f"), 100 * half)
 
@@ -38,7 +38,7 @@ def points(value: float, half: float = math.nan) -> str:
 
     Args:
         value: in points.
-        half: half of its interval, in points; NaN: there is none.
+        half: half the width of its interval, in points; NaN if there is none.
     """
     return _with_half(number(value, "+z.1f"), half)
 
@@ -59,7 +59,7 @@ def metric_text(metric: str, value: float) -> str:
 
 
 def column_title(metric: str) -> str:
-    """Return what a column or an axis with a metric's numbers is called."""
+    """Return the title of a column or an axis for a metric."""
     known = {
         ID_KEY: "ID %",
         OOD_KEY: "OOD %",
@@ -91,7 +91,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a time that runs: `m:ss`, from an hour on `h:mm:ss`."""
+    """Return an elapsed time: `m:ss`, from an hour on `h:mm:ss`."""
     minutes, rest = divmod(int(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

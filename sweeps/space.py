@@ -22,7 +22,7 @@ Point = dict[str, Any]
 SEEDS = ("training.seed", "teacher.seed")
 Kind = Literal["choice", "uniform", "log_uniform", "int"]
 
-# More corners than this are not tried; the choices before numbers vary first.
+# Limit on the structures whose corners are checked.
 _MAX_CORNERS = 2_000
 
 
@@ -38,7 +38,7 @@ class Parameter:
         self.when = when
 
     def active(self, point: Mapping[str, Any], base: Callable[[str], Any]) -> bool:
-        """Tell whether every condition holds; a key that is not searched is looked up in `base`."""
+        """Tell whether all conditions hold; keys that are not searched are looked up in `base`."""
         return all(point.get(k, base(k)) in allowed for k, allowed in self.when.items())
 
     @property
@@ -51,7 +51,7 @@ class Parameter:
 
     @property
     def middle(self) -> Any:
-        """The middle of a range (geometric for log_uniform), the first of a choice."""
+        """The middle of a range (geometric for log_uniform), the first value of a choice."""
         if self.kind == "choice":
             return self.values[0]
         if self.kind == "int":
@@ -84,7 +84,7 @@ class Parameter:
 
 
 class Space:
-    """The parameters in an order in which conditions come before what they govern."""
+    """The parameters, ordered so that each comes after those its conditions depend on."""
 
     def __init__(
         self,
@@ -96,9 +96,9 @@ class Space:
 
         Args:
             parameters: in any order.
-            base: returns the base configuration's value of a dotted key (None where it has none).
-            artifact_keys: on which what is built before the first trial depends, as plugins declare
-                it: dotted keys, or whole sections.
+            base: returns the base configuration's value of a dotted key, None if it has none.
+            artifact_keys: dotted keys, or whole sections, on which artifacts built before the first
+                trial depend, as plugins declare them.
         """
         self.parameters = tuple(_ordered(parameters))
         self.base = base
@@ -112,7 +112,7 @@ class Space:
         return len(self.parameters)
 
     def sample(self, suggest: Callable[[Parameter], Any]) -> Point:
-        """Return a point: `suggest` is asked for each parameter that is active, in order."""
+        """Return a point, calling `suggest` for each active parameter, in order."""
         point: Point = {}
         for parameter in self.parameters:
             if parameter.active(point, self.base):
@@ -147,16 +147,16 @@ class Space:
         ]
         if problems:
             raise ConfigError(problems)
-        # The teacher's seed, which only a fixed design has here, goes along with the training's.
+        # The teacher's seed, searched only in a fixed design, is paired with the training's.
         values = {p.key: list(p.values) for p in self.parameters if p.key in SEEDS}
         for point in self.product(lambda p: _all_values(p)):
             if len({values[key].index(point[key]) for key in values if key in point}) < 2:
                 yield point
 
     def structures(self) -> Iterator[Point]:
-        """Yield one (central) point per combination of what decides on structure and artifacts.
+        """Yield one (central) point per combination of what determines structure and artifacts.
 
-        That is: names, keys of conditions, and whatever changes a shared artifact.
+        That is: plugin names, keys of conditions, and all keys that change a shared artifact.
         """
         told = {key for p in self.parameters for key in p.when} | self._artifact_keys
         yield from self.product(
@@ -168,12 +168,12 @@ class Space:
         )
 
     def continuous_artifact_keys(self) -> list[str]:
-        """Return the ranges among what artifacts depend on: every trial would build its own."""
+        """Return the ranges that artifacts depend on: every trial would build its own."""
         keys = self._artifact_keys
         return [p.key for p in self.parameters if p.key in keys and p.kind != "choice"]
 
     def corners(self) -> Iterator[Point]:
-        """Yield points that together show every choice and both ends of every range."""
+        """Yield points that together contain every choice and both ends of every range."""
         for structure in itertools.islice(self.structures(), _MAX_CORNERS):
             low = self._with(structure, lambda p: p.low)
             yield low
@@ -195,7 +195,7 @@ class Space:
         }
 
     def product(self, values: Callable[[Parameter], Sequence[Any]]) -> Iterator[Point]:
-        """Yield a point for each combination of values, of those parameters that are active."""
+        """Yield a point for each combination of the active parameters' values."""
 
         def extend(point: Point, rest: tuple[Parameter, ...]) -> Iterator[Point]:
             if not rest:
@@ -212,7 +212,7 @@ class Space:
 
 
 def _ordered(parameters: Sequence[Parameter]) -> Iterator[Parameter]:
-    """Yield parameters after those their conditions name. Raises ConfigError on a cycle."""
+    """Yield each parameter after those its conditions name. Raises ConfigError on a cycle."""
     waiting = list(parameters)
     keys = {p.key for p in parameters}
     done: set[str] = set()

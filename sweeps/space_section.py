@@ -1,6 +1,6 @@
 """Reading the `space` section of a YAML: its parameters, and conditions that can never hold.
 
-What a condition that never holds governs would silently never be searched.
+A parameter whose condition never holds would silently never be searched.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ def read_space(
     wrong: Collection[str] = (),
     launched: bool = False,
 ) -> tuple[Space, list[Problem]]:
-    """Return what can be read of the `space` section, and everything that is wrong with it.
+    """Return what can be read of the `space` section, and all its problems.
 
-    A malformed parameter is left out, so that it does not hide what else is wrong; of a section
-    that is none, or whose conditions are circular, everything.
+    A malformed parameter is left out, so that it does not hide other problems. The space is empty
+    if the section is not a mapping, or its conditions are circular.
 
     Args:
-        raw: of a YAML.
-        base: as of `Space`.
-        artifact_keys: what plugins that these parameters reach declare, as of `Space`.
-        wrong: keys whose value in the base is none, so that conditions on it cannot be judged.
-        launched: of a sweep that is there: what an earlier version let pass must not keep anyone
-            from its trials.
+        raw: the section in a YAML.
+        base: as for `Space`.
+        artifact_keys: returns the keys declared by the plugins in use, as for `Space`.
+        wrong: keys whose value in the base is invalid, so conditions on them cannot be judged.
+        launched: the sweep exists already; skip checks that an earlier version did not make, as
+            they must not block access to its trials.
     """
     empty = Space((), base)
     if not isinstance(raw, Mapping):
@@ -58,8 +58,8 @@ def read_space(
     # Conditions on a malformed parameter cannot be judged.
     by_key = {parameter.key: parameter for parameter in parameters}
     unread = {*map(str, raw), *wrong} - by_key.keys()
-    # Nor those on the name of a plugin that a choice may have misspelt: the trial that has it says
-    # which. Held against the choice, a condition that is right would be called wrong.
+    # Nor can conditions on a plugin name among misspelt choices: a correct condition might be
+    # reported as wrong. Validating the trial with that choice names the misspelt one.
     unread |= {parameter.key for parameter in parameters if _names_none(parameter)}
     told = set(unread)
     for parameter in parameters:
@@ -73,7 +73,7 @@ def read_space(
 
 
 def _names_none(parameter: Parameter) -> bool:
-    """Tell whether a choice of plugins has one that there is not."""
+    """Tell whether a choice of plugins contains one that does not exist."""
     section, _, rest = parameter.key.partition(".")
     if rest != "name" or section not in PLUGIN_PACKAGES:
         return False
@@ -83,21 +83,23 @@ def _names_none(parameter: Parameter) -> bool:
 def _parse_parameter(key: str, spec: Any) -> Parameter:
     where = f"space.{key}"
     section, _, rest = key.partition(".")
-    # Of a fixed design's rows each seed may have a teacher of its own; see sweeps/fixed_design.py.
+    # In a fixed design each seed may have its own teacher; see sweeps/fixed_design.py.
     if key not in SEEDS and (section not in _SECTIONS or not rest):
         reason = {
             "task": "a sweep has one task, so that its trials can be compared",
-            "model": "a sweep has one encoder, the dense reference; compare encoders by sweeps",
+            "model": "a sweep has one dense reference; compare encoders with one sweep each",
             "teacher": "a sweep has one dense reference",
         }.get(section, did_you_mean(section, _SECTIONS))
         raise ConfigError(Problem(where, f"cannot be searched: {reason}"))
     parent, _, last = key.rpartition(".")
     if last in (*_KINDS, "when"):
         whole = f"'space.{parent}={{uniform: [0.2, 0.8], when: {{loss.name: rmc}}}}'"
-        reason = f"'{last}' is a part of {parent}, which must be given as a whole: --set {whole}"
+        reason = f"'{last}' is part of {parent}, which must be given as a whole: --set {whole}"
         raise ConfigError(Problem(where, reason))
     if not isinstance(spec, Mapping):
-        raise ConfigError(Problem(where, f"must be like {{uniform: [0.2, 0.8]}}, but got {spec!r}"))
+        raise ConfigError(
+            Problem(where, f"must look like {{uniform: [0.2, 0.8]}}, but got {spec!r}")
+        )
     unknown = [str(name) for name in spec if name not in (*_KINDS, "when")]
     if unknown:
         hint = did_you_mean(unknown[0], (*_KINDS, "when"))
@@ -157,14 +159,14 @@ def _parse_when(where: str, given: Any) -> dict[str, tuple[Any, ...]]:
 def _wrong_conditions(
     parameter: Parameter, by_key: Mapping[str, Parameter], base: Callable[[str], Any]
 ) -> Iterator[Problem]:
-    """Yield what is wrong with each condition of a parameter by itself."""
+    """Yield problems of each single condition of a parameter."""
     where = f"space.{parameter.key}.when"
     for key, allowed in parameter.when.items():
         governing = by_key.get(key)
         if governing is None:
             yield from _of_fixed(where, key, allowed, base(key), sorted(by_key))
             continue
-        # Where it is not active itself, the base's value counts.
+        # If that parameter is inactive, the base's value counts.
         other = [base(key)] if governing.when else []
         for value in allowed:
             if value in other or _may_be(governing, value):
@@ -174,18 +176,18 @@ def _wrong_conditions(
             else:
                 hint = f"it is drawn as {governing.kind}: [{governing.low}, {governing.high}]"
                 hint += "" if governing.kind == "int" else "; conditions need a choice"
-            yield Problem(where, f"{key} never is {value!r}: {hint}")
+            yield Problem(where, f"{key} is never {value!r}: {hint}")
 
 
 def _of_fixed(
     where: str, key: str, allowed: tuple[Any, ...], value: Any, searched: Sequence[str]
 ) -> Iterator[Problem]:
-    """Yield why a condition on a key that is not searched does not hold."""
+    """Yield why a condition on a key that is not searched never holds."""
     if value is None:
         hint = did_you_mean(key, searched)
         yield Problem(
             where,
-            f"'{key}' must be a key that is searched, or that the YAML gives a value: {hint}",
+            f"'{key}' must be a searched key, or have a value in the YAML: {hint}",
         )
     elif value not in allowed:
         asked = " or ".join(map(repr, allowed)) or "any value"
@@ -200,18 +202,19 @@ def _of_fixed(
 
 
 def _may_be(parameter: Parameter, value: Any) -> bool:
-    """Tell whether a parameter is ever exactly a value; a draw from a continuous range is not."""
+    """Tell whether a parameter can be exactly a value, which a continuous one never is."""
     if parameter.kind == "choice":
         return value in parameter.values
     return parameter.kind == "int" and parameter.contains(value)
 
 
 def _never_active(space: Space, told: Collection[str]) -> Iterator[Problem]:
-    """Yield the parameters whose conditions hold one by one, but never together.
+    """Yield problems of parameters whose conditions can hold singly, but never together.
 
     Args:
         space: any.
-        told: keys of parameters whose conditions are wrong already: what hangs on them is left out.
+        told: keys of parameters whose conditions were reported already; those that depend on them
+            are skipped.
     """
     by_key = {parameter.key: parameter for parameter in space.parameters}
     whens = [each.when for each in by_key.values()]
@@ -238,7 +241,7 @@ def _never_active(space: Space, told: Collection[str]) -> Iterator[Problem]:
 
 
 def _above(parameter: Parameter, by_key: Mapping[str, Parameter]) -> list[str]:
-    """Return the searched keys on which a parameter depends, also through others, each once."""
+    """Return the searched keys on which a parameter depends, directly or indirectly."""
     found: dict[str, None] = {}
     waiting = [*parameter.when]
     while waiting:
@@ -250,16 +253,16 @@ def _above(parameter: Parameter, by_key: Mapping[str, Parameter]) -> list[str]:
 
 
 def affected(problems: Sequence[Problem]) -> tuple[str, ...]:
-    """Return what cannot be judged beside problems of a space: beginnings of places in a trial.
+    """Return prefixes of the places in a trial that cannot be judged because of a space's problems.
 
-    The empty one, with which every place begins, where nothing that is searched can.
+    A single empty prefix, which matches every place, if nothing that is searched can be judged.
 
     Args:
-        problems: of `read_space`, and others of single parameters.
+        problems: those of `read_space`, and others of single parameters.
     """
     if not all(problem.where.startswith("space.") for problem in problems):
         return ("",)
     sections = {problem.where.split(".")[1] for problem in problems}
-    # What alpha is chosen on is the sweep's cheapest compression.
+    # Alpha is chosen for the sweep's cheapest compression.
     more = ("loss.alpha_on.",) if "compression" in sections else ()
     return (*(f"{section}." for section in sorted(sections)), *more)

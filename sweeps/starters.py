@@ -1,4 +1,4 @@
-"""Copying the starter YAMLs out of the package, for those who installed the wheel."""
+"""Copies the starter YAMLs out of the package, for users of the wheel."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ def starters_folder() -> Path:
 
 
 def copy_starters(name: str | None, out: Path) -> list[Path]:
-    """Copy one starter with all that it includes and the fragments it may include, or all of them.
+    """Copy one starter, its includes and all fragments it may include; or all starters.
 
     Args:
         name: stem of one YAML; None for all.
-        out: target folder, made where there is none.
+        out: target folder, created if missing.
 
     Returns:
-        The files written; what is there already, the same, is left alone.
+        The files written; identical files that exist already are skipped.
 
     Raises:
-        StorageError: no such starter, or another file is in a target's place (nothing is
-            overwritten).
+        StorageError: no such starter, or a different file exists (nothing is overwritten).
     """
     source = starters_folder()
     files = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
@@ -41,14 +40,14 @@ def copy_starters(name: str | None, out: Path) -> list[Path]:
         if name not in stems:
             raise StorageError(f"unknown starter '{name}': {did_you_mean(name, stems)}")
         wanted = _with_includes(source / f"{name}.yaml")
-        # As `_with_includes` has them: the folder itself may be reached through a link.
+        # Resolved, as `_with_includes` returns them; the folder may be reached through a link.
         files = [f for f in files if (source / f).resolve() in wanted or f.parts[0] == "parts"]
     taken = [path for path in files if (out / path).exists()]
     files = [path for path in files if path not in taken]
     other = [str(out / path) for path in taken if not _same(source / path, out / path)]
     if other:
         raise StorageError(
-            f"nothing is overwritten, but {', '.join(other)} exist and differ; give another --out"
+            f"existing files are not overwritten, but {', '.join(other)} differ; give another --out"
         )
     written = []
     for path in files:
@@ -63,7 +62,7 @@ def copy_starters(name: str | None, out: Path) -> list[Path]:
 
 
 def launch_command(name: str, out: Path) -> str:
-    """Return the command that runs a starter, and what must be filled in."""
+    """Return the command that runs a starter, with what the user must fill in."""
     command = f"rc-sweep launch {out / name}.yaml"
     task: dict[str, Any] = read_yaml(starters_folder() / f"{name}.yaml")["task"]
     if "data_dir" not in plugins.load("rc_core.data", task["name"]).Config.model_fields:
@@ -73,9 +72,9 @@ def launch_command(name: str, out: Path) -> str:
 
 
 def _with_includes(path: Path) -> set[Path]:
-    """Return a YAML and what it includes, includes of includes too, without links."""
+    """Return a YAML and all its direct and indirect includes, with links resolved."""
     names = yaml.safe_load(path.read_text(encoding="utf-8")).get("include", [])
-    # One file may be given by its name alone, as `read_yaml` takes it.
+    # A single name is allowed, as in `read_yaml`.
     names = [names] if isinstance(names, str) else names
     return {path.resolve()}.union(*(_with_includes(path.parent / name) for name in names))
 

@@ -1,4 +1,4 @@
-"""Storages: the folder that one is, and commands as they find a sweep in it.
+"""Storages: the folder of each, and commands that find a sweep in it.
 
 No torch, Ray or MLflow here: the quick commands use this.
 """
@@ -19,7 +19,7 @@ DEFAULT_STORAGE = "rc_storage"
 def storage_root(given: str | Path | None) -> Path:
     """Return the storage folder: as given, else RC_STORAGE, else ./rc_storage.
 
-    Of a URI it is the mirror, made where there is none. Raises StorageError for other URIs.
+    For an s3:// URI it is the local mirror, created if missing. Raises StorageError for others.
     """
     asked = str(given or os.environ.get("RC_STORAGE") or DEFAULT_STORAGE)
     path = local_path(asked)
@@ -27,11 +27,11 @@ def storage_root(given: str | Path | None) -> Path:
 
 
 def command_at(storage: Path, name: str, verb: str, *rest: str) -> str:
-    """Return `rc-sweep VERB NAME ...`, with --storage where the sweep is not found without it.
+    """Return `rc-sweep VERB NAME ...`, with --storage if the sweep is not found without it.
 
     Args:
-        storage: the folder that the sweep lies in.
-        name: of the sweep.
+        storage: the folder that the sweep is in.
+        name: the sweep's.
         verb: `resume`, `export`, ...
         rest: options, in the order in which they are shown.
     """
@@ -43,9 +43,9 @@ def command_at(storage: Path, name: str, verb: str, *rest: str) -> str:
 
 
 def _is_found(storage: Path) -> bool:
-    """Tell whether a storage is the one that a command looks in by itself."""
+    """Tell whether a storage is the default one of commands."""
     try:
         return storage == storage_root(None)
     except StorageError:
-        # RC_STORAGE names what is none, so the user had to name another one.
+        # RC_STORAGE is invalid, so the user must have named another.
         return False

@@ -1,7 +1,7 @@
-"""A sweep on disk, as everything here reads it: configuration, records, rows, front.
+"""A sweep on disk: configuration, records, rows, front.
 
-What a user does with one (choose, confirm, test, export) is in sweeps/api.py, which stands on what
-reads this. No torch, Ray or MLflow here.
+What a user does with one (choose, confirm, test, export) is in sweeps/api.py, which builds on the
+modules that read this. No torch, Ray or MLflow here.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _T = TypeVar("_T")
 
 
 class StoredSweep:
-    """What lies in a sweep's folder."""
+    """The content of a sweep's folder."""
 
     def __init__(self, folder: SweepFolder) -> None:
         self.folder = folder
         self._values = folder.read_config()
-        # Of a still copy: what was read so far; None: everything is read anew each time.
+        # What a still copy has read so far; None if everything is read anew each time.
         self._once: dict[str, Any] | None = None
 
     @classmethod
@@ -36,10 +36,10 @@ class StoredSweep:
         return cls(SweepFolder.find(str(path), storage_root(storage)))
 
     def still(self) -> Self:
-        """Return a copy that reads its records once, when it is first asked for them.
+        """Return a copy that reads its records only once, when they are first needed.
 
-        Trials of a running sweep begin and end between two reads, and what follows from one would
-        not fit the other. It also saves reading hundreds of files again. Of such a copy: itself.
+        Trials of a running sweep begin and end between two reads, so results of the two would not
+        match. It also saves reading hundreds of files again. A still copy returns itself.
         """
         if self._once is not None:
             return self
@@ -71,7 +71,7 @@ class StoredSweep:
 
     @property
     def running(self) -> bool:
-        """Whether a driver runs it; of a still copy, as it was before the records were read."""
+        """Whether a driver runs it; for a still copy, just before the records were read."""
         return self._known("running", self.folder.is_running)
 
     @property
@@ -99,7 +99,7 @@ class StoredSweep:
         return list(self._known("rows", self._compare))
 
     def _known(self, what: str, read: Callable[[], _T]) -> _T:
-        """Return what is read; of a still copy, what was read the first time."""
+        """Return what `read` returns; a still copy calls it only once per `what`."""
         if self._once is None:
             return read()
         if what not in self._once:
@@ -109,8 +109,8 @@ class StoredSweep:
 
     def _read(self) -> list[TrialRecord]:
         if self._once is not None:
-            # Asked first: what a driver that is gone has left open was interrupted, but trials that
-            # were running when they were read may have ended by the time it is gone.
+            # Asked before reading: without a driver, open trials count as interrupted, so a driver
+            # that ends in between must still count as running.
             self._known("running", self.folder.is_running)
         return self.folder.records()
 

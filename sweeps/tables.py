@@ -17,7 +17,7 @@ from sweeps.rows import Row, size_note
 from sweeps.shown_values import column_title, in_millions, metric_number, number, points, share
 
 _SHOWN_WHOLE = 20
-# Of a table without columns for what varies (a task's suites, objectives of one's own).
+# Width of a table without extra columns (suites of a task, further objectives).
 _WIDTH = 120
 ONE_SEED = "one seed each: differences of a few points may be noise"
 
@@ -31,10 +31,8 @@ def front_table(
 ) -> Table:
     """Return the front, the front without the dense reference, the reference, the vanilla rows.
 
-    A small sweep is shown whole.
-
-    Accuracies are in percent, differences in points. Lines (`reference_lines`) and notes close the
-    table.
+    All finished trials if they are few. Accuracies are in percent, differences in points. Baselines
+    (`reference_lines`) and notes close the table.
     """
     first = next(iter(objectives))
     sign = -1 if objectives[first] == "max" else 1
@@ -45,7 +43,7 @@ def front_table(
     front = sorted((row for row in found if row.on_front), key=place)
     candidates = sorted((row for row in found if row.candidate and not row.on_front), key=place)
     finished = [row for row in found if row.status == "finished"]
-    # A small sweep is shown whole; of a large one, what everything is compared with.
+    # Show a small sweep as a whole, otherwise only what everything is compared with.
     whole = len(finished) <= _SHOWN_WHOLE
     shown = [
         row
@@ -71,7 +69,7 @@ def front_table(
         table.add_row(
             "*" if row.on_front else "+" if row.candidate else "",
             row.id,
-            # As it is: brackets in a name are no markup.
+            # As Text, so that brackets in a name are not taken for markup.
             Text(name),
             share(row.id_accuracy),
             share(row.ood_accuracy),
@@ -93,7 +91,7 @@ def front_table(
 
 
 def _add_lines(table: Table, lines: Mapping[str, Mapping[str, float]], num_extra: int) -> None:
-    """Add what needs no model as rows of its own."""
+    """Add the baselines that need no model, one row each."""
     names = list(dict.fromkeys(name for line in lines.values() for name in line))
     if names:
         table.add_section()
@@ -103,14 +101,14 @@ def _add_lines(table: Table, lines: Mapping[str, Mapping[str, float]], num_extra
 
 
 def front_width(objectives: Mapping[str, str]) -> int:
-    """Return how wide `front_table` may be."""
+    """Return the maximum width of `front_table`."""
     return wide(len(column_title(name)) for name in _own(objectives))
 
 
 def wide(columns: Iterable[int]) -> int:
-    """Return how wide a table may be that has further columns of so many characters.
+    """Return the maximum width of a table with further columns of the given widths.
 
-    In less, names would be squeezed to a few letters: numbers do not give way.
+    In a narrower one, names would shrink to a few letters, as columns of numbers do not shrink.
     """
     return _WIDTH + sum(column + 3 for column in columns)
 

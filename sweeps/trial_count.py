@@ -1,4 +1,4 @@
-"""How many trials a sweep has: as many as were asked for, or as it has rows."""
+"""How many trials a sweep has: as many as requested, or as many as it has rows."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sweeps.space import SEEDS, Space
 def fit_trials(
     settings: SweepSettings, space: Space, first: set[str], grid: Iterable[str], *, given: bool
 ) -> SweepSettings:
-    """Return the settings with `search.trials` as many as will be run.
+    """Return the settings with `search.trials` set to the number that will run.
 
-    A search runs its first trials in any case, and of a grid no more than it has. A fixed design
-    runs its rows.
+    A search always runs its first trials, and a grid no more than it has. A fixed design runs its
+    rows.
 
     Args:
-        settings: of the sweep.
+        settings: the sweep's.
         space: what is searched.
-        first: fingerprints of the trials that are run whatever the search proposes, the dense
-            reference among them.
+        first: fingerprints of the trials that run regardless of what the search proposes,
+            including the dense reference.
         grid: fingerprints of a grid's points, read no further than needed; empty for others.
-        given: `search.trials` was: in a fixed design it is checked.
+        given: whether the user set `search.trials`, which is checked in a fixed design.
 
     Raises:
-        ConfigError: a fixed design with fewer trials than rows, some of which would be left out
-            silently, or with more, which results would choose.
+        ConfigError: a fixed design has fewer trials than rows, so that some would silently be left
+            out, or more, which results would choose.
     """
     trials, name = settings.search.trials, settings.search.name
     if settings.design == "search" and len(space):
@@ -36,7 +36,7 @@ def fit_trials(
         return _with(settings, _count(first, grid, needed) if name == "grid" else needed)
     needed = _count(first, grid)
     if name != "grid" and any(p.key not in SEEDS for p in space.parameters):
-        # Random and quasi-random draws have no end of their own.
+        # Random and quasi-random draws are endless, so the number must be checked.
         given = True
     if not given or settings.design == "search":
         return _with(settings, needed)
@@ -48,7 +48,7 @@ def fit_trials(
                 f"reference, but is {trials}; raise it, or leave it out",
             )
         )
-    # Asked of a design alone: a sampler's file imports its library.
+    # Asked last, as loading a sampler's file imports its library.
     if len(space) and trials > len(first) and looks_at_results(name):
         raise ConfigError(
             Problem(
@@ -66,7 +66,7 @@ def _with(settings: SweepSettings, trials: int) -> SweepSettings:
 
 
 def _count(first: set[str], grid: Iterable[str], most: int | None = None) -> int:
-    """Return how many trials the first ones and the grid's are together, at most `most`."""
+    """Return the number of distinct trials among the first ones and the grid's, at most `most`."""
     found = set(first)
     for fingerprint in grid:
         if len(found) == most:

@@ -56,9 +56,7 @@ def known_trials(
         same = [record for record in compared if not other_data(data or {}, record.data)]
         trials = [t for r in same if (t := _known(name, sweep, r, reference)) is not None]
         found.extend(trials)
-        others = (
-            f", {len(compared) - len(same)} trained on other data" if same != compared else ""
-        )
+        others = f", {len(compared) - len(same)} trained on other data" if same != compared else ""
         lines.append(f"{len(trials)} of {len(compared)} finished trials of {name}{others}")
     if problems:
         raise ConfigError(problems)

@@ -131,7 +131,7 @@ def test_an_empty_space_has_one_point() -> None:
         ("loss.alpha", {"unifrom": [0, 1]}, "did you mean 'uniform'"),
         ("loss.alpha", {"uniform": [0, 1], "choice": [1]}, "exactly one"),
         ("loss.alpha", {}, "exactly one"),
-        ("loss.alpha", 0.5, "must be like"),
+        ("loss.alpha", 0.5, "must look like"),
         ("loss.alpha", {"uniform": [1, 0]}, "low < high"),
         ("loss.alpha", {"uniform": [0, float("inf")]}, "low < high"),
         ("loss.alpha", {"uniform": [0, 1, 2]}, "low, high"),
@@ -182,9 +182,9 @@ LAYERS = {"compression.num_layers": {"int": [2, 4], "when": {"loss.name": "rmc"}
          "(space.training.epochs: {choice: [2.0, 3.0]}), or leave this parameter out"),
         ({}, {"training.epochs": []}, "never any value"),
         (NAMES | LAYERS, {"compression.num_layers": 5},
-         "compression.num_layers never is 5: it is drawn as int: [2, 4]"),
+         "compression.num_layers is never 5: it is drawn as int: [2, 4]"),
         ({"training.warmup": {"uniform": [0, 1]}}, {"training.warmup": 0.5},
-         "training.warmup never is 0.5: it is drawn as uniform: [0.0, 1.0]; conditions need a"),
+         "training.warmup is never 0.5: it is drawn as uniform: [0.0, 1.0]; conditions need a"),
         (NAMES | LAYERS, {"compression.num_layers": 3, "loss.name": "vanilla"},
          "never holds: no point of the space has {compression.num_layers: 3, loss.name: vanilla}, "
          "because of the conditions of compression.num_layers, loss.name; change one"),
@@ -210,7 +210,7 @@ def test_a_condition_that_may_hold_is_left_alone(when: dict[str, Any]) -> None:
     raw = NAMES | LAYERS | {"loss.alpha": {"choice": [0.2], "when": when}}
     space, problems = read_space(raw, {"compression.num_layers": 6}.get)
     # Values beside one that may be are told as what they are.
-    assert ["never is 9" in problem.message for problem in problems] == [True] * len(problems)
+    assert ["is never 9" in problem.message for problem in problems] == [True] * len(problems)
     assert any(
         "loss.alpha" in point
         for point in space.product(lambda p: range(9) if p.kind == "int" else p.values)

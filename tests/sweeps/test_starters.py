@@ -23,7 +23,7 @@ def test_every_starter_comes_with_what_it_includes_and_into_one_folder(tmp_path:
     assert copy_starters(NAMES[0], tmp_path / "all") == [], "what is the same is left alone"
     changed = tmp_path / "all" / "parts" / "minilm.yaml"
     changed.write_text("model: mine\n")
-    with pytest.raises(StorageError, match=r"nothing is overwritten, but .*minilm.yaml exist"):
+    with pytest.raises(StorageError, match=r"files are not overwritten, but .*minilm.yaml differ"):
         copy_starters(NAMES[0], tmp_path / "all")
     assert changed.read_text() == "model: mine\n"
 
