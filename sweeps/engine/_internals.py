@@ -1,11 +1,11 @@
-"""What is used of Ray that Ray does not promise, all of it, and why there is no other way.
+"""All uses of Ray's private API, and why there is no other way.
 
-    ray._private.state.available_resources_per_node   what is free on each node: in public there is
-                                                      the sum over nodes only
-    ray.experimental.internal_kv                      that a task has begun: Ray tells when one has
-                                                      ended, not whether it still waits for room
+    ray._private.state.available_resources_per_node   free resources of each node; the public API
+                                                      has only the sum over nodes
+    ray.experimental.internal_kv                      marks that a task has begun; Ray tells when
+                                                      one has ended, not if it waits for room
 
-tests/sweeps/engine/test_internals.py uses each: a Ray that has changed one fails there.
+tests/sweeps/engine/test_internals.py tests each, and fails if Ray changes one.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_exists, 
 
 
 def free_on_nodes() -> dict[str, dict[str, float]]:
-    """Return what nobody holds: node id -> resource ("CPU", "GPU") -> amount; zeros are left out.
+    """Return the free resources: node id -> resource ("CPU", "GPU") -> amount, without zeros.
 
-    Ray tells a little late what a task has given back.
+    Ray reports resources that a task has released with a small delay.
     """
     found: dict[str, dict[str, float]] = available_resources_per_node()
     return found
@@ -34,5 +34,5 @@ def has_mark(name: str) -> bool:
 
 
 def drop_mark(name: str) -> None:
-    """Delete a mark, if there is one: a cluster keeps them for as long as it runs."""
+    """Delete a mark, if there is one; otherwise a cluster keeps it as long as it runs."""
     _internal_kv_del(name)

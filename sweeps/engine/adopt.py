@@ -1,4 +1,4 @@
-"""Taking in trial folders that `python -m rc_core.trial` made elsewhere, say on a GPU machine."""
+"""Adopting trial folders that `python -m rc_core.trial` made elsewhere, say on a GPU machine."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _SAME = "; give the same --config and --set as for rc-sweep trials"
 
 @dataclass(frozen=True)
 class Adopted:
-    """What was taken in.
+    """What was adopted.
 
     Attributes:
-        trials: (id there, id here) of each trial.
-        completed: ids here of trials that were here already, whose weights or test came now.
+        trials: (id there, id here) of each adopted trial.
+        completed: ids here of existing trials that got their weights or test results now.
         missing: ids of the sweep's trials that have not ended here, as far as they are known.
-        bare: ids here of those of them that came without weights.
+        bare: ids here of adopted trials without weights.
     """
 
     trials: list[tuple[str, str]]
@@ -54,23 +54,23 @@ class Adopted:
 def adopt_new(
     config: SweepConfig, name: str, storage: Path, source: Path
 ) -> tuple[StoredSweep, Adopted]:
-    """Make a sweep's folder as a launch does, without running anything, and take trials in.
+    """Create a sweep's folder as a launch does, without running anything, and adopt trials.
 
     Args:
-        config: of the sweep; encoders and data need not be here.
-        name: of the sweep.
+        config: the sweep's; encoders and data may be missing on this machine.
+        name: the sweep's.
         storage: folder of all sweeps.
         source: as for `adopt_trials`.
 
     Raises:
-        StorageError: the name is taken or is none; as `adopt_trials`. No folder is left then.
+        StorageError: the name is taken or invalid; as for `adopt_trials`. No folder is left then.
     """
     check_new(storage, name, confirms=config.settings.confirm.sweep)
     folder = SweepFolder.create(storage, name, name)
     try:
         folder.write_config(config.as_dict())
         if why_not_listed(config) is None:
-            # What a grid proposes has the ids of a launch, in a resumed sweep too.
+            # So that a grid's points have the ids of a launch, in a resumed sweep too.
             listed(config, folder.study)
         sweep = StoredSweep(folder)
         return sweep, adopt_trials(sweep, source)
@@ -82,15 +82,15 @@ def adopt_new(
 def adopt_trials(sweep: StoredSweep, source: Path) -> Adopted:
     """Copy finished trials into a sweep: under the id that a launch gives them, else a new one.
 
-    Trials that the sweep has already (same fingerprint) are passed over, but for their weights, or
-    their predictions of the test roles, where these have come only now. One that did not finish
-    here (failed, stopped, interrupted) is replaced under its id; its record stays beside the new
-    one, as `trials/<id>/<status>-<n>.json`. Where the data lay on the other machine is replaced by
-    where the sweep has it.
+    Trials that the sweep has already (same fingerprint) are skipped, except that missing weights or
+    predictions of the test roles are added. A trial that did not finish here (failed, stopped,
+    interrupted) is replaced under its id; its record is kept beside the new one, as
+    `trials/<id>/<status>-<n>.json`. The location of the data on the other machine is replaced by
+    the sweep's.
 
     Args:
-        sweep: the sweep; not running.
-        source: a folder with `trials/<id>/record.json`; `model/` may have stayed elsewhere.
+        sweep: a sweep that is not running.
+        source: a folder with `trials/<id>/record.json`; `model/` may be missing.
 
     Raises:
         StorageError: no finished trial there; a record's fingerprint is not that of its
@@ -99,7 +99,7 @@ def adopt_trials(sweep: StoredSweep, source: Path) -> Adopted:
     """
     folder = sweep.folder
     if folder.mirror is not None and not is_locked(folder.path):
-        # Before a new attempt is begun here, which would fence off that machine's workers.
+        # Before a new attempt starts here, which would fence off another machine's workers.
         check_free(folder.mirror, folder.path)
     records = [r for r in read_records(source / "trials") if r.status == "finished"]
     if not records:
@@ -109,8 +109,8 @@ def adopt_trials(sweep: StoredSweep, source: Path) -> Adopted:
     ending = ending_of(folder.path)
     with folder.driving() as attempt:
         if ending is not None:
-            # This attempt only brings what others trained: the last driver's word still holds.
-            # First, for an attempt that is killed too.
+            # This attempt trains nothing, so the last driver's note on the end still holds. Written
+            # first, so that it is there even if this attempt is killed.
             keep_ending(folder.path, attempt, ending)
         here = sweep.records
         values = recorded_defaults(sweep.config, (record.config for record in here))
@@ -119,7 +119,7 @@ def adopt_trials(sweep: StoredSweep, source: Path) -> Adopted:
         problems = _all_problems(records, here, config, coming)
         if problems:
             raise StorageError(problems)
-        # Of two with one fingerprint the finished one counts.
+        # Of two trials with one fingerprint, the finished one counts.
         ordered = sorted(here, key=lambda record: record.status == "finished")
         existing = {current_fingerprint(record.config): record for record in ordered}
         own: dict[str, str] = {}
@@ -138,7 +138,7 @@ def adopt_trials(sweep: StoredSweep, source: Path) -> Adopted:
                 continue
             new = own.get(record.fingerprint)
             if new is None and record.reference and _same_training(record, config):
-                # The reference, told apart by what only other trials read (difficulty).
+                # The reference; its fingerprint differs only by keys it does not use (difficulty).
                 new = REFERENCE_ID
             if known is not None:
                 new = known.id
@@ -151,7 +151,7 @@ def adopt_trials(sweep: StoredSweep, source: Path) -> Adopted:
             existing[record.fingerprint] = record
             target = folder.trial(new)
             _copy(place, target)
-            # Last: only a trial with a record counts.
+            # Last, as only a trial with a record counts.
             target.commit(record)
             target.forget_checkpoint()
             adopted.append((old.id, new))
@@ -159,7 +159,7 @@ def adopt_trials(sweep: StoredSweep, source: Path) -> Adopted:
 
 
 def _coming(config: SweepConfig, folder: SweepFolder) -> dict[str, TrialConfig]:
-    """Return the trials that the sweep begins with, and those that it has handed out."""
+    """Return the trials that the sweep starts with, and those it has handed out already."""
     found = {REFERENCE_ID: config.reference()}
     found |= {i: config.trial(point) for i, point in config.first_trials().items()}
     if folder.study.is_file():
@@ -191,11 +191,11 @@ def _all_problems(
     coming: Mapping[str, TrialConfig],
 ) -> list[Problem]:
     base = config.reference()
-    # The seeds of a fixed design may have a teacher each.
+    # Seeds of a fixed design may have a teacher each.
     references = [trial.reference().training for trial in coming.values()]
     digest = next((r.data.get("digest") for r in [*here, *records] if r.data), None)
     found: list[Problem] = []
-    # What differs is mostly the same for all: it is told once.
+    # Differences are mostly the same for all trials, so report each once.
     trials: dict[tuple[str, str], list[str]] = {}
     for record in records:
         try:
@@ -203,7 +203,7 @@ def _all_problems(
         except ConfigError as error:
             found += [Problem(f"{record.id}.{p.where}", p.message) for p in error.problems]
             continue
-        # As it was written: what this version makes of it may have more keys.
+        # As written; decoding by this version may add keys.
         written = fingerprint(record.config)
         if written != record.fingerprint:
             found.append(
@@ -232,7 +232,7 @@ def _all_problems(
 def _no_reference(
     trial: TrialConfig, references: Sequence[TrainingConfig]
 ) -> Iterator[tuple[str, str]]:
-    """Yield why none of a sweep's dense references is the one that a trial is compared with."""
+    """Yield why a trial's dense reference is none of the sweep's."""
     wanted = trial.reference().training
     seeds = sorted({each.seed for each in references if _with_seed(each, wanted.seed) == wanted})
     if seeds:
@@ -281,7 +281,7 @@ def _same_training(record: TrialRecord, config: SweepConfig) -> bool:
 
 
 def _complete(there: TrialFolder, here: TrialFolder, other: TrialRecord, own: TrialRecord) -> bool:
-    """Bring what a trial was adopted without, its weights or its test; tell whether it was."""
+    """Add weights or test results that a trial was adopted without; tell whether any were added."""
     if (other.started, other.finished) != (own.started, own.finished):
         return False
     weights = there.model.is_dir() and not here.model.is_dir()

@@ -1,4 +1,4 @@
-"""Which trial runs next, and what the search is told: the driver's bookkeeping, free of Ray.
+"""Which trial runs next, and what the search is told: the driver's bookkeeping, without Ray.
 
 Order: the dense reference (t0000, made by prepare), unfinished trials of an earlier attempt, each
 compression with vanilla, the YAML's points, then whatever the search proposes. Files are the truth:
@@ -26,8 +26,8 @@ from sweeps.folder import REFERENCE_ID, SweepFolder
 from sweeps.search._base import Proposals, outcome_of
 from sweeps.search._checked import check_point
 
-# A sampler may settle on points that were tried: then random points are tried, before the space
-# counts as exhausted.
+# If a sampler keeps proposing tried points, random points are tried before the space counts as
+# exhausted.
 _MAX_DUPLICATES = 10
 _MAX_RANDOM = 100
 _logger = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class Assignments:
             folder: where records are.
             proposals: the search.
             attempt: this driver's number, for records it seals itself.
-            rule: of the scheduler, told of the rungs in the records; None: nothing stops early.
-            usage: of the sweep, where this driver has begun to count before.
+            rule: the scheduler's, told of the rungs in the records; None if nothing stops early.
+            usage: the sweep's, if this driver has started counting already.
             on_record: called once for every trial that ends.
         """
         self._sweep = sweep
@@ -85,7 +85,7 @@ class Assignments:
         self._first = sweep.first_trials()
         self._handed: set[str] = set(self._closed) | {REFERENCE_ID}
         self._out: dict[str, TrialConfig] = {}
-        # Of trials that have ended, but whose records did not come: what `close` was told.
+        # Ended trials whose records did not arrive -> arguments of `close`.
         self.late: dict[str, tuple[str | None, bool]] = {}
         unfinished = find_unfinished(
             sweep, proposals, self.records, self._fingerprints, self._first.keys()
@@ -96,7 +96,7 @@ class Assignments:
         self._next = 1 + max([len(self._first), *(int(i[1:]) for i in known if i[1:].isdigit())])
         for record in in_order(self.records.values()):
             self._tell(record)
-            # A kill between a record's end and this has left three times a model behind.
+            # A kill right after the record was written leaves a checkpoint, three times a model.
             folder.trial(record.id).forget_checkpoint()
 
     @property
@@ -129,7 +129,7 @@ class Assignments:
                     config = self._sweep.trial(point)
                     if config.fingerprint() in self._fingerprints:
                         continue
-                    # In the study already: handed out by an earlier driver, but not begun.
+                    # Perhaps in the study already: handed out by an earlier driver, but not begun.
                     known = trial_id in self._proposals.unfinished()
                     if self._sweep.settings.design == "search" and not known:
                         self._proposals.propose(trial_id, point)
@@ -137,7 +137,7 @@ class Assignments:
             return self._propose()
 
     def reopened(self) -> bool:
-        """Tell whether results that came in last have made a trial worth running after all."""
+        """Tell whether the last results have made another trial worth running."""
         with self._lock:
             if self._over():
                 return False
@@ -148,12 +148,12 @@ class Assignments:
             )
 
     def over(self) -> bool:
-        """Tell whether a limit of the sweep is reached: nothing new starts or goes on."""
+        """Tell whether a limit of the sweep is reached, so that nothing starts or continues."""
         with self._lock:
             return self._over()
 
     def park(self, trial_id: str) -> None:
-        """Take in that Ray lets go of a paused trial: it may still be promoted, so it is open."""
+        """Take in that Ray dropped a paused trial; it stays open, as it may be promoted."""
         with self._lock:
             self._parked[trial_id] = self._out.pop(trial_id)
 
@@ -162,14 +162,14 @@ class Assignments:
         with self._lock:
             left, self._parked = list(self._parked), {}
             if self._over():
-                # No later driver could go on with what an earlier one has left.
+                # No later driver could continue what an earlier one has left.
                 left += [i for i, record in self.records.items() if record.status == "running"]
         return [r for i in dict.fromkeys(left) if (r := self.close(i))]
 
     def close_late(self) -> list[TrialRecord]:
-        """Close the trials whose records did not come when they ended; return those that did now.
+        """Close trials whose records had not arrived when they ended; return those that now have.
 
-        The others stay open: a later driver goes on with them.
+        The others stay open for a later driver.
         """
         late, self.late = self.late, {}
         closed = (self.close(i, error=error, ended=ended) for i, (error, ended) in late.items())
@@ -177,7 +177,7 @@ class Assignments:
 
     @property
     def ending(self) -> str:
-        """Return why no more trials are handed out, for people."""
+        """Return in words why no more trials are handed out."""
         return self._ending or "the last of its trials"
 
     def close(
@@ -185,11 +185,11 @@ class Assignments:
     ) -> TrialRecord | None:
         """Take in that a trial ended; seal its record if its worker could not. Idempotent.
 
-        Of a parked trial nothing is taken in, nor of one whose record does not come.
+        Parked trials, and those whose records do not arrive, stay open.
 
         Args:
-            trial_id: ours.
-            error: why it ended, where it did not end by itself.
+            trial_id: the trial's.
+            error: why it ended, if not by itself.
             ended: its worker has written how it ended.
         """
         with self._lock:
@@ -200,7 +200,7 @@ class Assignments:
             try:
                 record = self._folder.newest(trial_id, ended=ended)
             except StorageError as problem:
-                # Nothing may be written over what its worker may have found.
+                # Do not overwrite a record that its worker may have written.
                 _logger.warning("trial %s stays open: %s", trial_id, problem)
                 self.late[trial_id] = (error, ended)
                 return None
@@ -210,7 +210,7 @@ class Assignments:
                 return None
             self._out.pop(trial_id, None)
             if record.status == "running":
-                # What was opened again (retry.py), and has not begun, failed as it did before.
+                # A trial reopened by retry.py that has not begun keeps its earlier error.
                 error = error or record.error
                 sealed = record.model_copy(update={"attempt": self._attempt}).sealed(
                     "failed" if error else "stopped", error=error
@@ -223,7 +223,7 @@ class Assignments:
             self._closed.add(trial_id)
             self.records[trial_id] = record
             self._tell(record)
-            # Of a stopped trial the record is kept; its checkpoint is three times a model.
+            # The checkpoint of a stopped trial takes three times a model; the record is enough.
             self._folder.trial(trial_id).forget_checkpoint()
             self.usage.save(every=SAVE_SECONDS)
         self._on_record(record)
@@ -241,7 +241,7 @@ class Assignments:
 
     def _propose(self) -> Assignment | None:
         for trial in itertools.count():
-            # Not ids are counted: a first point that repeats another row has one, and no trial.
+            # Count trials, not ids: a first point that repeats another has an id, but no trial.
             begun = {REFERENCE_ID, *self.records, *self._out, *self._parked}
             if len(begun) >= self._sweep.settings.search.trials or not len(self._sweep.space):
                 self._ending = f"search.trials ({self._sweep.settings.search.trials})"
@@ -266,7 +266,7 @@ class Assignments:
             self._next += 1
             return self._hand_out(trial_id, config)
         self._ending = "the search, which proposes only points that were tried"
-        _logger.warning("the search proposes only points that were tried; the sweep ends here")
+        _logger.warning("the search only proposes points that were tried; the sweep ends here")
         return None
 
     def _left(self) -> list[str]:

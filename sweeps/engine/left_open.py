@@ -1,7 +1,7 @@
-"""What an earlier driver of a sweep left open: trials to go on with, and those paused at a rung.
+"""What an earlier driver of a sweep left open: trials to continue, and those paused at a rung.
 
-Files are the truth: an unfinished trial is one whose record says so, or a point that the search
-proposed and that no record belongs to.
+Files are the truth: an unfinished trial is one whose record says so, or a proposed point without a
+record.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def find_unfinished(
     tried: Set[str],
     first: Set[str],
 ) -> dict[str, TrialConfig]:
-    """Return the trials that were started or proposed and did not finish, by their ids, in order.
+    """Return the trials that were started or proposed and did not finish, by id, in order.
 
-    Proposals that were tried already are taken back. The study keeps the failed trial of a record
-    that was opened again (`sweeps.engine.retry`), so that one's point is entered anew.
+    Proposals that were tried already are discarded. For a record that was opened again
+    (`sweeps.engine.retry`), the study keeps the failed trial, so the point is entered again.
 
     Args:
         sweep: the configuration.
         proposals: the search.
-        records: of all trials, by their ids.
+        records: of all trials, by id.
         tried: fingerprints of their configurations.
-        first: ids of the trials that no search proposes (`SweepConfig.first_trials`).
+        first: ids of the trials that run before any proposal (`SweepConfig.first_trials`).
     """
     found: dict[str, TrialConfig] = {}
     proposed = proposals.unfinished()
@@ -57,7 +57,7 @@ def find_unfinished(
         if trial_id in records or trial_id in first:
             continue
         if (config := sweep.trial(point)).fingerprint() in tried:
-            # A driver was killed before it could take back what had been tried.
+            # A driver was killed before it could discard this duplicate.
             proposals.discard(trial_id)
         else:
             found[trial_id] = config
@@ -69,8 +69,8 @@ def restore_rungs(
 ) -> dict[str, TrialConfig]:
     """Tell the rule of every record's rungs; return the trials that are paused at one.
 
-    An unfinished trial whose last rung was judged is paused there. One that was killed after its
-    promotion looks the same, and is promoted again.
+    An unfinished trial whose last rung was judged is paused there. One killed after its promotion
+    looks the same, and is promoted again.
     """
     parked: dict[str, TrialConfig] = {}
     for record in records.values():

@@ -1,4 +1,4 @@
-"""What the last trials added to the front's hypervolume: kept up, not computed from all trials."""
+"""What the last trials added to the front's hypervolume, updated incrementally."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _Point = tuple[float, ...]
 
 
 class LiveFront:
-    """The values that no other trial's beat (the dense reference is one of them).
+    """The points that no other trial dominates; the dense reference counts as a trial.
 
-    What a new record costs depends on the size of the front, not on the number of trials.
+    The cost of adding a record depends on the size of the front, not on the number of trials.
     """
 
     def __init__(
@@ -27,23 +27,23 @@ class LiveFront:
 
         Args:
             objectives: metric -> "max" or "min".
-            constraints: as in the YAML; a trial that misses one is not on the front. The dense
-                reference must come first where one is relative to it.
-            window: how many of the last trials `gain` looks back on; 0: it is not asked for.
+            constraints: as in the YAML; a trial that misses one is not on the front. If one is
+                relative to the dense reference, that must be added first.
+            window: number of last trials whose `gain` is computed; 0 if it is not needed.
         """
         self._objectives = dict(objectives)
         self._constraints = [parse(text) for text in constraints]
         self._base: Mapping[str, float] = {}
         self._points: dict[str, _Point] = {}
-        # The worst point so far stands for all that took part: what front.json measures from.
+        # The worst values so far, from which front.json measures the hypervolume too.
         self._worst: list[float] | None = None
         self._past: deque[list[_Point]] = deque(maxlen=window + 1)
         self._past.append([])
-        # Asked for at every step of the driver.
+        # Cached, as it is needed at every step of the driver.
         self._gain: float | None = None
 
     def add(self, record: TrialRecord) -> None:
-        """Take in a trial that ended, however it did; the same one only once."""
+        """Take in an ended trial, whatever its status; call this only once per trial."""
         if record.reference:
             self._base = dict(record.metrics)
         if exclusion(record, self._objectives, self._constraints, self._base) is None:
@@ -56,9 +56,9 @@ class LiveFront:
             self._gain = self._find_gain()
 
     def gain(self) -> float | None:
-        """Return what the last `window` trials added, as a share of the volume there is now.
+        """Return what the last `window` trials added, as a share of the current volume.
 
-        None while there are not that many, or no volume yet.
+        None while there are fewer trials, or no volume yet.
         """
         return self._gain
 
@@ -79,7 +79,7 @@ class LiveFront:
 
 
 def _enter(front: dict[str, _Point], key: str, point: _Point) -> None:
-    """Put a point on a front unless one there beats it; take off what it beats."""
+    """Add a point to a front unless it is dominated; remove the points it dominates."""
     if front:
         others = list(front.values())
         if dominates(others, point).any():

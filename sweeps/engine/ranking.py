@@ -1,6 +1,6 @@
-"""Which of many candidates are best, kept up as they arrive: what a scheduler asks at a rung.
+"""Incremental rankings of the candidates that arrive at a rung, for schedulers.
 
-Values are costs: lower is better on every objective. Nothing is recomputed when one arrives.
+Values are costs: lower is better on every objective. An arrival recomputes nothing from scratch.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class Ranking(Protocol):
     def __contains__(self, key: str) -> bool: ...
 
     def among_best(self, key: str, count: int, *, ties: bool = False) -> bool:
-        """Tell whether a candidate is one of the `count` best; with ties, or as good as one."""
+        """Tell whether a candidate is one of the `count` best or, with ties, as good as one."""
         ...
 
     def best(self, count: int) -> list[str]:
-        """Return the `count` best, the best first (more where several are as good)."""
+        """Return the `count` best, the best first (more if several are equally good)."""
         ...
 
 
 class MetricRanking:
-    """By one objective; of equals the earlier is better."""
+    """Ranks by one objective; of equal candidates the earlier is better."""
 
     def __init__(self, objective: int = 0) -> None:
         """Store what is given.
@@ -71,7 +71,7 @@ class MetricRanking:
 
 
 class AnyMetricRanking:
-    """Among the best where it is so on any objective: bad only if bad on every one."""
+    """A candidate is among the best if it is on any objective."""
 
     def __init__(self, num_objectives: int) -> None:
         self._each = [MetricRanking(objective) for objective in range(num_objectives)]
@@ -95,14 +95,15 @@ class AnyMetricRanking:
 
 
 class ParetoRanking:
-    """By non-dominated rank; within the rank that must be cut, by an epsilon net.
+    """Ranks by non-dominated rank, and within the rank that must be cut, by an epsilon net.
 
-    Ranks are layers: layer 0 is dominated by nobody, layer k by somebody in layer k - 1. A new
-    candidate enters the first layer where nobody dominates it and pushes those that it dominates
-    one layer down, these the next, and so on (the efficient level update of Li et al. 2017).
+    Ranks are layers: candidates of layer 0 are not dominated, those of layer k are dominated by one
+    of layer k - 1. A new candidate enters the first layer in which nothing dominates it and pushes
+    those that it dominates one layer down, these the next, and so on (the efficient level
+    update of Li et al. 2017).
 
-    An epsilon net orders one layer so that each prefix covers it: a first candidate, then always
-    the one farthest from those taken, objectives scaled to their range over the whole rung.
+    An epsilon net orders a layer so that each prefix covers it: a first candidate, then always the
+    one farthest from those taken, with objectives scaled to their ranges over the whole rung.
     """
 
     def __init__(self, num_objectives: int, first: int | Opening = "alternate") -> None:

@@ -1,7 +1,7 @@
 """What Ray Tune runs next, and our early stopping, as Ray `TrialScheduler`s.
 
-Ray's own schedulers know one metric, and it does not save their rungs: what was decided is rebuilt
-from the records (see assignments.py), and nothing of this is pickled with Ray's state.
+Ray's own schedulers handle one metric, and Ray does not save their rungs. Here decisions are
+rebuilt from the records (see assignments.py), and nothing is pickled with Ray's state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rc_core.config import decode
 from sweeps.engine.rungs import Decision, RungRule, is_settled, rung_of
 
-# A trial that waits for longer waits for room: its process would have started.
+# A process starts within this time, so a trial that waits longer is waiting for room.
 _START_SECONDS = 60.0
 _DECISIONS = {
     Decision.CONTINUE: TrialScheduler.CONTINUE,
@@ -26,13 +26,14 @@ _DECISIONS = {
 
 
 class InOrderScheduler(FIFOScheduler):
-    """In order; no worker process is dropped while it starts.
+    """Runs trials in order, and drops no worker process while it starts.
 
-    To Ray a trial whose process is starting is one that waits, and a process that has become free
-    goes to whatever waits and is chosen here: the starting one would be ended, and a slot whose
-    process takes longer to start than a trial takes to run would never be used.
+    For Ray a trial whose process is starting is waiting, and a process that becomes free goes to
+    the waiting trial chosen here. If that were a trial whose own process is starting, Ray would end
+    that process, and a slot whose process takes longer to start than a trial takes to run would
+    never be used.
 
-    Nothing starts once a limit of the sweep is reached: trials that wait are taken from Ray.
+    Once a limit of the sweep is reached, nothing starts: waiting trials are withdrawn from Ray.
     """
 
     def __init__(
@@ -41,9 +42,9 @@ class InOrderScheduler(FIFOScheduler):
         """Store what is given.
 
         Args:
-            slots: how many trials there is room for, told how many run (see slots.py).
-            over: tells whether a limit of the sweep is reached: nothing starts or is gone on with
-                then, but for what runs already.
+            slots: returns how many trials there is room for, given how many run (see slots.py).
+            over: tells whether a limit of the sweep is reached; then only trials that are running
+                already continue.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._slots = slots
@@ -52,9 +53,9 @@ class InOrderScheduler(FIFOScheduler):
         self._added: dict[str, float] = {}
 
     def has_room(self) -> bool:
-        """Tell whether Ray should be given another trial: one more than there are slots.
+        """Tell whether Ray should get another trial; it may hold one more than there are slots.
 
-        The one more asks a cluster that grows by itself for the next node.
+        The extra one makes an autoscaling cluster add the next node.
         """
         running, waiting = self._counted()
         return running + len(waiting) <= self._slots(running)
@@ -73,16 +74,15 @@ class InOrderScheduler(FIFOScheduler):
         self._forget(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return the oldest trial that waits and has no process starting; None: there is none.
+        """Return the oldest waiting trial whose process is not starting; None if there is none.
 
-        Processes start for the oldest, in as many slots as are not in use. One of these is the
-        process that has just become free, if one has; without it nothing comes of the choice.
-        Where others have taken slots that were counted, the oldest wait for room: these go first
-        after a minute.
+        Processes are starting for the oldest trials, in as many slots as are free, less the one
+        that has just become free; if none has, the choice has no effect. If others have taken
+        counted slots, the oldest trials wait for room, and go first after a minute.
         """
         running, waiting = self._counted()
         if waiting and self._over():
-            # One whose worker was lost is among those that run: it goes on.
+            # A trial whose worker was lost counts as running, so it continues.
             for trial in [each for each in waiting if not each.num_failures]:
                 tune_controller.stop_trial(trial)
             running, waiting = self._counted()
@@ -106,13 +106,13 @@ class InOrderScheduler(FIFOScheduler):
 
 
 class RungScheduler(InOrderScheduler):
-    """Stops, pauses and goes on with trials as a rule says; else in order.
+    """Stops, pauses and resumes trials by a rule; otherwise runs them in order.
 
-    A paused trial leaves its actor to others. Its folder holds a checkpoint, so going on is an
-    ordinary start of the same trial, on whatever actor is free.
+    A paused trial frees its actor. Its folder holds a checkpoint, so resuming it is an ordinary
+    start of the same trial on any free actor.
     """
 
-    # Every rung is decided on before the next one begins.
+    # Every rung must be decided before the next one begins.
     _supports_buffered_results = False
 
     def __init__(
@@ -128,12 +128,12 @@ class RungScheduler(InOrderScheduler):
         """Store what is given.
 
         Args:
-            rule: decides; shared with whoever restores it.
+            rule: decides; shared with the code that restores it.
             slots: as for `InOrderScheduler`.
-            exhausted: tells whether no new trial will come.
+            exhausted: tells whether there will be no new trials.
             over: as for `InOrderScheduler`.
             on_pause: called with our id of a trial that pauses.
-            on_leave: called with that of a trial that Ray stops while it is paused.
+            on_leave: called with our id of a trial that Ray stops while it is paused.
         """
         super().__init__(slots, over=over)
         self._rule = rule
@@ -150,17 +150,17 @@ class RungScheduler(InOrderScheduler):
         )
         if decision is Decision.PAUSE:
             self._on_pause(_id(trial))
-            # Ray's own PAUSE saves a checkpoint first, in a folder of the driver's that other nodes
-            # need not have: the trial would fail there. Its own checkpoint is written already.
+            # Ray's own PAUSE first saves a checkpoint in a folder of the driver, which other nodes
+            # may not have, so the trial would fail. Its own checkpoint is written already.
             tune_controller.pause_trial(trial, should_checkpoint=False)
         return _DECISIONS[decision]
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return a paused trial that is promoted, else one that waits for its start.
+        """Return a promoted paused trial, or else one that waits for its start.
 
-        Once nothing is left but paused trials, none of which is promoted, Ray stops them: it would
-        wait for them for ever. To the rule they stay paused: a trial that an earlier driver paused
-        may go on after them, reach a rung, and be what promotes one.
+        Once only paused trials are left and none is promoted, they are stopped in Ray, which would
+        wait for them forever. For the rule they stay paused: a trial that an earlier driver paused
+        may still continue, reach a rung, and so promote one of them.
         """
         promoted = self._promoted()
         if promoted is not None:
@@ -181,19 +181,19 @@ class RungScheduler(InOrderScheduler):
         return f"RungScheduler ({self._rule.variant})"
 
     def _promoted(self) -> Trial | None:
-        """Return the paused trial to go on with. Asking again changes nothing until Ray has it."""
+        """Return the paused trial to resume; the same one until Ray has started it."""
         if self._chosen is not None:
             trial = self._live.get(self._chosen)
             if trial is not None and trial.status == Trial.PAUSED:
                 return trial
-            # Ray has taken it.
+            # Ray has started it.
             self._rule.resumed(self._chosen)
             self._chosen = None
         if self._over():
             return None
         candidate = self._rule.next_promotion()
         trial = self._live.get(candidate) if candidate is not None else None
-        # What an earlier driver paused is not Ray's to start.
+        # Ray does not know trials that an earlier driver paused.
         if trial is None or trial.status != Trial.PAUSED:
             return None
         self._chosen = candidate

@@ -1,7 +1,7 @@
-"""About how long a trial takes where none like it has run: one block of the encoder, timed here.
+"""Estimates a trial's time when none like it has run, by timing one block of the encoder.
 
-Nothing is loaded or downloaded: the block has the encoder's shape and random weights. It takes a
-second, some seconds for a large encoder.
+Nothing is loaded or downloaded: the block has the encoder's shape and random weights. This takes a
+second, or a few for a large encoder.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from rc_core.forward import autocast
 from rc_core.model_facts import ModelFacts
 from rc_core.precision import EMULATED
 
-# Words and punctuation marks are what a WordPiece vocabulary mostly knows whole.
+# A WordPiece vocabulary knows most words and punctuation marks as a whole.
 _PIECES = re.compile(r"\w+|[^\w\s]")
 _PIECES_PER_WORD = 1.15
 _SAMPLES = 500
 _REPEATS = 3
-# A batch larger than this many tokens is timed by a part of it: time grows with the tokens.
+# Of a larger batch only this many tokens are timed; time is proportional to the tokens.
 _MOST_TOKENS = 1_024
 
 
 def rough_seconds(training: TrainingConfig, facts: ModelFacts, task: Task, threads: int) -> float:
     """Return about how many seconds a trial trains and evaluates on the CPU.
 
-    A dense encoder with plain cross-entropy, all of it trained: a student takes less, a loss that
-    needs more of the model takes more.
+    For a dense encoder with plain cross-entropy and all weights trained: a student takes less, a
+    loss that needs more passes takes more.
 
     Args:
-        training: of the trials.
-        facts: of the encoder.
-        task: read whole.
-        threads: that a trial computes with; at least 1.
+        training: the trials'.
+        facts: the encoder's.
+        task: the loaded task.
+        threads: threads of a trial; at least 1.
     """
     (train,) = task.of_role("train")
     evaluated = [split for role in DEV_ROLES for split in task.of_role(role)]
@@ -79,7 +79,7 @@ def _block_seconds(
                 optimizer.step()
                 optimizer.zero_grad()
             found.append(time.perf_counter() - start)
-        # What else the machine does only ever adds; the first is warming up.
+        # Other load only adds time, so take the minimum; the first run is a warm-up.
         return min(found[1:])
 
     before = torch.get_num_threads()

@@ -1,19 +1,19 @@
-"""Early stopping at rungs, free of Ray: what a scheduler and the simulator both ask.
+"""Early stopping at rungs, without Ray: the rule that schedulers and the simulator share.
 
 A rung is a quick evaluation after an equal part of training. At each one the trials that reached
-it are ranked, and about one of `eta` goes on:
+it are ranked, and about one in `eta` continues:
 
-- `stopping`: a trial is judged once, when it arrives; it goes on if it is among the best
-  ceil(n / eta) of the n that arrived so far, or as good as one of them, and is stopped otherwise.
-  A rung's sample gives few different accuracies, and of equal trials the newest is the one judged:
-  were a tie lost, of eight equal ones one would go on.
-- `promotion`: a trial pauses unless it is among the best floor(n / eta) now; it goes on when it
-  becomes one of them. What is never promoted is stopped when nothing else is left to run. Of equal
-  ones the earlier is better: it may still be promoted later.
+- `stopping`: a trial is judged once, when it arrives. It continues if it is among the best
+  ceil(n / eta) of the n that have arrived so far, or as good as one of them; otherwise it stops.
+  Ties count because a rung's small sample gives few different accuracies, and the newest of equal
+  trials is the one judged: if ties lost, only one of eight equal trials would continue.
+- `promotion`: a trial pauses unless it is among the best floor(n / eta) now, and continues once it
+  is. Trials that are never promoted stop when nothing else is left to run. Of equal trials the
+  earlier one ranks higher, as the others may still be promoted later.
 
 Rungs count from the end of a compression's ramp. Gradual pruning removes weights over the first
-part of training, so until then its accuracy is that of a larger model and says little; it passes
-these rungs unjudged and is not among what others are ranked against there.
+part of training, so until then its accuracy is that of a larger model and says little: a trial
+passes these rungs unjudged, and others are not ranked against it there.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Decision(Enum):
 
 
 class RungRule:
-    """Decides at each rung which trials go on."""
+    """Decides at each rung which trials continue."""
 
     def __init__(
         self,
@@ -54,11 +54,11 @@ class RungRule:
         """Store what is given.
 
         Args:
-            ranking: makes the order of one rung.
-            metrics: rung value -> "max" or "min", in the order of the ranking's costs.
-            eta: about one of so many goes on at a rung, > 1.
-            grace: the first rung that counts, from 1.
-            variant: see the module.
+            ranking: makes the ranking of one rung.
+            metrics: rung metric -> "max" or "min", in the order of the ranking's costs.
+            eta: about one in eta trials continues past a rung; > 1.
+            grace: the first rung that decides, from 1.
+            variant: see the module's docstring.
         """
         self._make = ranking
         self._metrics = dict(metrics)
@@ -67,7 +67,8 @@ class RungRule:
         self.variant = variant
         self._rungs: dict[int, Ranking] = {}
         self._paused: dict[str, int] = {}
-        # Changes only when a trial arrives, pauses or goes on; asked at every step of the driver.
+        # Cached, as it is needed at every step of the driver; changes only when a trial arrives,
+        # pauses or continues.
         self._next: str | None = None
         self._stale = False
 
@@ -77,9 +78,9 @@ class RungRule:
         """Take in that a trial reached a rung, and decide on it.
 
         Args:
-            trial_id: ours.
-            rung: from 1; the end of training is none.
-            values: of the rung.
+            trial_id: the trial's.
+            rung: from 1; the end of training is not a rung.
+            values: metrics of the rung.
             settled: whether its compression has reached its final structure.
         """
         if not self.counts(rung, settled=settled):
@@ -100,9 +101,9 @@ class RungRule:
     def restore(
         self, trial_id: str, rung: int, values: Mapping[str, float], *, settled: bool
     ) -> bool:
-        """Take in a rung that an earlier driver has decided on; tell whether it was ranked there.
+        """Take in a rung that an earlier driver has decided on; tell whether the trial is ranked.
 
-        It was not where an earlier version did not measure what counts now.
+        It is not if an earlier version did not measure the metrics that count now.
         """
         return self.counts(rung, settled=settled) and self._enter(trial_id, rung, values)
 
@@ -112,24 +113,24 @@ class RungRule:
         self._stale = True
 
     def next_promotion(self) -> str | None:
-        """Return the paused trial to go on with: the best of the highest rung; None: none yet."""
+        """Return the paused trial to continue, the best of the highest rung, or None."""
         if self._stale:
             self._next = self._find_promotion()
             self._stale = False
         return self._next
 
     def resumed(self, trial_id: str) -> None:
-        """Take in that a paused trial goes on, or has ended."""
+        """Take in that a paused trial continues, or has ended."""
         if self._paused.pop(trial_id, None) is not None:
             self._stale = True
 
     def _enter(self, trial_id: str, rung: int, values: Mapping[str, float]) -> bool:
-        """Rank a trial; one with an undefined value is ranked nowhere."""
+        """Rank a trial unless one of its values is undefined; tell whether it is ranked."""
         costs = [SIGNS[way] * values.get(name, math.nan) for name, way in self._metrics.items()]
         if not all(map(math.isfinite, costs)):
             return False
         ranking = self._rungs.setdefault(rung, self._make())
-        # A trial that was resumed from a checkpoint before the rung reaches it again.
+        # A trial resumed from a checkpoint before the rung reaches it again.
         if trial_id not in ranking:
             ranking.add(trial_id, costs)
             self._stale = True

@@ -1,4 +1,4 @@
-"""How many trials run at once on a machine or a GPU, in numbers. Neither Ray nor torch here."""
+"""Computes how many trials run at once on a machine or a GPU. Uses no Ray, no torch."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 
 from sweeps.settings import ResourcesConfig
 
-# What CUDA itself holds for each process (context, loaded kernels), which torch's allocator, and so
-# the cap on it, does not count. An estimate: it differs by card and driver.
+# Memory that CUDA itself takes per process (context, loaded kernels), which torch's allocator, and
+# so the cap on it, does not include. An estimate; it differs by card and driver.
 CONTEXT_BYTES = 600_000_000
-# Memory that measured trials may fill; more steps and evaluations need some more than a few steps.
+# Share of memory to fill, and growth of a trial's peak beyond the few measured steps.
 _FILLED, _GROWTH = 0.9, 1.2
 _MOST_ON_GPU = 16
-# Of candidates this near the best the one with the fewest trials at once: the search then knows
-# more results when it proposes the next.
+# Of candidates this close to the best, take the one with the fewest trials at once, as the search
+# then has more results for each proposal.
 _AS_GOOD = 0.98
 
 
 def memory_fraction(share: float, total_bytes: int) -> float:
-    """Return the part of a GPU's memory that one trial's allocator may take.
+    """Return the fraction of a GPU's memory that one trial's allocator may take.
 
-    The trial's share without the memory that CUDA itself needs for the process, so that trials on
-    one GPU cannot crowd each other out: the one that asks for too much fails by itself.
+    The trial's share minus the memory that CUDA itself needs for the process, so that trials on one
+    GPU cannot crowd each other out: one that needs too much fails alone.
 
     Args:
-        share: of the GPU, in (0, 1].
+        share: the trial's share of the GPU, in (0, 1].
         total_bytes: memory of the GPU.
 
     Returns:
-        In (0, 1]; half of the share where the GPU is so small that little would be left.
+        In (0, 1]; at least half of the share, if the GPU is very small.
     """
     return max(share - CONTEXT_BYTES / total_bytes, share / 2)
 
@@ -38,8 +38,8 @@ def memory_fraction(share: float, total_bytes: int) -> float:
 def cpu_candidates(cores: int, memory_bytes: int, peak_bytes: int) -> list[tuple[int, int]]:
     """Return (trials at once, threads of each) worth measuring on a node without a GPU.
 
-    Threads are halved until there is one; what does not fit into memory is left out, but for one
-    trial at a time.
+    Threads are halved until there is one; candidates that do not fit into memory are left out,
+    except one trial at a time.
     """
     threads = [cores]
     while threads[-1] > 1:
@@ -57,8 +57,8 @@ def gpu_candidates(
     Args:
         cores: of the node.
         total_bytes: memory of the GPU.
-        peak_bytes: that one trial's allocator took.
-        num_gpus: of the node, which share its cores.
+        peak_bytes: peak memory of one trial's allocator.
+        num_gpus: GPUs of the node, which share its cores.
     """
     each_gpu = max(1, cores // num_gpus)
     room = total_bytes / (CONTEXT_BYTES + _GROWTH * peak_bytes)
@@ -79,14 +79,14 @@ def best(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def gpu_share(at_once: int) -> float:
-    """Return the share of a GPU that lets so many trials hold one, as Ray counts (1/10,000)."""
+    """Return the share of a GPU with which so many trials fit on it, in Ray's unit of 1/10,000."""
     return math.floor(10_000 / at_once) / 10_000
 
 
 def numbers(
     found: dict[str, Any], resources: ResourcesConfig, cores: int, gpus: int
 ) -> ResourcesConfig:
-    """Return what one trial holds, from what was measured."""
+    """Return what one trial holds, given the measurements."""
     chosen = best(found["measured"])
     update: dict[str, Any] = {"auto": False}
     if gpus:
@@ -98,7 +98,7 @@ def numbers(
 
 
 def packing_line(found: dict[str, Any], chosen: ResourcesConfig) -> str:
-    """Return what was measured and chosen, for people."""
+    """Return what was measured and chosen, in words."""
     rates = ", ".join(
         f"{each['at_once']} x {each['threads']} threads {each['samples_per_second']:.0f}"
         for each in found["measured"]

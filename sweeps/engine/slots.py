@@ -1,4 +1,4 @@
-"""How many trials fit on the cluster at once, as far as others leave room for them."""
+"""How many trials fit on the cluster at once, given what others leave free."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sweeps.engine.cluster import alive_nodes, free_resources
 from sweeps.settings import ResourcesConfig
 
 _REFRESH_SECONDS = 2.0
-# What was seen counts for one to two times as long: a process has started by then.
+# An observation counts for one to two windows; processes have started by then.
 _WINDOW_SECONDS = 60.0
-# 0.1 ten times is not quite 1.
+# The sum of ten times 0.1 is not quite 1.
 _ROUNDING = 1e-6
 
 
@@ -30,13 +30,13 @@ class Slots:
         self._on_all_nodes = self._most = self._most_before = 0
 
     def __call__(self, running: int) -> int:
-        """Return how many trials there is room for, those that run included; at least 1.
+        """Return how many trials there is room for, running ones included; at least 1.
 
-        Ray tells what is free, but not what the processes hold that are starting. So it is the most
-        that ran and was free together lately, and no more than all nodes hold.
+        Ray reports what is free, but not what starting processes will hold. So this is the recent
+        maximum of running plus free slots, limited to what all nodes hold.
 
         Args:
-            running: trials of this sweep.
+            running: number of running trials of this sweep.
         """
         now = time.monotonic()
         if now - self._asked > _REFRESH_SECONDS:
@@ -52,7 +52,7 @@ class Slots:
 
 
 def slots_on(nodes: Sequence[Mapping[str, float]], wanted: Mapping[str, float]) -> int:
-    """Return how many trials fit on nodes, each on one of them; a share of a GPU is of one GPU.
+    """Return how many trials fit on nodes; no trial spans two nodes, no GPU share two GPUs.
 
     Args:
         nodes: amounts by name ("CPU", "GPU").

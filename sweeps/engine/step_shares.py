@@ -1,4 +1,4 @@
-"""What each step of preparation holds while it is built, in numbers. Neither Ray nor torch here."""
+"""The resources that each step of preparation holds while it is built. Uses no Ray, no torch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from sweeps.settings import ResourcesConfig
 
-# More cores than this make one training of a small encoder hardly faster.
+# More cores than this hardly speed up the training of a small encoder.
 _MOST_THREADS = 16
-# Unlike trainings share a node's cores only where each still gets this many.
+# Trainings of different kinds share a node's cores only if each still gets this many.
 _FEWEST_THREADS = 4
 # 1 less 0.1 ten times is not quite 0.
 _ROUNDING = 1e-6
@@ -23,14 +23,14 @@ class Planned:
 
     Attributes:
         config: number of the configuration that has it as a step.
-        position: of the step there.
-        title: for people.
-        kind: of the artifact.
-        key: of the artifact.
+        position: position of the step there.
+        title: name to display.
+        kind: kind of the artifact.
+        key: key of the artifact.
         needs: keys of the artifacts it reads.
-        light: takes seconds on one core.
-        stored: complete on disk.
-        seconds: building took, of one that is stored.
+        light: whether it takes only seconds on one core.
+        stored: whether it is complete on disk.
+        seconds: time that building took, if stored.
     """
 
     config: int
@@ -54,11 +54,11 @@ class Held:
 
 @dataclass(frozen=True)
 class Room:
-    """What trainings find free.
+    """The resources that are free for trainings.
 
     Attributes:
-        cores: of each node that one may run on, at least one node and one core.
-        gpu: what one may hold of a GPU by itself.
+        cores: cores of each usable node; at least one node and one core.
+        gpu: GPUs that a single training may hold.
     """
 
     cores: tuple[int, ...]
@@ -66,13 +66,13 @@ class Room:
 
 
 def room(free: Sequence[Mapping[str, float]], resources: ResourcesConfig) -> Room:
-    """Return what trainings may take, so that they need not wait for what others hold.
+    """Return what trainings may take without waiting for resources that others hold.
 
-    A whole GPU where one is free, else the share of a trial; where no node has room for a trial,
-    what a trial holds: trials would wait for that too.
+    A whole GPU if one is free, otherwise a trial's share; if no node has room for a trial, what a
+    trial holds, which trials would wait for anyway.
 
     Args:
-        free: amounts by name ("CPU", "GPU") that nobody holds, of each node.
+        free: free amounts by name ("CPU", "GPU") of each node.
         resources: of a trial.
     """
     for gpu in (float(math.ceil(resources.gpu)), resources.gpu):
@@ -88,20 +88,20 @@ def room(free: Sequence[Mapping[str, float]], resources: ResourcesConfig) -> Roo
 
 
 def light(resources: ResourcesConfig) -> Held:
-    """Return what a task holds that takes seconds on one core; a GPU's share lets it see one."""
+    """Return what a light task holds: one core, and a share of a GPU so that it sees one."""
     return Held(1, resources.gpu)
 
 
 def shares(planned: Sequence[Planned], found: Room, resources: ResourcesConfig) -> dict[str, Held]:
     """Return what each step holds, by its key.
 
-    A training gets a whole node where it can. Where more are independent than there are nodes, they
-    share: trainings of one kind, which take equally long, down to what a trial holds; others only
-    while each keeps a few cores, since the shorter one would leave its cores idle.
+    A training gets a whole node if possible. If there are more independent trainings than nodes,
+    they share: trainings of one kind, which take equally long, down to what a trial holds; others
+    only while each keeps a few cores, as the shorter one would leave its cores idle.
 
     Args:
         planned: in building order.
-        found: what trainings find free.
+        found: the resources that are free.
         resources: of a trial.
     """
     depths: dict[str, int] = {}

@@ -1,7 +1,6 @@
-"""What a search algorithm's file returns, checked: before anything is started, and point by point.
+"""Checks what a search algorithm's file returns, before anything is started and point by point.
 
-A file may have `proposals` and still return what lacks a method, which a sweep would meet in the
-midst of its trials, with a teacher trained for nothing.
+Otherwise a sweep might find a missing method only among its trials, with a teacher trained in vain.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from sweeps.shown_values import number
 from sweeps.space import Parameter, Space
 
 _PACKAGE = "sweeps.search"
-# Of a range's ends: a logarithm taken and undone is not exact.
+# Relative tolerance at the ends of a range, as exp(log(x)) is not exact.
 _EXACT = 1e-9
 
 
 def made_proposals(sweep: SweepConfig, study_file: Path | None) -> Proposals:
-    """Return what a sweep's search makes of it.
+    """Return the proposals of a sweep's search.
 
     Args:
         sweep: names the search.
-        study_file: as for `proposals` of the contract.
+        study_file: as for `proposals` in the contract.
 
     Raises:
-        ConfigError: it lacks what the contract asks for, or cannot be made.
+        ConfigError: they lack what the contract requires, or cannot be made.
     """
     name = sweep.settings.search.name
     proposals = plugins.load(_PACKAGE, name).proposals
-    with _told(name, "proposals() must return what proposes points"):
+    with _told(name, "proposals() must return an object that proposes points"):
         found: Proposals = proposals(sweep, study_file)
     methods = [k for k, v in vars(Proposals).items() if callable(v) and not k.startswith("_")]
     lacks = [f"{k}()" for k in methods if not callable(getattr(found, k, None))]
@@ -43,17 +42,17 @@ def made_proposals(sweep: SweepConfig, study_file: Path | None) -> Proposals:
     if lacks:
         raise _wrong(
             name,
-            f"what proposals() returns must have {', '.join(lacks)} too, but "
-            f"{type(found).__name__} has not",
+            f"the object that proposals() returns must also have {', '.join(lacks)}, but "
+            f"{type(found).__name__} does not",
         )
     return found
 
 
 def check_first(sweep: SweepConfig) -> None:
-    """Check a search by a point that it proposes, of which nothing is kept.
+    """Check a search by letting it propose a point, which is not stored.
 
     Raises:
-        ConfigError: as `made_proposals`, or it proposes none, or what is outside the space.
+        ConfigError: as for `made_proposals`, or the point is invalid or outside the space.
     """
     name, proposals = sweep.settings.search.name, made_proposals(sweep, None)
     with _told(name, "propose() must return a point or None"):
@@ -66,12 +65,12 @@ def check_point(name: str, point: object, space: Space) -> None:
     """Check that a proposed point lies in the space.
 
     Args:
-        name: of the search.
-        point: as `propose` returned it.
-        space: in which it proposes.
+        name: the search's.
+        point: as returned by `propose`.
+        space: the sweep's.
 
     Raises:
-        ConfigError: it is no mapping, has other keys than are active, or values outside.
+        ConfigError: it is not a mapping, its keys are not the active ones, or a value is outside.
     """
     if not isinstance(point, Mapping):
         raise _wrong(
@@ -113,7 +112,7 @@ def _values(parameter: Parameter) -> str:
 
 @contextmanager
 def _told(name: str, must: str) -> Iterator[None]:
-    """Tell what somebody's own file raises as a problem of that file."""
+    """Report any error raised by a search's file as a problem of that file."""
     try:
         yield
     except InputError:

@@ -1,8 +1,8 @@
-"""A conditional space for samplers that know only flat ones: all parameters, always.
+"""A conditional space for samplers that only support flat ones, with all parameters always set.
 
-Each study trial has a value for every parameter. Where a parameter is inactive it has its
-canonical value (the middle of its range, the first choice), whatever the sampler drew: equal
-configurations have equal encodings, so a model is not misled by values that changed nothing.
+Each study trial has a value for every parameter. An inactive parameter gets its canonical value
+(the middle of its range, the first choice), whatever the sampler drew: equal configurations then
+have equal encodings, so values without effect cannot mislead a model.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class FlatProposals(StudyProposals):
 
     def propose(self, trial_id: str, point: Point | None = None) -> Point | None:
         if point is not None and self._space.contains(point):
-            # Asked for like any other, so that a genetic sampler counts it in its generation.
+            # Obtained by `ask` like others, so that a genetic sampler counts it in a generation.
             self._study.enqueue_trial(self._encoded(point))
             point = None
         return super().propose(trial_id, point)
 
     def _drawn(self, trial: Trial) -> Point:
-        # Sampled also where the point is given: then it is in a generation.
+        # Sample even if the point is given, so that it belongs to a generation.
         _ = trial.relative_params
-        # All of them, so that every study trial has the same parameters.
+        # Suggest all, so that every study trial has the same parameters.
         return self._decoded({p.key: suggest(trial, p) for p in self._space.parameters})
 
     def _encoded(self, point: Point) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class FlatProposals(StudyProposals):
 
 
 class FlatSampler(BaseSampler):
-    """Another sampler, asked in the whole flat space from the first trial on."""
+    """Wraps a sampler so that it draws in the whole flat space from the first trial on."""
 
     def __init__(self, inner: BaseSampler, space: Space) -> None:
         """Store what is given.
@@ -81,7 +81,7 @@ class FlatSampler(BaseSampler):
                 flat[key] = parameter.middle
                 continue
             value = drawn.get(key)
-            # A range's canonical value comes from a parent in which the parameter slept.
+            # A range's canonical value comes from a parent in which the parameter was inactive.
             asleep = parameter.kind in _CONTINUOUS and value == parameter.middle
             if key not in search_space:
                 value = parameter.low

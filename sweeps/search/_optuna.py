@@ -1,6 +1,6 @@
-"""Proposals from an Optuna study, kept durably in a file; the driver's process is its only writer.
+"""Proposals from an Optuna study, stored in a file of which the driver is the only writer.
 
-Endings: finished -> COMPLETE; stopped -> PRUNED, with its rung values as attributes (a pruned
+Final states: finished -> COMPLETE; stopped -> PRUNED, with its rung values as attributes (a pruned
 trial may carry no values in a multi-objective study); failed or NaN -> FAIL.
 """
 
@@ -34,8 +34,8 @@ _ID = "rc.trial_id"
 _WARM = "rc.warm_start"
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-# Choices may be lists and sections here (difficulty.levels, loss.expert): the journal keeps them as
-# the JSON that they are. Optuna says so wherever it reads one.
+# Choices may be lists and sections (difficulty.levels, loss.expert), which the journal stores as
+# JSON. Optuna would warn whenever it reads one.
 warnings.filterwarnings("ignore", "Choices for a categorical distribution", UserWarning)
 
 
@@ -44,7 +44,7 @@ class StudyProposals:
 
     exhaustive = False
     choose: Callable[[Sequence[str]], str | None] | None = None
-    # What a sampler's own trials carry and it looks for, put on earlier sweeps' trials too.
+    # System attributes that the sampler expects, set on trials of earlier sweeps too.
     _attributes_of_known: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, sweep: SweepConfig, study_file: Path | None, sampler: BaseSampler) -> None:
@@ -52,8 +52,8 @@ class StudyProposals:
 
         Args:
             sweep: its space and objectives.
-            study_file: its journal, made where there is none; optuna-dashboard can read it live.
-                None: the study is kept in memory only (simulations).
+            study_file: its journal, created if missing; optuna-dashboard can read it live. None:
+                the study is kept only in memory (simulations).
             sampler: any Optuna sampler.
         """
         self._space = sweep.space
@@ -69,7 +69,7 @@ class StudyProposals:
             # Marked experimental since Optuna 3.2.
             warnings.simplefilter("ignore", ExperimentalWarning)
             self._study.set_metric_names(list(self._objectives))
-        # Study trials that were asked for and not told of yet.
+        # Study trials that are open: asked for, but not told of yet.
         self._open: dict[str, Trial] = {}
         self._warm: set[str] = set()
         known = self._study.get_trials(deepcopy=False)
@@ -93,13 +93,13 @@ class StudyProposals:
             return point
         trial = self._study.ask()
         found = self._drawn(trial)
-        # Last: a trial without our id was cut short while it was drawn; it is not handed out.
+        # Set last: a trial without our id was interrupted while being drawn, and never handed out.
         trial.set_user_attr(_ID, trial_id)
         self._open[trial_id] = trial
         return found
 
     def _enter(self, trial_id: str, point: Point) -> None:
-        """Put a point that is given into the study, in one transaction."""
+        """Enter a given point into the study, in one transaction."""
         entered = create_trial(
             state=TrialState.RUNNING,
             params=dict(point),
@@ -120,7 +120,7 @@ class StudyProposals:
             self._study.tell(trial, state=TrialState.PRUNED)
             return
         values = [outcome.values.get(name, math.nan) for name in self._objectives]
-        # A constraint that cannot be checked keeps a trial off the front, so it is no success.
+        # A trial with a constraint that cannot be checked is off the front, so it is not a success.
         measured = all(map(math.isfinite, [*values, *outcome.violations.values()]))
         if outcome.status == "finished" and measured:
             self._study.tell(trial, values)
@@ -137,7 +137,7 @@ class StudyProposals:
         return {trial_id: self._decoded(trial.params) for trial_id, trial in self._open.items()}
 
     def know(self, known: Known) -> None:
-        """Enter an earlier sweep's trial as a finished one; the same only once."""
+        """Enter an earlier sweep's trial as a finished one, unless it was entered already."""
         if known.source in self._warm:
             return
         self._warm.add(known.source)
@@ -166,7 +166,7 @@ class StudyProposals:
         return self._space.sample(lambda parameter: suggest(trial, parameter))
 
     def _encoded(self, point: Point) -> dict[str, Any]:
-        """Return what the study knows a point by."""
+        """Return the study's parameters for a point."""
         return dict(point)
 
     def _decoded(self, params: dict[str, Any]) -> Point:
@@ -175,7 +175,7 @@ class StudyProposals:
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
-    """Return Optuna's word for a parameter's values."""
+    """Return Optuna's distribution for a parameter."""
     if parameter.kind == "choice":
         return CategoricalDistribution(parameter.values)
     if parameter.kind == "int":

@@ -70,12 +70,12 @@ class Row:
 
 
 def open_rows(found: Sequence[Row], directions: Sequence[str], most: int) -> list[int]:
-    """Return the rows that should get another seed, the one to take first in front.
+    """Return the rows that should get another seed, the next one first.
 
     Args:
         found: every row.
         directions: "max" or "min" per objective.
-        most: seeds a row gets at most.
+        most: maximum number of seeds of a row.
     """
     first = min(_FIRST_SEEDS, most)
     waiting = [
@@ -92,7 +92,7 @@ def open_rows(found: Sequence[Row], directions: Sequence[str], most: int) -> lis
         for i, row in enumerate(found)
         if row.handed < most and (row.asked or low <= chances.get(i, 0.0) <= high)
     ]
-    # The reference is no contender, but differences to it are paired by seed.
+    # The reference is no contender, but needs the same seeds, as differences to it are paired.
     asked = [i for i, row in enumerate(found) if row.asked]
     needed = max((found[i].handed for i in (*undecided, *asked)), default=0)
     undecided += [
@@ -104,7 +104,7 @@ def open_rows(found: Sequence[Row], directions: Sequence[str], most: int) -> lis
 def probabilities(
     found: Sequence[Row], directions: Sequence[str], *, draws: int
 ) -> dict[int, float] | None:
-    """Return row -> chance to be on the front of compressed models; None while noise is unknown."""
+    """Return row -> probability to be on the compressed models' front; None without noise."""
     noise = seed_noise([row.found for row in found if row.found])
     if noise is None:
         return None
@@ -120,7 +120,7 @@ def probabilities(
 
 
 class RaceProposals:
-    """Chooses among the fixed rows and seeds; proposes nothing of its own."""
+    """Chooses among the fixed rows and seeds, and proposes no points of its own."""
 
     exhaustive = True
 
@@ -132,7 +132,7 @@ class RaceProposals:
             source: records of the sweep that is confirmed.
 
         Raises:
-            StorageError: a row is none of them.
+            StorageError: a row is not among them.
         """
         self._objectives = sweep.settings.objectives
         self._rows: list[Row] = []
@@ -162,11 +162,11 @@ class RaceProposals:
                     )
                 )
             self._places[trial_id] = (by_key[key], config.training.seed)
-        # A confirmation that went on with fewer seeds lists more of its first rows: none is cut.
+        # A confirmation resumed with fewer seeds keeps the seeds that rows had before.
         self._most = max(Counter(place for place, _ in self._places.values()).values(), default=0)
 
     def choose(self, left: Sequence[str]) -> str | None:
-        """Return which of the trials not handed out yet is next; None: every decision is made."""
+        """Return which of the trials not handed out yet is next, None if nothing is undecided."""
         free = set(left)
         for row in self._rows:
             row.handed = 0
@@ -206,7 +206,7 @@ def proposals(sweep: SweepConfig, study_file: Path) -> RaceProposals:
     """Return the race of a confirmation, told of the sweep that it confirms.
 
     Raises:
-        StorageError: a row is no finished trial of that sweep.
+        StorageError: a row is not a finished trial of that sweep.
     """
     folder = SweepFolder(study_file.parent)
     source = SweepFolder(folder.storage / str(sweep.settings.confirm.sweep))
@@ -216,7 +216,7 @@ def proposals(sweep: SweepConfig, study_file: Path) -> RaceProposals:
 def _no_rows(
     sweep: SweepConfig, unknown: Sequence[str], first: TrialConfig, source: Sequence[TrialRecord]
 ) -> StorageError:
-    """Return the error that says which rows were not searched, and what one differs in."""
+    """Return the error that names rows that were not searched, and how one of them differs."""
     own = flat("", seedfree(first.as_dict()))
     others = [flat("", seedfree(record.config)) for record in source]
     apart = [[key for key in {**own, **each} if own.get(key) != each.get(key)] for each in others]
@@ -233,7 +233,7 @@ def _no_rows(
     more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
     return StorageError(
         f"every row of a confirmation must be a finished trial of {name}, but these are none: "
-        f"{', '.join(unknown[:_SHOWN])}{more}{told}. Trials of {name} were removed, or "
-        f"another version makes other configurations of its rows: go on with the version that "
-        f"began it, or remove {name}{CONFIRM_SUFFIX} and confirm anew"
+        f"{', '.join(unknown[:_SHOWN])}{more}{told}. Either trials of {name} were removed, or this "
+        f"version makes other configurations from its rows: continue with the version that "
+        f"began it, or remove {name}{CONFIRM_SUFFIX} and confirm again"
     )

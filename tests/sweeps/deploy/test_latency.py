@@ -298,16 +298,16 @@ def test_a_choice_by_what_is_too_uncertain_is_refused(fresh: Sweep) -> None:
     )
     assert "Uncertain" not in flat
     out = json.loads(rc_sweep("pareto", path, "--where", where, "--json").stdout)["excluded"]
-    assert "cannot be told" in next(each["why"] for each in out if each["id"] == "t0002")
+    assert "cannot be decided" in next(each["why"] for each in out if each["id"] == "t0002")
     with pytest.raises(StorageError, match=r"t0002 must meet .* cannot be decided: has 0\.68"):
         pick(fresh, "t0002", wheres=[where])
     # A bound that takes the dense reference's own time takes its interval as well.
-    with pytest.raises(StorageError, match="cannot be told"):
+    with pytest.raises(StorageError, match="cannot be decided"):
         pick(fresh, "t0001", wheres=["latency/milliseconds <= 0.7 * reference"])
     timed(fresh, {"t0000": 1.0, "t0001": 0.65, "t0002": 0.68}, spread=0.2)
     done = rc_sweep("export", path, "--where", where, "--out", str(fresh.path / "none"))
     assert isinstance(done.exception, StorageError) and not (fresh.path / "none").exists()
-    assert str(done.exception).count("cannot be told") == 2
+    assert str(done.exception).count("cannot be decided") == 2
     flat = " ".join(rc_sweep("pareto", path, "--where", "latency/relative <= 2").output.split())
     assert "not known within 5 % of t0000, t0001, t0002" in flat
     timed(fresh, {"t0000": 1.0, "t0001": 0.5}, spread=math.nan)

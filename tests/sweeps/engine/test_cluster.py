@@ -133,7 +133,7 @@ def test_a_node_that_does_not_answer_is_told_and_is_not_asked_for_ever(
         cluster.check_storage(SweepFolder(tmp_path / "s"))
     found = {problem.where: problem.message for problem in caught.value.problems}
     assert set(found) == {"node bad (10)", "node silent (10)"}
-    assert "must say within 60 s" in found["node silent (10)"]
+    assert "must answer within 60 s" in found["node silent (10)"]
     assert cancelled == ["silent", "left"]
 
 

@@ -46,7 +46,7 @@ def dry_run(config: Path, *arguments: str) -> Any:
     ("arguments", "told"),
     [
         (["--name", "a/b c"], "must consist of letters"),
-        (["--name", "artifacts"], "not one of artifacts"),
+        (["--name", "artifacts"], "not be one of artifacts"),
         (["--name", "taken"], "choose another --name"),
         (["--storage", "sweep.yaml"], "sweep.yaml is a file"),
         (["--storage", "sweep.yaml/below"], "sweep.yaml is a file"),
@@ -120,7 +120,7 @@ def test_a_gpu_that_is_not_there_is_told_beside_other_mistakes(config: Path) -> 
     for told in (
         "resources.cpu: a trial must fit",
         "resources.gpu: a trial asks for 0.5",
-        "not one",
+        "not be one",
     ):
         assert told in str(done.exception)
     # Trials that leave a held GPU alone, and those of a cluster, are placed by what Ray finds.
@@ -140,7 +140,7 @@ def test_the_time_follows_from_the_data_that_is_there(
     assert 0 < found["seconds_a_trial"] < 60 and found["at_once_here"] >= 1
     assert not (config.parent / "storage").exists(), "starts nothing"
     text = dry_run(config, "--set", setting).output
-    assert "rough" in text and "on top" in text
+    assert "rough" in text and "takes extra time" in text
     assert " 0.0 " not in text and "less than 0.1 GB for 4 models" in text
 
 

@@ -124,7 +124,7 @@ def test_auto_has_a_short_form_and_numbers_win_over_it() -> None:
     assert validate_section(SweepSettings, short.as_dict()) == short
     given = validate_section(SweepSettings, {"resources": {"cpu": 2, "gpu": 0.5}})
     assert not given.resources.auto
-    with pytest.raises(ConfigError, match="numbers, or auto"):
+    with pytest.raises(ConfigError, match="either auto or cpu and gpu as numbers"):
         validate_section(SweepSettings, {"resources": {"auto": True, "cpu": 2}})
     with pytest.raises(ConfigError, match="resources"):
         validate_section(SweepSettings, {"resources": "automatic"})
