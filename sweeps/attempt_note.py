@@ -42,6 +42,6 @@ class AttemptNote:
             sweep / self.file,
             lambda raw: (int(raw["attempt"]), str(raw[self.key])),
             what=self.what,
-            advice="remove it: it is only displayed",
+            advice="remove it: it is only shown",
         )
         return None if found is None or found[0] != attempt_in(sweep) else found[1]

@@ -643,7 +643,7 @@ def test_seeds_of_a_row_are_told_apart_by_the_training_s_own() -> None:
         {"loss.name": name, "teacher.seed": seed} for name in ("vanilla", "jtt") for seed in (0, 1)
     ]
     raw = {**{key: value for key, value in RAW.items() if key != "space"}, "design": "fixed"}
-    with pytest.raises(ConfigError, match=r"a training\.seed of its own") as caught:
+    with pytest.raises(ConfigError, match=r"its own training\.seed") as caught:
         SweepConfig(raw | {"search": {"points": points}})
     assert [problem.where for problem in caught.value.problems] == ["search.points"]
     own = [point | {"training.seed": point["teacher.seed"]} for point in points]

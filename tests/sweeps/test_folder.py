@@ -143,7 +143,7 @@ def test_what_cannot_be_kept_is_not_computed(
     # Who runs the tests may write everything.
     denied = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied"))
     monkeypatch.setattr("sweeps.folder.tempfile.TemporaryFile", denied)
-    with pytest.raises(StorageError, match=r"writable.*Permission denied; do it as the user"):
+    with pytest.raises(StorageError, match=r"writable.*Permission denied.*run it as the user"):
         getattr(sweep, command)()
     assert not computed.called
 

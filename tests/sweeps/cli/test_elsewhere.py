@@ -101,7 +101,7 @@ def test_data_and_model_need_not_be_here(tmp_path: Path) -> None:
         done = listing(config, "--set", "task.data_dir=/data/x", "--set", f"model={model}")
         first = json.loads(done.stdout.splitlines()[0])["config"]
         assert (first["model"], first["task"]["data_dir"]) == (model, "/data/x")
-        assert f"{model} is not here" in done.stderr and "/data/x" in done.stderr
+        assert f"{model} is not on this machine" in done.stderr and "/data/x" in done.stderr
 
 
 @pytest.mark.parametrize(

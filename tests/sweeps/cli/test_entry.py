@@ -113,7 +113,7 @@ def test_an_interrupted_test_says_what_is_open_and_how_to_go_on(
     opened = {"opened": 1.0, "design": "search", "selection": [], "trials": {"t0000": {}}}
     folder.test.write_text(json.dumps(opened))
     code, shown = _ended(monkeypatch, tmp_path, capfd, "test", "made")
-    state = f"error: interrupted; the test is open for 1 trial, kept in {folder.test}. {again}"
+    state = f"error: interrupted; the test is open for 1 trial, saved in {folder.test}. {again}"
     assert (code, shown) == (1, state)
 
 
