@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it is, what was measured, what it is not good for."""
+"""The model card of an exported model: what it is, what was measured, what its limits are."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def model_card(
         length: tokens at which texts were cut in training, special ones counted; by default the
             configuration's.
         compared: what the exported model's logits were compared with, and on what.
-        seeds: this configuration over seeds that chose nothing, a row of
+        seeds: this configuration over seeds not used to choose it, a row of
             `sweeps.selection.confirmed_text.confirmed_json`; None: there are none.
         seal: state of the seal, None while it holds.
         size: `rc_core.metrics.footprint.footprint` of the exported form; by default the trial's.
@@ -97,10 +97,10 @@ def model_card(
         *([note, ""] if note else []),
         "## How it was made",
         "",
-        "`trial.yaml` has the whole configuration, `record.json` everything that was measured. "
+        "`trial.yaml` holds the whole configuration, `record.json` all measurements. "
         f"Base encoder: `{_shown(encoder)}`; task: `{config['task']['name']}`; seed: "
-        f"{config['training']['seed']}. This is one training run: other seeds differ.",
-        *(["", f"When it was exported: {compared}."] if compared else []),
+        f"{config['training']['seed']}. This is one training run; other seeds give other figures.",
+        *(["", f"At export: {compared}."] if compared else []),
         "",
     ]
     return "\n".join(lines)
@@ -111,14 +111,14 @@ def _is_folder(encoder: str) -> bool:
 
 
 def _shown(encoder: str) -> str:
-    """Return an encoder's name; a card is published, so of a folder only what it is called."""
+    """Return an encoder's name, only the last part of a local path: cards are published."""
     return encoder.rstrip("/").rpartition("/")[2] if _is_folder(encoder) else encoder
 
 
 def _base_model(encoder: str) -> list[str]:
-    """Return the front matter's line of the base model, none where no hub has it.
+    """Return the front matter's line for the base model, none if it is on no hub.
 
-    A hub refuses a card that names there what is no id of a model.
+    A hub refuses a card whose base model is not a model id.
     """
     if encoder.startswith("tiny:") or _is_folder(encoder):
         return []
@@ -131,23 +131,23 @@ def _packed_line(record: TrialRecord, sizes: Mapping[str, float]) -> list[str]:
         return []
     packed, stored = packed_bytes(record.metrics), sizes["footprint/bytes"]
     return [
-        f"- bytes: {packed / 1e6:.1f} M if rounded weights took their bits only; here "
+        f"- bytes: {packed / 1e6:.1f} M if rounded weights were packed into their bits; here "
         f"{stored / 1e6:.1f} M"
     ]
 
 
 def _use(texts: Sequence[str], length: int) -> list[str]:
-    """Return how to ask the model, as it was trained: which text first, cut where."""
+    """Return how to call the model as it was trained: order of the texts, and truncation."""
     names = [f"`{name}`" for name in texts]
     if len(names) == 2:
-        what = f"It takes pairs of texts, first {names[0]}, then {names[1]}, together cut"
+        what = f"It takes pairs of texts, {names[0]} first, then {names[1]}, truncated together"
         given = [f"    [{_literal(name)}]," for name in texts]
     elif names:
-        what = f"It takes single texts ({names[0]} in the training data), cut"
+        what = f"It takes single texts ({names[0]} in the training data), truncated"
         given = [f"    [{_literal(texts[0])}],"]
     else:
-        what = "It takes texts as its task makes them (single ones, or pairs), cut"
-        given = ['    ["a text"],  # of pairs a list of the second texts follows']
+        what = "It takes texts as its task makes them (single or in pairs), truncated"
+        given = ['    ["a text"],  # for pairs, add a list of the second texts']
     return [
         f"{what} at {length} tokens as in training.",
         "",
@@ -167,9 +167,9 @@ def _use(texts: Sequence[str], length: int) -> list[str]:
         "print([model.config.id2label[i] for i in logits.argmax(dim=-1).tolist()])",
         "```",
         "",
-        "A `transformers.pipeline` of this folder cuts nothing unless it is called with "
-        f"`truncation=True`: texts of more than {length} tokens are then not read as in training, "
-        "or fail.",
+        "A `transformers.pipeline` made from this folder truncates only if it is called with "
+        f"`truncation=True`. Otherwise texts of more than {length} tokens are not read as in "
+        "training, or fail.",
     ]
 
 
@@ -217,7 +217,7 @@ def _test_rows(
 
 
 def _floor_lines(record: TrialRecord, reference: TrialRecord | None) -> list[str]:
-    """Return what needs no model reaches: without it nobody sees what accuracies are worth."""
+    """Return the accuracies of what needs no model, against which to judge the model's."""
     found = [(role, line) for role in _DEV if (line := _floor(reference, role)) is not None]
     if not found:
         return []
@@ -247,7 +247,7 @@ def _selection_note(record: TrialRecord, tested: Mapping[str, Any]) -> str:
     if not tested:
         chosen = "The dev splits chose this model among the sweep's trials, so its dev figures "
         if not has_test([record]):
-            return f"{chosen}flatter it, and the task has no test split to tell by how much."
+            return f"{chosen}flatter it, and the task has no test split to show by how much."
         return f"{chosen}flatter it. The sealed test splits were not opened."
     return seal_note(record.id, tested) or (
         "The dev splits chose this model, so its dev figures flatter it; the test splits were "
@@ -275,15 +275,15 @@ def seal_note(trial_id: str, tested: Mapping[str, Any]) -> str:
     else:
         return ""
     return (
-        f"{why}: it is taken with the test in sight. If test figures influenced this choice, its "
-        "own are no test of it."
+        f"{why}: it is taken with the test in sight. If test figures influenced this choice, they "
+        "do not test this model."
     )
 
 
 def _seeds_lines(
     record: TrialRecord, seeds: Mapping[str, Any] | None, tested: Mapping[str, Any]
 ) -> list[str]:
-    """Return what other training seeds of this configuration gave: what to expect of it."""
+    """Return the results of this configuration over training seeds: what to expect of it."""
     if seeds is None or not seeds["seeds"]:
         return []
     rows = [("dev", seeds["estimates"], ("id_dev/accuracy", "ood_dev/accuracy"))]
@@ -294,7 +294,7 @@ def _seeds_lines(
         "### Over training seeds",
         "",
         f"The same configuration with {len(seeds['seeds'])} seeds: mean and 95 % interval. "
-        "That, not the figures of this one run, is what to expect of it.",
+        "Expect these figures of it, rather than those of this one run.",
         "",
         "| split | in distribution | out of distribution |",
         "|---|---|---|",

@@ -1,8 +1,8 @@
 """The texts on which an exported model is compared with the trial's own.
 
-Those that the trial was evaluated on say most: its recorded predictions are compared as well. A
-machine that has only the sweep has no data, so there fixed sentences have to do: that the exported
-folder gives the logits of the trial's own weights can be told on any text.
+The best are those that the trial was evaluated on, because its recorded predictions can be compared
+as well. On a machine without the data, fixed sentences are used instead: any text can show that the
+exported folder gives the logits of the trial's own weights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PLACE = ("first text", "second text")
 _LONG = " ".join(
     ["the old mill beside the river was sold, and nobody in the village knew why;"] * 60
 )
-# In each pair the second text is one that could be said of the first. One pair is cut in any model.
+# In each pair the second text is a claim about the first. Any model truncates at least one pair.
 _SENTENCES = (
     ("The doctors who met the judge left.", "The doctors left."),
     ("No child in the park was afraid of the dog.", "The dog was not in the park."),
@@ -38,10 +38,10 @@ class CheckTexts:
 
     Attributes:
         columns: one list of N texts, or two of N for pairs.
-        suite: of id_dev, whose first N samples they are, in order; None: fixed sentences.
-        label_names: the task's; None where the task was not read.
-        told: what they are.
-        why: fixed sentences had to do, for the user of this machine; empty where they had not.
+        suite: the suite of id_dev whose first N samples these are; None for fixed sentences.
+        label_names: the task's; None if the task was not read.
+        told: a description of the texts.
+        why: the reason why fixed sentences are used, for the user; empty if they are not.
     """
 
     columns: list[list[str]]
@@ -56,11 +56,11 @@ def check_texts(config: TrialConfig, record: TrialRecord, most: int) -> CheckTex
 
     Args:
         config: the trial's.
-        record: says which samples of id_dev it was evaluated on, by their digest.
+        record: holds the digest of the id_dev samples that it was evaluated on.
         most: at least 1.
     """
     try:
-        # The test roles of it are not looked at.
+        # The test roles are not read.
         module = plugins.load(PLUGIN_PACKAGES["task"], config.task.name)
         task = check_task(module.load(config.task))
     except (RobustCompressionError, OSError) as error:
@@ -68,7 +68,7 @@ def check_texts(config: TrialConfig, record: TrialRecord, most: int) -> CheckTex
     split = task.id_dev
     known = record.data.get(split.name, {}).get("digest")
     if known is not None and not split.digest().startswith(known):
-        return _fixed(config, f"{split.name} is here not what the trial was evaluated on")
+        return _fixed(config, f"{split.name} differs here from what the trial was evaluated on")
     columns = [list(split.first[:most])]
     if split.second is not None:
         columns.append(list(split.second[:most]))
@@ -80,7 +80,7 @@ def check_texts(config: TrialConfig, record: TrialRecord, most: int) -> CheckTex
 def text_names(task: Mapping[str, Any], columns: int | None = None) -> tuple[str, ...]:
     """Return what a task calls the texts of a sample, in the order that its models take them.
 
-    Its section's `text` says so where it has one, else `TEXTS` of its file.
+    The `text` of its section says so, else `TEXTS` in its file.
 
     Args:
         task: the section of a configuration.
@@ -95,7 +95,7 @@ def text_names(task: Mapping[str, Any], columns: int | None = None) -> tuple[str
 
 
 def _declared(name: str) -> tuple[str, ...]:
-    """Return what a task's file calls its texts; nothing where it does not say, or is not here."""
+    """Return what a task's file calls its texts; empty if it does not say or is not found."""
     try:
         found = getattr(plugins.load(PLUGIN_PACKAGES["task"], name), "TEXTS", ())
     except ConfigError:
@@ -104,7 +104,7 @@ def _declared(name: str) -> tuple[str, ...]:
 
 
 def _fixed(config: TrialConfig, why: str) -> CheckTexts:
-    # A task that tells nothing is taken for one of pairs, as all of ours but `files` are.
+    # Without other information assume pairs, as in all built-in tasks except `files`.
     names = text_names(config.task.as_dict()) or _PLACE
     columns = [[pair[i] for pair in _SENTENCES] for i in range(len(names))]
     what = "sentences" if len(names) == 1 else "pairs of sentences"
@@ -112,7 +112,7 @@ def _fixed(config: TrialConfig, why: str) -> CheckTexts:
 
 
 def _first(error: Exception) -> str:
-    """Return the first problem of an error, in a line."""
+    """Return the first problem of an error, in one line."""
     text = str(error.problems[0]) if isinstance(error, InputError) else str(error)
     line = " ".join(text.split())
     return line if len(line) <= 200 else f"{line[:197]}..."

@@ -1,7 +1,7 @@
-"""`rc-sweep doctor`: is this machine fit to run sweeps, and if not, what to do about it.
+"""`rc-sweep doctor`: whether this machine can run sweeps, and if not, what to do about it.
 
-Every check says what it found and, where something is wrong, what to do. What is slow (loading
-torch, starting Ray, asking the network) runs in processes and threads side by side.
+Every check says what it found and, if something is wrong, what to do. Slow checks (loading torch,
+starting Ray, network requests) run in parallel, in processes and threads.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _MAIN = ("torch", "transformers", "ray", "optuna", "mlflow", "numpy", "pydantic"
 _PYTHONS = ((3, 11), (3, 13))
 _CGROUP = Path("/sys/fs/cgroup")
 _LEAST_MEMORY, _LEAST_DISK, _LEAST_SHARED, _LEAST_FILES = 2e9, 5e9, 2e8, 1024
-# Leases and time stamps of several machines are compared: seconds matter, fractions do not.
+# Leases and time stamps are compared across machines: seconds matter, fractions do not.
 _MOST_SKEW = 2.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
         state: ok; note (works, but worth knowing); problem (a sweep would fail or mislead).
-        found: what is the case.
-        advice: what to do; empty where nothing needs doing.
+        found: what was found.
+        advice: what to do; empty if nothing needs to be done.
     """
 
     name: str
@@ -61,16 +61,16 @@ def examine(
     address: str = "local",
     port: int = 5000,
 ) -> list[Check]:
-    """Look at everything a sweep needs.
+    """Check everything a sweep needs.
 
     Args:
-        config: a sweep's YAML; with it the checks know its model, its size and its tracking server.
+        config: a sweep's YAML, so that its model, size and tracking server are checked too.
         overrides: as `--set`.
         storage: folder of all sweeps; by default as for any command.
-        address: as for `launch`; a cluster's is only asked for an answer.
+        address: as for `launch`; for a cluster, only whether it answers is checked.
         port: of `rc-sweep ui`.
     """
-    # A hub that does not answer must not hold the others up.
+    # A hub that does not answer must not delay the other checks.
     for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         os.environ.setdefault(name, "3")
     with ThreadPoolExecutor() as pool:
@@ -109,7 +109,7 @@ def healthy(checks: Sequence[Check]) -> bool:
 
 
 def as_text(checks: Sequence[Check]) -> str:
-    """Return the checks for people, the advice below what it is for."""
+    """Return the checks as text, each with its advice below it."""
     width = max(len(check.name) for check in checks)
     marks = {"ok": "ok  ", "note": "note", "problem": "BAD "}
     lines = []
@@ -123,7 +123,7 @@ def as_text(checks: Sequence[Check]) -> str:
 
 
 def _checked(name: str, job: Callable[[], Finding]) -> Check:
-    """Run one check; one that breaks is itself a finding, and the others go on."""
+    """Run one check; an error in it is itself a finding, and the others go on."""
     try:
         return Check(name, *job())
     except Exception as error:
@@ -139,7 +139,7 @@ def _configuration(
         sweep = load_sweep(config, overrides)
     except InputError as error:
         shown = "; ".join(str(problem) for problem in error.problems)
-        advice = f"correct {config}; rc-sweep validate {config} lists this as well"
+        advice = f"correct {config}; rc-sweep validate {config} lists these problems too"
         return [Check("config", "problem", shown, advice)], None
     return [Check("config", "ok", f"{config} is valid")], sweep
 
@@ -168,8 +168,8 @@ def _versions() -> Finding:
         advice = "install this project again, in its checkout: pip install -c constraints.txt ."
         return "problem", f"not installed: {', '.join(missing)}", advice
     if old:
-        return "note", "; ".join(old), "pip install -c constraints.txt ... for what was tested"
-    known = "all as tested" if tested else "what was tested is not known here"
+        return "note", "; ".join(old), "for the tested versions: pip install -c constraints.txt ..."
+    known = "all as tested" if tested else "the tested versions are not known here"
     return "ok", f"{known}: {', '.join(found)}", ""
 
 
@@ -185,7 +185,7 @@ def _tested() -> dict[str, str]:
 def _cores(sweep: SweepConfig | None) -> Finding:
     cores, usable = os.cpu_count() or 1, usable_cores()
     found = f"{usable} usable"
-    found += f" of {cores} (an affinity, or a container's limit)" if usable < cores else ""
+    found += f" of {cores} (CPU affinity, or a container's limit)" if usable < cores else ""
     wanted = sweep.settings.resources.cpu if sweep else 1
     threads = os.environ.get("OMP_NUM_THREADS")
     found += f", OMP_NUM_THREADS={threads}" if threads else ""
@@ -206,7 +206,7 @@ def _memory() -> Finding:
 
 
 def _free_memory() -> float | None:
-    """Return the bytes that may still be used, a container's limit counted."""
+    """Return the bytes that may still be used, within a container's limit."""
     found, group = None, _CGROUP
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -214,7 +214,7 @@ def _free_memory() -> float | None:
         limit = (group / "memory.max").read_text().strip()
         if limit != "max":
             stat = (group / "memory.stat").read_text().splitlines()
-            # What files that were read lie in counts as used, and goes when it is needed.
+            # The page cache counts as used but is freed when memory is needed.
             cached = next(
                 (float(x.split()[1]) for x in stat if x.startswith("inactive_file ")), 0.0
             )
@@ -230,7 +230,7 @@ def _device(facts: dict[str, Any], sweep: SweepConfig | None) -> Finding:
     found = ", ".join(gpus) if gpus else f"CPU only ({facts['capability']})"
     found += f"; torch uses {facts['threads']} threads"
     if wanted and not gpus:
-        advice = "run where a GPU is, or --set resources.gpu=0"
+        advice = "run on a machine with a GPU, or --set resources.gpu=0"
         return "problem", f"{found}; a trial asks for {wanted:g} GPU", advice
     if gpus and sweep is not None and not wanted:
         return "note", found, "trials of this configuration use none: --set resources.gpu=1"
@@ -247,11 +247,11 @@ def _disk(root: Path, sweep: SweepConfig | None) -> Finding:
             weights = 4 * model_facts(sweep.base["model"]).num_parameters
             trials = sweep.settings.search.trials
             at_once = usable_cores() / sweep.settings.resources.cpu
-            # Weights for good, and a checkpoint (with two moments) while a trial runs.
+            # Weights are kept; a running trial also has a checkpoint (with two moments).
             need = trials * weights + 3 * weights * min(trials, max(at_once, 1))
             found += f", the sweep needs about {need / 1e9:.1f} GB"
     if free < need:
-        return "problem", found, "make room, choose another --storage, or lower search.trials"
+        return "problem", found, "free space, choose another --storage, or lower search.trials"
     return "ok", found, ""
 
 
@@ -277,7 +277,7 @@ def _stamps(root: Path) -> Iterator[float]:
 
 
 def _limits() -> Finding:
-    """Check what Ray needs of the system besides cores: open files, shared memory, short paths."""
+    """Check Ray's other needs: open files, shared memory, and a short temporary path."""
     import resource
 
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -288,7 +288,7 @@ def _limits() -> Finding:
     if files < _LEAST_FILES:
         return "problem", ", ".join(found), "ulimit -n 65536"
     if free is not None and free < _LEAST_SHARED:
-        return "note", ", ".join(found), "in a container: --shm-size=2g, or Ray writes to the disk"
+        return "note", ", ".join(found), "in a container: --shm-size=2g, else Ray uses the disk"
     if len(tempfile.gettempdir()) > 60:
         return "problem", f"the path {tempfile.gettempdir()} is too long for sockets", "set TMPDIR"
     return "ok", ", ".join(found), ""

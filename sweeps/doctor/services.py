@@ -1,4 +1,4 @@
-"""What the doctor asks of others: torch and Ray in processes of their own, the hub, MLflow."""
+"""Checks of services: torch and Ray (in processes of their own), the model hub, MLflow."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ray.shutdown()
 
 
 def check_torch() -> dict[str, Any]:
-    """Return torch's GPUs, threads and capability; `error` where it does not load."""
+    """Return torch's GPUs, threads and CPU capability, or `error` if it does not load."""
     done = _python(_TORCH, _RAY_SECONDS)
     if done.returncode != 0:
         return {"error": _last_line(done.stderr)}
@@ -56,11 +56,11 @@ def check_torch() -> dict[str, Any]:
 
 
 def check_ray(address: str) -> Finding:
-    """Start Ray and run one task; of a cluster, ask only whether its port answers."""
+    """Start Ray and run one task; for a cluster, check only whether its port answers."""
     if address not in ("local", "auto"):
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
-            return "problem", f"'{address}' is no HOST:PORT", "--address local, auto or HOST:PORT"
+            return "problem", f"'{address}' is not HOST:PORT", "--address local, auto or HOST:PORT"
         try:
             socket.create_connection((host, int(port)), timeout=_SECONDS).close()
         except OSError as error:
@@ -74,13 +74,13 @@ def check_ray(address: str) -> Finding:
         advice = "see the logs in the temporary folder's ray/session_latest/logs"
         return "problem", f"did not start within {_RAY_SECONDS:.0f} s", advice
     if done.returncode != 0 or done.stdout.split()[-1:] != ["42"]:
-        advice = "free memory and ports, and see ray/session_latest/logs in the temporary folder"
+        advice = "free memory and ports; see ray/session_latest/logs in the temporary folder"
         return "problem", _last_line(done.stderr) or "started, but ran nothing", advice
     return "ok", f"starts and runs a task ({time.monotonic() - start:.0f} s)", ""
 
 
 def check_hub(sweep: SweepConfig | None) -> Finding:
-    """Say whether the model hub can be asked, and whether this sweep needs it."""
+    """Check whether the model hub answers, and whether this sweep needs it."""
     model = str(sweep.base["model"]) if sweep is not None else ""
     needed = _needs_hub(model)
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
@@ -88,7 +88,7 @@ def check_hub(sweep: SweepConfig | None) -> Finding:
             advice = (
                 f"unset HF_HUB_OFFLINE once, or copy the model here: model: {model} is a hub id"
             )
-            return "problem", f"offline as HF_HUB_OFFLINE says, and {model} is not cached", advice
+            return "problem", f"offline, as HF_HUB_OFFLINE says, and {model} is not cached", advice
         return "ok", "offline, as HF_HUB_OFFLINE says", ""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     reason = _unreachable(f"{endpoint}/api/models?limit=1")
@@ -97,12 +97,12 @@ def check_hub(sweep: SweepConfig | None) -> Finding:
     if needed and not _cached(model):
         advice = "check network and proxy, or set HF_ENDPOINT, or name a local folder as model"
         return "problem", f"{endpoint}: {reason}, and {model} is not cached", advice
-    advice = "only hub ids need it; HF_HUB_OFFLINE=1 saves waiting for it"
+    advice = "only hub ids need it; HF_HUB_OFFLINE=1 avoids waiting for it"
     return "note", f"{endpoint}: {reason}", advice
 
 
 def check_mlflow(uri: str | None, storage: Path) -> Finding:
-    """Say whether the tracking store or server takes runs."""
+    """Check whether the tracking store or server accepts runs."""
     if uri is not None and uri.startswith("http"):
         reason = _unreachable(f"{uri.rstrip('/')}/health")
         if reason is None:
@@ -115,30 +115,30 @@ def check_mlflow(uri: str | None, storage: Path) -> Finding:
     if not path.is_file():
         return "ok", f"{path} will be made", ""
     try:
-        # As a URI: a '#', '?' or '%' in the path would else be read as a part of one.
+        # Path.as_uri escapes '#', '?' and '%', which would otherwise have a meaning in the URI.
         place = f"{path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(place, uri=True, timeout=_SECONDS)) as store:
             (version,) = store.execute("SELECT version_num FROM alembic_version").fetchone()
             (runs,) = store.execute("SELECT count(*) FROM runs").fetchone()
     except (sqlite3.Error, TypeError) as error:
         advice = "move it aside: the next resume sends everything again from outbox.jsonl"
-        return "problem", f"{path} is no MLflow store: {error}", advice
+        return "problem", f"{path} is not an MLflow store: {error}", advice
     newest = _schema()
     if newest is not None and version != newest:
         advice = f"mlflow db upgrade sqlite:///{path} (copy it first), or install its MLflow"
-        return "problem", f"{path} is of another MLflow (schema {version})", advice
+        return "problem", f"{path} was made by another MLflow (schema {version})", advice
     return "ok", f"{path}: {count_of(runs, 'run')}", ""
 
 
 def _unchecked(uri: str) -> Finding:
-    """Say what is known of a tracking URI that is neither a server's nor SQLite's."""
+    """Check a tracking URI that is neither an HTTP server nor SQLite."""
     folder = uri.startswith("file:") or (":" not in uri and uri != "databricks")
     if folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
         advice = (
             "name a server with its scheme (http://HOST:PORT), or leave tracking.uri out: SQLite "
             "in the storage; for a folder set MLFLOW_ALLOW_FILE_STORE=true"
         )
-        return "problem", f"{uri} is a folder, which MLflow does not take unless told", advice
+        return "problem", f"{uri} is a folder, which MLflow refuses by default", advice
     return "note", f"{uri} is not checked", ""
 
 
@@ -167,7 +167,7 @@ def _needs_hub(model: str) -> bool:
 
 
 def _cached(model: str) -> bool:
-    """Tell whether a hub model's configuration is on this machine."""
+    """Return whether a hub model's configuration is cached on this machine."""
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = model.partition("@")
@@ -175,13 +175,13 @@ def _cached(model: str) -> bool:
 
 
 def _unreachable(url: str) -> str | None:
-    """Return why a URL cannot be read, None if it can (whatever it answers short of an error)."""
+    """Return why a URL cannot be read, or None if it answers without a server error."""
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS):
             return None
     except urllib.error.HTTPError as error:
         return None if error.code < 500 else f"it answers {error.code}"
-    # What answers may speak another language than HTTP.
+    # The server may not speak HTTP.
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         return f"does not answer ({' '.join(str(reason).split()) or type(error).__name__})"

@@ -1,4 +1,4 @@
-"""What must hold of a storage: of its folder, and of its URI (it lists, writes, reads, deletes)."""
+"""Checks of a storage: of its folder, and of its URI (list, write, read, delete)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _WRITABLE = "name a writable folder: --storage DIR, or RC_STORAGE"
 
 
 def nearest_folder(root: Path) -> Path:
-    """Return the folder, or the nearest one above it that is there."""
+    """Return the folder, or its nearest parent that exists."""
     return next(path for path in (root, *root.parents) if path.is_dir())
 
 
 def check_place(root: Path) -> None:
-    """Check that a storage is a folder, or can become one, and that it can be written.
+    """Check that a storage is, or can become, a writable folder.
 
     Raises:
         StorageError: a file is in its place, or nothing can be made there.
@@ -46,7 +46,7 @@ def _unfit(root: Path) -> str | None:
 
 
 def check_folder(root: Path) -> Finding:
-    """Do on the storage what records, locks and models need, and clean up."""
+    """Try on the storage what records, locks and models need, then clean up."""
     advice, problem = _WRITABLE, _unfit(root)
     if problem is not None:
         return "problem", problem, advice
@@ -73,7 +73,7 @@ def check_folder(root: Path) -> Finding:
 
 
 def _locks(path: Path) -> bool:
-    """Tell whether a second holder of a file's lock is refused."""
+    """Return whether a second holder of a file's lock is refused."""
     with path.open("a") as first, path.open("a") as second:
         fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
@@ -84,11 +84,11 @@ def _locks(path: Path) -> bool:
 
 
 def with_address(root: Path, local: Finding) -> Finding:
-    """Return what was found of a storage's folder, together with what its URI says, if it has one.
+    """Return the finding on a storage's folder, joined with that on its URI if it has one.
 
     Args:
         root: the storage's folder.
-        local: what was found of it.
+        local: the finding on the folder.
     """
     mirror = Mirror.at(root)
     if mirror is None or local[0] == "problem":
@@ -105,9 +105,9 @@ def with_address(root: Path, local: Finding) -> Finding:
     except StorageError as error:
         return "problem", str(error), "see docs/storage.md for what a storage at a URI needs"
     if written != content:
-        return "problem", f"{mirror.uri} does not give back what was written", "use another one"
+        return "problem", f"{mirror.uri} does not return what was written", "use another storage"
     found = f"{mirror.uri} lists, writes, reads and deletes; here it is {local[1]}"
     if abs(skew) > _MOST_SKEW:
-        advice = "keep machines on NTP: who runs a sweep is told by times"
+        advice = "keep machines on NTP: leases compare their clocks"
         return "note", f"{found}; its clock differs by {skew:+.0f} s", advice
     return "ok", found, ""

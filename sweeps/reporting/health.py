@@ -1,6 +1,6 @@
-"""What is wrong with a sweep, and what to do about it: each check says what it found.
+"""Health checks of a sweep: each says what it found and what to do about it.
 
-In the manner of Ax's health checks. A check that has nothing to say of a sweep is left out.
+Modelled on Ax's health checks. A check that does not apply to a sweep yields nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sweeps.shown_values import percent
 
 
 def health(facts: Facts) -> list[Check]:
-    """Return the findings, the worst first."""
+    """Return the findings, worst first."""
     found: list[Check] = []
     for check in (
         _finished,
@@ -48,19 +48,19 @@ def _finished(facts: Facts) -> Iterator[Check]:
     planned, title = planned_text(facts.config), "Has the sweep ended?"
     have = f"{ended} trial has" if ended == 1 else f"{ended} trials have"
     if facts.running:
-        found = f"it is running: {have} ended, {planned}; this page is a moment of it"
+        found = f"it is running: {have} ended, {planned}; this page is a snapshot"
         yield Check("note", title, found, facts.command("status"))
     elif facts.ending is not None and _is_short(facts, ended):
         found = f"it was ended by {facts.ending}: {have} ended, {planned}"
         lift = raising(facts.ending)
         yield Check("note", title, found, facts.command("resume", *lift) if lift else "")
     elif not facts.ended:
-        found = f"{have} ended, {planned}, and nothing runs"
+        found = f"{have} ended, {planned}, and nothing is running"
         yield Check("warn", title, found, facts.command("resume"))
 
 
 def _is_short(facts: Facts, ended: int) -> bool:
-    """Tell whether fewer trials ended than were planned; a race that ran its course had no plan."""
+    """Return whether fewer trials ended than planned; a race plans no number."""
     search = facts.config["search"]
     return ended < search["trials"] and not (facts.ended and is_race(search["name"]))
 
@@ -94,7 +94,9 @@ def _floors(facts: Facts) -> Iterator[Check]:
     compared = [r for r in facts.compared if not r.reference]
     below = [r for r in compared if standing(r.ood_accuracy, line) == "no better than"]
     others = (
-        f"; {len(below)} of {_compressed(facts)} compressed models lie no higher" if below else ""
+        f"; {len(below)} of {_compressed(facts)} compressed models are no better than it"
+        if below
+        else ""
     )
     own = facts.measured(facts.chosen)
     where = standing(own.outside, line)
@@ -115,12 +117,13 @@ def _floors(facts: Facts) -> Iterator[Check]:
         "warn" if hardly else "bad",
         title,
         f"{near if hardly else no_better(outside, line)}{others}",
-        f"it may have kept the shortcut and lost the rest: compress less, train longer{instead}",
+        f"it may have kept only the shortcut: compress less or train longer{instead}",
     )
 
 
 def _against_reference(facts: Facts) -> Iterator[Check]:
-    # By new seeds where there are any: with the search's own the luckiest of many would match.
+    # Use new seeds where there are any: by the search's own values, the luckiest of many trials
+    # would match the reference.
     facts = facts.over_seeds()
     reference = facts.reference
     if (
@@ -128,7 +131,7 @@ def _against_reference(facts: Facts) -> Iterator[Check]:
         or not facts.candidates
         or did_not_learn(reference.id_accuracy, facts.lines) is not None
     ):
-        # To match a reference that knows nothing is nothing good.
+        # Matching a reference that has learned nothing would be no success.
         return
     title = "Does any compressed model match the dense reference?"
     match = [
@@ -143,9 +146,9 @@ def _against_reference(facts: Facts) -> Iterator[Check]:
     yield Check(
         "note",
         title,
-        f"none on both accuracies; the best OOD, {best.id}, lies {best.ood_difference:+z.1f} "
-        "points from it",
-        "choose on the front which loss of accuracy is worth it",
+        f"none on both accuracies; the best out of distribution, {best.id}, differs from it by "
+        f"{best.ood_difference:+z.1f} OOD points",
+        "choose from the front the loss of accuracy that you can accept",
     )
 
 
@@ -166,24 +169,24 @@ def _robust_losses(facts: Facts) -> Iterator[Check]:
     if not pairs:
         return
     found = "; ".join(
-        f"with {name} their best OOD is {gain:+z.1f} points from vanilla's (best of {a} against "
-        f"best of {b})"
+        f"with {name}, their best OOD differs from vanilla's by {gain:+z.1f} points (best of {a} "
+        f"against best of {b})"
         for name, gain, a, b in pairs
     )
     yield Check(
         "note",
         "Do the other losses beat vanilla?",
         found,
-        "the best of more trials is higher by luck alone, and the strengths of compression differ: "
-        "compare equal settings under Losses, and confirm with seeds",
+        "the best of more trials is higher by luck alone, and compression strengths differ: "
+        "compare equal settings under Losses, and confirm with new seeds",
     )
 
 
 def _start(config: Mapping[str, Any]) -> str:
-    """Name a trial's compression and, if it is the reference, the model that it started from.
+    """Name a trial's compression, and say if it started from the dense reference.
 
-    Such a trial has the reference's steps behind it as well, which moves accuracy more than most
-    losses do.
+    Such a trial has the reference's training steps behind it as well, and these change accuracy
+    more than most losses do.
     """
     compression = config["compression"]
     start = " from the dense reference" if compression.get("init") == "teacher" else ""
@@ -212,17 +215,17 @@ def _losses_over_seeds(facts: Facts) -> Iterator[Check]:
     if not gains:
         return
     found = (
-        f"{count_of(len(gains), 'row')} with another loss {'lies' if len(gains) == 1 else 'lie'} "
-        f"{min(gains):+z.1f} to {max(gains):+z.1f} OOD points from vanilla of the same "
-        "compression, in the mean over shared seeds; told apart from it: "
-        f"{', '.join(told) or 'none'}"
+        f"{count_of(len(gains), 'row')} with another loss "
+        f"{'differs' if len(gains) == 1 else 'differ'} by {min(gains):+z.1f} to "
+        f"{max(gains):+z.1f} OOD points from vanilla with the same compression (means over shared "
+        f"seeds); a difference is shown for: {', '.join(told) or 'none'}"
     )
     yield Check(
         "note",
         "Do the other losses beat vanilla?",
         found,
-        f"{facts.command('table')} has the intervals; {facts.command('power')} says what so many "
-        "seeds can show. Among many rows luck alone tells one apart",
+        f"{facts.command('table')} has the intervals; {facts.command('power')} says which "
+        "difference this many seeds can show. Among many rows, luck alone makes some differ",
     )
 
 
@@ -237,9 +240,9 @@ def _without_loss(row: ConfirmedRow) -> str:
 
 def _seeds(facts: Facts) -> Iterator[Check]:
     if not _compressed(facts):
-        # Of what, would be the question, and a confirmation would be refused.
+        # There is nothing to confirm, and `confirm` would refuse.
         return
-    title = "Are there seeds enough?"
+    title = "Are there enough seeds?"
     record = facts.records[0] if facts.records else None
     samples = dev_samples(record, "ood_dev") if record is not None else 0
     if facts.confirmation is None:
@@ -247,8 +250,9 @@ def _seeds(facts: Facts) -> Iterator[Check]:
         if samples and facts.chosen is not None and 0 < facts.chosen.ood_accuracy < 1:
             p = facts.chosen.ood_accuracy
             drawn = (
-                f"; the choice of the {samples} OOD samples alone blurs a figure by about "
-                f"{196 * math.sqrt(p * (1 - p) / samples):.1f} points"
+                f"; the choice of the {samples} OOD samples alone makes a figure "
+                "uncertain by about "
+                f"\u00b1{196 * math.sqrt(p * (1 - p) / samples):.1f} points"
             )
         yield Check(
             "warn",
@@ -270,19 +274,21 @@ def _seeds(facts: Facts) -> Iterator[Check]:
         if alike(facts.confirmation, a, b)
     ]
     rows = facts.confirmed_rows
-    # The race gives configurations different numbers.
+    # A race gives configurations different numbers of seeds.
     most = "" if {row.seeds for row in rows} == {facts.num_seeds} else "up to "
     found = f"{most}{facts.num_seeds} {facts.seeds_are} for {count_of(len(rows), 'configuration')}"
     if open_pairs:
         more = f" and {count_of(len(open_pairs) - 3, 'pair')} more" if len(open_pairs) > 3 else ""
         yield Check(
-            "note", title, f"{found}; not told apart: {', '.join(open_pairs[:3])}{more}",
-            f"{facts.command('power')} says how many seeds would",
+            "note",
+            title,
+            f"{found}; a difference is not shown between {', '.join(open_pairs[:3])}{more}",
+            f"{facts.command('power')} says how many seeds could show one",
         )  # fmt: skip
     elif len(marked) < 2:
-        yield Check("good", title, f"{found}; {len(marked) or 'none'} of them left on the front")
+        yield Check("good", title, f"{found}; {len(marked) or 'none'} of them on the front")
     else:
-        yield Check("good", title, f"{found}; those on the front are told apart from each other")
+        yield Check("good", title, f"{found}; all on the front are shown to differ")
 
 
 def _compressed(facts: Facts) -> int:

@@ -22,17 +22,17 @@ from sweeps.shown_values import percent
 from sweeps.space import Parameter
 from sweeps.space_section import read_space
 
-# A value this near to an end of its range, as a share of the range, is at the edge.
+# A value within this share of its range from an end is at the edge.
 _EDGE = 0.03
-# A front that grew in this last part of the trials was still growing.
+# The front was still growing if it grew in this last share of the trials.
 _LATE = 0.2
 _FAILED_SHARE = 0.1
-# Rungs that order trials worse than this (Kendall's tau) are a poor ground for stopping them.
+# Rungs that order trials worse than this (Kendall's tau) are a poor reason to stop them.
 _LEAST_TAU = 0.4
 
 
 def search_checks(facts: Facts) -> Iterator[Check]:
-    """Yield what is to be said of the search itself."""
+    """Yield the findings on the search itself."""
     for check in (
         _edges,
         _constraints,
@@ -47,11 +47,11 @@ def search_checks(facts: Facts) -> Iterator[Check]:
 
 
 def _edges(facts: Facts) -> Iterator[Check]:
-    """Tell which ranges end where the front is: the best may lie outside."""
+    """Find ranges whose end holds most of the front: the best value may lie outside them."""
     space = _parameters(facts.config)
     front = facts.candidates
     records = {record.id: record for record in facts.records}
-    # Fewer bits leave no parameter out.
+    # Fewer bits per parameter do not lower the number of parameters.
     size = PACKED if any(row.rounded for row in facts.rows) else NONZERO
     for parameter in space:
         if parameter.kind == "choice":
@@ -92,8 +92,8 @@ def _constraints(facts: Facts) -> Iterator[Check]:
         yield Check(
             "bad",
             title,
-            f"none of {len(done)} compressed models does; the nearest misses it by {least:.3g}",
-            "loosen it, or search where it can be met (less compression, longer training)",
+            f"none of {len(done)} compressed models meets it; the closest misses by {least:.3g}",
+            "loosen it, or search where it can be met (less compression or longer training)",
         )
 
 
@@ -125,7 +125,7 @@ def _still_growing(facts: Facts) -> Iterator[Check]:
         title,
         f"the front of compressed models still grew by {percent(growth)} of its hypervolume in the "
         f"last {count_of(late, 'trial')}",
-        "more trials may find better ones; this keeps all that was computed: "
+        "more trials may find better models; this continues and keeps all results: "
         + facts.command("resume", "--set", f"search.trials={2 * max(len(steps), planned)}"),
     )
 
@@ -171,8 +171,8 @@ def _failures(facts: Facts) -> Iterator[Check]:
     yield Check(
         "bad" if share > 0.5 else "warn" if share > _FAILED_SHARE else "note",
         "Did trials fail?",
-        f"{len(failed)} of {len(facts.records)} did; {most_common_reason(failed)}",
-        "all reasons are under Failures; a failed trial says nothing of its configuration",
+        f"{len(failed)} of {len(facts.records)} did: {most_common_reason(failed)}",
+        "see all reasons under Failures; a failed trial says nothing about its configuration",
     )
 
 
@@ -190,15 +190,15 @@ def _comparable(facts: Facts) -> Iterator[Check]:
                 "bad" if what == "data" else "warn",
                 f"Were all trials made alike? {what}",
                 f"the finished trials differ: {shown}",
-                "differences between them are not the compression's or the loss's alone",
+                "do not attribute differences between them to the compression or the loss alone",
             )
     for plugin, others in mixed(texts_of(facts.records)):
         yield Check(
             "bad",
             f"Were all trials made alike? {plugin}",
-            f"its file was changed in the course of the sweep: {named(others)} and the rest are "
-            "not of one text",
-            "launch a new sweep, under a new name: the same configuration means two things here",
+            f"its file was changed during the sweep: {named(others)} and the other trials did not "
+            "run the same code",
+            "launch a new sweep under a new name: here one configuration means two things",
         )
 
 
@@ -208,27 +208,27 @@ def _untried(facts: Facts) -> Iterator[Check]:
     for parameter in _parameters(facts.config) if len(done) > 1 else ():
         if parameter.kind != "choice":
             continue
-        # Equal, not spelt alike: a trial's epochs are 2.0 where the space says 2.
+        # Compare values, not their text: a trial may have 2.0 epochs where the space says 2.
         seen = [lookup(record.config, parameter.key) for record in done]
         missing = [str(value) for value in parameter.values if value not in seen]
         if missing:
             left[parameter.key] = missing
     if left:
         found = "; ".join(f"{key}: {', '.join(values)}" for key, values in left.items())
-        action = "nothing on this page says anything of these"
+        action = "draw no conclusion about these from this page"
         yield Check("note", "Was everything tried?", f"no finished trial has {found}", action)
 
 
 def _sealed(facts: Facts) -> Iterator[Check]:
     line = changed_line(facts.seal)
     if line is not None:
-        action = "report the selection of the first opening only, or a test of fresh data"
+        action = "report only the selection of the first opening, or test on fresh data"
         yield Check("bad", "Is the sealed test still clean?", line, action)
 
 
 def _parameters(config: Mapping[str, Any]) -> Sequence[Parameter]:
     raw = config.get("space") or {}
-    # Conditions were checked at the launch; here `base` is one trial's own values.
+    # The launch checked the conditions; here `base` holds the sweep's own values.
     return read_space(raw, _base(config))[0].parameters if raw else ()
 
 

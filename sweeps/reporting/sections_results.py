@@ -33,7 +33,7 @@ _LARGE_LOSS = -10.0
 
 
 def sparsity_section(facts: Facts, style: Style) -> Section | None:
-    """Return what compression does to OOD accuracy, relative bias and the easy/hard gap."""
+    """Return the effect of compression on OOD accuracy, relative bias and the easy/hard gap."""
     drawn = sparsity_figures(facts, style)
     if not drawn:
         return None
@@ -45,17 +45,17 @@ def sparsity_section(facts: Facts, style: Style) -> Section | None:
         + legend(facts, style, by_loss=True)
         + figures(drawn)
         + note(
-            "Relative bias (Du et al. 2023) is (ID - OOD) / ID over the same of the dense "
-            "reference. It is shown only where it means something: the reference has a gap of at "
-            "least 2 points, and the model is within 3 ID points of it. Easy and hard are halves "
-            "of id_dev by the difficulty estimate."
+            "Relative bias (Du et al. 2023) is (ID - OOD) / ID, divided by the same ratio of the "
+            "dense reference. It is shown only where it is meaningful: the reference has a gap of "
+            "at least 2 points, and the model is within 3 ID points of it. Easy and hard are the "
+            "two halves of id_dev by estimated difficulty."
         )
     )
     return Section("sparsity", "What compression costs, by loss", body, drawn, link="Losses")
 
 
 def _trend(facts: Facts) -> str:
-    """Say how OOD accuracy goes with what was removed, in this sweep; nothing of too few models."""
+    """Say how OOD accuracy changes with what was removed; empty if there are too few models."""
     pairs = [
         (removed(row, facts.reference), row.ood_accuracy)
         for row in facts.compared
@@ -64,20 +64,20 @@ def _trend(facts: Facts) -> str:
     pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
     if len(pairs) < _LEAST_MODELS:
         return ""
-    # Imported late: the other sections need no SciPy.
+    # Imported here because the other sections do not need SciPy.
     from scipy import stats
 
     tau = float(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
     if math.isnan(tau):
         return ""
     goes = (
-        "the more was removed, the lower the accuracy out of distribution, as a rule"
+        "the more was removed, the lower the accuracy out of distribution tends to be"
         if tau <= -_CLEAR_TAU
-        else "the more was removed, the higher the accuracy out of distribution, as a rule"
+        else "the more was removed, the higher the accuracy out of distribution tends to be"
         if tau >= _CLEAR_TAU
-        else "how much was removed says little of the accuracy out of distribution"
+        else "how much was removed says little about the accuracy out of distribution"
     )
-    return f"Of these {len(pairs)} compressed models: {goes} (Kendall's tau {tau:.2f}). "
+    return f"Among these {len(pairs)} compressed models, {goes} (Kendall's tau {tau:.2f}). "
 
 
 def slices_section(facts: Facts) -> Section | None:
@@ -87,9 +87,9 @@ def slices_section(facts: Facts) -> Section | None:
     if not slices:
         return None
     body = paragraph(
-        "Where the chosen model loses, and where it does not: accuracy in percent on each slice of "
-        "ood_dev, the largest loss first. An average hides that a model may answer a whole subcase "
-        "wrongly."
+        "Where the chosen model loses accuracy and where it does not: percent correct on each "
+        "slice of ood_dev, largest loss first. An average can hide that a model gets a whole "
+        "subcase wrong."
     )
     for kind, found in slices.items():
         titles = [kind, *(f"{role} {row.id}" for role, row in models)]
@@ -102,16 +102,18 @@ def slices_section(facts: Facts) -> Section | None:
         caption = f"OOD accuracy by {kind}"
         body += table(titles, rows, numbers=range(1, len(titles)), kind="heat", caption=caption)
         if len(found) > _MOST_SLICES:
-            body += note(f"{len(found) - _MOST_SLICES} with smaller losses are left out.")
+            body += note(
+                f"{len(found) - _MOST_SLICES} more slices, with smaller losses, are not shown."
+            )
     body += note(
-        "Small slices vary widely by chance; a record says how many samples each has. Figures are "
-        "of one training run each."
+        "Small slices vary widely by chance; each trial's record gives their sample counts. Every "
+        "figure comes from one training run."
     )
     return Section("subcases", "Out of distribution, subcase by subcase", body, link="Subcases")
 
 
 def heat_models(facts: Facts) -> list[tuple[str, Row]]:
-    """Return who is compared in the heat map: the reference, the chosen model, the best OOD."""
+    """Return the models in the heat map: the reference, the chosen one, the best OOD."""
     found = []
     if facts.reference is not None:
         found.append(("dense", facts.reference))
@@ -168,7 +170,7 @@ def _lost(points: float) -> str | Raw:
 
 
 def confirmed_section(facts: Facts) -> Section | None:
-    """Return what new seeds showed, or those of a fixed design."""
+    """Return what the new seeds showed, or the seeds of a fixed design."""
     if facts.confirmation is None:
         return None
     rows = []
@@ -194,10 +196,10 @@ def confirmed_section(facts: Facts) -> Section | None:
               "OOD is", "F_bias", "on front"]  # fmt: skip
     body = paragraph(
         "One row per configuration: the mean over the design's seeds with its 95 % interval, and "
-        "how likely it is that no other compressed model is better on every objective."
+        "the probability that no other compressed model is better on every objective."
         if facts.own_seeds
-        else "Seeds that chose nothing: the mean of new training seeds with its 95 % interval, "
-        "beside what the search had said of the one seed that was chosen for being high."
+        else "Means over new training seeds, which played no part in the choice, with 95 % "
+        "intervals. `search said` is the value of the one seed that was chosen for being high."
     )
     body += table(titles, rows, numbers=range(3, len(titles)), caption="confirmation")
     body += "".join(note(line.strip()) for line in notes(facts.confirmation))
@@ -206,25 +208,25 @@ def confirmed_section(facts: Facts) -> Section | None:
 
 
 def _predicted(facts: Facts) -> bool:
-    """Tell whether trials answered the test where they were trained; of one that ended, as all."""
+    """Return whether trials kept their test predictions; the first trial stands for all."""
     folders = [facts.folder.trial(record.id) for record in facts.records]
     places = [folder.path / "predictions" for folder in folders[:1]]
     return any(next(place.glob("*_test.*"), None) is not None for place in places)
 
 
 def sealed_section(facts: Facts) -> Section:
-    """Return the sealed test: results with the drop from dev, or that it is sealed."""
+    """Return the sealed test: its results with the drop from dev, or a line that it is sealed."""
     if facts.tested is None:
-        line = "Not opened. Its splits were seen by no trial and by no choice on this page."
+        line = "Not opened. No trial and no choice on this page has seen its splits."
         if _predicted(facts):
             line = (
-                "Not opened. Trials that ran with --test hold what they answer there, which no "
-                "choice on this page has read."
+                "Not opened. Trials that ran with --test keep their predictions on it, but no "
+                "choice on this page has read them."
             )
         if not has_test(facts.records):
             line = (
-                "This task has no test split, so nothing here tells how much of a chosen model's "
-                "figures is luck of the choice: give a sweep an id_test and an ood_test."
+                "This task has no test split, so nothing here shows how much of the chosen model's "
+                "accuracy is the luck of the choice. Give the sweep an id_test and an ood_test."
             )
         return Section("test", "The sealed test", paragraph(line), link="Test")
     found = opened_rows(facts)
@@ -246,14 +248,14 @@ def sealed_section(facts: Facts) -> Section:
         for row in found
     ]
     body = paragraph(
-        "A fall from dev to test can come from the choice (the highest of many is high by luck) "
-        "and from a harder test: see how far the dense reference falls."
+        "A fall from dev to test can come from the choice (the highest of many is too high by "
+        "luck) or from a harder test: compare it with the fall of the dense reference."
     )
     body += table(titles, rows, numbers=range(3, len(titles)), caption="sealed test")
     if seen:
         body += note(
-            "OOD test %: subcases that no dev split holds. Seen: those that ood_dev holds as well; "
-            "the fall is to these."
+            "OOD test %: subcases that no dev split has. Seen subcases: those that ood_dev has "
+            "too; the fall is measured on these."
         )
     changed = changed_line(facts.seal)
     for line in stamp_lines(facts.seal):

@@ -32,14 +32,14 @@ def parallel_section(facts: Facts, style: Style) -> Section | None:
     if count < total:
         body += note(
             f"{count} of {total} finished trials are drawn (at most {MOST_LINES}): the whole front "
-            "and an even choice of the rest."
+            "and an even selection of the rest."
         )
     body += _importances(facts)
     return Section("settings", "Which settings matter", body, [picture], link="Settings")
 
 
 def importances(facts: Facts) -> dict[str, Importance]:
-    """Return objective -> what a random forest says of the settings, over compressed models."""
+    """Return objective -> importance of the settings by a random forest (compressed models)."""
     done = [row for row in facts.finished if not row.reference]
     records = {record.id: record for record in facts.records}
     settings = varied([records[row.id] for row in done])
@@ -72,20 +72,20 @@ def _importances(facts: Facts) -> str:
     parts.append("</div>")
     parts.append(
         note(
-            "A random forest (scikit-learn), judged on trials it was not fitted on: how much worse "
-            "it predicts once a setting's values are shuffled, as a share of the whole. It is "
-            "a hint of these trials, not an effect: settings of one compression exist only with "
-            "it, searched points are not spread evenly, and with fewer than some 50 trials the "
-            "order of the smaller ones is chance."
+            "Permutation importance of a random forest (scikit-learn), measured on held-out "
+            "trials: how much worse it predicts when a setting's values are shuffled, as a share "
+            "of the total. It is a hint from these trials, not a causal effect: some settings exist only "
+            "with one compression, a search does not spread its points evenly, and with fewer "
+            "than about 50 trials the order of the smaller shares is chance."
         )
     )
     return "".join(parts)
 
 
 def volume_section(facts: Facts) -> Section | None:
-    """Return the hypervolume over time: whether more trials would have paid.
+    """Return the hypervolume over time, which shows whether more trials would have helped.
 
-    Nothing of a design over seeds: nothing was searched, and its single trials are luck.
+    None for a design over seeds: it searches nothing, and its single trials depend on luck.
     """
     drawn = [] if facts.own_seeds else hypervolume_figures(facts)
     if not drawn:
@@ -103,21 +103,23 @@ def volume_section(facts: Facts) -> Section | None:
     )
     body = (
         paragraph(
-            "The hypervolume is what the front dominates: it grows with every better trade-off, "
-            "and is flat when the search finds none any more."
+            "The hypervolume is the volume that the front dominates. It grows with every better "
+            "trade-off and stays flat when the search finds no more of them."
         )
         + f'<div class="key">{key}</div>'
         + figures(drawn)
         + note(
-            f"Measured from: {worst}. Pauses in which no trial ran are left out, and so is the "
-            "preparation of what all trials share."
+            f"Measured from: {worst}. Times when no trial ran and the preparation of shared files "
+            "are left out."
         )
     )
-    return Section("volume", "Did the search still find better ones?", body, drawn, link="Progress")
+    return Section(
+        "volume", "Was the search still finding better models?", body, drawn, link="Progress"
+    )
 
 
 def cost_section(facts: Facts) -> Section | None:
-    """Return time per stage, how busy the machine was, what early stopping saved."""
+    """Return time per stage, machine utilisation, and what early stopping saved."""
     if not facts.records:
         return None
     spent = cost(facts.records, facts.config)
@@ -135,13 +137,13 @@ def cost_section(facts: Facts) -> Section | None:
     first = [record.started for record in facts.records if not record.reference]
     rows = [
         ("Trials, one after the other", duration(spent.trial_seconds)),
-        ("Wall clock in which trials ran", duration(spent.busy_seconds)),
-        ("Trials at once", f"{spent.concurrent:.2f} on average, {spent.most} at the most"),
+        ("Wall-clock time with trials running", duration(spent.busy_seconds)),
+        ("Trials at once", f"{spent.concurrent:.2f} on average, {spent.most} at most"),
         (f"{spent.unit} time", duration(spent.device_seconds)),
         *_cores(facts, spent.concurrent),
     ]
     if first and not math.isnan(facts.began) and min(first) > facts.began:
-        rows.append(("From launch to the first trial (what all share)",
+        rows.append(("From launch to the first trial (shared preparation)",
                      duration(min(first) - facts.began)))  # fmt: skip
     if spent.failed_seconds:
         rows.append(("Lost to failed trials", duration(spent.failed_seconds)))
@@ -157,8 +159,8 @@ def cost_section(facts: Facts) -> Section | None:
     body = f'<div class="bar" aria-hidden="true">{bar}</div><div class="key">{key}</div>'
     body += table(["", ""], rows, caption="cost")
     body += note(
-        "Training of the dense reference counts as its own. What early stopping saved is each "
-        "stopped trial's rest, at its own pace."
+        "The dense reference's training counts as a trial of its own. Time saved by early "
+        "stopping: what each stopped trial would still have taken at its own pace."
     )
     return Section("cost", "What it cost", body, link="Cost")
 
@@ -172,7 +174,7 @@ def _cores(facts: Facts, concurrent: float) -> list[tuple[str, str]]:
         return []
     used = concurrent * held / cores
     text = f"{percent(min(used, 1.0), 0)} of {cores} cores held by trials while trials ran"
-    return [("Utilisation", text if used >= _BUSY_PRECISION else f"{text}; none held the rest")]
+    return [("Utilisation", text if used >= _BUSY_PRECISION else f"{text}; no trial held the rest")]
 
 
 def failures_section(facts: Facts) -> Section | None:
@@ -187,5 +189,5 @@ def failures_section(facts: Facts) -> Section | None:
     ]  # fmt: skip
     body = table(["trial", "configuration", "state", "reason"], rows, caption="failures")
     if len(out) > _MOST_FAILURES:
-        body += note(f"{len(out) - _MOST_FAILURES} more: rc-sweep status, or their record.json.")
+        body += note(f"{len(out) - _MOST_FAILURES} more: see rc-sweep status or their record.json.")
     return Section("failures", "What failed or was left out", body, link="Failures")

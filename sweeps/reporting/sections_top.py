@@ -43,12 +43,14 @@ from sweeps.shown_values import (
 )
 
 _MARKS = {"good": "\u2713 fine", "note": "note", "warn": "! doubt", "bad": "\u2717 problem"}
-# The class `note` is taken by small print.
+# The class `note` is already used for small print.
 _CLASSES = {"good": "good", "note": "info", "warn": "warn", "bad": "bad"}
 _MOST_ROWS = 40
-_SEARCHED = "Values of one seed each; bold: the choice, which goes by means where new seeds are."
-_MEANS = "Means over the design's seeds, their intervals below; bold: the choice."
-_CROSSES = "Pale dots are single training seeds, the others means of a configuration. "
+_SEARCHED = (
+    "Values of one seed each; bold: the choice, made by means over new seeds if there are any."
+)
+_MEANS = "Means over the design's seeds, with intervals further below; bold: the choice."
+_CROSSES = "Pale dots are single training seeds; the others are means of a configuration. "
 
 
 def verdict_section(facts: Facts, sentences: list[Sentence]) -> Section:
@@ -86,7 +88,7 @@ def _tiles(facts: Facts) -> str:
             f"{ours.seeds} seeds",
             "behind both accuracies"
             if facts.own_seeds
-            else "that chose nothing, behind both accuracies",
+            else "not used to choose, behind both accuracies",
         ),
     )
     return (
@@ -100,40 +102,39 @@ def _tiles(facts: Facts) -> str:
 
 
 def front_section(facts: Facts, style: Style) -> Section:
-    """Return the front with its legend, the trial pointed at, and the front as a table."""
+    """Return the front with its legend, details of the trial pointed at, and a table."""
     drawn = front_figure(facts, style)
     places = front_places(facts)
-    # An axis that is no objective has an accuracy.
+    # An axis that is not an objective shows an accuracy.
     ways = [facts.objectives.get(name, "max") for name in front_axes(facts)]
     body = [
         paragraph(
-            f"{len(places)} of {count_of(len(facts.rows), 'trial')}, a dot each. "
+            f"{len(places)} of {count_of(len(facts.rows), 'trial')}, one dot each. "
             f"{better_is(*ways)} {_CROSSES if facts.own_seeds else ''}"
-            "Point at a dot to read its configuration; click it to copy the command that exports "
-            "it.",
+            "Point at a dot to see its configuration; click it to copy its export command.",
         ),
         legend(facts, style),
         figure(drawn),
         '<div class="trial" id="trial" aria-live="polite">'
-        + note("Point at a dot, or tap it: its configuration is shown here.")
+        + note("Point at or tap a dot to show its configuration here.")
         + "</div>",
         *_not_drawn(facts, places.keys()),
     ]
     if style.many:
         body.append(
             note(
-                f"More than 1,000 trials: all {len(places)} are drawn, smaller, by the graphics "
-                "card where there is one, and those off the front are pale."
+                f"More than 1,000 trials: all {len(places)} are drawn, with smaller dots (by the "
+                "graphics card if there is one); those off the front are pale."
             )
         )
     body += [
         "<h3>The front in numbers</h3>",
         _front_table(facts),
         note(
-            f"{_MEANS if facts.own_seeds else _SEARCHED} * on the front of all; + on the front "
-            "but for the dense reference. OOD vs dense: points against the dense reference. Dotted "
-            "lines: the dense reference. Red dashes: what needs no model (the best such line, "
-            "where it is near the trials)."
+            f"{_MEANS if facts.own_seeds else _SEARCHED} *: on the front of all models; +: on "
+            "the front of compressed models only. OOD vs dense: points above or below the dense "
+            "reference. Dotted lines: the dense reference. Red dashes: what needs no model (the "
+            "best such line, if it is near the trials)."
         ),
     ]
     return Section("front", _front_title(facts), "".join(body), [drawn], link="Front")
@@ -151,12 +152,12 @@ def _front_title(facts: Facts) -> str:
 
 
 def legend(facts: Facts, style: Style, *, by_loss: bool = False) -> str:
-    """Return the legend; its names are buttons that hide and show their trials everywhere.
+    """Return the legend; its names are buttons that hide and show their trials in every figure.
 
     Args:
         facts: of the sweep.
         style: colours and symbols.
-        by_loss: colours tell the loss (figures per loss) instead of the compression.
+        by_loss: colours stand for the loss (figures per loss) instead of the compression.
     """
     parts = []
     if not by_loss:
@@ -212,7 +213,7 @@ def _not_drawn(facts: Facts, places: object) -> list[str]:
     more = f" and {len(left) - 12} more" if len(left) > 12 else ""
     return [
         f'<p class="note" id="not-drawn" data-count="{len(left)}">'
-        + escaped(f"Not drawn, because nothing was measured: {shown}{more}.")
+        + escaped(f"Not drawn because nothing was measured: {shown}{more}.")
         + "</p>"
     ]
 
@@ -223,7 +224,7 @@ def _front_table(facts: Facts) -> str:
     if facts.reference is not None and facts.reference not in shown:
         shown.append(facts.reference)
     chosen = facts.chosen
-    # New seeds may choose one that the search's own values had dominated.
+    # New seeds may choose a model that was dominated by the search's own values.
     if chosen is not None and chosen not in shown:
         shown.insert(0, chosen)
     extra = [name for name in facts.objectives if not name.endswith("dev/accuracy")]
@@ -263,7 +264,7 @@ def _export_button(facts: Facts, trial_id: str) -> str:
 
 
 def health_section(checks: list[Check]) -> Section:
-    """Return the health check: what was found, and what to do."""
+    """Return the health checks: what was found, and what to do."""
     items = "".join(
         f'<li><span class="mark {_CLASSES[check.level]}">{_MARKS[check.level]}</span><div>'
         f"<b>{escaped(check.title)}</b><br>{escaped(check.found[:1].upper() + check.found[1:])}."

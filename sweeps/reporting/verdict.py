@@ -1,7 +1,7 @@
-"""The verdict in plain words: which model to take, what it costs, what it loses, what failed.
+"""The verdict in plain words: what to take, what it costs, whether that is real, what failed.
 
-Nothing is called a real difference from one seed. Each sentence is a tuple of plain text and bold
-text, so that the page and the Markdown summary say the same.
+A difference seen with one seed is never called real. The page and the Markdown summary print the
+same sentences.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Sentence:
 
     Attributes:
         topic: `Take`, `Cost`, `Real?`, ...
-        text: what is said.
-        command: to copy, where there is one.
+        text: the sentence itself.
+        command: a command to copy, None if there is none.
     """
 
     topic: str
@@ -42,7 +42,7 @@ class Sentence:
 
 
 def verdict(facts: Facts) -> list[Sentence]:
-    """Return the verdict, in the order in which people ask."""
+    """Return the verdict, in the order in which readers ask the questions."""
     chosen = facts.chosen
     if chosen is None:
         return [
@@ -70,7 +70,7 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
     found = facts.measured(chosen)
     seeds = f" (means of {found.seeds} {facts.seeds_are})" if found.seeds > 1 else ""
     kind = (
-        "that new seeds left on the front"
+        "that the new seeds kept on the front"
         if not facts.own_seeds
         and any(row.id == chosen.id and row.confirmed for row in facts.confirmed_rows)
         else "on the front"
@@ -79,8 +79,8 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
     standing = (
         f"No other compressed model is better on any objective, by {basis}."
         if count == 1
-        else f"It is the knee of the compressed models {kind}, the one that gives up least for "
-        f"what it gains; {count} are on the front of {basis}."
+        else f"It is the knee of the compressed models {kind}: the one that gives up least for "
+        f"what it gains. {count} models are on the front, by {basis}."
     )
     text = (
         f"{chosen.name} ({chosen.id}): {percent(found.inside)} in distribution, "
@@ -89,8 +89,8 @@ def _take(facts: Facts, chosen: Row) -> Sentence:
     )
     against = doubts(facts)
     if against:
-        # A command to copy would say the opposite.
-        return Sentence("Take", f"None yet: {'; '.join(against)}. It would be {text}")
+        # Offering a command to copy would contradict the sentence.
+        return Sentence("Take", f"None yet: {'; '.join(against)}. Otherwise it would be {text}")
     return Sentence("Take", text, facts.export_command(chosen.id))
 
 
@@ -100,7 +100,7 @@ def _moved(fall: float) -> str:
 
 
 def _front_size(facts: Facts) -> tuple[int, str]:
-    """Return how many compressed models no other beats, and by which figures."""
+    """Return how many compressed models are on the front, and which figures decide that."""
     names = list(facts.objectives)
     means = [
         [row.estimates[name].mean for name in names]
@@ -119,13 +119,13 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         return
     ours, theirs = facts.measured(chosen), facts.measured(reference)
     if min(ours.seeds, theirs.seeds) < 2:
-        # Means are compared with means, single seeds with single seeds.
+        # Compare means only with means, and single seeds only with single seeds.
         ours = Measured(chosen.id_accuracy, chosen.ood_accuracy, math.nan, 1)
         theirs = Measured(reference.id_accuracy, reference.ood_accuracy, math.nan, 1)
     outside = 100 * (ours.outside - theirs.outside)
     own = next((row.against_reference for row in facts.confirmed_rows if row.id == chosen.id), None)
     if ours.seeds > 1 and own is not None and own.n > 1:
-        # Over the seeds that both have, as under `Real?`.
+        # Use the seeds that both have, as `Real?` does.
         outside = own.mean
     text = (
         f"Against the dense reference ({percent(theirs.inside)} and {percent(theirs.outside)}) it "
@@ -162,7 +162,7 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
 
 
 def _longer(facts: Facts, chosen: Row, reference: Row) -> str:
-    """Say that the choice was trained for longer than what it is compared with, if it was."""
+    """Say so if the choice had more training steps than the dense reference."""
     steps = {record.id: record.steps for record in facts.records}
     ours, theirs = (steps.get(row.id, {}).get("counted", 0) for row in (chosen, reference))
     before = ours - steps.get(chosen.id, {}).get("own", ours)
@@ -175,34 +175,34 @@ def _real(facts: Facts, chosen: Row) -> Sentence:
     own = next((row for row in facts.confirmed_rows if row.id == chosen.id), None)
     confirm = facts.command("confirm")
     if found is not None and (own is None or own.seeds < 2):
-        # Others may have seeds; its own figures are one run's, or none's that chose nothing.
+        # Other configurations may have new seeds, but this one has too few.
         has = "no" if own is None or not own.seeds else "one"
         single = facts.seeds_are.removesuffix("s") if has == "one" else facts.seeds_are
         return Sentence(
             "Real?",
-            f"Not known of {chosen.id}: it has {has} {single}, and another seed moves an accuracy, "
-            "out of distribution often by several points.",
+            f"Not known for {chosen.id}: it has {has} {single}. Another seed changes an accuracy, "
+            "often by several points out of distribution.",
             confirm,
         )
     if found is None or own is None:
         return Sentence(
             "Real?",
-            "Not known. Every number here comes from one training seed; another seed moves an "
-            "accuracy, out of distribution often by several points. Read a gap of a few points as "
+            "Not known. Every number here comes from one training seed. Another seed changes an "
+            "accuracy, often by several points out of distribution. Read a gap of a few points as "
             "a tie until new seeds say otherwise.",
             confirm,
         )
     estimate = own.estimates[OOD_KEY]
     text = (
-        f"Over {own.seeds} new seeds, which chose nothing, it has "
-        f"{percent(estimate.mean)} OOD{interval(estimate.low, estimate.high)}; the search had "
-        f"said {percent(own.searched[OOD_KEY])}."
+        f"Over {own.seeds} new seeds, which played no part in the choice, it has "
+        f"{percent(estimate.mean)} OOD{interval(estimate.low, estimate.high)}; the search "
+        f"reported {percent(own.searched[OOD_KEY])}."
     )
     if facts.own_seeds:
         text = (
             f"Over the {own.seeds} seeds of the design it has {percent(estimate.mean)} OOD"
-            f"{interval(estimate.low, estimate.high)}. It was chosen by these means: the best of "
-            "several is a little high by luck."
+            f"{interval(estimate.low, estimate.high)}. It was chosen by these means, and the best "
+            "of several is a little too high by luck."
         )
     return Sentence("Real?", f"{text} {against(facts, own)}{_rivals(facts, own)}")
 
@@ -218,19 +218,19 @@ def _rivals(facts: Facts, own: ConfirmedRow) -> str:
     names = ", ".join(others[:6])
     if facts.own_seeds:
         return f" Also on the front, more likely than not: {names}."
-    return f" Also left on the front by new seeds: {names}."
+    return f" The new seeds also kept on the front: {names}."
 
 
 def _smaller(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     found = smaller_alike(facts, chosen)
     if found is None or doubts(facts):
-        # Among models that know nothing all are alike.
+        # Models that have learned nothing are all alike.
         return
     share = percent(1 - found.row.size / chosen.size, 0)
     how = (
-        f"{found.seeds} shared seeds do not tell the two apart"
+        f"{found.seeds} shared seeds do not show a difference between the two"
         if found.seeds > 1
-        else "the choice of samples alone could make so much"
+        else "the choice of samples alone could explain that much"
     )
     inside, outside = (
         f"{each.mean:+z.1f} {what} points{points_interval(each.low, each.high)}"
@@ -240,20 +240,23 @@ def _smaller(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         "Smaller?",
         f"{found.row.id} ({found.row.name}) has {share} fewer non-zero parameters "
         f"({millions(found.row.size)}{f'; {ROUNDED}' if found.row.rounded else ''}), "
-        f"{inside}, {outside}: {how}. Where size counts, "
-        "consider it; that they are equal is not shown.",
+        f"{inside}, {outside}: {how}. Consider it if size "
+        "matters, but this does not show that they are equal.",
         facts.export_command(found.row.id),
     )
 
 
 def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     if not has_test(facts.records):
-        yield Sentence("Test", "There is none. Everything here is of the dev splits that chose it.")
+        yield Sentence(
+            "Test",
+            "There is none. All figures here come from the dev splits that were used to choose.",
+        )
         return
     if facts.tested is None:
         yield Sentence(
             "Test",
-            "Sealed. Everything here is of the dev splits; id_test and ood_test are opened once, "
+            "Sealed. All figures here come from the dev splits; open id_test and ood_test once, "
             "when the choice is made.",
             facts.command("test"),
         )
@@ -261,7 +264,7 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
     rows = {row.id: row for row in opened_rows(facts)}
     own = rows.get(chosen.id)
     if own is None or math.isnan(own.outside):
-        yield Sentence("Test", f"Opened, but there are no figures of {chosen.id}.")
+        yield Sentence("Test", f"Opened, but it holds no figures for {chosen.id}.")
         return
     seeds = f" (means of {own.seeds} seeds)" if own.seeds > 1 else ""
     late = facts.seal is not None and chosen.id in facts.seal.joined
@@ -274,7 +277,7 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         )
     text += "."
     if not math.isnan(own.fall):
-        same = "" if math.isnan(own.seen) else " on subcases that both hold"
+        same = "" if math.isnan(own.seen) else " on the subcases that both have"
         text += f" From dev to test it {_moved(own.fall)} OOD points{same}"
         if reference is not None and not math.isnan(reference.fall):
             alike = (own.fall < 0) == (reference.fall < 0)
@@ -293,8 +296,11 @@ def _failed(facts: Facts) -> Iterator[Sentence]:
         stopped = states["stopped"]
         parts.append(f"{stopped} {_plural(stopped, 'was', 'were')} stopped early")
     if excluded:
-        take = _plural(len(excluded), "takes", "take")
-        parts.append(f"{len(excluded)} finished but {take} no part (a constraint, or no value)")
+        are = _plural(len(excluded), "is", "are")
+        parts.append(
+            f"{len(excluded)} finished but {are} left out (a constraint is not met, or a value is "
+            "missing)"
+        )
     if failed:
         parts.append(f"{len(failed)} failed ({most_common_reason(failed)})")
     else:

@@ -27,10 +27,10 @@ from sweeps.selection.statistics import (
 from sweeps.shown_values import null, points, share
 from sweeps.tables import render
 
-# Of the document, by the key they stand under.
+# Units of the JSON document, by key.
 _UNITS = {
-    "accuracy": "share from 0 to 1, wherever it stands (estimates, searched)",
-    "deviations, pair_deviations, optimism": "as the metric they are of: shares, not points",
+    "accuracy": "share from 0 to 1, everywhere (estimates, searched)",
+    "deviations, pair_deviations, optimism": "as their metric: shares, not points",
     "relative_bias": "ratio, 1 for the dense row",
     "on_front": "probability from 0 to 1",
 }
@@ -113,12 +113,12 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
 
 
 def notes(found: Confirmed) -> list[str]:
-    """Return what a table of it says below: who is marked, what is luck, who is alike."""
+    """Return the notes below its table: what is marked, what may be luck, what is alike."""
     seeds = max((row.seeds for row in found.rows), default=0)
     lines = [
         _starred(found),
-        "\u00b1: 95 % interval for the mean, of the noise of all rows together"
-        + (f" (rc-sweep table {found.sweep}: of each row's own seeds)" if found.own else ""),
+        "\u00b1: 95 % interval for the mean, from the pooled noise of all rows"
+        + (f" (rc-sweep table {found.sweep}: from each row's own seeds)" if found.own else ""),
         "'not shown': these seeds do not show a difference from dense",
     ]
     dense = next((row for row in found.rows if row.reference), None)
@@ -127,7 +127,7 @@ def notes(found: Confirmed) -> list[str]:
             "the dense reference has one seed only, so no difference from it is shown; " + ADD_DENSE
         )
     if found.own:
-        lines.append("what another loss does beside vanilla: rc-sweep table " + found.sweep)
+        lines.append("to compare other losses with vanilla: rc-sweep table " + found.sweep)
     else:
         lines.append(
             f"{count_of(found.trained, 'training')} instead of {found.everything} (all "
@@ -143,22 +143,22 @@ def notes(found: Confirmed) -> list[str]:
     lines += _alike(found)
     if seeds > 1 and found.noise.pairs.get(OOD_KEY) == 0:
         lines.append(
-            "every seed moved all OOD accuracies alike: the noise of differences is not known, and "
-            "intervals without width are no certainty"
+            "every seed changed all OOD accuracies by the same amount: the noise of differences is "
+            "not known, and intervals of zero width do not mean certainty"
         )
     elif seeds > 1 and not math.isnan(found.noise.pairs.get(OOD_KEY, math.nan)):
         df = found.noise.pairs_df[OOD_KEY]
         shown = 100 * detectable_difference(found.noise.pairs[OOD_KEY], seeds, df=df)
         lines.append(
-            f"{seeds} seeds show OOD differences of {shown:.1f} points or more "
+            f"{seeds} seeds can show OOD differences of {shown:.1f} points or more "
             f"(rc-sweep power {found.sweep})"
         )
     uneven = uneven_noise([row.values(OOD_KEY) for row in found.rows])
     if uneven is not None:
         low, high = (100 * each for each in uneven)
         lines.append(
-            f"another seed moves some rows more than others ({low:.1f} to {high:.1f} OOD points): "
-            "intervals are of the noise of all rows, too narrow for the noisier ones"
+            f"another seed changes some rows more than others ({low:.1f} to {high:.1f} OOD points)"
+            ": intervals use the pooled noise of all rows and are too narrow for the noisier ones"
             + (f"; each row's own: rc-sweep table {found.sweep}" if found.own else "")
         )
     reasons = [row.bias_reason for row in found.rows if row.bias_reason is not None]
@@ -172,13 +172,13 @@ def _starred(found: Confirmed) -> str:
         means = "means of two seeds or more" if single else "means"
         return (
             f"* on the front of the {means}; on front: how likely that is true (so many are alike "
-            "that none is on it rather than not)"
+            "that it is more likely than not for none of them)"
         )
-    return "* on the front of compressed models rather than not; on front: how likely that is"
+    return "* more likely than not on the front of compressed models; on front: how likely that is"
 
 
 def _one_start(found: Confirmed) -> list[str]:
-    """Say which rows carry the luck of one start in all their seeds, and what mends it."""
+    """Name the rows whose seeds all share the luck of one start, and the remedy."""
     rows = [row.id for row in found.rows if row.one_start]
     if not rows:
         return []
@@ -191,7 +191,7 @@ def _one_start(found: Confirmed) -> list[str]:
 
 
 def _luck(found: Confirmed) -> list[str]:
-    """Say how far the search's values of its own front were from what new seeds give."""
+    """Say how far the search's values of its own front differ from those of new seeds."""
     gain = optimism(found, OOD_KEY)
     if not gain.n:
         return []
@@ -258,12 +258,12 @@ def points_text(difference: Difference | None) -> str:
 
 
 def meeting_lines(found: Confirmed, missed: Mapping[str, str]) -> list[str]:
-    """Say which rows of a confirmation meet what the user asks."""
+    """Say which rows of a confirmation meet the user's `--where`."""
     ids = [row.id for row in found.rows if not row.reference]
     meeting = [trial for trial in ids if trial not in missed]
     unsure = [trial for trial in ids if "cannot be told" in missed.get(trial, "")]
     return [
         f"--where is met by {len(meeting)} of the {len(ids)} rows, by their means: "
         f"{named(meeting)} (--why TRIAL says what another misses)",
-        *([f"of {named(unsure)} it cannot be told: measured too roughly"] if unsure else []),
+        *([f"it cannot be told for {named(unsure)}: measured too roughly"] if unsure else []),
     ]

@@ -1,4 +1,4 @@
-"""Why a configuration is on the front or not: what beats it and by how much, what excluded it."""
+"""Why a configuration is on the front or not: what beats it, by how much, or what excludes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeps.shown_values import metric_text, null, number
 
 @dataclass(frozen=True)
 class Winner:
-    """A configuration that beats another on every objective, or on one and is as good on the rest.
+    """A configuration that beats another on some objective and is as good on all others.
 
     Attributes:
         option: the configuration.
@@ -36,9 +36,9 @@ class Standing:
     Attributes:
         option: the configuration.
         objectives: metric -> direction.
-        excluded: why it takes no part, None where it does.
-        winners: the compressed models that beat it, those of the front first.
-        dense: the dense reference, where it beats it.
+        excluded: why it is left out, None if it is not.
+        winners: the compressed models that beat it, those on the front first.
+        dense: the dense reference if that beats it, else None.
     """
 
     option: Option
@@ -52,7 +52,7 @@ class Standing:
         return self.excluded is None and not self.winners
 
     def text(self) -> str:
-        """Return it as lines; of more than five winners the first five."""
+        """Return it as lines, with the first five winners at most."""
         title = f"{self.option.id} {self.option.name}"
         if self.option.reference:
             title += " (dense reference)"
@@ -63,13 +63,13 @@ class Standing:
             lines.append(f"{title}: not on the front: beaten by {_models(len(self.winners))}")
         else:
             who = "no compressed model" if self.option.reference else "no other compressed model"
-            lines.append(f"{title}: on the front: {who} beats it on everything")
+            lines.append(f"{title}: on the front: {who} beats it")
         for winner in self.winners[:5]:
             mark = "" if winner.on_front else " (itself beaten)"
             margins = _margins(winner.option, self.option, self.objectives)
             lines.append(f"  {winner.option.id} {winner.option.name}{mark}: {margins}")
             if winner.alike:
-                lines.append("    the seeds at hand cannot tell the two apart: that may be luck")
+                lines.append("    the seeds at hand do not show a difference: this may be luck")
         if len(self.winners) > 5:
             lines.append(f"  and {len(self.winners) - 5} more")
         if self.dense is not None:
@@ -78,13 +78,13 @@ class Standing:
         basis = (
             f"means over {self.option.seeds} seeds"
             if self.option.seeds
-            else "one training seed, the one the search saw: a few points may be luck"
+            else "one training seed, that of the search: a few points may be luck"
         )
-        lines.append(f"its own figures are {basis}")
+        lines.append(f"its figures are {basis}")
         return "\n".join(lines)
 
     def document(self) -> dict[str, Any]:
-        """Return it for JSON, units as in `rows.UNITS`; no new seeds: the one of the search."""
+        """Return it for JSON, units as in `rows.UNITS`; without new seeds, the search's values."""
         return {
             **self._values(self.option),
             "reference": self.option.reference,
@@ -116,7 +116,7 @@ def standing(
     Args:
         options: all of the sweep.
         objectives: metric -> direction.
-        trial_id: whose place is asked for.
+        trial_id: the trial to explain.
         wheres: more constraints.
         alike: tells whether the seeds at hand cannot tell two configurations apart.
 

@@ -22,7 +22,7 @@ VERDICTS = {"better": "better", "worse": "worse", "open": "not shown", None: ""}
 
 
 def test_table(document: Mapping[str, Any]) -> str:
-    """Return test.json as text: a row per configuration, over its seeds where it has several."""
+    """Return test.json as text: a row per configuration, with means over its seeds if several."""
     rows: Sequence[Mapping[str, Any]] = document.get("rows") or _rows_of_old(document)
     suites = sorted({name for row in rows for name in row.get("suites", {})})
     seen = any(row["accuracy"].get("ood_seen") for row in rows)
@@ -52,7 +52,7 @@ def test_table(document: Mapping[str, Any]) -> str:
 def _drop_table(
     document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], seen: bool
 ) -> Table:
-    """Return what the same models had on the dev splits, and how much of it the test took."""
+    """Return the same models' dev and test accuracies, and the drop between them."""
     where = "seen OOD" if seen else "OOD"
     titles = ["ID dev %", "ID test %", "drop"]
     titles += ["OOD dev %", f"{where} test %", "drop "]
@@ -82,7 +82,7 @@ def _named(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str | Te
 
 
 def test_stamp(document: Mapping[str, Any]) -> Stamp:
-    """Return the seal's state as it was when test.json was written last."""
+    """Return the seal's state as it was when test.json was last written."""
     openings = document.get("openings") or [document]
     return Stamp(
         opened=openings[0].get("when", document.get("opened", 0.0)),
@@ -100,7 +100,7 @@ def _notes(
 ) -> list[str]:
     if document["design"] == "fixed":
         lines = [
-            "fixed design: no selection was made; a row that is taken for these figures has no "
+            "fixed design: no selection was made; if you choose a row by these figures, it has no "
             "sealed test"
         ]
     elif document.get("basis") == "confirmed":
@@ -113,8 +113,8 @@ def _notes(
     beside = [row for row in rows if not (_mark(row["id"], document) or row["reference"])]
     if beside and document["design"] != "fixed":
         lines.append(
-            "what was not chosen stands beside it for comparison: taken for these figures, it has "
-            "no sealed test"
+            "rows that were not chosen are for comparison only: if you choose one by these "
+            "figures, it has no sealed test"
         )
     lines += stamp_lines(test_stamp(document))
     if several:
@@ -123,13 +123,13 @@ def _notes(
             "shown': these seeds do not show a difference from dense"
         )
     if seen:
-        lines.append("OOD %: subcases that no dev split holds; seen: those that ood_dev has")
+        lines.append("OOD %: subcases that no dev split has; seen: those that ood_dev has too")
     reasons = [row["bias_reason"] for row in rows if row.get("bias_reason")]
     return [*lines, *(f"F_bias -: {each}" for each in dict.fromkeys(map(without_amounts, reasons)))]
 
 
 def _optimism(document: Mapping[str, Any], seen: bool) -> list[str]:
-    """Say how much choosing on the dev splits flattered the chosen."""
+    """Say how much choosing on the dev splits flattered the chosen models."""
     found = document.get("optimism") or {}
     lines = []
     for where, name in (("id", "ID"), ("ood", "seen OOD" if seen else "OOD")):
@@ -141,8 +141,8 @@ def _optimism(document: Mapping[str, Any], seen: bool) -> list[str]:
     if lines:
         lines.insert(
             0,
-            "optimism of choosing on dev: from dev to test the chosen lose (nobody chose the dense "
-            "row)",
+            "optimism of choosing on dev: from dev to test the chosen rows lose (the dense row was "
+            "not chosen)",
         )
     return lines
 
@@ -166,7 +166,7 @@ def _add_floors(
     if names:
         table.add_section()
     for name in names:
-        # Lines are of whole roles; suites and slices have none.
+        # These lines exist for whole roles only, not for suites or slices.
         values = {"ID %": "id_test", "OOD %": "ood_test"}
         cells = [
             share(lines[values[title]][name])
@@ -178,11 +178,11 @@ def _add_floors(
 
 
 def _dense_bias(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the dense row's relative bias: 1 where its gap says something."""
+    """Return the dense row's relative bias: 1 where its gap is meaningful."""
     if row["relative_bias"] is not None or row.get("bias_reason") is not None:
         return "-" if row["relative_bias"] is None else "1"
-    # Of a version that did not ask: other rows were held against the same gap, before their own
-    # accuracy.
+    # Older versions did not check this row. Other rows show whether the gap is meaningful: theirs
+    # was checked before their own accuracy.
     told = any(
         each["relative_bias"] is not None or is_lost_accuracy(each.get("bias_reason") or "")
         for each in rows
@@ -191,7 +191,7 @@ def _dense_bias(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
 
 
 def _rows_of_old(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return rows of a test.json that has trials only, one seed each."""
+    """Return rows of an old test.json, which holds only trials, one seed each."""
 
     def value(metrics: Mapping[str, Any], key: str) -> dict[str, Any] | None:
         found = metrics.get(key)

@@ -123,7 +123,7 @@ def test_the_trials_own_texts_and_predictions_are_compared(
     assert "its weights and of its recorded predictions, on the first " in line
     assert re.search(r"\d+ pairs of texts of id_dev\.files$", line)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert line in card and "pairs of texts, first `evidence`, then `claim`" in card
+    assert line in card and "pairs of texts, `evidence` first, then `claim`" in card
 
 
 def test_a_machine_that_has_only_the_sweep_exports_it(sweep: StoredSweep, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_machine_that_has_only_the_sweep_exports_it(sweep: StoredSweep, tmp_pa
     assert done.exit_code == 0, done.exception
     card = (out / "README.md").read_text()
     assert "with those of its weights, on 6 fixed pairs of sentences." in card
-    assert "recorded predictions" not in card.split("When it was exported")[1]
+    assert "recorded predictions" not in card.split("At export")[1]
     assert "first `evidence`, then `claim`" in card
     own, tokenizer = sweep.folder.trial("t0001").model, AutoTokenizer.from_pretrained(out)
     inputs = tokenizer("evidence", "a claim", return_tensors="pt")
@@ -160,7 +160,7 @@ def test_other_data_at_the_same_place_is_not_held_against_the_model(
     path = tmp_path / "data" / "train.jsonl"
     path.write_text(path.read_text().replace("yes", "no"))
     line = exported(sweep, tmp_path / "out")
-    assert line.endswith("id_dev.files is here not what the trial was evaluated on")
+    assert line.endswith("id_dev.files differs here from what the trial was evaluated on")
     assert "fixed pairs" in line and "recorded" not in line
 
 

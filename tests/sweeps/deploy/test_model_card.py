@@ -78,7 +78,7 @@ def test_what_rounded_weights_would_save_is_told_where_there_are_any() -> None:
     assert "bytes:" not in text and "symmetric 4-bit weights" in text and "max|w| / 7" in text
     own.metrics["footprint/packed_bytes"] = 2.5e6
     text = model_card("made", own, None, {})
-    assert "- bytes: 2.5 M if rounded weights took their bits only; here 8.0 M" in text
+    assert "- bytes: 2.5 M if rounded weights were packed into their bits; here 8.0 M" in text
     own.metrics["footprint/packed_bytes"] = 8e6
     assert "bytes:" not in model_card("made", own, None, {})
 

@@ -208,7 +208,7 @@ def test_tables_and_json_have_means_and_no_search(sweep: Sweep) -> None:
     assert "search said" not in done.output and "luck:" not in done.output
     flat = " ".join(done.output.split())
     assert (
-        "of the noise of all rows together (rc-sweep table made: of each row's own seeds)" in flat
+        "from the pooled noise of all rows (rc-sweep table made: from each row's own seeds)" in flat
     )
     assert "the dense reference has one seed only" not in flat
     for record in sweep.records:
@@ -252,7 +252,7 @@ def test_a_bound_on_latency_says_what_it_cannot_tell_in_a_design_too(sweep: Swee
     assert done.exit_code == 0, done.output
     flat = " ".join(done.output.split())
     assert f"--where is met by 1 of the 3 rows, by their means: {fast}" in flat
-    assert f"of {unsure} it cannot be told: measured too roughly" in flat
+    assert f"it cannot be told for {unsure}: measured too roughly" in flat
     assert "Latency, as exported: batch 1, 8 tokens" in flat
     assert f"not known within 5 % of {unsure};" in flat
     assert "have no latency" not in flat, "other seeds of a row need none"
@@ -267,9 +267,9 @@ def test_the_verdict_and_the_checks_speak_of_configurations(sweep: Sweep) -> Non
     assert "Over the 3 seeds of the design" in words["Real?"]
     checks = {check.title: check for check in health(facts)}
     losses = checks["Do the other losses beat vanilla?"].found
-    assert "2 rows with another loss lie -7.0 to +6.0" in losses
-    assert losses.endswith("told apart from it: none"), "distil's seeds lie 30 points apart"
-    assert checks["Are there seeds enough?"].found.startswith("3 seeds for 4 configurations")
+    assert "2 rows with another loss differ by -7.0 to +6.0" in losses
+    assert losses.endswith("a difference is shown for: none"), "distil's seeds lie 30 points apart"
+    assert checks["Are there enough seeds?"].found.startswith("3 seeds for 4 configurations")
 
 
 def test_a_loss_that_is_better_in_every_seed_is_told_apart(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_loss_that_is_better_in_every_seed_is_told_apart(tmp_path: Path) -> No
     sweep = design(tmp_path, [VALUES[0], VALUES[1], [(0.95, o) for _, o in VALUES[1]], better])
     checks = {check.title: check.found for check in health(Facts.read(sweep))}
     found = checks["Do the other losses beat vanilla?"]
-    assert found.endswith(f"told apart from it: {of_loss(sweep, 'rmc')} (+6.0)")
+    assert found.endswith(f"a difference is shown for: {of_loss(sweep, 'rmc')} (+6.0)")
 
 
 def test_the_figure_joins_means_and_ties_them_to_nothing(sweep: Sweep) -> None:
@@ -296,7 +296,7 @@ def test_the_report_its_pictures_and_a_notebook_show_means(sweep: Sweep) -> None
     page = sweep.report().read_text()
     assert "Means over seeds" in page and "Confirmed with new seeds" not in page
     assert (sweep.path / "front.png").stat().st_size > 10_000
-    assert "Did the search still find better ones?" not in page, "of single seeds that is luck"
+    assert "Was the search still finding better models?" not in page, "of single seeds that is luck"
     shown = sweep_html(sweep)
     assert "seeds for 4 configurations (12 trainings)" in shown
     assert "search said" not in shown and of_loss(sweep, "rmc", seed=1) not in shown

@@ -133,7 +133,7 @@ def test_no_noise_at_all_is_no_success(tmp_path: Path) -> None:
     found = confirmed(sweep)
     assert found is not None
     shown = " ".join(confirmed_table(found).split())
-    assert "intervals without width are no certainty" in shown
+    assert "intervals of zero width do not mean certainty" in shown
     assert "points or more" not in shown
 
 
