@@ -74,9 +74,9 @@ def _importances(facts: Facts) -> str:
         note(
             "Permutation importance of a random forest (scikit-learn), measured on held-out "
             "trials: how much worse it predicts when a setting's values are shuffled, as a share "
-            "of the total. It is a hint from these trials, not a causal effect: some settings exist only "
-            "with one compression, a search does not spread its points evenly, and with fewer "
-            "than about 50 trials the order of the smaller shares is chance."
+            "of the total. It is a hint from these trials, not a causal effect: some settings "
+            "exist only with one compression, a search does not spread its points evenly, and with "
+            "fewer than about 50 trials the order of the smaller shares is chance."
         )
     )
     return "".join(parts)

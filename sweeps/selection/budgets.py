@@ -94,7 +94,7 @@ def budgets(
 
 
 def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
-    """Return the budgets as text, the measures below each other."""
+    """Return the budgets as text, one measure below the other."""
     reference = next(option for option in options if option.reference)
     table = Table(title="best trade-off within a size", title_justify="left")
     for title in ("of dense", "size at most"):

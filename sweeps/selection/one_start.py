@@ -15,7 +15,7 @@ SEARCH_TEACHERS = "search teacher.seed beside training.seed"
 
 
 def one_start_note(rows: str, remedy: str) -> str:
-    """Return what is to be said of rows whose seeds have one start, and what mends it."""
+    """Return the note on rows whose seeds share one start, with the remedy."""
     return (
         f"{rows}: all seeds start from one dense model (init=teacher), whose own luck is in each "
         f"of them: no difference from dense is shown by these. A start for each seed: {remedy}"

@@ -28,9 +28,9 @@ class Stamp:
     Attributes:
         opened: when first, seconds since the epoch.
         fixed: whether nothing was selected (`design: fixed`).
-        selection: configurations chosen when it was opened first.
-        joined: chosen now, or when it was opened again, but not then.
-        left: chosen then but not now.
+        selection: configurations chosen at the first opening.
+        joined: chosen now, or at a later opening, but not at the first.
+        left: chosen at the first opening but not now.
         again: later openings.
         other_data: test splits whose samples are not those of the launch.
     """
@@ -61,7 +61,7 @@ def read_test(sweep: StoredSweep) -> dict[str, Any] | None:
 
 
 def _as_test(raw: Any) -> dict[str, Any]:
-    """Return a document that has what every version of test.json has. Raises KeyError."""
+    """Return a document if it has the keys that all versions of test.json have. Raises KeyError."""
     openings = raw.get("openings") or [raw]
     needed = raw["opened"], raw["design"], raw["trials"], raw["selection"], openings[0]["selection"]
     del needed
@@ -115,7 +115,7 @@ def stamp_of(document: Mapping[str, Any], now: Sequence[str], references: set[st
 
 
 def stamp_lines(found: Stamp | None) -> list[str]:
-    """Return what tables and cards say of the seal; nothing while it holds."""
+    """Return what tables and cards say about the seal; empty while it holds."""
     if found is None:
         return []
     when = datetime.fromtimestamp(found.opened, UTC).strftime("%Y-%m-%d %H:%M UTC")

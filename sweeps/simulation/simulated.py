@@ -152,30 +152,30 @@ def as_text(found: Sequence[Simulated], table: Table, *, search: str, workers: i
     """Return the schedulers side by side."""
     seeds = len(found[0].measures["finished"])
     inside = len(reachable(table, search).trials)
-    rich = RichTable(
-        title=f"{count_of(inside, 'recorded trial')}, {search} order, "
-        f"{count_of(workers, 'worker')}, {count_of(seeds, 'order')}: mean and half of its 95 % "
-        f"interval, shares of the table",
-        title_justify="left",
+    # Not the table's own title, which Rich would wrap at the width of the columns.
+    title = (
+        f"{count_of(inside, 'recorded trial')}, {search} order, {count_of(workers, 'worker')}, "
+        f"{count_of(seeds, 'order')}: mean \u00b1 half of its 95 % interval, shares of the table"
     )
+    rich = RichTable()
     rich.add_column("", no_wrap=True)
     for each in found:
         rich.add_column(each.label, justify="right")
-    for name, title in TITLES.items():
+    for name, label in TITLES.items():
         scale = 1.0 if name == "finished" else 100.0
         unit = "" if name == "finished" else " %"
         cells = [_cell(each.estimate(name), scale) for each in found]
-        rich.add_row(f"{title}{unit}", *cells)
+        rich.add_row(f"{label}{unit}", *cells)
     rich.add_section()
     for compression in found[0].savings:
         cells = [_cell(mean_interval(each.savings[compression]), 100.0) for each in found]
         rich.add_row(f"saved of {compression} %", *cells)
     notes = [note for note in (outside_note(table, search), stopped_note(table)) if note]
-    return "\n".join([render(rich), *notes])
+    return "\n".join([title, render(rich), *notes])
 
 
 def outside_note(table: Table, search: str) -> str | None:
-    """Say which rows the order cannot reach; None where it reaches all."""
+    """Say how many rows the order cannot reach; None if it reaches all."""
     outside = len(table.trials) - len(reachable(table, search).trials)
     if not outside:
         return None
@@ -187,7 +187,7 @@ def outside_note(table: Table, search: str) -> str | None:
 
 
 def stopped_note(table: Table) -> str | None:
-    """Say what is not in the table and what that does to a replay; None where all is in it."""
+    """Say what the table lacks and how that affects a replay; None if it lacks nothing."""
     if not table.stopped:
         return None
     everything = len(table.trials) + table.stopped
@@ -236,7 +236,7 @@ def _label(section: Mapping[str, Any]) -> str:
 
 
 def _ood(trial: ReplayTrial, table: Table) -> float:
-    """Return a trial's value on the OOD objective (the last one where there is none), high good."""
+    """Return a trial's OOD objective (the last one if there is none), signed so high is good."""
     name = _OOD if _OOD in table.objectives else list(table.objectives)[-1]
     value = trial.values[name]
     return value if table.objectives[name] == "max" else -value
@@ -251,7 +251,7 @@ def _share(values: Sequence[float], above: float) -> float:
 
 
 def _ood_front(best: Sequence[ReplayTrial], front: Sequence[ReplayTrial], table: Table) -> float:
-    """Return how much of the half of the front that is better out of distribution was found."""
+    """Return the share found of the half of the front that is better out of distribution."""
     half = {t.id for t in front if _ood(t, table) >= _median_ood(front, table)}
     return len(half & {trial.id for trial in best}) / len(half)
 
