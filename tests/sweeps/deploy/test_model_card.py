@@ -85,7 +85,7 @@ def test_what_rounded_weights_would_save_is_told_where_there_are_any() -> None:
 
 def test_how_a_pipeline_cuts_is_told() -> None:
     text = card({"name": "dense"}, length=40)
-    assert "called with `truncation=True`: texts of more than 40 tokens" in text
+    assert "called with `truncation=True`. Otherwise texts of more than 40 tokens" in text
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_the_base_model_is_what_a_hub_knows_and_no_folder_of_this_machine(
 
 def test_a_task_of_unknown_shape_is_not_called_pairs() -> None:
     text = card({"name": "dense"}, length=40)
-    assert "max_length=40" in text and "(single ones, or pairs)" in text
+    assert "max_length=40" in text and "(single or in pairs)" in text
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_new_tasks_file_says_what_its_texts_are(written: WrittenPlugins) -> No
     names = text_names({"name": "mine"})
     assert names == ("question", "passage")
     text = card({"name": "dense"}, texts=names)
-    assert "first `question`, then `passage`" in text and '["a text (passage)"]' in text
+    assert "`question` first, then `passage`" in text and '["a text (passage)"]' in text
     written.write("rc_core.data", source)
     assert text_names({"name": "mine"}) == ()
 
