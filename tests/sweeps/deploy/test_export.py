@@ -135,7 +135,7 @@ def test_a_machine_that_has_only_the_sweep_exports_it(sweep: StoredSweep, tmp_pa
     card = (out / "README.md").read_text()
     assert "with those of its weights, on 6 fixed pairs of sentences." in card
     assert "recorded predictions" not in card.split("At export")[1]
-    assert "first `evidence`, then `claim`" in card
+    assert "`evidence` first, then `claim`" in card
     own, tokenizer = sweep.folder.trial("t0001").model, AutoTokenizer.from_pretrained(out)
     inputs = tokenizer("evidence", "a claim", return_tensors="pt")
     with torch.no_grad():
