@@ -10,6 +10,7 @@ import numpy as np
 
 from rc_core import plugins
 from rc_core.config import DEFAULTS, PLUGIN_PACKAGES, PluginConfig, decode
+from rc_core.data._doubts import doubts
 from rc_core.data._task import DEV_ROLES, Role, Task, check_task
 from rc_core.errors import ConfigError, DataError, Problem, did_you_mean
 from rc_core.metrics import footprint
@@ -18,12 +19,24 @@ from rc_core.metrics.easy_hard import easy_hard_metrics
 from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.constraints import parse
+from sweeps.short_training import remedy, too_few
 
 # Reported with problems found without the data, so that these need not wait for a download.
 UNREAD = Problem(
     "task",
     "was not checked yet, as it may have to be downloaded; correct the other problems first",
 )
+
+
+def data_warnings(sweep: SweepConfig, task: Task) -> list[str]:
+    """Return what may be a mistake in the data, or in how long the sweep trains on it."""
+    # torch is imported with it, which not every caller needs.
+    from rc_core.training import num_steps
+
+    training = sweep.reference().training
+    steps = num_steps(len(task.train), training)
+    few = too_few(steps)
+    return [*doubts(task), *([f"{few}; {remedy(steps, training.as_dict())}"] if few else [])]
 
 
 def check_data(sweep: SweepConfig) -> Task:

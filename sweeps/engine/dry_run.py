@@ -17,7 +17,6 @@ import torch
 from omegaconf import OmegaConf
 
 from rc_core.config import TrainingConfig
-from rc_core.data._doubts import doubts
 from rc_core.data._foreseen import foreseen_cuts
 from rc_core.data._task import TEST_ROLES, Task
 from rc_core.errors import StorageError
@@ -29,11 +28,11 @@ from rc_core.training import num_steps
 from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
 from sweeps.cores import usable_cores
+from sweeps.engine.data_check import data_warnings
 from sweeps.engine.rough_time import rough_seconds
 from sweeps.engine.shares import numbers, packing_line
 from sweeps.names import as_stem
 from sweeps.remote.mirror import Mirror
-from sweeps.short_training import remedy, too_few
 from sweeps.shown_values import duration
 
 _MOST_LABELS = 8
@@ -60,7 +59,6 @@ def plan(
         name: the requested name.
     """
     mirror = Mirror.at(root)
-    training = sweep.reference().training
     facts = model_facts(sweep.base["model"])
     num_trials = sweep.settings.search.trials
     weights = 4 * facts.num_parameters
@@ -79,12 +77,8 @@ def plan(
         "seconds_from": source,
         "at_once_here": _at_once(sweep),
         "data": _data(task),
-        "steps": (steps := num_steps(len(task.train), training)),
-        "warnings": [
-            *doubts(task),
-            *foreseen_cuts(task, sweep.reference()),
-            *([f"{few}; {remedy(steps, training.as_dict())}"] if (few := too_few(steps)) else []),
-        ],
+        "steps": num_steps(len(task.train), sweep.reference().training),
+        "warnings": [*data_warnings(sweep, task), *foreseen_cuts(task, sweep.reference())],
         "configuration": sweep.as_dict(),
     }
 

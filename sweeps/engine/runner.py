@@ -16,7 +16,6 @@ from typing import Any
 from ray import tune
 
 from rc_core import plugins
-from rc_core.data._doubts import doubts
 from rc_core.record import TrialRecord
 from sweeps.commands import command
 from sweeps.config import SweepConfig
@@ -30,7 +29,7 @@ from sweeps.engine.attempt import (
 )
 from sweeps.engine.budget import Usage
 from sweeps.engine.cluster import alive_nodes, check_room, check_storage, connected, usage
-from sweeps.engine.data_check import check_same_data
+from sweeps.engine.data_check import check_same_data, data_warnings
 from sweeps.engine.launch_check import as_config, check_confirmed, check_launch
 from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
@@ -86,7 +85,7 @@ def launch(
     root = storage_root(storage or sweep.settings.storage)
     task = check_launch(sweep, root, stem=stem, name=name, address=address)
     progress = progress or Progress()
-    for line in doubts(task):
+    for line in data_warnings(sweep, task):
         progress.say(f"warning: {line}")
     folder: SweepFolder | None = None
     try:
