@@ -11,6 +11,8 @@ from sweeps.shown_values import percent, share
 
 # An accuracy above a baseline by no more than this may be due to the sample of examples.
 _NEAR = 0.02
+# A baseline this accurate leaves models hardly any room above it.
+_EASY = 0.97
 Standing = Literal["no better than", "hardly above", "above"]
 
 
@@ -72,4 +74,12 @@ def did_not_learn(id_accuracy: float, lines: Mapping[str, Mapping[str, float]]) 
     if line is None or standing(id_accuracy, line) != "no better than":
         return None
     found = no_better(f"{percent(id_accuracy)} ID", line)
+    if too_easy(line) and id_accuracy > line[1] - _NEAR:
+        # It learned the task, which a bag of words solves as well.
+        return f"the dense reference learned nothing that needs a model: {found}"
     return f"the dense reference did not learn the task: {found}"
+
+
+def too_easy(line: tuple[str, float]) -> bool:
+    """Return whether a baseline is so accurate that models can hardly be better."""
+    return line[1] >= _EASY

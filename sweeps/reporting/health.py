@@ -12,7 +12,7 @@ from typing import Any
 from rc_core.config import seedless
 from rc_core.labels import count_of
 from sweeps.ending import is_race, planned_text, raising
-from sweeps.floors import best_line, did_not_learn, needs_no_model, no_better, standing
+from sweeps.floors import best_line, did_not_learn, needs_no_model, no_better, standing, too_easy
 from sweeps.objectives import OOD_KEY
 from sweeps.reporting.check import ORDER, Check
 from sweeps.reporting.doubt import NO_REFERENCE
@@ -81,7 +81,9 @@ def _reference(facts: Facts) -> Iterator[Check]:
         "bad",
         title,
         no_better(own, line),
-        "train the reference longer or with another learning rate (training.epochs, "
+        "the data is too easy to tell models apart: take data that needs a model"
+        if too_easy(line)
+        else "train the reference longer or with another learning rate (training.epochs, "
         "training.learning_rate) before reading anything else here",
     )
 

@@ -18,7 +18,7 @@ from sweeps.pareto import pareto_front
 from sweeps.reporting.against import against, interval, points_interval
 from sweeps.reporting.doubt import doubts
 from sweeps.reporting.facts import Facts, Measured, most_common_reason
-from sweeps.reporting.opened_rows import opened_rows
+from sweeps.reporting.opened_rows import OpenedRow, opened_rows
 from sweeps.reporting.smaller import smaller_alike
 from sweeps.rows import ROUNDED, Row
 from sweeps.selection.confirmed import ConfirmedRow
@@ -263,18 +263,16 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         return
     rows = {row.id: row for row in opened_rows(facts)}
     own = rows.get(chosen.id)
-    if own is None or math.isnan(own.outside):
+    if own is None or not (measured := _opened_text(own)):
         yield Sentence("Test", f"Opened, but it holds no figures for {chosen.id}.")
         return
     seeds = f" (means of {own.seeds} seeds)" if own.seeds > 1 else ""
     late = facts.seal is not None and chosen.id in facts.seal.joined
     which = "the test, which was opened before it was chosen," if late else "the sealed test"
-    text = f"On {which} it has {percent(own.inside)} ID and {percent(own.outside)} OOD{seeds}"
+    text = f"On {which} it has {measured}{seeds}"
     reference = rows.get(facts.reference.id) if facts.reference is not None else None
     if reference is not None:
-        text += (
-            f"; the dense reference {percent(reference.inside)} and {percent(reference.outside)}"
-        )
+        text += f"; the dense reference {_opened_text(reference)}"
     text += "."
     if not math.isnan(own.fall):
         same = "" if math.isnan(own.seen) else " on the subcases that both have"
@@ -285,6 +283,12 @@ def _tested(facts: Facts, chosen: Row) -> Iterator[Sentence]:
             text += f", the reference {moved}"
         text += "."
     yield Sentence("Test", text)
+
+
+def _opened_text(row: OpenedRow) -> str:
+    """Return the accuracies of an opened test, which may have either role or both."""
+    shares = ((row.inside, "ID"), (row.outside, "OOD"))
+    return " and ".join(f"{percent(each)} {what}" for each, what in shares if not math.isnan(each))
 
 
 def _failed(facts: Facts) -> Iterator[Sentence]:

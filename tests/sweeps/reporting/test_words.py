@@ -204,6 +204,25 @@ def test_what_was_chosen_after_the_test_was_seen_has_no_sealed_test(
     )
 
 
+def test_a_test_of_one_role_alone_is_told(made: Callable[..., Sweep]) -> None:
+    sweep = made(trials=14)
+    open_made(sweep)
+    facts = Facts.read(sweep)
+    assert facts.tested is not None
+    for role, what in (("id", "ID"), ("ood", "OOD")):
+        trials = {
+            key: trial | {"metrics": {k: v for k, v in trial["metrics"].items() if k[0] == role[0]}}
+            for key, trial in facts.tested["trials"].items()
+        }
+        alone = dataclasses.replace(facts, tested={**facts.tested, "trials": trials})
+        text = said(alone)["Test"]
+        assert re.match(rf"On the sealed test it has [\d.]+ % {what}; the dense reference ", text)
+        assert "- %" not in text and "nan" not in text
+    none = {key: trial | {"metrics": {}} for key, trial in facts.tested["trials"].items()}
+    told = said(dataclasses.replace(facts, tested={**facts.tested, "trials": none}))["Test"]
+    assert told.startswith("Opened, but it holds no figures")
+
+
 def test_answers_that_trials_gave_to_the_test_where_they_ran_are_not_denied(
     made: Callable[..., Sweep],
 ) -> None:
