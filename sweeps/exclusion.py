@@ -16,6 +16,9 @@ from sweeps.shown_values import metric_text, number, scaled
 # Trial -> metric -> interval.
 Intervals = Mapping[str, Mapping[str, Interval]]
 
+# What the reason says where a measurement is too rough for its constraint.
+UNDECIDED = "cannot be decided"
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -115,6 +118,6 @@ def _undecided(constraint: Constraint, value: float, around: Interval) -> str:
         else f"95 % interval {ends[0]} to {ends[1]}"
     )
     return (
-        f"{constraint.text} cannot be decided: has {metric_text(key, value)}, {known}; measure "
+        f"{constraint.text} {UNDECIDED}: has {metric_text(key, value)}, {known}; measure "
         "again, with more --rounds or while nothing else runs"
     )

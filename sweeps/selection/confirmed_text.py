@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rc_core.labels import count_of
 from rc_core.metrics.robustness import without_amounts
+from sweeps.exclusion import UNDECIDED
 from sweeps.fixed_design import ADD_DENSE
 from sweeps.objectives import ID_KEY, OOD_KEY
 from sweeps.selection.confirmed import ON_FRONT, Confirmed, ConfirmedRow, optimism
@@ -261,9 +262,9 @@ def meeting_lines(found: Confirmed, missed: Mapping[str, str]) -> list[str]:
     """Say which rows of a confirmation meet the user's `--where`."""
     ids = [row.id for row in found.rows if not row.reference]
     meeting = [trial for trial in ids if trial not in missed]
-    unsure = [trial for trial in ids if "cannot be told" in missed.get(trial, "")]
+    unsure = [trial for trial in ids if UNDECIDED in missed.get(trial, "")]
     return [
         f"--where is met by {len(meeting)} of the {len(ids)} rows, by their means: "
         f"{named(meeting)} (--why TRIAL says what another misses)",
-        *([f"it cannot be told for {named(unsure)}: measured too roughly"] if unsure else []),
+        *([f"it cannot be decided for {named(unsure)}: measured too roughly"] if unsure else []),
     ]

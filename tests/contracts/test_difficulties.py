@@ -157,7 +157,7 @@ def test_folds_without_repeats_are_what_they_were() -> None:
         rows = generator.permutation(np.flatnonzero(labels == label))
         expected[rows] = np.arange(len(rows)) % 3
     assert folds(labels, list("abcdefghijkl"), 3, 3).tolist() == expected.tolist()
-    with pytest.raises(DifficultyError, match="each of 3 folds, but its 2 different ones fill 1"):
+    with pytest.raises(DifficultyError, match="each of 3 folds, but its 2 fill only 1"):
         folds(labels, list("aabbbaabbbaa"), 3, 3)
 
 

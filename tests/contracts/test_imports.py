@@ -288,7 +288,7 @@ def test_looking_after_artifacts_needs_no_heavy_library(
 ) -> None:
     run = run_command(["artifacts", command, "--storage", str(storage)], HEAVY, tmp_path)
     assert (run.code, run.loaded) == (0, []), run.err
-    assert "0 artifacts" in run.out
+    assert "no artifacts in" in run.out if command == "list" else "0 artifacts" in run.out
 
 
 def test_a_sweep_shows_itself_without_the_heavy_libraries(storage: Path, tmp_path: Path) -> None:

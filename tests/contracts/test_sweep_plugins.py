@@ -137,9 +137,9 @@ WITH = f"{MIDDLE} | {{%s}}"
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("def know", "def learn"), r"must have know\(\) too, but Middle has not"),
-        (("choose = None", "pass"), "must have choose too"),
-        (("return Middle(sweep)", "return None"), r"propose\(\), tell.*but NoneType has not"),
+        (("def know", "def learn"), r"must also have know\(\), but Middle does not"),
+        (("choose = None", "pass"), "must also have choose"),
+        (("return Middle(sweep)", "return None"), r"propose\(\), tell.*but NoneType does not"),
         (
             ("return Middle(sweep)", "return sweep.nothing"),
             "raised AttributeError",

@@ -258,9 +258,11 @@ def test_points_are_those_of_one_training(workspace: Workspace) -> None:
     # The last one is at its end, and looking at it meanwhile has changed nothing.
     whole = stages.fit_dense(config(), workspace, rows, epochs=1)(train)
     np.testing.assert_allclose(seen[-1], whole, atol=1e-6)
-    with pytest.raises(ValueError, match="before the next one is, but was trained on since"):
+    with pytest.raises(
+        ValueError, match="before the next one is requested, but it has been trained further"
+    ):
         kept[0](train)
-    with pytest.raises(DifficultyError, match=r"9 points .* but it has 5 optimizer steps"):
+    with pytest.raises(DifficultyError, match=r"9 points .* but it has 5"):
         next(stages.fit_points(config(), workspace, rows, points=9, epochs=1))
 
 
@@ -271,7 +273,7 @@ def test_a_level_that_is_asked_too_late_is_told(workspace: Workspace) -> None:
     )
     first, second = levels
     for level in (first, second):
-        with pytest.raises(ValueError, match="call predict in the loop that yields it"):
+        with pytest.raises(ValueError, match="call predict inside the loop that yields it"):
             level.predict(workspace.data(config()).task.id_dev)
 
 

@@ -125,7 +125,7 @@ def test_an_empty_space_has_one_point() -> None:
     ("key", "spec", "expected"),
     [
         ("task.name", {"choice": [1]}, "one task"),
-        ("model", {"choice": ["a"]}, "one encoder"),
+        ("model", {"choice": ["a"]}, "compare encoders with one sweep each"),
         ("teacher.epochs", {"choice": [1]}, "one dense reference"),
         ("trainig.epochs", {"choice": [1]}, "did you mean 'training'"),
         ("loss.alpha", {"unifrom": [0, 1]}, "did you mean 'uniform'"),
@@ -140,7 +140,7 @@ def test_an_empty_space_has_one_point() -> None:
         ("loss.alpha", {"int": [0.5, 1]}, "whole numbers"),
         ("loss.alpha", {"choice": []}, "must be a list"),
         ("loss.alpha", {"choice": [1, 1]}, "must differ"),
-        ("loss.alpha", {"choice": [1], "when": {"loss.nam": "rmc"}}, "must be a key"),
+        ("loss.alpha", {"choice": [1], "when": {"loss.nam": "rmc"}}, "must be a searched key"),
         ("loss.alpha", {"choice": [1], "when": 3}, "when must be a mapping"),
     ],
 )

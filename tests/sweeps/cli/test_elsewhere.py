@@ -110,7 +110,7 @@ def test_data_and_model_need_not_be_here(tmp_path: Path) -> None:
         ("model=tiny:bart", "did you mean 'bert'"),
         ("compression.sparsty=0.3", "unknown key"),
         ("design=search", "must be fixed"),
-        ("space.teacher.seed={choice: [0, 1, 2]}", "go together"),
+        ("space.teacher.seed={choice: [0, 1, 2]}", "as they are paired"),
     ],
 )
 def test_a_mistake_is_told_as_of_a_launch(tmp_path: Path, setting: str, told: str) -> None:

@@ -328,6 +328,6 @@ def test_a_scheduler_that_could_never_decide_is_an_error() -> None:
     from sweeps.config import SweepConfig
 
     raw = {"model": "tiny:bert", "training": {"rungs": 1}, "scheduler": {"name": "pareto_asha"}}
-    with pytest.raises(ConfigError, match=r"training\.rungs.*more than scheduler\.grace"):
+    with pytest.raises(ConfigError, match=r"training\.rungs.*greater than scheduler\.grace"):
         SweepConfig(raw)
     assert SweepConfig({**raw, "training": {"rungs": 2}}).as_dict()["scheduler"]["eta"] == 3.0

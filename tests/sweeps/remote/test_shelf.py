@@ -106,7 +106,7 @@ def test_an_upload_that_may_go_on_is_left_alone(
 def test_prune_removes_nothing_while_this_machine_runs_a_sweep(
     s3: S3Server, stored: list[Artifact], mirror: Mirror
 ) -> None:
-    waits = pytest.raises(StorageError, match="but one is running; wait for it")
+    waits = pytest.raises(StorageError, match="but one is; wait for it")
     with SweepFolder(mirror.root / "one").driving(), waits:
         invoke(s3, "prune", "--yes")
     assert kinds_there(s3) == {"teacher", "unused"}

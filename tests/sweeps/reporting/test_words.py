@@ -518,7 +518,9 @@ def test_what_the_choice_of_samples_blurs_is_half_of_a_95_percent_interval(
     """By hand: 80 % of 600 samples have a standard error of 1.63 points, times 1.96."""
     facts = changed(Facts.read(made(trials=6)), None, ood_dev__accuracy=0.8)
     found = about(facts, "enough seeds").found
-    assert "of the 600 OOD samples alone makes a figure uncertain by about ±3.2 points" in found
+    assert (
+        "of the 600 OOD samples alone makes a figure uncertain by about \u00b13.2 points" in found
+    )
 
 
 @pytest.mark.parametrize(

@@ -437,7 +437,7 @@ def test_a_fixed_design_is_opened_whole_and_rows_added_later_are_marked(
     row = next(record for record in sweep.records if not record.reference)
     card = model_card(sweep.name, row, sweep.records[0], document, seal=stamp(sweep))
     assert "Nothing was selected when the sealed test was opened" in card
-    assert "no test of it" in card and "opened after selection" not in card
+    assert "do not test this model" in card and "opened after selection" not in card
     write(folder, late, config.trial(other), workspace, SEARCHED[2])
     lines = stamp_lines(stamp(sweep))
     assert f"ROWS CHANGED AFTER OPENING: {late} joined" in lines[1]
