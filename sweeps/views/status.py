@@ -118,7 +118,7 @@ def status_text(sweep: StoredSweep) -> str:
             more = f"once that is mended, go on with: {go_on}"
         if options:
             go_on = command(sweep.folder, "resume", *options)
-            more = f"corrected it is another sweep: launch that; to go on with this one: {go_on}"
+            more = f"launch a corrected one under another name; to go on with this one: {go_on}"
         lines.append(interrupted_line(sweep) or more)
     return "\n".join(lines)
 

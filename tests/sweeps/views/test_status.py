@@ -51,7 +51,7 @@ def test_what_a_health_gate_asks_for_is_no_resume(tmp_path: Path) -> None:
         pass
     keep_failure(sweep.path, attempt, TrialError(f"{HEALTH_GATE}it did not learn"))
     text = status_text(sweep)
-    assert "corrected it is another sweep: launch that; to go on with this one: " in text
+    assert "launch a corrected one under another name; to go on with this one: " in text
     assert "rc-sweep resume made --set health_gate=warn" in text and "mended" not in text
     told = (
         r"was stopped: health gate: it did not learn\. For a corrected one, choose another --name"
