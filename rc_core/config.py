@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from rc_core import plugins
-from rc_core.errors import ConfigError, Problem, did_you_mean
+from rc_core.errors import ConfigError, Problem, collecting, did_you_mean
 from rc_core.former import completed
 from rc_core.labels import short
 from rc_core.schema import Section, validate_section
@@ -269,30 +268,21 @@ def decode(raw: Mapping[str, Any], where: str = "") -> TrialConfig:
         message = f"must name an encoder (a hub id, a folder), but got {model!r}"
         problems.append(Problem(_at(where, "model"), message))
     for key, default in DEFAULTS.items():
-        with _collecting(problems):
+        with collecting(problems, ConfigError):
             values[key] = _decode_section(key, raw.get(key, default), _at(where, key))
     alpha_on = getattr(values.get("loss"), "alpha_on", None)
     if alpha_on is not None:
-        with _collecting(problems):
+        with collecting(problems, ConfigError):
             # Only checked: a record keeps what was given.
             _decode_section("compression", alpha_on, _at(where, "loss.alpha_on"))
     if "training" in values and "teacher" in values:
-        with _collecting(problems):
+        with collecting(problems, ConfigError):
             # Checked as what the reference will be trained with: `training` with the overrides.
             merged = merge(values["training"].as_dict(), values["teacher"])
             validate_section(TrainingConfig, merged, _at(where, "teacher"))
     if problems:
         raise ConfigError(problems)
     return TrialConfig(**values)
-
-
-@contextmanager
-def _collecting(problems: list[Problem]) -> Iterator[None]:
-    """Add the problems of a ConfigError to a list instead of raising it."""
-    try:
-        yield
-    except ConfigError as error:
-        problems.extend(error.problems)
 
 
 def _decode_section(key: str, given: Any, where: str) -> Any:

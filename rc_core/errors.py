@@ -6,7 +6,8 @@ input is at fault, 1 if the work itself failed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from unicodedata import normalize
@@ -101,6 +102,15 @@ class DifficultyError(TrialError):
 
 class StaleAttemptError(RobustCompressionError):
     """A worker of an earlier attempt tried to commit after a newer driver took over the sweep."""
+
+
+@contextmanager
+def collecting(problems: list[Problem], kind: type[InputError]) -> Iterator[None]:
+    """Add the problems of an error of this kind to a list instead of raising it, and continue."""
+    try:
+        yield
+    except kind as error:
+        problems.extend(error.problems)
 
 
 def did_you_mean(given: str, options: Sequence[str]) -> str:

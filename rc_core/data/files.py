@@ -19,8 +19,7 @@ task:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,7 +41,7 @@ from rc_core.data._sources import (
 )
 from rc_core.data._splits import split_keys
 from rc_core.data._task import Role, Split, Task, check_split, pair_key
-from rc_core.errors import DataError, Problem, did_you_mean
+from rc_core.errors import DataError, Problem, collecting, did_you_mean
 from rc_core.labels import count_of
 
 
@@ -238,19 +237,19 @@ def _read(config: Config, role: Role, suite: str, source: Source, notes: dict[st
     # If a label is unknown, the texts are checked all the same.
     rows = np.array([i for i, value in enumerate(raw) if raw_label(value) not in drop], np.int64)
     ids = np.zeros(len(rows), np.int64)
-    with _collected(problems):
+    with collecting(problems, DataError):
         rows, ids = label_ids(path, label_column, raw, labels=labels, drop=drop)
     kept: list[int] = rows.tolist()
     chosen: list[list[str]] = []
     for name in names:
-        with _collected(problems):
+        with collecting(problems, DataError):
             chosen.append(texts(path, name, [columns[name][i] for i in kept], kept))
     excluded: set[str] = set()
     for file in source.exclude:
-        with _collected(problems):
+        with collecting(problems, DataError):
             excluded |= _keys(config.path(file), names)
     if problems and len(chosen) == len(names) and not source.exclude:
-        with _collected(problems):
+        with collecting(problems, DataError):
             _check_filled(path, names, chosen, kept)
     if problems:
         raise DataError(problems)
@@ -288,15 +287,6 @@ def _not_excluded(
             )
         )
     return np.array(rows, dtype=np.int64)
-
-
-@contextmanager
-def _collected(problems: list[Problem]) -> Iterator[None]:
-    """Collect the problems of a DataError, and continue."""
-    try:
-        yield
-    except DataError as error:
-        problems.extend(error.problems)
 
 
 def _check_filled(

@@ -48,17 +48,6 @@ def test_importance_is_the_mean_absolute_derivative_of_each_sample(architecture:
         assert found[layer][neuron] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_embeddings_are_trained_only_where_that_is_asked_for(frozen: bool) -> None:
-    settings = {} if frozen else {"freeze_embeddings": False}
-    model = tiny_model("bert")
-    model = Compression(config_of(remove=0.25, **settings)).prepare(model, tiny_context())
-    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    everything = {name for name, _ in model.named_parameters()}
-    embeddings = {name for name in everything if ".embeddings." in name}
-    assert embeddings and trained == (everything - embeddings if frozen else everything)
-
-
 def test_finalize_checks_how_many_neurons_stayed() -> None:
     compression = Compression(config_of(remove=0.5))
     model = compression.prepare(tiny_model("bert"), tiny_context())

@@ -177,17 +177,6 @@ def test_the_model_is_smaller_by_what_was_cut() -> None:
     json.dumps(report, allow_nan=False)
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_embeddings_are_trained_only_where_that_is_asked_for(frozen: bool) -> None:
-    settings = {} if frozen else {"freeze_embeddings": False}
-    model = tiny_model("bert")
-    model = Compression(config_of(remove=0.25, **settings)).prepare(model, tiny_context())
-    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    everything = {name for name, _ in model.named_parameters()}
-    embeddings = {name for name in everything if ".embeddings." in name}
-    assert embeddings and trained == (everything - embeddings if frozen else everything)
-
-
 @pytest.mark.parametrize(("remove", "gone"), [(0.0, 0), (0.3, 2), (0.32, 3), (0.5, 4)])
 def test_the_number_of_heads_that_go_is_rounded(remove: float, gone: int) -> None:
     """Of eight: 2.4 are two and 2.56 three."""
