@@ -51,7 +51,7 @@ SEPARABLE = """
 
 
 def write_config(folder: Path, variant: str, rates: str, task: str = GENERATED) -> Path:
-    for name, rows in (("train", 160), ("dev", 60), ("other", 60)):
+    for name, rows in (("train", 640), ("dev", 60), ("other", 60)):
         lines = [
             f"{name} {i} {('a b a b', 'x y z x')[i % 2]},{('good', 'bad')[i % 2]}"
             for i in range(rows)
