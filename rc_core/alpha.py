@@ -20,13 +20,7 @@ from numpy.typing import NDArray
 
 from rc_core import plugins
 from rc_core.artifacts import Artifact, ArtifactKey
-from rc_core.assembly import (
-    compressed_data,
-    fit_compressed,
-    prepare_loss,
-    prepare_model,
-    prepare_teacher,
-)
+from rc_core.assembly import assemble, compressed_data, fit_compressed
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import DifficultyError
 from rc_core.estimates import difficulty, difficulty_key, outputs_of
@@ -148,14 +142,12 @@ def resolve(config: TrialConfig, workspace: Workspace) -> tuple[TrialConfig, dic
 
 def _judge(config: TrialConfig, workspace: Workspace, hard: NDArray[np.bool_]) -> dict[str, float]:
     """Train one configuration and return its accuracies on id_dev and on its two halves."""
-    compression, model = prepare_model(config, workspace)
-    dense = prepare_teacher(config, workspace)
-    loss, rows, _ = prepare_loss(config, workspace, model=model, dense=dense)
-    for _ in fit_compressed(config, workspace, loss, rows, compression, model, dense=dense):
+    parts = assemble(config, workspace)
+    for _ in fit_compressed(parts):
         pass
     data = compressed_data(config, workspace)
     id_dev = data.task.id_dev
-    log_probs = predict_splits(compression.finalize(model), data, [id_dev])[id_dev.name]
+    log_probs = predict_splits(parts.compression.finalize(parts.model), data, [id_dev])[id_dev.name]
     right = log_probs.argmax(axis=1) == id_dev.labels
     easy_accuracy, hard_accuracy = float(right[~hard].mean()), float(right[hard].mean())
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,56 @@ from rc_core.models import load_model
 from rc_core.teacher import teacher, teacher_log_probs
 from rc_core.training import FitPoint, batches, fit
 from rc_core.workspace import TaskData, Workspace
+
+
+@dataclass(frozen=True)
+class PreparedLoss:
+    """A loss, ready to be called.
+
+    Attributes:
+        rows: per-sample tensors, one row per training sample (see `Loss.rows`).
+        report: what the loss wrote into `LossContext.report`; plain JSON values.
+    """
+
+    loss: AnyLoss
+    rows: Mapping[str, Tensor]
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What one configuration trains, ready for `fit_compressed`.
+
+    Attributes:
+        config: with every value resolved (no `alpha: auto`).
+        workspace: holds the tokenised data and the artifacts.
+        compression: its hooks run in every step.
+        model: prepared by `compression`, on the device.
+        teacher: the dense reference as a model, if the loss runs it in every step.
+    """
+
+    config: TrialConfig
+    workspace: Workspace
+    compression: Compression
+    model: nn.Module
+    teacher: FrozenTeacher | None
+    prepared: PreparedLoss
+
+
+def assemble(config: TrialConfig, workspace: Workspace) -> Assembly:
+    """Build the model, the teacher if the loss runs it, and the loss.
+
+    Args:
+        config: with every value resolved (no `alpha: auto`).
+        workspace: holds the artifacts; missing ones are built.
+
+    Raises:
+        TrialError: see `prepare_loss`.
+    """
+    compression, model = prepare_model(config, workspace)
+    dense = prepare_teacher(config, workspace)
+    prepared = prepare_loss(config, workspace, model=model, dense=dense)
+    return Assembly(config, workspace, compression, model, dense, prepared)
 
 
 def compressed_data(config: TrialConfig, workspace: Workspace) -> TaskData:
@@ -50,12 +101,12 @@ def prepare_loss(
     *,
     model: nn.Module | None = None,
     dense: FrozenTeacher | None = None,
-) -> tuple[AnyLoss, dict[str, Tensor], dict[str, Any]]:
-    """Return the loss, its per-sample tensors, and what it reports.
+) -> PreparedLoss:
+    """Return the loss with its per-sample tensors and its report.
 
     Args:
         config: with every value resolved (no `alpha: auto`).
-        workspace: holds the artifacts that the loss reads.
+        workspace: holds the artifacts that the loss reads; missing ones are built.
         model: what `prepare_model` returned, for a loss that needs "hidden_states".
         dense: what `prepare_teacher` returned.
 
@@ -90,7 +141,7 @@ def prepare_loss(
     rows = loss.rows(context)
     _check_parameters(config.loss.name, loss)
     _check_rows(config.loss.name, rows, context)
-    return loss, rows, context.report
+    return PreparedLoss(loss, rows, context.report)
 
 
 def _check_parameters(name: str, loss: AnyLoss) -> None:
@@ -191,43 +242,28 @@ def prepare_model(config: TrialConfig, workspace: Workspace) -> tuple[Compressio
     return compression, compression.prepare(model, context)
 
 
-def fit_compressed(
-    config: TrialConfig,
-    workspace: Workspace,
-    loss: AnyLoss,
-    rows: Mapping[str, Tensor],
-    compression: Compression,
-    model: nn.Module,
-    *,
-    dense: FrozenTeacher | None = None,
-    resume: dict[str, Any] | None = None,
-) -> Iterator[FitPoint]:
-    """Train what `prepare_loss` and `prepare_model` returned; see `rc_core.training.fit`.
+def fit_compressed(parts: Assembly, *, resume: dict[str, Any] | None = None) -> Iterator[FitPoint]:
+    """Train what `assemble` returned; see `rc_core.training.fit`.
 
     Args:
-        config: of the trial, resolved.
-        workspace: holds the tokenised data.
-        loss: what `prepare_loss` returned.
-        rows: likewise.
-        compression: what `prepare_model` returned.
-        model: likewise.
-        dense: what `prepare_teacher` returned.
+        parts: what `assemble` returned; its model is trained in place.
         resume: state from a checkpoint.
     """
-    data = compressed_data(config, workspace)
+    config, compression, model = parts.config, parts.compression, parts.model
+    data = compressed_data(config, parts.workspace)
     after_backward = getattr(compression, "after_backward", None)
     parameter_groups = getattr(compression, "parameter_groups", None)
     return fit(
         model,
         data.encoded(data.task.train),
-        loss,
+        parts.prepared.loss,
         config.training,
-        precision=workspace.precision(config),
-        rows=rows,
+        precision=parts.workspace.precision(config),
+        rows=parts.prepared.rows,
         after_step=partial(compression.after_step, model),
         after_backward=None if after_backward is None else partial(after_backward, model),
         groups=() if parameter_groups is None else parameter_groups(model),
-        teacher=dense,
+        teacher=parts.teacher,
         resume=resume,
-        recordable=recordable(loss, compression),
+        recordable=recordable(parts.prepared.loss, compression),
     )

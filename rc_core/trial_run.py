@@ -14,19 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from rc_core.alpha import resolve
 from rc_core.artifacts import Artifact
-from rc_core.assembly import (
-    compressed_data,
-    fit_compressed,
-    prepare_loss,
-    prepare_model,
-    prepare_teacher,
-)
+from rc_core.assembly import Assembly, assemble, compressed_data, fit_compressed
 from rc_core.checkpoint import load_checkpoint, save_checkpoint
-from rc_core.compression._base import Compression
 from rc_core.config import TrialConfig
 from rc_core.data._task import DEV_ROLES
 from rc_core.errors import ModelError, TrialError
@@ -42,8 +35,6 @@ from rc_core.evaluation import (
     split_metrics,
     write_predictions,
 )
-from rc_core.forward import FrozenTeacher
-from rc_core.losses._base import AnyLoss
 from rc_core.metrics.footprint import footprint
 from rc_core.models import load_model, save_model
 from rc_core.preparation import steps
@@ -60,8 +51,7 @@ class _Run:
     Attributes:
         config: the trial's configuration, as given.
         reference: the dense reference's artifact.
-        teacher_model: the dense reference as a model, if the loss runs it in every step.
-        rows: the loss's per-sample tensors, see `Loss.rows`.
+        parts: what is trained; its configuration has `alpha: auto` resolved.
         resume: state from a checkpoint; None if training starts from scratch.
         spent: seconds spent outside training, under `prepare` and `evaluate`, summed over all
             processes that worked on the trial. `FitPoint.seconds` does the same for training.
@@ -72,11 +62,7 @@ class _Run:
     folder: TrialFolder
     data: TaskData
     reference: Artifact
-    teacher_model: FrozenTeacher | None
-    loss: AnyLoss
-    rows: Mapping[str, Tensor]
-    compression: Compression
-    model: nn.Module
+    parts: Assembly
     precision: str
     resume: dict[str, Any] | None
     spent: dict[str, float]
@@ -105,16 +91,7 @@ def train_trial(
         StaleAttemptError: a newer driver has taken over the sweep.
     """
     run, record = _begin(config, workspace, folder, record)
-    for point in fit_compressed(
-        config,
-        workspace,
-        run.loss,
-        run.rows,
-        run.compression,
-        run.model,
-        dense=run.teacher_model,
-        resume=run.resume,
-    ):
+    for point in fit_compressed(run.parts, resume=run.resume):
         if point.progress == 1.0:
             break
         record = _report(run, record, point)
@@ -131,12 +108,9 @@ def _begin(
     artifacts = _build_artifacts(config, workspace)
     reference = teacher(config, workspace)
     resolved, alpha_report = resolve(config, workspace)
-    compression, model = prepare_model(resolved, workspace)
-    teacher_model = prepare_teacher(resolved, workspace)
-    loss, rows, loss_report = prepare_loss(resolved, workspace, model=model, dense=teacher_model)
-    if alpha_report:
-        loss_report["alpha"] = alpha_report
-    resume = load_checkpoint(folder, config, reference.key.key, model)
+    parts = assemble(resolved, workspace)
+    loss_report = parts.prepared.report | ({"alpha": alpha_report} if alpha_report else {})
+    resume = load_checkpoint(folder, config, reference.key.key, parts.model)
     precision = workspace.precision(config)
     spent = {"prepare": 0.0, "evaluate": 0.0} if resume is None else dict(resume["spent"])
     spent["prepare"] += time.perf_counter() - started
@@ -155,11 +129,7 @@ def _begin(
         folder=folder,
         data=data,
         reference=reference,
-        teacher_model=teacher_model,
-        loss=loss,
-        rows=rows,
-        compression=compression,
-        model=model,
+        parts=parts,
         precision=precision,
         resume=resume,
         spent=spent,
@@ -185,14 +155,16 @@ def _report(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
             progress=point.progress,
             seconds=round(point.seconds, 3),
             metrics={"rung/train_loss": point.train_loss}
-            | rung_metrics(run.model, run.data, DEV_ROLES, run.precision),
+            | rung_metrics(run.parts.model, run.data, DEV_ROLES, run.precision),
         )
     # The checkpoint can hold no more than the time before it is written; the rest counts here only.
     spent = dict(run.spent)
     with run.evaluating():
         record = record.model_copy(update={"rungs": (*record.rungs, rung)})
         run.folder.commit(record)
-        save_checkpoint(run.folder, run.config, run.reference.key.key, run.model, point, spent)
+        save_checkpoint(
+            run.folder, run.config, run.reference.key.key, run.parts.model, point, spent
+        )
     return record
 
 
@@ -202,9 +174,9 @@ def _finish(run: _Run, record: TrialRecord, point: FitPoint) -> TrialRecord:
     reference = teacher_facts(run.reference)
     with run.evaluating():
         run.folder.check(record)
-        model = run.compression.finalize(run.model)
+        model = run.parts.compression.finalize(run.parts.model)
         metrics, undefined = _evaluate(run, model, reference["metrics"])
-        compression_report = run.compression.report(model)
+        compression_report = run.parts.compression.report(model)
         try:
             json.dumps(compression_report)
         except TypeError as error:
@@ -247,7 +219,7 @@ def _evaluate(
     sizes = counted_sizes(data.task, "dev")
     relative, undefined = relative_metrics(metrics, reference_metrics, "dev", sizes=sizes)
     halves, undefined_halves = measure_halves(run.config, run.workspace, predictions)
-    packed_bits = getattr(run.compression, "packed_bits", None)
+    packed_bits = getattr(run.parts.compression, "packed_bits", None)
     metrics |= agreement_metrics(predictions, data.open_splits, run.reference.path / "predictions")
     metrics |= relative | halves
     metrics |= footprint(model, packed_bits=None if packed_bits is None else packed_bits(model))

@@ -73,10 +73,11 @@ def ours(config: TrialConfig, workspace: Workspace, folder: Path) -> rival.Resul
 def theirs(config: TrialConfig, workspace: Workspace, folder: Path) -> rival.Result:
     """Run the same trial with Trainer; the teacher's outputs are at hand, as for ours."""
     data = workspace.data(config)
-    loss, rows, _ = prepare_loss(config, workspace)
+    prepared = prepare_loss(config, workspace)
+    loss = prepared.loss
     assert not isinstance(loss, ModelLoss), "Trainer is given losses on logits only"
     function = None if config.loss.name == "vanilla" else loss
-    return rival.run(config, data, folder, loss=function, rows=dict(rows))
+    return rival.run(config, data, folder, loss=function, rows=dict(prepared.rows))
 
 
 def measure(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from rc_core import assembly
-from rc_core.assembly import compressed_data, prepare_loss, prepare_model, prepare_teacher
+from rc_core.assembly import assemble, compressed_data, prepare_loss, prepare_model, prepare_teacher
 from rc_core.config import PLUGIN_PACKAGES, TrialConfig, decode
 from rc_core.errors import TrialError
 from rc_core.feeds import HostFeed
@@ -116,9 +116,9 @@ def test_what_a_loss_draws_does_not_depend_on_what_ran_before(
     drawn = []
     for used in (3, 5):
         torch.rand(used)
-        drawn.append(prepare_loss(config(), workspace)[1]["group"])
+        drawn.append(prepare_loss(config(), workspace).rows["group"])
     other = config(training=config().training.as_dict() | {"seed": 1})
-    drawn.append(prepare_loss(other, workspace)[1]["group"])
+    drawn.append(prepare_loss(other, workspace).rows["group"])
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
@@ -228,9 +228,7 @@ def test_what_a_loss_trains_goes_on_after_a_stop_to_the_bit(
         assert run_trial(wanted, workspace, folder, trial_id="t").status == "finished"
     found = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("whole", "cut")]
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
-    start, _, _ = prepare_loss(
-        wanted, workspace, model=prepared_model(wanted, workspace), dense=asked(wanted, workspace)
-    )
+    start = assemble(wanted, workspace).prepared.loss
     assert isinstance(start, nn.Module)
     kept = left["whole"]["loss"]
     assert kept.keys() == start.state_dict().keys() and int(kept["steps"]) == left["whole"]["step"]
@@ -257,7 +255,7 @@ def test_parameters_of_a_loss_follow_the_seed_alone(
         wanted = own("mine", STUDENT, seed=seed)
         model, dense = prepared_model(wanted, workspace), asked(wanted, workspace)
         torch.rand(used)
-        loss, _, _ = prepare_loss(wanted, workspace, model=model, dense=dense)
+        loss = prepare_loss(wanted, workspace, model=model, dense=dense).loss
         assert isinstance(loss, nn.Module)
         drawn.append(parameters_to_vector(loss.parameters()).detach())
     assert torch.equal(drawn[0], drawn[1])

@@ -165,7 +165,7 @@ def test_what_a_trial_took_adds_up_over_its_processes(
 ) -> None:
     folder, slow = TrialFolder(tmp_path / "t"), 0.5
     with monkeypatch.context() as first:
-        for name in ("prepare_loss", "rung_metrics"):
+        for name in ("assemble", "rung_metrics"):
             first.setattr(trial_run, name, slowed(getattr(trial_run, name), slow))
         generator = trial_steps(config(), workspace, folder, trial_id="t")
         next(generator)
@@ -293,9 +293,9 @@ def test_a_superseded_worker_leaves_the_model_alone(workspace: Workspace, tmp_pa
         newest[0] = 2
         return real(*arguments, **options)
 
-    real = trial_run.prepare_model  # type: ignore[attr-defined]
+    real = trial_run.assemble  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial_run, "prepare_model", superseded)
+        patch.setattr(trial_run, "assemble", superseded)
         with pytest.raises(StaleAttemptError):
             run_trial_as(wanted, workspace, folder, attempt=1)
     assert not folder.model.exists() and not (folder.path / "predictions").exists()
