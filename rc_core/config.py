@@ -210,7 +210,8 @@ def seedless(values: Mapping[str, Any]) -> str:
     """Return a fingerprint of a resolved configuration that leaves out the training seeds.
 
     Trials that differ only in `training.seed` (and the teacher's) count as one configuration, even
-    if one was recorded by a version that lacked some of today's keys.
+    if one was recorded by a version that lacked some of today's keys, or when the data lay
+    elsewhere (`task.data_dir`): its samples are compared by digest.
     """
     return fingerprint(seedfree(values))
 
@@ -221,6 +222,8 @@ def seedfree(values: Mapping[str, Any]) -> dict[str, Any]:
     left = {key: value for key, value in values.items() if key not in ("training", "teacher")}
     for section in ("training", "teacher"):
         left[section] = {k: v for k, v in values.get(section, {}).items() if k != "seed"}
+    if "task" in left:
+        left["task"] = {k: v for k, v in left["task"].items() if k != "data_dir"}
     return left
 
 

@@ -124,7 +124,7 @@ def resume(
     """Continue a sweep that was killed or interrupted; finished trials are not run again.
 
     --set can change how it runs: resources, budget, tracking, health_gate; search.trials only
-    upwards.
+    upwards; task.data_dir if the same data lies elsewhere now.
     """
     from sweeps import launching
     from sweeps.views.progress import Progress

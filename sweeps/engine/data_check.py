@@ -89,21 +89,26 @@ def is_here(task: PluginConfig) -> bool:
     return told is not None and bool(told())
 
 
-def check_same_data(sweep: SweepConfig, records: Sequence[TrialRecord]) -> None:
+def check_same_data(
+    sweep: SweepConfig, records: Sequence[TrialRecord], *, needed: bool = False
+) -> None:
     """Check that further trials are trained on the same data as finished ones.
 
     Args:
         sweep: any.
         records: of the trials that its own are compared with.
+        needed: whether data that cannot be read is an error by itself.
 
     Raises:
-        DataError: the data's files have changed.
+        DataError: the data's files have changed, or cannot be read although they are needed.
     """
-    if not _digests(records):
+    if not needed and not _digests(records):
         return
     try:
         task = _load(sweep)
     except DataError:
+        if needed:
+            raise
         # Perhaps nothing left needs data, as with adopted trials; otherwise preparation fails.
         return
     check_digest(task, records)

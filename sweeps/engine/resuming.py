@@ -1,7 +1,7 @@
 """What a resume does before its trials: check that nobody else runs the sweep, apply changes.
 
-How a sweep runs may change between attempts: its resources, its limits, its tracking server. What
-it searches may not, as the trials of one sweep must be comparable.
+How a sweep runs may change between attempts: its resources, its limits, its tracking server, where
+its data lies. What it searches may not, as the trials of one sweep must be comparable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ from sweeps.selection.stamp import named
 from sweeps.views.progress import Progress
 
 # Keys, or sections of which every key may change.
-CHANGEABLE = ("resources", "budget", "tracking", "health_gate", "search.trials")
+CHANGEABLE = (
+    "resources",
+    "budget",
+    "tracking",
+    "health_gate",
+    "search.trials",
+    "task.data_dir",
+)
 
 
 def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
@@ -43,14 +50,14 @@ def changed(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
     confirms = (folder.read_config().get("confirm") or {}).get("sweep")
     for override in overrides:
         key = override.partition("=")[0].strip()
-        if confirms is not None and key.startswith("search"):
-            more = command(SweepFolder(folder.path.with_name(confirms)), "confirm", "--seeds", "N")
-            problems.append(
-                Problem(
-                    key,
-                    f"cannot be set in a confirmation; for more seeds per row: {more}",
-                )
+        if confirms is not None and (key.startswith("search") or key == "task.data_dir"):
+            base = SweepFolder(folder.path.with_name(confirms))
+            instead = (
+                f"for more seeds per row: {command(base, 'confirm', '--seeds', 'N')}"
+                if key.startswith("search")
+                else f"it follows its sweep's: {command(base, 'resume', '--set', override)}"
             )
+            problems.append(Problem(key, f"cannot be set in a confirmation; {instead}"))
             continue
         if not any(key == each or key.startswith(f"{each}.") for each in CHANGEABLE):
             problems.append(

@@ -35,6 +35,7 @@ from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait, memory_told
 from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
+from sweeps.engine.relocating import is_relocated, relocate
 from sweeps.engine.resuming import changed, make_ready, say_changed_plugins, take_on
 from sweeps.engine.retry import open_again
 from sweeps.engine.rungs import RungRule
@@ -129,7 +130,7 @@ def resume(
     sweep = changed(folder, overrides)
     check_confirmed(sweep, folder.storage)
     records = folder.records()
-    check_same_data(sweep, records)
+    check_same_data(sweep, records, needed=is_relocated(overrides))
     say_changed_plugins(records, progress.say)
     try:
         with connected(address, progress.say):
@@ -188,6 +189,7 @@ def _drive(
         ) as uploads,
     ):
         take_on(folder, progress, asked)
+        relocate(folder, sweep)
         # From here on, so that preparation counts as driver time too.
         time_used = Usage(folder.usage, gpu=sweep.settings.resources.gpu)
         again = open_again(sweep, folder, attempt, time_used) if retry_failed else ""

@@ -116,7 +116,7 @@ sweeps.reporting.*
 sweeps.doctor.services
 sweeps.doctor.storage
 sweeps.doctor.checks
-sweeps.engine.resuming sweeps.engine.attempt sweeps.engine.launch_check
+sweeps.engine.resuming sweeps.engine.relocating sweeps.engine.attempt sweeps.engine.launch_check
 sweeps.engine.runner sweeps.engine.adopt sweeps.engine.dry_run
 sweeps.verification.sealed sweeps.deploy.export sweeps.views.status
 sweeps.verification.confirm sweeps.deploy.latency

@@ -57,8 +57,9 @@ def test_what_it_searches_may_not_and_all_of_it_is_named(folder: SweepFolder) ->
     with pytest.raises(ConfigError) as refused:
         changed(folder, asked)
     assert [p.where for p in refused.value.problems] == [key.partition("=")[0] for key in asked]
-    assert "may change: resources, budget, tracking, health_gate, search.trials" in str(
-        refused.value
+    assert (
+        "may change: resources, budget, tracking, health_gate, search.trials, task.data_dir"
+        in str(refused.value)
     )
 
 

@@ -1,0 +1,135 @@
+"""Data that lies elsewhere: what a resume with `task.data_dir` writes into a sweep."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rc_core.config import seedless
+from rc_core.errors import ConfigError, DataError, StorageError
+from rc_core.record import TrialRecord
+from sweeps.config import SweepConfig
+from sweeps.ending import ending_of, keep_ending
+from sweeps.engine.data_check import check_same_data
+from sweeps.engine.relocating import is_relocated, relocate
+from sweeps.engine.resuming import changed
+from sweeps.folder import SweepFolder
+
+POINTS = [{"compression.sparsity": 0.3}, {"compression.sparsity": 0.6}]
+CHANGE = ["task.data_dir=/new"]
+
+
+def values(**more: Any) -> dict[str, Any]:
+    return {
+        "model": "tiny:bert",
+        "task": {"name": "mnli", "data_dir": "/old"},
+        "compression": {"name": "magnitude"},
+        "space": {"compression.sparsity": {"uniform": [0.1, 0.9]}},
+        "search": {"name": "random", "trials": 3},
+        **more,
+    }
+
+
+def written(folder: SweepFolder, config: SweepConfig) -> SweepFolder:
+    folder.write_config(config.as_dict())
+    for number, point in enumerate(POINTS, start=1):
+        trial = config.trial(point)
+        record = TrialRecord(
+            id=f"t{number:04d}",
+            status="finished" if number == 1 else "running",
+            config=trial.as_dict(),
+            fingerprint=trial.fingerprint(),
+            attempt=number,
+            started=time.time(),
+            metrics={"id_dev/accuracy": 0.5 + number / 10},
+        )
+        folder.trial(record.id).commit(record)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    return written(SweepFolder.create(tmp_path, "made", "x"), SweepConfig(values()))
+
+
+def test_trials_keep_everything_but_the_location(folder: SweepFolder) -> None:
+    before = folder.records()
+    with folder.driving():
+        relocate(folder, after := changed(folder, CHANGE))
+    for old, new, point in zip(before, folder.records(), POINTS, strict=True):
+        assert new.config["task"]["data_dir"] == "/new"
+        assert new.fingerprint == after.trial(point).fingerprint() != old.fingerprint
+        update = {"config": old.config, "fingerprint": old.fingerprint}
+        assert new.model_copy(update=update) == old
+
+
+def test_without_another_location_nothing_is_written(folder: SweepFolder) -> None:
+    files = sorted(folder.path.rglob("record.json"))
+    before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files]
+    relocate(folder, changed(folder, []))
+    assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files] == before
+
+
+def test_a_task_without_a_location_is_left_alone(tmp_path: Path) -> None:
+    config = SweepConfig(values(task={"name": "shortcut_nli", "train_size": 100}))
+    generated = written(SweepFolder.create(tmp_path, "generated", "x"), config)
+    before = generated.records()
+    relocate(generated, changed(generated, []))
+    assert generated.records() == before
+    with pytest.raises(ConfigError, match=r"task\.data_dir: unknown key"):
+        changed(generated, CHANGE)
+
+
+def new_seeds(folder: SweepFolder) -> SweepFolder:
+    config = values(confirm={"sweep": "made", "also": [], "whole": False}, design="fixed")
+    config |= {"space": {}, "search": {"name": "race", "points": POINTS}}
+    made = SweepFolder(folder.path.with_name("made.confirm"))
+    made.trials.mkdir(parents=True)
+    return written(made, SweepConfig(config))
+
+
+def test_the_new_seeds_follow_and_stay_as_ended_as_they_were(folder: SweepFolder) -> None:
+    confirmation = new_seeds(folder)
+    with confirmation.driving() as attempt:
+        keep_ending(confirmation.path, attempt, "the race")
+    with folder.driving():
+        relocate(folder, changed(folder, CHANGE))
+    assert confirmation.read_config()["task"]["data_dir"] == "/new"
+    assert {r.config["task"]["data_dir"] for r in confirmation.records()} == {"/new"}
+    assert ending_of(confirmation.path) == "the race"
+    assert not confirmation.is_running()
+
+
+def test_new_seeds_that_are_being_trained_are_not_touched(folder: SweepFolder) -> None:
+    confirmation = new_seeds(folder)
+    before, own = confirmation.records(), folder.records()
+    with confirmation.driving(), pytest.raises(StorageError, match="is being run by another"):
+        relocate(folder, changed(folder, CHANGE))
+    assert (confirmation.records(), folder.records()) == (before, own)
+
+
+def test_a_confirmation_has_no_location_of_its_own(folder: SweepFolder) -> None:
+    with pytest.raises(ConfigError, match=r"follows its sweep's: rc-sweep resume made --set task"):
+        changed(new_seeds(folder), CHANGE)
+
+
+def test_rows_of_two_locations_are_one_configuration() -> None:
+    old, new = (
+        SweepConfig(values(task={"name": "mnli", "data_dir": place})).trial(POINTS[0]).as_dict()
+        for place in ("/old", "/new")
+    )
+    assert seedless(old) == seedless(new)
+    other = SweepConfig(values(task={"name": "mnli", "data_dir": "/old", "limit": 500}))
+    assert seedless(other.trial(POINTS[0]).as_dict()) != seedless(old)
+
+
+def test_a_location_that_is_asked_for_must_hold_the_data(folder: SweepFolder) -> None:
+    """Without the change it may be gone: perhaps nothing that is left to do reads it."""
+    assert is_relocated(CHANGE) and is_relocated([" task.data_dir = /x"])
+    assert not is_relocated(["search.trials=9", "task.limit=3"])
+    check_same_data(changed(folder, []), folder.records())
+    with pytest.raises(DataError, match="/new/mnli"):
+        check_same_data(changed(folder, CHANGE), folder.records(), needed=True)
