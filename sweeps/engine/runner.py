@@ -86,8 +86,10 @@ def launch(
     root = storage_root(storage or sweep.settings.storage)
     task = check_launch(sweep, root, stem=stem, name=name, address=address)
     progress = progress or Progress()
-    for line in data_warnings(sweep, task):
-        progress.say(f"warning: {line}")
+    # A confirmation trains on what its sweep did, and the launch of that has warned already.
+    if sweep.settings.confirm.sweep is None:
+        for line in data_warnings(sweep, task):
+            progress.say(f"warning: {line}")
     folder: SweepFolder | None = None
     try:
         with connected(address, progress.say):

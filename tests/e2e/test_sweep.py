@@ -110,6 +110,7 @@ def test_a_second_launch_builds_nothing_and_says_so(storage: Path) -> None:
     done = call(storage, "launch", str(config), "--set", "search.trials=3")
     assert done.returncode == 0, done.stderr
     assert "reused" in done.stdout and "built in" not in done.stdout
+    assert "optimizer steps are few" in done.stdout + done.stderr
     assert list(records(storage, "tiny-1")) == ["t0000", "t0001", "t0002"]
     first, second = records(storage, "first"), records(storage, "tiny-1")
     for name in ("t0000", "t0001", "t0002"):
@@ -120,6 +121,8 @@ def test_nothing_of_the_test_roles_is_written_before_they_are_opened(storage: Pa
     """Search, tracking and confirmation: every file, the study, the outbox, MLflow's database."""
     confirmed = call(storage, "confirm", "tiny-1", "--seeds", "2")
     assert confirmed.returncode == 0, confirmed.stderr
+    # Its launch said so, of the same data and as many steps.
+    assert "optimizer steps are few" not in confirmed.stdout + confirmed.stderr
     assert "on front" in confirmed.stdout and "trainings instead of" in confirmed.stdout
     files = [path for path in storage.rglob("*") if path.is_file()]
     assert len(files) > 100 and any(path.name == "mlflow.db" for path in files)
