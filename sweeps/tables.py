@@ -53,7 +53,7 @@ def front_table(
     num_finished = len(finished)
     table = Table(
         title=f"Pareto front: {len(front)} of {num_finished} finished trials (* on it, "
-        "+ on it but for the dense reference)",
+        "+ on it without the dense reference)",
         title_justify="left",
     )
     extra = _own(objectives)

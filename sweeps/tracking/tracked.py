@@ -190,7 +190,7 @@ def summary(
     titles = [_TITLES.get(name, name) for name in names]
     lines = [
         *_knee(found, objectives),
-        f"Pareto front (* on it, + on it but for the dense reference), {kind}:",
+        f"Pareto front (* on it, + on it without the dense reference), {kind}:",
         "",
         "| | trial | " + " | ".join(titles) + " | OOD vs dense, points | non-zero M |",
         "|---|---|" + "---|" * len(names) + "---|---|",

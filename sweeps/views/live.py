@@ -1,7 +1,7 @@
-"""A sweep at a glance, for a terminal: counts, what runs, the front as a picture in characters.
+"""Terminal view of a sweep: counts, running trials and the front as a plot in characters.
 
-Drawn from a `Snapshot`, whoever made it: the driver (progress.py) or a reader of the sweep's files
-(watch.py).
+It is drawn from a `Snapshot`, which the driver (progress.py) or a reader of the sweep's files
+(watch.py) makes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from sweeps.shown_values import clock, column_title, metric_number
 
 _FRONT_SHOWN, _RUNNING_SHOWN, _FAILED_SHOWN = 5, 8, 2
 _LABEL = 14
-# From this many columns on, the picture stands beside the lists.
+# The least columns for the plot to stand beside the lists, and for running trials to have bars.
 _WIDE = 110
-# And running trials have bars.
 _BARS = 56
-_MARKS = {  # what a point is -> its character and style; later ones are drawn over earlier ones
+_MARKS = {  # kind of point -> its character and style; later kinds are drawn over earlier ones
     "dominated": ("o", "dim"),
-    "front but for dense": ("+", "cyan"),
+    "front without dense": ("+", "cyan"),
     "front": ("*", "bold green"),
     "dense": ("D", "bold magenta"),
 }
@@ -39,8 +38,8 @@ class RunningTrial:
 
     Attributes:
         progress: share of its training done, in [0, 1].
-        seconds: since it started; None where nothing runs it now.
-        rung: its newest quick evaluations, (ID, OOD) accuracies as shares; None before the first.
+        seconds: since it started; None if no driver is running it.
+        rung: (ID, OOD) accuracy at its newest rung, in [0, 1]; None before the first.
     """
 
     id: str
@@ -55,15 +54,15 @@ class Snapshot:
     """A sweep at one moment.
 
     Attributes:
-        total: trials that the sweep will have.
-        at_most: it may end with fewer, nobody knows how many.
-        counts: status -> trials.
-        rows: of all trials with a record (sweeps.rows.rows).
-        seconds: since this driver began; None where nobody drives.
-        trial_seconds: mean of the ended trials, the reference left out; None before the first.
-        unit: what one running trial holds, `1 CPU`, and how much of it.
-        cluster: use of the machines, where it is known.
-        note: what there is to say below.
+        total: number of trials the sweep will have.
+        at_most: whether `total` is only an upper bound.
+        counts: status -> number of trials.
+        rows: one for each trial with a record (sweeps.rows.rows).
+        seconds: since this driver began; None if no driver runs.
+        trial_seconds: mean over ended trials except the reference; None before the first.
+        unit: amount and name of the resource that one running trial holds: (1.0, "CPU").
+        cluster: use of the machines, if known.
+        note: text below the view.
     """
 
     sweep: str
@@ -85,7 +84,7 @@ class Snapshot:
 
     @property
     def work_left(self) -> float | None:
-        """Seconds of one trial's resources that are left, from what trials took so far."""
+        """Estimated seconds of work left on one trial's resources; None if it cannot be known."""
         if self.trial_seconds is None or self.at_most:
             return None
         begun = sum(trial.progress for trial in self.running)
@@ -93,14 +92,14 @@ class Snapshot:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at as many trials side by side as run now."""
+        """Estimated seconds left if as many trials keep running in parallel as now."""
         work = self.work_left
         return None if work is None else work / max(len(self.running), 1)
 
 
 def view(snapshot: Snapshot, width: int, height: int) -> RenderableType:
-    """Return what fits a terminal of `width` columns and `height` lines."""
-    # Beside the lists names need room more than the picture does.
+    """Return the view for a terminal of `width` columns and `height` lines."""
+    # The names in the lists need the room more than the plot does.
     picture_width = min(max(width - 74, 40), 64) if width >= _WIDE else min(width - 2, 72)
     room = width - picture_width - 6 if width >= _WIDE else width
     lists: list[RenderableType] = [_running(snapshot, room)] if snapshot.running else []
@@ -127,7 +126,7 @@ def view(snapshot: Snapshot, width: int, height: int) -> RenderableType:
 
 
 def _lines(snapshot: Snapshot) -> int:
-    """Return how many lines the lists take: a title each, and one that counts what is left out."""
+    """Return how many lines the lists take, with their titles and `and N more` lines."""
     sizes = (
         (len(snapshot.running), _RUNNING_SHOWN),
         (sum(row.on_front or row.candidate for row in snapshot.rows), _FRONT_SHOWN),
@@ -138,11 +137,11 @@ def _lines(snapshot: Snapshot) -> int:
 def scatter(
     rows: Sequence[Row], objectives: Mapping[str, str], width: int, height: int
 ) -> RenderableType:
-    """Return the first two objectives against each other, one character a trial.
+    """Plot the first two objectives against each other, one character per trial.
 
     Args:
-        width: columns that may be used.
-        height: lines that may be used, axes and legend included; at least 6.
+        width: columns available.
+        height: lines available, axes and legend included; with fewer than 6 nothing is drawn.
     """
     names = list(objectives)[:2]
     points = [(row, [row.values[name] for name in names]) for row in rows if row.drawn]
@@ -189,19 +188,19 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
     if snapshot.cluster:
         second.append(f"   {snapshot.cluster}")
     bar = ProgressBar(
-        # Without a known end it shows that something goes on, not how far.
+        # Without a known end the bar only shows activity.
         total=None if snapshot.at_most else max(snapshot.total, 1),
         completed=snapshot.done + sum(trial.progress for trial in snapshot.running),
         width=width,
     )
-    # A bar alone does not end its line.
+    # A bar by itself does not end its line.
     line = Table.grid()
     line.add_row(bar)
     return Group(title, line, second)
 
 
 def _amounts(snapshot: Snapshot, room: int) -> str:
-    """Return what is done, taken and left; where there is no room, without what it costs."""
+    """Return trials done, time taken, time and cost left; without room for all, fewer of these."""
     most = "up to " if snapshot.at_most else ""
     done = f"{snapshot.done} of {most}{count_of(snapshot.total, 'trial')}"
     taken = f", {clock(snapshot.seconds)} so far" if snapshot.seconds is not None else ""
@@ -220,11 +219,11 @@ def _amounts(snapshot: Snapshot, room: int) -> str:
 
 def _running(snapshot: Snapshot, room: int) -> RenderableType:
     table = Table.grid(padding=(0, 1))
-    # A narrow terminal does without bars: the share stands beside them.
+    # A narrow terminal has no bars, only the percentages.
     bars = room >= _BARS
     others = (10, 4, 7, 8) if bars else (4, 7, 8)
     table.add_column(no_wrap=True, width=5)
-    # Only the name gives way where a line is too long.
+    # Where a line is too long, only the name is shortened.
     wide = min(max(room - 5 - sum(others) - len(others) - 1, 8), 36)
     table.add_column(no_wrap=True, overflow="ellipsis", width=wide)
     for each in others:
@@ -270,9 +269,9 @@ def _front(snapshot: Snapshot, room: int) -> RenderableType | None:
 
 
 def _label(metric: str) -> str:
-    """Return what a narrow column calls an objective."""
+    """Return an objective's title for a narrow column."""
     known = column_title(metric)
-    # Of a name of its own the end tells most.
+    # The end of an unknown metric's name tells the most.
     return known if len(known) <= _LABEL else metric.removesuffix("/accuracy")[-_LABEL:]
 
 
@@ -287,7 +286,7 @@ def _failures(snapshot: Snapshot) -> list[RenderableType]:
 def _kind(row: Row) -> str:
     if row.reference:
         return "dense"
-    return "front" if row.on_front else "front but for dense" if row.candidate else "dominated"
+    return "front" if row.on_front else "front without dense" if row.candidate else "dominated"
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:

@@ -1,10 +1,10 @@
-"""What a `Sweep` shows of itself in a notebook: counts, the front as a picture and as a table.
+"""A `Sweep` in a notebook: counts, and the front as a picture and a table.
 
-Where a confirmation has new seeds, means over these with their intervals come first, and every row
-says how many seeds it is of.
+After a confirmation, means over its new seeds with their intervals come first, and each row states
+its number of seeds.
 
-Plain HTML and SVG in the text's own colour, so that it reads on light and on dark pages, in
-exported notebooks too; no script, nothing from the network.
+Plain HTML and SVG in the page's own text colour, readable on light and dark pages and in exported
+notebooks; no scripts, nothing from the network.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _CELL = "padding:2px 10px;text-align:{align};white-space:nowrap"
 
 
 def sweep_html(sweep: StoredSweep) -> str:
-    """Return a sweep as HTML. Never raises: a cell that fails to show a result hides it."""
+    """Return a sweep as HTML. Never raises: an error here would hide the result of the cell."""
     try:
         return _html(sweep)
     except Exception as error:
-        # Records of another version, a folder that was moved: the notebook must go on.
+        # Say, records of another version or a folder that was moved.
         what = f"{sweep.path}: {type(error).__name__}: {error}"
         return f"<pre>{escape(what)}</pre>"
 
@@ -61,7 +61,7 @@ def _html(sweep: StoredSweep) -> str:
     names = list(objectives)
     chosen = _chosen(shown, objectives, means)
     if len(names) > 1 and shown:
-        # Of the means those that matter: all of them would hide each other.
+        # Only the means that matter: all of them would overlap.
         drawn = [means[row.id] for row in chosen if _matters(row, means)]
         parts.append(front_svg(shown, names[:2], drawn))
     if chosen and new is not None and means:
@@ -74,10 +74,10 @@ def _html(sweep: StoredSweep) -> str:
 def _chosen(
     shown: Sequence[Row], objectives: Mapping[str, str], means: Mapping[str, ConfirmedRow]
 ) -> list[Row]:
-    """Return what a table shows, the most telling first.
+    """Return the rows of the table, the most important first.
 
-    After a confirmation: its front, the dense reference, what the search had on its front, the
-    other configurations with new seeds.
+    After a confirmation: its front, the dense reference, the front of the search, then the other
+    configurations with new seeds.
     """
     first, direction = next(iter(objectives.items()))
     sign = -1 if direction == "max" else 1
@@ -112,7 +112,7 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> str:
         values = [metric_number(each, row.values[each]) for each in names]
         rest = ["" if row.reference else points(row.ood_difference), _millions(row)]
         lines.append(_line("td", [mark, row.id, _name(row), *values, *rest]))
-    note = f"{_more(rows)}* on the front, + on it but for the dense reference; {ONE_SEED}"
+    note = f"{_more(rows)}* on the front, + on it without the dense reference; {ONE_SEED}"
     return _framed(lines, [note, *size_note(rows[:_SHOWN])])
 
 
@@ -143,18 +143,18 @@ def _confirmed_table(
         lines.append(_line("td", ["*" if _starred(row, means) else "", *cells, _millions(row)]))
     notes = [
         f"{_more(rows)}* on the front of compressed models by {new.seeds_are}; \u00b1 95 % "
-        f"interval of the mean over {new.seeds_are}, which chose nothing, of the noise of all rows "
-        "together"
+        f"interval of the mean over {new.seeds_are}, which were not used to choose; the noise is "
+        "estimated from all rows together"
     ]
     if any(row.id not in means for row in rows[:_SHOWN]):
         notes.append(
-            "rows of the search's own seed flatter: it chose by them, and their distance to dense "
-            "is of that one seed"
+            "rows with the search's own seed are optimistic: the search chose by them, and their "
+            "difference from dense is that of one seed"
         )
     if new.failed:
         notes.append(f"{count_of(new.failed, 'training')} of {new.seeds_are} failed")
     notes += size_note(rows[:_SHOWN])
-    notes.append(f"all of it: {command(sweep.folder, 'pareto')}")
+    notes.append(f"the whole table: {command(sweep.folder, 'pareto')}")
     return _framed(lines, notes)
 
 

@@ -1,4 +1,4 @@
-"""The picture of a notebook: two objectives against each other as SVG, means over new seeds too."""
+"""The notebook's picture as SVG: two objectives against each other, and means over new seeds."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from sweeps.selection.confirmed import ConfirmedRow
 from sweeps.selection.statistics import Estimate
 from sweeps.shown_values import column_title, number, scaled
 
-# Of Okabe and Ito's palette those that stand out from white and from black, and more of that kind:
-# a sweep may have all compressions.
+# Colours of Okabe and Ito's palette that stand out from both white and black, and more like them:
+# a sweep may use all compressions.
 _COLOURS = ("#0090e0", "#e07000", "#00a878", "#cc79a7", "#b08d00", "#8a7fd6", "#808080", "#d0453e",
             "#7f9a1e", "#a5713f")  # fmt: skip
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 620, 356, 58, 44, 42, 14
 
-# Of 12 pixels: a character's width, what a legend's name takes besides, and a line's height.
+# At a font size of 12: a character's width, the space around a legend's name, a line's height.
 _CHARACTER, _BESIDE, _LINE = 7.0, 28.0, 16
 
 Limits = tuple[float, float]
 
 
 def front_svg(rows: Sequence[Row], names: Sequence[str], means: Sequence[ConfirmedRow] = ()) -> str:
-    """Return two objectives against each other, one mark a trial; a mark names itself on hover.
+    """Plot two objectives against each other, one mark per trial, named on hover.
 
     Args:
-        rows: that take part in the front.
+        rows: trials to draw.
         names: the two objectives.
-        means: configurations whose means over new seeds are drawn, tied to the search's value.
+        means: configurations whose means over new seeds are drawn, tied to the search's values.
     """
     points = [(row, [scaled(name, row.values[name]) for name in names]) for row in rows]
     points = [(row, at) for row, at in points if all(map(math.isfinite, at))]
@@ -54,7 +54,7 @@ def front_svg(rows: Sequence[Row], names: Sequence[str], means: Sequence[Confirm
         if key in known
     ]
     legend = _legend(colours)
-    # More lines of it stand above the picture.
+    # Further lines of the legend stand above the picture.
     above = _LINE * (len(legend) - 1)
     said = "filled: on the front, star: dense"
     said += "; cross: mean over seeds, 95 % interval" if spans else ""
@@ -79,7 +79,7 @@ def front_svg(rows: Sequence[Row], names: Sequence[str], means: Sequence[Confirm
 
 
 def _legend(colours: Mapping[str, str]) -> list[str]:
-    """Return the names of the colours, as many to a line as fit."""
+    """Return the legend's lines as SVG, as many names in each as fit."""
     lines, taken = [""], 0.0
     for name, colour in colours.items():
         width = _CHARACTER * len(name) + _BESIDE
@@ -92,7 +92,7 @@ def _legend(colours: Mapping[str, str]) -> list[str]:
 
 
 def _span(name: str, estimate: Estimate) -> tuple[float, float]:
-    """Return the mean and half its interval, 0 where the interval is unknown."""
+    """Return the mean and the half-width of its interval, 0 if the interval is unknown."""
     half = 0.0 if math.isnan(estimate.low) else estimate.half_width
     return scaled(name, estimate.mean), scaled(name, half)
 
@@ -123,7 +123,7 @@ def _mean(
     limits: Sequence[Limits],
     colour: str,
 ) -> str:
-    """Return a mean over new seeds as a cross of its intervals, tied to what the search said."""
+    """Return a mean over new seeds as a cross of its intervals, tied to the search's values."""
     x, y = _x(spans[0][0], limits[0]), _y(spans[1][0], limits[1])
     left, right = (_x(end, limits[0]) for end in _ends(spans[0]))
     bottom, top = (_y(end, limits[1]) for end in _ends(spans[1]))

@@ -1,8 +1,8 @@
-"""What Du et al. 2023 print in tables 1 to 5, and beside which figures of ours it may stand.
+"""Results printed in tables 1 to 5 of Du et al. 2023, and which of ours they are comparable with.
 
-paper_results.csv holds the rows: accuracies in percent, relative bias per task; empty cells are not
-printed there. Out-of-distribution sets weigh by size: FEVER Symmetric v1 and v2 712 each, PAWS-wiki
-8,000, PAWS-qqp 677.
+paper_results.csv holds the rows: accuracies in percent and relative bias per task; cells that the
+paper does not print are empty. Out-of-distribution sets are weighted by size: FEVER Symmetric v1
+and v2 712 each, PAWS-wiki 8,000, PAWS-qqp 677.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TASKS: dict[str, tuple[str, dict[str, int], str]] = {
     "fever": ("fever", {"sym1": 712, "sym2": 712}, "f_fever"),
     "qqp": ("qqp", {"wiki": 8_000, "paws_qqp": 677}, "f_qqp"),
 }
-# Section 4. Task -> samples: train with what we carve id_dev from, then our test suites.
+# Section 4. Task -> samples: those of train (our id_dev is split from it), then of our test suites.
 _SIZES: dict[str, tuple[int, dict[str, int]]] = {
     "mnli": (392_702, {"id_test.mnli": 9_815, "ood_test.hans": 30_000}),
     "fever": (
@@ -35,8 +35,8 @@ _SIZES: dict[str, tuple[int, dict[str, int]]] = {
         {"id_test.qqp": 40_430, "ood_test.paws_wiki": 8_000, "ood_test.paws_qqp": 677},
     ),
 }
-# Releases of one set differ by single rows (Symmetric v1 is published with 717), and overlap with
-# the test roles is taken out of train.
+# Releases of a set differ by a few rows (Symmetric v1 is published with 717), and we remove samples
+# from train that are in a test role too.
 _TEST_SLACK, _TRAIN_SLACK = 0.01, 0.05
 _MODELS = ("bert-base-uncased", "google-bert/bert-base-uncased")
 _DISTILBERT = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
@@ -50,11 +50,11 @@ class PaperRow:
     """One row.
 
     Attributes:
-        table: number in the paper.
+        table: its number in the paper.
         model: the teacher.
-        compression: ours where we have it (`magnitude-40`), else the paper's name.
+        compression: our label where there is one (`magnitude-40`), else the paper's name.
         loss: our plugin name.
-        values: column -> figure, printed ones only.
+        values: column -> printed figure.
     """
 
     table: int
@@ -64,7 +64,7 @@ class PaperRow:
     values: dict[str, float]
 
     def accuracies(self, task: str) -> tuple[float, float] | None:
-        """Return (ID, OOD over the union) in percent, None where the paper has none."""
+        """Return (ID, OOD over all sets) accuracy in percent, None where the paper has none."""
         id_column, sizes, _ = TASKS[task]
         if id_column not in self.values or any(name not in self.values for name in sizes):
             return None
@@ -73,7 +73,7 @@ class PaperRow:
         return self.values[id_column], ood
 
     def printed_bias(self, task: str) -> float | None:
-        """Return the relative bias as printed."""
+        """Return the printed relative bias, None where the paper has none."""
         return self.values.get(TASKS[task][2])
 
 
@@ -99,20 +99,20 @@ def why_none(
     train: Mapping[str, Any],
     tested: Mapping[str, Any],
 ) -> list[str]:
-    """Return why no figure of the paper may stand in a sweep's table; empty where they may.
+    """Return why the paper's figures are not comparable with a sweep's; empty if they are.
 
     Args:
-        config: of the sweep, resolved; its task is one of `TASKS`.
+        config: the sweep's resolved configuration; its task is one of `TASKS`.
         stage: the roles shown, `dev` or `test`.
-        train: `<role>.<suite>` -> facts with `samples`, of the dense reference; of train and
-            id_dev, not asked where there are none.
-        tested: the same of the opened test roles.
+        train: `<role>.<suite>` -> facts with `samples`, of the dense reference; not checked if it
+            has neither train nor id_dev.
+        tested: the same for the opened test roles.
     """
     task, model = config["task"], str(config["model"]).partition("@")[0]
     whole, sizes = _SIZES[task["name"]]
     reasons = []
     if model not in _MODELS:
-        # That alone is enough: sizes of sets matter to those who repeat the paper.
+        # No further reasons: the sizes of sets only matter to those who repeat the paper.
         return [f"the model is {model}, the paper's is {_MODELS[0]}"]
     if len(task.get("labels") or ()) == 2:
         reasons.append("two labels, the paper has three")
@@ -120,10 +120,10 @@ def why_none(
         return [*reasons, "dev roles hold none of the paper's test sets"]
     own = {name: int(facts["samples"]) for name, facts in tested.items()}
     missing, other = sorted(set(sizes) - set(own)), sorted(set(own) - set(sizes))
-    reasons += [f"{name} is not there" for name in missing]
-    reasons += [f"{name} is none of the paper's" for name in other]
+    reasons += [f"{name} is missing" for name in missing]
+    reasons += [f"{name} is not in the paper" for name in other]
     reasons += [
-        f"{name} holds {own[name]:,} samples, the paper's {size:,}"
+        f"{name} holds {own[name]:,} samples, the paper's has {size:,}"
         for name, size in sizes.items()
         if name in own and abs(own[name] - size) > _TEST_SLACK * size
     ]
@@ -136,16 +136,16 @@ def why_none(
 
 
 def row_beside(task: str, label: str, compression: Mapping[str, Any], loss: str) -> PaperRow | str:
-    """Return the paper's row of a configuration of BERT-base, or why there is none.
+    """Return the paper's row for a configuration of BERT-base, or why there is none.
 
     Args:
-        task: one of `TASKS`; the row has its accuracies.
+        task: one of `TASKS`; the row has accuracies for it.
         label: of the compression.
-        compression: its section.
-        loss: label of the loss, and what else a trial's name says.
+        compression: its section of the configuration.
+        loss: label of the loss, with whatever follows it in the trial's name.
     """
-    # How the levels of the paper's difficulty are trained is no setting of the loss; the paper's
-    # own way, `mode=independent`, is not the default here.
+    # How the levels of `loss_variance` are trained is not a setting of the loss; the paper's way,
+    # `mode=independent`, is not the default here.
     name, *options = loss.removesuffix(" init=teacher").partition(" loss_variance ")[0].split(" ")
     if any(not option.startswith("alpha=") for option in options):
         return "the paper's losses have other settings"
@@ -155,16 +155,16 @@ def row_beside(task: str, label: str, compression: Mapping[str, Any], loss: str)
     found = [r for r in rows() if r.compression.partition(" (")[0] == wanted and r.loss == name]
     if not found or found[0].accuracies(task) is None:
         return "no such row in the paper"
-    # Table 3 prints three runs; the others print means of three.
+    # Table 3 prints three runs; the other tables print means of three.
     same = [row for row in found if row.table == found[0].table]
     means = {k: sum(row.values[k] for row in same) / len(same) for k in found[0].values}
     return PaperRow(found[0].table, found[0].model, wanted, name, means)
 
 
 def _paper_s_label(label: str, compression: Mapping[str, Any]) -> str | None:
-    """Return what paper_results.csv calls a compression; None for a start that is not the paper's.
+    """Return a compression's name in paper_results.csv; None if the paper has no such start.
 
-    Its students of six layers differ in where they start, see rc_core/compression/student.py.
+    Its two students of six layers differ in their start; see rc_core/compression/student.py.
     """
     of_teacher = compression.get("init") == "teacher"
     if label == "student-6":
@@ -174,7 +174,7 @@ def _paper_s_label(label: str, compression: Mapping[str, Any]) -> str | None:
     if label == "student-distilbert-base-uncased":
         whose = str(compression.get("model")).partition("@")[0]
         return "DistilBERT" if whose in _DISTILBERT else label
-    # Further options follow the share in the label.
+    # A label with options after the share is another compression.
     if label.startswith("heads-") and " " not in label:
         removed = round(compression.get("remove", 0.0) * _HEADS)
         return "heads-19.4" if removed == _HEADS_REMOVED else label

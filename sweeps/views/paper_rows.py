@@ -1,7 +1,7 @@
-"""The rows of a fixed design, and which of them may be compared with which.
+"""The rows of a fixed design, and which of them may be compared with each other.
 
-Start, steps and data order move accuracy out of distribution by more than any loss does: rows are
-compared only where these are equal.
+Start, steps and data order move out-of-distribution accuracy by more than any loss does, so rows
+are compared only if they have these in common.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Row:
     """One configuration over its seeds.
 
     Attributes:
-        name: compression and loss, and what else tells it from rows of the same.
-        dense: whether it is a dense, vanilla row.
+        name: compression and loss, and what else distinguishes it from other rows.
+        dense: whether it is a dense row with the vanilla loss.
         reference: whether the sweep's dense reference is one of its trials.
         compression, loss: labels.
         config: of its first trial.
         metrics: one mapping per seed.
         seeds: `training.seed` of each.
-        ids: one trial per seed.
+        ids: its trials, one per seed.
         one_start: whether all its seeds start from one dense model; see `has_one_start`.
     """
 
@@ -46,11 +46,11 @@ class Row:
     one_start: bool
 
     def setting(self, *left_out: str, of_teacher: bool = False) -> str:
-        """Return what its trials share, without loss, difficulty and other sections.
+        """Return its configuration as text, without seeds, loss, difficulty and other sections.
 
         Args:
-            left_out: sections.
-            of_teacher: with the training of the dense reference, where that has its own.
+            left_out: the other sections.
+            of_teacher: with the dense reference's training instead of its own.
         """
         values = dict(self.config)
         if of_teacher:
@@ -59,7 +59,7 @@ class Row:
         return seedless({key: value for key, value in values.items() if key not in apart})
 
     def by_seed(self, key: str) -> dict[int, float]:
-        """Return seed -> value, of the seeds that have one."""
+        """Return seed -> value for the seeds that have one."""
         pairs = zip(self.seeds, (m.get(key) for m in self.metrics), strict=True)
         return {seed: float(v) for seed, v in pairs if v is not None and not math.isnan(v)}
 
@@ -73,19 +73,24 @@ class Row:
 
     @property
     def size(self) -> float:
-        """Return how large the model is: non-zero parameters, rounded ones by their bits."""
+        """Return the model's size: non-zero parameters, with rounded ones counted by their bits."""
         sizes = [packed_bytes(metrics) / 4 for metrics in self.metrics]
         known = [size for size in sizes if not math.isnan(size)]
         return sum(known) / len(known) if known else math.nan
 
     @property
     def rounded(self) -> bool:
-        """Whether weights count by their bits."""
+        """Whether some parameters are rounded, so that `size` counts bits."""
         return any(has_rounded(metrics) for metrics in self.metrics)
 
 
 def rows_of(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) -> list[Row]:
-    """Return a row per configuration but for its seed, in order of appearance."""
+    """Return a row per configuration (ignoring seeds), dense rows first, else in order of records.
+
+    Args:
+        records: of the sweep.
+        tested: content of test.json, to take metrics of the test roles too; None for dev alone.
+    """
     grouped: dict[str, list[TrialRecord]] = {}
     for record in records:
         if record.status == "finished" and (tested is None or record.id in tested["trials"]):
@@ -117,7 +122,7 @@ def rows_of(records: Sequence[TrialRecord], tested: Mapping[str, Any] | None) ->
 
 
 def _named(row: Row, found: Sequence[Row]) -> Row:
-    """Return the row with a name that no other has: names leave out training."""
+    """Return the row under a unique name: trial names leave out most of the configuration."""
     same = [_flat(other.config) for other in found if other.name == row.name]
     parts = [
         f"{key}={short(value)}"
@@ -128,7 +133,7 @@ def _named(row: Row, found: Sequence[Row]) -> Row:
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `training.epochs` -> value, without the seeds."""
+    """Return `section.key` -> value, without seeds."""
     return {
         f"{section}.{key}": value
         for section, values in config.items()
@@ -139,13 +144,13 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def vanilla_of(row: Row, found: Sequence[Row]) -> Row | None:
-    """Return the vanilla row of the same compression, start and training."""
+    """Return the vanilla row with the same compression, start and training."""
     like = (r for r in found if r.config["loss"]["name"] == "vanilla")
     return next((r for r in like if r.setting() == row.setting()), None)
 
 
 def dense_of(row: Row, found: Sequence[Row]) -> Row | None:
-    """Return the dense row of the same training, else of the reference's that the row names."""
+    """Return the dense row with the same training, else with the training of the row's teacher."""
     apart = ("compression", "teacher")
     wanted = [row.setting(*apart), row.setting(*apart, of_teacher=True)]
     dense = [(r, r.setting(*apart)) for r in found if r.dense]

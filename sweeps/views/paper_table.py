@@ -1,10 +1,10 @@
 """A fixed design in the paper's layout: a row per configuration, mean and interval over seeds.
 
-No torch, Ray or MLflow here. Rows are compared with like rows only, over the seeds that both have:
-with vanilla of the same compression, start and training, with dense of the same training. Relative
-bias is that of mean accuracies (our reading), with its guard. Where the OOD figures count a part of
-a suite (HANS: subcases that dev does not hold), the whole suite has columns of its own. The paper's
-row stands beside ours at the end, only where it measures the same: `paper_results.why_none`.
+No torch, Ray or MLflow here. A row is compared only with the vanilla row of the same compression,
+start and training and with the dense row of the same training, over the seeds that both have.
+Relative bias is computed from mean accuracies (our reading of the paper) and guarded. Where the OOD
+figures count only a part of a suite (HANS: subcases that dev does not hold), the whole suite has
+columns of its own. The paper's row is in the last column if comparable: `paper_results.why_none`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from sweeps.views.paper_rows import Row, dense_of, rows_of, vanilla_of
 _EASY, _HARD = "id_dev/difficulty.easy/accuracy", "id_dev/difficulty.hard/accuracy"
 _GAP = "id_dev/difficulty_gap"
 OWN_SEEDS = (
-    "+- is of each row's own seeds alone; rc-sweep pareto and the report take the noise of all "
-    "rows together, so their intervals are others"
+    "+- is from each row's own seeds; rc-sweep pareto and the report pool the noise of all rows, "
+    "so their intervals differ"
 )
 
 
@@ -50,21 +50,21 @@ def paper_table(
     """Return the table as text.
 
     Args:
-        records: all of the sweep.
+        records: all records of the sweep.
         config: its resolved configuration.
-        tested: content of test.json, None where the test roles were not opened.
-        role: `dev` or `test`; None takes test where it was opened.
+        tested: content of test.json, None if the test roles were not opened.
+        role: `dev` or `test`; None: test if it was opened, else dev.
         form: `markdown` or `csv`.
-        stamp: what is to be said of the seal; under the table (in CSV nothing is).
+        stamp: lines about the test seal to put under the table (not in CSV).
 
     Raises:
-        InputError: the sweep is not a fixed design, nothing finished, or an unknown role or form.
+        InputError: the sweep is not a fixed design, nothing has finished, or unknown role or form.
     """
     if config.get("design", "search") != "fixed":
         raise InputError(
-            "rc-sweep table needs a sweep with design: fixed; rows of a search were selected, so a "
-            "table of them would flatter; see its front with rc-sweep pareto, each trial with "
-            "rc-sweep table --trials"
+            "rc-sweep table needs a sweep with design: fixed; the rows of a search were selected, "
+            "so a table of them would be optimistic; see its front with rc-sweep pareto, and each "
+            "trial with rc-sweep table --trials"
         )
     problems = []
     if form not in ("markdown", "csv"):
@@ -89,10 +89,10 @@ def paper_table(
 
 
 def interval(values: Sequence[float]) -> float:
-    """Return half the width of the 95 % t interval of the mean; NaN for fewer than two values."""
+    """Return the half-width of the 95 % t interval of the mean; NaN for fewer than two values."""
     if len(values) < 2:
         return math.nan
-    # Imported late: the quick commands start without it.
+    # Imported here to keep other commands quick to start.
     from scipy.stats import t
 
     mean = sum(values) / len(values)
@@ -126,7 +126,7 @@ def _cells(
     body = []
     for row in found:
         dense, vanilla = dense_of(row, found), vanilla_of(row, found)
-        # The opened test compared with the sweep's own reference.
+        # test.json compares with the sweep's own reference only.
         known = stage == "test" and dense is not None and dense.reference
         opened = _opened(row, tested if known else None)
         bias = _bias(row, dense, (id_key, ood_key), sizes, opened, ("F_bias", notes))
@@ -157,11 +157,11 @@ def _cells(
     ended = [r for r in records if r.status == "finished" and not r.reference]
     teacher = _teachers(ended)
     title = f"{which}; mean and 95 % t interval over training seeds, one task and {teacher}"
-    title += "; OOD vs vanilla: of the same compression, start and training, seed by seed"
-    title += "; F_bias and OOD vs dense: of the same training, over shared seeds; +-: half of a "
+    title += "; OOD vs vanilla: with the same compression, start and training, seed by seed"
+    title += "; F_bias and OOD vs dense: with the same training, over shared seeds; +-: half of a "
     title += "95 % t interval; -: no such row"
     if stage == "test" and (tested or {}).get("rows"):
-        title += "; of F_bias over seeds and samples"
+        title += "; the interval of F_bias is over seeds and samples"
     if max(len(row.metrics) for row in found) > 1:
         notes.insert(0, OWN_SEEDS)
         if any(row.reference and len(row.metrics) < 2 for row in found):
@@ -170,13 +170,13 @@ def _cells(
     if alike := [row.name for row in found if row.one_start]:
         notes.append(one_start_note(", ".join(alike), SEARCH_TEACHERS))
     if whole:
-        title += f"; OOD %, F_bias and differences: of {whole[2]:,} of the {whole[1]:,} samples of "
-        title += f"{whole[0]}, of kinds that the dev roles do not hold"
+        title += f"; OOD %, F_bias and differences: on {whole[2]:,} of the {whole[1]:,} samples of "
+        title += f"{whole[0]}, those of kinds that the dev roles do not hold"
     return header, body, [title, *notes, *size_note(found), *_halves(found), *paper_notes]
 
 
 def _teachers(ended: Sequence[TrialRecord]) -> str:
-    """Say whose teacher the trials had."""
+    """Say how many teachers the trials had."""
     pairs = {(r.config["training"]["seed"], r.artifacts.get("teacher")) for r in ended}
     seeds, teachers = {seed for seed, _ in pairs}, {key for _, key in pairs}
     if len(teachers) < 2:
@@ -186,7 +186,7 @@ def _teachers(ended: Sequence[TrialRecord]) -> str:
 
 
 def _counted_in_part(data: Mapping[str, Any], stage: str) -> tuple[str, int, int] | None:
-    """Return (suite, samples, those that OOD figures count) where that is a part of one suite."""
+    """Return (suite, samples, counted samples) if OOD figures count a part of the only suite."""
     found = [
         (name.partition(".")[2], int(facts["samples"]), int(facts.get("counted", facts["samples"])))
         for name, facts in data.items()
@@ -196,7 +196,7 @@ def _counted_in_part(data: Mapping[str, Any], stage: str) -> tuple[str, int, int
 
 
 def _halves(found: Sequence[Row]) -> list[str]:
-    """Say whose easy and hard halves rows have, and of which seeds, where not all have the same."""
+    """Say which rows have the gap for fewer seeds, or for halves by another estimate."""
     judges: dict[str, list[str]] = {}
     for row in found:
         judge = row.config.get("difficulty", {}).get("name")
@@ -204,20 +204,20 @@ def _halves(found: Sequence[Row]) -> list[str]:
             judges.setdefault(judge, []).append(row.name)
     known = [(row, len(row.by_seed(_GAP))) for row in found if row.values(_GAP)]
     few = [f"{row.name} ({n} of {len(row.seeds)})" for row, n in known if n < len(row.seeds)]
-    lines = [f"easy %, hard % and gap are of fewer seeds: {', '.join(few)}"] if few else []
+    lines = [f"easy %, hard % and gap are over fewer seeds: {', '.join(few)}"] if few else []
     if len(judges) < 2:
         return lines
     common = max(judges, key=lambda judge: len(judges[judge]))
     others = [f"{j} of {', '.join(names)}" for j, names in judges.items() if j != common]
     return [
         *lines,
-        f"easy %, hard % and gap are of halves by {common}, but by {'; by '.join(others)}: not to "
-        "be compared with the others'",
+        f"easy %, hard % and gap use halves by {common}, but by {'; by '.join(others)}: do not "
+        "compare those with the rest",
     ]
 
 
 def _opened(row: Row, tested: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Return what test.json says of a row over its seeds, empty where it says nothing."""
+    """Return the entry of test.json for a row over its seeds; empty if there is none."""
     rows = (tested or {}).get("rows", ())
     return next((each for each in rows if frozenset(each["trials"]) == row.ids), {})
 
@@ -230,12 +230,13 @@ def _bias(
     opened: Mapping[str, Any],
     noted: tuple[str, list[str]],
 ) -> str:
-    """Return relative bias, with its interval where there is one.
+    """Return relative bias, with its interval if there is one.
 
-    Of means over the seeds that the two rows share: a seed moves all rows by several points.
+    It is computed from means over the seeds that the two rows share, as a seed moves all rows by
+    several points.
 
     Args:
-        noted: the column's name, and the notes that a reason for having no value is added to.
+        noted: the column's name, and the notes to which the reason for a missing value is added.
     """
     if dense is None:
         return "-"
@@ -263,7 +264,7 @@ def _bias(
 
 
 def _collect_unshared(row: Row, other: Row | None, key: str, found: dict[str, list[str]]) -> None:
-    """Note where two rows are compared over fewer seeds than one of them has."""
+    """Note if two rows are compared over fewer seeds than one of them has."""
     if other is None or other is row:
         return
     ours, theirs = row.by_seed(key), other.by_seed(key)
@@ -275,9 +276,9 @@ def _collect_unshared(row: Row, other: Row | None, key: str, found: dict[str, li
 
 
 def _paired(row: Row, other: Row | None, key: str) -> str:
-    """Return the difference in points from another row, over the seeds that both have.
+    """Return the mean difference from another row in points, over the seeds that both have.
 
-    Rows of one seed share initialisation, data order and teacher, so what these do to both is not
+    Trials of one seed share initialisation, data order and teacher, so their common effect is not
     in the interval.
     """
     if row is other:
@@ -305,10 +306,10 @@ def _paper(
     trained: Mapping[str, Any],
     tested: Mapping[str, Any],
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the paper's cell by row name, and notes: why there is none, and what differs.
+    """Return the paper's cell by row name, and notes on missing cells and differences.
 
     Args:
-        trained, tested: facts of the splits, of the reference and of the opened test.
+        trained, tested: facts of the reference's splits and of the opened test's.
     """
     task = config["task"]["name"]
     if task not in TASKS:
@@ -328,10 +329,10 @@ def _paper(
         last = "-" if bias is None else f"{bias:.3f}"
         cells[row.name] = f"{accuracies[0]:.1f} / {accuracies[1]:.1f} / {last}"
         if row.config["loss"].get("alpha", ALPHA[task]) != ALPHA[task]:
-            notes.setdefault(f"its alpha is {ALPHA[task]}", []).append(row.name)
+            notes.setdefault(f"alpha {ALPHA[task]}, unlike here", []).append(row.name)
         if any(row.config["training"].get(key, value) != value for key, value in TRAINING.items()):
             own = ", ".join(f"{key} {value:g}" for key, value in TRAINING.items())
-            notes.setdefault(f"{own}, other than here", []).append(row.name)
+            notes.setdefault(f"{own}, unlike here", []).append(row.name)
     return cells, [f"paper: {head}: {', '.join(names)}" for head, names in notes.items()]
 
 

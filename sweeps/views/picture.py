@@ -1,4 +1,4 @@
-"""The picture of a front: ID against OOD accuracy, one mark a trial (PNG, matplotlib)."""
+"""The picture of a front: ID against OOD accuracy, one mark per trial (PNG, matplotlib)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from sweeps.selection.choose import Option
 from sweeps.shown_values import column_title, scaled
 from sweeps.views.picture_names import name_points
 
-# Okabe and Ito's palette, which tells apart for every common kind of colour vision, then three
-# more: a sweep may have all compressions and all losses. Beyond their number they come again.
+# Okabe and Ito's palette, which people with any common colour vision can tell apart, and three
+# more, as a sweep may use all compressions and losses. Beyond these, colours and markers repeat.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
             "#7A3FC0", "#8C5A2B", "#8A9A00")  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
 _SMALL, _LARGE = 60.0, 240.0
-# What the name of an upright line takes, as shares of the axes, half a mark on each side included.
+# Room for the name of a vertical line, half a mark on each side included, as shares of the axes.
 _NAME_WIDTH, _NAME_LENGTH = 0.04, 0.2
 
 
@@ -44,21 +44,21 @@ def front_picture(
     seeds: Sequence[Row] = (),
     halves: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Draw the trials' first two objectives (the first against its row number if there is one).
+    """Draw the trials' first two objectives; a single objective against the row's number.
 
-    Colour tells the compression, the symbol the loss, the area the non-zero parameters; trials off
-    the front are hollow, the dense reference is a star with dotted lines. Where the reference beats
-    compressed models on everything, the front without it is filled and joined too, by dashes.
+    Colour stands for the compression, the symbol for the loss, the area for non-zero parameters;
+    trials off the front are hollow, the dense reference is a star with dotted lines. If the front
+    without the reference has more trials, these are filled too and joined by dashes.
 
     Args:
-        found: rows of the sweep; of a design over seeds one per configuration, means.
+        found: rows of the sweep; for a design over seeds, means with one row per configuration.
         objectives: metric -> direction.
         path: PNG to write.
         title: shown above.
-        lines: role -> line -> accuracy of what needs no model; the best of each role is drawn where
-            it is near the trials.
-        seeds: the trials behind means, drawn small and pale.
-        halves: id -> objective -> half of the mean's interval, drawn as bars.
+        lines: role -> baseline without a model -> accuracy; the best of each role is drawn if it is
+            near the trials.
+        seeds: the trials behind the means, drawn small and pale.
+        halves: id -> objective -> half-width of the mean's interval, drawn as bars.
     """
     names = list(objectives)[:2]
     shown = [row for row in found if row.drawn]
@@ -104,7 +104,7 @@ def front_picture(
         axes.grid(color="#dddddd", linewidth=0.7)
         axes.margins(0.12)
         taken = _draw_lines(axes, names, lines or {}, list(places.values()))
-        # The reference needs no name: the legend has its star.
+        # The reference needs no name: its star is in the legend.
         name_points(axes, candidates, places, taken=taken)
         figure.savefig(path)
     finally:
@@ -118,7 +118,7 @@ def _draw_seeds(
     colours: Mapping[str, str],
     markers: Mapping[str, str],
 ) -> None:
-    """Draw the trials behind means, small and pale."""
+    """Draw the trials behind the means, small and pale."""
     for row in seeds:
         if row.drawn:
             axes.scatter(
@@ -154,11 +154,11 @@ def _draw_bars(
 def budget_picture(
     found: Sequence[Budget], options: Sequence[Option], path: Path, *, title: str
 ) -> None:
-    """Draw the front of each size budget, ID against OOD accuracy, a panel per measure of size.
+    """Draw the front of each size budget, ID against OOD accuracy, one panel per measure of size.
 
     Args:
         found: budgets.
-        options: all configurations; those in no budget's front are small and grey.
+        options: all configurations; those on no budget's front are small and grey.
         path: PNG to write.
         title: shown above.
     """
@@ -186,7 +186,7 @@ def _budget_panel(axes: Axes, found: Sequence[Budget], options: Sequence[Option]
             axes.annotate("dense", place(option), xytext=(10, 6), textcoords="offset points")
         elif option.excluded is None:
             axes.scatter(*place(option), s=16, color="#bbbbbb", zorder=1)
-    # The largest budget below, so that a smaller one's marks stay visible where they coincide.
+    # Larger budgets first, so that the marks of smaller ones stay visible where they coincide.
     for i, budget in reversed(list(enumerate(found))):
         label = f"up to {100 * budget.share:.0f} %"
         if budget.best is None:
@@ -215,9 +215,9 @@ def _draw_lines(
     lines: Mapping[str, Mapping[str, float]],
     places: Sequence[tuple[float, float]],
 ) -> list[Annotation]:
-    """Draw each objective's best line without a model, unless it is far from every trial.
+    """Draw each objective's best baseline without a model, unless it is far from every trial.
 
-    An upright line's name stands at that end of it which covers fewer trials.
+    The name of a vertical line stands at the end where it covers fewer trials.
     """
     drawn = []
     limits = (axes.get_xlim(), axes.get_ylim())
@@ -272,11 +272,11 @@ def _share(value: float, largest: float) -> float:
 def _join(
     axes: Axes, places: Sequence[tuple[float, float]], objectives: Mapping[str, str], line: str
 ) -> None:
-    """Join a front by the steps that bound what it dominates."""
+    """Draw the steps that bound the region a front dominates."""
     if len(places) < 2 or len(objectives) != 2:
         return
     xs, ys = zip(*sorted(places), strict=True)
-    # Left of a point that is best on the right, its height holds; the other way round for "min".
+    # With "max" a point dominates what is left of it, so its height holds there; with "min", right.
     where: Literal["pre", "post"] = "pre" if next(iter(objectives.values())) == "max" else "post"
     axes.step(xs, ys, where=where, color="#999999", linestyle=line, linewidth=1.2, zorder=2)
 

@@ -34,20 +34,20 @@ def name_points(
     *,
     taken: Sequence[Annotation] = (),
 ) -> None:
-    """Name points by id and name; where that does not fit by id; where that does not, not at all.
+    """Label points with id and name, with the id alone if that does not fit, or else not at all.
 
     Args:
         axes: with everything drawn and its limits set.
-        front: rows to name; of many, only ids.
-        places: row's id -> where it is, in data.
-        taken: text that stands already.
+        front: rows to label; more than 40 get ids only.
+        places: row id -> its place in data coordinates.
+        taken: text already drawn.
     """
     figure = axes.figure
     if not front or not isinstance(figure, Figure):
         return
     # Sizes and places in pixels are known only after the layout.
     figure.draw_without_rendering()
-    # The middle of the front is where there is least room, so its ends come first.
+    # The middle of the front has the least room, so its ends come first.
     ordered = sorted(front, key=lambda row: places[row.id])
     ordered = [ordered[i] for i in _from_both_ends(len(ordered))]
     left = ordered
@@ -66,7 +66,7 @@ def _name(
     *,
     long: bool,
 ) -> tuple[list[Annotation], list[Row]]:
-    """Draw the names that fit; return them and the rows that have none."""
+    """Draw the labels that fit; return them and the rows left without one."""
     texts = [f"{row.id} {row.name}" if long else row.id for row in rows]
     sizes = [_size(axes, text) for text in texts]
     corner, far = axes.bbox.p0, axes.bbox.p1
@@ -96,7 +96,7 @@ def _name(
 
 
 def _size(axes: Axes, text: str) -> tuple[float, float]:
-    """Return how much room a name takes, its box included."""
+    """Return a label's width and height in pixels, its box included."""
     probe = axes.annotate(text, (0, 0), xycoords="axes fraction", **_STYLE)
     box = probe.get_window_extent()
     probe.remove()
@@ -109,7 +109,7 @@ def _from_both_ends(count: int) -> list[int]:
 
 
 def _inside(name: Annotation, corner: NDArray[np.float64]) -> Box:
-    """Return where text stands, from the corner of the axes."""
+    """Return the box of a text relative to the corner of the axes."""
     box = name.get_window_extent()
     x0, y0 = (float(value) for value in box.p0 - corner)
     x1, y1 = (float(value) for value in box.p1 - corner)
@@ -117,7 +117,7 @@ def _inside(name: Annotation, corner: NDArray[np.float64]) -> Box:
 
 
 def _marks(axes: Axes) -> list[tuple[float, float, float]]:
-    """Return all points drawn, in pixels, with their radii."""
+    """Return (x, y, radius) of each point drawn, in pixels."""
     found = []
     scale = axes.figure.dpi / 72
     for collection in axes.collections:

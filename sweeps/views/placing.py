@@ -1,9 +1,9 @@
-"""Where the names of points stand in a picture: beside their points, clear of each other.
+"""Places the labels of points in a picture: beside their points, clear of each other.
 
 Each label takes the cheapest of a few dozen places around its point, the most important label
-first; nothing is random, so the same picture is drawn the same way. One choice may have to do for
-several shapes of the same picture (a page on a desk and in a hand): then it is the cheapest over
-all of them. Lengths are in the units of the drawing (pixels), y counts upwards.
+first. Nothing is random, so the same picture is always drawn the same way. One choice may have to
+serve several shapes of a picture (a desktop and a phone screen): the one with the least worst cost
+is taken. Lengths are in the units of the drawing (pixels), y points up.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ Point = tuple[float, float]
 # Left, bottom, right, top.
 Box = tuple[float, float, float, float]
 
-# How far a label above or below its point is moved aside, in halves of its width.
+# How far a label above or below its point is shifted sideways, in halves of its width.
 _SHIFTS = (0.0, 0.15, -0.15, 0.3, -0.3, 0.6, -0.6, 1.0, -1.0)
 _GAP = 3.0
-# Another label in the way is worse than any number of marks, and being cut off is worse still.
+# Covering another label is worse than covering any number of marks; being cut off is worse still.
 _CUT, _OVER_LABEL, _OVER_MARK, _CROSSING, _STRUCK, _FAR = 1e6, 1e4, 40.0, 400.0, 15.0, 0.4
 
 
 @dataclass(frozen=True)
 class Label:
-    """A name to place.
+    """A label to place.
 
     Attributes:
-        size: its width and height.
-        radius: of the mark that it names.
+        size: width and height.
+        radius: of the mark it belongs to.
     """
 
     size: tuple[float, float]
@@ -43,10 +43,10 @@ class Shape:
     """One shape of the picture.
 
     Attributes:
-        frame: width and height of what may be drawn on; the origin is its lower left corner.
-        anchors: where each label's point lies.
-        marks: all points, the named ones among them, with their radii.
-        taken: boxes that hold text already.
+        frame: width and height of the drawing area; its lower left corner is the origin.
+        anchors: each label's point.
+        marks: (x, y, radius) of all points, labelled or not.
+        taken: boxes that already hold text.
     """
 
     frame: tuple[float, float]
@@ -61,9 +61,9 @@ class Place:
 
     Attributes:
         offset: of the label's centre from its point.
-        clear: whether it covers no other label and nothing of it is cut off, in any shape; one
-            that is not clear had better not be drawn, and others are not kept clear of it.
-        lines: whether it is so far away that a line should tie it to its point.
+        clear: whether it covers no other label and is not cut off, in any shape. A label that is
+            not clear should not be drawn; others ignore it.
+        lines: whether it is so far away that it needs a line to its point.
     """
 
     offset: Point
@@ -78,13 +78,13 @@ def place(
     distances: Sequence[float] = (4.0, 18.0, 36.0, 60.0, 90.0),
     picky: bool = False,
 ) -> list[Place]:
-    """Return a place for each label, in the order given: the most important come first.
+    """Return a place for each label, in the order given.
 
     Args:
-        labels: what is to be named.
+        labels: the most important first.
         shapes: of the picture; each has one anchor per label.
-        distances: of a label's edge from its mark's, the near ones preferred.
-        picky: call clear only what covers no mark and crosses no line either.
+        distances: to try between the edges of label and mark, the nearest first.
+        picky: whether a clear label must also cover no mark and cross no line.
     """
     placed: list[list[tuple[Box, Point, Point]]] = [[] for _ in shapes]
     marks = [np.array(shape.marks, dtype=np.float64).reshape(-1, 3) for shape in shapes]
@@ -109,7 +109,7 @@ def place(
         clear = cost - _FAR * distance < limit
         found.append(Place(offset, clear, distance > distances[0]))
         if not clear:
-            continue  # Nobody has to keep clear of a label that will not be drawn.
+            continue  # It will not be drawn, so others need not keep clear of it.
         for shape, others in zip(shapes, placed, strict=True):
             anchor = shape.anchors[index]
             centre = (anchor[0] + offset[0], anchor[1] + offset[1])
@@ -171,24 +171,24 @@ def _cost(
 
 
 def _covered(box: Box, marks: NDArray[np.float64]) -> int:
-    """Return how many marks a box covers, in part or whole."""
+    """Return how many marks a box covers at least partly."""
     x, y, radius = marks.T
     inside = (x + radius > box[0]) & (x - radius < box[2])
     return int((inside & (y + radius > box[1]) & (y - radius < box[3])).sum())
 
 
 def _struck(start: Point, end: Point, marks: NDArray[np.float64]) -> int:
-    """Return through how many other marks a straight line runs."""
+    """Return how many marks, other than the one at its start, a straight line crosses."""
     line = np.array(end) - start
     apart = marks[:, :2] - start
     along = np.clip(apart @ line / max(float(line @ line), 1e-9), 0.0, 1.0)
     distances = np.linalg.norm(apart - along[:, None] * line, axis=1)
-    # The mark itself, and what lies on it, is where the line starts.
+    # The line starts in its own mark; that one, and marks on top of it, do not count.
     return int(((distances < marks[:, 2]) & (np.abs(apart).max(axis=1) > marks[:, 2])).sum())
 
 
 def _hits(box: Box, start: Point, end: Point) -> bool:
-    """Tell whether a straight line passes through a box: its part between all four sides."""
+    """Tell whether a straight line passes through a box."""
     first, last = 0.0, 1.0
     for axis in (0, 1):
         length = end[axis] - start[axis]

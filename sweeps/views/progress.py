@@ -1,4 +1,4 @@
-"""What a running sweep shows: a live view on a terminal, one line per event anywhere else."""
+"""Output of a running sweep: a live view on a terminal, and a line for each event."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sweeps.shown_values import clock, duration
 from sweeps.views.live import RunningTrial, Snapshot, view
 from sweeps.views.watch import ended_line, mean_seconds, shown_rung
 
-# The cluster is asked no more often than this: it is a request to another process.
+# The least time between requests to the cluster, which go to another process.
 _CLUSTER_SECONDS = 5.0
-# Pause after computing all rows, in multiples of what that took.
+# Pause after computing all rows, in multiples of the time that took.
 _PAUSE_PER_UPDATE = 20.0
 
 
@@ -30,9 +30,9 @@ class Followed(Protocol):
     """A sweep that is being run.
 
     Attributes:
-        records: of its trials so far, by id.
-        total: how many trials it will have, the reference included.
-        ending: why no more trials are handed out, for people.
+        records: trial id -> record, of the trials so far.
+        total: number of trials it will have, the reference included.
+        ending: text that says why no more trials are handed out.
     """
 
     @property
@@ -52,21 +52,17 @@ class _Running:
 
 
 class _Console(Console):
-    """A console whose reader may leave (head, less): the sweep goes on, and shows nothing more."""
+    """A console that goes quiet when its reader exits (head, less), instead of ending the sweep."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
 
 
 class Progress:
-    """Shows a sweep's state; safe to call when nothing is shown."""
+    """Shows a sweep's state."""
 
     def __init__(self, console: Console | None = None) -> None:
-        """Store what is given.
-
-        Args:
-            console: where to write; by default standard output.
-        """
+        """Prepare to write to `console`, by default standard output."""
         self._console = console or _Console(soft_wrap=True, highlight=False)
         self._live: Live | None = None
         self._running: dict[str, _Running] = {}
@@ -82,7 +78,7 @@ class Progress:
         self._rows: list[Row] = []
 
     def say(self, line: str) -> None:
-        """Print one line, above the live view where there is one."""
+        """Print one line, above the live view if there is one."""
         clock = time.strftime("%H:%M:%S")
         self._console.print(f"{clock} {line}", markup=False)
 
@@ -97,8 +93,10 @@ class Progress:
         """Begin showing trials.
 
         Args:
+            assignments: the sweep's trials.
+            sweep: its configuration.
             name: of the sweep.
-            cluster: says how much of the machines is in use; asked every few seconds.
+            cluster: returns how much of the machines is in use; called every few seconds.
         """
         self._assignments, self._sweep = assignments, sweep
         self._name, self._cluster = name, cluster
@@ -118,7 +116,12 @@ class Progress:
             self._live.start()
 
     def finished(self, seconds: float, preparation: float) -> None:
-        """Say how long the whole took, and what of it came before the first trial."""
+        """Print how long the sweep took, and how much of that came before the first trial.
+
+        Args:
+            seconds: in total.
+            preparation: seconds before the first trial.
+        """
         states = ", ".join(f"{count} {state}" for state, count in sorted(self._states.items()))
         unit = "h" if seconds >= 3600 else "min"
         took = f"{clock(seconds)} {unit}, {duration(preparation)} of it preparation"
@@ -155,10 +158,10 @@ class Progress:
         self.say(ended_line(record, objectives, done, total, at_most=race))
 
     def snapshot(self) -> Snapshot:
-        """Return the sweep as it is now; called in the thread of the live view."""
+        """Return the sweep as it is now; called from the live view's thread."""
         assert self._assignments is not None and self._sweep is not None
         settings = self._sweep.settings
-        # Copies, each made in one step: the driver's thread changes them meanwhile.
+        # Copies, each made in one step, as the driver's thread may change the originals.
         states, running = self._states.copy(), self._running.copy()
         counts = {s: n for s, n in states.items() if s != "running"}
         if running:
@@ -180,7 +183,7 @@ class Progress:
             trial_seconds=mean_seconds(list(self._assignments.records.values())),
             unit=(resources.gpu, "GPU") if resources.gpu else (resources.cpu, "CPU"),
             cluster=self._cluster_use(now),
-            note="Ctrl-C stops it; rc-sweep resume goes on",
+            note="Ctrl-C stops the sweep; rc-sweep resume continues it",
         )
 
     @property
@@ -194,14 +197,14 @@ class Progress:
         settings = self._sweep.settings
         records = list(self._assignments.records.values())
         self._rows = rows(records, settings.objectives, constraints=settings.constraints)
-        # All trials are drawn, which takes longer as they come in: not after each of thousands.
+        # This takes longer the more trials there are, so it is not done after each of thousands.
         now = time.monotonic()
         self._next_rows = now + _PAUSE_PER_UPDATE * (now - started)
 
     def _cluster_use(self, now: float) -> str | None:
         asked, use = self._use
         if self._cluster is not None and now - asked >= _CLUSTER_SECONDS:
-            # The view must not break over a cluster that is busy with something else.
+            # The view must not break if the cluster does not answer.
             with suppress(Exception):
                 use = self._cluster()
             self._use = (now, use)

@@ -1,4 +1,4 @@
-"""How far a sweep is, read from its files: works while it runs elsewhere."""
+"""How far a sweep is, read from its files; it may be running elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sweeps.stored_sweep import StoredSweep
 
 
 def status_document(sweep: StoredSweep) -> dict[str, Any]:
-    """Return the state as plain JSON values."""
+    """Return the sweep's state as plain JSON values."""
     running = sweep.running
     records = sweep.records
     return {
@@ -37,7 +37,7 @@ def status_document(sweep: StoredSweep) -> dict[str, Any]:
         "planned": sweep.config["search"]["trials"],
         "planned_at_most": is_race(sweep.config["search"]["name"]),
         "ended": has_ended(sweep.folder, sweep.config, records),
-        # A confirmation's is that of the sweep that it confirms.
+        # A confirmation has no front of its own, only the sweep that it confirms.
         "front": [] if sweep.searched is not sweep else [record.id for record in front(sweep)],
         "artifacts_later": dict(preparation_of(sweep.path).later) if running else {},
         "confirmed": sweep.confirmation is not None,
@@ -61,7 +61,7 @@ def status_document(sweep: StoredSweep) -> dict[str, Any]:
 
 
 def status_text(sweep: StoredSweep) -> str:
-    """Return the state for people, with what to do next."""
+    """Return the sweep's state as text, with what to do next."""
     document = status_document(sweep)
     counts = ", ".join(f"{n} {state}" for state, n in document["trials"].items()) or "no trial yet"
     lines = [
@@ -74,7 +74,7 @@ def status_text(sweep: StoredSweep) -> str:
         if document["tested"]:
             roles = "; test roles opened"
         elif not sweep.records:
-            # It is the records that say whether there are any.
+            # Without records it is not known whether there are test roles.
             roles = ""
         lines.append(f"front: {', '.join(document['front']) or '-'}{roles}")
     else:
@@ -82,7 +82,7 @@ def status_text(sweep: StoredSweep) -> str:
         lines.append(f"holds the new seeds of {sweep.searched.name}; what they show: {shown}")
     if document["confirmed"]:
         lines.append(
-            "that front is of the seeds before its confirmation; what new seeds leave of it: "
+            "this front is from before the confirmation; what new seeds leave of it: "
             + command(sweep.folder, "pareto")
         )
     for trial in document["unfinished"]:
@@ -100,11 +100,11 @@ def status_text(sweep: StoredSweep) -> str:
     options = resume_options(sweep.path)
     if came_to_nothing(sweep.path):
         again = command(sweep.folder, "resume", *options)
-        lines.append(_correct(sweep) + f"as it is it is tried again with: {again}")
+        lines.append(_correct(sweep) + f"to try it again unchanged: {again}")
     elif document["ended"]:
         if document["planned_at_most"]:
             shown = command(confirmed_by(sweep.folder, sweep.config), "pareto")
-            lines.append(f"it has ended, nothing is left to resume; see: {shown}")
+            lines.append(f"it has ended; nothing is left to resume; see: {shown}")
         elif sum(document["trials"].values()) < document["planned"]:
             lines.append(_ended(sweep, document["ending"]))
     elif document["driver"] != "running":
@@ -115,7 +115,7 @@ def status_text(sweep: StoredSweep) -> str:
         elif document["planned_at_most"]:
             more = f"it was cut short; go on with: {go_on}"
         if document["failure"] is not None:
-            more = f"once that is mended, go on with: {go_on}"
+            more = f"once that is fixed, go on with: {go_on}"
         if options:
             go_on = command(sweep.folder, "resume", *options)
             more = f"launch a corrected one under another name; to go on with this one: {go_on}"
@@ -124,28 +124,28 @@ def status_text(sweep: StoredSweep) -> str:
 
 
 def _ended(sweep: StoredSweep, ending: str) -> str:
-    """Say what ended a sweep with fewer trials than planned, and what lifts a limit."""
+    """Say what ended a sweep with fewer trials than planned, and how to raise the limit."""
     lift = raising(ending)
     more = f"; to go on with more: {command(sweep.folder, 'resume', *lift)}" if lift else ""
     return f"fewer than planned: ended by {ending}{more}"
 
 
 def _correct(sweep: StoredSweep) -> str:
-    """Say how a sweep without any trial is corrected; see `sweeps.names.check_free`."""
+    """Say how to correct a sweep without any trial; see `sweeps.names.check_free`."""
     if sweep.folder.mirror is not None:
         return "correct its YAML and launch it under another name; "
     return f"correct its YAML and launch it again, --name {sweep.name}; "
 
 
 def interrupted(sweep: StoredSweep) -> list[str]:
-    """Return the trials that a driver has left open which is gone."""
+    """Return the ids of trials left unfinished by a driver that is gone."""
     if sweep.running:
         return []
     return [record.id for record in sweep.records if record.status == "running"]
 
 
 def interrupted_line(sweep: StoredSweep) -> str | None:
-    """Say which trials were interrupted, and what to do about it; None where none was."""
+    """Say which trials were interrupted, and what to do about it; None if none was."""
     ids = interrupted(sweep)
     if not ids:
         return None

@@ -1,4 +1,4 @@
-"""`rc-sweep status SWEEP --watch`: a sweep that runs elsewhere, from its files alone."""
+"""`rc-sweep status SWEEP --watch`: follows a sweep that runs elsewhere, from its files alone."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sweeps.stored_sweep import StoredSweep
 from sweeps.views.live import RunningTrial, Snapshot, view
 
 _INTERVAL = 2.0
-# Of a storage at a URI: each look is a request.
+# For a storage at a URI, where each look is a request.
 _INTERVAL_AWAY = 10.0
-# A rung may take long: only after this much silence is it worth a word.
+# A rung may take long, so a shorter silence is not mentioned.
 _SILENT = 600.0
 
 
 class Records:
-    """A sweep's records, read again only where the file has changed."""
+    """A sweep's records; each is read again only if its file has changed."""
 
     def __init__(self, trials: Path) -> None:
         self._trials = trials
@@ -48,7 +48,7 @@ class Records:
 
 
 class Watcher:
-    """Makes snapshots of a sweep on disk."""
+    """Makes snapshots of a sweep from its files."""
 
     def __init__(self, sweep: StoredSweep) -> None:
         self._sweep = sweep
@@ -94,9 +94,9 @@ class Watcher:
         if not driven and has_ended(folder, config, records):
             return f"it has ended; see: {command(confirmed_by(folder, config), 'pareto')}"
         if not driven:
-            return f"no driver runs it now; go on with: {command(folder, 'resume')}"
+            return f"no driver is running it; go on with: {command(folder, 'resume')}"
         if not records:
-            return "preparing: what all trials share is being built"
+            return "preparing: building what all trials share"
         silent = now - self._records.newest
         if silent > _SILENT:
             return f"no trial has written anything for {silent / 60:.0f} minutes"
@@ -104,9 +104,9 @@ class Watcher:
 
 
 def watch(sweep: StoredSweep, console: Console, *, interval: float = _INTERVAL) -> None:
-    """Show a sweep until its driver ends or the user has seen enough.
+    """Show a sweep until its driver ends or the user presses Ctrl-C.
 
-    On a terminal a view that is drawn anew, elsewhere one line for each trial that ends.
+    On a terminal this is a live view, elsewhere one line for each trial that ends.
     """
     watcher = Watcher(sweep)
     live = None
@@ -119,12 +119,14 @@ def watch(sweep: StoredSweep, console: Console, *, interval: float = _INTERVAL) 
         while True:
             snapshot = watcher.snapshot()
             if not reached:
-                snapshot = replace(snapshot, note="the storage does not answer: as it was before")
+                snapshot = replace(
+                    snapshot, note="the storage does not answer; this is its last known state"
+                )
             if live is not None:
                 live.update(_drawn(snapshot, console), refresh=True)
             elif reached:
                 ended |= _say(snapshot, watcher.records, console, ended)
-            # A lease that nobody brings looks as if its driver were gone.
+            # Without an answer the lease here is old, and its driver only seems gone.
             if snapshot.seconds is None and reached:
                 return
             time.sleep(interval if sweep.folder.mirror is None else _INTERVAL_AWAY)
@@ -137,7 +139,7 @@ def watch(sweep: StoredSweep, console: Console, *, interval: float = _INTERVAL) 
 
 
 def _refreshed(sweep: StoredSweep) -> bool:
-    """Bring what is new at the storage's URI, if it has one; tell whether that answers."""
+    """Fetch what is new at the storage's URI, if it has one; return whether that answered."""
     try:
         sweep.folder.refresh()
     except UnreachableError:
@@ -146,13 +148,14 @@ def _refreshed(sweep: StoredSweep) -> bool:
 
 
 def shown_rung(metrics: Mapping[str, Any], objectives: Iterable[str]) -> tuple[float, float] | None:
-    """Return a quick evaluation's ID and OOD accuracy, balanced where that is an objective.
-
-    None where one of them was not measured.
+    """Return (ID, OOD) accuracy at a rung in [0, 1], balanced if that is an objective.
 
     Args:
-        metrics: with their names at rungs.
+        metrics: with keys `rung/...`.
         objectives: of the sweep.
+
+    Returns:
+        None if one of the two was not measured.
     """
     asked = set(objectives)
     balanced = {role: f"{role}/balanced_accuracy" for role in ("id_dev", "ood_dev")}
@@ -166,10 +169,11 @@ def shown_rung(metrics: Mapping[str, Any], objectives: Iterable[str]) -> tuple[f
 def running_trial(
     record: TrialRecord, now: float | None, objectives: Iterable[str]
 ) -> RunningTrial:
-    """Return an unfinished record as what is shown of it.
+    """Return an unfinished record as it is shown.
 
     Args:
-        now: seconds since the epoch, None where nothing runs it.
+        record: of the trial.
+        now: seconds since the epoch; None if no driver is running it.
         objectives: of the sweep.
     """
     newest = record.rungs[-1] if record.rungs else None
@@ -184,7 +188,7 @@ def running_trial(
 
 
 def mean_seconds(records: Iterable[TrialRecord]) -> float | None:
-    """Return what an ended trial took on average, None before the first one."""
+    """Return the mean seconds of ended trials that did not fail, without the reference; or None."""
     taken = [
         record.taken
         for record in records
@@ -200,14 +204,14 @@ def _drawn(snapshot: Snapshot, console: Console) -> RenderableType:
 def ended_line(
     record: TrialRecord, objectives: Iterable[str], done: int, total: int, *, at_most: bool = False
 ) -> str:
-    """Return what a launch, and whoever watches one, says of a trial that has ended.
+    """Return the line that a launch or a watcher prints for a trial that has ended.
 
     Args:
         record: of the trial.
         objectives: of the sweep.
-        done: how many have ended with it.
-        total: of the sweep.
-        at_most: it may end with fewer (`sweeps.ending.is_race`).
+        done: number of trials that have ended, this one included.
+        total: number of trials of the sweep.
+        at_most: whether `total` is only an upper bound (`sweeps.ending.is_race`).
     """
     if record.status == "finished":
         text = ", ".join(
@@ -226,7 +230,7 @@ def ended_line(
 def _say(
     snapshot: Snapshot, records: Sequence[TrialRecord], console: Console, known: set[str]
 ) -> set[str]:
-    """Print a line for each trial that ended since, as they ended; return their ids."""
+    """Print a line for each newly ended trial, in the order they ended; return their ids."""
     new = [each for each in records if each.status != "running" and each.id not in known]
     new.sort(key=lambda record: (not record.reference, record.finished or 0.0))
     clock = time.strftime("%H:%M:%S")
@@ -241,6 +245,6 @@ def _say(
 
 
 def _driver_started(sweep: StoredSweep) -> float:
-    """Return when the newest driver began: it writes attempt.json first."""
+    """Return when the newest driver began, as the time of attempt.json, which it writes first."""
     path = sweep.path / "attempt.json"
     return path.stat().st_mtime if path.is_file() else time.time()

@@ -179,7 +179,7 @@ def test_watching_without_a_terminal_tells_each_end_once(folder: SweepFolder) ->
     lines = console.file.getvalue().splitlines()
     assert sum("t0003 magnitude" in line for line in lines) == 1
     assert sum("] t00" in line for line in lines) == 37
-    assert "no driver runs it now; go on with: rc-sweep resume demo --storage" in lines[-1]
+    assert "no driver is running it; go on with: rc-sweep resume demo --storage" in lines[-1]
 
 
 def test_a_sweep_that_has_ended_is_not_to_be_resumed(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_new_seeds_come_first_and_every_row_says_of_how_many_it_is(tmp_path: Pat
     alone = [row for trial, row in shown.items() if trial not in new and trial != "id"]
     assert {record.id for record in made.candidates} <= set(shown)
     assert alone and all(row[3] == "1, the search's" and "\u00b1" not in row[5] for row in alone)
-    assert "own seed flatter" in html and "nan" not in html
+    assert "own seed are optimistic" in html and "nan" not in html
     titles = [each.text or "" for each in ET.fromstring(html).iter("title")]
     means = [title for title in titles if title.endswith(", mean of 3 seeds")]
     found = confirmed(made)

@@ -87,13 +87,13 @@ def test_the_paper_s_model_and_test_sets_are_recognised(task: str) -> None:
         ("mnli", {"model": "packaged:all-MiniLM-L6-v2"}, "the model is packaged:all-MiniLM-L6-v2"),
         ("mnli", {"stage": "dev"}, "dev roles hold none"),
         ("fever", {"labels": ["SUPPORTS", "REFUTES"]}, "two labels"),
-        ("fever", {"without": "ood_test.symmetric_v2_test"}, "symmetric_v2_test is not there"),
-        ("fever", {"other": {"ood_test.symmetric_v1_rest": 362}}, "_v1_rest is none of the paper"),
+        ("fever", {"without": "ood_test.symmetric_v2_test"}, "symmetric_v2_test is missing"),
+        ("fever", {"other": {"ood_test.symmetric_v1_rest": 362}}, "_v1_rest is not in the paper"),
         ("fever", {"other": {"id_test.fever": 3_004}}, "id_test.fever holds 3,004 samples"),
         ("mnli", {"other": {"ood_test.hans": 600}}, "ood_test.hans holds 600 samples"),
         ("mnli", {"limit": 2_000}, "task.limit is set"),
         ("mnli", {"train": {"train.mnli": 30_475, "id_dev.mnli": 1_604}}, "32,079 training"),
-        ("qqp", {"without": "ood_test.paws_qqp"}, "ood_test.paws_qqp is not there"),
+        ("qqp", {"without": "ood_test.paws_qqp"}, "ood_test.paws_qqp is missing"),
     ],
 )  # fmt: skip
 def test_what_measures_something_else_is_told(
@@ -105,7 +105,7 @@ def test_what_measures_something_else_is_told(
 
 def test_an_opened_test_that_does_not_say_what_it_holds_is_not_the_paper_s() -> None:
     assert why_none({"model": BERT, "task": {"name": "mnli"}}, "test", {}, {}) == [
-        "id_test.mnli is not there", "ood_test.hans is not there"
+        "id_test.mnli is missing", "ood_test.hans is missing"
     ]  # fmt: skip
 
 
@@ -221,11 +221,11 @@ def test_the_paper_stands_beside_all_of_hans() -> None:
     assert found["dense vanilla"][COLUMN] == "84.2 / 59.8 / -"
     assert found["magnitude-40 rmc shuffled=True"][COLUMN] == ""
     text = paper_table(RECORDS, MNLI, TESTED)
-    assert "of 15,000 of the 30,000 samples of hans" in text
+    assert "on 15,000 of the 30,000 samples of hans" in text
     said = "paper: not shown: the paper's losses have other settings: magnitude-40 rmc shuffled"
     assert text.count(said) == 1
-    assert "paper: its alpha is 0.5: magnitude-40 rmc alpha=0.3" in text
-    assert "other than here" not in text
+    assert "paper: alpha 0.5, unlike here: magnitude-40 rmc alpha=0.3" in text
+    assert "epochs 5" not in text
 
 
 def test_other_training_than_the_paper_s_is_said() -> None:
@@ -234,7 +234,7 @@ def test_other_training_than_the_paper_s_is_said() -> None:
         update={"config": config | {"training": config["training"] | {"epochs": 2.0}}}
     )
     text = paper_table([RECORDS[0], quick], MNLI, TESTED)
-    assert "paper: epochs 5, learning_rate 2e-05, other than here: magnitude-40 rmc" in text
+    assert "paper: epochs 5, learning_rate 2e-05, unlike here: magnitude-40 rmc" in text
 
 
 def test_the_paper_is_left_out_with_the_reason_said_once() -> None:

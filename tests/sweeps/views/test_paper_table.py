@@ -206,7 +206,7 @@ def test_dense_is_compared_over_the_seeds_that_both_rows_have() -> None:
     assert "one seed only; to train it with every seed, make dense a row" in paper_table(
         apart, CONFIG, None
     )
-    assert "+- is of each row's own seeds alone; rc-sweep pareto" in text
+    assert "+- is from each row's own seeds; rc-sweep pareto" in text
 
 
 @pytest.mark.parametrize(("samples", "shown"), [(40, False), (400, True)])
@@ -373,7 +373,7 @@ def test_halves_of_another_estimate_are_not_compared() -> None:
     ]
     assert "halves by" not in paper_table(found, CONFIG, None)
     found[2].config["difficulty"]["name"] = "level_errors"
-    expected = "of halves by loss_variance, but by level_errors of magnitude-40 rmc"
+    expected = "use halves by loss_variance, but by level_errors of magnitude-40 rmc"
     assert expected in paper_table(found, CONFIG, None)
 
 
@@ -386,5 +386,5 @@ def test_halves_of_some_seeds_only_are_told() -> None:
     ]
     assert "fewer seeds" not in paper_table(found, CONFIG, None)
     found[1] = record(2, "magnitude-40", "vanilla", 1, **accuracies(0.9, 0.6))
-    expected = "easy %, hard % and gap are of fewer seeds: magnitude-40 vanilla (1 of 2)"
+    expected = "easy %, hard % and gap are over fewer seeds: magnitude-40 vanilla (1 of 2)"
     assert expected in paper_table(found, CONFIG, None)

@@ -59,4 +59,4 @@ def test_what_a_health_gate_asks_for_is_no_resume(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=told):
         check_free(tmp_path, "made")
     keep_failure(sweep.path, attempt, StorageError("the disk is full"))
-    assert "once that is mended, go on with: rc-sweep resume made" in status_text(sweep)
+    assert "once that is fixed, go on with: rc-sweep resume made" in status_text(sweep)
