@@ -1,4 +1,4 @@
-"""What is told of a sweep that has ended: what new seeds showed, what its sealed test did."""
+"""Reports to tracking after a sweep has ended: the results of new seeds and of the sealed test."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _logger = logging.getLogger(__name__)
 
 
 def tell_confirmed(sweep: StoredSweep) -> None:
-    """Tell tracking what new seeds left of a front; what cannot be told is said in a warning.
+    """Send the front by means over new seeds to tracking; a failure is logged as a warning.
 
-    The sweep's description, its logged models and which of its trials are on the front go by means
-    from then on, as its tables do.
+    From then on the sweep's description, its logged models and the trials tagged as on the front
+    follow the means, as its tables do.
     """
     with going_on("the means over new seeds"):
         now = sweep.still()
@@ -41,17 +41,18 @@ def tell_confirmed(sweep: StoredSweep) -> None:
 
 
 def tell_unconfirmed(sweep: StoredSweep) -> None:
-    """Tell tracking that a sweep's confirmation was removed: its own figures are what it has."""
+    """Send the front by the sweep's own figures to tracking, after its confirmation was removed."""
     with going_on("the front without the new seeds that were removed"):
         now = sweep.still()
         _warn_of(now, _tell_front(now, confirmed(now)))
 
 
 def _tell_front(sweep: StoredSweep, found: Confirmed | None) -> int:
-    """Return how many events are left to send.
+    """Send the front; return how many events are left to send.
 
     Args:
-        found: means over new seeds, or over a design's own; None: there is one seed each.
+        sweep: whose front it is.
+        found: means over new seeds or over a design's own; None: one seed each.
     """
     if not sweep.folder.outbox.is_file():
         return 0
@@ -76,9 +77,9 @@ def _tell_front(sweep: StoredSweep, found: Confirmed | None) -> int:
 
 
 def _deliver(config: SweepConfig, folder: SweepFolder, events: Outbox) -> int:
-    """Send what is not sent yet; return how many events are left to send.
+    """Send what was not sent yet; return how many events are left to send.
 
-    A driver that goes on with the sweep meanwhile sends them: two senders would make runs twice.
+    If a driver is running the sweep, it will send them: two senders would duplicate runs.
     """
     if is_locked(folder.path):
         return 0
@@ -88,22 +89,24 @@ def _deliver(config: SweepConfig, folder: SweepFolder, events: Outbox) -> int:
 def _warn_of(sweep: StoredSweep, left: int) -> None:
     if left:
         _logger.warning(
-            "%d tracking events are kept in %s and sent at the next resume or confirmation",
+            "%d tracking events are kept in %s, to be sent at the next resume or confirmation",
             left,
             sweep.folder.outbox,
         )
 
 
 def tell_test(sweep: StoredSweep, document: Mapping[str, Any], *, prefix: str = "") -> int | None:
-    """Tell tracking what opening the test roles showed; return how many events are left to send.
+    """Send the results on the test roles to tracking; return how many events are left to send.
 
-    None: it was told and sent before, or there is nothing to tell. So a command that was killed
-    after it wrote test.json, and told nothing, only has to be run again.
+    A command that was killed after it wrote test.json only has to be run again.
 
     Args:
         sweep: whose trials they are.
         document: as `sweeps.verification.sealed` writes it to test.json.
-        prefix: of the keys of its trials there (`confirm/` for a confirmation's).
+        prefix: of its trials' keys there (`confirm/` for a confirmation's).
+
+    Returns:
+        None if all was sent before, or there is nothing to send.
     """
     if not sweep.folder.outbox.is_file():
         return None

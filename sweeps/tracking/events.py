@@ -1,7 +1,7 @@
-"""What happens in a sweep, told to whoever keeps track: the outbox (then MLflow) and front.json.
+"""Reports what happens in a sweep to the outbox (from there to MLflow) and front.json.
 
-Runs in the driver. Nothing that is told may stop a sweep: records are the truth, these are views of
-them. So what cannot be written (a full disk) is said in a warning, and the sweep goes on.
+Runs in the driver. Records are the truth, and these are only views of them, so a failure here (a
+full disk) is logged as a warning and the sweep goes on.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ from sweeps.tracking.tracked import (
 from sweeps.views.picture import front_picture
 
 _logger = logging.getLogger(__name__)
-# front.json holds every trial, so writing it takes longer as trials come in: it is written anew
-# only after this many times as long as the last writing took, and when the sweep ends.
+# front.json holds every trial, so writing it takes longer as trials come in. It is written again
+# only after a pause of this many times the last write, and when the sweep ends.
 _PAUSE_PER_WRITE = 20.0
-# A last drain gives up after so long without a delivery, or so long in all where the sweep is not
-# finished: whoever interrupts wants it to end. Events are kept.
+# The last drain gives up after CLOSE_SECONDS without a delivery, or after CLOSE_SECONDS in total (a
+# finished sweep: CLOSE_SECONDS_FINISHED). Events are kept.
 CLOSE_SECONDS = 60.0
 CLOSE_SECONDS_FINISHED = 1800.0
-# Ranks are told so many trials at a time: one event of all would be long without a delivery.
+# Trials per event: one event for all would take too long without counting as a delivery.
 _RANKS_AT_ONCE = 200
 
 
 @contextmanager
 def going_on(what: str) -> Iterator[None]:
-    """Go on after any error, with a warning that names what was not written."""
+    """Turn any error into a warning that names what was not written."""
     try:
         yield
-    # Whatever a disk, a picture or a record of another version raises is no reason to lose a sweep.
+    # No error of a disk, a picture or a record of another version is a reason to lose a sweep.
     except Exception as error:
         _logger.warning(
             "%s could not be written for tracking; the sweep goes on: %s: %s",
@@ -71,10 +71,10 @@ def going_on(what: str) -> Iterator[None]:
 
 
 class SweepEvents:
-    """The driver's events, in order. Only making it raises; to tell it something never does."""
+    """The driver's events, in order. Only the constructor raises."""
 
     def __init__(self, sweep: SweepConfig, folder: SweepFolder) -> None:
-        """Read what was told before, and start delivering.
+        """Read the records, and start delivering.
 
         Raises:
             StorageError: a record cannot be read.
@@ -82,12 +82,12 @@ class SweepEvents:
         """
         self._sweep = sweep
         self._folder = folder
-        # Until `sweep_started` says this driver's own: the file's may be another's later on.
+        # Until `sweep_started` sets this driver's own: the file may be another driver's by then.
         self._attempt = folder.attempt()
         self._outbox = Outbox(folder.outbox)
         self._lock = threading.Lock()
         self._announced: set[str] = set()
-        # Their start could not be told; without it their end would be refused.
+        # Trials whose start could not be written; without it their end would be refused.
         self._unannounced: set[str] = set()
         self._ended: set[str] = set()
         self._records = {record.id: record for record in folder.records()}
@@ -119,11 +119,11 @@ class SweepEvents:
                 ),
                 parent=self._facts.parent,
             )
-        with going_on("what an earlier driver did not tell"):
+        with going_on("what an earlier driver left out"):
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Tell of trials that ended after an earlier driver was killed: their records are there."""
+        """Report trials of an earlier driver that ended after it was killed, from their records."""
         started: set[str] = set()
         ended: dict[str, str] = {}
         for event in self._outbox.events():
@@ -132,7 +132,7 @@ class SweepEvents:
             elif event["kind"] == "trial_ended":
                 ended[event["trial_id"]] = event["status"]
         for record in list(self._records.values()):
-            # One that was told as failed may have finished since: run again, or adopted.
+            # A trial reported as failed may have finished since: run again, or adopted.
             if record.status in ("running", ended.get(record.id)):
                 continue
             if record.id not in started:
@@ -140,7 +140,7 @@ class SweepEvents:
             self.trial_ended(record)
 
     def trial_started(self, record: TrialRecord) -> None:
-        """A trial that has a record already (the reference)."""
+        """Report the start of a trial that already has a record (the reference)."""
         self._start(record.id, record.name, record.config, reference=record.reference)
 
     def trial_assigned(self, trial_id: str, config: Mapping[str, Any]) -> None:
@@ -182,8 +182,8 @@ class SweepEvents:
         Args:
             status: finished, interrupted or failed.
             seconds: since the command began.
-            report: the page of `rc-sweep report`, where it was written; its picture of the front
-                lies beside it then.
+            report: the page of `rc-sweep report` if it was written, with the picture of the front
+                beside it.
         """
         left = 0
         try:
@@ -191,7 +191,7 @@ class SweepEvents:
                 self._end(status, seconds, report)
         finally:
             most = CLOSE_SECONDS_FINISHED if status == "finished" else CLOSE_SECONDS
-            with going_on("how far events were delivered"):
+            with going_on("the delivered events"):
                 left = self._drain.close(CLOSE_SECONDS, most)
         return left
 
@@ -199,7 +199,7 @@ class SweepEvents:
         settings = self._sweep.settings
         records = list(self._records.values())
         found = rows(records, settings.objectives, constraints=settings.constraints)
-        # A design over several seeds and a confirmation are told of by means, as everywhere.
+        # A design over several seeds and a confirmation are shown by means, as everywhere.
         over_seeds, shown, kind = self._over_seeds(), found, "one seed each"
         if over_seeds is not None:
             means, of = over_seeds
@@ -232,7 +232,7 @@ class SweepEvents:
             front=front,
             hypervolume=document["hypervolume"],
             summary=summary(shown, settings.objectives, kind=kind),
-            # One of a confirmation's seeds is no model to choose: its sweep's are told anew.
+            # A confirmation's trial is not a model to choose; its sweep's models are sent again.
             models=[]
             if settings.confirm.sweep is not None
             else front_models(shown, self._records, self._folder, shown_keys(self._sweep)),
@@ -240,9 +240,9 @@ class SweepEvents:
         )
 
     def _over_seeds(self) -> tuple[Confirmed, list[Row]] | None:
-        """Return means over seeds and the rows that they are of; None for a search.
+        """Return means over seeds and the rows that they belong to; None for a search.
 
-        Of a fixed design with several seeds its own; of a confirmation those that it repeats.
+        The rows of a fixed design are its own; those of a confirmation are of its sweep.
         """
         if self._sweep.settings.design != "fixed":
             return None
@@ -290,9 +290,9 @@ class SweepEvents:
 
 
 def sweep_id(folder: SweepFolder) -> str:
-    """Return the sweep's id for tracking: made once, independent of where the storage lies."""
+    """Return the sweep's id for tracking: made once, independent of the storage's location."""
     known = read_sweep_id(folder)
-    # One cut short by a kill is empty: every such sweep would have the same.
+    # After a kill the file may be empty, which is no id.
     if known:
         return known
     made = f"{folder.name}-{int(time.time())}-{uuid.uuid4().hex[:8]}"
@@ -303,13 +303,13 @@ def sweep_id(folder: SweepFolder) -> str:
 def tell_ranks(
     outbox: Outbox, trials: Iterable[str], front: Sequence[str], ranks: Mapping[str, int]
 ) -> None:
-    """Tell where each trial lies among all, now that all are known.
+    """Report the rank of each trial, once all trials are known.
 
     Args:
         outbox: of the sweep.
-        trials: all that it has.
-        front: those on the front.
-        ranks: trial -> rank, of those that have one.
+        trials: all trials of the sweep.
+        front: trials on the front.
+        ranks: trial -> rank, for trials that have one.
     """
     everyone = sorted(trials)
     for start in range(0, len(everyone), _RANKS_AT_ONCE):
@@ -319,8 +319,8 @@ def tell_ranks(
 
 
 def drain_of(sweep: SweepConfig, folder: SweepFolder, outbox: Outbox) -> Drain:
-    """Return what delivers a sweep's events to its MLflow."""
+    """Return a running drain that delivers a sweep's events to its MLflow."""
     uri = sweep.settings.tracking.uri or default_uri(folder.storage)
-    # Here, not in the drain's thread: a new sweep would get one from each.
+    # Not in the drain's thread: two threads could each make an id for a new sweep.
     made = sweep_id(folder)
     return Drain(outbox, lambda: MlflowWriter(uri, storage=folder.storage, sweep_id=made))

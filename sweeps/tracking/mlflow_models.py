@@ -1,6 +1,6 @@
-"""The front as MLflow's logged models: what each is, and its metrics on the data they are of.
+"""The front as logged models of MLflow, with metrics linked to the data they were measured on.
 
-The weights stay in the sweep's folder: a logged model says where, and how to export them.
+The weights stay in the sweep's folder; a logged model says where, and how to export them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _NOT_IN_NAMES = "/:.%\"'"
 
 
 class FrontModels:
-    """The logged models of one sweep; found by tags of ours before one is made."""
+    """The logged models of one sweep; existing ones are found by our tags."""
 
     def __init__(self, client: MlflowClient, experiment: str, sweep_id: str) -> None:
         self._client = client
         self._experiment = experiment
         self._sweep_id = sweep_id
         self._known: dict[str, str] | None = None
-        # Made, but not known to be whole: what makes them so is done again.
+        # Created, but perhaps not completed; completing them is safe to repeat.
         self._begun: dict[str, LoggedModel] = {}
 
     @property
@@ -43,7 +43,7 @@ class FrontModels:
         return self._known
 
     def update(self, models: Sequence[Mapping[str, Any]], runs: Mapping[str, str]) -> None:
-        """Make what is missing, and say of each whether it is on the front now.
+        """Create missing models, and tag each model with whether it is on the front now.
 
         Args:
             models: as `sweeps.tracking.tracked.front_models` makes them.
@@ -64,11 +64,13 @@ class FrontModels:
     def log_metrics(
         self, trial_id: str, run_id: str, measured: Sequence[Mapping[str, Any]], seconds: float
     ) -> None:
-        """Link metrics of a run to a trial's model, where it has one, and to their data.
+        """Link metrics of a run to their data and to the trial's model; without a model do nothing.
 
         Args:
-            measured: mappings with `key`, `value`, and `dataset` and `digest` or None.
-            seconds: since the epoch; with the run's own, nothing is logged twice.
+            trial_id: of the model.
+            run_id: run that has the metrics.
+            measured: mappings with `key`, `value`, `step`, and `dataset` and `digest` or None.
+            seconds: since the epoch; with the run's own time nothing is logged twice.
         """
         from mlflow.entities import Metric
 
@@ -91,7 +93,7 @@ class FrontModels:
     def _make(self, model: Mapping[str, Any], run_id: str) -> LoggedModel:
         name = "".join("_" if ch in _NOT_IN_NAMES else ch for ch in model["name"])
         tags = {
-            # As mlflow.create_external_model does, which knows one global tracking server only.
+            # As mlflow.create_external_model does, which needs one global tracking server.
             "mlflow.model.isExternal": "true",
             "rc.sweep_id": self._sweep_id,
             "rc.trial_id": model["trial_id"],
@@ -108,15 +110,15 @@ class FrontModels:
         )
 
     def _complete(self, made: LoggedModel, model: Mapping[str, Any], run_id: str) -> None:
-        """Give a model its file, its run and its metrics; ready, which comes last, says it is so.
+        """Give a model its file, its run and its metrics, then mark it as ready.
 
-        Every part may be there already.
+        Any of these may exist already.
         """
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
         from mlflow.models.utils import get_external_mlflow_model_spec
 
         with TemporaryDirectory() as folder:
-            # What lets the model be registered.
+            # With this file the model can be registered.
             get_external_mlflow_model_spec(made).save(f"{folder}/MLmodel")
             self._client.log_model_artifacts(made.model_id, folder)
         step = max((int(each["step"]) for each in model["metrics"]), default=0)

@@ -1,4 +1,4 @@
-"""What the MLflow modules share: names and sizes that MLflow takes, search in pages, batches."""
+"""Helpers for MLflow: names and sizes that it accepts, paged search, batched logging."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ _logger = logging.getLogger(__name__)
 EXPERIMENT = "rc-sweep"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 _MAX_VALUE, _MAX_KEY, _MAX_TAG = 500, 250, 5000
-# As its own pattern has it.
+# Characters that MLflow refuses in names.
 _REFUSED = re.compile(r"[^\w\-. :]")
 # MLflow's own limits on one log_batch call.
 _MAX_PARAMS, _MAX_METRICS, _MAX_TAGS = 100, 900, 100
 
 
 def default_uri(storage: Path) -> str:
-    """Return the tracking URI of a storage folder: SQLite, one for all its sweeps."""
+    """Return the tracking URI of a storage folder: one SQLite file for all its sweeps."""
     return f"sqlite:///{storage / 'mlflow.db'}"
 
 
 def connect(uri: str) -> MlflowClient:
     """Return a client that gives up soon on a server that is down."""
-    # A server that is down is the outbox's business; MLflow's minutes of retries would only
-    # hold the driver up at its end.
+    # The outbox retries; MLflow's own minutes of retries would only hold the driver up at its end.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    # Making the tables of a new SQLite file logs a line for each of MLflow's migrations.
+    # Creating a new SQLite file logs a line for each of MLflow's migrations.
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
@@ -44,27 +43,27 @@ def connect(uri: str) -> MlflowClient:
 
 
 def find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
-    """Return an experiment's id, making it where there is none; one that was deleted is restored.
+    """Return an experiment's id; a missing one is created, a deleted one restored.
 
-    MLflow keeps a deleted one, and its name, until `mlflow gc`, and takes no run for it.
+    MLflow keeps a deleted experiment and its name until `mlflow gc`, and accepts no runs for it.
     """
     from mlflow.entities import LifecycleStage
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        # The UI takes an experiment for one of prompts and traces unless it is told.
+        # Without this the UI takes the experiment for one of prompts and traces.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         try:
             return str(client.create_experiment(name, artifact_location=location, tags=tags))
         except MlflowException:
-            # Another sweep of this storage was quicker; any other failure shows below.
+            # Another sweep of this storage may have created it meanwhile.
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
     if found.lifecycle_stage == LifecycleStage.DELETED:
         client.restore_experiment(found.experiment_id)
-        _logger.warning("MLflow's experiment '%s' was deleted; it is restored, with its runs", name)
+        _logger.warning("MLflow's experiment '%s' was deleted; it was restored with its runs", name)
     return str(found.experiment_id)
 
 
@@ -93,7 +92,7 @@ def search_models(client: MlflowClient, experiment: str, condition: str) -> list
 
 
 def delete_runs(uri: str, sweep_id: str) -> int:
-    """Mark a sweep's runs and models as deleted, which can be undone; return how many runs."""
+    """Mark a sweep's runs and models as deleted (MLflow can restore them); return how many runs."""
     client = connect(uri)
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
@@ -133,7 +132,7 @@ def log_batch(
 
 
 def log_datasets(client: MlflowClient, run_id: str, datasets: Iterable[Mapping[str, Any]]) -> None:
-    """Log what a run read: name, digest, size and, as MLflow's context, the role of each split.
+    """Log the splits that a run read: name, digest, size, and the role as MLflow's context.
 
     Args:
         datasets: mappings with `name`, `role`, `digest`, `samples`, `source` (text, JSON).
@@ -160,11 +159,11 @@ def log_datasets(client: MlflowClient, run_id: str, datasets: Iterable[Mapping[s
 
 
 def mlflow_name(key: str) -> str:
-    """Return the key with what MLflow does not allow in names replaced.
+    """Return the key with characters that MLflow does not allow in names replaced.
 
-    It allows letters and digits of any script and `_-. :/`, at most 250 of them, and no path that
-    leads outside itself. What is changed gets a mark of what it was: two slices, or two labels,
-    that differ in a sign alone must not become one.
+    It allows up to 250 letters and digits of any script and `_-. :/`, and no path such as `..`.
+    A changed name gets a suffix from a hash of the original: two slices or labels that differ in
+    one such character must stay distinct.
     """
     name = "/".join(map(_allowed, key.split("/")))
     if len(name) > _MAX_KEY:
@@ -174,7 +173,7 @@ def mlflow_name(key: str) -> str:
 
 
 def _allowed(part: str) -> str:
-    """Return a part of a key, between slashes, as MLflow takes it."""
+    """Return a part of a key (between slashes) as MLflow accepts it."""
     found = _REFUSED.sub("_", part)
     found = found if found.strip(".") else "_"
     return found if found == part else found + _mark(part)

@@ -1,7 +1,7 @@
-"""How a sweep looks in MLflow's UI: a prepared view of its runs, and the command that opens it.
+"""A prepared view of a sweep's runs in MLflow's UI, and the command that opens it.
 
-MLflow keeps views that users share as tags of the experiment; a sweep gets one of its own, so that
-the picture a user wants (ID against OOD, parallel coordinates) is there without a click.
+MLflow keeps shared views as tags of the experiment. Each sweep gets one, so that its pictures (ID
+against OOD, parallel coordinates) need no clicks.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def view_state(
     common: Sequence[str],
     size: str,
 ) -> dict[str, Any]:
-    """Return a view in the form in which MLflow 3 stores shared ones.
+    """Return a view in the form in which MLflow 3 stores shared views.
 
     Args:
-        sweep_id: as the runs are tagged.
+        sweep_id: tag of the runs.
         sweep: name, for titles.
-        objectives: metrics; the first two are the axes of the scatter.
+        objectives: metrics; the first two are the axes of the scatter plot.
         keys: parameters in which trials differ.
-        common: those of them that every trial has; MLflow draws no line for a run without one.
-        size: metric of a model's size, which the last objective is drawn against.
+        common: those keys that every trial has; MLflow draws no line for a run without one.
+        size: metric of a model's size, against which the last objective is drawn.
     """
     names = [mlflow_name(key) for key in objectives]
     shown = [mlflow_name(key) for key in keys]
@@ -60,7 +60,7 @@ def view_state(
             **rest,
         }
 
-    # What every finished trial has, whatever its compression: amounts that can be drawn together.
+    # Metrics that every finished trial has, whatever its compression.
     sizes = [name for name in ("footprint/encoder_sparsity", size) if name not in names]
     y = {"key": names[-1], "type": "METRIC"}
     charts = [
@@ -89,8 +89,8 @@ def view_state(
     columns += [f"metrics.`{name}`" for name in names]
     columns += [f"params.`{name}`" for name in shown]
     return {
-        # What the sealed test measured stands below its trial: without the view's metrics it would
-        # be an empty row here, and MLflow names such rows beside every chart.
+        # The run of a sealed test lacks the view's metrics: it would be an empty row here, and
+        # MLflow lists such rows beside every chart.
         "searchFilter": f"tags.`rc.sweep_id` = '{sweep_id}' and tags.`rc.kind` != 'test'",
         "orderByKey": f"metrics.`{names[0]}`",
         "orderByAsc": False,
@@ -106,7 +106,7 @@ def view_state(
                 "uuid": _SECTION,
                 "name": sweep,
                 "display": True,
-                # One below the other: coordinates need the width.
+                # One column: parallel coordinates need the width.
                 "columns": 1,
                 "cardHeight": 420,
                 "isReordered": False,
@@ -123,12 +123,12 @@ def view_state(
 def store_view(
     client: MlflowClient, experiment: str, sweep_id: str, state: Mapping[str, Any]
 ) -> None:
-    """Keep a sweep's view in the experiment."""
+    """Store a sweep's view in the experiment."""
     client.set_experiment_tag(experiment, f"{_VIEW_TAG}{sweep_id}", json.dumps(state))
 
 
 def address(root: str, experiment: str, sweep_id: str | None, *, charts: bool = False) -> str:
-    """Return the UI's address of a sweep's runs."""
+    """Return the address of a sweep's runs in the UI."""
     url = f"{root.rstrip('/')}/#/experiments/{experiment}/runs?workflowType=machine_learning"
     if sweep_id is None:
         return url
@@ -141,13 +141,14 @@ def serve_ui(storage: Path, uri: str | None, sweep: str, *, sweep_id: str | None
 
     Args:
         storage: the storage folder.
-        uri: the sweep's own tracking server, which has a UI already; None for the storage's.
-        sweep: name, to say what to look for.
-        sweep_id: its id for tracking; None where nothing was tracked.
+        uri: the sweep's own tracking store; a server's addresses are only printed, as it has a UI.
+            None: the storage's own.
+        sweep: name, to print.
+        sweep_id: its id for tracking; None if nothing was tracked.
         port: on 127.0.0.1.
 
     Raises:
-        StorageError: nothing was tracked in this storage yet, or the server does not answer.
+        StorageError: nothing was tracked in this storage yet, or the store does not answer.
     """
     if uri is None and not (storage / "mlflow.db").is_file():
         raise StorageError(f"{storage} must hold mlflow.db, but does not: nothing was tracked")
@@ -156,7 +157,7 @@ def serve_ui(storage: Path, uri: str | None, sweep: str, *, sweep_id: str | None
     root = store if remote else f"http://127.0.0.1:{port}"
     try:
         found = connect(store).get_experiment_by_name(EXPERIMENT)
-    # Whatever MLflow or its HTTP client raises: the user named a server that does not answer.
+    # Whatever MLflow or its HTTP client raises, the store does not answer.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise StorageError(f"the tracking store {store} must answer, but: {reason}") from error
@@ -168,7 +169,7 @@ def serve_ui(storage: Path, uri: str | None, sweep: str, *, sweep_id: str | None
         return 0
     print("(Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    # One person looks: one worker answers, and starts four times as fast as MLflow's four.
+    # One worker is enough for one person, and starts four times as fast as MLflow's four.
     command += ["--workers", "1", "--backend-store-uri", store]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     process = subprocess.Popen(command, env=environment)

@@ -1,9 +1,9 @@
 """Applies the outbox's events to an MLflow store or server.
 
-One run per sweep, one child per trial; a confirmation's run lies below its sweep's, and its trials
-below the trials that they repeat; opening the test makes a run below each tested trial. Runs are
-found by tags of ours (`rc.sweep_id`, `rc.trial_id`) when a writer is made, and one is made after
-each error (sweeps/tracking/outbox.py), so that repeats, late answers, a killed driver and a resume
+A sweep has one run, with a child per trial. A confirmation's run is a child of its sweep's, and its
+trials are children of the trials they repeat; opening the test adds a child to each tested trial. A
+new writer finds existing runs by our tags (`rc.sweep_id`, `rc.trial_id`). As each error leads to a
+new writer (sweeps/tracking/outbox.py), repeated events, late answers, a killed driver and a resume
 leave exactly one run per trial.
 """
 
@@ -41,20 +41,20 @@ _STATUSES = {
     "interrupted": "KILLED",
     "running": "RUNNING",
 }
-# What MLflow answers to a request that is wrong in itself, say on a run that a user has deleted.
+# MLflow's errors for a request that can never succeed, say for a run that a user has deleted.
 _PERMANENT = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
 
 
 class MlflowWriter:
-    """Applies events of one sweep; every event may come more than once."""
+    """Applies events of one sweep; each may come more than once."""
 
     def __init__(self, uri: str, *, storage: Path, sweep_id: str) -> None:
-        """Connect, making the experiment where there is none, and find what is there of the sweep.
+        """Connect, create the experiment if there is none, and find the sweep's runs.
 
         Args:
             uri: tracking URI.
-            sweep_id: of the one sweep whose events will come.
-            storage: where artifacts go when the URI is the storage's own SQLite.
+            storage: folder for artifacts if the URI is the storage's own SQLite file.
+            sweep_id: of the sweep whose events will come.
         """
         self._client = connect(uri)
         local = uri == default_uri(storage)
@@ -70,7 +70,7 @@ class MlflowWriter:
         self._inputs: set[tuple[str, str]] = set()
         self._relatives: dict[str, dict[str | None, str]] = {}
         self._warned = False
-        # After a kill the next event may be any: the runs of the events before it exist already.
+        # After a kill the next event may be any one: the runs of earlier events exist already.
         for run in self._runs_of(sweep_id):
             self._tags[run.info.run_id] = dict(run.data.tags)
             if run.data.tags["rc.kind"] == "sweep":
@@ -86,7 +86,7 @@ class MlflowWriter:
 
         Raises:
             Undeliverable: MLflow refuses the event itself.
-            Exception: whatever else MLflow raises, say of a server that is down.
+            Exception: whatever else MLflow raises, say if a server is down.
         """
         from mlflow.exceptions import MlflowException
 
@@ -110,11 +110,11 @@ class MlflowWriter:
             raise
 
     def _sweep_started(self, event: Event) -> None:
-        # What tells more of the run is written again where there is one: a driver that was killed,
-        # or an answer that came too late, may have left it out.
+        # If the run exists, its details are written again: after a kill or an answer that came too
+        # late they may be missing.
         given = {mlflow_name(key): value for key, value in event.get("params", {}).items()}
         if self._parent:
-            # A parameter that is there stays: MLflow refuses another value for it.
+            # An existing parameter stays: MLflow refuses another value.
             there = self._client.get_run(self._parent).data.params
             given = {key: value for key, value in given.items() if key not in there}
             self._client.update_run(self._parent, status="RUNNING")
@@ -134,7 +134,7 @@ class MlflowWriter:
             if run.data.tags.get("status") != "finished":
                 self._client.update_run(run.info.run_id, status="RUNNING")
             if not run.data.params:
-                # Killed between making the run and writing its parameters.
+                # A kill came between creating the run and writing its parameters.
                 self._describe(run.info.run_id, event)
             return
         tags = {
@@ -151,13 +151,13 @@ class MlflowWriter:
         self._describe(run_id, event)
 
     def _describe(self, run_id: str, event: Event) -> None:
-        """Write what tells this trial from others, and its whole configuration as a file."""
+        """Write the trial's distinguishing parameters, and its whole configuration as a file."""
         config = event["config"]
         params = event.get("params") or {
             f"{part}.name": config[part]["name"] for part in ("compression", "loss")
         }
         self._store(self._client.log_dict, run_id, config, "config.yaml")
-        # The parameters last: a run that has them was described.
+        # Parameters come last: a run that has them is complete.
         log_batch(self._client, run_id, params=params, tags=event.get("changed", {}))
 
     def _rung(self, event: Event) -> None:
@@ -169,7 +169,7 @@ class MlflowWriter:
         run_id = self._child(event["trial_id"])
         record = event["record"]
         for rung in record["rungs"]:
-            # Of a driver that was killed, or that told nothing; what is there is left out.
+            # A driver that was killed may not have sent all; existing values are skipped.
             self._log_metrics(run_id, rung["metrics"], rung["step"], event["time"])
         metrics = dict(record["metrics"])
         metrics |= {f"seconds/{key}": value for key, value in record["seconds"].items()}
@@ -182,16 +182,16 @@ class MlflowWriter:
             self._inputs.update((each["name"], each["digest"]) for each in new)
         error = {"error": str(record["error"])[:1000]} if record["error"] else {}
         if not error:
-            # It failed once, and a resume has run it again.
+            # It may have failed before, and a resume ran it again.
             self._untag(run_id, "error")
         tags = {"status": event["status"], **error}
         self._log_metrics(run_id, metrics, step, ended, tags=tags)
-        # The reference is made before its run is: its run would end before it began.
+        # The reference is trained before its run is created, which would end before it began.
         end = event["time"] if record["reference"] else ended
         self._client.set_terminated(run_id, _STATUSES[event["status"]], end_time=int(1000 * end))
 
     def _ranked(self, event: Event) -> None:
-        """Tag where trials lie. One whose start was never told has a record, but no run."""
+        """Tag runs with their ranks. A trial whose start was never reported has no run."""
         from mlflow.exceptions import MlflowException
 
         refused: list[str] = []
@@ -206,12 +206,12 @@ class MlflowWriter:
                     self._untag(run_id, "rank")
                 self._tag(run_id, tags)
             except MlflowException as error:
-                # A run that a user has deleted: the others get theirs all the same.
+                # Say, a run that a user has deleted: the others still get their tags.
                 if error.error_code not in _PERMANENT:
                     raise
                 refused.append(trial_id)
         if refused:
-            raise Undeliverable(f"it takes no tags for the runs of {', '.join(refused)}")
+            raise Undeliverable(f"MLflow takes no tags for the runs of {', '.join(refused)}")
 
     def _sweep_ended(self, event: Event) -> None:
         self._models.update(event.get("models", []), self._children)
@@ -221,7 +221,7 @@ class MlflowWriter:
             "front/trials": len(event["front"]),
             "seconds": event["seconds"],
         }
-        # A resumed sweep ends again: the later figures are the ones MLflow shows.
+        # The attempt is the step: a resumed sweep ends again, and MLflow shows its latest figures.
         self._log_metrics(self._parent, metrics, event.get("attempt", 0), event["time"])
         for path in event["artifacts"]:
             if Path(path).is_file():
@@ -232,12 +232,12 @@ class MlflowWriter:
         self._client.set_terminated(self._parent, status, end_time=int(1000 * event["time"]))
 
     def _confirmed(self, event: Event) -> None:
-        """Tell of the front by means over new seeds."""
+        """Update models and description after a confirmation was made or removed."""
         self._models.update(event["models"], self._children)
         self._tag(self._parent, {NOTE: event["summary"]})
 
     def _tested(self, event: Event) -> None:
-        """Make a run below each tested trial: the only ones whose inputs are test roles."""
+        """Create a run below each tested trial: only these runs have test roles as inputs."""
         for trial_id, trial in event["trials"].items():
             tags = {"rc.kind": "test", "rc.test_of": trial_id, "status": "finished"}
             above = self._child(trial_id)
@@ -252,9 +252,9 @@ class MlflowWriter:
         self._tag(self._parent, {"test": event["stamp"]})
 
     def _store(self, log: Callable[..., Any], run_id: str, *arguments: Any) -> None:
-        """Store a file with a run, if the artifact store takes it: the sweep's folder has it too.
+        """Store a file with a run if the artifact store accepts it; the sweep's folder has it too.
 
-        Runs and metrics must not wait for a bucket whose client is not installed here.
+        Runs and metrics must not depend on a bucket whose client is not installed here.
         """
         try:
             log(run_id, *arguments)
@@ -266,11 +266,11 @@ class MlflowWriter:
 
     def _child(self, trial_id: str) -> str:
         if trial_id not in self._children:
-            raise Undeliverable(f"it is of trial {trial_id}, which was never started")
+            raise Undeliverable(f"it is for trial {trial_id}, which was never started")
         return self._children[trial_id]
 
     def _create(self, event: Event, name: str, tags: Mapping[str, str], above: str) -> str:
-        """Make a run below another one: below that of another sweep where the event says so."""
+        """Create a run below another one: below another sweep's if the event says so."""
         other = event.get("parent")
         if other:
             runs = self._relative(other["sweep_id"])
@@ -286,7 +286,7 @@ class MlflowWriter:
         return run_id
 
     def _relative(self, sweep_id: str) -> dict[str | None, str]:
-        """Return another sweep's runs: trial id, or None for the sweep itself, -> run id."""
+        """Return another sweep's runs: trial id (None for the sweep itself) -> run id."""
         if sweep_id not in self._relatives:
             self._relatives[sweep_id] = {
                 run.data.tags.get("rc.trial_id"): run.info.run_id
@@ -299,7 +299,7 @@ class MlflowWriter:
         return search_runs(self._client, self._experiment, f"tags.`rc.sweep_id` = '{sweep_id}'")
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set what is not set yet, in one request."""
+        """Set the tags that are not set yet, in one request."""
         log_batch(self._client, run_id, tags=self._unset(run_id, tags))
         self._tags[run_id].update(tags)
 
@@ -321,9 +321,9 @@ class MlflowWriter:
         *,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log what is measured (not None) and what this run does not have yet at this step.
+        """Log the metrics that are not None and that this run does not have yet at this step.
 
-        Tags go with it: every request is a commit, and SQLite's are what tracking costs most.
+        Tags go in the same request: requests are commits, the main cost of tracking with SQLite.
         """
         from mlflow.entities import Metric
 
@@ -339,7 +339,7 @@ class MlflowWriter:
         self._tags[run_id].update(tags)
 
     def _known_steps(self, run_id: str) -> set[tuple[str, int]]:
-        """Return (metric, step) of what a run has; asked of the store once, after a restart."""
+        """Return the (metric, step) pairs that a run has; the store is asked once per writer."""
         if run_id not in self._steps:
             keys = self._client.get_run(run_id).data.metrics
             self._steps[run_id] = {

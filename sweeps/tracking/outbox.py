@@ -1,9 +1,9 @@
-"""Tracking events: appended to a file first, delivered by one thread. A dead server stops nothing.
+"""Tracking events: appended to a file, then delivered by one thread. A dead server stops nothing.
 
-    outbox.jsonl     one event a line: {"kind", "time", ...}
+    outbox.jsonl     one event per line: {"kind", "time", ...}
     outbox.offset    bytes delivered so far
 
-Delivery is at least once: after a kill an event may come again, so a writer must tolerate repeats.
+Delivery is at least once: after a kill an event may come again, so writers must tolerate repeats.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from rc_core.atomic import drop_half_line, write_text
 _logger = logging.getLogger(__name__)
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _BATCH = 200
-# What code raises that an event does not fit (another version wrote it), and no server or network
-# does: tried this many times, for an answer may have been garbled once.
+# Raised by code that an event does not fit (written by another version), not by a server or a
+# network. Tried this many times, as an answer may be garbled once.
 _UNFIT = (LookupError, TypeError, AttributeError)
 _UNFIT_TRIES = 3
 
@@ -33,32 +33,34 @@ Event = dict[str, Any]
 
 
 class Undeliverable(Exception):
-    """The writer refuses an event for good: trying again cannot help."""
+    """The writer refuses an event for good: a retry cannot help."""
 
 
 class Writer(Protocol):
     """Where events go.
 
     Attributes:
-        empty: nothing of the sweep is there, so that whatever was delivered before (elsewhere, or
-            to a store that was deleted) must be sent again.
+        empty: whether the store has nothing of the sweep, so that events delivered before (to
+            another store, or to one that was deleted) must be sent again.
     """
 
     empty: bool
 
     def apply(self, event: Event) -> None:
-        """Take in one event; raise where it was not delivered, Undeliverable if it never can be.
+        """Deliver one event.
 
-        After any other error than Undeliverable the writer is not used again.
+        Raises:
+            Undeliverable: it never can be delivered.
+            Exception: it was not delivered; this writer is not used again.
         """
         ...
 
 
 class Outbox:
-    """An append-only file of events, and how far it has been delivered."""
+    """An append-only file of events, and how much of it has been delivered."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, cutting off a last line that a killed process left unfinished."""
+        """Open the file, and cut off a last line that a killed process left unfinished."""
         self.path = path
         self._offset_file = path.with_suffix(".offset")
         self._lock = threading.Lock()
@@ -66,10 +68,10 @@ class Outbox:
         drop_half_line(path)
 
     def append(self, kind: str, **payload: Any) -> None:
-        """Add an event with the present time. NaN and infinity, which JSON lacks, become null.
+        """Add an event with the current time. NaN and infinity, which JSON lacks, become null.
 
         Raises:
-            OSError: it could not be written (a full disk); no part of it is left.
+            OSError: it could not be written (a full disk); no part of it remains.
         """
         line = json.dumps(_plain({"kind": kind, "time": time.time(), **payload}), allow_nan=False)
         with self._lock:
@@ -84,7 +86,7 @@ class Outbox:
     def read(self, offset: int, limit: int = _BATCH) -> list[tuple[Event, int]]:
         """Return up to `limit` events from a byte offset on, each with the offset after it.
 
-        A line that is no event, which a full disk has torn, is passed over.
+        Lines that are not events, torn by a full disk, are skipped.
         """
         found: list[tuple[Event, int]] = []
         with self.path.open("rb") as stream:
@@ -103,7 +105,7 @@ class Outbox:
         if not self._told_of_torn:
             self._told_of_torn = True
             _logger.warning(
-                "%s: what ends at byte %d is no event; it is passed over, as others like it are",
+                "%s: the line ending at byte %d is not an event; it and others like it are skipped",
                 self.path,
                 offset,
             )
@@ -120,15 +122,15 @@ class Outbox:
         try:
             return int(self._offset_file.read_text())
         except (FileNotFoundError, ValueError):
-            # Without it everything is sent again, which writers tolerate.
+            # Everything is sent again, which writers tolerate.
             return 0
 
     def mark_delivered(self, offset: int) -> None:
-        """Remember how far delivery has come."""
+        """Record that everything before `offset` was delivered."""
         write_text(self._offset_file, str(offset))
 
     def pending(self) -> int:
-        """Return how many events are not delivered."""
+        """Return how many events are not delivered yet."""
         return sum(1 for _ in self.events(self.delivered))
 
 
@@ -141,8 +143,8 @@ class Drain:
         Args:
             outbox: the events.
             connect: makes the writer; called in the thread (it imports MLflow), and again after
-                each error: what failed may have happened all the same, so a new writer has to look
-                what is there.
+                each error: a failed request may have taken effect, so a new writer has to look
+                what the store has.
         """
         self._outbox = outbox
         self._connect = connect
@@ -154,11 +156,11 @@ class Drain:
         self._thread.start()
 
     def close(self, patience: float, most: float = math.inf) -> int:
-        """Deliver what is left; return how many events remain. Ctrl-C leaves them.
+        """Deliver what is left; return how many events remain. Ctrl-C stops the delivery.
 
         Args:
-            patience: seconds without one event delivered after which it gives up.
-            most: seconds after which it gives up whatever gets through.
+            patience: gives up after this many seconds without a delivery.
+            most: gives up after this many seconds in any case.
         """
         started = time.monotonic()
         self._closing.set()
@@ -178,7 +180,7 @@ class Drain:
         except KeyboardInterrupt:
             pass
         finally:
-            # Also where the outbox cannot be read: the thread must end.
+            # The thread must end even if the outbox cannot be read.
             self._abandoned.set()
         return self._outbox.pending()
 
@@ -199,7 +201,7 @@ class Drain:
                     return
             # Whatever a tracking server or its client raises, the sweep must go on without it.
             except Exception as error:
-                # It knows no more what is there: a late answer is an error too.
+                # It no longer knows what the store has: a late answer counts as an error too.
                 writer = None
                 if not warned:
                     _logger.warning(
@@ -208,15 +210,15 @@ class Drain:
                         " ".join(str(error).split())[:300],
                     )
                     warned = True
-                # At the end a server that has answered before is asked again, for a while.
+                # At the end only a server that has answered before is tried again, for a while.
                 if last_try and not self._reached:
                     return
                 wait = min(2 * wait, _LONGEST_WAIT)
-            # While it closes, that event is set already and would not wait.
+            # Once it is set, `_closing` would not wait.
             (self._abandoned if last_try else self._closing).wait(wait)
 
     def _deliver(self, writer: Writer) -> bool:
-        """Deliver a batch; tell whether there was anything."""
+        """Deliver a batch; return whether there was anything to deliver."""
         batch = self._outbox.read(self._outbox.delivered)
         for event, offset in batch:
             if self._abandoned.is_set():
@@ -224,16 +226,16 @@ class Drain:
             try:
                 writer.apply(event)
             except Undeliverable as error:
-                # One bad event must not hold up all that follow it.
+                # One bad event must not hold up those after it.
                 _logger.warning("tracking refused an event of kind '%s': %s", event["kind"], error)
             except _UNFIT as error:
-                # At the end it is tried again too: the writer was made, so the server answers.
+                # The writer was made, so the server answers: try again at the end too.
                 self._reached = True
                 self._unfit[offset] += 1
                 if self._unfit[offset] < _UNFIT_TRIES:
                     raise
                 _logger.warning(
-                    "an event of kind '%s' is passed over, which tracking cannot read: %r",
+                    "an event of kind '%s' is skipped, as tracking cannot read it: %r",
                     event.get("kind"),
                     error,
                 )

@@ -1,7 +1,7 @@
-"""What of a trial's configuration is worth a column: what is searched, or set to differ.
+"""Which settings of a trial get a column in tracking: those in which trials differ.
 
-A resolved configuration has some forty values, most the same in every trial. Tracking shows the few
-that tell trials apart; the whole stands in an artifact.
+A resolved configuration has some forty values, most of them the same in every trial. Tracking shows
+the few that distinguish trials; the whole configuration is an artifact.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHANGEABLE = ("compression", "loss", "difficulty", "training")
 def shown_keys(sweep: SweepConfig) -> tuple[str, ...]:
     """Return the keys in which a sweep's trials differ, the two plugins' names first.
 
-    Those are the searched ones, and of the points given those that are not the same everywhere.
+    These are the searched keys, and keys of the given points with more than one value.
     """
     keys = [*NAMES, *(parameter.key for parameter in sweep.space.parameters)]
     given: dict[str, set[str]] = {}
@@ -38,7 +38,7 @@ def shown_keys(sweep: SweepConfig) -> tuple[str, ...]:
 
 
 def common_keys(sweep: SweepConfig) -> tuple[str, ...]:
-    """Return those of `shown_keys` that every trial has, whatever its compression and loss."""
+    """Return the `shown_keys` that every trial has, whatever its compression and loss."""
     conditional = {parameter.key for parameter in sweep.space.parameters if parameter.when}
     searched = {parameter.key for parameter in sweep.space.parameters} - conditional
     sections = ("training.", "teacher.")
@@ -50,7 +50,7 @@ def common_keys(sweep: SweepConfig) -> tuple[str, ...]:
 
 
 def size_metric(sweep: SweepConfig) -> str:
-    """Return the metric of a model's size: where some may be rounded, one that counts bits."""
+    """Return the metric of a model's size: one that counts bits if a compression rounds weights."""
     names = {config.compression.name for config in sweep.structures()}
     plugins_of = (plugins.load(PLUGIN_PACKAGES["compression"], name) for name in names)
     return (
@@ -59,13 +59,13 @@ def size_metric(sweep: SweepConfig) -> str:
 
 
 def shown_values(config: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, str]:
-    """Return the values of `keys` that a trial's configuration has, numbers to six digits."""
+    """Return the values of those `keys` that a trial's configuration has, numbers to six digits."""
     found = {key: lookup(config, key) for key in keys}
     return {key: _text(value) for key, value in found.items() if value is not None}
 
 
 def changed_values(config: TrialConfig) -> dict[str, str]:
-    """Return what differs from the defaults: `loss.alpha` -> `0.3`; without the plugins' names."""
+    """Return settings that are not defaults: `loss.alpha` -> `0.3`; without the plugins' names."""
     changed: dict[str, str] = {}
     for name in _CHANGEABLE:
         section = getattr(config, name)
@@ -82,7 +82,7 @@ def changed_values(config: TrialConfig) -> dict[str, str]:
 
 
 def _comparable(value: Any) -> str:
-    """Return a text that is the same for equal values: a YAML's 2 and a record's 2.0."""
+    """Return a text that is the same for equal values, such as a YAML's 2 and a record's 2.0."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return json.dumps(float(value) if number else value)
 

@@ -1,4 +1,4 @@
-"""What tracking is told of trials, data and the front, as plain values. No MLflow here."""
+"""What is sent to tracking about trials, data and the front, as plain values. No MLflow here."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _SWEEP_PARAMS = (
     "training.epochs",
     "training.seed",
 )
-# MLflow cuts a description that is too long, in the middle of a table.
+# MLflow would cut a longer description in the middle of its table.
 _SUMMARY_SHOWN = 30
 _TITLES = {"id_dev/accuracy": "ID", "ood_dev/accuracy": "OOD"}
 _ACCURACIES = ("accuracy", "calibration_error", "difference", "relative_bias")
 
 
 def sweep_params(sweep: SweepConfig) -> dict[str, str]:
-    """Return what sweeps are compared by: the parent run's parameters."""
+    """Return the parameters of the sweep's run, by which sweeps are compared."""
     return shown_values(sweep.as_dict(), _SWEEP_PARAMS)
 
 
 class TrialFacts:
-    """What is said of each trial of one sweep when it starts."""
+    """What is sent about each trial of one sweep when it starts."""
 
     def __init__(self, sweep: SweepConfig, folder: SweepFolder) -> None:
         self._keys = shown_keys(sweep)
@@ -57,15 +57,15 @@ class TrialFacts:
 
     @property
     def parent(self) -> dict[str, Any] | None:
-        """Where the sweep's own run belongs: below the sweep that it confirms."""
+        """Parent of the sweep's own run: the sweep that it confirms; None for any other sweep."""
         return {"sweep_id": self._confirms, "trial_id": None} if self._confirms else None
 
     def of(self, trial_id: str, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the run's name, its parameters, what is not default, and what it repeats."""
+        """Return the run's name, its parameters, what is not default, and the trial it repeats."""
         try:
             changed = changed_values(decode(config))
         except ConfigError:
-            # Of a version that knew other keys: its record is shown all the same.
+            # A version with other keys wrote it; it is shown without this.
             changed = {}
         facts: dict[str, Any] = {
             "name": f"{trial_id} {name}",
@@ -80,17 +80,17 @@ class TrialFacts:
 
 
 def read_sweep_id(folder: SweepFolder) -> str | None:
-    """Return a sweep's id for tracking, None where it was never tracked."""
+    """Return a sweep's id for tracking, None if it was never tracked."""
     path = folder.path / "sweep_id"
     return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 def datasets(data: Mapping[str, Any], task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the splits that a record says it read, each with role, digest and size.
+    """Return the splits that a trial read, each with role, digest and size.
 
     Args:
-        data: as `TrialRecord.data`: keys `<role>.<suite>` beside others.
-        task: the task's configuration: where the data is from.
+        data: as `TrialRecord.data`: keys `<role>.<suite>`, among others.
+        task: the task's configuration, given as the data's source.
     """
     source = json.dumps(task, sort_keys=True)
     return [
@@ -109,16 +109,21 @@ def datasets(data: Mapping[str, Any], task: Mapping[str, Any]) -> list[dict[str,
 def measured(
     metrics: Mapping[str, float | None], data: Sequence[Mapping[str, Any]], step: int
 ) -> list[dict[str, Any]]:
-    """Return a model's main metrics, each with the one split it was measured on, if it is one.
+    """Return a model's main metrics, each with its split if it was measured on exactly one.
 
-    Those are the roles' and suites' own figures and the footprint; slices are left to the run.
+    These are the figures of roles and suites and the footprint; slices are only in the run.
+
+    Args:
+        metrics: of a record; None: undefined.
+        data: as `datasets` returns it.
+        step: optimizer step to report.
     """
     found = []
     for key, value in metrics.items():
         role, *middle = key.split("/")[:-1] or [""]
         splits = [each for each in data if each["role"] == role]
         if middle:
-            # A role of one suite has the same figures under its own name.
+            # A role with one suite has the same figures under the role's name.
             splits = splits if len(splits) > 1 else []
             splits = [each for each in splits if each["name"] == f"{role}.{middle[0]}"]
         plain = key.rpartition("/")[2] in _ACCURACIES and len(middle) <= 1
@@ -143,7 +148,7 @@ def front_models(
     folder: SweepFolder,
     keys: tuple[str, ...],
 ) -> list[dict[str, Any]]:
-    """Return the models to choose from: the front, and the front without the dense reference."""
+    """Return the models to choose from: the front with and without the dense reference."""
     models = []
     for row in found:
         record = records[row.id]
@@ -174,14 +179,14 @@ def front_models(
 def summary(
     found: Sequence[Row], objectives: Mapping[str, str], *, kind: str = "one seed each"
 ) -> str:
-    """Return the parent run's description: the knee in a sentence, the front as a Markdown table.
+    """Return the description of the sweep's run: a sentence on the knee, the front as a table.
 
-    MLflow shows the first lines of it until somebody asks for more.
+    It is Markdown. MLflow shows only the first lines until the user asks for more.
 
     Args:
-        found: rows of the sweep; of a fixed design over seeds one per configuration.
+        found: rows of the sweep; for a fixed design over seeds, one per configuration.
         objectives: metric -> direction.
-        kind: what the rows' figures are, as `means over new seeds`.
+        kind: what the rows' figures are, say `means over new seeds`.
     """
     chosen = [row for row in found if row.on_front or row.candidate or row.reference]
     first, direction = next(iter(objectives.items()))
@@ -210,7 +215,7 @@ def summary(
 
 
 def _knee(found: Sequence[Row], objectives: Mapping[str, str]) -> list[str]:
-    """Return a sentence on the model that gives up least, beside the dense reference."""
+    """Return a sentence on the knee of the front and the dense reference; empty without a knee."""
     candidates = [row for row in found if row.candidate]
     if not candidates:
         return []

@@ -296,7 +296,7 @@ def test_an_event_that_no_code_can_read_holds_up_nothing(
     with caplog.at_level(logging.WARNING):
         assert Drain(outbox, lambda: writer).close(20) == 0
     assert writer.seen == [*range(first), 0, 1]
-    assert "an event of kind 'event' is passed over" in caplog.text
+    assert "an event of kind 'event' is skipped" in caplog.text
     assert "KeyError('number')" in caplog.text
 
 
