@@ -1,1 +1,1 @@
-"""A storage that is a URI: a folder on this machine that is kept in step with it."""
+"""Storages at a URI, each kept in step with a folder on this machine."""

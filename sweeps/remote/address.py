@@ -1,6 +1,6 @@
-"""What `--storage` may be: a folder, `file://` one, or `s3://bucket/prefix`.
+"""Values of `--storage`: a folder, `file:///path` or `s3://bucket/prefix`.
 
-What lies at a URI is worked on in a folder of this machine, its mirror (sweeps/remote/mirror.py).
+Commands work on a bucket in its mirror, a folder on this machine (sweeps/remote/mirror.py).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _STATE = "RC_STATE"
 
 @dataclass(frozen=True)
 class Address:
-    """Where the objects of a storage lie.
+    """Where the objects of a storage are.
 
     Attributes:
         bucket: its name.
-        prefix: what all keys begin with, without slashes at its ends; may be empty.
+        prefix: of all keys, without slashes at its ends; may be empty.
         endpoint: of the service; empty for Amazon's own.
     """
 
@@ -40,7 +40,7 @@ class Address:
 
     @property
     def mirror(self) -> Path:
-        """The folder of this machine that is kept in step: below RC_STATE, ~/.cache/rc-sweep."""
+        """Folder on this machine kept in step with it: below RC_STATE, else ~/.cache/rc-sweep."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rc-sweep"
         base = Path(os.environ.get(_STATE) or cache).expanduser()
         digest = hashlib.sha256(f"{self.endpoint} {self.uri}".encode()).hexdigest()[:12]
@@ -48,17 +48,17 @@ class Address:
 
 
 def local_path(storage: str) -> Path | None:
-    """Return the folder that a storage names, None where it is an address.
+    """Return the folder that a storage names, None if it is a URI of another kind.
 
     Raises:
-        StorageError: a `file://` URI of another machine, or a URI that lacks a slash.
+        StorageError: a `file://` URI of another machine, or a URI with one slash only.
     """
     scheme = _SCHEME.match(storage)
     if scheme is None:
         if _HALF.match(storage):
             raise StorageError(
                 "--storage must be a folder, file:///path or s3://bucket/prefix with two slashes, "
-                f"but got {storage}; for a folder of that name write ./{storage}"
+                f"but got {storage}; for a folder of that name, write ./{storage}"
             )
         return Path(storage)
     if scheme[1].lower() != "file":
@@ -72,7 +72,7 @@ def local_path(storage: str) -> Path | None:
 
 
 def problems(storage: str | None) -> list[Problem]:
-    """Return what is wrong with the key `storage` of a configuration; None is the default."""
+    """Return problems with the configuration key `storage`; None is the default."""
     try:
         if storage is not None and local_path(storage) is None:
             parse(storage)
@@ -82,7 +82,7 @@ def problems(storage: str | None) -> list[Problem]:
 
 
 def parse(storage: str) -> Address:
-    """Read an address. Raises StorageError where it is none that is supported."""
+    """Parse an address. Raises StorageError if it is not a supported one."""
     parts = urlsplit(storage)
     if parts.scheme.lower() != "s3":
         raise StorageError(
@@ -92,9 +92,9 @@ def parse(storage: str) -> Address:
     wrong = parts.query or parts.fragment or any(name in ("", ".", "..") for name in names)
     if wrong or not _BUCKET.fullmatch(parts.netloc):
         raise StorageError(
-            "--storage must be like s3://bucket/prefix (a bucket's name has 3 to 63 small letters, "
-            "digits, '-' or '.'; endpoint and keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, "
-            f"...), but got {storage}"
+            "--storage must be like s3://bucket/prefix (a bucket's name has 3 to 63 lower-case "
+            "letters, digits, '-' or '.'; endpoint and keys come from AWS_ENDPOINT_URL, "
+            f"AWS_ACCESS_KEY_ID, ...), but got {storage}"
         )
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     return Address(parts.netloc, "/".join(names), endpoint.rstrip("/"))

@@ -1,4 +1,4 @@
-"""The artifacts of an address, for `rc_core.artifacts.ArtifactStore`."""
+"""The artifacts at an address, for `rc_core.artifacts.ArtifactStore`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 class RemoteArtifacts:
-    """Brings artifacts from an address and takes them there: `rc_core.artifacts.Backing`."""
+    """Downloads and uploads artifacts; implements `rc_core.artifacts.Backing`."""
 
     def __init__(self, root: Path, objects: Objects) -> None:
         """Store what is given.
@@ -35,7 +35,7 @@ class RemoteArtifacts:
             fetch(self._objects, each, folder / each[len(start) + 1 :], stamp[0])
         wrong = damage(Stored(kind, key, folder, size=0, created=0.0, seconds=0.0))
         if wrong is not None:
-            # Two machines have uploaded their own at once. It is built here now: see `keep`.
+            # Two machines uploaded their own at once. It is built again here; see `keep`.
             _logger.warning("%s %s at %s: %s", kind, key, self._objects.address.uri, wrong)
             self._mixed(kind, key).touch()
             return False
@@ -45,7 +45,7 @@ class RemoteArtifacts:
 
     def keep(self, kind: str, key: str, folder: Path) -> None:
         start = f"artifacts/{kind}/{key}"
-        # Who built it first is right: its files must not be mixed with another's, unless they are.
+        # The first upload stays, as files of two builds must not be mixed; a mixture is replaced.
         mixed = self._mixed(kind, key)
         if mixed.exists() or not self._objects.of([f"{start}/{MANIFEST}"]):
             files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -55,19 +55,19 @@ class RemoteArtifacts:
         self._mark(kind, key).touch()
 
     def keep_left(self) -> None:
-        """Upload the artifacts that are not at the address yet. Raises StorageError."""
+        """Upload artifacts that are not at the address yet. Raises StorageError."""
         for path in self.left():
             self.keep(path.parent.name, path.name, path)
 
     def left(self) -> list[Path]:
-        """Return the folders of artifacts that were not uploaded yet."""
+        """Return the folders of complete artifacts that were not uploaded yet."""
         whole = sorted(path.parent for path in self._root.glob(f"*/[!.]*/{MANIFEST}"))
         return [path for path in whole if not self._mark(path.parent.name, path.name).exists()]
 
     def _mark(self, kind: str, key: str) -> Path:
-        """Return the file that says: this is at the address too."""
+        """Return the marker file of an artifact that is at the address too."""
         return self._root / kind / f".{key}.remote"
 
     def _mixed(self, kind: str, key: str) -> Path:
-        """Return the file that says: what is at the address is not what its checksums say."""
+        """Return the marker file of an artifact whose checksums fail at the address."""
         return self._root / kind / f".{key}.mixed"

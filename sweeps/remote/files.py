@@ -1,13 +1,13 @@
-"""What of a sweep's folder goes to its address, under which keys, and what stays on this machine.
+"""Which files of a sweep's folder go to its address, under which keys, and which stay here.
 
     <address>/artifacts/<kind>/<key>/...        artifact.json last
     <address>/<sweep>/sweep.yaml front.json study.journal report.html test.json ...
     <address>/<sweep>/lease.json                who runs it; see sweeps/remote/lease.py
     <address>/<sweep>/trials/<id>/model/...     then predictions/, files.json, record.json
 
-`files.json` has the checksums of a trial's files. A record goes up last, so one that has ended
-means that its files are there. What only a running driver needs stays here: checkpoints, the
-outbox, mlflow.db, Ray's files. A key is relative to the sweep's folder.
+`files.json` has the checksums of a trial's files. A record is uploaded last, so if it says that the
+trial has ended, the trial's files are there. What only a driver needs stays on its machine:
+checkpoints, the outbox, mlflow.db, Ray's files. Below, keys are relative to the sweep's folder.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _TRIES, _PAUSE = 10, 0.02
 
 
 def is_locked(sweep: Path) -> bool:
-    """Tell whether a driver on this machine holds a sweep's lock now."""
+    """Return whether a driver on this machine holds a sweep's lock now."""
     try:
-        # Only read, and shared: who looks need not be able to write.
+        # A shared lock on a file opened for reading: no permission to write is needed.
         with (sweep / ".lock").open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
@@ -39,9 +39,9 @@ def is_locked(sweep: Path) -> bool:
 
 
 def lock(stream: IO[str]) -> None:
-    """Take the lock of a sweep, whose file this is; closing that gives it back.
+    """Take the lock of a sweep; closing its file, `stream`, releases it.
 
-    Who looks whether it is held holds it for a moment (`is_locked`), which is no driver.
+    It is tried several times: `is_locked` holds the lock for a moment too.
 
     Raises:
         BlockingIOError: a driver holds it.
@@ -57,7 +57,7 @@ def lock(stream: IO[str]) -> None:
 
 
 def attempt_in(sweep: Path) -> int:
-    """Return the number of the newest driver that is known here; 0 before the first.
+    """Return the number of the newest driver known here; 0 before the first.
 
     Raises:
         StorageError: attempt.json is damaged.
@@ -66,7 +66,7 @@ def attempt_in(sweep: Path) -> int:
 
 
 def driven_here(sweep: Path) -> int:
-    """Return the newest attempt that this folder has the files of: a later one may be elsewhere."""
+    """Return the newest attempt whose files this folder has; a later one may be elsewhere."""
     attempt, lost = _newest(sweep)
     return attempt - int(lost)
 
@@ -77,19 +77,19 @@ def _newest(sweep: Path) -> tuple[int, bool]:
         sweep / ATTEMPT,
         lambda raw: (int(raw["attempt"]), bool(raw.get("lost", False))),
         what="the number of the sweep's newest driver",
-        advice='write {"attempt": N} in it, N being the highest "attempt" in trials/*/record.json',
+        advice='write {"attempt": N} to it, with N the highest "attempt" in trials/*/record.json',
     )
     return found or (0, False)
 
 
 def views(sweep: Path) -> list[str]:
-    """Return the keys of what lies beside the trials and goes to the address."""
+    """Return the keys of files beside the trials that go to the address."""
     return sorted(
         path.name
         for path in sweep.glob("*")
         if path.is_file()
         and not path.name.startswith(".")
-        # The study's lock is a file beside it, for a moment.
+        # The study's lock, a file that is there for moments.
         and path.name not in _LOCAL
         and ".lock" not in path.name
     )
@@ -116,16 +116,16 @@ def file_keys(sweep: Path, trial: str) -> list[str]:
 
 
 def is_view(key: str) -> bool:
-    """Tell whether a key lies beside the trials."""
+    """Return whether a key is of a file beside the trials."""
     return "/" not in key
 
 
 def is_record(key: str) -> bool:
-    """Tell whether a key is that of a trial's record."""
+    """Return whether a key is of a trial's record."""
     return key.count("/") == 2 and key.endswith("/record.json")
 
 
 def part_of(key: str) -> tuple[str, str]:
-    """Return trial and part of a trial's file (`t0001`, `model`); of any other key nothing."""
+    """Return (trial, part) of a trial's file, as (`t0001`, `model`); of other keys empty texts."""
     names = key.split("/")
     return (names[1], names[2]) if len(names) > 3 and names[0] == "trials" else ("", "")

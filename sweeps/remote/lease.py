@@ -1,10 +1,11 @@
-"""Who runs a sweep: an object beside it, so that two machines do not run one sweep at once.
+"""The lease of a sweep's driver, so that two machines do not run one sweep at once.
 
     <address>/<sweep>/lease.json   {"mirror", "host", "pid", "attempt", "heard"}
 
-A bucket has no lock that every service knows. So a lease is written, left a moment and read back:
-of two drivers that start together the one that wrote last goes on. It is written anew while its
-driver lives; one that was not for three minutes is over. On one machine the file lock is exact.
+There is no lock that every service supports. So a driver writes its lease, waits a moment and reads
+it back: of two drivers that start together, the one that wrote last continues. It renews the lease
+while it lives; a lease not renewed for three minutes has expired. On one machine the file lock is
+exact.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from sweeps.storages import command_at
 
 # Clocks of two machines may differ by some seconds; see rc-sweep doctor.
 LEASE_SECONDS = 180.0
-# In which another driver that started in the same moment has written its own.
+# Enough for another driver that started at the same moment to have written its lease.
 SETTLE_SECONDS = 1.0
 
 
 def other_driver(mirror: Mirror, sweep: Path) -> str | None:
-    """Return who runs a sweep elsewhere, as far as the newest pull knows: `host, pid 12`."""
+    """Return who runs a sweep elsewhere, as of the newest pull: `host, process 12`; or None."""
     found = read_json(
         sweep / LEASE,
         lambda raw: {key: raw[key] for key in ("mirror", "host", "pid", "heard")},
         what="who runs the sweep",
-        advice="remove it: it is brought anew",
+        advice="remove it: it is fetched again",
     )
     if found is None or not _is_alive(found, mirror, holding=not is_locked(sweep)):
         return None
@@ -48,7 +49,7 @@ def check_free(mirror: Mirror, sweep: Path, *, holding: bool = False) -> None:
     Args:
         mirror: of its storage.
         sweep: its folder.
-        holding: this process holds the folder's lock, so no other one on this machine runs it.
+        holding: whether this process holds the folder's lock, so no other one here runs it.
 
     Raises:
         StorageError: somebody does.
@@ -59,16 +60,16 @@ def check_free(mirror: Mirror, sweep: Path, *, holding: bool = False) -> None:
 
 
 def take(mirror: Mirror, sweep: Path, attempt: int, *, over: bool) -> None:
-    """Take the lease, holding the folder's lock; who held it before finds out when renewing it.
+    """Take the lease; the caller holds the folder's lock. A previous holder finds out on renewal.
 
     Args:
         mirror: of the sweep's storage.
         sweep: its folder.
         attempt: number of this driver.
-        over: also where another driver seems to be alive.
+        over: take it even from a driver that seems to be alive.
 
     Raises:
-        StorageError: another driver has it, or took it in the same moment.
+        StorageError: another driver has it, or took it at the same moment.
     """
     if not over:
         check_free(mirror, sweep, holding=True)
@@ -78,7 +79,7 @@ def take(mirror: Mirror, sweep: Path, attempt: int, *, over: bool) -> None:
 
 
 def renew(mirror: Mirror, name: str, attempt: int) -> None:
-    """Write the lease with the present time."""
+    """Write the lease with the current time."""
     content = {
         "mirror": mirror.identity,
         "host": socket.gethostname(),
@@ -90,7 +91,7 @@ def renew(mirror: Mirror, name: str, attempt: int) -> None:
 
 
 def lost_to(mirror: Mirror, name: str) -> str | None:
-    """Return who took the lease of this process, None while it is ours."""
+    """Return who took this process's lease, None while it is ours."""
     found = _read(mirror, name)
     if found is None or (found["mirror"], found["pid"]) == (mirror.identity, os.getpid()):
         return None
@@ -98,13 +99,13 @@ def lost_to(mirror: Mirror, name: str) -> str | None:
 
 
 def release(mirror: Mirror, name: str) -> None:
-    """Give the lease back, unless another driver has it."""
+    """Remove the lease, unless another driver has it."""
     if lost_to(mirror, name) is None:
         mirror.objects.delete(f"{name}/{LEASE}")
 
 
 def release_dead(mirror: Mirror, sweep: Path) -> None:
-    """Give back the lease of a driver that ran in this folder and could not do so itself."""
+    """Remove the lease of a dead driver that ran in this folder."""
     found = _read(mirror, sweep.name)
     if found is not None and not is_locked(sweep) and not _is_alive(found, mirror, holding=True):
         mirror.objects.delete(f"{sweep.name}/{LEASE}")
@@ -117,13 +118,13 @@ def _read(mirror: Mirror, name: str) -> dict[str, Any] | None:
 
 
 def _is_alive(found: Mapping[str, Any], mirror: Mirror, *, holding: bool) -> bool:
-    """Tell whether another driver lives.
+    """Return whether another driver is alive.
 
     Args:
         found: the lease.
         mirror: of the storage.
-        holding: no other process holds the lock of the folder here, so that a driver which ran in
-            this folder is gone, however young its lease is.
+        holding: whether no other process holds the lock of the folder here; a driver that ran in
+            it is gone then, however recent its lease.
     """
     if (found["mirror"], found["host"]) == (mirror.identity, socket.gethostname()) and holding:
         return False

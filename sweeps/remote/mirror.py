@@ -1,4 +1,4 @@
-"""A folder of this machine that is kept in step with an address; all other code works on it."""
+"""The folder on this machine that is kept in step with an address; all other code works on it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from sweeps.remote.files import is_locked, part_of
 from sweeps.remote.objects import Objects
 from sweeps.remote.steps import Steps
 
-# A sweep and its confirmation lie side by side; see sweeps/verification/confirm.py.
+# A confirmation's folder is beside its sweep's; see sweeps/verification/confirm.py.
 CONFIRM_SUFFIX = ".confirm"
 _MARKER = ".remote.json"
 
 
 class Mirror:
-    """The folder of one address."""
+    """The folder of one address, and how to bring it in step."""
 
     def __init__(self, root: Path, address: Address, identity: str) -> None:
-        """Store what is given; nothing is asked of the service yet.
+        """Store what is given; no request is made yet.
 
         Args:
             root: the folder.
-            address: what it is kept in step with.
-            identity: of this folder, made once; tells it from that of another machine.
+            address: where the objects are.
+            identity: unique to this folder; mirrors on other machines have others.
         """
         self.root = root
         self.identity = identity
@@ -42,7 +42,7 @@ class Mirror:
 
     @classmethod
     def of(cls, address: Address) -> Mirror:
-        """Return the mirror of an address, made where there is none. Raises StorageError."""
+        """Return the mirror of an address, made if there is none. Raises StorageError."""
         root = address.mirror
         found = cls.at(root)
         if found is not None:
@@ -54,16 +54,16 @@ class Mirror:
             root.mkdir(parents=True, exist_ok=True)
             try:
                 write_json(temporary, {**values, "id": identity})
-                # Of processes that come here at once one makes it, all others take that one's:
-                # with two identities a lease of this machine would seem another machine's.
+                # Of processes that get here at once, one makes it and the others use that one: with
+                # two identities, a lease of this machine would seem to be another machine's.
                 with suppress(FileExistsError):
                     os.link(temporary, root / _MARKER)
             finally:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(
-                f"what lies at {address.uri} is worked on in {root}, which must be writable and "
-                f"have hard links: {error.strerror}; name another folder in RC_STATE"
+                f"{address.uri} is kept in step with the folder {root}, which must be writable and "
+                f"support hard links: {error.strerror}; name another folder in RC_STATE"
             ) from error
         made = cls.at(root)
         assert made is not None
@@ -71,14 +71,14 @@ class Mirror:
 
     @classmethod
     def at(cls, root: Path) -> Mirror | None:
-        """Return the mirror that a storage folder is, None for one that is no mirror."""
+        """Return the mirror at a storage folder, None if the folder is not a mirror."""
         return read_json(
             root / _MARKER,
             lambda raw: cls(
                 root, Address(raw["bucket"], raw["prefix"], raw.get("endpoint", "")), raw["id"]
             ),
             what="which address the folder is kept in step with",
-            advice="remove it, and name the address once: --storage URI",
+            advice="remove it, and run a command with --storage URI to write it again",
         )
 
     @property
@@ -87,7 +87,7 @@ class Mirror:
 
     @cached_property
     def objects(self) -> Objects:
-        """What lies at the address, once it was looked whether there is a bucket."""
+        """The objects at the address; the first access checks that the bucket exists."""
         self._objects.check()
         return self._objects
 
@@ -100,9 +100,9 @@ class Mirror:
         return self.objects.folders()
 
     def pull(self, name: str) -> None:
-        """Bring what is newer of a sweep and its confirmation: all but models and predictions.
+        """Fetch what is newer of a sweep and its confirmation, except models and predictions.
 
-        A sweep that is driven from this folder is left alone: here it is newest.
+        A sweep that is driven from this folder is skipped: it is newest here.
 
         Raises:
             StorageError: the service cannot be reached or refuses.
@@ -115,15 +115,15 @@ class Mirror:
                 pulling.pull(self.objects, self.root / each)
 
     def bring(self, name: str, part: str, *, trial: str | None = None) -> None:
-        """Bring the files that are missing of a part of each trial; checksums are compared.
+        """Fetch the missing files of one part of each trial, and compare their checksums.
 
         Args:
-            name: of the sweep, as the newest pull knows it.
+            name: of the sweep; the listing of its newest pull is used.
             part: `model` or `predictions`.
-            trial: of one trial only.
+            trial: id of the only trial to fetch; None: all.
 
         Raises:
-            StorageError: a file is not what its trial's checksums say.
+            StorageError: a file does not match its checksum, or the service fails.
         """
         folder = self.root / name
         steps = Steps(folder)
@@ -137,7 +137,7 @@ class Mirror:
             pulling.bring(self.objects, folder, missing, steps)
 
     def gather(self, name: str) -> None:
-        """Bring what is only at the address of a sweep that is driven here: records, predictions.
+        """Fetch records and predictions of a sweep driven here that are only at the address.
 
         Raises:
             StorageError: the service cannot be reached or refuses.
@@ -146,7 +146,7 @@ class Mirror:
         self.bring(name, "predictions")
 
     def bring_record(self, name: str, trial: str) -> None:
-        """Bring the record of a trial that ran on another node, if it is newer than what is here.
+        """Fetch the record of a trial that ran on another node, if it is newer than the one here.
 
         Raises:
             StorageError: the service cannot be reached or refuses.
@@ -154,11 +154,11 @@ class Mirror:
         pulling.bring_record(self.objects, self.root / name, trial)
 
     def share(self, name: str, *, views: bool = True, trials: Iterable[str] | None = None) -> None:
-        """Upload what has changed of a sweep; see `sweeps.remote.pushing.share`."""
+        """Upload changes of a sweep; see `sweeps.remote.pushing.share`."""
         pushing.share(self.objects, self.root / name, with_views=views, trials=trials)
 
     def unshared(self, name: str) -> str:
-        """Say what of a sweep is not at the address yet; empty where all is. Asks nothing of it."""
+        """Say what of a sweep is not at the address yet, without a request; empty if all is."""
         files, artifacts = len(pushing.unshared(self.root / name)), len(self.artifacts.left())
         what = f"{count_of(files, 'file')} of {name} and {count_of(artifacts, 'artifact')}"
         what += f" {'is' if files + artifacts == 1 else 'are'} not at {self.uri} yet"

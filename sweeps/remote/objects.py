@@ -1,7 +1,7 @@
 """Whole objects below one address, through pyarrow's S3 client.
 
-An object is seen whole or not at all, but for one trap: pyarrow completes an upload whose source
-fails half-way. So the size of what arrived is compared, and what is read is held against checksums
+An object is visible as a whole or not at all, with one exception: pyarrow completes an upload whose
+source fails half-way. Callers therefore compare sizes after uploads, and checksums of downloads
 (sweeps/remote/pulling.py).
 """
 
@@ -18,11 +18,11 @@ from typing import Any
 from rc_core.errors import StorageError
 from sweeps.remote.address import Address
 
-# Bytes and modification time (nanoseconds): what tells one version of a file from the next.
+# (bytes, modification time in nanoseconds) of one version of a file or object.
 Stamp = tuple[int, int]
 
 _CODE = re.compile(r"AWS Error ([A-Z_]+)")
-# What trying again cannot help; anything else may be the network or a service that is busy.
+# Errors that a retry cannot help; any other may come from the network or a busy service.
 _REFUSED = {
     "ACCESS_DENIED",
     "INVALID_ACCESS_KEY_ID",
@@ -43,22 +43,22 @@ _READS = 5
 
 
 class RefusedError(StorageError):
-    """The service refuses: no bucket, no permission, wrong keys. Trying again cannot help."""
+    """The service refuses: no bucket, no permission, wrong keys. A retry cannot help."""
 
 
 class UnreachableError(StorageError):
-    """The service did not answer, or not well: it may be asked again."""
+    """The service did not answer, or answered with an error that a retry may help."""
 
 
 class Objects:
-    """The objects below an address; a key is relative to its prefix. Threads may share it."""
+    """The objects below an address, with keys relative to its prefix. Threads may share it."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self._base = "/".join(filter(None, (address.bucket, address.prefix)))
 
     def check(self) -> None:
-        """Check that the bucket is there and may be read. Raises StorageError."""
+        """Check that the bucket exists and can be read. Raises StorageError."""
         with self._told():
             if self._fs.get_file_info(self.address.bucket).type.name == "NotFound":
                 raise RefusedError(
@@ -71,7 +71,7 @@ class Objects:
         return self.address.endpoint or "Amazon S3"
 
     def stamps(self, folder: str) -> dict[str, Stamp]:
-        """Return every object below a folder by key; empty where there is none."""
+        """Return key -> stamp of every object below a folder; empty if there is none."""
         from pyarrow.fs import FileSelector
 
         place = self._path(folder)
@@ -81,7 +81,7 @@ class Objects:
         return {info.path[len(self._base) + 1 :]: _stamp(info) for info in found if info.is_file}
 
     def folders(self) -> list[str]:
-        """Return the names of the folders right below the address, sorted."""
+        """Return the names of the folders directly below the address, sorted."""
         from pyarrow.fs import FileSelector
 
         with self._told():
@@ -89,7 +89,7 @@ class Objects:
         return sorted(info.base_name for info in found if not info.is_file)
 
     def of(self, keys: Iterable[str]) -> dict[str, Stamp]:
-        """Return the stamps of those keys that are there."""
+        """Return key -> stamp of those keys that exist."""
         wanted = list(keys)
         with self._told():
             infos = self._fs.get_file_info([self._path(key) for key in wanted])
@@ -97,10 +97,10 @@ class Objects:
         return {key: _stamp(info) for key, info in pairs if info.is_file}
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's content, None where there is none.
+        """Return an object's content, None if there is none.
 
-        The size is asked for first and so many bytes then: of an object that is replaced by a
-        longer one in between only a part would come. So it is read until it has the size it has.
+        The client asks for the size and then for that many bytes, so if a longer object replaces it
+        in between, only a part arrives. It is read again until the sizes agree.
         """
         with self._told():
             for _ in range(_READS):
@@ -112,7 +112,7 @@ class Objects:
                 if self._fs.get_file_info(self._path(key)).size == len(content):
                     return content
         raise UnreachableError(
-            f"{self.address.uri}/{key} must stay as it is while it is read, but was replaced "
+            f"{self.address.uri}/{key} must not change while it is read, but was replaced "
             f"{_READS} times; try again"
         )
 
@@ -121,8 +121,8 @@ class Objects:
             stream.write(content)
 
     def upload(self, file: Path, key: str) -> None:
-        """Copy a file to an object; who calls compares the size of what arrived."""
-        # Not pyarrow's copy_files: where that fails it writes to stderr, past all handlers.
+        """Copy a file to an object; the caller compares the size of what arrived."""
+        # Not pyarrow's copy_files: on errors it writes to stderr, past all handlers.
         with (
             self._told(),
             file.open("rb") as source,
@@ -142,7 +142,7 @@ class Objects:
                 target.write(chunk)
 
     def delete(self, key: str) -> None:
-        """Remove an object; no error where there is none."""
+        """Remove an object; no error if there is none."""
         with self._told():
             try:
                 self._fs.delete_file(self._path(key))
@@ -150,7 +150,7 @@ class Objects:
                 return
 
     def delete_folder(self, folder: str) -> None:
-        """Remove every object below a folder; no error where there is none."""
+        """Remove every object below a folder; no error if there is none."""
         with self._told():
             try:
                 self._fs.delete_dir(self._path(folder))
@@ -166,7 +166,7 @@ class Objects:
 
         endpoint = self.address.endpoint
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        # A small object is one request, not three.
+        # A small object takes one request instead of three.
         options: dict[str, Any] = {"allow_delayed_open": True}
         if endpoint:
             scheme, _, host = endpoint.rpartition("://")
@@ -184,7 +184,7 @@ class Objects:
         except FileNotFoundError as error:
             raise UnreachableError(f"{self.address.uri}: {error}") from error
         except (OSError, ValueError) as error:
-            # Arrow's errors are of either kind.
+            # Arrow raises errors of both kinds.
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> StorageError:

@@ -1,4 +1,4 @@
-"""Bringing a sweep's files from its address."""
+"""Downloads a sweep's files from its address."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _THREADS = 8
 
 
 def pull(objects: Objects, folder: Path) -> None:
-    """Bring what is newer of a sweep: its views and records. Nothing where there is none."""
+    """Download newer views and records of a sweep; nothing if the address has no such sweep."""
     name = folder.name
     found = objects.stamps(name)
     listed = {key[len(name) + 1 :]: stamp for key, stamp in found.items()}
     if "sweep.yaml" not in listed:
         if (folder / "sweep.yaml").is_file():
-            # Removed there. Should this machine go on with it, all that it has goes up again.
+            # Removed there. If this machine goes on with it, all its files must be uploaded again.
             steps = Steps(folder)
             steps.set_listing({})
             steps.save()
@@ -41,7 +41,7 @@ def pull(objects: Objects, folder: Path) -> None:
     steps = Steps(folder)
     steps.set_listing(listed)
     behind = _attempt_there(objects, name, steps) > driven_here(folder)
-    # Changed on both sides: the machine that drove last is right.
+    # Of a file that changed on both sides, the machine that drove last has the right one.
     wanted = [
         key
         for key in listed
@@ -52,7 +52,7 @@ def pull(objects: Objects, folder: Path) -> None:
             or (steps.changed_there(key) and (key == LEASE or not steps.changed_here(key)))
         )
     ]
-    # The attempt last: with it this folder counts as one that has all of that attempt.
+    # The attempt comes last: it says that this folder has all files of that attempt.
     for part in ([key for key in wanted if key != ATTEMPT], [ATTEMPT] if ATTEMPT in wanted else []):
         bring(objects, folder, part, steps)
     if LEASE not in listed:
@@ -60,13 +60,13 @@ def pull(objects: Objects, folder: Path) -> None:
 
 
 def bring(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) -> None:
-    """Bring objects of a sweep side by side: trials' files, held against their checksums, first.
+    """Download objects of a sweep in parallel: trials' files first, compared with their checksums.
 
-    What came is noted also where the rest does not: else it would seem changed here, would hide
-    what is newer there, and be uploaded over it.
+    Downloads are recorded even if a later one fails. Otherwise they would look like changes made
+    here, hide newer versions there, and be uploaded over them.
 
     Raises:
-        StorageError: one is not what its checksum says, or the service fails.
+        StorageError: one does not match its checksum, or the service fails.
     """
     try:
         _bring(objects, folder, keys, steps)
@@ -99,7 +99,7 @@ def _bring(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) ->
 
 
 def bring_record(objects: Objects, folder: Path, trial: str) -> None:
-    """Bring one trial's record where it says more than the one that is here.
+    """Download one trial's record if it is further on than the one here.
 
     Raises:
         StorageError: it was replaced meanwhile, or the service fails.
@@ -117,29 +117,29 @@ def bring_record(objects: Objects, folder: Path, trial: str) -> None:
         temporary.write_bytes(content)
         here = stamp_of(temporary)
         assert here is not None
-        # Noted before it can be seen: the uploads would take it for a change that was made here,
-        # and send it back over what its worker has written since.
+        # Recorded before the file is visible: the uploads would take it for a change made here and
+        # write it over what its worker has uploaded since.
         steps = Steps(folder)
         steps.is_same(key, there, here)
         steps.save()
 
 
 def _said(record: bytes) -> tuple[int, bool, int]:
-    """Return how much a record says: its attempt, whether it has ended, its rungs."""
+    """Return how far a record is: its attempt, whether it has ended, its number of rungs."""
     values = json.loads(record)
     return values["attempt"], values["status"] != "running", len(values["rungs"])
 
 
 def fetch(objects: Objects, key: str, file: Path, size: int, checksum: str | None = None) -> Stamp:
-    """Bring one object; it gets its name only when it is whole. Return the file's stamp."""
+    """Download one object, named `file` only when it is whole; return the file's stamp."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
         objects.download(key, temporary)
         right = checksum is None or sha256(temporary) == checksum
         if temporary.stat().st_size != size or not right:
             raise UnreachableError(
-                f"{objects.address.uri}/{key} must be what its checksum says, but is not; if its "
-                "sweep is running, try again in a moment"
+                f"{objects.address.uri}/{key} must match its size and checksum, but does not; if "
+                "its sweep is running, try again in a moment"
             )
     stamp = stamp_of(file)
     assert stamp is not None
@@ -147,7 +147,7 @@ def fetch(objects: Objects, key: str, file: Path, size: int, checksum: str | Non
 
 
 def _read(objects: Objects, key: str, file: Path) -> Stamp | None:
-    """Bring a small object as it is now, which may be newer than the listing; None: it is gone."""
+    """Download a small object as it is now, maybe newer than the listing; None if it is gone."""
     content = objects.read(key)
     if content is not None:
         _put(content, file)
@@ -161,6 +161,6 @@ def _put(content: bytes, file: Path) -> None:
 
 
 def _attempt_there(objects: Objects, name: str, steps: Steps) -> int:
-    # Read, not compared by its stamp: services tell time in seconds, and its size never changes.
+    # Its stamp does not tell: services have times in seconds, and its size stays the same.
     content = objects.read(f"{name}/{ATTEMPT}") if ATTEMPT in steps.listed else None
     return int(json.loads(content)["attempt"]) if content else 0

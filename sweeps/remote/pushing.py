@@ -1,4 +1,4 @@
-"""Uploading what has changed in a sweep's folder, in the order that makes it safe to read."""
+"""Uploads changes of a sweep's folder in an order that is always safe to read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _JOURNAL = ".journal"
 
 
 def unshared(folder: Path) -> list[str]:
-    """Return the keys of a sweep's files that are not at its address; nothing is asked of it."""
+    """Return the keys of a sweep's files that are not at its address, without a request."""
     steps = Steps(folder)
     keys = views(folder)
     for trial in trial_ids(folder):
@@ -28,23 +28,23 @@ def unshared(folder: Path) -> list[str]:
 def share(
     objects: Objects, folder: Path, *, with_views: bool, trials: Iterable[str] | None
 ) -> None:
-    """Upload what has changed here: each trial's files before its record, then the views.
+    """Upload changes made here: each trial's files before its record, then the views.
 
     Args:
         objects: at the address.
         folder: of the sweep.
-        with_views: what lies beside the trials too.
-        trials: ids of those to look at; None: all.
+        with_views: whether to upload the files beside the trials too.
+        trials: ids of the trials to check; None: all.
 
     Raises:
-        StorageError: at the first that fails; the next call goes on there.
+        StorageError: an upload failed; the next call continues there.
     """
     steps = Steps(folder)
     if steps.changed_here("sweep.yaml"):
-        # It makes the folder a sweep for those who look.
+        # With it, other machines see the folder as a sweep.
         _share_views(objects, folder, ["sweep.yaml"], steps)
     chosen = sorted(trial_ids(folder) if trials is None else trials)
-    # The search first: it must know of each trial whose record says that it has ended.
+    # The search's journal first: it must know each trial whose record says that it has ended.
     if any(steps.changed_here(record_key(trial)) for trial in chosen):
         journals = [key for key in views(folder) if key.endswith(_JOURNAL)]
         _share_views(objects, folder, [k for k in journals if steps.changed_here(k)], steps)
@@ -61,7 +61,7 @@ def _share_trial(objects: Objects, folder: Path, trial: str, steps: Steps) -> No
     here = stamp_of(folder / key)
     if here is None or not (files or steps.changed_here(key)):
         return
-    # Read once: a worker may write the next one meanwhile.
+    # Read only once, as a worker may write the next one meanwhile.
     record = (folder / key).read_bytes()
     if files and json.loads(record)["status"] != "running":
         _share_files(objects, folder, files, steps)
@@ -71,7 +71,7 @@ def _share_trial(objects: Objects, folder: Path, trial: str, steps: Steps) -> No
 
 
 def _share_sums(objects: Objects, folder: Path, trial: str) -> None:
-    """Upload the checksums of a trial's files; those of files that another machine has stay."""
+    """Upload the checksums of a trial's files; those of files on other machines stay."""
     start = f"trials/{trial}/"
     place = f"{folder.name}/{start}{SUMS}"
     known = objects.read(place)
@@ -82,7 +82,7 @@ def _share_sums(objects: Objects, folder: Path, trial: str) -> None:
 
 
 def _share_files(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) -> None:
-    """Upload files side by side, and look whether they arrived whole."""
+    """Upload files in parallel, and check that they arrived whole."""
     if not keys:
         return
     before = {key: stamp_of(folder / key) for key in keys}
@@ -102,7 +102,7 @@ def _share_files(objects: Objects, folder: Path, keys: Sequence[str], steps: Ste
 
 
 def _share_views(objects: Objects, folder: Path, keys: Sequence[str], steps: Steps) -> None:
-    """Upload small files that may be written meanwhile: each as it is read, at once."""
+    """Upload small files that may change meanwhile: each is read at once, then uploaded."""
 
     def write(key: str) -> None:
         here = stamp_of(folder / key)
@@ -110,7 +110,7 @@ def _share_views(objects: Objects, folder: Path, keys: Sequence[str], steps: Ste
             return
         content = (folder / key).read_bytes()
         if key.endswith(_JOURNAL):
-            # Its last line may be half written; the next upload has it.
+            # Its last line may be incomplete; the next upload has it.
             content = content[: content.rfind(b"\n") + 1]
         _write(objects, folder, key, content, here, steps)
 
@@ -123,7 +123,7 @@ def _share_views(objects: Objects, folder: Path, keys: Sequence[str], steps: Ste
 def _write(
     objects: Objects, folder: Path, key: str, content: bytes, here: Stamp, steps: Steps
 ) -> None:
-    """Upload content that was read when the file had the stamp `here`."""
+    """Upload content that was read from the file with the stamp `here`."""
     place = f"{folder.name}/{key}"
     objects.write(place, content)
     there = objects.of([place]).get(place)

@@ -1,4 +1,4 @@
-"""The artifacts that lie at an address: listed, compared with their checksums, removed."""
+"""Lists, verifies and removes the artifacts at an address."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sweeps.remote.mirror import Mirror
 from sweeps.remote.pulling import fetch
 
 _THREADS = 8
-# The manifest is uploaded last: an artifact without one may still be on its way.
+# The manifest is uploaded last: an artifact without one may be an upload in progress.
 _UPLOAD_SECONDS = 24 * 3600.0
 
 
 class RemoteShelf:
-    """What `rc-sweep artifacts` needs of a storage at an address; see `artifact_uses.Shelf`."""
+    """The shelf of a storage at an address; see `artifact_uses.Shelf`."""
 
     def __init__(self, mirror: Mirror) -> None:
-        """Bring every sweep's records, which say what is used. Raises StorageError."""
+        """Fetch every sweep's records, which say what is used. Raises StorageError."""
         self.root = mirror.root
         self._mirror = mirror
         self._here = ArtifactStore(mirror.root / "artifacts")
@@ -54,7 +54,7 @@ class RemoteShelf:
             return sorted(pool.map(one, sizes), key=lambda each: (each.kind, each.created))
 
     def damage(self, stored: Stored) -> str | None:
-        """Bring an artifact and return what is wrong with it, or None when it is whole."""
+        """Download an artifact and return what is wrong with it, or None if it is whole."""
         start = _folder(stored)
         with tempfile.TemporaryDirectory() as name:
             for key, (size, _) in self._mirror.objects.stamps(start).items():
@@ -70,30 +70,30 @@ class RemoteShelf:
         for path in sorted(self.root.glob("[!.]*/sweep.yaml")):
             if is_locked(path.parent):
                 raise StorageError(
-                    f"no sweep of {self._mirror.uri} must be running while artifacts are removed, "
+                    f"no sweep of {self._mirror.uri} may be running while artifacts are removed, "
                     f"but {path.parent.name} is; wait for it, or interrupt it"
                 )
             lease.check_free(self._mirror, path.parent)
 
     def leftovers(self) -> list[Path]:
-        """Return what killed builders left in this machine's folder."""
+        """Return folders that killed builders left on this machine."""
         return self._here.leftovers()
 
     def remove(self, stored: Stored) -> bool:
-        """Remove an artifact at the address and on this machine; tell whether it was removed.
+        """Remove an artifact at the address and on this machine; return whether it was removed.
 
-        One without a manifest that has changed within a day may be an upload that goes on: it
-        stays.
+        One without a manifest that changed within the last day stays: its upload may be in
+        progress.
         """
         objects, start = self._mirror.objects, _folder(stored)
         manifest = f"{start}/{MANIFEST}"
         whole = bool(objects.of([manifest]))
         if not whole and time.time() - stored.created < _UPLOAD_SECONDS:
             return False
-        # Not half of it: what has no manifest any more counts as not stored.
+        # The manifest first: an artifact without one counts as not stored.
         objects.delete(manifest)
         objects.delete_folder(start)
-        # What is left here without its mark would be uploaded again by the next sweep.
+        # The copy here must go too: without its mark the next sweep would upload it again.
         (stored.path.parent / f".{stored.key}.remote").unlink(missing_ok=True)
         if stored.path.is_dir():
             self._here.remove(stored)

@@ -1,11 +1,11 @@
-"""How far a sweep's folder and its address are in step: `<sweep>/.steps.json`.
+"""Which files of a sweep's folder are in step with its address: `<sweep>/.steps.json`.
 
-Per key what the object was and what the file was when both were the same. A file that has another
-stamp now was changed here, an object that has another one was changed by another machine.
+For each key it has the stamps of object and file from when both had the same content. A file with
+another stamp was changed here; an object with another stamp was changed by another machine.
 
-Several commands may look at one sweep at once, and the trials of a node upload side by side: each
-saves what it has seen itself, and leaves what others have. What one forgot of another's would seem
-changed here, would hide what is newer there, and be uploaded over it.
+Several commands may use one sweep at once, and a node's trials upload in parallel. Each saves the
+entries it made itself and keeps those of others: a file whose entry is lost would seem changed
+here, hide a newer object, and be uploaded over it.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ _FILE, _LOCK = ".steps.json", ".steps.lock"
 
 
 class Steps:
-    """What was in step, and the newest known listing of the address; threads may share it."""
+    """What was in step, and the newest listing of the address; threads may share it."""
 
     def __init__(self, sweep: Path) -> None:
         self._path = sweep / _FILE
         self._sweep = sweep
         self._lock = threading.Lock()
-        # key -> (object's stamp, file's stamp), when both had the same content.
+        # key -> stamps of object and file from when both had the same content.
         self._same, other = self._read()
         self.listed = {key: there for key, (there, _) in self._same.items()} | other
-        # Of these the own word counts, of all others that of the file.
+        # Keys whose entries were made here; entries of all others are taken from the file.
         self._seen: set[str] = set()
         self._gone: set[str] = set()
 
     def changed_here(self, key: str) -> bool:
-        """Tell whether the file is there and not what was last in step."""
+        """Return whether the file exists and differs from the one last in step."""
         stamp = stamp_of(self._sweep / key)
         return stamp is not None and (key not in self._same or self._same[key][1] != stamp)
 
     def changed_there(self, key: str) -> bool:
-        """Tell whether the object is there and not what was last in step."""
+        """Return whether the object exists and differs from the one last in step."""
         stamp = self.listed.get(key)
         return stamp is not None and (key not in self._same or self._same[key][0] != stamp)
 
@@ -56,7 +56,7 @@ class Steps:
     def set_listing(self, listed: Mapping[str, Stamp]) -> None:
         with self._lock:
             self.listed = dict(listed)
-            # What is new there is not gone: another one may have seen it since.
+            # Only keys known here can be gone: another process may have added entries since.
             self._gone = {key for key in self._same if key not in listed}
             self._same = {key: each for key, each in self._same.items() if key in listed}
 
@@ -71,8 +71,8 @@ class Steps:
             write_text(self._path, text)
 
     def _read(self) -> tuple[dict[str, tuple[Stamp, Stamp]], dict[str, Stamp]]:
-        """Return what the file says was in step, and what else was listed."""
-        # Written often and not flushed to the disk: without it, what differs is compared anew.
+        """Return the file's entries in step, and other listed objects."""
+        # Written often and not flushed to disk; if a crash loses it, every file counts as changed.
         with suppress(FileNotFoundError, json.JSONDecodeError):
             raw = json.loads(self._path.read_text(encoding="utf-8"))
             same = {k: (_pair(a), _pair(b)) for k, (a, b) in raw["same"].items()}
@@ -88,7 +88,7 @@ class Steps:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Return a file's stamp, None where there is none."""
+    """Return a file's stamp, None if there is no file."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""A trial's folder in a mirror: its model and predictions are brought when they are asked for."""
+"""A trial's folder in a mirror, which fetches its model and predictions on demand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeps.remote.mirror import Mirror
 
 
 class MirroredTrial(TrialFolder):
-    """Of a sweep that nobody drives from this folder."""
+    """A trial of a sweep that is not driven from this folder."""
 
     def __init__(self, path: Path, mirror: Mirror, *, fence: Callable[[], int]) -> None:
         super().__init__(path, fence=fence)
@@ -20,14 +20,14 @@ class MirroredTrial(TrialFolder):
     @property
     def model(self) -> Path:
         path = super().model
-        # Nothing is asked for where all of it is here; a part may be, of a command that was killed.
+        # Always called, as a killed command may have fetched a part; no request if all is here.
         self._mirror.bring(self._sweep, path.name, trial=self.path.name)
         return path
 
     def predictions(self, role: str, suite: str) -> Path:
         path = super().predictions(role, suite)
         if not path.is_file():
-            # Who reads one reads those of many trials.
+            # Of all trials: a caller that reads one usually reads many.
             self._mirror.bring(self._sweep, "predictions")
         return path
 
@@ -38,9 +38,9 @@ class MirroredTrial(TrialFolder):
 
 
 def begin_anew(sweep: Path) -> list[TrialRecord]:
-    """Take their rungs from unfinished trials whose checkpoint is on another machine.
+    """Drop the rungs of unfinished trials whose checkpoints are not here; return their records.
 
-    They start from their first step; a scheduler must not count their rungs twice.
+    They start from their first step, and a scheduler must not count their rungs twice.
     """
     changed = []
     for path in sorted(sweep.glob("trials/*/record.json")):

@@ -1,7 +1,7 @@
-"""What a driver does for a sweep at an address: upload behind it, keep its lease.
+"""Uploads of a sweep while its driver runs, and renewal of its lease.
 
-One thread uploads. A service that is down stops no trial: it is said once, tried again with growing
-pauses, and once more at the end. Another one renews the lease, however long an upload takes.
+One thread uploads. A service that is down stops no trial: it is reported once, tried again with
+growing pauses, and again at the end. Another thread renews the lease, however long uploads take.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sweeps.remote.steps import stamp_of
 from sweeps.remote.worker import leave_token
 
 _PAUSE, _LONGEST_PAUSE = 2.0, 60.0
-# Records go up as they come; the views, which hold all trials, less often.
+# Records are uploaded as they change; the views, which cover all trials, less often.
 _VIEWS_SECONDS = 30.0
 _LEASE_SECONDS = 30.0
 # After a renewal that failed.
@@ -48,8 +48,8 @@ class Uploads:
             mirror: of the sweep's storage.
             sweep: its folder.
             attempt: number of this driver.
-            say: told what cannot be uploaded.
-            take_over: also from another driver that seems to be alive.
+            say: receives warnings about failed uploads.
+            take_over: take the lease even from a driver that seems to be alive.
 
         Raises:
             StorageError: the service does not answer, or another machine runs the sweep.
@@ -68,7 +68,7 @@ class Uploads:
         try:
             mirror.share(sweep.name)
         except BaseException:
-            # Else other machines would be told for minutes that the sweep is running.
+            # Otherwise other machines would see the sweep as running for minutes.
             with suppress(Exception):
                 release(mirror, sweep.name)
             raise
@@ -78,18 +78,18 @@ class Uploads:
         self._keeper.start()
 
     def gather(self) -> None:
-        """Bring what other nodes have uploaded, for the report; nothing is uploaded meanwhile."""
+        """Stop uploading, and fetch what other nodes have uploaded, for the report."""
         self._stop()
         if self.lost is not None:
             return
         try:
             self._mirror.gather(self._sweep.name)
-        # Also of the disk here: a report without them is no reason for the sweep to end otherwise.
+        # Errors of the local disk too: the sweep must end as usual, with a report of what is here.
         except (StorageError, OSError) as error:
             self._say(f"warning: {error}")
 
     def close(self) -> None:
-        """Upload what is left and give the lease back; say what could not be uploaded."""
+        """Upload what is left and release the lease; report what could not be uploaded."""
         self._stop()
         try:
             self._upload_rest()
@@ -109,7 +109,7 @@ class Uploads:
                 self._stop_keeper()
                 release(self._mirror, self._sweep.name)
                 return
-            # As above: what was computed is here, and the sweep must close in order.
+            # What was computed is safe here, and the sweep must close in order.
             except Exception as error:
                 if last:
                     self._say(f"warning: {error}")
@@ -133,19 +133,19 @@ class Uploads:
                     return
                 renew(self._mirror, self._sweep.name, self._attempt)
                 pause, warned = _LEASE_SECONDS, False
-            # As for the uploads, which may have nothing to write, and so nothing to say, meanwhile.
+            # Reported here too: the uploads may have nothing to write, and so nothing to report.
             except Exception as error:
                 pause = min(_LEASE_PAUSE, _LEASE_SECONDS)
                 if not warned:
                     self._say(
-                        "warning: the sweep's lease cannot be renewed, the sweep goes on; another "
+                        "warning: the sweep's lease cannot be renewed; the sweep goes on; another "
                         f"machine may take it over {LEASE_SECONDS:.0f} s after the last renewal: "
                         f"{type(error).__name__}: {error}"
                     )
                     warned = True
 
     def _is_lost(self) -> bool:
-        """Tell whether another driver has the sweep now; then this one ends, if it still runs."""
+        """Return whether another driver has taken the sweep; if so, end this one while it runs."""
         with self._checking:
             if self.lost is None:
                 self.lost = lost_to(self._mirror, self._sweep.name)
@@ -162,7 +162,7 @@ class Uploads:
                 changed = self._changed()
                 views = now >= next_views
                 if changed or views:
-                    # Asked before each upload: what another driver has written must stay.
+                    # Checked before each upload, not to overwrite what another driver has written.
                     if self._is_lost():
                         return
                     self._mirror.share(self._sweep.name, views=views, trials=changed)
@@ -171,15 +171,15 @@ class Uploads:
                 pause, warned = _PAUSE, False
             # Whatever the service or its client raises, the sweep must go on without it.
             except Exception as error:
-                # What failed is looked at again.
+                # The failed records must count as changed again.
                 self._seen.clear()
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 if not warned:
-                    self._say(f"warning: uploads wait, the sweep goes on: {error}")
+                    self._say(f"warning: uploads are delayed; the sweep goes on: {error}")
                     warned = True
 
     def _changed(self) -> list[str]:
-        """Return the trials whose records were written since the last look."""
+        """Return the ids of trials whose records were written since the last call."""
         found = []
         for path in self._sweep.glob("trials/*/record.json"):
             stamp = stamp_of(path)
@@ -189,8 +189,8 @@ class Uploads:
         return found
 
     def _end(self) -> None:
-        """End this driver as Ctrl-C would: another one has the sweep."""
-        # No worker of it may commit any more, and what it has is older than what is there.
+        """End this driver as Ctrl-C would, because another one has the sweep."""
+        # Its workers may not commit any more, and the files here count as older than those there.
         newest = attempt_in(self._sweep) + 1
         write_json(self._sweep / "attempt.json", {"attempt": newest, "pid": 0, "lost": True})
         main = threading.main_thread().ident
@@ -207,7 +207,7 @@ def uploading(
     say: Callable[[str], None],
     take_over: bool = False,
 ) -> Iterator[Uploads | None]:
-    """Keep an address in step while a driver runs; nothing happens without a mirror."""
+    """Keep an address in step while a driver runs; without a mirror do nothing."""
     if mirror is None:
         yield None
         return

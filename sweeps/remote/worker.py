@@ -1,7 +1,7 @@
-"""A trial on a node of a cluster that does not have the driver's folder.
+"""A trial on a cluster node that does not have the driver's folder.
 
-Its node has a mirror of its own: what the trial commits is uploaded before its driver hears of it.
-Checkpoints stay on the node.
+The node has a mirror of its own. What the trial commits is uploaded before its driver hears of it;
+checkpoints stay on the node.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from sweeps.remote.files import ATTEMPT
 from sweeps.remote.mirror import Mirror
 
 _DRIVER = ".driver"
-# Of an ended trial: about seven minutes, so that a service that is down for a while costs nothing.
+# For an ended trial: about seven minutes in all, to outlast a service that is briefly down.
 _TRIES, _PAUSE, _LONGEST_PAUSE = 12, 2.0, 60.0
 _logger = logging.getLogger(__name__)
 
 
 class NotSharedError(StorageError):
-    """A trial has ended, but what it left could not be uploaded: it is on its node only."""
+    """A trial has ended, but its results could not be uploaded: they are on its node only."""
 
 
 class AwayTrial(TrialFolder):
-    """Uploads each commit; refused for a superseded attempt, as the address knows it."""
+    """Uploads each commit; refuses those of an attempt superseded at the address."""
 
     def __init__(self, path: Path, mirror: Mirror) -> None:
         super().__init__(path, fence=self._newest_attempt)
@@ -36,7 +36,7 @@ class AwayTrial(TrialFolder):
         self._sweep = path.parents[1].name
 
     def commit(self, record: TrialRecord) -> None:
-        """Write the record and upload it, after the trial's files where it has ended.
+        """Write the record and upload it; if the trial has ended, upload its files first.
 
         Raises:
             StaleAttemptError: a newer driver has taken the sweep over.
@@ -60,17 +60,17 @@ class AwayTrial(TrialFolder):
         try:
             content = self._mirror.objects.read(f"{self._sweep}/{ATTEMPT}")
         except StorageError:
-            # A trial must not end for one request; the end of it asks again.
+            # One failed request must not end a trial; the next commit asks again.
             return 0
         return int(json.loads(content)["attempt"]) if content else 0
 
 
 def leave_token(sweep: Path) -> None:
-    """Leave a token in the folder of a sweep, by which workers know that they share it."""
+    """Write a token to a sweep's folder, by which workers recognise that they share the folder."""
     (sweep / _DRIVER).write_text(uuid.uuid4().hex)
 
 
 def token_in(sweep: Path) -> str:
-    """Return the newest driver's token; empty where there is none."""
+    """Return the newest driver's token; empty if there is none."""
     path = sweep / _DRIVER
     return path.read_text() if path.is_file() else ""

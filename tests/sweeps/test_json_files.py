@@ -29,7 +29,7 @@ READERS: dict[str, tuple[Callable[[SweepFolder], Any], str]] = {
     "usage.json": (lambda folder: Usage(folder.usage, gpu=0), "counts from 0"),
     "latency.json": (read_latency, "rc-sweep latency made"),
     "failure.json": (lambda folder: failure_of(folder.path), "only shown"),
-    "lease.json": (lambda folder: other_driver(None, folder.path), "brought anew"),  # type: ignore[arg-type]
+    "lease.json": (lambda folder: other_driver(None, folder.path), "fetched again"),  # type: ignore[arg-type]
     ".remote.json": (lambda folder: Mirror.at(folder.path), "--storage URI"),
 }
 

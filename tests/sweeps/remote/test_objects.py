@@ -42,5 +42,5 @@ def test_an_object_that_is_replaced_while_it_is_read_comes_whole(s3: S3Server) -
 
 def test_an_object_that_is_never_still_is_an_error_not_a_part(s3: S3Server) -> None:
     objects = replaced_at_each_read(s3, (b"x" * size for size in itertools.count(10)))
-    with pytest.raises(UnreachableError, match="must stay as it is while it is read"):
+    with pytest.raises(UnreachableError, match="must not change while it is read"):
         objects.read(KEY)
