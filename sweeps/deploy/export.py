@@ -1,11 +1,11 @@
-"""The folder a user deploys: plain transformers loads it, and it was checked that it does.
+"""Writes the folder a user deploys, and checks that plain transformers loads it.
 
     config.json  model.safetensors  tokenizer*        what transformers reads
     trial.yaml  record.json                           how it was made, what was measured
     README.md                                         the model card
 
-It is written beside its place, reloaded, compared with the trial's own model, then renamed. All of
-it comes from the trial's folder: neither data nor the encoder that was compressed need be here.
+It is written next to its final place, reloaded, compared with the trial's own model, then renamed.
+Everything comes from the trial's folder: neither the data nor the original encoder need be here.
 """
 
 from __future__ import annotations
@@ -56,47 +56,46 @@ def export(
     """Write one trial's model to `out` and return it.
 
     Args:
-        sweep: whose folder has the trial.
+        sweep: that has the trial.
         record: of the trial.
         out: a new or empty folder.
-        say: is told what the model's logits were compared on.
+        say: receives a line on what the model's logits were compared with.
 
     Raises:
         StorageError: `out` exists, is the current folder, or cannot be written.
-        ExportError: the reloaded model's logits differ from the trial's by more than 1e-4; nothing
-            is left at `out`. Or the compression's `to_stock` fails.
-        ModelError: the trial's folder holds no whole model with its tokenizer.
+        ExportError: the compression's `to_stock` fails, or the reloaded model's logits differ from
+            the trial's by more than 1e-4; nothing is left at `out`.
+        ModelError: the trial's folder has no complete model with a tokenizer.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"--out must be a new or empty folder, but {out} exists")
     place = out.resolve()
     if place == Path.cwd():
-        # It is renamed into its place, which would leave the user's shell in a folder that is gone.
+        # The folder is replaced, which would leave the user's shell in a deleted one.
         raise StorageError(
-            f"--out must be another folder than the current one, but is {out}; name a new one in it"
+            f"--out must not be the current folder, but is {out}; name a new folder in it"
         )
     config = decode(record.config)
     folder = sweep.folder.trial(record.id)
     texts = check_texts(config, record, _SAMPLE)
-    # As rc_core.workspace trained it; the encoder itself need not be here.
+    # As in rc_core.workspace; the original encoder need not be here.
     length = min(config.training.max_length, model_facts(str(folder.model)).max_positions)
-    # Of its own: another export to this place may be at work.
+    # A unique name: another export to this place may be running.
     temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex}.partial")
     try:
         temporary.mkdir(parents=True)
         original = load_model(folder.model)
         stock = stock_form(config, load_model(folder.model))
         tokenizer = load_tokenizer(str(folder.model))
-        # An encoder's own limit is often higher, or none: whoever cuts there asks what was not
-        # trained.
+        # The encoder's own limit is often higher or missing; longer texts were not trained on.
         tokenizer.model_max_length = length
         _save(stock, tokenizer, temporary)
         compared = _check(original, temporary, folder, texts, length)
-        # Its own: what plain transformers loads may hold zeros where the trial's has nothing.
+        # The exported size: it may hold zeros where the trial's model has nothing.
         size = footprint(stock)
         _write_papers(sweep, record, config, temporary, texts, length, compared, size)
         for path in temporary.iterdir():
-            # safetensors writes files that only their owner reads; a server often runs as another.
+            # safetensors makes files readable by their owner only; a server is often another user.
             path.chmod(0o644)
         if place.exists():
             place.rmdir()
@@ -110,10 +109,10 @@ def export(
 
 
 def _save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write a model as `save_model` does. Raises OSError also where it is told by another name."""
+    """Write a model with `save_model`; OSErrors under other types are raised as OSError."""
     try:
         save_model(model, tokenizer, folder)
-    # safetensors and tokenizers write by themselves: of a full disk they raise errors of their own.
+    # safetensors and tokenizers raise errors of their own, say for a full disk.
     except Exception as error:
         if isinstance(error, OSError) or "(os error " not in str(error):
             raise
@@ -121,17 +120,17 @@ def _save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
 
 
 def stock_form(config: TrialConfig, model: nn.Module) -> nn.Module:
-    """Return a trial's model, which may be changed, as its compression exports it.
+    """Return a trial's model in the form its compression exports; `model` may be changed.
 
     Raises:
-        ExportError: that fails.
+        ExportError: `to_stock` fails, or returns no module.
     """
     plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
     try:
         found = plugin.Compression(config.compression).to_stock(model)
     except RobustCompressionError:
         raise
-    # Whatever somebody's file raises is told with that file.
+    # Whatever a user's plugin raises, the message names its file.
     except Exception as error:
         got = f"raised {type(error).__name__}: {error}"
     else:
@@ -145,26 +144,26 @@ def stock_form(config: TrialConfig, model: nn.Module) -> nn.Module:
 
 
 def stock_note(config: TrialConfig) -> str:
-    """Return what the compression says of its exported form, empty where it says nothing."""
+    """Return the compression's note on its exported form; may be empty."""
     plugin = plugins.load(PLUGIN_PACKAGES["compression"], config.compression.name)
     note: str = getattr(plugin.Compression(config.compression), "stock_note", str)()
     return note
 
 
 def floor_note(sweep: StoredSweep, record: TrialRecord) -> str:
-    """Return where a trial is no better than what needs no model, empty where it is everywhere."""
+    """Return where a trial is no better than a baseline without a model; empty if nowhere."""
     return model_card.floor_note(record, next((r for r in sweep.records if r.reference), None))
 
 
 def seal_note(sweep: StoredSweep, record: TrialRecord) -> str:
-    """Return why test figures may be no test of a trial, empty where they are or none were seen."""
+    """Return why a trial's test figures may be biased; empty if they are not, or none exist."""
     return model_card.seal_note(record.id, read_test(sweep) or {})
 
 
 def _check(
     original: nn.Module, exported: Path, folder: TrialFolder, texts: CheckTexts, length: int
 ) -> str:
-    """Reload the folder as a user would, compare its logits with the trial's, say on what."""
+    """Reload the folder as a user would and compare its logits; return a sentence that says so."""
     model = AutoModelForSequenceClassification.from_pretrained(exported)
     tokenizer = AutoTokenizer.from_pretrained(exported)
     inputs = tokenizer(
@@ -174,14 +173,14 @@ def _check(
     worst = {"its weights": float((expected - found).abs().max())}
     path = None if texts.suite is None else folder.predictions("id_dev", texts.suite)
     if path is not None and path.is_file():
-        # The stored predictions are what the record's accuracies were computed from.
+        # The record's accuracies were computed from the stored predictions.
         stored = torch.from_numpy(read_predictions(path)[: len(found)])
         worst["its recorded predictions"] = float((found.log_softmax(dim=-1) - stored).abs().max())
     if not all(math.isfinite(each) and each <= TOLERANCE for each in worst.values()):
         far = " and ".join(f"{each:.2g} from {what}" for what, each in worst.items())
         raise ExportError(
             f"the exported model must give the trial's logits within {TOLERANCE:g}, but differs by "
-            f"{far}; copy the trial's model/ and predictions/ again from where it was made, or "
+            f"{far}; copy the trial's model/ and predictions/ again from where it was trained, or "
             "take another trial"
         )
     names = [model.config.id2label[i] for i in range(model.config.num_labels)]
@@ -212,7 +211,7 @@ def _write_papers(
     compared: str,
     size: Mapping[str, float],
 ) -> None:
-    """Write what says how the model was made, what was measured, and how it is used."""
+    """Write trial.yaml, record.json and the model card."""
     values = OmegaConf.create(config.as_dict())
     (folder / "trial.yaml").write_text(OmegaConf.to_yaml(values), encoding="utf-8")
     content = json.loads(record.model_dump_json())

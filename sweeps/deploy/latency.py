@@ -1,8 +1,8 @@
-"""Timing a sweep's models beside the dense reference, when nothing else of it runs.
+"""Times a sweep's models beside the dense reference, after the sweep has ended.
 
-Timed is the form that `rc-sweep export` writes, because a choice by latency is deployed as that;
-where the trial's own model/ is another form (removed heads are missing there, and zeros in the
-export) both are. Records are not changed; see sweeps/selection/measured.py for what is written.
+The form that `rc-sweep export` writes is timed, as it gets deployed. If the trial's own model/ has
+other shapes (removed heads are missing there, but zeros in the export), both are timed. Records are
+not changed; see sweeps/selection/measured.py for what is written.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from sweeps.shown_values import millions
 from sweeps.stored_sweep import StoredSweep
 from sweeps.tables import render
 
-# Models in memory at once, the reference not counted (one more where the last has two forms); each
-# group is timed beside it anew.
+# Models in memory at once besides the reference (one more if the last has two forms); each group is
+# timed together with the reference.
 GROUP = 8
 EXPORTED, OWN = "exported", "own"
 Key = tuple[str, str]
@@ -64,23 +64,23 @@ def measure_latency(
 ) -> dict[str, Any]:
     """Time models beside the dense reference, write latency.json and return what it holds.
 
-    What was measured before under the same conditions stays; under others it is dropped.
+    Earlier measurements under the same conditions are kept, all others dropped.
 
     Args:
         sweep: that has ended.
-        batch: samples at once.
-        length: tokens of each.
-        rounds: turns of each model.
+        batch: samples per batch.
+        length: tokens per sample.
+        rounds: timed calls of each model.
         threads: of torch.
-        trials: ids; by default what may be chosen, and the confirmed rows.
-        every: all finished trials.
-        device: as torch names it; by default the first GPU, else the CPU.
+        trials: ids; by default those that may be chosen, and the confirmed ones.
+        every: whether to time all finished trials.
+        device: torch's name for it; by default the first GPU, else the CPU.
 
     Raises:
-        StorageError: the sweep or its confirmation runs, the reference or a trial has no model, or
-            the sweep's folder cannot be written.
-        InputError: more tokens than an encoder has positions for, numbers below 1, or no such
-            device.
+        StorageError: the sweep or its confirmation is running, the reference or a trial has no
+            model, or the sweep's folder cannot be written.
+        InputError: more tokens than an encoder has positions, a number below 1, no such trial, or
+            no such device.
     """
     check_list("trials", trials, "t0001")
     numbers = {"batch": batch, "length": length, "rounds": rounds, "threads": threads}
@@ -157,20 +157,20 @@ def latency_table(sweep: StoredSweep, document: dict[str, Any]) -> str:
     for trial in sorted(entries, key=lambda i: float(entries[i]["metrics"][RELATIVE])):
         record, entry = known[trial], entries[trial]
         nonzero = millions(sized[trial].size)
-        # As it is: brackets in a name are no markup.
+        # As Text, so that brackets in a name are not read as markup.
         name = Text(f"{record.name} (dense reference)" if record.reference else record.name)
         table.add_row(trial, name, *_cells(entry, dense=record.reference), nonzero)
         if "own_form" in entry:
             own = Text("  its own model/, not exported")
             table.add_row("", own, *_cells(entry["own_form"]), nonzero, style="dim")
     notes = [
-        f"{conditions_text(document['conditions'])}; in brackets 95 % intervals over rounds.",
-        "Timed is the form that rc-sweep export writes: --where means this one.",
+        f"{conditions_text(document['conditions'])}; in parentheses: 95 % intervals over rounds.",
+        "The form that rc-sweep export writes is timed; --where refers to it.",
         "Zeros are computed like other numbers: masks alone save no time here.",
         *size_note(sized[trial] for trial in entries),
         *wide_notes(entries),
     ]
-    # It may depend on the settings, as bits do.
+    # A note may depend on settings, such as the number of bits.
     stock = {
         (record.config["compression"]["name"], stock_note(decode(record.config)))
         for record in map(known.__getitem__, entries)
@@ -181,7 +181,7 @@ def latency_table(sweep: StoredSweep, document: dict[str, Any]) -> str:
 
 
 def _cells(entry: Mapping[str, Any], *, dense: bool = False) -> list[str]:
-    """Return time, ratio, speed and size of one form."""
+    """Return the cells of one form: time, ratio, speed and size."""
     metrics, ends = entry["metrics"], entry["intervals"][RELATIVE]
     around = "few rounds" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
     return [
@@ -193,19 +193,19 @@ def _cells(entry: Mapping[str, Any], *, dense: bool = False) -> list[str]:
 
 
 def _groups(sweep: StoredSweep, records: Sequence[TrialRecord]) -> Iterator[dict[Key, nn.Module]]:
-    """Yield the models to time, some at a time; without trials one group of none."""
+    """Yield the models to time in groups; without trials, one empty group."""
     group: dict[Key, nn.Module] = {}
     for number, record in enumerate(records):
         group |= _forms(sweep, record)
         if len(group) >= GROUP and number < len(records) - 1:
             yield group
-            # Not cleared: whoever got it may still hold it.
+            # A new dict: the caller may still hold the old one.
             group = {}
     yield group
 
 
 def _forms(sweep: StoredSweep, record: TrialRecord) -> dict[Key, nn.Module]:
-    """Return a trial's model as it is exported, and its own where that has other shapes."""
+    """Return a trial's model as exported, and its own model if that has other shapes."""
     folder = sweep.folder.trial(record.id).model
     own = load_model(folder)
     before = _shapes(own)
@@ -223,8 +223,8 @@ def _chosen(sweep: StoredSweep, trials: Sequence[str], every: bool) -> list[Tria
     for each in (sweep, sweep.confirmation):
         if each is not None and each.folder.is_running():
             raise StorageError(
-                f"sweep {each.name} is running, which would slow down what is timed; measure when "
-                "it has ended"
+                f"sweep {each.name} is running, which would distort the times; measure when it has "
+                "ended"
             )
     finished = {record.id: record for record in sweep.records if record.status == "finished"}
     if not finished:
@@ -249,7 +249,7 @@ def _chosen(sweep: StoredSweep, trials: Sequence[str], every: bool) -> list[Tria
     else:
         found = confirmed(sweep)
         if found is not None and found.own:
-            # Fronts of single seeds would be fronts of lucky ones.
+            # The front of single seeds would favour lucky ones.
             wanted = [row.id for row in found.rows if row.confirmed]
         else:
             seeded = [row.id for row in found.rows] if found is not None else []

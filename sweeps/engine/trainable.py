@@ -1,8 +1,8 @@
 """A trial as a Ray actor: `step()` advances `rc_core.trial.trial_steps` by one rung.
 
 A class, not a function: a scheduler's stop, pause and reset are plain calls, and actors are reused,
-so torch and transformers are imported, and data tokenised, once per actor. Both wait for the first
-step: an actor is ready sooner, and Ray Tune may drop one that is still starting (ray_scheduler.py).
+so each imports torch and transformers, and tokenises the data, only once. This waits for the first
+step, so that actors start quickly: Ray Tune may drop one that is still starting (ray_scheduler.py).
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ _WORKSPACES: dict[str, Workspace] = {}
 
 
 def workspace(artifacts: str, device: str) -> Workspace:
-    """Return this process's workspace over an artifact store, as SweepFolder addresses it.
+    """Return this process's workspace for an artifact store.
+
+    Args:
+        artifacts: the store's address, as SweepFolder writes it.
+        device: `cpu` or `cuda`.
 
     Raises:
-        InputError: the device is CUDA's and torch sees none in this process.
+        InputError: `device` is `cuda` and torch sees no CUDA device in this process.
     """
     import torch
 
@@ -54,7 +58,7 @@ def workspace(artifacts: str, device: str) -> Workspace:
 class TrialTrainable(tune.Trainable):
     """Runs the trial that its config names.
 
-    Its keys: trial_id, config, sweep, artifacts, attempt, threads, gpu, device.
+    The config has the keys trial_id, config, sweep, artifacts, attempt, threads, gpu, device.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -67,8 +71,8 @@ class TrialTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Advance to the next rung; the last step returns the full evaluation and `ended`.
 
-        A trial that fails returns why instead of raising (its record says so too): what Ray counts
-        as a failure, and runs again elsewhere, is a worker that was lost.
+        A trial that fails returns the reason, as in its record, instead of raising: Ray would count
+        an exception as a lost worker and run the trial again elsewhere.
         """
         try:
             rung = next(self._steps)
@@ -76,19 +80,19 @@ class TrialTrainable(tune.Trainable):
             record: TrialRecord = end.value
             return {**record.metrics, "trial": record.id, "ended": True, "done": True}
         except NotSharedError as error:
-            # Its record says how it ended, but only on this node: the driver leaves it open.
+            # Its record is on this node only, so the driver leaves the trial open.
             why = str(error)
             return {"trial": self._trial_id, "ended": True, "unshared": why, "done": True}
         except Exception as error:
             from rc_core.trial import reason
 
             return {"trial": self._trial_id, "error": reason(error), "done": True}
-        # Ray's own count of iterations starts anew with every driver.
+        # Ray's own iteration count starts again with every driver.
         shown = {"progress": rung.progress, "steps": rung.step}
         return {**rung.metrics, "trial": self._trial_id, **shown}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        # The trial's own folder holds its checkpoint; Ray has nothing to carry.
+        # The checkpoint is in the trial's own folder; Ray has nothing to store.
         del checkpoint_dir
         return {"trial": self._trial_id}
 
@@ -104,7 +108,7 @@ class TrialTrainable(tune.Trainable):
 
 
 def _steps(config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
-    """Run a trial in this process; nothing happens before the first rung is asked for."""
+    """Run a trial in this process; nothing happens before the first rung is requested."""
     import torch
 
     from rc_core.config import decode
@@ -116,7 +120,7 @@ def _steps(config: dict[str, Any]) -> Generator[RungRecord, None, TrialRecord]:
     folder = trial_at(config["sweep"], trial_id)
     done = folder.read()
     if done is not None and (done.status, done.attempt) == ("finished", attempt):
-        # Its worker was lost before the driver had heard of it. What was uploaded may lack it.
+        # Its worker was lost before the driver heard of the end; the upload may be incomplete.
         folder.commit(done)
         folder.forget_checkpoint()
         return done

@@ -1,1 +1,1 @@
-"""A finished sweep replayed under other searches and schedulers; trains nothing."""
+"""Replays a finished sweep under other searches and schedulers, without training."""

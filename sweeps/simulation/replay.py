@@ -5,8 +5,8 @@
          "point": {...}, "rungs": [{"rung": 1, "seconds": 61.2, "values": {...}}, ...],
          "seconds": 251.0, "values": {"id_dev/accuracy": 0.958, ...}}]}
 
-Only trials that ran to their end are in it: of a stopped one the rest is unknown. How many were
-stopped is: what is left of such a sweep is what its scheduler thought good.
+Only trials that ran to the end are in it, as the rest of a stopped trial is unknown. The number of
+stopped trials is in it because those left are a selection by the sweep's scheduler.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class ReplayRung:
 
     Attributes:
         number: from 1.
-        seconds: since the trial began, preparation and evaluations included.
-        settled: whether its compression had its final structure.
-        values: as reported.
+        seconds: since the trial began, including preparation and evaluations.
+        settled: whether the compression had its final structure.
+        values: reported metrics.
     """
 
     number: int
@@ -51,10 +51,10 @@ class ReplayTrial:
     """One trial of the table.
 
     Attributes:
-        id: the trial's.
-        name: short.
+        id: of the trial.
+        name: its label.
         compression: plugin name.
-        point: its place in the space; None where it lies outside (a vanilla row, say).
+        point: its point in the space; None if it lies outside (say, a vanilla row).
         rungs: in order, without the end.
         seconds: of the whole trial.
         values: objective -> final value.
@@ -71,7 +71,7 @@ class ReplayTrial:
 
 @dataclass(frozen=True)
 class Table:
-    """A sweep's trials, its configuration (plain values), and how many more it stopped early."""
+    """A sweep's finished trials, its configuration, and how many trials it stopped early."""
 
     config: Mapping[str, Any]
     trials: tuple[ReplayTrial, ...]
@@ -82,20 +82,19 @@ class Table:
         return dict(self.config["objectives"])
 
     def points(self) -> list[list[float]]:
-        """Return the final values, a row per trial."""
+        """Return the final values, one row per trial."""
         return [[trial.values[name] for name in self.objectives] for trial in self.trials]
 
 
 def table_of(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> Table:
     """Make the table of a sweep.
 
-    Of the time spent in evaluations only the sum is recorded; it is spread evenly over the rungs
-    and the end.
+    Records only have the total time of evaluations; it is spread evenly over the rungs and the end.
 
     Raises:
         StorageError: no trial besides the dense reference has finished with rungs.
     """
-    # Nothing is trained: a sweep is replayed where its encoder is not, say from a bucket.
+    # `elsewhere`: nothing is trained, so the encoder need not be here (say, a sweep in a bucket).
     sweep = SweepConfig(config, elsewhere=True)
     names = list(sweep.settings.objectives)
     trials = []
@@ -106,7 +105,7 @@ def table_of(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> Table
             trials.append(_trial(record, values, point_of(record.config, sweep)))
     if not trials:
         raise StorageError(
-            "a table needs finished trials with rungs besides the dense reference, but there is "
+            "a table needs finished trials with rungs besides the dense reference, but there are "
             "none (training.rungs must be at least 2)"
         )
     stopped = sum(record.status == "stopped" for record in records)
@@ -114,7 +113,7 @@ def table_of(records: Sequence[TrialRecord], config: Mapping[str, Any]) -> Table
 
 
 def write_table(table: Table, path: Path) -> None:
-    """Write a table as JSON, a line per trial. Raises StorageError."""
+    """Write a table as JSON, one line per trial. Raises StorageError."""
     values = {"config": table.config, "stopped": table.stopped}
     head = json.dumps({"schema_version": SCHEMA_VERSION, **values})
     rows = ",\n".join(json.dumps(_plain(trial)) for trial in table.trials)
@@ -122,7 +121,7 @@ def write_table(table: Table, path: Path) -> None:
         path.write_text(f'{head[:-1]}, "trials": [\n{rows}\n]}}\n', encoding="utf-8")
     except OSError as error:
         raise StorageError(
-            f"{path} must be a file that can be written: {error.strerror}; name another"
+            f"{path} must be a writable file ({error.strerror}); name another"
         ) from error
 
 
@@ -130,7 +129,7 @@ def read_table(path: Path) -> Table:
     """Read a table.
 
     Raises:
-        StorageError: not one, or of a newer schema.
+        StorageError: the file is not a table, or has a newer schema.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
 """Replays a table under a search and a scheduler, on simulated workers: no Ray, no training.
 
-The scheduler's rule is the very object that decides in a sweep (sweeps/engine/rungs.py); only the
-clock is simulated. Trials come in a random order, or in that of a real sampler: each point it
-proposes is replaced by the nearest row of the table that was not run yet, and it is told that
-row's outcome.
+The scheduler's rule is the same object as in a sweep (sweeps/engine/rungs.py); only the clock is
+simulated. Trials come in random order or in that of a real sampler: each point it proposes is
+replaced by the nearest row of the table that was not run yet, and the sampler gets that row's
+outcome.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from sweeps.space import Parameter, Space
 
 
 class Source(Protocol):
-    """Where the next trial comes from."""
+    """Source of trials."""
 
     def next(self) -> ReplayTrial | None:
-        """Return a trial that was not run yet; None: all were."""
+        """Return a trial that was not run yet, None if all were."""
         ...
 
     def tell(self, trial: ReplayTrial, *, finished: bool) -> None:
-        """Take in how it ended: at its end, or stopped before."""
+        """Record that a trial ended: it finished, or it was stopped early."""
         ...
 
 
@@ -40,9 +40,9 @@ class Run:
     """What happened in one simulated sweep.
 
     Attributes:
-        finished: (simulated seconds, trial) of each that ran to its end, in that order.
-        stopped: those that did not.
-        spent: seconds that each trial held a worker, by id.
+        finished: (simulated seconds, trial) of each trial that ran to the end, in that order.
+        stopped: the other trials.
+        spent: id -> seconds that the trial held a worker.
         seconds: when the last worker was done.
     """
 
@@ -56,14 +56,14 @@ def replay(source: Source, rule: RungRule | None, *, workers: int) -> Run:
     """Run every trial of the source until it ends or is stopped.
 
     Args:
-        source: hands out trials.
-        rule: decides at rungs; None: all run to their end.
-        workers: trials that run at once.
+        source: of the trials.
+        rule: decides at rungs; None: all trials run to the end.
+        workers: number of trials that run at once.
     """
     run = Run()
     trials: dict[str, ReplayTrial] = {}
     paused: dict[str, int] = {}
-    # (time, tie-breaker, trial, rung that it reaches; their number is the end)
+    # (time, tie-breaker, trial, index of the rung it reaches; len(rungs) is the end)
     events: list[tuple[float, int, str, int]] = []
     clock, counter, exhausted = 0.0, 0, False
 
@@ -107,7 +107,7 @@ def replay(source: Source, rule: RungRule | None, *, workers: int) -> Run:
         else:
             run.stopped.append(trial)
             source.tell(trial, finished=False)
-    # What was never promoted is stopped, as in a sweep.
+    # Trials that were never promoted are stopped, as in a sweep.
     for trial_id in paused:
         run.stopped.append(trials[trial_id])
         source.tell(trials[trial_id], finished=False)
@@ -130,20 +130,20 @@ class RandomOrder:
 
 
 class SampledOrder:
-    """The rows nearest to what a sampler proposes; rows outside its space are left out."""
+    """The rows nearest to a sampler's proposals; rows outside its space are left out."""
 
     def __init__(self, table: Table, search: str, seed: int) -> None:
         """Make a study in memory.
 
         Args:
-            table: what there is to find.
-            search: a file in sweeps/search.
+            table: rows to choose from.
+            search: name of a file in sweeps/search.
             seed: of the sampler.
         """
         known = reachable(table, search).trials
-        # Nothing is trained: a table is replayed where its encoder is not.
+        # `elsewhere`: nothing is trained, so the encoder need not be here.
         sweep = SweepConfig(table.config, elsewhere=True)
-        # Not validated with the rest: rows that were a fixed design are sought like any others.
+        # Not validated with the rest: rows of a fixed design are valid here too.
         changes = {"name": search, "seed": seed, "trials": len(known), "points": ()}
         asked = sweep.settings.search.model_copy(update=changes)
         sweep.settings = sweep.settings.model_copy(update={"search": asked})
@@ -155,14 +155,14 @@ class SampledOrder:
     def next(self) -> ReplayTrial | None:
         if not self._left:
             return None
-        # Rows and proposals have names of two kinds: a proposal must not end a row that runs.
+        # Unlike any row's name: discarding the proposal must not end a running row.
         asked = f"asked {self._asked}"
         point = self._proposals.propose(asked)
         if point is None:
             return None
         found = min(self._left.values(), key=lambda t: distance(point, t.point or {}, self._space))
         del self._left[found.id]
-        # The sampler must learn where the outcome really lies.
+        # The sampler must learn the point that the outcome belongs to.
         self._proposals.discard(asked)
         self._proposals.propose(_row(found), found.point)
         self._asked += 1
@@ -176,19 +176,22 @@ class SampledOrder:
 
 
 def distance(a: Mapping[str, Any], b: Mapping[str, Any], space: Space) -> float:
-    """Return how far two points are: per parameter 1 where only one has it or choices differ."""
+    """Return the distance of two points: the sum over parameters of distances in [0, 1].
+
+    It is 1 for a parameter that only one point has, and for different choices.
+    """
     return math.fsum(_gap(parameter, a, b) for parameter in space.parameters)
 
 
 def order(table: Table, search: str, seed: int) -> Source:
-    """Return the order in which trials come."""
+    """Return a source of the table's trials in the order of a search."""
     return RandomOrder(table, seed) if search == "random" else SampledOrder(table, search, seed)
 
 
 def reachable(table: Table, search: str) -> Table:
-    """Return the table without the rows that an order cannot reach.
+    """Return the table without the rows that a search cannot reach.
 
-    A sampler proposes points of the space only; `random` is any order of all rows.
+    A sampler only proposes points of the space; `random` reaches all rows.
     """
     if search == "random":
         return table

@@ -1,4 +1,4 @@
-"""What simulated sweeps show: the front found over time, what early stopping saved and lost."""
+"""Results of simulated sweeps: the front found over time, what early stopping saved and lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sweeps.simulation.replay import ReplayTrial, Table
 from sweeps.simulation.simulate import Run, order, reachable, replay
 from sweeps.tables import render
 
-# Shares of the table's whole compute at which the hypervolume is read.
+# The hypervolume is measured at these shares of the table's total compute.
 SHARES = (0.125, 0.25, 0.375, 0.5)
 _OOD = "ood_dev/accuracy"
 
@@ -29,7 +29,7 @@ TITLES = {
     "finished": "survivors",
     "ood_half": "survivors, OOD half",
     "front_found": "front found",
-    "ood_front_found": "front, OOD half, found",
+    "ood_front_found": "front found, OOD half",
     "span": "span of the front",
     **{f"volume_at_{share:g}": f"volume at {100 * share:g} % cost" for share in SHARES},
     "volume": "volume at the end",
@@ -42,8 +42,8 @@ class Simulated:
 
     Attributes:
         label: of the scheduler.
-        measures: name (see TITLES) -> one value per seed; shares of the rows in reach.
-        savings: compression -> one value per seed: share of its compute that was not spent.
+        measures: name (see TITLES) -> one value per seed; relative to the rows in reach.
+        savings: compression -> one value per seed: the share of its compute that was saved.
     """
 
     label: str
@@ -60,18 +60,18 @@ def simulate(
 ) -> Simulated:
     """Replay a table under many seeds; the same seeds give every scheduler the same orders.
 
-    Everything is measured against the rows that the order can reach (`reachable`): what it can
-    never run is neither saved nor missed.
+    Everything is relative to the rows that the search can reach (`reachable`): others are neither
+    saved nor missed.
 
     Args:
         table: recorded trials.
-        scheduler: its section of a YAML.
-        search: where the order of trials comes from.
-        seeds: how many orders.
-        workers: trials that run at once.
+        scheduler: section of a YAML file.
+        search: `random` or a sampler, which gives the order of trials.
+        seeds: number of orders.
+        workers: number of trials that run at once.
 
     Raises:
-        ConfigError: the scheduler's section is wrong, no such search, or no row in its reach.
+        ConfigError: the scheduler's section is invalid, no such search, or no row in its reach.
     """
     config = _scheduler(scheduler, table)
     names = [each for each in plugins.available("sweeps.search") if each not in ("grid", "race")]
@@ -83,8 +83,8 @@ def simulate(
         raise ConfigError(
             Problem(
                 "--search",
-                f"'{search}' must find trials inside the sweep's space, but every one of them "
-                "lies outside; leave --search out (random takes them in any order)",
+                f"'{search}' needs trials inside the sweep's space, but all of them lie outside; "
+                "leave out --search (random takes all trials)",
             )
         )
     module = plugins.load("sweeps.schedulers", config.name)
@@ -103,10 +103,10 @@ def simulate(
 
 
 def measure(run: Run, table: Table, *, workers: int) -> dict[str, float]:
-    """Return what one run found, as shares of what the table holds."""
+    """Return the measures of one run (see TITLES): shares, except that `finished` is a count."""
     directions = list(table.objectives.values())
     points = np.asarray(table.points())
-    # The worst values of the table: from zero, accuracies would all be nearly the same volume.
+    # The table's worst values: measured from zero, all volumes would be nearly the same.
     worst = [
         min(column) if way == "max" else max(column)
         for column, way in zip(points.T, directions, strict=True)
@@ -139,7 +139,7 @@ def measure(run: Run, table: Table, *, workers: int) -> dict[str, float]:
 
 
 def saved(run: Run, table: Table) -> dict[str, float]:
-    """Return the share of each compression's compute that was not spent."""
+    """Return compression -> share of its compute that was saved."""
     found = {}
     for name in sorted({trial.compression for trial in table.trials}):
         mine = [trial for trial in table.trials if trial.compression == name]
@@ -149,10 +149,10 @@ def saved(run: Run, table: Table) -> dict[str, float]:
 
 
 def as_text(found: Sequence[Simulated], table: Table, *, search: str, workers: int) -> str:
-    """Return the schedulers side by side."""
+    """Return a table of the schedulers side by side, as text."""
     seeds = len(found[0].measures["finished"])
     inside = len(reachable(table, search).trials)
-    # Not the table's own title, which Rich would wrap at the width of the columns.
+    # Not as the table's title, which Rich would wrap at the table's width.
     title = (
         f"{count_of(inside, 'recorded trial')}, {search} order, {count_of(workers, 'worker')}, "
         f"{count_of(seeds, 'order')}: mean \u00b1 half of its 95 % interval, shares of the table"
@@ -169,20 +169,20 @@ def as_text(found: Sequence[Simulated], table: Table, *, search: str, workers: i
     rich.add_section()
     for compression in found[0].savings:
         cells = [_cell(mean_interval(each.savings[compression]), 100.0) for each in found]
-        rich.add_row(f"saved of {compression} %", *cells)
+        rich.add_row(f"saved on {compression} %", *cells)
     notes = [note for note in (outside_note(table, search), stopped_note(table)) if note]
     return "\n".join([title, render(rich), *notes])
 
 
 def outside_note(table: Table, search: str) -> str | None:
-    """Say how many rows the order cannot reach; None if it reaches all."""
+    """Say how many rows the search cannot reach; None if it reaches all."""
     outside = len(table.trials) - len(reachable(table, search).trials)
     if not outside:
         return None
     return (
         f"note: {outside} of {len(table.trials)} trials lie outside the sweep's space, where "
-        f"{search} proposes nothing, and are left out: shares are of the other "
-        f"{len(table.trials) - outside}. Without --search all take part"
+        f"{search} proposes nothing, and are left out; shares are of the other "
+        f"{len(table.trials) - outside}. Without --search all trials take part"
     )
 
 
@@ -193,14 +193,14 @@ def stopped_note(table: Table) -> str | None:
     everything = len(table.trials) + table.stopped
     return (
         f"note: {table.stopped} of {everything} trials were stopped early and are left out, as "
-        "their ends are unknown. Those left are what the sweep's own scheduler kept: what others "
-        "save comes out too small, and what was lost by stopping is not seen. Better replay a "
-        "sweep with scheduler.name: none"
+        "their final values are unknown. The rest are what the sweep's own scheduler kept, so "
+        "savings come out too small and losses by stopping are not seen; replay a sweep with "
+        "scheduler.name: none instead"
     )
 
 
 def as_json(found: Sequence[Simulated], table: Table, *, search: str, workers: int) -> Any:
-    """Return the same as plain JSON values."""
+    """Return what `as_text` shows as plain JSON values."""
     inside = len(reachable(table, search).trials)
     return {
         "trials": inside,
@@ -236,7 +236,7 @@ def _label(section: Mapping[str, Any]) -> str:
 
 
 def _ood(trial: ReplayTrial, table: Table) -> float:
-    """Return a trial's OOD objective (the last one if there is none), signed so high is good."""
+    """Return a trial's OOD objective (without one, the last objective), signed so high is good."""
     name = _OOD if _OOD in table.objectives else list(table.objectives)[-1]
     value = trial.values[name]
     return value if table.objectives[name] == "max" else -value
@@ -251,13 +251,13 @@ def _share(values: Sequence[float], above: float) -> float:
 
 
 def _ood_front(best: Sequence[ReplayTrial], front: Sequence[ReplayTrial], table: Table) -> float:
-    """Return the share found of the half of the front that is better out of distribution."""
+    """Return the share found of the front's half with the better OOD values."""
     half = {t.id for t in front if _ood(t, table) >= _median_ood(front, table)}
     return len(half & {trial.id for trial in best}) / len(half)
 
 
 def _span(done: Sequence[ReplayTrial], table: Table, front: Any) -> float:
-    """Return the range that the front found covers, of the table's front; mean over objectives."""
+    """Return the found front's range as a share of the table's front's; mean over objectives."""
     points = np.asarray([[t.values[name] for name in table.objectives] for t in done])
     if not len(points):
         return 0.0

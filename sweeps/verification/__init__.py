@@ -1,1 +1,1 @@
-"""What a choice has to stand before it is believed: new seeds, and the sealed test."""
+"""Checks on what a sweep chose: confirmation with new seeds, and the sealed test."""

@@ -1,8 +1,8 @@
-"""Confirmation: new training seeds for what a sweep found, as a sweep of its own beside it.
+"""Confirmation: new training seeds for what a sweep found, in a sweep of its own.
 
-`<sweep>.confirm` holds every finished configuration as a row of a fixed design, times the new
-seeds; the race (sweeps/search/race.py) decides which of them are trained. Running, packing, resume
-and tracking are those of any sweep.
+`<sweep>.confirm` is a fixed design of every finished configuration times the new seeds; the race
+(sweeps/search/race.py) decides which of these trials are trained. It runs, packs, resumes and is
+tracked like any sweep.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ def confirm(
 ) -> StoredSweep:
     """Train new seeds where the decision is open; return the confirmation.
 
-    A confirmation that was begun goes on; asking for more seeds than before adds them.
+    An existing confirmation is continued; with more seeds than before, these are added.
 
     Args:
-        sweep: ended, of one seed per configuration; of an interrupted one it is said that trials
-            are open.
-        seeds: most new seeds of a configuration, at least 2.
-        also: ids of trials that get their seeds whether or not they may be on the front.
-        whole: give the teacher and all that follows from it the new seeds too. None: as the
-            confirmation was begun; of a new one where trials start from the teacher, whose luck
+        sweep: ended, with one seed per configuration; for an interrupted one a warning says which
+            trials are missing.
+        seeds: maximum new seeds per configuration, at least 2.
+        also: ids of trials that get all new seeds, whether or not they may be on the front.
+        whole: whether the teacher and what depends on it get the new seeds too. None: as in the
+            existing confirmation; for a new one, True if trials start from the teacher, whose luck
             would be in each of their seeds (`sweeps.selection.one_start`).
-        hours: time after which no new training starts, of all drivers together; what is open by
-            then stays open. None: until every decision is made.
-        address: as `runner.launch`.
-        progress: as `runner.launch`.
+        hours: after this time, over all drivers, no training starts; open decisions stay open.
+            None: until every decision is made.
+        address: as in `runner.launch`.
+        progress: as in `runner.launch`.
 
     Raises:
-        InputError: `also` is one text, fewer than two seeds, unknown ids, another `whole` than
-            before, or the sweep is a confirmation itself.
+        InputError: `also` is a string, fewer than two seeds, unknown ids, another `whole` than
+            before, or the sweep is itself a confirmation.
         StorageError: no compressed model finished, or the sweep is running.
     """
     progress = progress or Progress()
@@ -74,15 +74,15 @@ def confirm(
             raise ConfigError(
                 Problem(
                     other,
-                    f"{folder.name} was begun with {was}; to go on leave {other} out, to begin "
-                    f"anew first: {command(folder, 'remove')}",
+                    f"{folder.name} was begun with {was}; to go on, leave out {other}; to begin "
+                    f"anew, first run: {command(folder, 'remove')}",
                 )
             )
         whole = before
     elif whole is None and (whole := _some_start_from_teacher(sweep)):
         progress.say(
             "each new seed gets a teacher of its own: some trials start from it (init: teacher), "
-            "and would carry the luck of one into every seed (--one-teacher keeps it)"
+            "and with one teacher its luck would be in every seed (--one-teacher keeps one)"
         )
     config = confirmation(sweep, seeds=seeds, also=also, whole=bool(whole), hours=hours)
     unfinished = unfinished_line(sweep)
@@ -91,9 +91,9 @@ def confirm(
     say_changed_plugins(sweep.records, progress.say)
     if begun:
         if folder.is_running():
-            raise StorageError(f"{folder.name} is running already")
+            raise StorageError(f"{folder.name} is already running")
         with folder.driving():
-            # Held: a driver that started meanwhile would go on with what it has read before.
+            # Locked: a driver that starts meanwhile would use the configuration it read before.
             folder.write_config(_merged(folder.read_config(), config).as_dict())
         done = runner.resume(folder.path, address=address, progress=progress)
     else:
@@ -110,7 +110,7 @@ def _some_start_from_teacher(sweep: StoredSweep) -> bool:
 
 
 def unfinished_line(sweep: StoredSweep) -> str | None:
-    """Say what an interrupted sweep still has to run, which its confirmation lacks; else None."""
+    """Say how many trials an interrupted sweep still has to run; None if it was not interrupted."""
     records = sweep.records
     if not was_interrupted(sweep.path, sweep.config, records):
         return None
@@ -119,14 +119,13 @@ def unfinished_line(sweep: StoredSweep) -> str | None:
     left = total - ended
     return (
         f"sweep {sweep.name} was interrupted: {left} of its {count_of(total, 'trial')} "
-        f"{'is' if left == 1 else 'are'} open, and what comes of that is not confirmed; to end it "
-        f"first: {command(sweep.folder, 'resume')} (or confirm again after that: new rows are "
-        "added)"
+        f"{'is' if left == 1 else 'are'} open and will not be confirmed; to finish it first: "
+        f"{command(sweep.folder, 'resume')} (or confirm again after that, which adds the new rows)"
     )
 
 
 def conclude(confirmation: StoredSweep) -> None:
-    """Do what follows once a driver of a confirmation has ended: tell its sweep what came out."""
+    """Update the sweep and its tracking after a driver of its confirmation has ended."""
     sweep = confirmation.searched
     keep_clusters(sweep)
     tell_confirmed(sweep)
@@ -134,7 +133,7 @@ def conclude(confirmation: StoredSweep) -> None:
 
 
 def keep_clusters(sweep: StoredSweep) -> None:
-    """Write which dev samples hang together beside the sweep: the tables' intervals need it."""
+    """Write the clusters of dependent dev samples, which the tables' intervals need."""
     from rc_core import plugins
     from rc_core.config import PLUGIN_PACKAGES, decode
     from rc_core.data._task import DEV_ROLES, check_task
@@ -153,14 +152,14 @@ def confirmation(
     whole: bool = False,
     hours: float | None = None,
 ) -> SweepConfig:
-    """Return the fixed design that `confirm` races: finished configurations times new seeds."""
+    """Return the fixed design of a confirmation: finished configurations times new seeds."""
     check_list("also", also, "t0001")
     confirmed = sweep.config.get("confirm", {}).get("sweep")
     if confirmed is not None:
         of = SweepFolder(sweep.path.with_name(confirmed))
         raise ConfigError(
-            f"what is confirmed must be a sweep that searched, but {sweep.name} holds the new "
-            f"seeds of {confirmed}; for more of them: {command(of, 'confirm', '--seeds', 'N')}"
+            f"only a sweep can be confirmed, but {sweep.name} holds the new seeds of "
+            f"{confirmed}; for more seeds: {command(of, 'confirm', '--seeds', 'N')}"
         )
     if sweep.folder.is_running():
         raise StorageError(f"sweep {sweep.name} is running; confirm it when it has ended")
@@ -189,7 +188,7 @@ def confirmation(
         "space": {},
         "search": {"name": "race", "points": points},
         "budget": {} if hours is None else {"hours": hours},
-        # New seeds are trained to their end: a row is dropped for its mean, never for a rung.
+        # New seeds are trained to the end: rows are dropped by their means, never at a rung.
         "scheduler": {"name": "none"},
         "confirm": {"sweep": sweep.name, "also": list(also), "whole": whole},
     }
@@ -207,7 +206,7 @@ def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _point(record: TrialRecord, seed: int, whole: bool) -> dict[str, Any]:
-    """Return a trial's configuration as a point over its sweep's base, with another seed."""
+    """Return a trial's configuration with another seed, as a point over its sweep's base."""
     point = {
         f"{section}.{key}": value
         for section in _SECTIONS
@@ -221,7 +220,7 @@ def _point(record: TrialRecord, seed: int, whole: bool) -> dict[str, Any]:
 
 
 def _merged(before: Mapping[str, Any], now: SweepConfig) -> SweepConfig:
-    """Keep the order of the points that were there (it names the trials), then the new ones."""
+    """Return the new configuration with the old points first: their order names the trials."""
     points = list(before["search"]["points"])
     asked = now.as_dict()
     points += [point for point in asked["search"]["points"] if point not in points]

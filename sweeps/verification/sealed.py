@@ -1,10 +1,11 @@
-"""Opening the test roles: after selection, once, with a stamp of when and for which configurations.
+"""Opens the test roles: after selection, once, with a stamp of when and for which configurations.
 
-`id_test` and `ood_test` are evaluated nowhere else, but for a fixed design's by `rc_core.trial
---test`, where its trials were trained: those predictions are read here. In `design: search` only
-the chosen configurations and the rows they are compared with are opened: after a confirmation the
-confirmed ones with all their new seeds, the dense row and the vanilla ones beside them; without one
-the front of the search. In `design: fixed` nothing was chosen and every trial is.
+`id_test` and `ood_test` are evaluated nowhere else, except for trials of a fixed design that ran
+under `rc_core.trial --test`; their predictions are read here. With `design: search` the test is
+opened only for the chosen configurations and the rows they are compared with. After a confirmation
+these are the confirmed configurations, the dense row and the vanilla rows, with all new seeds;
+without one, the front, the dense row and the vanilla rows of the search. With `design: fixed`
+nothing was chosen, so the test is opened for every trial.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _CONFIRM = "confirm/"
 
 @dataclass(frozen=True)
 class _Trial:
-    """One trial that is opened: its key in test.json, where it lies, what it is."""
+    """One trial to open: its key in test.json, its folder and its record."""
 
     key: str
     folder: TrialFolder
@@ -52,6 +53,10 @@ class _Trial:
 
 def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, Any]:
     """Evaluate the test roles and write test.json; trials opened before are not evaluated again.
+
+    Args:
+        sweep: that has ended.
+        say: receives a line for each trial, and warnings.
 
     Returns:
         {"opened": time, "design", "basis": "confirmed" or "search" or "fixed", "selection": [ids at
@@ -64,15 +69,15 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
     Raises:
         StorageError: the task has no test split, nothing finished, a trial's weights are elsewhere,
             the folder cannot be written, the sweep or its confirmation is running, a search or the
-            confirmation was interrupted, the sweep is a confirmation itself, or the test's samples
-            are not those that some of its trials were opened on.
+            confirmation was interrupted, the sweep is itself a confirmation, or the test's samples
+            are not those on which some of its trials were opened.
         DataError: the train or dev data is not what its trials were trained on.
     """
     confirms = sweep.config.get("confirm", {}).get("sweep")
     if confirms is not None:
-        # What it has was selected; only the sweep itself knows from what.
+        # Its configurations were selected; only the sweep itself knows from which.
         raise StorageError(
-            f"a test must be opened for a sweep itself, but {sweep.name} is the confirmation of "
+            f"the test must be opened for a sweep itself, but {sweep.name} is the confirmation of "
             f"{confirms}; run: rc-sweep test {confirms}"
         )
     if sweep.folder.is_running():
@@ -81,7 +86,7 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
     if searches and was_interrupted(sweep.path, sweep.config, sweep.records):
         raise StorageError(
             f"the search {sweep.name} must have ended before its test is opened, but was "
-            f"interrupted; end it first: {command(sweep.folder, 'resume')}"
+            f"interrupted; finish it first: {command(sweep.folder, 'resume')}"
         )
     found = _finished_confirmation(sweep)
     groups, alone = _groups(sweep, found)
@@ -101,7 +106,7 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
             "trials": {},
         }
     if "openings" not in document:
-        # Of a version that kept the first opening only.
+        # Written by a version that kept the first opening only.
         document["openings"] = [{"when": document["opened"], "selection": document["selection"]}]
     missing = [trial for trial in trials if trial.key not in document["trials"]]
     openings = document["openings"]
@@ -110,12 +115,12 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
             if each is not None:
                 each.folder.check_writable()
         data, measure = _measuring(sweep, missing, groups)
-        # What was chosen, and each drop from dev to test, is of the data of the launch.
+        # The choice, and each drop from dev to test, must be on the data of the launch.
         check_digest(data.task, [trial.record for trial in trials])
-        # Of the rows, which are made anew: a confirmation may have come, or gone, since the last.
+        # The rows are made again: a confirmation may have been added or removed meanwhile.
         document["basis"] = basis
         document["data"] = opened_data(data.task, document, [trial.record for trial in trials])
-        # An opening that was interrupted (no rows yet) goes on; it is not another one.
+        # Continuing an interrupted opening (no rows yet) does not count as another one.
         if not openings or "rows" in document or openings[-1]["selection"] != now:
             openings.append({"when": when, "selection": now})
         dense = {_teacher(trial): trial.key for trial in trials if trial.record.reference}
@@ -137,7 +142,7 @@ def open_tests(sweep: StoredSweep, *, say: Callable[[str], None]) -> dict[str, A
 
 
 def _finished_confirmation(sweep: StoredSweep) -> Confirmed | None:
-    """Return the confirmation, None where there is none. Raises StorageError for half of one."""
+    """Return the confirmation, None if there is none. Raises StorageError if it is not usable."""
     other = sweep.confirmation
     found = confirmed(sweep)
     if other is None or found is None:
@@ -146,18 +151,20 @@ def _finished_confirmation(sweep: StoredSweep) -> Confirmed | None:
     if other.folder.is_running():
         raise StorageError(f"the confirmation {other.name} is running; test when it has ended")
     if was_interrupted(other.path, other.config, other.records):
-        raise StorageError(f"the confirmation {other.name} was interrupted; end it first: {go_on}")
+        raise StorageError(
+            f"the confirmation {other.name} was interrupted; finish it first: {go_on}"
+        )
     compressed = [row for row in found.rows if not row.reference]
     if compressed and all(row.excluded for row in compressed):
         raise StorageError(
             f"the confirmation {other.name} must have confirmed a configuration before the test is "
-            "opened for it, but none meets the constraints by its means over new seeds (rc-sweep "
-            "pareto --why TRIAL says which it misses)"
+            "opened for it, but by means over new seeds none meets the constraints (rc-sweep "
+            "pareto --why TRIAL says which one it misses)"
         )
     if not any(row.confirmed for row in found.rows):
         raise StorageError(
             f"the confirmation {other.name} must have confirmed a configuration before the test is "
-            f"opened for it, but none has two new seeds; go on: {go_on}"
+            f"opened for it, but none has two new seeds; go on with: {go_on}"
         )
     return found
 
@@ -165,9 +172,9 @@ def _finished_confirmation(sweep: StoredSweep) -> Confirmed | None:
 def _groups(
     sweep: StoredSweep, found: Confirmed | None
 ) -> tuple[list[dict[int, _Trial]], list[_Trial]]:
-    """Return the trials whose test results may be seen: seed -> trial per row, and lonely ones.
+    """Return the trials whose test results may be seen: seed -> trial per row, and single ones.
 
-    The lonely ones are the search's own trials of confirmed configurations: what is exported.
+    The single ones are the search's own trials of confirmed configurations, which get exported.
     """
     finished = [record for record in sweep.records if record.status == "finished"]
     if not finished:
@@ -208,11 +215,11 @@ def _vanilla(row: ConfirmedRow) -> bool:
 def _measuring(
     sweep: StoredSweep, trials: Sequence[_Trial], groups: Sequence[Mapping[int, _Trial]]
 ) -> tuple[TaskData, Callable[[_Trial], dict[str, float]]]:
-    """Return the task with its test roles, and what gives a trial's metrics on them.
+    """Return the task with its test roles, and a function that returns a trial's metrics on them.
 
     Raises:
-        StorageError: there is no test role, or some trials have neither weights here nor a test
-            from where they were trained; before anything is opened.
+        StorageError: there is no test role, or a trial has neither weights here nor stored test
+            predictions. Nothing was opened then.
     """
     from rc_core.trial import evaluate_saved
     from rc_core.workspace import Workspace
@@ -236,7 +243,7 @@ def _measuring(
 
 
 def _stored(trials: Sequence[_Trial], data: TaskData) -> dict[str, dict[str, float]]:
-    """Return the test metrics of trials without weights. Raises StorageError: some have none."""
+    """Return test metrics of trials without weights. Raises StorageError if one has none stored."""
     from rc_core.evaluation import stored_metrics
 
     found, bare = {}, {}
@@ -253,7 +260,7 @@ def _stored(trials: Sequence[_Trial], data: TaskData) -> dict[str, dict[str, flo
 
 
 def _teacher(trial: _Trial) -> str | None:
-    """Return the key of the dense reference that a trial is compared with, or is."""
+    """Return the artifact key of the dense reference that a trial is, or is compared with."""
     return trial.record.artifacts.get("teacher")
 
 
@@ -275,7 +282,7 @@ def _evaluate(
     if "floors" not in document:
         document["floors"] = floors(data.task, TEST_ROLES)
     sizes = counted_sizes(data.task, "test")
-    # References first: every other trial is compared with its own, which may be its seed's alone.
+    # References first: the other trials are compared with them, maybe each seed with its own.
     for trial in sorted(missing, key=lambda each: not each.record.reference):
         metrics = measure(trial)
         own = trial.key if trial.record.reference else dense.get(_teacher(trial))
@@ -293,8 +300,8 @@ def _evaluate(
             "undefined": undefined,
             "opened": when,
         }
-        # After each trial, before it is told: an interruption loses nothing that was computed, and
-        # nobody has heard of a test that no file knows of.
+        # Written after each trial, before its line is printed: an interruption loses nothing, and
+        # no opened test goes unrecorded.
         write_json(sweep.folder.test, document)
         say(f"{trial.key} {trial.record.name}: tested")
     clusters = clusters_of(data.task, (*DEV_ROLES, *TEST_ROLES))
@@ -307,9 +314,9 @@ def _evaluate(
 def _named_groups(
     sweep: StoredSweep, groups: Sequence[Mapping[int, _Trial]], chosen: Sequence[str]
 ) -> list[Group]:
-    """Return the rows of the table; a confirmation's are named after the trial that was searched.
+    """Return the rows of the table; those of a confirmation are named after the search's trial.
 
-    Of a search over seeds each trial is a row of its own, with its own id.
+    In a search over seeds each trial is a row of its own, with its own id.
     """
     known: dict[str, TrialRecord] = {}
     for record in sweep.records:

@@ -241,7 +241,7 @@ def test_an_export_does_not_take_the_current_folders_place(
     for here in (".", str(tmp_path / "empty")):
         done = rc_sweep("export", str(folder.path), "--pick", "t0001", "--out", here)
         assert isinstance(done.exception, InputError), done.exception
-        assert "--out must be another folder than the current one" in str(done.exception)
+        assert "--out must not be the current folder" in str(done.exception)
 
 
 def test_what_a_dead_driver_left_open_is_interrupted(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_what_may_be_chosen_is_timed_beside_the_reference(fresh: Sweep) -> None:
     text = " ".join(latency_table(fresh, document).split())
     assert "t0002" in text and "(dense reference)" in text and "t0003" not in text
     assert "batch 1, 8 tokens, 1 thread, 6 rounds" in text
-    assert "Timed is the form that rc-sweep export writes: --where means this one." in text
+    assert "The form that rc-sweep export writes is timed; --where refers to it." in text
     assert "95 % intervals over rounds" in text
     assert "As exported, heads: Removed heads are zeros here" in text
 

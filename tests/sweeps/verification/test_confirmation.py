@@ -97,8 +97,8 @@ def test_one_text_where_a_list_must_be_is_no_list_of_letters(confirmation: Sweep
 @pytest.mark.parametrize(
     ("before", "go_on"),
     [
-        (True, "--one-teacher: .* begun with --whole; to go on leave --one-teacher out"),
-        (False, "--whole: .* begun with --one-teacher; to go on leave --whole out"),
+        (True, "--one-teacher: .* begun with --whole; to go on, leave out --one-teacher"),
+        (False, "--whole: .* begun with --one-teacher; to go on, leave out --whole"),
     ],
 )
 def test_what_goes_on_with_a_confirmation_is_told_before_its_removal(
@@ -106,5 +106,5 @@ def test_what_goes_on_with_a_confirmation_is_told_before_its_removal(
 ) -> None:
     values = confirmation.folder.read_config()
     confirmation.folder.write_config(values | {"confirm": values["confirm"] | {"whole": before}})
-    with pytest.raises(ConfigError, match=f"{go_on}, to begin anew first: rc-sweep remove made.co"):
+    with pytest.raises(ConfigError, match=f"{go_on}; to begin anew, first run: rc-sweep remove"):
         confirmation.searched.confirm(seeds=2, whole=not before)

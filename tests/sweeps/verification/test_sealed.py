@@ -327,7 +327,7 @@ def test_an_interrupted_search_is_not_opened(
         (sweep.path / "ending.json").unlink()
     else:
         sweep.folder.trial(last.id).commit(last.model_copy(update={"status": "running"}))
-    with pytest.raises(StorageError, match="interrupted; end it first: rc-sweep resume found"):
+    with pytest.raises(StorageError, match="interrupted; finish it first: rc-sweep resume found"):
         open_tests(sweep, say=lambda line: None)
     assert not sweep.folder.test.exists()
 
