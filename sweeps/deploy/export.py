@@ -5,7 +5,7 @@
     README.md                                         the model card
 
 It is written next to its final place, reloaded, compared with the trial's own model, then renamed.
-Everything comes from the trial's folder: neither the data nor the original encoder need be here.
+Everything comes from the trial's folder: neither the data nor the original encoder is needed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SAMPLE = 64
 
 
 class ExportError(RobustCompressionError):
-    """The exported model does not give the trial's logits."""
+    """The exported model cannot be made, or does not give the trial's logits."""
 
 
 def export(
@@ -53,7 +53,7 @@ def export(
     *,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Write one trial's model to `out` and return it.
+    """Write one trial's model to `out`; return `out`.
 
     Args:
         sweep: that has the trial.
@@ -109,7 +109,7 @@ def export(
 
 
 def _save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write a model with `save_model`; OSErrors under other types are raised as OSError."""
+    """Write a model with `save_model`; its libraries' file errors are raised as OSError."""
     try:
         save_model(model, tokenizer, folder)
     # safetensors and tokenizers raise errors of their own, say for a full disk.

@@ -89,7 +89,7 @@ def views(sweep: Path) -> list[str]:
         for path in sweep.glob("*")
         if path.is_file()
         and not path.name.startswith(".")
-        # The study's lock, a file that is there for moments.
+        # The study's lock file, which exists only for moments.
         and path.name not in _LOCAL
         and ".lock" not in path.name
     )
@@ -126,6 +126,6 @@ def is_record(key: str) -> bool:
 
 
 def part_of(key: str) -> tuple[str, str]:
-    """Return (trial, part) of a trial's file, as (`t0001`, `model`); of other keys empty texts."""
+    """Return (trial, part) of a trial's file, say (`t0001`, `model`); else two empty strings."""
     names = key.split("/")
     return (names[1], names[2]) if len(names) > 3 and names[0] == "trials" else ("", "")

@@ -26,7 +26,7 @@ _MARKER = ".remote.json"
 
 
 class Mirror:
-    """The folder of one address, and how to bring it in step."""
+    """The folder of one address; moves files both ways."""
 
     def __init__(self, root: Path, address: Address, identity: str) -> None:
         """Store what is given; no request is made yet.

@@ -145,7 +145,7 @@ class Uploads:
                     warned = True
 
     def _is_lost(self) -> bool:
-        """Return whether another driver has taken the sweep; if so, end this one while it runs."""
+        """Return whether another driver took the sweep; if so, end this one (unless closing)."""
         with self._checking:
             if self.lost is None:
                 self.lost = lost_to(self._mirror, self._sweep.name)

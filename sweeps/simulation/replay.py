@@ -1,12 +1,12 @@
 """A finished sweep as a table that can be replayed: rung values, times and final values.
 
     {"schema_version": 1, "config": {...}, "stopped": 0, "trials": [
-        {"id": "t0004", "name": "student-3 rmc", "compression": "student", "settled": 0.0,
-         "point": {...}, "rungs": [{"rung": 1, "seconds": 61.2, "values": {...}}, ...],
+        {"id": "t0004", "name": "student-3 rmc", "compression": "student", "point": {...},
+         "rungs": [{"rung": 1, "seconds": 61.2, "settled": true, "values": {...}}, ...],
          "seconds": 251.0, "values": {"id_dev/accuracy": 0.958, ...}}]}
 
 Only trials that ran to the end are in it, as the rest of a stopped trial is unknown. The number of
-stopped trials is in it because those left are a selection by the sweep's scheduler.
+stopped trials is kept, as those left are a selection made by the sweep's scheduler.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ def _label(section: Mapping[str, Any]) -> str:
 
 
 def _ood(trial: ReplayTrial, table: Table) -> float:
-    """Return a trial's OOD objective (without one, the last objective), signed so high is good."""
+    """Return a trial's OOD objective (or else its last), signed so that high is good."""
     name = _OOD if _OOD in table.objectives else list(table.objectives)[-1]
     value = trial.values[name]
     return value if table.objectives[name] == "max" else -value

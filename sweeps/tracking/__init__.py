@@ -1,1 +1,1 @@
-"""What is told while a sweep runs: an outbox on disk, and the thread that delivers it to MLflow."""
+"""Tracking of a sweep: an outbox on disk, and the thread that delivers it to MLflow."""

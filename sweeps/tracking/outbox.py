@@ -24,8 +24,8 @@ from rc_core.atomic import drop_half_line, write_text
 _logger = logging.getLogger(__name__)
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _BATCH = 200
-# Raised by code that an event does not fit (written by another version), not by a server or a
-# network. Tried this many times, as an answer may be garbled once.
+# Errors of code that cannot read an event of another version; servers and networks raise others.
+# The event is tried this many times, as an answer may be garbled once.
 _UNFIT = (LookupError, TypeError, AttributeError)
 _UNFIT_TRIES = 3
 
@@ -143,7 +143,7 @@ class Drain:
         Args:
             outbox: the events.
             connect: makes the writer; called in the thread (it imports MLflow), and again after
-                each error: a failed request may have taken effect, so a new writer has to look
+                each error: a failed request may have taken effect, so a new writer has to check
                 what the store has.
         """
         self._outbox = outbox
@@ -205,7 +205,7 @@ class Drain:
                 writer = None
                 if not warned:
                     _logger.warning(
-                        "tracking is not available, events are kept in %s: %s",
+                        "tracking is not available; events are kept in %s: %s",
                         self._outbox.path,
                         " ".join(str(error).split())[:300],
                     )
@@ -214,7 +214,7 @@ class Drain:
                 if last_try and not self._reached:
                     return
                 wait = min(2 * wait, _LONGEST_WAIT)
-            # Once it is set, `_closing` would not wait.
+            # `_closing` is set by then, and would not wait.
             (self._abandoned if last_try else self._closing).wait(wait)
 
     def _deliver(self, writer: Writer) -> bool:

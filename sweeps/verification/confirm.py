@@ -47,8 +47,8 @@ def confirm(
     An existing confirmation is continued; with more seeds than before, these are added.
 
     Args:
-        sweep: ended, with one seed per configuration; for an interrupted one a warning says which
-            trials are missing.
+        sweep: ended, with one seed per configuration; for an interrupted one a warning says how
+            many trials are missing.
         seeds: maximum new seeds per configuration, at least 2.
         also: ids of trials that get all new seeds, whether or not they may be on the front.
         whole: whether the teacher and what depends on it get the new seeds too. None: as in the
@@ -158,7 +158,7 @@ def confirmation(
     if confirmed is not None:
         of = SweepFolder(sweep.path.with_name(confirmed))
         raise ConfigError(
-            f"only a sweep can be confirmed, but {sweep.name} holds the new seeds of "
+            f"a confirmation cannot itself be confirmed: {sweep.name} holds the new seeds of "
             f"{confirmed}; for more seeds: {command(of, 'confirm', '--seeds', 'N')}"
         )
     if sweep.folder.is_running():

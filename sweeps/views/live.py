@@ -1,7 +1,7 @@
 """Terminal view of a sweep: counts, running trials and the front as a plot in characters.
 
-It is drawn from a `Snapshot`, which the driver (progress.py) or a reader of the sweep's files
-(watch.py) makes.
+Drawn from a `Snapshot` made by the driver (progress.py) or by a reader of the sweep's files
+(watch.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sweeps.shown_values import clock, column_title, metric_number
 
 _FRONT_SHOWN, _RUNNING_SHOWN, _FAILED_SHOWN = 5, 8, 2
 _LABEL = 14
-# The least columns for the plot to stand beside the lists, and for running trials to have bars.
+# Minimum columns for the plot to stand beside the lists, and for running trials to have bars.
 _WIDE = 110
 _BARS = 56
 _MARKS = {  # kind of point -> its character and style; later kinds are drawn over earlier ones
@@ -200,7 +200,7 @@ def _head(snapshot: Snapshot, width: int) -> RenderableType:
 
 
 def _amounts(snapshot: Snapshot, room: int) -> str:
-    """Return trials done, time taken, time and cost left; without room for all, fewer of these."""
+    """Return trials done, time taken, time and cost left: as much as fits in `room` columns."""
     most = "up to " if snapshot.at_most else ""
     done = f"{snapshot.done} of {most}{count_of(snapshot.total, 'trial')}"
     taken = f", {clock(snapshot.seconds)} so far" if snapshot.seconds is not None else ""

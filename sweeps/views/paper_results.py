@@ -1,4 +1,4 @@
-"""Results printed in tables 1 to 5 of Du et al. 2023, and which of ours they are comparable with.
+"""Results printed in tables 1 to 5 of Du et al. 2023, and when ours are comparable with them.
 
 paper_results.csv holds the rows: accuracies in percent and relative bias per task; cells that the
 paper does not print are empty. Out-of-distribution sets are weighted by size: FEVER Symmetric v1
@@ -36,7 +36,7 @@ _SIZES: dict[str, tuple[int, dict[str, int]]] = {
     ),
 }
 # Releases of a set differ by a few rows (Symmetric v1 is published with 717), and we remove samples
-# from train that are in a test role too.
+# from train that also occur in a test role.
 _TEST_SLACK, _TRAIN_SLACK = 0.01, 0.05
 _MODELS = ("bert-base-uncased", "google-bert/bert-base-uncased")
 _DISTILBERT = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
@@ -151,7 +151,7 @@ def row_beside(task: str, label: str, compression: Mapping[str, Any], loss: str)
         return "the paper's losses have other settings"
     wanted = _paper_s_label(label, compression)
     if wanted is None:
-        return "starts from the teacher, the paper's (as we read it) from the pretrained encoder"
+        return "starts from the teacher; the paper's (as we read it) from the pretrained encoder"
     found = [r for r in rows() if r.compression.partition(" (")[0] == wanted and r.loss == name]
     if not found or found[0].accuracies(task) is None:
         return "no such row in the paper"

@@ -276,7 +276,7 @@ def _join(
     if len(places) < 2 or len(objectives) != 2:
         return
     xs, ys = zip(*sorted(places), strict=True)
-    # With "max" a point dominates what is left of it, so its height holds there; with "min", right.
+    # With "max" a point dominates what is left of it, with "min" what is right of it.
     where: Literal["pre", "post"] = "pre" if next(iter(objectives.values())) == "max" else "post"
     axes.step(xs, ys, where=where, color="#999999", linestyle=line, linewidth=1.2, zorder=2)
 
