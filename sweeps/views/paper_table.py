@@ -75,9 +75,7 @@ def paper_table(
         raise InputError(problems)
     stage = role or ("test" if tested else "dev")
     if stage == "test" and not tested:
-        raise InputError(
-            "the test roles are sealed; open them with rc-sweep test, or use --role dev"
-        )
+        raise InputError("the test roles are sealed: run rc-sweep test, or use --role dev")
     found = rows_of(records, tested if stage == "test" else None)
     if not found:
         raise InputError("no trial has finished yet; see rc-sweep status")
