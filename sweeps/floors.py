@@ -1,4 +1,4 @@
-"""Baselines that need no model (majority class, chance, bag of words), and who beats them."""
+"""Trivial baselines (majority class, chance, bag of words), and which accuracies beat them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sweeps.shown_values import percent, share
 
 # An accuracy above a baseline by no more than this may be due to the sample of examples.
 _NEAR = 0.02
-# A baseline this accurate leaves models hardly any room above it.
+# A baseline this accurate leaves models hardly any room for improvement.
 _EASY = 0.97
 Standing = Literal["no better than", "hardly above", "above"]
 
 
 def standing(accuracy: float, line: tuple[str, float]) -> Standing:
-    """Return how an accuracy compares with a baseline without a model, as in report and export.
+    """Return how an accuracy compares with a trivial baseline, the same in report and export.
 
     Args:
-        accuracy: in [0, 1]; NaN is no better.
-        line: as from `best_line`.
+        accuracy: in [0, 1]; NaN counts as no better.
+        line: name and accuracy, as from `best_line`.
     """
     if accuracy > line[1] + _NEAR:
         return "above"
@@ -45,7 +45,7 @@ def floor_lines(lines: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def best_line(lines: Mapping[str, Mapping[str, float]], role: str) -> tuple[str, float] | None:
-    """Return name and accuracy of the best baseline of a role, None if there is none."""
+    """Return the name and accuracy of a role's best baseline, None if it has none."""
     found = lines.get(role, {})
     if not found:
         return None
@@ -54,8 +54,8 @@ def best_line(lines: Mapping[str, Mapping[str, float]], role: str) -> tuple[str,
 
 
 def needs_no_model(line: tuple[str, float]) -> str:
-    """Return `what needs no model (bag of words: 76.5 %)` for a baseline from `best_line`."""
-    return f"what needs no model ({line[0]}: {percent(line[1])})"
+    """Return `the best trivial baseline (bag of words: 76.5 %)` for a line from `best_line`."""
+    return f"the best trivial baseline ({line[0]}: {percent(line[1])})"
 
 
 def no_better(what: str, line: tuple[str, float]) -> str:
@@ -68,18 +68,18 @@ def did_not_learn(id_accuracy: float, lines: Mapping[str, Mapping[str, float]]) 
 
     Args:
         id_accuracy: of the reference on the ID dev role, in [0, 1].
-        lines: as `sweeps.rows.reference_lines` gives them; without any, None.
+        lines: as from `sweeps.rows.reference_lines`; if empty, the result is None.
     """
     line = best_line(lines, "id_dev")
     if line is None or standing(id_accuracy, line) != "no better than":
         return None
     found = no_better(f"{percent(id_accuracy)} ID", line)
     if too_easy(line) and id_accuracy > line[1] - _NEAR:
-        # It learned the task, which a bag of words solves as well.
-        return f"the dense reference learned nothing that needs a model: {found}"
+        # The reference did learn the task, but a trivial baseline solves it as well.
+        return f"the dense reference learned nothing beyond a trivial baseline: {found}"
     return f"the dense reference did not learn the task: {found}"
 
 
 def too_easy(line: tuple[str, float]) -> bool:
-    """Return whether a baseline is so accurate that models can hardly be better."""
+    """Return whether a baseline is so accurate that a model can hardly be better."""
     return line[1] >= _EASY

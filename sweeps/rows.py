@@ -166,7 +166,7 @@ def reference_point(
 
 
 def reference_lines(records: Sequence[TrialRecord]) -> dict[str, dict[str, float]]:
-    """Return role -> line -> accuracy of what needs no model, empty where it was not measured."""
+    """Return role -> trivial baseline -> accuracy, empty where none was measured."""
     reference = next((record for record in records if record.reference), None)
     lines: dict[str, dict[str, float]] = reference.data.get("floors", {}) if reference else {}
     return lines

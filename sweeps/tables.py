@@ -91,7 +91,7 @@ def front_table(
 
 
 def _add_lines(table: Table, lines: Mapping[str, Mapping[str, float]], num_extra: int) -> None:
-    """Add the baselines that need no model, one row each."""
+    """Add the trivial baselines, one row each."""
     names = list(dict.fromkeys(name for line in lines.values() for name in line))
     if names:
         table.add_section()

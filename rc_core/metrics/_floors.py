@@ -1,4 +1,4 @@
-"""Baselines that need no model: majority class, chance, a bag of words, the known shortcut.
+"""Trivial baselines: majority class, chance, a bag of words, the known shortcut.
 
 A model has learned something about language only if it beats these. A compressed model that falls
 to them out of distribution has kept the shortcut and lost the rest.

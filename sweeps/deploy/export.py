@@ -151,7 +151,7 @@ def stock_note(config: TrialConfig) -> str:
 
 
 def floor_note(sweep: StoredSweep, record: TrialRecord) -> str:
-    """Return where a trial is no better than a baseline without a model; empty if nowhere."""
+    """Return where a trial is no better than a trivial baseline; empty if nowhere."""
     return model_card.floor_note(record, next((r for r in sweep.records if r.reference), None))
 
 

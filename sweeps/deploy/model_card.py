@@ -217,17 +217,17 @@ def _test_rows(
 
 
 def _floor_lines(record: TrialRecord, reference: TrialRecord | None) -> list[str]:
-    """Return the accuracies of what needs no model, against which to judge the model's."""
+    """Return the accuracies of the trivial baselines, to judge the model's against."""
     found = [(role, line) for role in _DEV if (line := _floor(reference, role)) is not None]
     if not found:
         return []
     reached = " and ".join(f"{percent(value)} on {role} ({name})" for role, (name, value) in found)
     note = floor_note(record, reference)
-    return [f"What needs no model reaches {reached}.{note and f' **{note}.**'}", ""]
+    return [f"The best trivial baseline reaches {reached}.{note and f' **{note}.**'}", ""]
 
 
 def floor_note(record: TrialRecord, reference: TrialRecord | None) -> str:
-    """Return where a model is no better than what needs none, or hardly so; else empty."""
+    """Return where a model is no better, or hardly better, than a trivial baseline; else empty."""
     found: dict[str, list[str]] = {}
     for role in _DEV:
         line, accuracy = _floor(reference, role), record.metric(f"{role}/accuracy")
@@ -235,7 +235,7 @@ def floor_note(record: TrialRecord, reference: TrialRecord | None) -> str:
             where = f"{role} ({line[0]}: {percent(line[1])})"
             found.setdefault(standing(accuracy, line), []).append(where)
     found.pop("above", None)
-    parts = [f"{how} what needs no model on {' and '.join(on)}" for how, on in found.items()]
+    parts = [f"{how} the best trivial baseline on {' and '.join(on)}" for how, on in found.items()]
     return f"It is {', and '.join(parts)}" if parts else ""
 
 

@@ -62,7 +62,7 @@ class Facts:
             the standing of its configuration.
         means: of such a design one row per configuration, means over its seeds; empty of others
             (but see `over_seeds`).
-        lines: role -> line -> accuracy of what needs no model.
+        lines: role -> trivial baseline -> accuracy.
         hypervolume: of all `units` that take part, from `worst`.
         worst: the point it is measured from, one value per objective.
         knee: id of what `rc-sweep export --pick knee` takes, None where there is nothing: of the

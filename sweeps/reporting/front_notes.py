@@ -117,7 +117,7 @@ def frame_of(places: Places, means: Mapping[str, Mean]) -> Frame:
 def guides(
     facts: Facts, frame: Frame, places: Places, means: Mapping[str, Mean], style: Style
 ) -> dict[str, Any]:
-    """Return lines of the reference and of what needs no model, and the names of what matters.
+    """Return lines for the reference and the trivial baselines, and labels for the main models.
 
     The model to take is named where new seeds put it, if they did.
     """

@@ -81,7 +81,7 @@ def _reference(facts: Facts) -> Iterator[Check]:
         "bad",
         title,
         no_better(own, line),
-        "the data is too easy to tell models apart: take data that needs a model"
+        "the data is too easy to tell models apart: use data that no trivial baseline solves"
         if too_easy(line)
         else "train the reference longer or with another learning rate (training.epochs, "
         "training.learning_rate) before reading anything else here",
@@ -92,7 +92,7 @@ def _floors(facts: Facts) -> Iterator[Check]:
     line = best_line(facts.lines, "ood_dev")
     if line is None or facts.chosen is None:
         return
-    title = "Does the chosen model beat what needs no model, out of distribution?"
+    title = "Does the chosen model beat the trivial baselines out of distribution?"
     compared = [r for r in facts.compared if not r.reference]
     below = [r for r in compared if standing(r.ood_accuracy, line) == "no better than"]
     others = (

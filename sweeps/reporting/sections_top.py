@@ -133,8 +133,8 @@ def front_section(facts: Facts, style: Style) -> Section:
         note(
             f"{_MEANS if facts.own_seeds else _SEARCHED} *: on the front of all models; +: on "
             "the front of compressed models only. OOD vs dense: points above or below the dense "
-            "reference. Dotted lines: the dense reference. Red dashes: what needs no model (the "
-            "best such line, if it is near the trials)."
+            "reference. Dotted lines: the dense reference. Red dashes: the best "
+            "trivial baseline, if it is near the trials."
         ),
     ]
     return Section("front", _front_title(facts), "".join(body), [drawn], link="Front")

@@ -157,7 +157,7 @@ def _lost(facts: Facts, chosen: Row) -> Iterator[Sentence]:
         )
     line = best_line(facts.lines, "ood_dev")
     if line is not None:
-        text += f" What needs no model reaches {percent(line[1])} OOD ({line[0]})."
+        text += f" The best trivial baseline ({line[0]}) reaches {percent(line[1])} OOD."
     yield Sentence("Costs", text)
 
 

@@ -161,7 +161,7 @@ def measured_noise(sweep: StoredSweep) -> Noise:
 def unlearned(sweep: StoredSweep) -> list[str]:
     """Return what speaks against the noise of a sweep: models that learned nothing are alike.
 
-    Nothing where the records do not say what needs no model.
+    Empty where the records hold no trivial baselines.
     """
     lines = reference_lines(sweep.records)
     seeded = unselected(sweep)

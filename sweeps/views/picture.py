@@ -55,7 +55,7 @@ def front_picture(
         objectives: metric -> direction.
         path: PNG to write.
         title: shown above.
-        lines: role -> baseline without a model -> accuracy; the best of each role is drawn if it is
+        lines: role -> trivial baseline -> accuracy; the best of each role is drawn if it is
             near the trials.
         seeds: the trials behind the means, drawn small and pale.
         halves: id -> objective -> half-width of the mean's interval, drawn as bars.
@@ -215,7 +215,7 @@ def _draw_lines(
     lines: Mapping[str, Mapping[str, float]],
     places: Sequence[tuple[float, float]],
 ) -> list[Annotation]:
-    """Draw each objective's best baseline without a model, unless it is far from every trial.
+    """Draw each objective's best trivial baseline, unless it is far from every trial.
 
     The name of a vertical line stands at the end where it covers fewer trials.
     """

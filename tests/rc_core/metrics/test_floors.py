@@ -1,4 +1,4 @@
-"""Lines that need no model: tasks whose answer is known."""
+"""Trivial baselines, on tasks whose answer is known."""
 
 from __future__ import annotations
 

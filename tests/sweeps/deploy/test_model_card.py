@@ -39,23 +39,23 @@ def card(compression: dict[str, Any], **options: Any) -> str:
     ("inside", "outside", "below"),
     [
         (0.9, 0.6, ""),
-        (0.9, 0.5, "no better than what needs no model on ood_dev (chance: 50.0 %)"),
-        (0.9, 0.51, "hardly above what needs no model on ood_dev (chance: 50.0 %)"),
+        (0.9, 0.5, "no better than the best trivial baseline on ood_dev (chance: 50.0 %)"),
+        (0.9, 0.51, "hardly above the best trivial baseline on ood_dev (chance: 50.0 %)"),
         (
             0.77,
             0.4,
-            "hardly above what needs no model on id_dev (bag of words: 76.5 %), and "
-            "no better than what needs no model on ood_dev (chance: 50.0 %)",
+            "hardly above the best trivial baseline on id_dev (bag of words: 76.5 %), and "
+            "no better than the best trivial baseline on ood_dev (chance: 50.0 %)",
         ),
         (
             0.7,
             0.4,
-            "no better than what needs no model on id_dev (bag of words: 76.5 %) and ood_dev "
-            "(chance: 50.0 %)",
+            "no better than the best trivial baseline on id_dev (bag of words: 76.5 %) and "
+            "ood_dev (chance: 50.0 %)",
         ),
     ],
 )
-def test_what_needs_no_model_stands_beside_the_accuracies(
+def test_trivial_baselines_stand_beside_the_accuracies(
     inside: float, outside: float, below: str
 ) -> None:
     lines = {"id_dev": {"chance": 0.5, "bag_of_words": 0.765}, "ood_dev": {"chance": 0.5}}
@@ -65,9 +65,9 @@ def test_what_needs_no_model_stands_beside_the_accuracies(
     said = f"It is {below}" if below else ""
     assert floor_note(own, reference) == said
     text = model_card("made", own, reference, {})
-    told = "What needs no model reaches 76.5 % on id_dev (bag of words) and 50.0 % on ood_dev"
+    told = "The best trivial baseline reaches 76.5 % on id_dev (bag of words) and 50.0 % on ood_dev"
     assert told in text and (f"**{said}.**" in text) == bool(below)
-    assert floor_note(own, None) == "" and "needs no model" not in model_card("m", own, None, {})
+    assert floor_note(own, None) == "" and "trivial baseline" not in model_card("m", own, None, {})
 
 
 def test_what_rounded_weights_would_save_is_told_where_there_are_any() -> None:

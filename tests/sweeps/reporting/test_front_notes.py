@@ -78,7 +78,7 @@ def test_both_names_are_whole_and_apart(tmp_path: Path, layout: str, width: floa
     facts, figure = figure_of(laid_out(tmp_path, LAYOUTS[layout]))
     shown = figure["layout"]
     notes = [each for each in shown["annotations"] if each.get("name") == "wide-only"]
-    # In these two the choice is below what needs no model: nothing is to be taken.
+    # In these two the choice is below a trivial baseline, so no model is recommended.
     word = "knee" if layout in ("left", "two") else "take"
     assert bool(doubts(facts)) == (word == "knee")
     assert [f"<b>{word} t" in note["text"] for note in notes] == [True, False]

@@ -414,7 +414,7 @@ def test_one_new_seed_is_not_said_to_be_enough(made: Callable[..., Sweep]) -> No
 
 def test_models_at_the_floor_are_told(made: Callable[..., Sweep]) -> None:
     facts = changed(Facts.read(made(trials=6)), None, ood_dev__accuracy=0.60)
-    check = about(facts, "beat what needs no model")
+    check = about(facts, "beat the trivial baselines")
     assert check.level == "bad" and "5 of 5 compressed models are no better than it" in check.found
 
 

@@ -94,7 +94,7 @@ def test_one_configuration_has_no_differences_but_its_noise_is_known(tmp_path: P
 
 
 def floored(storage: Path, dense: float, floors: dict[str, dict[str, float]]) -> StoredSweep:
-    """Return the design with its reference, whose record says what needs no model."""
+    """Return the design with its reference, whose record holds trivial baselines."""
     sweep = fixed(storage, DESIGN)
     config = SweepConfig(sweep.config)
     data = {"floors": floors}
@@ -108,11 +108,11 @@ def test_noise_of_models_that_learned_nothing_is_said_to_be_that(
     """Rows have 91 and 88 % ID in the mean, 82 and 70 % OOD."""
     low = {"id_dev": {"majority": 0.5, "bag_of_words": 0.6}, "ood_dev": {"majority": 0.5}}
     assert unlearned(floored(tmp_path / "a", 0.95, low)) == []
-    assert unlearned(fixed(tmp_path / "b", DESIGN)) == [], "nothing is known of what needs no model"
+    assert unlearned(fixed(tmp_path / "b", DESIGN)) == [], "no trivial baseline is known"
     dense = unlearned(floored(tmp_path / "c", 0.6, low))
     assert dense[0] == (
         "warning: the dense reference did not learn the task: 60.0 % ID is no better than "
-        "what needs no model (bag of words: 60.0 %)"
+        "the best trivial baseline (bag of words: 60.0 %)"
     )
     assert len(dense) == 2 and "noise of models that learned nothing" in dense[1]
     high = {"id_dev": {"majority": 0.9}, "ood_dev": {"majority": 0.82 + 1e-6}}
