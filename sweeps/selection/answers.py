@@ -1,8 +1,8 @@
-"""Right and wrong answers of trials, sample by sample, with the clusters the samples hang in.
+"""Right and wrong answers of trials per sample, and the clusters that the samples belong to.
 
-Read from the predictions beside each record. Which sample belongs to which subcase only the task
-knows; of the dev roles that is kept beside a sweep (`clusters.json`), so that a table needs neither
-data nor torch.
+Answers are read from the predictions beside each record. Only the task knows which subcase a sample
+belongs to; for the dev roles this is stored beside the sweep (`clusters.json`), so that a table
+needs neither data nor torch.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from rc_core.metrics.classification import collapsed_predictions
 from rc_core.record import TrialFolder
 from sweeps.json_files import read_json
 
-# Slices whose values are clusters, the finest first: sentences of one pattern are not independent.
-# In a suite without one, samples that share a text are a cluster (a premise with its hypotheses,
-# the claims of one passage), and any other sample is one by itself.
+# Slices whose values are clusters, finest first: sentences of one pattern are not independent. In a
+# suite without such a slice, samples that share a text form a cluster (a premise with its
+# hypotheses, the claims of one passage), and every other sample is its own cluster.
 CLUSTER_SLICES = ("template", "subcase")
-# More say no more; neighbours go together, as they may have been made together.
+# More add no information; neighbours are merged, as they may have been written together.
 _MAX_CLUSTERS = 500
 Part = Literal["headline", "rest", "all"]
 
 
 @dataclass(frozen=True)
 class SplitClusters:
-    """How the samples of one split hang together.
+    """The clusters of one split's samples.
 
     Attributes:
-        suite: of the split.
-        label_names: the suite's.
+        suite: name of the split's suite.
+        label_names: of the suite.
         collapse: suite label of each task label, -1 for none.
-        clusters: (n,) names; unique over the role.
-        strata: (n,) names; of the label where each cluster has one label, else of the suite.
-        headline: (n,) whether the role's own figures count the sample.
+        clusters: (n,) cluster names, unique within the role.
+        strata: (n,) stratum names: the label if every cluster has a single one, else the suite.
+        headline: (n,) whether the sample counts in the role's headline figures.
     """
 
     suite: str
@@ -54,7 +54,7 @@ class SplitClusters:
     headline: Sequence[bool]
 
     def rows(self, part: Part) -> NDArray[np.bool_]:
-        """Return which samples a part holds: the headline, the rest, or all."""
+        """Return a mask (n,) of the samples in a part: the headline, the rest, or all."""
         headline = np.asarray(self.headline, dtype=np.bool_)
         if part == "all":
             return np.ones_like(headline)
@@ -65,24 +65,24 @@ Clusters = Mapping[str, Sequence[SplitClusters]]
 
 
 def clusters_of(task: Task, roles: Iterable[Role]) -> dict[str, list[SplitClusters]]:
-    """Return role -> its splits' clusters; roles without a split are left out."""
+    """Return role -> clusters of its splits, for the roles that have any."""
     found = {role: [_clusters(task, split) for split in task.of_role(role)] for role in roles}
     return {role: splits for role, splits in found.items() if splits}
 
 
 def write_clusters(path: Path, clusters: Clusters) -> None:
-    """Keep clusters beside a sweep."""
+    """Write clusters beside a sweep."""
     write_json(path, {role: [asdict(each) for each in splits] for role, splits in clusters.items()})
 
 
 def read_clusters(path: Path) -> dict[str, list[SplitClusters]]:
-    """Return what `write_clusters` wrote, empty where there is nothing. Raises StorageError."""
+    """Return what `write_clusters` wrote, empty without a file. Raises StorageError."""
     found = read_json(
         path,
         lambda raw: {role: [SplitClusters(**each) for each in s] for role, s in raw.items()},
-        what="which dev samples hang together",
-        advice="remove it: rc-sweep confirm and rc-sweep test write it anew, and until then "
-        "intervals take seeds alone",
+        what="the clusters of the dev samples",
+        advice="remove it: rc-sweep confirm and rc-sweep test write it again; until then "
+        "intervals cover seeds only",
     )
     return found or {}
 
@@ -90,7 +90,7 @@ def read_clusters(path: Path) -> dict[str, list[SplitClusters]]:
 def answers(
     folder: TrialFolder, role: str, splits: Sequence[SplitClusters], part: Part = "headline"
 ) -> NDArray[np.bool_] | None:
-    """Return which samples a trial got right, suite after suite; None without predictions."""
+    """Return whether each sample is right, suite after suite; None without predictions."""
     found = []
     for split in splits:
         path = folder.predictions(role, split.suite)
@@ -109,18 +109,18 @@ def answers(
 def flat(
     splits: Sequence[SplitClusters], part: Part = "headline"
 ) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-    """Return clusters and strata of a role's samples, in the order of `answers`."""
+    """Return the cluster and stratum of each sample of a role, in the order of `answers`."""
     clusters = [np.asarray(split.clusters)[split.rows(part)] for split in splits]
     strata = [np.asarray(split.strata)[split.rows(part)] for split in splits]
     return np.concatenate(clusters), np.concatenate(strata)
 
 
 def _by_text(split: Split) -> list[int]:
-    """Return a cluster's number for each sample: the same for samples that a text connects."""
+    """Return a cluster number per sample; samples connected by shared texts have the same."""
     rows = np.arange(len(split))
     nodes: list[NDArray[np.int64]] = []
     for texts in (split.first, split.second):
-        # A row points to the first one with its text: rows are connected through those.
+        # Each row links to the first row with its text, which connects all rows that share it.
         first: dict[str, int] = {}
         found = [first.setdefault(t, row) if t else row for row, t in enumerate(texts or ())]
         nodes.append(np.array(found or rows, dtype=np.int64))

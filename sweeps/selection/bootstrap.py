@@ -1,16 +1,16 @@
-"""Intervals over training seeds and evaluation clusters at once, for any figure of accuracies.
+"""Intervals over training seeds and evaluation clusters together, for functions of accuracies.
 
-Another training run errs differently, and other samples would be harder or easier: an interval has
-to hold both. Seeds and clusters are resampled crossed; models that are compared share every draw,
-so what both do on a seed or a subcase cancels. Clusters are drawn within strata (a suite's labels):
-how many entailed pairs a suite holds was decided, not drawn.
+Another training run makes other errors, and other samples would be harder or easier; an interval
+must cover both. Seeds and clusters are resampled crossed. Compared models share every draw, so
+effects of a seed or a subcase on both cancel. Clusters are drawn within strata (a suite's labels),
+because the number of entailed pairs in a suite was designed, not sampled.
 
-n - 1 of n units are drawn (Rao and Wu 1988): drawing n makes the spread of few units too small. The
-percentiles are then stretched as Student's t asks for that few, and each side is at least
-Student's: percentiles of few values end at these values, two seeds' at one standard deviation.
-Seeds and clusters each have the quantile of their own number, combined as squares: degrees of
-freedom for both together (Welch and Satterthwaite) call few seeds many wherever they lie close by
-chance. All of it was needed for coverage on simulated data.
+n - 1 of n units are drawn (Rao and Wu 1988), as drawing n underestimates the spread of few units.
+The percentiles are then widened by Student's t for the number of units, and each side is at least
+as wide as Student's interval: percentiles of few values end at those values, with two seeds at one
+standard deviation. Seeds and clusters each use the quantile of their own degrees of freedom, and
+the half-widths add as squares: joint degrees of freedom (Welch and Satterthwaite) would count few
+seeds as many wherever they agree by chance. Simulated data showed that coverage needs all of this.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sweeps.selection.statistics import LEVEL, Estimate
 
 Floats = NDArray[np.float64]
 _DRAWS = 2_000
-# Draws shrunk this far towards no draw move a figure by first order only: a ratio has heavy tails.
+# Draws are shrunk by this factor so that a figure responds linearly: a ratio has heavy tails.
 _SMALL = 1e-3
 
 
@@ -36,9 +36,9 @@ class Answers:
     """Right and wrong answers of several models on the same samples.
 
     Attributes:
-        correct: one (s, n) table per model, of s seeds and n samples; seed i of all models pairs.
-        clusters: (n,) to which cluster a sample belongs, any values (subcase, template).
-        strata: (n,) to which stratum; a cluster lies in one. None: all in one.
+        correct: one (s, n) table per model, s seeds by n samples; row i is the same seed in all.
+        clusters: (n,) cluster of each sample, any values (subcase, template).
+        strata: (n,) stratum of each sample; a cluster lies in one. None: a single stratum.
     """
 
     correct: Sequence[ArrayLike]
@@ -46,7 +46,7 @@ class Answers:
     strata: ArrayLike | None = None
 
 
-# Takes one array (models, draws) of accuracies per role, returns (draws,).
+# Maps one array (models, draws) of accuracies per role to (draws,).
 Figure = Callable[[Sequence[Floats]], Floats]
 
 
@@ -58,18 +58,18 @@ def crossed_interval(
     draws: int = _DRAWS,
     seed: int = 0,
 ) -> Estimate:
-    """Return a figure of mean accuracies with its interval.
+    """Return a function of mean accuracies with its interval.
 
     Args:
-        roles: sets of samples; seeds are those of all sets, clusters are drawn in each by itself.
-        figure: from accuracies (models, draws) of each set to the figure (draws,).
+        roles: sets of samples, with the same seeds; clusters are drawn in each set by itself.
+        figure: maps the accuracies (models, draws) of each set to (draws,).
         level: coverage, in (0, 1).
         draws: number of draws.
         seed: of the draws.
 
     Returns:
-        The figure of the plain means; low and high are NaN where nothing varies that could be drawn
-        (one seed, one cluster).
+        The figure at the plain means; low and high are NaN where there is nothing to resample (one
+        seed, one cluster) or a draw is not finite.
 
     Raises:
         ValueError: tables of different shapes, or a cluster in two strata.
@@ -127,8 +127,8 @@ def relative_bias_interval(
 ) -> Estimate:
     """Return F_bias of the first model against the second (Du et al. 2023; our reading).
 
-    The ratio is of mean accuracies over seeds. Nothing is guarded here
-    (`rc_core.metrics.robustness`).
+    The ratio is of mean accuracies over seeds. Small gaps are not guarded against here, but in
+    `rc_core.metrics.robustness`.
     """
 
     def ratio(roles: Sequence[Floats]) -> Floats:
@@ -146,7 +146,7 @@ class _Table:
     Attributes:
         hits: (models, seeds, clusters).
         sizes: (clusters,) samples in each.
-        members: clusters of each stratum.
+        members: indices of the clusters in each stratum.
     """
 
     def __init__(self, answers: Answers) -> None:
@@ -173,7 +173,7 @@ class _Table:
         found = []
         for hits in self.hits:
             right = (seeds @ hits) * clusters
-            # Strata keep their shares: those were decided.
+            # Strata keep their shares, which are fixed by design.
             parts = [
                 self.sizes[members].sum()
                 * right[:, members].sum(axis=1)
@@ -187,9 +187,9 @@ class _Table:
 def _multinomial(
     rng: np.random.Generator, strata: Sequence[NDArray[np.int64]], count: int, draws: int
 ) -> Floats:
-    """Return how often each of `count` units counts, (draws, count); 1 on average.
+    """Return the weight of each of `count` units, (draws, count), 1 on average.
 
-    In each stratum of n units n - 1 are drawn and weigh n / (n - 1); a lonely one stays.
+    From a stratum of n units, n - 1 are drawn with weight n / (n - 1); a single unit is kept.
     """
     weights = np.ones((draws, count))
     for members in strata:
@@ -203,11 +203,11 @@ def _multinomial(
 def _spread(
     by_seed: Floats, by_cluster: Floats, units: tuple[int, int], tail: float
 ) -> tuple[float, float]:
-    """Return the standard deviation of two sources together, and half of Student's interval.
+    """Return the standard deviation of both sources combined, and half of Student's interval.
 
     Args:
-        by_seed, by_cluster: (draws,) the figure where one source varies alone.
-        units: degrees of freedom of each; 0: it cannot vary.
+        by_seed, by_cluster: (draws,) the figure where only that source varies.
+        units: degrees of freedom of each source; 0 if it cannot vary.
         tail: share below the interval's upper end.
     """
     deviations = [float(np.std(each)) for each in (by_seed, by_cluster)]

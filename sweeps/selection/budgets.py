@@ -1,4 +1,4 @@
-"""The best trade-off within a size: 10, 25, 50, 100 % of the dense reference."""
+"""The best trade-off within a size budget: 10, 25, 50, 100 % of the dense reference."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Budget:
-    """The best trade-off within a size.
+    """The best trade-off within one size budget.
 
     Attributes:
         measure: metric of the size.
-        share: of the dense reference's size.
-        limit: the size itself.
-        fitting: compressed models within it.
-        front: those that no other within it beats.
-        best: the knee of that front, None where nothing fits.
+        share: the budget as a share of the dense reference's size.
+        limit: the budget in the unit of `measure`.
+        fitting: number of compressed models within it.
+        front: their Pareto front.
+        best: the knee of that front, None if nothing fits.
         smallest: size of the smallest compressed model.
     """
 
@@ -59,12 +59,12 @@ def budgets(
 ) -> list[Budget]:
     """Return the best trade-off of each size budget, for each measure of size.
 
-    Where weights are rounded packed bytes take the place of non-zero parameters.
+    Where weights are rounded, packed bytes replace non-zero parameters.
 
     Raises:
         StorageError: the dense reference has not finished, or there is no compressed model.
     """
-    # Whatever constraint excludes it, one of size as a rule: shares are of it all the same.
+    # Budgets are shares of the reference even if a constraint, usually on size, excludes it.
     reference = next((o for o in options if o.reference and o.metrics), None)
     if reference is None:
         raise StorageError("budgets are shares of the dense reference, which has not finished")
@@ -73,10 +73,10 @@ def budgets(
     if not compressed:
         raise StorageError(
             "budgets need a finished compressed model that meets every constraint, but there is "
-            "none; --why TRIAL says what excluded one"
+            "none; --why TRIAL says why one is excluded"
         )
     found = []
-    # Of models without rounded weights both say the same.
+    # Without rounded weights the two are equivalent.
     counted = PACKED if any(has_rounded(option.metrics) for option in compressed) else NONZERO
     for measure in SIZES:
         if measure in (NONZERO, PACKED) and measure != counted:
@@ -96,7 +96,7 @@ def budgets(
 def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
     """Return the budgets as text, one measure below the other."""
     reference = next(option for option in options if option.reference)
-    table = Table(title="best trade-off within a size", title_justify="left")
+    table = Table(title="best trade-off within a size budget", title_justify="left")
     for title in ("of dense", "size at most"):
         table.add_column(title, justify="right", no_wrap=True)
     for title in ("fit", "on front", "best trade-off"):
@@ -132,10 +132,10 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
     packed = any(budget.measure == PACKED for budget in found)
     notes = [
         "best trade-off: the knee of the front of the compressed models that fit",
-        "zeroed weights take no packed bytes and rounded ones their bits, both are bytes in full: "
-        "ordinary runtimes store and compute them so"
+        "packed bytes omit zeroed weights and count rounded ones by their bits; bytes count both "
+        "in full, as ordinary runtimes store and compute them"
         if packed
-        else "zeroed weights count as removed in non-zero parameters, in full in bytes: ordinary "
+        else "non-zero parameters omit zeroed weights; bytes count them in full, as ordinary "
         "runtimes store and compute them",
     ]
     chosen = [budget.best for budget in found if budget.best is not None]
@@ -150,7 +150,7 @@ def budget_table(found: Sequence[Budget], options: Sequence[Option]) -> str:
 def budgets_json(
     found: Sequence[Budget], options: Sequence[Option], objectives: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Return the budgets for JSON: sizes as their metric has them, units as in `rows.UNITS`."""
+    """Return the budgets for JSON: sizes in the unit of their metric, others as in `rows.UNITS`."""
     reference = next(option for option in options if option.reference)
 
     def best(budget: Budget, chosen: Option) -> dict[str, Any]:

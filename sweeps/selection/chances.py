@@ -1,10 +1,10 @@
-"""P(on the front): how likely each configuration's true mean is on the Pareto front.
+"""P(on the front): the probability that a configuration's true mean is on the Pareto front.
 
-A seed moves all configurations alike (data order, the new head), and each a little by itself. What
-it does to all alike moves no front where all have the same seeds, and where they have not it tells
-them apart for nothing. So a value is taken to be the configuration's mean, plus what the seed does
-to every configuration, plus the rest: both normal, and the same for all configurations. What speaks
-against a seed is taken from the configurations that have several.
+A seed has an effect that all configurations share (data order, the new head) and one on each alone.
+The shared effect does not change the front where all have the same seeds; where they do not, it
+separates configurations that are alike. A value is therefore modelled as the configuration's mean,
+plus the seed's shared effect, plus a rest; both are normal, with one covariance for all
+configurations, estimated from those that have several seeds.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from sweeps.selection.statistics import Floats, pooled_covariance
 Row = Mapping[int, Sequence[float]]
 
 _DRAWS = 4_000
-# Of a metric's variance, added where weights divide by noise: objectives may have none (a size).
+# Share of a metric's variance added before inverting: an objective may be noise-free (a size).
 _FLOOR = 1e-6
-# Of a value: a smaller deviation is none.
+# A deviation below this share of the value counts as zero.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """What another training seed does.
+    """The noise of one training seed, in two parts.
 
     Attributes:
-        own: (k, k) covariance of what it does to one configuration alone.
+        own: (k, k) covariance of its effect on one configuration alone.
         own_df: its degrees of freedom, at least 1.
-        shared: (k, k) covariance of what it does to all configurations alike; zero where that is
-            unknown: then it is in `own`.
+        shared: (k, k) covariance of its effect on all configurations; zero where it is unknown and
+            part of `own`.
         shared_df: its degrees of freedom, at least 1.
     """
 
@@ -49,13 +49,12 @@ class SeedNoise:
 def seed_noise(rows: Sequence[Row]) -> SeedNoise | None:
     """Return the noise of one seed in its two parts, pooled over configurations.
 
-    The own part is what is left of the values without configurations' and seeds' means (a two-way
-    analysis of variance, exact also where seeds are missing). Where too few values are left for
-    that, all noise is taken as a configuration's own: too much rather than too little, for seeds
-    that move all alike.
+    The own part is the residual after removing configuration and seed effects (a two-way analysis
+    of variance, exact also with missing seeds). With too few values for that, all noise counts as
+    a configuration's own, which overestimates it where seeds move all alike.
 
     Args:
-        rows: of each configuration, k finite values per seed.
+        rows: per configuration, k finite values for each seed.
 
     Returns:
         None where no configuration has two seeds.
@@ -70,12 +69,12 @@ def seed_noise(rows: Sequence[Row]) -> SeedNoise | None:
     fitted, _, rank, _ = np.linalg.lstsq(effects, values)
     df = len(values) - int(rank)
     moved = _moves(whole, values)
-    # With fewer than the objectives that move, the covariance would be singular.
+    # With fewer degrees of freedom than varying objectives, the covariance would be singular.
     if df < max(1, int(moved.sum())):
         return alone
     rest = values - effects @ fitted
     own = rest.T @ rest / df
-    # By chance, accuracies being counts: no noise at all is no noise that is known.
+    # Accuracies are counts, so a zero residual arises by chance: the noise is unknown, not zero.
     if (np.diag(own)[moved] <= _FLOOR * np.diag(whole)[moved]).any():
         return alone
     return SeedNoise(own, df, _positive(whole - own), of_seed.shape[1] - 1)
@@ -89,27 +88,27 @@ def front_probabilities(
     draws: int = _DRAWS,
     seed: int = 0,
 ) -> Floats:
-    """Return for each configuration how likely its true mean is on the Pareto front.
+    """Return for each configuration the probability that its true mean is on the Pareto front.
 
-    True means are drawn around the estimated ones (a flat prior, each part of the noise a
-    multivariate t). Those are plain means where all have the same seeds; else what seeds do to all
-    alike is taken out, as far as the rows show it (generalised least squares). Values must be free
-    of selection: from seeds that chose nothing.
+    True means are drawn around the estimates (flat prior; each part of the noise is a multivariate
+    t). The estimates are plain means where all configurations have the same seeds; otherwise shared
+    seed effects are removed as far as the rows show them (generalised least squares). Values must
+    be free of selection: from seeds that nothing was chosen by.
 
     Args:
-        rows: of each configuration, at least one seed with k finite values.
+        rows: per configuration, at least one seed with k finite values.
         noise: of one seed.
         directions: k times "max" or "min".
-        draws: more is smoother; the error of a share is at most 0.5 / sqrt(draws).
+        draws: number of draws; the standard error of a result is at most 0.5 / sqrt(draws).
         seed: of the draws.
 
     Returns:
-        (c,) shares.
+        (c,) probabilities in [0, 1].
     """
     values, of_row, of_seed = _layout(rows)
     moves = _moves(noise.own + noise.shared, values)
-    # What no seed moves (a size) stays as it is, to the bit: of two of one size, with a hair of
-    # rounding on each, neither would beat the other.
+    # What no seed changes (a size) is kept exactly: rounding errors on equal sizes would keep one
+    # configuration from dominating another.
     drawn = np.repeat(values[of_row.argmax(axis=0)][None], draws, axis=0)
     if moves.any():
         both = np.ix_(moves, moves)
@@ -130,30 +129,30 @@ def _drawn_means(
     rng: np.random.Generator,
     draws: int,
 ) -> Floats:
-    """Return true means as they may be, (draws, c, k), of values (n, k) that seeds move."""
+    """Return draws of the true means, (draws, c, k), from values (n, k) that seeds change."""
     number, width = values.shape
     estimator = _estimator(of_row, of_seed, noise)
     centre = estimator @ values.ravel()
-    # What each part of the noise does to the estimates: (c * k, anything) with its covariance.
+    # Roots, (c * k, any), of the covariance that each part of the noise gives the estimates.
     own = estimator.reshape(-1, number, width) @ _root(noise.own)
     shared = estimator @ np.kron(of_seed, _root(noise.shared))
     drawn = centre + np.zeros((draws, 1))
     for part, df in ((own.reshape(len(centre), -1), noise.own_df), (shared, noise.shared_df)):
         root = _root(part @ part.T)
-        # One noise level for all configurations: they share it in each draw.
+        # All configurations have one noise level, so each draw of it applies to all.
         scale = np.sqrt(df / rng.chisquare(df, draws))[:, None]
         drawn = drawn + scale * (rng.standard_normal((draws, len(centre))) @ root.T)
     return drawn.reshape(draws, -1, width)
 
 
 def _moves(covariance: Floats, values: Floats) -> NDArray[np.bool_]:
-    """Return which of k metrics a seed moves by more than rounding, (k,); values (n, k)."""
+    """Return which of k metrics a seed changes by more than rounding, (k,); values (n, k)."""
     found: NDArray[np.bool_] = np.diag(covariance) > (_ROUNDING * np.abs(values).max(axis=0)) ** 2
     return found
 
 
 def _layout(rows: Sequence[Row]) -> tuple[Floats, Floats, Floats]:
-    """Return the (n, k) values, and which row (n, c) and which seed (n, s) each is of."""
+    """Return the values (n, k) and indicators of their row (n, c) and their seed (n, s)."""
     places = [(i, seed) for i, row in enumerate(rows) for seed in row]
     seeds = sorted({seed for _, seed in places})
     values = np.array([rows[i][seed] for i, seed in places], dtype=np.float64)
@@ -163,10 +162,10 @@ def _layout(rows: Sequence[Row]) -> tuple[Floats, Floats, Floats]:
 
 
 def _estimator(of_row: Floats, of_seed: Floats, noise: SeedNoise) -> Floats:
-    """Return the (c * k, n * k) weights that make estimates of the values.
+    """Return the (c * k, n * k) matrix that maps values to estimates.
 
-    A row's estimate is the mean of its values less what its seeds do to all rows. That is shrunk
-    towards nothing as far as the noise says: not at all where seeds do much to all rows alike.
+    A row's estimate is the mean of its values minus the shared effects of its seeds. These are
+    shrunk towards zero, the less the larger the shared part of the noise.
     """
     width = len(noise.own)
     mean = of_row.T / of_row.sum(axis=0)[:, None]
@@ -174,7 +173,7 @@ def _estimator(of_row: Floats, of_seed: Floats, noise: SeedNoise) -> Floats:
     floor = _FLOOR * np.diag(noise.own + noise.shared)
     known = noise.own + np.diag(np.where(floor > 0, floor, 1.0))
     ratio = noise.shared @ np.linalg.inv(known)
-    # The mixed model's equations for seeds, which need no inverse of the shared part.
+    # Mixed-model equations for seeds, in a form that does not invert the shared part.
     left = np.kron(of_seed.T @ within, ratio) + np.eye(of_seed.shape[1] * width)
     seeds = np.linalg.solve(left, np.kron(within.T, ratio))
     found: Floats = np.kron(mean, np.eye(width)) - np.kron(mean @ of_seed, np.eye(width)) @ seeds
@@ -182,7 +181,7 @@ def _estimator(of_row: Floats, of_seed: Floats, noise: SeedNoise) -> Floats:
 
 
 def _positive(covariance: Floats) -> Floats:
-    """Return the nearest covariance: a difference of two may have negative variances."""
+    """Return the nearest covariance: a difference of two may have negative eigenvalues."""
     root = _root(covariance)
     found: Floats = root @ root.T
     return found

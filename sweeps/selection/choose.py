@@ -1,7 +1,8 @@
-"""Choosing one configuration of many: picks and constraints.
+"""Choosing one configuration among many: picks and constraints.
 
-Works on options: configurations with their metrics, means over new seeds where a confirmation has
-any. Only compressed models are chosen, only from the front of those that meet every constraint.
+Works on options: configurations with their metrics, which are means over new seeds if a
+confirmation has any. Only compressed models on the front of those that meet every constraint can be
+chosen.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ PICKS = {
     "best-id": "highest in-distribution accuracy",
     "best-ood": "highest out-of-distribution accuracy",
     "least-ood-loss": "smallest loss against the dense reference on its worst suite",
-    "lowest-relative-bias": "lowest F_bias, where it means something",
+    "lowest-relative-bias": "lowest F_bias, among models where it is defined",
     "weighted": "highest weighted sum of the objectives, scaled to the front's ranges (--weight)",
 }
-_UNPAIRED = "the dense reference has none of its seeds"
+_UNPAIRED = "it shares no seed with the dense reference"
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class Option:
         name: of the searched trial.
         reference: whether it is the dense reference.
         metrics: means over new seeds, or the search's values.
-        seeds: new seeds behind the metrics; 0: the one that the search trained, and chose by.
+        seeds: number of new seeds averaged; 0: the metrics are of the search's own seed.
         by_seed: new seed -> its metrics.
-        spread: metric -> interval, of what was measured with one (latency).
-        bias: F_bias and why it says nothing, as the tables have it; None: from the metrics.
+        spread: metric -> interval, for metrics measured with one (latency).
+        bias: F_bias and why it is undefined, as in the tables; None: computed from the metrics.
         undefined: metric -> why it has no value.
         excluded: why it has no figures to choose by (failed, stopped, no new seeds), else None;
-            whether they meet the constraints says `sieve`.
+            constraints are checked by `sieve`.
     """
 
     id: str
@@ -72,7 +73,7 @@ class Option:
 
 
 def check_wheres(texts: Iterable[str]) -> list[Constraint]:
-    """Read constraints that a user gave. Raises ConfigError, also for test roles."""
+    """Parse the user's constraints. Raises ConfigError, also for metrics of test roles."""
     check_list("wheres", texts, "id_dev/accuracy >= 0.8")
     found, problems = [], []
     for text in texts:
@@ -91,10 +92,10 @@ def check_wheres(texts: Iterable[str]) -> list[Constraint]:
 
 
 def parse_weights(texts: Iterable[str], objectives: Mapping[str, str]) -> dict[str, float]:
-    """Read `metric=weight`; objectives that are not named weigh 1.
+    """Parse `metric=weight`; objectives that are not named have weight 1.
 
     Raises:
-        ConfigError: no objective, no number, a negative weight, or all zero.
+        ConfigError: not an objective, not a number, a negative weight, or all weights zero.
     """
     check_list("weights", texts, "ood_dev/accuracy=2")
     weights = dict.fromkeys(objectives, 1.0)
@@ -124,7 +125,7 @@ def parse_weights(texts: Iterable[str], objectives: Mapping[str, str]) -> dict[s
 def sieve(
     options: Sequence[Option], objectives: Mapping[str, str], wheres: Sequence[Constraint] = ()
 ) -> tuple[list[Option], dict[str, str]]:
-    """Return who takes part, and for all others the reason (id -> text)."""
+    """Return the options that take part, and id -> reason for all others."""
     reference = next((o for o in options if o.reference), None)
     kept, why = [], {}
     for option in options:
@@ -148,13 +149,14 @@ def _figures(option: Option, reference: Option | None) -> Figures:
 
 
 def _beside(option: Option, ours: Option, reference: Option) -> dict[str, float]:
-    """Return what is relative to the reference over shared seeds, as the tables have it.
+    """Return the metrics relative to the reference over shared seeds, as in the tables.
 
-    In the records of a confirmation the reference is the search's, of a seed that was chosen by.
+    In the records of a confirmation they are relative to the search's reference, whose seed was
+    used to choose.
 
     Args:
         option: any.
-        ours, reference: it and the dense reference, as `paired` returns them.
+        ours, reference: the option and the dense reference, as from `paired`.
     """
     if not option.by_seed:
         return {}
@@ -186,10 +188,10 @@ def choose(
     wheres: Sequence[Constraint] = (),
     weights: Mapping[str, float] | None = None,
 ) -> Option:
-    """Return one compressed model of the front of those that meet the constraints.
+    """Return one compressed model from the front of those that meet the constraints.
 
     Args:
-        options: all, the dense reference among them.
+        options: all, including the dense reference.
         objectives: metric -> "max" or "min".
         which: a key of `PICKS`.
         wheres: more constraints.
@@ -225,17 +227,17 @@ def choose(
     if which == "least-ood-loss":
         losses = {option.id: worst_loss(option, reference) for option in left}
         if all(map(math.isnan, losses.values())):
-            raise StorageError(f"{which} needs a model to compare, but of all: {_UNPAIRED}")
+            raise StorageError(f"{which} needs a model to compare, but for each one: {_UNPAIRED}")
         return min(left, key=lambda each: (math.isnan(losses[each.id]), losses[each.id]))
     return _lowest_bias(left, reference)
 
 
 def paired(option: Option, reference: Option) -> tuple[Option, Option]:
-    """Return both with means over the new seeds that they share.
+    """Return both options with means over the new seeds that they share.
 
-    The race gives configurations different seeds, and a seed moves both by several points: what is
-    compared with the reference is compared seed by seed. Of two that share none only what no seed
-    changes is left (size, latency). Options of the search are returned as they are.
+    The race gives configurations different seeds, and a seed moves both by several points, so they
+    are compared over the same seeds. If they share none, only metrics that no seed changes remain
+    (size, latency). Options of the search are returned unchanged.
     """
     if not option.by_seed:
         return option, reference
@@ -270,15 +272,15 @@ def over_seeds(record: TrialRecord, trials: Mapping[int, TrialRecord]) -> Option
 
 
 def means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the means of the metrics that all have."""
+    """Return the means of the metrics that are in all of them."""
     keys = [key for key in found[0] if all(key in each for each in found)] if found else []
     return {key: float(np.mean([each[key] for each in found])) for key in keys}
 
 
 def worst_loss(option: Option, reference: Option) -> float:
-    """Return the largest loss against the reference on a suite out of distribution, in points.
+    """Return the largest loss of accuracy against the reference on any OOD suite, in points.
 
-    With a single suite that is the loss of OOD accuracy.
+    With a single suite this is the loss of OOD accuracy.
     """
     option, reference = paired(option, reference)
     keys = [
@@ -294,7 +296,7 @@ def worst_loss(option: Option, reference: Option) -> float:
 
 
 def scores_bias(option: Option, reference: Option) -> tuple[float, str | None]:
-    """Return F_bias, or NaN and why it says nothing."""
+    """Return F_bias and None, or NaN and why it is undefined."""
     if option.bias is not None:
         return option.bias
     option, reference = paired(option, reference)
@@ -308,14 +310,14 @@ def _lowest_bias(left: Sequence[Option], reference: Option) -> Option:
     if not defined:
         reasons = dict.fromkeys(f"{o.id}: {reason}" for o, _, reason in scored)
         raise StorageError(
-            "lowest-relative-bias needs a model whose relative bias means something, but it is "
+            "lowest-relative-bias needs a model whose relative bias is defined, but it is "
             "undefined for all on the front: " + "; ".join(list(reasons)[:4])
         )
     return min(defined, key=lambda pair: pair[1])[0]
 
 
 def _scaled(options: Sequence[Option], objectives: Mapping[str, str]) -> NDArray[np.float64]:
-    """Return the objectives scaled to [0, 1] over the options, 1 the best; equal ones are 1."""
+    """Return the objectives scaled to [0, 1] over the options, 1 is best; equal values are 1."""
     points = np.array([option.point(objectives) for option in options], dtype=np.float64)
     points = points * [-SIGNS[direction] for direction in objectives.values()]
     low, high = points.min(axis=0), points.max(axis=0)

@@ -1,7 +1,7 @@
 """A configuration's seeds compared with the dense reference's, answer by answer.
 
-Intervals are over seeds and evaluation clusters (bootstrap.py); from one seed there are none:
-how much training varies is unknown then.
+Intervals are over seeds and evaluation clusters (bootstrap.py). One seed has none, as it does not
+show how much training varies.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from sweeps.selection.bootstrap import (
 )
 from sweeps.selection.statistics import Estimate
 
-# Fewer than for a figure that stands alone: a table has many.
+# Fewer than for a single figure, as a table has many.
 _DRAWS = 1_000
 Seeds = Mapping[int, TrialFolder]
 
 
 class Reader:
-    """Reads answers of trials once each.
+    """Reads the answers of each trial once.
 
     Args:
-        clusters: role -> its splits' clusters.
+        clusters: role -> clusters of its splits.
     """
 
     def __init__(self, clusters: Clusters) -> None:
@@ -43,7 +43,7 @@ class Reader:
         self._read: dict[tuple[str, str, Part], NDArray[np.bool_] | None] = {}
 
     def table(self, trials: Seeds, role: str, part: Part) -> NDArray[np.bool_] | None:
-        """Return (s, n) answers, seeds ascending; None where some are not there."""
+        """Return (s, n) answers, seeds ascending; None if some are missing."""
         found = [self._one(trials[seed], role, part) for seed in sorted(trials)]
         kept = [each for each in found if each is not None]
         return np.stack(kept) if kept and len(kept) == len(found) and kept[0].size else None
@@ -51,7 +51,7 @@ class Reader:
     def pair(
         self, ours: Seeds, theirs: Seeds, role: str, part: Part = "headline"
     ) -> Answers | None:
-        """Return both models' answers over the seeds that they share, None where there are none."""
+        """Return both models' answers over the seeds that they share, None if there are none."""
         if role not in self.clusters:
             return None
         shared = set(ours) & set(theirs)
@@ -72,7 +72,7 @@ class Reader:
 
 
 def accuracy(reader: Reader, ours: Seeds, role: str, part: Part = "headline") -> Estimate | None:
-    """Return mean accuracy over seeds, a share, None where nothing was measured."""
+    """Return mean accuracy over seeds, a share; None if there are no answers."""
     pair = reader.pair(ours, ours, role, part)
     return None if pair is None else _known(accuracy_interval(pair, draws=_DRAWS), len(ours))
 
@@ -90,7 +90,7 @@ def difference(
 def relative_bias(
     reader: Reader, ours: Seeds, theirs: Seeds, stage: str
 ) -> tuple[Estimate, str | None] | None:
-    """Return F_bias over shared seeds, or NaN and why it says nothing; None: not measured.
+    """Return F_bias over shared seeds, or NaN and why it is undefined; None without answers.
 
     Args:
         reader: of both roles' answers.
@@ -109,20 +109,20 @@ def relative_bias(
         for each in (inside, outside)
     ]
     gap = _known(gap_interval(inside, outside, model=1), seeds)
-    # Where clusters are drawn the interval holds the samples' error as well: the stricter guard.
+    # With drawn clusters the interval also covers the samples' error: the stricter guard.
     sizes = (len(inside.clusters), len(outside.clusters))  # type: ignore[arg-type]
     error = gap_standard_error(*accuracies[2:], sizes=sizes, half_width=gap.half_width)
     value, reason = guarded_relative_bias(*accuracies, reference_gap_standard_error=error)
     if reason is not None:
         return Estimate(math.nan, math.nan, math.nan, seeds), reason
     found = _known(relative_bias_interval(inside, outside, draws=_DRAWS), seeds)
-    # A model without a gap has 0, or by rounding a hair beside it.
+    # A model without a gap has 0, up to rounding.
     assert math.isclose(found.mean, value, abs_tol=1e-9)
     return found, None
 
 
 def _known(found: Estimate, seeds: int) -> Estimate:
-    """Return the estimate without an interval where one seed is behind it."""
+    """Return the estimate, without an interval if it is of one seed."""
     return found if seeds > 1 else replace(found, low=math.nan, high=math.nan)
 
 
@@ -133,18 +133,18 @@ def excess_drop(
     roles: tuple[str, str],
     part: Part,
 ) -> Estimate | None:
-    """Return how much further the chosen fall from dev to test than the reference, in points.
+    """Return how much more the chosen lose from dev to test than the reference, in points.
 
-    The reference was chosen by nobody: what it loses is how much harder the test is, and what the
-    chosen lose beyond that is the optimism of selection. Mean over the chosen, over seeds that all
-    share. None where nothing was measured.
+    The reference was not selected, so its loss is how much harder the test is; what the chosen lose
+    beyond that is the optimism of selection. Mean over the chosen, over the seeds that all share.
+    None if answers are missing.
 
     Args:
         reader: of both roles' answers.
-        chosen: seeds of each chosen configuration, at least one.
-        reference: of the dense reference.
-        roles: dev and test.
-        part: of the test role's samples.
+        chosen: seeds of each chosen configuration, at least one configuration.
+        reference: seeds of the dense reference.
+        roles: the dev and the test role.
+        part: which samples of the test role count.
     """
     models = [*chosen, reference]
     shared = set.intersection(*(set(model) for model in models))

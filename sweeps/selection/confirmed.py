@@ -1,13 +1,13 @@
-"""What a confirmation showed: one row per configuration, over its new seeds.
+"""The result of a confirmation: one row per configuration, over its new seeds.
 
-The search's own value is beside it, never in the mean: it was chosen for being high. A fixed design
-that lists several seeds needs no confirmation: nothing was chosen by them, and they are the seeds
-(`own`).
+The search's value stands beside the mean and is never part of it: it was chosen for being high. A
+fixed design that lists several seeds needs no confirmation: nothing was chosen by them, so these
+seeds are used (`own`).
 
-Training noise is pooled over configurations (statistics.py; for the chance to be on the front, in
-which seeds that configurations share count as shared: chances.py). Two configurations are called
-different only where the paired interval excludes zero *and* the difference is as large as this many
-seeds can be trusted to show (80 % power).
+Training noise is pooled over configurations (statistics.py; chances.py for the probability of being
+on the front, where shared seeds count as shared). Two configurations are called different only
+where the paired interval excludes zero *and* the difference is large enough for this many seeds to
+detect (80 % power).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from sweeps.selection.statistics import (
 )
 from sweeps.stored_sweep import StoredSweep
 
-# A configuration counts as confirmed where it is on the front rather than not (see `_marked`).
+# Configurations with at least this probability of being on the front are confirmed (`_marked`).
 ON_FRONT = 0.5
 
 
@@ -51,21 +51,21 @@ class ConfirmedRow:
     """One configuration over its new seeds.
 
     Attributes:
-        id: of the searched trial; of a fixed design the first seed's, whose model is exported.
+        id: of the searched trial; in a fixed design the first seed's, whose model is exported.
         name: of the searched trial.
         reference: whether it is the dense, vanilla configuration.
-        trials: seed -> record of the confirmation (or of the design), finished ones.
-        searched: metric -> the value of the trial `id`, in a search the one it was chosen by.
-        searched_front: whether the search had it on its front of compressed models.
+        trials: seed -> finished record of the confirmation (or of the design).
+        searched: metric -> value of the trial `id`; in a search, the value it was chosen by.
+        searched_front: whether it is on the search's front of compressed models.
         estimates: metric -> mean and interval over these seeds.
-        chance: to be on the front of compressed models; None: not a contender, or unknown.
-        confirmed: whether it is on the front rather than not (`ON_FRONT`); where that holds for
-            none, whether it is on the front of the means (of two seeds or more, if some have them).
+        chance: probability of being on the front of compressed models; None: excluded or unknown.
+        confirmed: whether `chance` is at least `ON_FRONT`; if that holds for no row, whether it is
+            on the front of the means (of two seeds or more, if some have them).
         against_reference: OOD accuracy minus the dense configuration's in points, paired by seed.
-        bias: F_bias of mean accuracies; NaN where it says nothing. An interval (over seeds and
+        bias: F_bias of mean accuracies; NaN where undefined. It has an interval (over seeds and
             samples) only where the clusters are known, see sweeps/selection/answers.py.
-        bias_reason: why it says nothing.
-        excluded: why it takes no part in the front by its means (a constraint), else None.
+        bias_reason: why it is undefined.
+        excluded: why its means are excluded from the front (a constraint), else None.
     """
 
     id: str
@@ -88,7 +88,7 @@ class ConfirmedRow:
 
     @property
     def one_start(self) -> bool:
-        """Tell whether all its seeds start from one dense model; see `one_start.has_one_start`."""
+        """Whether all its seeds start from one dense model; see `one_start.has_one_start`."""
         return has_one_start(self.trials.values())
 
     def values(self, metric: str) -> dict[int, float]:
@@ -101,13 +101,13 @@ class Confirmed:
     """A confirmation as a whole.
 
     Attributes:
-        sweep: name of the sweep that is confirmed.
+        sweep: name of the confirmed sweep.
         rows: configurations with new seeds, the likeliest on the front first, the reference last.
         noise: of one seed.
-        trained: trainings done.
-        everything: trainings that all configurations with all seeds would have taken.
-        own: the seeds are a fixed design's own, not new ones.
-        failed: trials of the confirmation that failed.
+        trained: number of trainings done.
+        everything: number of trainings if all configurations had all seeds.
+        own: whether the seeds are a fixed design's own, not new ones.
+        failed: number of trials of the confirmation that failed.
     """
 
     sweep: str
@@ -120,14 +120,14 @@ class Confirmed:
 
     @property
     def seeds_are(self) -> str:
-        """What texts call the seeds."""
+        """How texts refer to the seeds."""
         return "seeds" if self.own else "new seeds"
 
 
 def confirmed(sweep: StoredSweep) -> Confirmed | None:
-    """Return what the confirmation of a sweep showed so far, None where there is none.
+    """Return what the confirmation of a sweep shows so far, None without one.
 
-    Of a fixed design without one, what its own seeds show, where a configuration has two.
+    For a fixed design without one: what its own seeds show, if any configuration has two.
     """
     seeded = unselected(sweep)
     if seeded is None:
@@ -149,7 +149,7 @@ def confirmed(sweep: StoredSweep) -> Confirmed | None:
     chosen = {row.id for row in standing if row.candidate}
     rules = [parse(text) for text in sweep.constraints]
     over = [over_seeds(searched[key], groups[key]) for key in groups if key in searched]
-    # By the new figures, as whoever picks judges: the search's seed may have been lucky, or not.
+    # Judged by the new figures, as in picks: the search's seed may have been lucky.
     why = sieve(over, sweep.objectives, rules)[1]
     contenders = [
         key
@@ -191,9 +191,9 @@ def confirmed(sweep: StoredSweep) -> Confirmed | None:
 def cannot_be_told_apart(
     found: Confirmed, first: ConfirmedRow, second: ConfirmedRow, metric: str
 ) -> bool:
-    """Tell whether the seeds at hand show no difference on a metric, with the noise pooled.
+    """Tell whether the available seeds show no difference on a metric, with pooled noise.
 
-    They show none where the luck of one start is in all seeds of one of the two only.
+    They show none if all seeds of just one of the two share one start.
     """
     if first.one_start != second.one_start:
         return True
@@ -207,16 +207,16 @@ def cannot_be_told_apart(
 
 
 def alike(found: Confirmed, first: ConfirmedRow, second: ConfirmedRow) -> bool:
-    """Tell whether the seeds at hand show no difference, ID or OOD, with the noise pooled."""
+    """Tell whether the available seeds show no difference, ID or OOD, with pooled noise."""
     return all(cannot_be_told_apart(found, first, second, key) for key in (ID_KEY, OOD_KEY))
 
 
 def optimism(found: Confirmed, metric: str) -> Estimate:
-    """Return how much the search's values of its own front exceed what new seeds give.
+    """Return by how much the search's values on its front exceed those of new seeds.
 
-    Of the rows that the search chose, all of them: those that the new seeds confirmed were chosen
-    by these, which would hide some of it. The interval is from the pooled noise of one seed; what
-    the search's seed did to all rows alike is not in it.
+    The mean is over all rows that the search chose: those confirmed were chosen by the new seeds,
+    which would hide part of the optimism. The interval is from the pooled noise of one seed and
+    does not cover the shared effect of the search's seed.
     """
     chosen = [row for row in found.rows if row.searched_front and row.seeds]
     if not chosen or not found.noise.df:
@@ -259,7 +259,7 @@ def _row(
             deviation=100 * noise.pairs[OOD_KEY],
             df=noise.pairs_df[OOD_KEY],
         )
-    # The dense row's is 1, or undefined where its own gap says nothing.
+    # The dense row's is 1, or undefined where its own gap is not meaningful.
     bias, reason = _bias(folder, trials, trials if record.reference else reference, reader)
     return ConfirmedRow(
         id=record.id,
@@ -284,10 +284,10 @@ def _bias(
     reference: Mapping[int, TrialRecord] | None,
     reader: Reader,
 ) -> tuple[Estimate, str | None]:
-    """Return F_bias over shared seeds and why it says nothing, as `ConfirmedRow` has it."""
+    """Return F_bias over shared seeds and why it is undefined, as in `ConfirmedRow`."""
     shared = sorted(set(trials) & set(reference or {}))
     if reference is None or not shared:
-        return Estimate(math.nan, math.nan, math.nan, 0), "the dense row has none of its seeds"
+        return Estimate(math.nan, math.nan, math.nan, 0), "it shares no seed with the dense row"
     ours, theirs = (
         {seed: folder.trial(side[seed].id) for seed in shared} for side in (trials, reference)
     )
@@ -315,9 +315,9 @@ def _marked(
 ) -> set[str]:
     """Return which configurations count as confirmed; none while the noise is unknown.
 
-    Many that are alike share the front: then none may be on it rather than not, and the front of
-    the means has to do; of two seeds or more, where some have them, as the best of many single
-    ones is the luckiest.
+    If many similar rows share the front, none may be more likely on it than not; then the front of
+    the means decides, of those with two seeds or more if any, as the best of many single seeds is
+    the luckiest.
     """
     likely = {key for key, chance in chances.items() if chance >= ON_FRONT}
     if likely or not chances:
@@ -334,13 +334,13 @@ def _chances(
     contenders: Sequence[str],
     groups: Mapping[str, Mapping[int, TrialRecord]],
 ) -> dict[str, float]:
-    """Return configuration -> chance to be on the front; empty while the noise is unknown."""
+    """Return configuration -> probability of being on the front; empty if noise is unknown."""
     rows = {}
     for key, trials in groups.items():
         values = {s: [r.metric(name) for name in sweep.objectives] for s, r in trials.items()}
         if np.isfinite([*values.values()]).all():
             rows[key] = values
-    # The dense row, and one that misses a constraint, tell of the noise too.
+    # The dense row and rows that miss a constraint are informative about the noise too.
     noise = seed_noise([*rows.values()])
     valid = [key for key in contenders if key in rows]
     if noise is None or not valid:

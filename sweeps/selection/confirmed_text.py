@@ -1,4 +1,4 @@
-"""A confirmation for people and programs: the table, plain JSON."""
+"""A confirmation as a table for people and as plain JSON for programs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _UNITS = {
 
 
 def confirmed_table(found: Confirmed) -> str:
-    """Return the confirmation as text, for people who never saw a p-value."""
+    """Return the confirmation as text that needs no knowledge of statistics."""
     title = "means over the design's seeds" if found.own else "confirmed with new seeds"
     table = Table(title=f"{title}: {found.sweep}", title_justify="left")
     for title in ("", "id", "name", "seeds"):
@@ -114,7 +114,7 @@ def confirmed_json(found: Confirmed) -> dict[str, Any]:
 
 
 def notes(found: Confirmed) -> list[str]:
-    """Return the notes below its table: what is marked, what may be luck, what is alike."""
+    """Return the notes below the table: what is marked, what may be luck, what is alike."""
     seeds = max((row.seeds for row in found.rows), default=0)
     lines = [
         _starred(found),
@@ -172,14 +172,14 @@ def _starred(found: Confirmed) -> str:
         single = any(row.seeds == 1 and row.chance is not None for row in found.rows)
         means = "means of two seeds or more" if single else "means"
         return (
-            f"* on the front of the {means}; on front: how likely that is true (so many are alike "
-            "that it is more likely than not for none of them)"
+            f"* on the front of the {means}; on front: how likely that is (so many rows are alike "
+            "that none is more likely than not)"
         )
     return "* more likely than not on the front of compressed models; on front: how likely that is"
 
 
 def _one_start(found: Confirmed) -> list[str]:
-    """Name the rows whose seeds all share the luck of one start, and the remedy."""
+    """Return a note on rows whose seeds all share one start, with the remedy."""
     rows = [row.id for row in found.rows if row.one_start]
     if not rows:
         return []
@@ -192,7 +192,7 @@ def _one_start(found: Confirmed) -> list[str]:
 
 
 def _luck(found: Confirmed) -> list[str]:
-    """Say how far the search's values of its own front differ from those of new seeds."""
+    """Say how far the search's values on its front differ from those of new seeds."""
     gain = optimism(found, OOD_KEY)
     if not gain.n:
         return []
@@ -205,13 +205,13 @@ def _luck(found: Confirmed) -> list[str]:
     if dense is not None:
         moved = 100 * (dense.searched[OOD_KEY] - dense.estimates[OOD_KEY].mean)
         lines.append(
-            f"  (the dense row, which nobody chose, {moved:+z.1f}: luck of the seed alone)"
+            f"  (the dense row, which was not selected, {moved:+z.1f}: luck of the seed alone)"
         )
     return lines
 
 
 def _alike(found: Confirmed) -> list[str]:
-    """Name the marked rows that the seeds at hand cannot tell apart."""
+    """Name the marked rows that the available seeds cannot tell apart."""
     marked = [row for row in found.rows if row.confirmed]
     pairs = [(a, b) for i, a in enumerate(marked) for b in marked[i + 1 :]]
     alike = [f"{a.id} and {b.id}" for a, b in pairs if told_alike(found, a, b)]
@@ -224,7 +224,7 @@ def _alike(found: Confirmed) -> list[str]:
 
 
 def dense_text(row: ConfirmedRow, found: Confirmed) -> str:
-    """Return what the seeds show of OOD against dense: `better`, `worse`, `not shown`."""
+    """Return what the seeds show for OOD against dense: `better`, `worse`, `not shown`."""
     each = row.against_reference
     if each is None or each.n == 0:
         return ""

@@ -21,7 +21,7 @@ class Winner:
     Attributes:
         option: the configuration.
         on_front: whether no compressed model beats it in turn.
-        alike: whether the seeds at hand cannot tell the two apart.
+        alike: whether the available seeds cannot tell the two apart.
     """
 
     option: Option
@@ -52,7 +52,7 @@ class Standing:
         return self.excluded is None and not self.winners
 
     def text(self) -> str:
-        """Return it as lines, with the first five winners at most."""
+        """Return it as text that names at most five winners."""
         title = f"{self.option.id} {self.option.name}"
         if self.option.reference:
             title += " (dense reference)"
@@ -69,7 +69,7 @@ class Standing:
             margins = _margins(winner.option, self.option, self.objectives)
             lines.append(f"  {winner.option.id} {winner.option.name}{mark}: {margins}")
             if winner.alike:
-                lines.append("    the seeds at hand do not show a difference: this may be luck")
+                lines.append("    the available seeds do not show a difference: this may be luck")
         if len(self.winners) > 5:
             lines.append(f"  and {len(self.winners) - 5} more")
         if self.dense is not None:
@@ -78,7 +78,7 @@ class Standing:
         basis = (
             f"means over {self.option.seeds} seeds"
             if self.option.seeds
-            else "one training seed, that of the search: a few points may be luck"
+            else "from one training seed, that of the search: a few points may be luck"
         )
         lines.append(f"its figures are {basis}")
         return "\n".join(lines)
@@ -114,11 +114,11 @@ def standing(
     """Say why a trial is on the front or not: what beats it and by how much.
 
     Args:
-        options: all of the sweep.
+        options: all options of the sweep.
         objectives: metric -> direction.
         trial_id: the trial to explain.
         wheres: more constraints.
-        alike: tells whether the seeds at hand cannot tell two configurations apart.
+        alike: returns whether the available seeds cannot tell two configurations apart.
 
     Raises:
         StorageError: no such trial.

@@ -20,15 +20,15 @@ from sweeps.stored_sweep import StoredSweep
 def front(sweep: StoredSweep) -> list[TrialRecord]:
     """Return the records on the Pareto front, best on the first objective first.
 
-    Of a fixed design with several seeds the configurations whose means are on it, each by the
-    record that it is exported by, its first seed's.
+    For a fixed design with several seeds: the configurations whose means are on it, each as the
+    record that is exported for it, its first seed's.
     """
     now = sweep.still()
     return _records(now, [row for row in _compared(now) if row.on_front])
 
 
 def candidates(sweep: StoredSweep) -> list[TrialRecord]:
-    """Return the front that is left without the dense reference: what there is to choose from."""
+    """Return the front without the dense reference: the models to choose from."""
     now = sweep.still()
     return _records(now, [row for row in _compared(now) if row.candidate]) or front(now)
 
@@ -46,7 +46,7 @@ def mean_rows(
         found: means over a design's own seeds.
         rows: of its trials.
         objectives: metric -> "max" or "min".
-        misses: configuration -> why it takes no part; None: by the sweep's constraints.
+        misses: configuration -> why it is excluded; None: as by the sweep's constraints.
     """
     known = {row.id: row for row in rows}
     ordered = sorted(found.rows, key=lambda each: each.id)
@@ -70,7 +70,7 @@ def mean_rows(
 def with_ranks_of(rows: Sequence[Row], means: Sequence[Row], found: Confirmed) -> list[Row]:
     """Return the trials' rows, each with the standing of its configuration.
 
-    One that no mean is of (the searched teacher in a confirmation) has none.
+    A trial that belongs to no mean (the searched teacher in a confirmation) has none.
     """
     standing = {mean.id: mean for mean in means}
     of = {
@@ -109,7 +109,7 @@ def _mean(row: Row, each: ConfirmedRow, objectives: Mapping[str, str], excluded:
 
 
 def _compared(sweep: StoredSweep) -> list[Row]:
-    """Return what is compared: in a design over seeds means, else trials."""
+    """Return the rows to compare: means in a design with several seeds, else trials."""
     found = confirmed(sweep) if sweep.config.get("design") == "fixed" else None
     if found is None or not found.own:
         return sweep.rows

@@ -1,13 +1,13 @@
-"""What was measured of a sweep's models after their training: latency.json, a view beside records.
+"""Latencies of a sweep's models, measured after training: latency.json, a view beside records.
 
     {"schema_version", "conditions": {"batch", "length", "rounds", "threads", "device", "processor",
     "torch"}, "trials": {id: {"metrics", "intervals", "parameters", "when"[, "own_form"]}}}
 
-A trial's figures are those of the form that `rc-sweep export` writes, so that what `--where`
-chooses is what is deployed; `own_form` has those of the trial's own model/ where that is another
-one. What an earlier version measured, without intervals and of the own form, is not measured.
+A trial's figures are of the form that `rc-sweep export` writes, so that `--where` judges what is
+deployed; `own_form` has those of the trial's own model/ where the two differ. Files of version 1
+(own form, no intervals) count as not measured.
 
-No torch here: `rc-sweep pareto --where` uses it.
+No torch here, as `rc-sweep pareto --where` uses it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from sweeps.folder import SweepFolder
 from sweeps.json_files import read_json
 
 SCHEMA_VERSION = 2
-# Half an interval above this share of its value is said to be wide.
+# An interval whose half is above this share of its value is reported as wide.
 WIDE = 0.05
 
 
 def read_latency(folder: SweepFolder) -> dict[str, Any] | None:
-    """Return latency.json, None before anything was measured (as is said above).
+    """Return latency.json, None if nothing was measured or the file is of version 1.
 
     Raises:
         StorageError: it is damaged, or of a later version.
@@ -51,13 +51,13 @@ def read_latency(folder: SweepFolder) -> dict[str, Any] | None:
 
 
 def latencies(folder: SweepFolder) -> dict[str, dict[str, float]]:
-    """Return trial -> latency metric -> value, of the trials that were measured."""
+    """Return trial -> latency metric -> value, for the trials that were measured."""
     document = read_latency(folder) or {"trials": {}}
     return {trial: dict(entry["metrics"]) for trial, entry in document["trials"].items()}
 
 
 def intervals(folder: SweepFolder) -> dict[str, dict[str, Interval]]:
-    """Return trial -> latency metric -> 95 % interval over rounds; NaN where these are too few."""
+    """Return trial -> latency metric -> 95 % interval over rounds; NaN if these are too few."""
     document = read_latency(folder) or {"trials": {}}
     return {
         trial: {
@@ -69,7 +69,7 @@ def intervals(folder: SweepFolder) -> dict[str, dict[str, Interval]]:
 
 
 def with_latency(folder: SweepFolder, records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Return the records, with the latency of those that were measured among their metrics."""
+    """Return the records, with measured latencies among their metrics."""
     known = latencies(folder)
     return [
         record.model_copy(update={"metrics": {**record.metrics, **known[record.id]}})
@@ -92,9 +92,9 @@ def check_measured(folder: SweepFolder, wheres: Sequence[Constraint]) -> None:
 def latency_notes(
     folder: SweepFolder, records: Sequence[TrialRecord], wheres: Sequence[Constraint]
 ) -> list[str]:
-    """Return what a table chosen by latency has to say: how it was measured, who was not, how well.
+    """Return notes for a table filtered by latency: conditions, wide intervals, missing trials.
 
-    Nothing where no constraint names a latency.
+    Empty if no constraint names a latency.
     """
     document = read_latency(folder)
     if document is None or not any(each.metric in latency.METRICS for each in wheres):
@@ -112,7 +112,7 @@ def latency_notes(
 
 
 def wide_notes(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say which ratios to the dense reference are poorly known, nothing where none is."""
+    """Return a note on imprecise ratios to the dense reference, empty if there are none."""
     wide = []
     for trial, entry in sorted(entries.items()):
         value, ends = entry["metrics"][latency.RELATIVE], entry["intervals"][latency.RELATIVE]
@@ -122,8 +122,8 @@ def wide_notes(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
         return []
     shown = ", ".join(wide[:8]) + (f" and {len(wide) - 8} more" if len(wide) > 8 else "")
     return [
-        f"Uncertain: the ratio to dense is not known within {100 * WIDE:.0f} % of {shown}; measure "
-        "again while nothing else runs, or with more --rounds."
+        f"Uncertain: the ratio to dense is not known to within {100 * WIDE:.0f} % for {shown}; "
+        "measure again while nothing else runs, or with more --rounds."
     ]
 
 

@@ -1,7 +1,7 @@
-"""The noise of one training seed, and so what difference n seeds can show (`rc-sweep power`).
+"""The noise of one training seed, and so the difference that n seeds can show (`rc-sweep power`).
 
-It is measured where nothing was chosen by it: by the new seeds of a confirmation, or in a fixed
-design by the seeds it lists.
+It is measured on seeds that nothing was chosen by: the new seeds of a confirmation, or the seeds
+listed in a fixed design.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from sweeps.selection.statistics import (
 from sweeps.stored_sweep import StoredSweep
 from sweeps.tables import render
 
-# Rows that are alike seem unlike once in so many tables.
+# Level of the test: rows of equal noise seem to differ in this share of tables.
 _UNEVEN = 0.1
-# Of which a table says what they can show.
+# Numbers of seeds in the table of `rc-sweep power`.
 _NUM_SEEDS = (2, 3, 5, 8, 10, 15, 20, 30)
 
 
 def uneven_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, float] | None:
-    """Return the smallest and largest standard deviation of a row, where rows seem to differ.
+    """Return the smallest and largest standard deviation of a row, None unless rows differ.
 
-    Pooled noise makes the intervals of the noisier rows too narrow. Bartlett's test at 10 %.
+    Bartlett's test at 10 %. Pooled noise makes the intervals of the noisier rows too narrow.
 
     Args:
-        rows: seed -> value, one per configuration; fewer than three seeds say too little.
+        rows: seed -> value, one per configuration; those with fewer than three seeds are ignored.
     """
     values = [np.array([*row.values()]) for row in rows if len(row) > 2]
     values = [each for each in values if np.isfinite(each).all() and each.std() > 0]
@@ -58,7 +58,7 @@ def uneven_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, float] | N
 
 @dataclass(frozen=True)
 class Noise:
-    """What another training seed does.
+    """The noise of one training seed.
 
     Attributes:
         metrics: k names.
@@ -117,11 +117,11 @@ def noise_of(groups: Mapping[str, Mapping[int, TrialRecord]], metrics: Sequence[
 
 
 def unselected(sweep: StoredSweep) -> tuple[StoredSweep, list[TrialRecord], bool] | None:
-    """Return the seeds of a sweep that nothing was chosen by; None where there are none.
+    """Return the seeds of a sweep that nothing was chosen by; None if there are none.
 
     Returns:
-        The sweep that holds them, their trials, and whether they are a fixed design's own, in which
-        a configuration has two, instead of a confirmation's.
+        The sweep that holds them, their trials, and whether they are a fixed design's own (with two
+        for some configuration) rather than a confirmation's.
     """
     again = sweep.confirmation
     if again is not None:
@@ -136,7 +136,7 @@ def unselected(sweep: StoredSweep) -> tuple[StoredSweep, list[TrialRecord], bool
 
 
 def measured_noise(sweep: StoredSweep) -> Noise:
-    """Return the noise that a sweep's confirmation measured, or a fixed design's own seeds.
+    """Return the noise measured by a sweep's confirmation, or by a fixed design's own seeds.
 
     Raises:
         StorageError: no configuration has two seeds of that kind yet.
@@ -159,7 +159,7 @@ def measured_noise(sweep: StoredSweep) -> Noise:
 
 
 def unlearned(sweep: StoredSweep) -> list[str]:
-    """Return what speaks against the noise of a sweep: models that learned nothing are alike.
+    """Return warnings if the noise of a sweep is that of models that learned nothing.
 
     Empty where the records hold no trivial baselines.
     """
@@ -180,8 +180,8 @@ def unlearned(sweep: StoredSweep) -> list[str]:
         return []
     return [
         *(f"warning: {line}" for line in found),
-        "What follows is the noise of models that learned nothing: it says nothing of models that "
-        "did. Train longer or with another learning rate first.",
+        "What follows is the noise of models that learned nothing; it does not carry over to "
+        "models that did. Train longer or with another learning rate first.",
     ]
 
 
@@ -191,7 +191,7 @@ def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
     Args:
         name: of the sweep.
         found: its noise, of both dev accuracies, known.
-        difference: in points; how many seeds it needs is told too.
+        difference: in points; the number of seeds that it needs is stated too.
     """
     title = f"what seeds can show: {name}, two configurations, same seeds, 80 % power"
     keys = (ID_KEY, OOD_KEY)
@@ -201,11 +201,11 @@ def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
         f"{100 * found.deviation(OOD_KEY):.1f} OOD points"
     )
     if any(math.isnan(found.pairs[key]) for key in keys):
-        return f"{alone}.\nWhat seeds can show takes two configurations that share two seeds."
+        return f"{alone}.\nThe table needs at least two configurations that share two seeds."
     still = [what for key, what in zip(keys, ("ID", "OOD"), strict=True) if not found.pairs[key]]
     unmoved = [
-        f"Every seed moved all {what} accuracies alike, as chance can do with so few (or models "
-        "that always answer the same): the noise of differences is not known."
+        f"Every seed moved all {what} accuracies alike, which can be chance with so few seeds (or "
+        "the models always give the same answer): the noise of differences is not known."
         for what in still
     ]
     if len(still) == len(keys):
@@ -218,7 +218,7 @@ def power_text(name: str, found: Noise, *, difference: float = 2.0) -> str:
         cells = [
             100 * detectable_difference(found.pairs[key], n, df=found.pairs_df[key]) for key in keys
         ]
-        # No noise at all is no noise that is known.
+        # Zero noise means that the noise is not known.
         table.add_row(str(n), *(f"{v:.1f}" if 0 < v < math.inf else "-" for v in cells))
     lines = [
         "A difference smaller than the one in the table is missed more than one time in five.",
@@ -240,19 +240,19 @@ def power_json(sweep: StoredSweep, *, difference: float = 2.0) -> dict[str, Any]
 
     Args:
         sweep: confirmed, or a fixed design of several seeds.
-        difference: in points; how many seeds show it four times in five is told too.
+        difference: in points; the seeds that show it with 80 % power are returned too.
 
     Returns:
-        By metric, accuracies as shares, what is not known as null: `one_seed` and
-        `difference_of_two`, standard deviations of one configuration and of the difference of two
-        with the same seed; `detectable`, by number of seeds; `seeds_needed` for `difference`, null
-        also above 1,000. And `repeated_trainings`, `warnings`.
+        By metric, as shares, null where unknown: `one_seed` and `difference_of_two`, the standard
+        deviations of one configuration and of the difference between two with the same seed;
+        `detectable`, by number of seeds; `seeds_needed` for `difference`, null also above 1,000.
+        Also `repeated_trainings` and `warnings`.
 
     Raises:
         StorageError: as `measured_noise`.
     """
     found = measured_noise(sweep)
-    # No noise at all is no noise that is known.
+    # Zero noise means that the noise is not known.
     known = {key: v for key in (ID_KEY, OOD_KEY) if (v := found.pairs[key]) > 0}
 
     def of_both(value: Callable[[str], float | None]) -> dict[str, float | None]:

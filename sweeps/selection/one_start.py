@@ -1,7 +1,7 @@
-"""Seeds that all start from one and the same dense model (`init: teacher`).
+"""Seeds that all start from the same dense model (`init: teacher`).
 
-What the seed of that model gave it is in every one of theirs, so that they vary too little, and a
-difference from models without it, as dense ones of other seeds, is for a part that one seed's luck.
+All of them contain the luck of that model's seed, so they vary too little, and a difference from
+models without it (such as dense ones of other seeds) is partly the luck of one seed.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Iterable
 
 from rc_core.record import TrialRecord
 
-# What a fixed design's seeds need, for each to have a start of its own.
+# How each seed of a fixed design gets a start of its own.
 SEARCH_TEACHERS = "search teacher.seed beside training.seed"
 
 
 def one_start_note(rows: str, remedy: str) -> str:
     """Return the note on rows whose seeds share one start, with the remedy."""
     return (
-        f"{rows}: all seeds start from one dense model (init=teacher), whose own luck is in each "
-        f"of them: no difference from dense is shown by these. A start for each seed: {remedy}"
+        f"{rows}: all seeds start from one dense model (init=teacher) and share its luck, so they "
+        f"show no difference from dense. For a start per seed: {remedy}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether the test splits are those of the launch, and those that were opened before."""
+"""Whether the test splits are those of the launch and of earlier openings."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rc_core.record import TrialRecord
 def opened_data(
     task: Task, document: Mapping[str, Any], records: Sequence[TrialRecord]
 ) -> dict[str, dict[str, Any]]:
-    """Return what test.json says of each test split.
+    """Return what test.json records of each test split.
 
     Args:
         task: with its test roles.
         document: test.json as it is so far.
-        records: of trials that are opened; what they say was read when they were trained.
+        records: of the trials to open; they hold the digests read when they were trained.
 
     Returns:
         {split: {"samples", "counted": by the headline, "digest", "changed": since the launch}}
 
     Raises:
-        StorageError: trials were opened on other samples: their figures would not compare.
+        StorageError: earlier trials were opened on other samples, so figures would not compare.
     """
     known: dict[str, str] = {}
     for record in records:
@@ -54,11 +54,11 @@ def opened_data(
 
 
 def has_test(records: Iterable[TrialRecord]) -> bool:
-    """Tell whether there is a test to open; so it is taken of records that do not say it yet."""
+    """Tell whether there is a test to open; assumed if the records are too old to say."""
     told = [record.data["sealed"] for record in records if "sealed" in record.data]
     return not told or any(told)
 
 
 def changed_splits(document: Mapping[str, Any]) -> list[str]:
-    """Return the test splits that are not what they were when the sweep was launched."""
+    """Return the test splits that have changed since the sweep was launched."""
     return [name for name, each in document.get("data", {}).items() if each.get("changed")]

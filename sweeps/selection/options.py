@@ -1,9 +1,8 @@
 """What there is to choose from in a sweep: means over new seeds once they exist.
 
-A fixed design with several seeds is chosen from by its means too.
-
-Before a confirmation every finished trial, with the one seed it was chosen by. After it only the
-configurations that got new seeds: the search's own values of the others would flatter them.
+Before a confirmation: every finished trial, by its one seed. After it: only the configurations that
+got new seeds, as the search's values would flatter the others. A fixed design with several seeds is
+chosen from by its means too.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ def constraints(sweep: StoredSweep, wheres: Iterable[str] = ()) -> list[Constrai
     """Return the sweep's constraints and the user's.
 
     Raises:
-        ConfigError: constraints that cannot be read.
-        StorageError: they name a latency, but none was measured.
+        ConfigError: a constraint cannot be parsed.
+        StorageError: one names a latency, but none was measured.
     """
     extra = check_wheres(wheres)
     check_measured(sweep.folder, extra)
@@ -77,7 +76,7 @@ def constraints(sweep: StoredSweep, wheres: Iterable[str] = ()) -> list[Constrai
 
 
 def misses(sweep: StoredSweep, found: Confirmed, wheres: Iterable[str] = ()) -> dict[str, str]:
-    """Return which configurations miss a constraint by their means, and why.
+    """Return configuration -> which constraint its means miss.
 
     Args:
         sweep: any.
@@ -85,8 +84,8 @@ def misses(sweep: StoredSweep, found: Confirmed, wheres: Iterable[str] = ()) -> 
         wheres: constraints on top of the sweep's.
 
     Raises:
-        ConfigError: constraints that cannot be read.
-        StorageError: they name a latency, but none was measured.
+        ConfigError: a constraint cannot be parsed.
+        StorageError: one names a latency, but none was measured.
     """
     ids = {row.id for row in found.rows}
     available = [option for option in options(sweep, found) if option.id in ids]
@@ -101,22 +100,22 @@ def pick(
     Args:
         sweep: any.
         which: a key of `sweeps.selection.choose.PICKS`, or a trial's id.
-        wheres: constraints on top of the sweep's, as `footprint/parameters <= 20e6`.
+        wheres: constraints on top of the sweep's, such as `footprint/parameters <= 20e6`.
         weights: `metric=weight` for `weighted`.
 
     Raises:
-        ConfigError: constraints or weights that cannot be read, or weights of another pick.
+        ConfigError: a constraint or weight cannot be parsed, or weights with another pick.
         StorageError: no such pick, a pick of a confirmation, nothing meets the constraints, the
             trial asked for misses one of `wheres`, or no latency was measured.
     """
     every = constraints(sweep, wheres)
     wanted = parse_weights(weights, sweep.objectives)
     if weights and which != "weighted":
-        told = f"is of --pick weighted, but the pick is {which}; leave it out, or take weighted"
+        told = f"belongs to --pick weighted, but the pick is {which}; leave it out, or use weighted"
         raise ConfigError(Problem("--weight", told))
     ids = [record.id for record in sweep.records]
     if which in ids:
-        # Whoever names a trial may have one that the sweep's own constraints exclude.
+        # A trial that is named may be one that the sweep's own constraints exclude.
         _check_meets(sweep, which, every[len(sweep.constraints) :])
         return which
     if which not in PICKS:
@@ -125,7 +124,7 @@ def pick(
         )
     base = sweep.searched
     if base is not sweep:
-        # A front of single seeds, of which the dense model's are some.
+        # Its front would be of single seeds, some of them the dense model's.
         again = command(base.folder, "export", "--pick", which, "--out", "DIR")
         raise StorageError(
             f"a pick must be of a sweep that searched, but {sweep.name} holds the new seeds of "
@@ -138,7 +137,7 @@ def pick(
 
 
 def _check_meets(sweep: StoredSweep, trial_id: str, wheres: Sequence[Constraint]) -> None:
-    """Check that a trial meets what the user asks, if it has finished. Raises StorageError."""
+    """Check that a trial, if finished, meets the user's constraints. Raises StorageError."""
     finished = {record.id for record in sweep.records if record.status == "finished"}
     if not wheres or trial_id not in finished:
         return
@@ -146,13 +145,13 @@ def _check_meets(sweep: StoredSweep, trial_id: str, wheres: Sequence[Constraint]
     reason = sieve(available, {}, wheres)[1].get(trial_id)
     if reason is not None:
         raise StorageError(
-            f"{trial_id} must meet the constraints that it is asked for with, but {reason}; leave "
-            "the constraint out, or take another trial"
+            f"{trial_id} must meet the given constraints, but {reason}; leave the constraint out, "
+            "or take another trial"
         )
 
 
 def alike(found: Confirmed | None) -> Callable[[str, str], bool] | None:
-    """Return what tells whether new seeds cannot tell two configurations apart, None without."""
+    """Return a function: whether new seeds cannot tell two configurations apart; or None."""
     if found is None or not found.noise.df:
         return None
     rows = {row.id: row for row in found.rows}
@@ -167,16 +166,16 @@ def _confirmed(record: TrialRecord, row: ConfirmedRow, timed: Mapping[str, float
     option = over_seeds(record, row.trials)
     return replace(
         option,
-        # Latency is the searched trial's own: that one is exported, and a seed changes no shape.
+        # Latency is that of the searched trial, which is exported; a seed changes no shape.
         metrics={**option.metrics, **timed},
         bias=None if row.reference else (row.bias.mean, row.bias_reason),
     )
 
 
 def _own_bias(record: TrialRecord) -> tuple[float, str | None] | None:
-    """Return F_bias as the trial's own record has it, None where it has none.
+    """Return F_bias from the trial's own record, None if it has none.
 
-    Its guard knew how many samples the reference's gap was measured on.
+    The guard behind it knew the sample counts of the reference's gap.
     """
     key = "ood_dev/relative_bias"
     if key not in record.metrics:
@@ -190,14 +189,14 @@ def _without_seeds(
     found: Confirmed | None,
     searched: Mapping[str, str | None],
 ) -> str | None:
-    """Return why a trial whose configuration has no row is no option; None: it is one."""
+    """Return why a trial whose configuration has no row is not an option, None if it is."""
     if found is None or not found.rows:
         return None
     if found.own:
         return "it is one seed of a configuration, which counts by its mean"
     if searched[record.id] is not None:
-        # Why it was not worth any.
+        # Why it got no new seeds.
         return searched[record.id]
-    return "new seeds did not go to it, its place was clear without; give it some: " + command(
+    return "it got no new seeds, as its standing was clear without; give it some: " + command(
         sweep.folder, "confirm", "--also", record.id
     )

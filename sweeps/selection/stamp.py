@@ -1,7 +1,7 @@
 """The seal of the test roles: when they were opened, for which configurations, what changed since.
 
-A selection that is made or changed after the test was seen has no sealed test any more. Every table
-and card says so, whatever was computed when (`stamp_lines`).
+A selection that is made or changed after the test was seen no longer has a sealed test. Every table
+and model card says so, no matter when it was computed (`stamp_lines`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _NAMED = 8
 
 @dataclass(frozen=True)
 class Stamp:
-    """What is known of the seal.
+    """The state of the seal.
 
     Attributes:
-        opened: when first, seconds since the epoch.
+        opened: time of the first opening, seconds since the epoch.
         fixed: whether nothing was selected (`design: fixed`).
         selection: configurations chosen at the first opening.
         joined: chosen now, or at a later opening, but not at the first.
         left: chosen at the first opening but not now.
-        again: later openings.
-        other_data: test splits whose samples are not those of the launch.
+        again: number of later openings.
+        other_data: test splits whose samples have changed since the launch.
     """
 
     opened: float
@@ -54,8 +54,8 @@ def read_test(sweep: StoredSweep) -> dict[str, Any] | None:
         sweep.folder.test,
         _as_test,
         what="what rc-sweep test wrote when the sealed test was opened",
-        advice="take it from a copy of the sweep; where there is none, move it away and open the "
-        f"test anew, which gives the same figures but forgets when it was opened first: "
+        advice="restore it from a copy of the sweep; without one, move it away and open the test "
+        f"again, which gives the same figures but loses the time of the first opening: "
         f"{command(sweep.folder, 'test')}",
     )
 
@@ -71,9 +71,9 @@ def _as_test(raw: Any) -> dict[str, Any]:
 def selection(sweep: StoredSweep, found: Confirmed | None) -> list[str]:
     """Return the configurations that are chosen now, without the dense reference.
 
-    After a confirmation those that it confirmed (none where all miss a constraint by their means);
-    before it the front and, where the reference beats compressed models, the best of these. In
-    a fixed design, where nothing is chosen, all.
+    After a confirmation: those it confirmed (none if the means of all miss a constraint). Before
+    it: the front, and the front without the reference, which may beat compressed models. In a fixed
+    design, where nothing is chosen: all.
     """
     if sweep.config.get("design") == "fixed":
         return [r.id for r in sweep.records if r.status == "finished" and not r.reference]
@@ -115,7 +115,7 @@ def stamp_of(document: Mapping[str, Any], now: Sequence[str], references: set[st
 
 
 def stamp_lines(found: Stamp | None) -> list[str]:
-    """Return what tables and cards say about the seal; empty while it holds."""
+    """Return what tables and model cards say about the seal; empty while sealed."""
     if found is None:
         return []
     when = datetime.fromtimestamp(found.opened, UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -126,14 +126,14 @@ def stamp_lines(found: Stamp | None) -> list[str]:
     if found.other_data:
         lines.append(
             f"samples of {', '.join(found.other_data)} are not those of the launch: nothing was "
-            "selected on either, but say so beside these figures"
+            "selected on either version, but report this with the figures"
         )
     changed = changed_line(found)
     return lines if changed is None else [*lines, changed]
 
 
 def changed_line(found: Stamp | None) -> str | None:
-    """Return the line of the seal that is a warning, None where nothing changed after opening."""
+    """Return the warning that the selection changed after opening, None if it did not."""
     if found is None or not found.changed:
         return None
     parts = [f"{named(found.joined)} joined"] if found.joined else []
@@ -146,7 +146,7 @@ def changed_line(found: Stamp | None) -> str | None:
 
 
 def stamp_json(found: Stamp | None) -> dict[str, Any] | None:
-    """Return the seal's state as plain JSON values, None while it holds."""
+    """Return the seal's state as plain JSON values, None while sealed."""
     if found is None:
         return None
     return {

@@ -1,11 +1,10 @@
 """What a few seeds can and cannot show: intervals, paired tests, power.
 
-Plain numpy and SciPy. A configuration trained with n seeds gives n points (one value per
-objective); seeds are the unit everywhere, samples of one evaluation set are not: models of one seed
-err on the same sentences. Where the samples matter too: sweeps/selection/bootstrap.py; P(on the
-front): sweeps/selection/chances.py.
+A configuration trained with n seeds gives n points (one value per objective). The unit is the seed
+everywhere, not the evaluation sample, as models of one seed err on the same sentences. Intervals
+over samples too: sweeps/selection/bootstrap.py; P(on the front): sweeps/selection/chances.py.
 
-Training noise is small to estimate from three seeds each, so it is pooled over configurations:
+Three seeds are too few to estimate a configuration's noise, so it is pooled over configurations:
 equal covariance for all, as in an analysis of variance.
 """
 
@@ -32,9 +31,9 @@ class Estimate:
 
     Attributes:
         mean: NaN without values.
-        low: lower end; NaN where nothing can be said (one value, no pooled deviation).
+        low: lower end; NaN where unknown (one value, no pooled deviation).
         high: upper end.
-        n: values behind it.
+        n: number of values.
     """
 
     mean: float
@@ -56,7 +55,7 @@ class Difference:
         low: of the interval.
         high: of the interval.
         p_value: two-sided paired t-test; NaN with fewer than two pairs.
-        n: pairs.
+        n: number of pairs.
     """
 
     mean: float
@@ -76,7 +75,7 @@ def mean_interval(
     """Return the mean and its Student interval.
 
     Args:
-        values: (n,) one per seed; NaN are left out.
+        values: (n,) one per seed; NaN values are left out.
         level: coverage, in (0, 1).
         deviation: pooled standard deviation of one seed, used instead of the values' own.
         df: its degrees of freedom.
@@ -106,18 +105,18 @@ def paired_difference(
 ) -> Difference:
     """Compare two configurations over the same seeds (paired t-test).
 
-    Pairing takes out what a seed does to both: data order, initialisation of the head.
+    Pairing removes a seed's effect on both: data order, initialisation of the head.
 
     Args:
         first: (n,) one value per seed.
-        second: (n,) of the same seeds, in the same order; pairs with a NaN are left out.
+        second: (n,) for the same seeds, in the same order; pairs with a NaN are left out.
         level: of the interval.
         deviation: pooled standard deviation of one seed's difference (`pair_noise`), used instead
             of these pairs' own.
         df: its degrees of freedom.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: shapes differ.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
@@ -140,9 +139,9 @@ def paired_difference(
 def pair_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
     """Return the standard deviation of one seed's difference of two configurations, and its df.
 
-    Pooled over all pairs of rows that share seeds: what a seed does to all rows alike is out, as in
-    the analysis of variance of a block design, whose degrees of freedom it has where every row has
-    every seed. Where some are missing it is worth less than a count of its values says.
+    Pooled over all pairs of rows that share seeds, so that a seed's shared effect cancels, as in
+    the analysis of variance of a block design. With every seed in every row the degrees of freedom
+    are those of that design; with missing seeds they are fewer than the values suggest.
 
     Args:
         rows: seed -> value, one per configuration.
@@ -166,14 +165,14 @@ def pair_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
 def pair_freedom(rows: Sequence[Collection[int]]) -> int:
     """Return the degrees of freedom of `pair_noise`, rounded down, at least 1.
 
-    Satterthwaite (1946), (tr A)^2 / tr A^2 of the sum of squares e' A e: its mean and variance are
-    those of a chi-square with so many.
+    Satterthwaite (1946): (tr A)^2 / tr A^2 for the sum of squares e' A e, which matches the mean
+    and variance of a scaled chi-square.
 
     Args:
-        rows: the seeds of each; at least two rows share two.
+        rows: the seeds of each row; at least two rows share two.
     """
     patterns = Counter(map(frozenset, rows))
-    # Of A the block of a row is a sum over the rows beside it, and that of two rows a centring.
+    # In A, a row's own block is a sum over the other rows; the block of two rows is a centring.
     trace = squares = 0.0
     for own, count in patterns.items():
         places = {seed: at for at, seed in enumerate(own)}
@@ -189,13 +188,13 @@ def pair_freedom(rows: Sequence[Collection[int]]) -> int:
 
 
 def beside_one_freedom(rows: Sequence[Collection[int]]) -> int:
-    """Return the degrees of freedom of differences pooled over rows beside one, at least 1.
+    """Return the degrees of freedom of differences from one row, pooled over others, at least 1.
 
-    What the one row's seeds do is in every difference, so that they are alike by a half: many rows
-    are worth little more than four (Satterthwaite, as in `pair_freedom`).
+    Every difference contains that row's noise, so they correlate by one half: many rows are worth
+    little more than four (Satterthwaite, as in `pair_freedom`).
 
     Args:
-        rows: of each row the seeds that it shares with the one.
+        rows: for each other row, the seeds that it shares with that one.
     """
     seeds = sorted(set().union(*rows))
     together, trace = np.zeros((len(seeds), len(seeds))), 0
@@ -204,7 +203,7 @@ def beside_one_freedom(rows: Sequence[Collection[int]]) -> int:
         if at:
             together[np.ix_(at, at)] += np.eye(len(at)) - 1 / len(at)
             trace += len(at) - 1
-    # Covariances are two of a row's variances for itself, one for two rows.
+    # In units of a row's variance, a difference has variance 2, and two differences covariance 1.
     squares = float((together**2).sum()) + 3 * trace
     return max(1, math.floor(4 * trace**2 / squares + 1e-9)) if trace else 1
 
@@ -214,15 +213,15 @@ def verdict(
 ) -> str:
     """Return `better`, `worse` or `open`: whether n seeds show a difference.
 
-    It is shown only where the interval excludes zero *and* the difference is as large as n seeds
-    can be trusted to show (80 % power): of smaller ones that stand out by luck, the size misleads.
+    It is shown only if the interval excludes zero *and* the difference is large enough for n seeds
+    to detect (80 % power): a smaller one that stands out by luck is exaggerated.
 
     Args:
         mean: of the differences.
-        low: of its interval; NaN where it is unknown.
-        high: of its interval.
-        n: seeds.
-        deviation: standard deviation of one seed's difference, NaN where it is unknown.
+        low: lower end of its interval; NaN if unknown.
+        high: upper end.
+        n: number of seeds.
+        deviation: standard deviation of one seed's difference, NaN if unknown.
         df: of a pooled deviation; None: the n seeds' own.
     """
     if n < 2 or math.isnan(low) or math.isnan(deviation) or low <= 0 <= high:
@@ -237,7 +236,7 @@ def pooled_covariance(groups: Sequence[ArrayLike]) -> tuple[Floats, int]:
 
     Args:
         groups: per configuration (n_i, k) points, one per seed; configurations with fewer than two
-            seeds tell nothing of it.
+            seeds do not count.
 
     Returns:
         (k, k) and sum(n_i - 1); the covariance is NaN where df is 0.
@@ -256,12 +255,12 @@ def pooled_covariance(groups: Sequence[ArrayLike]) -> tuple[Floats, int]:
 def power_of(
     difference: float, deviation: float, n: int, *, level: float = LEVEL, df: int | None = None
 ) -> float:
-    """Return how likely a paired test over n seeds finds a true difference.
+    """Return the probability that a paired test over n seeds finds a true difference.
 
     Args:
         difference: true mean difference, same unit as `deviation`.
         deviation: standard deviation of one seed's difference, above 0.
-        n: seeds; fewer than 2 find nothing.
+        n: number of seeds; fewer than 2 find nothing.
         level: 1 minus the false-alarm rate of the two-sided test.
         df: degrees of freedom of a pooled deviation; None: the n seeds' own.
     """
@@ -272,7 +271,7 @@ def power_of(
     shift = abs(difference) / deviation * math.sqrt(n)
     upper = float(stats.nct.sf(critical, freedom, shift))
     if not math.isfinite(upper):
-        # SciPy gives up far out, where the answer is plain.
+        # SciPy fails far in the tail, where the answer is clear.
         return 1.0 if shift > critical else 0.0
     lower = float(stats.nct.cdf(-critical, freedom, shift))
     return upper + (lower if math.isfinite(lower) else 0.0)
@@ -290,10 +289,10 @@ def detectable_difference(
 
     Args:
         deviation: standard deviation of one seed's difference.
-        n: seeds.
-        power: chance to find it, in (0, 1).
+        n: number of seeds.
+        power: probability of finding it, in (0, 1).
         level: 1 minus the false-alarm rate.
-        df: as `power_of`.
+        df: as in `power_of`.
     """
     if n < 2:
         return math.inf
@@ -323,8 +322,8 @@ def seeds_needed(
         deviation: standard deviation of one seed's difference.
         power: in (0, 1).
         level: 1 minus the false-alarm rate.
-        most: where the search ends.
-        df: as `power_of`.
+        most: largest number of seeds tried.
+        df: as in `power_of`.
     """
     if deviation == 0:
         return 2

@@ -1,4 +1,4 @@
-"""What the opened test says of each row: mean and interval over seeds, drop from dev to test.
+"""What the opened test shows for each row: mean and interval over seeds, drop from dev to test.
 
 No torch here: answers are read from the predictions beside the records.
 """
@@ -52,12 +52,12 @@ def summary(groups: Sequence[Group], reader: Reader) -> dict[str, Any]:
     "ood", "ood_seen"}, "suites": {suite: accuracy}, "id_difference", "ood_difference",
     "relative_bias", "bias_reason", "verdict", "dev": {"id", "ood"}, "drop": {"id", "ood"}}; an
     estimate is {"mean", "low", "high", "n"} or None; differences and drops are in points, the rest
-    shares. "ood_seen": subcases that ood_dev holds too, where the test tells them apart; then the
-    drop is from ood_dev to these.
+    shares. "ood_seen": on subcases that ood_dev has too, if the test separates them; the drop is
+    then from ood_dev to these.
 
-    "verdict": `better`, `worse` or `open`: OOD against dense, called different only where the
-    interval excludes zero and the seeds at hand can show as much (80 % power), and the luck of one
-    start is not in all seeds (`sweeps.selection.one_start`).
+    "verdict": `better`, `worse` or `open`, for OOD against dense: a difference is shown only if the
+    interval excludes zero, the seeds can detect that much (80 % power), and they do not all share
+    one start (`sweeps.selection.one_start`).
     """
     reference = next((group for group in groups if group.reference), None)
     rows = [_row(group, reference, reader) for group in groups]
@@ -118,7 +118,7 @@ def _row(group: Group, reference: Group | None, reader: Reader) -> dict[str, Any
         return row
     bias = relative_bias(reader, group.trials, reference.trials, "test")
     if bias is not None:
-        # The dense row's is 1, or undefined where its own gap says nothing.
+        # The dense row's is 1, or undefined where its own gap is not meaningful.
         row["relative_bias"], row["bias_reason"] = estimate_json(bias[0]), bias[1]
     if group is reference:
         return row
@@ -136,7 +136,7 @@ def _verdict(found: Mapping[str, Any] | None, deviation: float, df: int) -> str 
 
 
 def _suites(group: Group, reader: Reader) -> dict[str, Any]:
-    """Return suite -> accuracy of the whole suite, where OOD has several."""
+    """Return suite -> accuracy of the whole suite; empty unless OOD has several."""
     splits = reader.clusters.get("ood_test", ())
     return {
         split.suite: estimate_json(
@@ -149,7 +149,7 @@ def _suites(group: Group, reader: Reader) -> dict[str, Any]:
 def _optimism(
     groups: Sequence[Group], reference: Group | None, reader: Reader
 ) -> dict[str, Any] | None:
-    """Return how much further the chosen fall from dev to test than the dense row, in points."""
+    """Return how much more the chosen lose from dev to test than the dense row, in points."""
     chosen = [group.trials for group in groups if group.selected]
     if reference is None or not chosen:
         return None
@@ -164,7 +164,7 @@ def _optimism(
 
 
 def _tells_apart(reader: Reader) -> bool:
-    """Tell whether the OOD test has samples beside its headline: subcases that dev holds too."""
+    """Tell whether the OOD test has samples beyond its headline: subcases that dev has too."""
     return any(not all(split.headline) for split in reader.clusters.get("ood_test", ()))
 
 
@@ -173,7 +173,7 @@ def _pair_deviation(
 ) -> tuple[float, int]:
     """Return the standard deviation of one seed's OOD difference to dense, in points, and its df.
 
-    Each row has the dense row's noise in it: see `beside_one_freedom`.
+    Every difference contains the dense row's noise: see `beside_one_freedom`.
     """
     squares, df = 0.0, 0
     shared = []

@@ -1,4 +1,4 @@
-"""The opened test as text, for people who never saw a p-value."""
+"""The opened test as text that needs no knowledge of statistics."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _optimism(document: Mapping[str, Any], seen: bool) -> list[str]:
 def _unclear(found: Mapping[str, Any]) -> str:
     if found["low"] is None:
         return "; one seed, so no interval"
-    return "" if found["low"] > 0 else "; not clear of zero"
+    return "" if found["low"] > 0 else "; the interval includes zero"
 
 
 def _mark(row: str, document: Mapping[str, Any]) -> str:
@@ -178,11 +178,11 @@ def _add_floors(
 
 
 def _dense_bias(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the dense row's relative bias: 1 where its gap is meaningful."""
+    """Return the dense row's relative bias: 1 if its gap is meaningful, else `-`."""
     if row["relative_bias"] is not None or row.get("bias_reason") is not None:
         return "-" if row["relative_bias"] is None else "1"
-    # Older versions did not check this row. Other rows show whether the gap is meaningful: theirs
-    # was checked before their own accuracy.
+    # Older versions did not check this row. Other rows show whether the gap is meaningful, as
+    # it was checked before their own accuracy.
     told = any(
         each["relative_bias"] is not None or is_lost_accuracy(each.get("bias_reason") or "")
         for each in rows

@@ -309,7 +309,7 @@ def test_a_choice_by_what_is_too_uncertain_is_refused(fresh: Sweep) -> None:
     assert isinstance(done.exception, StorageError) and not (fresh.path / "none").exists()
     assert str(done.exception).count("cannot be decided") == 2
     flat = " ".join(rc_sweep("pareto", path, "--where", "latency/relative <= 2").output.split())
-    assert "not known within 5 % of t0000, t0001, t0002" in flat
+    assert "not known to within 5 % for t0000, t0001, t0002" in flat
     timed(fresh, {"t0000": 1.0, "t0001": 0.5}, spread=math.nan)
     with pytest.raises(StorageError, match="too few rounds for an interval"):
         pick(fresh, "t0001", wheres=[where])

@@ -254,7 +254,7 @@ def test_a_bound_on_latency_says_what_it_cannot_tell_in_a_design_too(sweep: Swee
     assert f"--where is met by 1 of the 3 rows, by their means: {fast}" in flat
     assert f"it cannot be decided for {unsure}: measured too roughly" in flat
     assert "Latency, as exported: batch 1, 8 tokens" in flat
-    assert f"not known within 5 % of {unsure};" in flat
+    assert f"not known to within 5 % for {unsure};" in flat
     assert "have no latency" not in flat, "other seeds of a row need none"
 
 

@@ -40,7 +40,7 @@ def test_a_trial_asked_for_by_its_id_must_meet_what_is_asked_with_it(tmp_path: P
 def test_weights_of_another_pick_are_refused(tmp_path: Path) -> None:
     sweep = made_sweep(tmp_path, trials=4)
     for which in ("knee", "t0001"):
-        with pytest.raises(ConfigError, match=f"of --pick weighted, but the pick is {which}"):
+        with pytest.raises(ConfigError, match=f"to --pick weighted, but the pick is {which}"):
             pick(sweep, which, weights=["ood_dev/accuracy=2"])
     assert pick(sweep, "weighted", weights=["ood_dev/accuracy=2"])
 
@@ -150,6 +150,6 @@ def test_constraints_relative_to_the_reference_are_judged_seed_by_seed(tmp_path:
             sweep.confirmation.folder.trial(record.id).record_file.unlink()
     found = confirmed(sweep)
     assert found is not None and all(row.excluded for row in found.rows)
-    with pytest.raises(StorageError, match="the dense reference has none of its seeds"):
+    with pytest.raises(StorageError, match="it shares no seed with the dense reference"):
         pick(sweep, "knee")
     assert selection(sweep, found) == []
