@@ -1,1 +1,1 @@
-"""What a sweep found, for people who look before they read: one HTML file, pictures, a summary."""
+"""The report of a sweep: one HTML file, pictures, a Markdown summary."""

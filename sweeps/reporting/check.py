@@ -15,10 +15,10 @@ class Check:
 
     Attributes:
         level: `good`, `note` (worth knowing), `warn` (a conclusion may not hold), `bad` (it does
-            not hold).
+            not).
         title: the question, short.
         found: what was found, with the numbers.
-        action: what to do; empty where nothing needs to be done.
+        action: what to do; empty if nothing.
     """
 
     level: Level

@@ -1,7 +1,7 @@
-"""Sweeps beside each other: fronts, hypervolumes from one point, best rows, what differs.
+"""Comparison of sweeps: fronts, hypervolumes from a common point, best rows, what differs.
 
-Accuracies of two sweeps can be compared only where they were measured on the same data; what stands
-in the way is said first. A sweep that was confirmed is compared by its means over new seeds.
+Accuracies of two sweeps can be compared only if they were measured on the same data, so differences
+come first. A sweep that was confirmed is compared by its means over new seeds.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Side:
     """One sweep in a comparison.
 
     Attributes:
-        label: the sweep's name, with a number where two have the same.
-        facts: all of it.
+        label: the sweep's name, numbered if two have the same.
+        facts: of the sweep.
         volume: hypervolume of compressed models, from the common point.
         with_reference: the same with the dense reference.
         beaten: share of its front (compressed models) that some compressed model of another sweep
@@ -43,11 +43,11 @@ class Side:
     beaten: float
 
     def best(self) -> dict[str, Row]:
-        """Return what there is to choose: knee, best ID, best OOD, of compressed models."""
+        """Return the compressed models to choose from: knee, best ID, best OOD."""
         chosen = self.facts.chosen
         if chosen is None:
             return {}
-        # Constraints on single trials may have left the choice alone off the front.
+        # Constraints on single trials may leave the front empty although there is a choice.
         found = self.facts.candidates or [chosen]
         return {
             "knee": chosen,
@@ -58,13 +58,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Sweeps beside each other.
+    """Several sweeps, compared.
 
     Attributes:
         sides: in the order given.
-        objectives: those that all of them have.
+        objectives: those that all sweeps have.
         worst: the point from which every hypervolume is measured, one value per objective.
-        warnings: what makes numbers of different sweeps incomparable, the gravest first.
+        warnings: what makes the sweeps' numbers incomparable, most serious first.
     """
 
     sides: Sequence[Side]
@@ -76,8 +76,7 @@ class Comparison:
 def compare(found: Sequence[Facts]) -> Comparison:
     """Compare sweeps.
 
-    The common point is 0 for accuracies, and for any other objective the worst value in any of the
-    sweeps.
+    The common point is 0 for accuracies and, for any other objective, the worst value in any sweep.
 
     Raises:
         InputError: fewer than two sweeps, or no objective in common.
@@ -147,7 +146,7 @@ def _worst(
 def _beaten(
     mine: Sequence[Sequence[float]], others: Sequence[Sequence[float]], directions: Sequence[str]
 ) -> float:
-    """Return the share of a front's points that leave it when the others' points join."""
+    """Return the share of a front's points that leave it once the others' points are added."""
     front = [
         point
         for point, on in zip(mine, pareto_front(mine, directions), strict=True)
@@ -160,7 +159,7 @@ def _beaten(
 
 
 def _differences(sides: Sequence[Side]) -> Iterator[str]:
-    """Yield what differs, the gravest first; nothing where all is alike."""
+    """Yield what differs between the sweeps, most serious first."""
     seen: set[str] = set()
     for what, consequence, values in _aspects(sides):
         shown = {label: value for label, value in values.items() if value}
@@ -181,18 +180,18 @@ def _aspects(sides: Sequence[Side]) -> Iterator[tuple[str, str, dict[str, str]]]
     yield "split sizes", no_accuracy, of(lambda f: _joined(f, _sizes))
     yield (
         "encoders",
-        "so do their dense references: compare with each sweep's own",
+        "so do their dense references: compare each sweep with its own",
         of(lambda f: str(f.config.get("model", ""))),
     )
     yield "objectives", "only those in common are compared", of(lambda f: ", ".join(f.objectives))
     yield (
         "optimizer steps",
-        "a longer training is no better method",
+        "longer training is not a better method",
         of(lambda f: _joined(f, lambda r: r.steps.get("own"))),
     )
     yield (
         "training seeds",
-        "a difference may be the seed's",
+        "a difference may be due to the seed",
         of(lambda f: _joined(f, lambda r: r.config.get("training", {}).get("seed"))),
     )
     yield (
@@ -205,7 +204,7 @@ def _aspects(sides: Sequence[Side]) -> Iterator[tuple[str, str, dict[str, str]]]
         "times cannot be compared",
         of(lambda f: _joined(f, lambda r: r.environment.get("processor"))),
     )
-    yield "designs", "a fixed design chose nothing", of(lambda f: str(f.config.get("design", "")))
+    yield "designs", "a fixed design selects nothing", of(lambda f: str(f.config.get("design", "")))
     yield (
         "numbers of trials",
         "the best of more trials is higher by luck alone",
@@ -245,7 +244,7 @@ def comparison_text(found: Comparison) -> str:
             else f"{percent(reference.id_accuracy)} / {percent(reference.ood_accuracy)}",
             percent(side.beaten, 0),
         )
-    best = Table(title="what there is to choose (compressed models)", title_justify="left")
+    best = Table(title="models to choose from (compressed)", title_justify="left")
     for title in ("pick", "sweep", "trial", "configuration"):
         best.add_column(title, overflow="fold")
     for title in ("ID %", "OOD %", "OOD vs dense", "non-zero"):
@@ -257,7 +256,7 @@ def comparison_text(found: Comparison) -> str:
 
 
 def best_rows(found: Comparison) -> list[list[str]]:
-    """Return the best rows of all sweeps, pick by pick, as texts."""
+    """Return the best rows of all sweeps as texts, pick by pick."""
     rows = []
     for pick in ("knee", "best ID", "best OOD"):
         for side in found.sides:
@@ -293,7 +292,7 @@ def notes(found: Comparison) -> list[str]:
 
 
 def basis(found: Comparison) -> str:
-    """Say what the figures are of: single seeds, means over new ones or over those of a design."""
+    """Say what the figures are: single seeds, or means over new seeds or a design's own."""
     of: dict[str, list[str]] = {}
     for side in found.sides:
         of.setdefault(_basis(side.facts), []).append(side.label)
@@ -301,7 +300,7 @@ def basis(found: Comparison) -> str:
     luck = ""
     if len(of) > 1 and _SINGLE in of:
         luck = " (the best of single seeds is high by luck)"
-    return f"{'; '.join(said)}{luck}: no difference between sweeps is shown to be real by this"
+    return f"{'; '.join(said)}{luck}: no difference between sweeps is shown to be real"
 
 
 _SINGLE = "one seed each"

@@ -73,8 +73,8 @@ def comparison_page(found: Comparison) -> str:
 def _warnings(found: Comparison) -> Section:
     if not found.warnings:
         body = paragraph(
-            "As far as the records say, same task, data, splits, encoder, steps and seeds: the "
-            "numbers can be compared. A "
+            "By their records, the sweeps have the same task, data, splits, encoder, steps and "
+            "seeds, so the numbers can be compared. A "
             f"difference of a few points may still be noise; {basis(found)}."
         )
         return Section("alike", "Can these be compared?", body, link="Alike?")
@@ -96,7 +96,7 @@ def _fronts(found: Comparison) -> Section:
     )
     star = symbol("star", variable("ink"))
     ways = list(found.objectives.values())
-    # Of more objectives than two a front is no line.
+    # With more than two objectives a front is not a line.
     joined = "The fronts are joined. " if len(ways) == 2 else ""
     body = (
         paragraph(f"{better_is(*ways[:2])} {joined}Pale dots are dominated.")
@@ -181,7 +181,7 @@ def _sweeps(found: Comparison) -> Section:
               "dense OOD", "beaten"]  # fmt: skip
     body = table(titles, rows, numbers=range(1, 8), caption="sweeps")
     body += "".join(note(line[:1].upper() + line[1:] + ".") for line in notes(found))
-    body += "<h3>What there is to choose</h3>"
+    body += "<h3>Models to choose from</h3>"
     picks = ["pick", "sweep", "trial", "configuration", "ID %", "OOD %", "OOD vs dense",
              "non-zero"]  # fmt: skip
     body += table(picks, best_rows(found), numbers=range(4, 8), caption="best rows")

@@ -19,16 +19,16 @@ class Cost:
 
     Attributes:
         stages: prepare, train, evaluate, other -> sum over trials.
-        trial_seconds: sum over trials, whatever their end.
+        trial_seconds: sum over trials, however they ended.
         busy_seconds: wall-clock time in which at least one trial ran.
         concurrent: trials at once, on average over the busy time.
-        most: trials at once, at the most.
+        most: largest number of trials at once.
         device_seconds: trial_seconds times what one trial holds (GPUs, else cores).
         unit: `GPU` or `CPU core`.
         failed_seconds: of trials that failed.
         stopped: number of trials that the scheduler stopped.
-        saved_seconds: what the stopped ones would have taken on to their ends; NaN where no rung
-            tells how far they were.
+        saved_seconds: what stopped trials would still have taken; NaN if no rung tells how far
+            they were.
     """
 
     stages: Mapping[str, float]
@@ -45,14 +45,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Step:
-    """The hypervolume once a trial had ended.
+    """The hypervolume after a trial has ended.
 
     Attributes:
         trial: id.
         ended: number of trials that had ended by then.
         wall: busy wall-clock seconds since the first trial began.
         device: device seconds spent by then.
-        volume: hypervolume of what was finished by then.
+        volume: hypervolume of the trials finished by then.
     """
 
     trial: str
@@ -63,7 +63,7 @@ class Step:
 
 
 def device_of(config: Mapping[str, Any]) -> tuple[str, float]:
-    """Return the unit in which a trial's use is counted, and how many of it a trial holds."""
+    """Return the device that a trial's use is counted in, and how many of it a trial holds."""
     resources = config.get("resources", {})
     gpu = float(resources.get("gpu", 0) or 0)
     return ("GPU", gpu) if gpu > 0 else ("CPU core", float(resources.get("cpu", 1) or 1))
@@ -104,12 +104,12 @@ def timeline(
     worst: Sequence[float],
     directions: Sequence[str],
 ) -> list[Step]:
-    """Return the hypervolume after each trial that ended, in the order of the ends.
+    """Return the hypervolume after each trial that ended, in the order in which they ended.
 
     Args:
         records: of a sweep.
         config: of the sweep.
-        points: trial -> objective values, of the trials that take part in the front.
+        points: trial -> objective values, without trials that are excluded from the front.
         worst: point that the volume is measured from.
         directions: one per objective.
     """
@@ -137,7 +137,7 @@ def timeline(
 
 
 def _saved(stopped: Iterable[TrialRecord]) -> float:
-    """Return the rest of the training that stopped trials were spared, at their own pace."""
+    """Return the training time that stopped trials had left, at their own pace."""
     saved = [
         rung.seconds * (1 / rung.progress - 1)
         for record in stopped
@@ -147,18 +147,18 @@ def _saved(stopped: Iterable[TrialRecord]) -> float:
 
 
 def _spans(records: Sequence[TrialRecord]) -> list[tuple[float, float]]:
-    """Return when each trial ran; a trial that went on after a kill counts its own time only."""
+    """Return when each trial ran; one resumed after a kill counts only the time it ran."""
     spans = []
     for record in records:
         own = record.taken
         end = record.finished if record.finished is not None else record.started + own
-        # The reference's record is written after its training, a resumed trial paused in between.
+        # The reference's record is written after its training; a resumed trial paused in between.
         spans.append((end - own, end))
     return [(start, end) for start, end in spans if end > start]
 
 
 class _Clock:
-    """Wall-clock time without the pauses in which no trial ran (a kill, a night, a resume)."""
+    """Wall-clock time without pauses in which no trial ran (between a kill and a resume)."""
 
     def __init__(self, spans: Sequence[tuple[float, float]]) -> None:
         self.filled = sum(end - start for start, end in spans)

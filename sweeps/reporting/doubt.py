@@ -1,4 +1,4 @@
-"""What speaks against taking any model of a sweep: its reference or the choice knows nothing."""
+"""Reasons not to take any model of a sweep: its reference or the choice learned nothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ NO_REFERENCE = "no dense reference has finished: there is nothing to compare wit
 
 
 def doubts(facts: Facts) -> list[str]:
-    """Return why the chosen model should not be taken yet, nothing where nothing speaks against it.
+    """Return reasons not to take the chosen model yet, empty if there are none.
 
-    The health check says the same of these as its gravest findings; see there for what to do.
+    The health check has them among its worst findings, with what to do.
     """
     found = []
     if facts.reference is None:

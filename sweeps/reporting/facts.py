@@ -1,4 +1,4 @@
-"""Everything a report says, read once from a sweep's files. No torch, Ray or MLflow here."""
+"""All that a report shows, read once from a sweep's files. No torch, Ray or MLflow here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sweeps.selection.options import pick
 from sweeps.selection.stamp import Stamp, read_test, stamp
 from sweeps.stored_sweep import StoredSweep
 
-# What a trial's configuration is made of, in the order in which people ask for it.
+# Sections of a trial's configuration, in the order in which they are shown.
 SECTIONS = ("compression", "loss", "difficulty", "training")
 
 
@@ -37,8 +37,8 @@ class Measured:
     Attributes:
         inside: share right in distribution.
         outside: share right out of distribution.
-        half: half the 95 % interval of `outside`, NaN where it is not known.
-        seeds: new seeds behind it; 1 is the search's own value.
+        half: half the 95 % interval of `outside`, NaN if unknown.
+        seeds: number of new seeds averaged; 1: the search's own value.
     """
 
     inside: float
@@ -53,28 +53,28 @@ class Facts:
 
     Attributes:
         name: of the sweep.
-        folder: of the sweep; only where it lies is read of it later.
+        folder: of the sweep.
         config: resolved, plain values.
         objectives: metric -> direction.
         constraints: as in the YAML.
         records: of all trials, ordered by id.
-        rows: one per record, in the same order; of a fixed design with several seeds each with
+        rows: one per record, in the same order; in a fixed design with several seeds, each has
             the standing of its configuration.
-        means: of such a design one row per configuration, means over its seeds; empty of others
-            (but see `over_seeds`).
+        means: for such a design, one row of means per configuration; empty for others (but see
+            `over_seeds`).
         lines: role -> trivial baseline -> accuracy.
-        hypervolume: of all `units` that take part, from `worst`.
+        hypervolume: of all `units` that are not excluded, from `worst`.
         worst: the point it is measured from, one value per objective.
-        knee: id of what `rc-sweep export --pick knee` takes, None where there is nothing: of the
-            front of compressed models, at the means over new seeds where there are any.
-        confirmation: what new seeds showed, or a fixed design's own; None where there are none.
+        knee: id of the trial that `rc-sweep export --pick knee` takes, by means over new seeds if
+            there are any; None if there is nothing to choose from.
+        confirmation: what new seeds showed, or a fixed design's own; None without either.
         tested: test.json, None while the test roles are sealed.
-        seal: state of the seal, None while it holds.
-        began: when the sweep was launched, seconds since 1970; NaN where its events do not say.
+        seal: state of the seal, None while sealed.
+        began: when the sweep was launched, seconds since 1970; NaN if its events do not say.
         running: whether a driver runs the sweep now.
         ended: whether nothing is left to resume (`sweeps.ending`).
         attempts: how often it was started.
-        ending: what ended it, None where its last driver did not come to its end.
+        ending: what ended it, None if its last driver did not finish.
         made: when this was read, seconds since 1970.
     """
 
@@ -152,7 +152,7 @@ class Facts:
 
     @property
     def units(self) -> Sequence[Row]:
-        """What is compared: configurations by their means in a design over seeds, else trials."""
+        """The rows to compare: means per configuration in a design over seeds, else trials."""
         return self.means or self.rows
 
     @property
@@ -161,9 +161,9 @@ class Facts:
         return self.confirmation is not None and self.confirmation.own
 
     def over_seeds(self) -> Facts:
-        """Return the same with means over new seeds as its `units`, where it was confirmed.
+        """Return a copy whose `units` are means over new seeds, if the sweep was confirmed.
 
-        What new seeds were not spent on is then left out: its one seed was chosen by.
+        Configurations without new seeds are then left out: they were chosen by their one seed.
         """
         if self.confirmation is None or self.confirmation.own:
             return self
@@ -171,7 +171,7 @@ class Facts:
 
     @property
     def seeds_are(self) -> str:
-        """What texts call the seeds behind means."""
+        """How texts refer to the seeds behind means."""
         return self.confirmation.seeds_are if self.confirmation is not None else "new seeds"
 
     @cached_property
@@ -185,7 +185,7 @@ class Facts:
 
     @cached_property
     def compared(self) -> list[Row]:
-        """The finished of `units`."""
+        """The finished rows of `units`."""
         return [row for row in self.units if row.status == "finished"]
 
     @cached_property
@@ -197,9 +197,9 @@ class Facts:
 
     @cached_property
     def best_outside(self) -> Row | None:
-        """The compressed model to take where OOD accuracy is what counts; None: there is none.
+        """The compressed model with the best OOD accuracy, None if there is none.
 
-        Of the front, and of what new seeds were spent on: they may have put it there.
+        Among the front and the configurations with new seeds, which may put them on the front.
         """
         own = {row.id: (row.excluded, row.seeds) for row in self.confirmed_rows}
         found = [
@@ -216,18 +216,18 @@ class Facts:
 
     @cached_property
     def chosen(self) -> Row | None:
-        """The model to take, None where there is nothing to choose from."""
+        """The model to take, None if there is nothing to choose from."""
         return next((row for row in self.units if row.id == self.knee), None)
 
     @cached_property
     def left_out(self) -> list[tuple[Row, str]]:
-        """Who of those that have ended takes no part, and why: by means over seeds, where known."""
+        """The ended trials that are excluded, and why: by means over seeds, where known."""
         over = {row.id: row.excluded for row in self.confirmed_rows}
         pairs = [(row, over.get(row.id, row.excluded)) for row in self.rows]
         return [(row, why) for row, why in pairs if why and row.status != "running"]
 
     def command(self, verb: str, *rest: str) -> str:
-        """Return a command about this sweep, as it can be copied."""
+        """Return a command on this sweep, ready to be copied."""
         return command(self.folder, verb, *rest)
 
     def export_command(self, trial_id: str) -> str:
@@ -240,7 +240,7 @@ class Facts:
 
     @cached_property
     def num_seeds(self) -> int:
-        """Most seeds any configuration has that chose nothing."""
+        """The most seeds of any configuration, of those that nothing was chosen by."""
         return max((row.seeds for row in self.confirmed_rows), default=0)
 
     def measured(self, row: Row) -> Measured:
@@ -252,7 +252,7 @@ class Facts:
         return Measured(inside.mean, outside.mean, outside.half_width, own.seeds)
 
     def metric(self, key: str) -> dict[str, float]:
-        """Return a metric by the ids of `compared`; NaN where it was not measured."""
+        """Return id -> metric for the rows of `compared`; NaN if it was not measured."""
         found = {r.id: r.metric(key) for r in self.records if r.status == "finished"}
         if self.own_seeds:
             for row in self.confirmed_rows:
@@ -292,7 +292,7 @@ def _began(outbox: Path) -> float:
 
 
 def dev_samples(record: TrialRecord, role: str) -> int:
-    """Return how many samples a role's splits hold, 0 where the record does not say."""
+    """Return how many samples a role's splits hold, 0 if the record does not say."""
     return sum(
         int(value.get("samples", 0))
         for key, value in record.data.items()
@@ -301,7 +301,7 @@ def dev_samples(record: TrialRecord, role: str) -> int:
 
 
 def most_common_reason(failed: Sequence[TrialRecord]) -> str:
-    """Return the reason most failed trials share, its numbers aside, and how many share it."""
+    """Return the most common reason of failed trials (numbers aside), and how many share it."""
     kinds: dict[str, list[str]] = {}
     for record in failed:
         first = (record.error or "no reason was recorded").strip().splitlines()[0]
@@ -315,8 +315,8 @@ def most_common_reason(failed: Sequence[TrialRecord]) -> str:
 def varied(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
     """Return dotted key -> value per record, of the settings that differ between trials.
 
-    None: the trial has no such setting (its compression or loss knows none). Lists and mappings are
-    given as text.
+    None: the trial has no such setting (its compression or loss does not know it). Lists and
+    mappings are given as text.
     """
     flat = [_flat(record.config) for record in records]
     keys = list(dict.fromkeys(key for values in flat for key in values))

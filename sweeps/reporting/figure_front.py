@@ -27,9 +27,9 @@ from sweeps.shown_values import metric_text, millions, number, percent
 
 
 def front_places(facts: Facts) -> dict[str, tuple[float, float]]:
-    """Return where each trial lies, in the units shown; one without values has no place.
+    """Return where each trial lies, in the units shown; trials without values are left out.
 
-    A trial that was stopped or failed lies where its last quick evaluation saw it.
+    A trial that was stopped or failed is placed by its last quick evaluation.
     """
     names = front_axes(facts)
     places = {}
@@ -45,7 +45,7 @@ def front_places(facts: Facts) -> dict[str, tuple[float, float]]:
 
 
 def front_figure(facts: Facts, style: Style) -> Figure:
-    """Return the figure; every trace of trials has their places in the sweep as `customdata`."""
+    """Return the figure; traces of trials have their indices in the sweep as `customdata`."""
     places = front_places(facts)
     order = {row.id: index for index, row in enumerate(facts.rows)}
     shown = [row for row in facts.rows if row.id in places]
@@ -139,7 +139,7 @@ def _hover(row: Row, facts: Facts) -> str:
 def _joined(facts: Facts, places: Places) -> list[dict[str, Any]]:
     """Join both fronts by the steps that bound what they dominate.
 
-    In a design over seeds those of the means.
+    In a design over seeds, the fronts of the means.
     """
     if list(facts.objectives)[:2] != list(front_axes(facts)) or len(facts.objectives) != 2:
         return []
@@ -167,7 +167,7 @@ def _joined(facts: Facts, places: Places) -> list[dict[str, Any]]:
 
 
 def _mean_mark(seeds: int, mean: Mean, row: Row, facts: Facts, style: Style) -> dict[str, Any]:
-    """Return the mark of a mean: the configuration's own where all there is are means."""
+    """Return the mark of a mean: the configuration's own in a design over seeds."""
     if facts.own_seeds:
         return {
             "symbol": style.symbol(row, hollow=is_hollow(row)),
@@ -189,14 +189,14 @@ def _mean_text(metric: str, mean: float, half: float) -> str:
 
 
 def _text(metric: str, value: float) -> str:
-    """Return a metric in the units shown; of what is no accuracy a tenth may be all of it."""
+    """Return a metric in the units shown; other metrics than accuracies may be below 0.1."""
     return number(value, ".1f" if metric.endswith("accuracy") else ".3g")
 
 
 def _confirmed(
     facts: Facts, places: Places, means: Mapping[str, Mean], style: Style
 ) -> list[dict[str, Any]]:
-    """Draw means over seeds with their 95 % intervals, tied to what a search had said."""
+    """Draw means over seeds with their 95 % intervals, joined to the search's values."""
     names = front_axes(facts)
     rows = {row.id: row for row in facts.rows}
     order = {row.id: index for index, row in enumerate(facts.rows)}
@@ -243,7 +243,7 @@ def _confirmed(
                 "error_x": {"type": "data", "array": [short(halves[0])], **bar},
                 "error_y": {"type": "data", "array": [short(halves[1])], **bar},
                 "marker": _mean_mark(each.seeds, mean, row, facts, style),
-                # The configuration's first trial is shown below the figure, and its export.
+                # A click shows the configuration's first trial and its export command.
                 **({"customdata": [order[each.id]]} if facts.own_seeds else {}),
                 "text": [text],
                 "hovertemplate": "%{text}<extra></extra>",

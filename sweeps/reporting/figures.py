@@ -24,7 +24,7 @@ from sweeps.rows import Row
 from sweeps.shown_values import millions, number, percent
 
 _GAP_KEY = "id_dev/difficulty_gap"
-# Lines drawn by the parallel coordinates; more are a blot.
+# Most lines in the parallel coordinates; more would be unreadable.
 MOST_LINES = 300
 # With more trials than this, joining the trials of one loss shows nothing.
 _MOST_JOINED = 150
@@ -32,7 +32,7 @@ _ABSENT = -0.1
 
 
 def removed(row: Row, reference: Row | None) -> float:
-    """Return the share of the reference's non-zero parameters that a model does not have."""
+    """Return the share of the reference's non-zero parameters that a model lacks."""
     if reference is None or not reference.size > 0:
         return math.nan
     return 1 - row.size / reference.size
@@ -49,7 +49,7 @@ def sparsity_figures(facts: Facts, style: Style) -> list[Figure]:
         ("sparsity-ood", {r.id: 100 * r.ood_accuracy for r in facts.compared}, "OOD accuracy (%)",
          100 * base.ood_accuracy if base else math.nan),
         ("sparsity-bias", {r.id: r.relative_bias for r in facts.compared},
-         "relative bias (dense = 1, less is better)", 1.0),
+         "relative bias (dense = 1, lower is better)", 1.0),
         ("sparsity-gap", facts.metric(_GAP_KEY), "easy minus hard, id_dev (points)",
          facts.metric(_GAP_KEY).get(base.id, math.nan) if base else math.nan),
     ):  # fmt: skip
@@ -144,7 +144,7 @@ def hypervolume_figures(facts: Facts) -> list[Figure]:
         for taken, label, colour in zip(
             found, ("all trials", "compressed models"), ("ink", "c0"), strict=True
         ):
-            # A sweep of thousands changes its volume a few dozen times.
+            # Even over thousands of trials the volume changes only a few dozen times.
             kept = [
                 step
                 for i, step in enumerate(taken)
@@ -211,10 +211,10 @@ def _time_unit(seconds: float) -> tuple[float, str]:
 
 
 def parallel_figure(facts: Facts, style: Style) -> tuple[Figure, int] | None:
-    """Return parallel coordinates, and how many trials they show; None where nothing differs.
+    """Return parallel coordinates, and how many trials they show; None if nothing differs.
 
-    A trial is one line through its settings and its results; the front's are thick. A setting that
-    a trial does not have is passed below the axis.
+    A trial is one line through its settings and its results, thick if it is on the front. Where a
+    trial lacks a setting, its line passes below the axis.
     """
     shown = [row for row in facts.finished if not row.reference]
     if len(shown) > MOST_LINES:

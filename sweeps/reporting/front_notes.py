@@ -1,8 +1,8 @@
-"""What the front's figure shows besides trials: its limits, lines, means, and who is named where.
+"""What the front's figure shows besides trials: its limits, lines, means and labels.
 
-The two names, of the model to take and of the dense reference, are placed clear of each other, of
-the other text and, where there is room, of the trials (sweeps/views/placing.py). A page is as
-wide as its window: one place has to do on every desk, another one in every hand.
+The labels of the model to take and of the dense reference are placed clear of each other, of other
+text and, where there is room, of the trials (sweeps/views/placing.py). As a page is as wide as its
+window, one position serves all desktop widths, another all phones.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from sweeps.views.placing import Box, Label, Point, Shape, place
 
 Places = Mapping[str, Point]
 
-# More configurations with new seeds than this hide each other's intervals: then only those that
-# were confirmed, the one to take and the reference have theirs drawn.
+# With more configurations than this, intervals hide each other: then only the confirmed ones, the
+# one to take and the reference have theirs drawn.
 MOST_BARS = 8
-# Widths and heights of what lies within the axes: in windows of 660 to 1200 pixels, and of 320 to
-# 560; page.js says how high a figure is on a phone.
+# Widths and heights of the plot area, in windows of 660 to 1200 pixels and of 320 to 560; page.js
+# sets the height of a figure on a phone.
 _WIDE = ((500.0, 474.0), (700.0, 474.0), (975.0, 474.0))
 _NARROW = ((200.0, 250.0), (270.0, 323.0), (440.0, 474.0))
-# Of 13 pixels, system-ui: measured in Chromium and rounded up, with the padding of a note's box.
+# Width per character at 13 pixels, system-ui, measured in Chromium and rounded up; a label's box.
 _PLAIN, _BOLD, _PADDING, _HEIGHT = 7.2, 8.2, 8.0, 24.0
 _SMALL_PLAIN, _SMALL_HEIGHT = 6.6, 18.0
 _STEPS = 12
-# In the units shown: what differs by less stands in one place.
+# In the units shown: smaller differences count as none.
 _ALIKE = 1e-5
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Where seeds that chose nothing put a configuration, in the units shown.
+    """Means of a configuration over seeds that nothing was chosen by, in the units shown.
 
     Attributes:
         spot: means on both axes.
-        halves: of their intervals, 0 where these are unknown.
+        halves: half widths of their intervals, 0 if unknown.
         barred: whether the intervals are drawn.
     """
 
@@ -59,21 +59,21 @@ class Frame:
     y: tuple[float, float]
 
     def within(self, at: Point, size: Point) -> Point:
-        """Return where a point is, in pixels from the lower left of a picture of `size`."""
+        """Return the position of a point, in pixels from the lower left of a plot of `size`."""
         x = (at[0] - self.x[0]) / (self.x[1] - self.x[0]) * size[0]
         y = (at[1] - self.y[0]) / (self.y[1] - self.y[0]) * size[1]
         return x, y
 
 
 def front_axes(facts: Facts) -> tuple[str, str]:
-    """Return the metrics of both axes: the first two objectives, or the one and an accuracy."""
+    """Return the metrics of both axes: the first two objectives, or one and an accuracy."""
     names = [*facts.objectives, ID_KEY, OOD_KEY]
     first, second = list(dict.fromkeys(names))[:2]
     return first, second
 
 
 def front_means(facts: Facts, places: Places) -> dict[str, Mean]:
-    """Return the means over seeds that chose nothing, of the trials that have a place."""
+    """Return id -> means over seeds that nothing was chosen by, for trials with a place."""
     names = front_axes(facts)
     found = {}
     few = len(facts.confirmed_rows) <= MOST_BARS
@@ -96,7 +96,7 @@ def front_means(facts: Facts, places: Places) -> dict[str, Mean]:
 def frame_of(places: Places, means: Mapping[str, Mean]) -> Frame:
     """Return limits that hold all trials and means with the intervals that are drawn.
 
-    There is room above the highest, where the names of the best stand.
+    There is extra room at the top for the labels of the best.
     """
     limits = []
     for i in range(2):
@@ -107,7 +107,7 @@ def frame_of(places: Places, means: Mapping[str, Mean]) -> Frame:
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         span = high - low
         if span < _ALIKE:
-            # Means of the same accuracies differ in the last digit, which no axis could show.
+            # Means of equal accuracies may differ in the last digit, which no axis could show.
             span = max(abs(high), 1.0)
         above = 0.05 if i == 0 else 0.14
         limits.append((round(low - 0.05 * span, 6), round(high + above * span, 6)))
@@ -119,14 +119,14 @@ def guides(
 ) -> dict[str, Any]:
     """Return lines for the reference and the trivial baselines, and labels for the main models.
 
-    The model to take is named where new seeds put it, if they did.
+    The model to take is labelled at its mean over new seeds, if it has any.
     """
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     reference, chosen = facts.reference, facts.chosen
     dense: Point | None = None
     if reference is not None and reference.id in places:
-        # Beside means of a design's seeds the reference is its mean too.
+        # Among a design's means the reference is drawn at its mean too.
         over_seeds = facts.own_seeds and reference.id in means
         dense = means[reference.id].spot if over_seeds else places[reference.id]
         for key, value in zip("xy", dense, strict=True):
@@ -162,7 +162,7 @@ def guides(
 
 
 def lines_in_range(facts: Facts, metric: str, values: Sequence[float]) -> list[tuple[str, float]]:
-    """Return the best line of a role where it is near the trials: (name, percent)."""
+    """Return (name, percent) of a role's best trivial baseline, if it is near the trials."""
     role, _, what = metric.partition("/")
     found = facts.lines.get(role, {})
     if what != "accuracy" or not found or not values:
@@ -188,8 +188,8 @@ def _shape(
     marks: Sequence[tuple[Point, float]],
     written: Sequence[tuple[str, float, str]],
 ) -> Shape:
-    """Return the figure as it is in one window."""
-    # As page.js has it, marks are smaller on a phone.
+    """Return the geometry of the figure in a window of one size."""
+    # Marks are smaller on a phone, as in page.js.
     smaller = 0.65 if size in _NARROW else 1.0
     taken = []
     for key, value, text in written:
@@ -221,7 +221,7 @@ def _line(key: str, value: float, colour: str, dash: str) -> dict[str, Any]:
 
 
 def _right_of(frame: Frame, value: float) -> bool:
-    """Tell whether an upright line's name stands to its right: there is more room."""
+    """Tell whether a vertical line's name goes to its right, where there is more room."""
     return value < sum(frame.x) / 2
 
 
@@ -235,7 +235,7 @@ def _line_name(key: str, value: float, text: str, *, right: bool) -> dict[str, A
 
 
 def _note(spot: Point, text: str, offset: Point) -> dict[str, Any]:
-    """Return a name; the offset is of its middle, upwards."""
+    """Return a label; `offset` is to its centre, with y upwards."""
     return {
         "x": short(spot[0], 6),
         "y": short(spot[1], 6),

@@ -60,7 +60,7 @@ def _finished(facts: Facts) -> Iterator[Check]:
 
 
 def _is_short(facts: Facts, ended: int) -> bool:
-    """Return whether fewer trials ended than planned; a race plans no number."""
+    """Return whether fewer trials ended than planned; a race has no planned number."""
     search = facts.config["search"]
     return ended < search["trials"] and not (facts.ended and is_race(search["name"]))
 
@@ -150,7 +150,7 @@ def _against_reference(facts: Facts) -> Iterator[Check]:
         title,
         f"none on both accuracies; the best out of distribution, {best.id}, differs from it by "
         f"{best.ood_difference:+z.1f} OOD points",
-        "choose from the front the loss of accuracy that you can accept",
+        "choose from the front by the loss of accuracy that you can accept",
     )
 
 
@@ -185,10 +185,10 @@ def _robust_losses(facts: Facts) -> Iterator[Check]:
 
 
 def _start(config: Mapping[str, Any]) -> str:
-    """Name a trial's compression, and say if it started from the dense reference.
+    """Return a trial's compression, and whether it started from the dense reference.
 
-    Such a trial has the reference's training steps behind it as well, and these change accuracy
-    more than most losses do.
+    Such a trial also builds on the reference's training steps, which change accuracy more than most
+    losses do.
     """
     compression = config["compression"]
     start = " from the dense reference" if compression.get("init") == "teacher" else ""
@@ -284,7 +284,7 @@ def _seeds(facts: Facts) -> Iterator[Check]:
         yield Check(
             "note",
             title,
-            f"{found}; a difference is not shown between {', '.join(open_pairs[:3])}{more}",
+            f"{found}; no difference is shown between {', '.join(open_pairs[:3])}{more}",
             f"{facts.command('power')} says how many seeds could show one",
         )  # fmt: skip
     elif len(marked) < 2:

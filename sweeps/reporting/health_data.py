@@ -1,4 +1,4 @@
-"""What the data of a sweep may have lost, and whether it was trained on for long enough."""
+"""Health of the data and the training: texts that were cut, too few steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sweeps.short_training import remedy, too_few
 
 
 def data_checks(facts: Facts) -> Iterator[Check]:
-    """Yield what is found of few steps and of texts that were cut; nothing where all is well."""
+    """Yield findings on too few steps and on texts that were cut."""
     if facts.reference is not None:
         yield from _few_steps(next(r for r in facts.records if r.id == facts.reference.id))
     record = next((each for each in facts.records if each.data), None)
@@ -25,7 +25,7 @@ def data_checks(facts: Facts) -> Iterator[Check]:
             "note",
             "Were texts cut?",
             "; ".join(lines),
-            f"{against_cuts(record.data, asked)}; a step costs more then",
+            f"{against_cuts(record.data, asked)}; each step then costs more",
         )
 
 

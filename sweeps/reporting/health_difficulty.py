@@ -1,4 +1,4 @@
-"""Health of the difficulty estimates: are the sub-networks that they are made of still models?"""
+"""Health of the difficulty estimates: do the sub-networks behind them know the task?"""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from sweeps.reporting.check import Check
 from sweeps.reporting.facts import Facts
 from sweeps.shown_values import percent
 
-# Of what the dense reference has over the commonest label; with less a sub-network hardly answers
-# anything else.
+# Share of the dense reference's gain over the majority class; with less, a sub-network hardly
+# predicts any other label.
 _LEAST = 0.25
 
 
 def difficulty_checks(facts: Facts) -> Iterator[Check]:
-    """Yield a warning where pruned levels that know next to nothing make up the difficulty.
+    """Yield a warning if pruned levels that know next to nothing contribute to the difficulty.
 
-    A level's loss then says how far a sample is from the commonest label, not how hard it is.
+    The loss of such a level shows how far a sample is from the majority class, not how hard it is.
     """
     majority = facts.lines.get("id_dev", {}).get("majority", math.nan)
     dense = math.nan if facts.reference is None else facts.reference.id_accuracy
     if math.isnan(majority) or math.isnan(dense):
         return
     least = majority + _LEAST * (dense - majority)
-    # Trials of one seed read the same estimate: each is counted once. Of two ways to score it only
-    # one may say what share of the variance a level holds.
+    # Trials of one seed share an estimate, which is counted once. If it is scored in two ways, only
+    # one of them may state the levels' shares of the variance.
     estimates: dict[str, dict[str, Any]] = {}
     for record in facts.records:
         found = record.loss.get("difficulty", {})
@@ -56,7 +56,7 @@ def difficulty_checks(facts: Facts) -> Iterator[Check]:
     yield Check(
         "warn",
         "Do the pruned levels behind the difficulty know the task?",
-        f"always the commonest label is right on {percent(majority)}, dense on {percent(dense)}; "
+        f"the majority class is right on {percent(majority)}, dense on {percent(dense)}; "
         f"level {'; '.join(parts)}",
         "train levels longer (difficulty.epochs, or mode: independent), leave the level out of "
         "difficulty.levels, or spread the degrees by rank (loss.normalisation: rank)",

@@ -134,7 +134,7 @@ def _early_stopping(facts: Facts) -> Iterator[Check]:
     spent = cost(facts.records, facts.config)
     if not spent.stopped:
         return
-    title = "Was early stopping right to stop them?"
+    title = "Did early stopping stop the right trials?"
     pairs = [
         (rung.get(OOD_KEY, math.nan), record.metric(OOD_KEY))
         for record in facts.records
@@ -146,12 +146,12 @@ def _early_stopping(facts: Facts) -> Iterator[Check]:
         return
     tau = float(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
     if math.isnan(tau):
-        alike = "those that finished are all alike there, or in the end: nothing to judge by"
+        alike = "the finished ones are equal at the last rung or at the end: nothing to judge by"
         yield Check("note", title, f"{_were_stopped(spent.stopped)}; {alike}")
         return
     found = (
-        f"{_were_stopped(spent.stopped)}; among the {len(pairs)} that finished, the last rung "
-        f"ordered OOD accuracy as the end did with Kendall's tau {tau:.2f}"
+        f"{_were_stopped(spent.stopped)}; among the {len(pairs)} that finished, OOD accuracy at "
+        f"the last rung and at the end agree in order with Kendall's tau {tau:.2f}"
     )
     if tau >= _LEAST_TAU:
         yield Check("good", title, found)
@@ -188,17 +188,17 @@ def _comparable(facts: Facts) -> Iterator[Check]:
             shown = ", ".join(sorted(map(str, values)))
             yield Check(
                 "bad" if what == "data" else "warn",
-                f"Were all trials made alike? {what}",
+                f"Are all trials comparable? {what}",
                 f"the finished trials differ: {shown}",
                 "do not attribute differences between them to the compression or the loss alone",
             )
     for plugin, others in mixed(texts_of(facts.records)):
         yield Check(
             "bad",
-            f"Were all trials made alike? {plugin}",
+            f"Are all trials comparable? {plugin}",
             f"its file was changed during the sweep: {named(others)} and the other trials did not "
             "run the same code",
-            "launch a new sweep under a new name: here one configuration means two things",
+            "launch a new sweep under a new name: here one configuration has two meanings",
         )
 
 

@@ -1,10 +1,10 @@
-"""Which settings move an objective: a random forest, and what it loses when one is shuffled.
+"""Which settings affect an objective: permutation importance of a random forest.
 
-The forest is fitted on four fifths of the trials and judged on the rest, five times over
-(scikit-learn). A setting's importance is how much worse it predicts once the setting's values are
-shuffled among the trials held out, as a share of what all settings lose. It describes these trials,
-not the world: with few trials, or where a setting exists for one compression only (and matters
-there), a zero is no proof of no effect.
+The forest (scikit-learn) is fitted on four fifths of the trials and judged on the rest, in five
+folds. A setting's importance is how much worse it predicts once the setting's values are shuffled
+among the held-out trials, as a share of that for all settings. It describes these trials only: with
+few of them, or for a setting that only one compression has, zero does not prove that there is no
+effect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LEAST_TRIALS = 15
-# Below this share of explained variance the forest knows too little to be asked why.
+# Below this share of explained variance the forest's importances mean nothing.
 LEAST_EXPLAINED = 0.1
 _MOST_TRIALS = 1_000
 _FOLDS, _SHUFFLES, _TREES = 5, 5, 60
@@ -28,14 +28,14 @@ _FOLDS, _SHUFFLES, _TREES = 5, 5, 60
 
 @dataclass(frozen=True)
 class Importance:
-    """What a forest says of one objective.
+    """The importances for one objective.
 
     Attributes:
-        trials: it was fitted and judged on.
-        explained: share of the variance of held-out trials it explains (R squared; below 0 it is
-            worse than their mean), NaN where it was not fitted.
-        shares: setting -> its share of all that is lost by shuffling, the largest first; they sum
-            to 1; empty where the forest explains too little.
+        trials: number that the forest was fitted and judged on.
+        explained: share of the variance of held-out trials that it explains (R squared; below 0:
+            worse than their mean), NaN if it was not fitted.
+        shares: setting -> its share of the total importance, largest first, with sum 1; empty if
+            the forest explains too little.
         problem: why there is nothing to show, else None.
     """
 
@@ -52,7 +52,7 @@ def importance(
 
     Args:
         settings: dotted key -> value per trial, None where a trial has no such setting.
-        values: objective per trial; NaN are left out.
+        values: objective per trial; NaN values are left out.
         seed: of forests, folds and shuffles.
     """
     target = np.asarray(values, dtype=np.float64)
@@ -63,9 +63,9 @@ def importance(
     n = len(kept)
     if n < LEAST_TRIALS:
         why = (
-            f"needs {LEAST_TRIALS} compressed models that finished with a value, there "
-            f"{'is' if n == 1 else 'are'} {n} (neither the dense reference nor what failed or was "
-            "stopped counts)"
+            f"needs {LEAST_TRIALS} compressed models that finished with a value, but "
+            f"there {'is' if n == 1 else 'are'} {n} (the dense reference, failed and stopped "
+            "trials do not count)"
         )
         return Importance(n, math.nan, {}, why)
     groups = {
@@ -121,10 +121,10 @@ def _cross_validated(
 
 
 def _encoded(column: Sequence[Any], rng: np.random.Generator) -> Floats:
-    """Return one setting as numbers: itself, or a 0/1 column per value; none where it is constant.
+    """Return one setting as columns: its number, or 0/1 per value; none if it is constant.
 
-    A trial without the setting gets the value of another at random: its absence says only which
-    compression or loss the trial has, and that must not count as this setting's importance.
+    A trial without the setting gets the value of a random other: its absence only tells the trial's
+    compression or loss, which must not count as this setting's importance.
     """
     present = [value for value in column if value is not None]
     if len(set(map(repr, present))) < 2:

@@ -1,4 +1,4 @@
-"""Small pieces of HTML; everything that is not ours is escaped here."""
+"""Building blocks of HTML; all text is escaped here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Section:
         anchor: its id.
         title: heading.
         body: HTML.
-        figures: what the page's script draws in it.
+        figures: those that the page's script draws in it.
         link: name in the navigation, by default the title.
     """
 
@@ -76,7 +76,7 @@ def table(
 ) -> str:
     """Return a table that scrolls by itself on a narrow page.
 
-    A column of names (`name_cell`) is left out there: they stand below the column before it.
+    There, a column of names (`name_cell`) is hidden and shown below the column before it.
 
     Args:
         titles: of the columns.
@@ -113,7 +113,7 @@ def table(
 
 
 def figure(drawn: Figure) -> str:
-    """Return the place in which the script draws a figure."""
+    """Return the element in which the script draws a figure."""
     style = f"min-height:{int(drawn['height'] * 0.7)}px"
     if "min_width" in drawn:
         style += f";min-width:{drawn['min_width']}px"
@@ -134,7 +134,7 @@ def _is_name(cell: Cell) -> bool:
 
 
 def _under(row: Sequence[Cell], place: int) -> str:
-    """Return the name in a cell, for the cell before it; nothing where there is no name."""
+    """Return the name in a cell, to go below the cell before it; empty if it is no name."""
     if place == len(row) or not _is_name(row[place]):
         return ""
     name = _cell(row[place]).removeprefix(_NAME_CELL).removesuffix("</td>")

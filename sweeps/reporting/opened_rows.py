@@ -1,4 +1,4 @@
-"""The opened sealed test as rows: means over seeds where there are any, and the fall from dev."""
+"""The opened test as rows: means over seeds, and the drop from dev to test."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class OpenedRow:
         id: of the searched trial.
         name: of the searched trial.
         selected: whether it was chosen when the test was opened.
-        seeds: behind the figures.
+        seeds: number of seeds averaged.
         inside: share right on id_test.
-        outside: share right on ood_test: of subcases that no dev split holds, where it tells them.
-        half: half the 95 % interval of `outside`, NaN where it is not known.
-        seen: share right on subcases that ood_dev holds too, NaN where they are not told apart.
-        fall: OOD points lost from dev to test (to the seen subcases, where they are told apart).
-        verdict: OOD against the dense reference: `better`, `worse`, `open`, None for itself.
+        outside: share right on ood_test, on subcases that no dev split has if it separates them.
+        half: half the 95 % interval of `outside`, NaN if unknown.
+        seen: share right on subcases that ood_dev has too, NaN if they are not separated.
+        fall: OOD points lost from dev to test (to the seen subcases, if separated).
+        verdict: OOD against the dense reference: `better`, `worse`, `open`; None for itself.
     """
 
     id: str
@@ -40,7 +40,7 @@ class OpenedRow:
 
 
 def opened_rows(facts: Facts) -> list[OpenedRow]:
-    """Return the rows of test.json, none while the test is sealed."""
+    """Return the rows of test.json, empty while the test is sealed."""
     if facts.tested is None:
         return []
     if facts.tested.get("rows"):

@@ -1,4 +1,4 @@
-"""The page as one file: style, script, plotly and data inlined; nothing is ever loaded.
+"""The page as one file: style, script, plotly and data are inlined, nothing is loaded.
 
 A content security policy forbids every connection, and every script but the three of the page, so
 that a trial's name or error can neither call home nor run.
@@ -113,12 +113,12 @@ def assemble(
         foot: HTML at the end.
     """
     figures = {drawn["id"]: drawn for section in sections for drawn in section.figures}
-    # Plotly is large: a page without a figure goes without it.
+    # Plotly is large: a page without figures omits it.
     sources = [_plotly()] * bool(figures) + [_asset("page.js")]
     hashes = " ".join(f"'sha256-{_digest(source)}'" for source in sources)
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
-        # Plotly's drawing by the graphics card compiles small programs.
+        # Plotly's WebGL traces compile code at run time.
         f"script-src {hashes} 'unsafe-eval'; connect-src 'none'; form-action 'none'; "
         "base-uri 'none'"
     )
@@ -149,7 +149,7 @@ def script_json(value: Any) -> str:
 
 
 def _trials(facts: Facts) -> dict[str, Any]:
-    """Return what is shown of the trial that is pointed at."""
+    """Return the details that are shown of the trial pointed at."""
     settings = varied(facts.records)
     others = [name for name in facts.objectives if not name.endswith("dev/accuracy")]
     new = {row.id: row for row in facts.confirmed_rows if row.seeds}
@@ -210,7 +210,7 @@ def _under(facts: Facts) -> str:
     states = state_counts((row.status for row in facts.rows), running=facts.running)
     counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial yet"
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.made))
-    # A folder is one machine's business; its name says what it holds.
+    # A local path means nothing elsewhere; its last part names the model.
     model = str(facts.config.get("model", "?")).rstrip("/").rpartition("/")
     named = model[2] if model[0].startswith((".", "/", "~")) else "".join(model)
     return f"{task}, {named}; {counts}; as of {made}"
@@ -220,7 +220,7 @@ def _foot(facts: Facts) -> str:
     objectives = ", ".join(f"{name} ({way})" for name, way in facts.objectives.items())
     lines = [
         f"Objectives: {objectives}. Hypervolume {facts.hypervolume:.4f}.",
-        "The files are the truth: trials/<id>/record.json; this page is a view of them.",
+        "The source of truth is trials/<id>/record.json; this page is a view of these files.",
     ]
     if facts.constraints:
         lines.append("Constraints: " + "; ".join(facts.constraints) + ".")
@@ -249,6 +249,6 @@ def _asset(name: str) -> str:
 
 
 def _digest(source: str) -> str:
-    # A browser hashes what it parsed: it has made \r\n into \n by then.
+    # A browser hashes the parsed source, in which \r\n has become \n.
     text = source.replace("\r\n", "\n").replace("\r", "\n")
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

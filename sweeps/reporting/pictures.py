@@ -30,7 +30,7 @@ _MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "c
             "triangle-down": "v", "pentagon": "p", "hexagram": "h", "x": "X",
             "triangle-left": "<", "triangle-right": ">"}  # fmt: skip
 _MOST_SLICES = 30
-# Of a slice's name, which a column of texts may hold: a longer one leaves the picture no room.
+# Of a slice's name, which may be a text from a column: a longer one leaves the picture no room.
 _LONGEST_NAME = 40
 
 
@@ -38,7 +38,7 @@ PICTURES = ("front.png", "losses.png", "subcases.png", "hypervolume.png")
 
 
 def write_pictures(facts: Facts, folder: Path) -> list[str]:
-    """Write the pictures that the sweep has something to show for; return their names."""
+    """Write the pictures that the sweep has data for; return their names."""
     names = []
     drawings: dict[str, tuple[Callable[[Facts, Axes], bool], tuple[float, float]]] = {
         "front.png": (_many, (10, 7)),
@@ -182,7 +182,7 @@ def comparison_picture(
     """Draw the fronts of several sweeps, one colour each.
 
     Args:
-        fronts: sweep -> places of its front.
+        fronts: sweep -> points of its front.
         path: PNG to write.
         titles: `x`, `y` and `title`.
     """
@@ -211,15 +211,15 @@ def _finish(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    """Name what is drawn; of what has no name matplotlib would warn on the user's screen."""
+    """Add a legend unless it would be empty, which matplotlib warns about."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write a picture; a script that matplotlib's font lacks is boxes in it, and no warning."""
+    """Write a picture; characters that matplotlib's font lacks become boxes, without warning."""
     with warnings.catch_warnings():
-        # Slices have the names that a user's column holds; the HTML page shows them all.
+        # Slice names come from a user's column; the HTML page can show any of them.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure.savefig(path)
 

@@ -1,4 +1,4 @@
-"""What the compression did: losses against sparsity, subcases, new seeds, the sealed test."""
+"""Sections on what compression did: losses, subcases, new seeds, the sealed test."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from sweeps.selection.tested_text import VERDICTS
 from sweeps.shown_values import points, share
 
 _MOST_SLICES = 60
-# Fewer models have no rule, and one that orders them worse than this is none.
+# A trend needs at least this many models and this Kendall's tau.
 _LEAST_MODELS, _CLEAR_TAU = 6, 0.4
-# Points below the reference from which a slice is marked.
+# Slices this many points from the reference, or lower, are marked.
 _LARGE_LOSS = -10.0
 
 
@@ -55,7 +55,7 @@ def sparsity_section(facts: Facts, style: Style) -> Section | None:
 
 
 def _trend(facts: Facts) -> str:
-    """Say how OOD accuracy changes with what was removed; empty if there are too few models."""
+    """Say how OOD accuracy changes with what was removed; empty for too few models."""
     pairs = [
         (removed(row, facts.reference), row.ood_accuracy)
         for row in facts.compared
@@ -128,7 +128,7 @@ def heat_models(facts: Facts) -> list[tuple[str, Row]]:
 def heat_slices(
     facts: Facts, models: Sequence[tuple[str, Row]]
 ) -> dict[str, list[tuple[str, Sequence[float]]]]:
-    """Return kind of slice -> (slice, accuracy per model), the largest loss to the second first.
+    """Return kind of slice -> (slice, accuracy per model), by the second's loss, largest first.
 
     The kind with the most slices comes first.
     """
@@ -232,7 +232,7 @@ def sealed_section(facts: Facts) -> Section:
     found = opened_rows(facts)
     seen = any(not math.isnan(row.seen) for row in found)
     titles = ["", "trial", "configuration", "seeds", "ID test %", "OOD test %"]
-    titles += ["seen subcases %"] * seen + ["fell from dev", "OOD is"]
+    titles += ["seen subcases %"] * seen + ["drop from dev", "OOD is"]
     rows = [
         [
             "*" if row.selected else "",
@@ -248,14 +248,14 @@ def sealed_section(facts: Facts) -> Section:
         for row in found
     ]
     body = paragraph(
-        "A fall from dev to test can come from the choice (the highest of many is too high by "
-        "luck) or from a harder test: compare it with the fall of the dense reference."
+        "A drop from dev to test can come from the choice (the highest of many is too high by "
+        "luck) or from a harder test: compare it with the drop of the dense reference."
     )
     body += table(titles, rows, numbers=range(3, len(titles)), caption="sealed test")
     if seen:
         body += note(
             "OOD test %: subcases that no dev split has. Seen subcases: those that ood_dev has "
-            "too; the fall is measured on these."
+            "too; the drop is measured on these."
         )
     changed = changed_line(facts.seal)
     for line in stamp_lines(facts.seal):

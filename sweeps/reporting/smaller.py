@@ -1,4 +1,4 @@
-"""A smaller model than the chosen one that the noise does not tell from it."""
+"""A smaller model that the noise does not separate from the chosen one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sweeps.rows import Row
 from sweeps.selection.statistics import Difference, paired_difference
 
 _KEYS = (ID_KEY, OOD_KEY)
-# A model with hardly fewer parameters is no other choice.
+# A model with hardly fewer parameters is not an alternative.
 _LEAST_SMALLER = 0.05
 
 
@@ -27,7 +27,7 @@ class Smaller:
         row: of the model.
         inside: its ID accuracy minus the chosen one's, in points.
         outside: the same out of distribution.
-        seeds: that both share; 1: the search's one, and the intervals are of the samples alone.
+        seeds: number that both share; 1: the search's own, with intervals over samples only.
     """
 
     row: Row
@@ -37,11 +37,11 @@ class Smaller:
 
 
 def smaller_alike(facts: Facts, chosen: Row) -> Smaller | None:
-    """Return the smallest model whose differences from the chosen one may be none at all.
+    """Return the smallest model that is not shown to differ from the chosen one.
 
-    Alike means that both 95 % intervals, ID and OOD, hold zero: paired over seeds with the noise
-    pooled where the chosen model has seeds that chose nothing, else of the choice of samples alone.
-    That is not to be the same: how far they may lie apart, the intervals say.
+    That is, both 95 % intervals, ID and OOD, contain zero: paired over seeds with pooled noise if
+    the chosen model has seeds that nothing was chosen by, else over the choice of samples alone.
+    This does not show equality; the intervals say how far apart the two may be.
     """
     rows = [
         row
@@ -85,9 +85,9 @@ def _over_seeds(facts: Facts, chosen: Row, row: Row) -> _Both | None:
 
 
 def _of_samples(facts: Facts, chosen: Row, row: Row) -> _Both | None:
-    """Return both differences of single runs, with what the choice of samples blurs.
+    """Return both differences of single runs, with intervals for the choice of samples.
 
-    As if the two were asked different samples, which is careful: they are asked the same.
+    As if the two had different samples, which is conservative: they have the same.
     """
     sizes = counted_samples(facts.records[0].data, "dev")
     if sizes is None:

@@ -1,7 +1,7 @@
-"""How trials look in every figure: colour tells the compression, the symbol the loss.
+"""How trials look in every figure: the colour shows the compression, the symbol the loss.
 
-Colours are names of the page's CSS variables, so that one figure serves light and dark; the page's
-script puts the values in. The values are here because tests measure their contrast.
+Colours are names of the page's CSS variables, so that one figure serves light and dark mode; the
+page's script inserts the values. They are defined here because tests measure their contrast.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ DARK = {
     "bad": "#ff8f85",
     "heat": "#1274b5",
 }
-# A sweep may have all compressions, and all losses: each has a colour, or a symbol, of its own.
+# Enough for a sweep of all compressions and all losses, each with its own colour and symbol.
 NUM_SERIES = 10
 SYMBOLS = (
     "circle",
@@ -75,7 +75,7 @@ SYMBOLS = (
     "triangle-right",
 )
 REFERENCE_SYMBOL = "star"
-# More points than this are drawn by the graphics card, smaller.
+# More points than this are drawn smaller, by the graphics card.
 MANY = 1_000
 
 Figure = dict[str, Any]
@@ -101,7 +101,7 @@ class Style:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Style:
-        """Give every compression and loss of a sweep its look, in order of their names."""
+        """Assign colours and symbols to a sweep's compressions and losses, in order of name."""
         compressions = sorted({r.compression for r in rows if not r.reference})
         losses = sorted({row.loss for row in rows}, key=lambda name: (name != "vanilla", name))
         return cls(
@@ -145,7 +145,7 @@ def css_variables(colours: Mapping[str, str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text as it is shown: plotly reads tags in texts, as browsers do."""
+    """Return text with HTML escaped; plotly interprets tags in texts, as browsers do."""
     return html.escape(str(text), quote=True)
 
 
@@ -193,13 +193,13 @@ def layout(**more: Any) -> dict[str, Any]:
 
 
 def better_is(across: str, upward: str) -> str:
-    """Return in which corner the best lie, from the directions of both axes."""
+    """Return a sentence on which corner is best, from the directions of both axes."""
     sides = ("Up" if upward == "max" else "Down", "right" if across == "max" else "left")
     return f"{' and '.join(sides)} is better."
 
 
 def metric_title(name: str) -> str:
-    """Return what an axis calls a metric."""
+    """Return the axis title of a metric."""
     known = {
         "id_dev/accuracy": "in-distribution accuracy, id_dev (%)",
         "ood_dev/accuracy": "out-of-distribution accuracy, ood_dev (%)",
@@ -212,7 +212,7 @@ def metric_title(name: str) -> str:
 
 
 def scale(name: str) -> float:
-    """Return what a metric is multiplied by to be shown."""
+    """Return the factor by which a metric is multiplied to be shown."""
     if name.endswith("accuracy"):
         return 100.0
     return 1e-6 if name.endswith("parameters") else 1.0

@@ -62,10 +62,10 @@ def _front(facts: Facts) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text that ends neither a table cell nor a line."""
+    """Return text that cannot end a table cell or a line."""
     return markdown_safe(" ".join(text.split()).replace("|", "\\|"))
 
 
 def markdown_safe(text: str) -> str:
-    """Return text in which no tag is one."""
+    """Return text in which HTML tags are escaped."""
     return text.replace("<", "&lt;")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeps.reporting.style import escaped
 
-# On a field of 20 by 20, about the centre.
+# Centred on a canvas of 20 by 20.
 _SHAPES = {
     "circle": '<circle cx="10" cy="10" r="8"/>',
     "square": '<rect x="2.5" y="2.5" width="15" height="15"/>',

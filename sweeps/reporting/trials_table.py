@@ -1,4 +1,4 @@
-"""Every trial of a sweep as one row: what varies among its settings, and all that was measured.
+"""Every trial of a sweep as one row: the settings that vary, and all that was measured.
 
 For other tools and for the notebook (`rc-sweep table --trials`, `Sweep.frame`). Nothing is selected
 or averaged. No torch, Ray or MLflow here.
@@ -26,9 +26,9 @@ def trial_columns(sweep: StoredSweep) -> dict[str, list[Any]]:
     """Return column -> one value per trial, in the order of their ids.
 
     In this order: `id`, `status`, `name`, `reference`; settings in which trials differ (None: the
-    trial has no such setting); both seeds; metrics, the objectives first, those of an opened test
-    and measured latencies among them, then `rung/...`, the last quick evaluation; `seconds`;
-    `error`. NaN: not measured.
+    trial has no such setting); both seeds; metrics, objectives first, including those of an opened
+    test and measured latencies; `rung/...`, the last quick evaluation; `seconds`; `error`. NaN: not
+    measured.
 
     Raises:
         StorageError: a file of the sweep cannot be read.
@@ -65,12 +65,12 @@ def trials_table(sweep: StoredSweep, *, form: str = "markdown", stamp: Sequence[
 
     Args:
         sweep: any.
-        form: of `FORMATS`. In CSV numbers have all their digits, and what is not known is empty.
-        stamp: what is to be said of the seal; under the table (in CSV nothing is).
+        form: one of `FORMATS`. In CSV, numbers have all digits, and unknown values are empty.
+        stamp: notes on the seal, shown below the table but not in CSV.
 
     Raises:
         InputError: an unknown form, or no trial has a record yet.
-        StorageError: as `trial_columns`.
+        StorageError: as in `trial_columns`.
     """
     if form not in FORMATS:
         raise InputError(Problem("--format", f"must be {' or '.join(FORMATS)}, but got '{form}'"))

@@ -19,12 +19,12 @@ _logger = logging.getLogger(__name__)
 def write_report(sweep: StoredSweep, out: Path | None = None, *, ended: bool = False) -> Path:
     """Write `report.html`, `report.md` and the pictures; return the page's path.
 
-    A report that was there is replaced. A running sweep can be reported; the page says so. The
-    report of a confirmation is that of the sweep it confirms, with its new seeds.
+    An existing report is replaced. A running sweep can be reported; the page says so. The report of
+    a confirmation is that of the sweep it confirms, with its new seeds.
 
     Args:
         sweep: with at least one trial that has ended.
-        out: folder, made where there is none; by default the sweep's own.
+        out: folder, created if missing; by default the sweep's own.
         ended: the caller drives the sweep and is about to close it.
 
     Raises:
@@ -46,7 +46,7 @@ def write_report(sweep: StoredSweep, out: Path | None = None, *, ended: bool = F
         folder.mkdir(parents=True, exist_ok=True)
         replaced = (folder / PAGE).is_file()
         pictures = write_pictures(facts, folder)
-        # What the report before this one showed, and this one has nothing for, is out of date.
+        # Pictures of the previous report that this one does not have are out of date.
         for name in set(PICTURES) - set(pictures) if replaced else ():
             (folder / name).unlink(missing_ok=True)
         write_text(folder / SUMMARY, summary(facts, pictures))
@@ -57,9 +57,9 @@ def write_report(sweep: StoredSweep, out: Path | None = None, *, ended: bool = F
 
 
 def refresh_report(sweep: StoredSweep) -> None:
-    """Write the report anew, where there is one, after what it tells of has changed.
+    """Write an existing report again after what it shows has changed.
 
-    That is where the test was opened, trials were adopted, or the confirmation was removed.
+    That is, after the test was opened, trials were adopted, or the confirmation was removed.
     """
     if (sweep.path / PAGE).is_file():
         try_report(sweep, ended=False)
@@ -67,7 +67,7 @@ def refresh_report(sweep: StoredSweep) -> None:
 
 
 def try_report(sweep: StoredSweep, *, ended: bool = True) -> Path | None:
-    """Write the report at the end of a sweep; whatever goes wrong is logged and stops nothing.
+    """Write the report at the end of a sweep; errors are logged, not raised.
 
     Args:
         sweep, ended: as for `write_report`.

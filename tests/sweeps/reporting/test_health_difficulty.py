@@ -47,7 +47,7 @@ def test_a_level_at_the_majority_is_told_once_for_each_estimate() -> None:
     (check,) = difficulty_checks(facts_of(*records))
     assert check.level == "warn"
     assert check.found == (
-        "always the commonest label is right on 52.0 %, dense on 90.0 %; level 0.85 is right on "
+        "the majority class is right on 52.0 %, dense on 90.0 %; level 0.85 is right on "
         "53.0 % to 55.0 % of id_dev in 2 of 3 estimates and holds 50.0 % of the loss variance"
     )
     assert "difficulty.epochs" in check.action

@@ -55,7 +55,7 @@ def test_rungs_that_are_all_alike_do_not_condemn_early_stopping(tmp_path: Path) 
         for record, own in zip(facts.records, rungs, strict=True)
     ]
     checks = health(dataclasses.replace(facts, records=records))
-    check = next(each for each in checks if each.title.startswith("Was early stopping"))
+    check = next(each for each in checks if each.title.startswith("Did early stopping"))
     assert check.level == "note" and "nothing to judge by" in check.found
     assert "nan" not in check.found and not check.action
 
@@ -63,7 +63,7 @@ def test_rungs_that_are_all_alike_do_not_condemn_early_stopping(tmp_path: Path) 
 def test_a_plugin_that_was_changed_in_the_middle_is_told(tmp_path: Path) -> None:
     """The last trial was of a plugin that did something else, and led the front."""
     facts = Facts.read(made_sweep(tmp_path, trials=6))
-    title = "Were all trials made alike? "
+    title = "Are all trials comparable? "
 
     def found(changed: dict[str, str]) -> list[tuple[str, str, str]]:
         records = []

@@ -469,7 +469,7 @@ def test_early_stopping_is_judged_by_how_rungs_order_the_ends(
     made: Callable[..., Sweep],
 ) -> None:
     facts = Facts.read(made(trials=30, stopped=4))
-    check = about(facts, "early stopping right")
+    check = about(facts, "stop the right trials")
     assert check.level == "good" and "4 trials were stopped" in check.found
     # The rungs now say the opposite of the ends.
     records = [
@@ -507,7 +507,7 @@ def test_early_stopping_is_judged_by_pairs_of_trials(
         metrics = {**record.metrics, "ood_dev/accuracy": 0.6 + place / 100}
         rung = record.rungs[-1].model_copy(update={"metrics": {"rung/ood_dev/accuracy": rank / 10}})
         records[place] = record.model_copy(update={"metrics": metrics, "rungs": (rung,)})
-    check = about(dataclasses.replace(facts, records=records), "early stopping right")
+    check = about(dataclasses.replace(facts, records=records), "stop the right trials")
     assert check.level == level
     assert "among the 6 that finished" in check.found and f"Kendall's tau {tau}" in check.found
 
@@ -526,9 +526,9 @@ def test_what_the_choice_of_samples_blurs_is_half_of_a_95_percent_interval(
 @pytest.mark.parametrize(
     ("update", "title", "level"),
     [
-        ({"data": {"digest": "other"}}, "alike? data", "bad"),
-        ({"steps": {"own": 7}}, "alike? optimizer steps", "warn"),
-        ({"environment": {"processor": "another"}}, "alike? device", "warn"),
+        ({"data": {"digest": "other"}}, "comparable? data", "bad"),
+        ({"steps": {"own": 7}}, "comparable? optimizer steps", "warn"),
+        ({"environment": {"processor": "another"}}, "comparable? device", "warn"),
     ],
 )
 def test_trials_that_were_not_made_alike_are_told(
