@@ -240,7 +240,7 @@ class Facts:
 
     @cached_property
     def num_seeds(self) -> int:
-        """The most seeds of any configuration, of those that nothing was chosen by."""
+        """Largest number of seeds of a configuration that played no part in the choice."""
         return max((row.seeds for row in self.confirmed_rows), default=0)
 
     def measured(self, row: Row) -> Measured:

@@ -71,11 +71,11 @@ def _trend(facts: Facts) -> str:
     if math.isnan(tau):
         return ""
     goes = (
-        "the more was removed, the lower the accuracy out of distribution tends to be"
+        "the more parameters are removed, the lower the OOD accuracy tends to be"
         if tau <= -_CLEAR_TAU
-        else "the more was removed, the higher the accuracy out of distribution tends to be"
+        else "the more parameters are removed, the higher the OOD accuracy tends to be"
         if tau >= _CLEAR_TAU
-        else "how much was removed says little about the accuracy out of distribution"
+        else "the share of parameters removed says little about the OOD accuracy"
     )
     return f"Among these {len(pairs)} compressed models, {goes} (Kendall's tau {tau:.2f}). "
 

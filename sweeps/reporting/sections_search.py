@@ -25,8 +25,8 @@ def parallel_section(facts: Facts, style: Style) -> Section | None:
     picture, count = drawn
     total = sum(not row.reference for row in facts.finished)
     body = paragraph(
-        "Each line is one trial: left its settings, right its results. Thick lines are on the "
-        "front of compressed models, in the colours of the first figure."
+        "Each line is one trial: its settings on the left, its results on the right. Thick lines "
+        "are on the front of compressed models, in the colours of the first figure."
     )
     body += figure(picture)
     if count < total:

@@ -40,8 +40,8 @@ def smaller_alike(facts: Facts, chosen: Row) -> Smaller | None:
     """Return the smallest model that is not shown to differ from the chosen one.
 
     That is, both 95 % intervals, ID and OOD, contain zero: paired over seeds with pooled noise if
-    the chosen model has seeds that nothing was chosen by, else over the choice of samples alone.
-    This does not show equality; the intervals say how far apart the two may be.
+    the chosen model has seeds that played no part in the choice, else over samples alone. This does
+    not show equality; the intervals say how far apart the two may be.
     """
     rows = [
         row

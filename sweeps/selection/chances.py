@@ -93,7 +93,7 @@ def front_probabilities(
     True means are drawn around the estimates (flat prior; each part of the noise is a multivariate
     t). The estimates are plain means where all configurations have the same seeds; otherwise shared
     seed effects are removed as far as the rows show them (generalised least squares). Values must
-    be free of selection: from seeds that nothing was chosen by.
+    be free of selection: from seeds that played no part in a choice.
 
     Args:
         rows: per configuration, at least one seed with k finite values.

@@ -173,7 +173,7 @@ def _starred(found: Confirmed) -> str:
         means = "means of two seeds or more" if single else "means"
         return (
             f"* on the front of the {means}; on front: how likely that is (so many rows are alike "
-            "that none is more likely than not)"
+            "that it is below 50 % for all of them)"
         )
     return "* more likely than not on the front of compressed models; on front: how likely that is"
 

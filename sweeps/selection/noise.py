@@ -1,7 +1,7 @@
 """The noise of one training seed, and so the difference that n seeds can show (`rc-sweep power`).
 
-It is measured on seeds that nothing was chosen by: the new seeds of a confirmation, or the seeds
-listed in a fixed design.
+It is measured on seeds that played no part in a choice: the new seeds of a confirmation, or the
+seeds listed in a fixed design.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def noise_of(groups: Mapping[str, Mapping[int, TrialRecord]], metrics: Sequence[
 
 
 def unselected(sweep: StoredSweep) -> tuple[StoredSweep, list[TrialRecord], bool] | None:
-    """Return the seeds of a sweep that nothing was chosen by; None if there are none.
+    """Return the seeds of a sweep that played no part in a choice; None if there are none.
 
     Returns:
         The sweep that holds them, their trials, and whether they are a fixed design's own (with two

@@ -197,6 +197,6 @@ def _without_seeds(
     if searched[record.id] is not None:
         # Why it got no new seeds.
         return searched[record.id]
-    return "it got no new seeds, as its standing was clear without; give it some: " + command(
+    return "it got no new seeds, as its standing was clear without them; to add some: " + command(
         sweep.folder, "confirm", "--also", record.id
     )

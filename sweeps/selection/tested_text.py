@@ -150,7 +150,7 @@ def _optimism(document: Mapping[str, Any], seen: bool) -> list[str]:
 def _unclear(found: Mapping[str, Any]) -> str:
     if found["low"] is None:
         return "; one seed, so no interval"
-    return "" if found["low"] > 0 else "; the interval includes zero"
+    return "" if found["low"] > 0 else "; not shown to be above zero"
 
 
 def _mark(row: str, document: Mapping[str, Any]) -> str:

@@ -386,13 +386,13 @@ def test_what_is_said_of_the_trend_follows_from_the_models(
     rising = {f"t{n:04d}": (0.9, 0.5 + n / 100, 20.0 - n) for n in range(1, 9)}
     falling = {trial: (a, b, 40.0 - c) for trial, (a, b, c) in rising.items()}
     none = {f"t{n:04d}": (0.9, 0.6 + (n % 2) / 100, 20.0 - n) for n in range(1, 9)}
-    assert "Among these 8 compressed models, the more was removed, the higher" in trend(
+    assert "Among these 8 compressed models, the more parameters are removed, the higher" in trend(
         placed(facts, rising, "t0001")
     )
-    assert "the lower the accuracy out of distribution tends to be (Kendall's tau -1.00)" in trend(
+    assert "the lower the OOD accuracy tends to be (Kendall's tau -1.00)" in trend(
         placed(facts, falling, "t0001")
     ).replace("&#x27;", "'").replace("&#39;", "'")
-    assert "says little about the accuracy" in trend(placed(facts, none, "t0001"))
+    assert "says little about the OOD accuracy" in trend(placed(facts, none, "t0001"))
     assert "Kendall" not in trend(Facts.read(made(trials=5, name="few")))
 
 
