@@ -1,7 +1,7 @@
 """Comparison of sweeps: fronts, hypervolumes from a common point, best rows, what differs.
 
-Accuracies of two sweeps can be compared only if they were measured on the same data, so differences
-come first. A sweep that was confirmed is compared by its means over new seeds.
+Accuracies of two sweeps can be compared only if they were measured on the same data, so what
+differs is reported first. A sweep that was confirmed is compared by its means over new seeds.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _ALIKE = 1e-5
 
 @dataclass(frozen=True)
 class Mean:
-    """Means of a configuration over seeds that played no part in the choice, in units shown.
+    """A configuration's means over seeds that played no part in the choice, in the units shown.
 
     Attributes:
         spot: means on both axes.
@@ -73,7 +73,7 @@ def front_axes(facts: Facts) -> tuple[str, str]:
 
 
 def front_means(facts: Facts, places: Places) -> dict[str, Mean]:
-    """Return id -> means over seeds that played no part in the choice, of what has a place."""
+    """Return id -> means over seeds that played no part in the choice, for `places`."""
     names = front_axes(facts)
     found = {}
     few = len(facts.confirmed_rows) <= MOST_BARS

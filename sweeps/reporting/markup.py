@@ -134,7 +134,7 @@ def _is_name(cell: Cell) -> bool:
 
 
 def _under(row: Sequence[Cell], place: int) -> str:
-    """Return the name in a cell, to go below the cell before it; empty if it is no name."""
+    """Return the name in a cell, to go below the cell before it; empty if that is not one."""
     if place == len(row) or not _is_name(row[place]):
         return ""
     name = _cell(row[place]).removeprefix(_NAME_CELL).removesuffix("</td>")

@@ -30,7 +30,7 @@ _MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "c
             "triangle-down": "v", "pentagon": "p", "hexagram": "h", "x": "X",
             "triangle-left": "<", "triangle-right": ">"}  # fmt: skip
 _MOST_SLICES = 30
-# Of a slice's name, which may be a text from a column: a longer one leaves the picture no room.
+# Of a slice's name, which may be text from a column: longer ones leave the picture no room.
 _LONGEST_NAME = 40
 
 

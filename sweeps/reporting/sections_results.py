@@ -28,7 +28,7 @@ from sweeps.shown_values import points, share
 _MOST_SLICES = 60
 # A trend needs at least this many models and this Kendall's tau.
 _LEAST_MODELS, _CLEAR_TAU = 6, 0.4
-# Slices this many points from the reference, or lower, are marked.
+# Slices with this difference from the reference, in points, or a lower one are marked.
 _LARGE_LOSS = -10.0
 
 

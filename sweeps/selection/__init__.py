@@ -1,1 +1,1 @@
-"""Which configuration to believe: choosing, what new seeds and the sealed test said, statistics."""
+"""Choosing a configuration: picks, results on new seeds and the sealed test, statistics."""

@@ -272,7 +272,7 @@ def over_seeds(record: TrialRecord, trials: Mapping[int, TrialRecord]) -> Option
 
 
 def means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the means of the metrics that are in all of them."""
+    """Return the means of the metrics that all mappings have."""
     keys = [key for key in found[0] if all(key in each for each in found)] if found else []
     return {key: float(np.mean([each[key] for each in found])) for key in keys}
 
@@ -317,7 +317,7 @@ def _lowest_bias(left: Sequence[Option], reference: Option) -> Option:
 
 
 def _scaled(options: Sequence[Option], objectives: Mapping[str, str]) -> NDArray[np.float64]:
-    """Return the objectives scaled to [0, 1] over the options, 1 is best; equal values are 1."""
+    """Return the objectives scaled to [0, 1] over the options; 1 is best, equal values are 1."""
     points = np.array([option.point(objectives) for option in options], dtype=np.float64)
     points = points * [-SIGNS[direction] for direction in objectives.values()]
     low, high = points.min(axis=0), points.max(axis=0)

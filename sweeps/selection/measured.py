@@ -25,7 +25,7 @@ from sweeps.folder import SweepFolder
 from sweeps.json_files import read_json
 
 SCHEMA_VERSION = 2
-# An interval whose half is above this share of its value is reported as wide.
+# An interval with a half width above this share of its value is reported as wide.
 WIDE = 0.05
 
 

@@ -249,7 +249,7 @@ def power_json(sweep: StoredSweep, *, difference: float = 2.0) -> dict[str, Any]
         Also `repeated_trainings` and `warnings`.
 
     Raises:
-        StorageError: as `measured_noise`.
+        StorageError: as in `measured_noise`.
     """
     found = measured_noise(sweep)
     # Zero noise means that the noise is not known.

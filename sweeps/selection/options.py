@@ -151,7 +151,7 @@ def _check_meets(sweep: StoredSweep, trial_id: str, wheres: Sequence[Constraint]
 
 
 def alike(found: Confirmed | None) -> Callable[[str, str], bool] | None:
-    """Return a function: whether new seeds cannot tell two configurations apart; or None."""
+    """Return a test of whether new seeds cannot tell two configurations apart, or None."""
     if found is None or not found.noise.df:
         return None
     rows = {row.id: row for row in found.rows}
