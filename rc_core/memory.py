@@ -6,8 +6,8 @@ import ctypes
 import sys
 import time
 
-# Memory that is used again has to be mapped anew: at this interval that was 6 % of the processor time
-# of a training on one core (tests/benchmarks/RESULTS.md, "Memory within a trial").
+# Memory that is used again has to be mapped anew: at this interval that was 6 % of a training's
+# processor time (tests/benchmarks/RESULTS.md, "Memory within a trial").
 _SECONDS = 20.0
 
 

@@ -15,8 +15,10 @@ from sweeps.config import SweepConfig
 from sweeps.ending import ending_of, keep_ending
 from sweeps.engine.data_check import check_same_data
 from sweeps.engine.relocating import is_relocated, relocate
-from sweeps.engine.resuming import changed
+from sweeps.engine.resuming import changed, make_ready
 from sweeps.folder import SweepFolder
+from sweeps.storages import storage_root
+from tests._s3 import S3Server
 
 POINTS = [{"compression.sparsity": 0.3}, {"compression.sparsity": 0.6}]
 CHANGE = ["task.data_dir=/new"]
@@ -133,3 +135,28 @@ def test_a_location_that_is_asked_for_must_hold_the_data(folder: SweepFolder) ->
     check_same_data(changed(folder, []), folder.records())
     with pytest.raises(DataError, match="/new/mnli"):
         check_same_data(changed(folder, CHANGE), folder.records(), needed=True)
+
+
+def test_in_a_bucket_the_records_change_and_the_models_stay(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine that says where the data is now has none of the models."""
+    made = written(SweepFolder.create(storage_root(s3.storage), "one", "x"), SweepConfig(values()))
+    for name in ("model/model.safetensors", "predictions/id_dev.x.parquet"):
+        (made.trial("t0001").path / name).parent.mkdir()
+        (made.trial("t0001").path / name).write_bytes(b"w" * 3_000)
+    made.share()
+    before = s3.listing()
+    monkeypatch.setenv("RC_STATE", str(tmp_path / "there"))
+    there = SweepFolder.find("one", storage_root(s3.storage))
+    make_ready(there, take_over=True)
+    with there.driving():
+        relocate(there, changed(there, CHANGE))
+    assert not (there.trials / "t0001" / "model").exists()
+    there.share()
+    assert set(before) <= set(s3.listing()), "nothing that was there is gone"
+    monkeypatch.setenv("RC_STATE", str(tmp_path / "third"))
+    third = SweepFolder.find("one", storage_root(s3.storage))
+    third.refresh()
+    assert {r.config["task"]["data_dir"] for r in third.records()} == {"/new"}
+    assert (third.trial("t0001").model / "model.safetensors").read_bytes() == b"w" * 3_000
