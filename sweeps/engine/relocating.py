@@ -5,13 +5,16 @@ Only the location changes: a resume checks by digest that the samples are the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rc_core.config import current_fingerprint
+from rc_core.errors import DataError, Problem
 from rc_core.record import TrialFolder, TrialRecord
+from sweeps.commands import command
 from sweeps.config import SweepConfig
-from sweeps.ending import ending_of, keep_ending
+from sweeps.ending import confirmed_by, ending_of, keep_ending
 from sweeps.folder import SweepFolder
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 
@@ -21,6 +24,28 @@ _PLACE = "task.data_dir"
 def is_relocated(overrides: Sequence[str]) -> bool:
     """Tell whether the changes of a resume, `dotted.key=value`, name a location of the data."""
     return any(override.partition("=")[0].strip() == _PLACE for override in overrides)
+
+
+@contextmanager
+def asking_where(folder: SweepFolder, config: Mapping[str, Any]) -> Iterator[None]:
+    """Add to an error about a stored sweep's data how to say where the data lies now.
+
+    Args:
+        folder: of the sweep, or of its confirmation, which has the same location.
+        config: its resolved values.
+
+    Raises:
+        DataError: as raised inside, with one more problem.
+    """
+    try:
+        yield
+    except DataError as error:
+        place = config["task"].get("data_dir")
+        if place is None:
+            raise
+        told = command(confirmed_by(folder, config), "resume", "--set", f"{_PLACE}=FOLDER")
+        where = Problem(_PLACE, f"is {place}; if the same data lies elsewhere now: {told}")
+        raise DataError([*error.problems, where]) from error
 
 
 def relocate(folder: SweepFolder, sweep: SweepConfig) -> None:

@@ -35,7 +35,7 @@ from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait, memory_told
 from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
-from sweeps.engine.relocating import is_relocated, relocate
+from sweeps.engine.relocating import asking_where, is_relocated, relocate
 from sweeps.engine.resuming import changed, make_ready, say_changed_plugins, take_on
 from sweeps.engine.retry import open_again
 from sweeps.engine.rungs import RungRule
@@ -208,7 +208,8 @@ def _drive(
             progress.say(f"sweep {folder.name} in {folder.path}{kept}")
             if again:
                 progress.say(again)
-            reference = prepare(sweep, folder, attempt, say=progress.say)
+            with asking_where(folder, sweep.as_dict()):
+                reference = prepare(sweep, folder, attempt, say=progress.say)
             time_used.save()
             prepared = time.monotonic() - started
             _run_trials(sweep, folder, attempt, reference, time_used, events, progress)

@@ -17,6 +17,7 @@ from sweeps.commands import command
 from sweeps.config import SweepConfig
 from sweeps.ending import was_interrupted
 from sweeps.engine import runner
+from sweeps.engine.relocating import asking_where
 from sweeps.engine.resuming import say_changed_plugins
 from sweeps.folder import SweepFolder
 from sweeps.plugin_configs import recorded_defaults
@@ -97,9 +98,10 @@ def confirm(
             folder.write_config(_merged(folder.read_config(), config).as_dict())
         done = runner.resume(folder.path, address=address, progress=progress)
     else:
-        done = runner.launch(
-            config, name=folder.name, storage=folder.storage, address=address, progress=progress
-        )
+        with asking_where(sweep.folder, sweep.config):
+            done = runner.launch(
+                config, name=folder.name, storage=folder.storage, address=address, progress=progress
+            )
     conclude(done)
     return done
 

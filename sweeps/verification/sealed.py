@@ -25,6 +25,7 @@ from rc_core.record import TrialFolder, TrialRecord
 from sweeps.commands import command
 from sweeps.ending import was_interrupted
 from sweeps.engine.data_check import check_digest
+from sweeps.engine.relocating import asking_where
 from sweeps.folder import REFERENCE_ID, check_weights
 from sweeps.selection.answers import clusters_of, write_clusters
 from sweeps.selection.compared import Reader
@@ -226,7 +227,8 @@ def _measuring(
 
     workspace = Workspace(sweep.folder.artifacts, sealed=False)
     first = next(iter(groups[0].values())).record
-    data = workspace.data(decode(first.config))
+    with asking_where(sweep.folder, sweep.config):
+        data = workspace.data(decode(first.config))
     if not any(data.task.of_role(role) for role in TEST_ROLES):
         raise StorageError(
             f"a sealed test needs an id_test or ood_test split, but the task of sweep {sweep.name} "

@@ -14,7 +14,7 @@ from rc_core.record import TrialRecord
 from sweeps.config import SweepConfig
 from sweeps.ending import ending_of, keep_ending
 from sweeps.engine.data_check import check_same_data
-from sweeps.engine.relocating import is_relocated, relocate
+from sweeps.engine.relocating import asking_where, is_relocated, relocate
 from sweeps.engine.resuming import changed, make_ready
 from sweeps.folder import SweepFolder
 from sweeps.storages import storage_root
@@ -135,6 +135,20 @@ def test_a_location_that_is_asked_for_must_hold_the_data(folder: SweepFolder) ->
     check_same_data(changed(folder, []), folder.records())
     with pytest.raises(DataError, match="/new/mnli"):
         check_same_data(changed(folder, CHANGE), folder.records(), needed=True)
+
+
+def test_an_error_about_the_data_says_how_to_name_another_location(folder: SweepFolder) -> None:
+    for each in (folder, new_seeds(folder)):
+        with pytest.raises(DataError) as refused, asking_where(each, each.read_config()):
+            raise DataError("no such file")
+        first, second = refused.value.problems
+        assert first.message == "no such file" and second.where == "task.data_dir"
+        assert second.message.startswith("is /old; if the same data lies elsewhere now: rc-sweep ")
+        assert "resume made --set task.data_dir=FOLDER" in second.message
+    generated = {"task": {"name": "shortcut_nli"}}
+    with pytest.raises(DataError) as refused, asking_where(folder, generated):
+        raise DataError("too few")
+    assert len(refused.value.problems) == 1
 
 
 def test_in_a_bucket_the_records_change_and_the_models_stay(
