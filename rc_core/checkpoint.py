@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rc_core.atomic import flush, write_json
-from rc_core.config import TrialConfig
+from rc_core.config import TrialConfig, fingerprint
 from rc_core.record import RungRecord, TrialFolder, TrialRecord
 from rc_core.training import FitPoint
 
@@ -73,7 +73,7 @@ def save_checkpoint(
     for name in ("weights.safetensors", "optimizer.pt"):
         flush(temporary / name)
     manifest = {
-        "fingerprint": config.fingerprint(),
+        "fingerprint": _identity(config),
         "plugins": config.sources(),
         "teacher": teacher,
         "step": point.step,
@@ -151,6 +151,13 @@ def _edited(manifest: Mapping[str, Any], config: TrialConfig) -> list[str]:
     ]
 
 
+def _identity(config: TrialConfig) -> str:
+    """Return a fingerprint of all but where the data lies: the teacher's key tells the samples."""
+    values = config.as_dict()
+    task = {key: value for key, value in values["task"].items() if key != "data_dir"}
+    return fingerprint({**values, "task": task})
+
+
 def _found(folder: TrialFolder, config: TrialConfig) -> tuple[Path, dict[str, Any]] | None:
     """Return the newest complete checkpoint of this configuration, and its manifest."""
     wanted = {"step", "teacher", "plugins"}
@@ -160,6 +167,10 @@ def _found(folder: TrialFolder, config: TrialConfig) -> tuple[Path, dict[str, An
         except (OSError, ValueError):
             continue
         # Checkpoints of earlier versions lack the step or the plugins, and are ignored.
-        if wanted <= set(found) and found.get("fingerprint") == config.fingerprint():
+        # Until 2026-11-28 the location of the data counted too.
+        if wanted <= set(found) and found.get("fingerprint") in (
+            _identity(config),
+            config.fingerprint(),
+        ):
             return path, found
     return None

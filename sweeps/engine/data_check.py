@@ -97,7 +97,8 @@ def check_same_data(
     Args:
         sweep: any.
         records: of the trials that its own are compared with.
-        needed: whether data that cannot be read is an error by itself.
+        needed: it lies elsewhere now: it must be readable, and the sealed test's samples are
+            compared too.
 
     Raises:
         DataError: the data's files have changed, or cannot be read although they are needed.
@@ -112,6 +113,34 @@ def check_same_data(
         # Perhaps nothing left needs data, as with adopted trials; otherwise preparation fails.
         return
     check_digest(task, records)
+    if needed:
+        _check_sealed(task, records)
+
+
+def _check_sealed(task: Task, records: Sequence[TrialRecord]) -> None:
+    """Check by digest that the test splits are those of the launch, and as many.
+
+    Raises:
+        DataError: they are not.
+    """
+    known: dict[str, str] = {}
+    for record in records:
+        known |= record.data.get("sealed", {})
+    now = task.without_tests().sealed
+    if not any("sealed" in record.data for record in records):
+        return
+    kinds = {"is missing": known.keys() - now.keys(), "was not there": now.keys() - known.keys()}
+    kinds["has changed"] = {name for name in known.keys() & now.keys() if known[name] != now[name]}
+    problems = [
+        Problem(
+            f"sealed test, {name}",
+            f"must hold the samples of the launch, but {what}; restore the old file",
+        )
+        for what, names in kinds.items()
+        for name in sorted(names)
+    ]
+    if problems:
+        raise DataError(problems)
 
 
 def check_digest(task: Task, records: Sequence[TrialRecord]) -> None:

@@ -1,4 +1,4 @@
-"""Telling a sweep's trials where their data lies now, after it moved or on another machine.
+"""Telling a sweep where its data lies now, after it moved or on another machine.
 
 Only the location changes: a resume checks by digest that the samples are the same.
 """
@@ -6,16 +6,17 @@ Only the location changes: a resume checks by digest that the samples are the sa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from rc_core.config import current_fingerprint
+from rc_core.config import fingerprint
 from rc_core.errors import DataError, Problem
 from rc_core.record import TrialFolder, TrialRecord
 from sweeps.commands import command
 from sweeps.config import SweepConfig
 from sweeps.ending import confirmed_by, ending_of, keep_ending
 from sweeps.folder import SweepFolder
+from sweeps.remote.lease import check_free
 from sweeps.remote.mirror import CONFIRM_SUFFIX
 
 _PLACE = "task.data_dir"
@@ -23,77 +24,99 @@ _PLACE = "task.data_dir"
 
 def is_relocated(overrides: Sequence[str]) -> bool:
     """Tell whether the changes of a resume, `dotted.key=value`, name a location of the data."""
-    return any(override.partition("=")[0].strip() == _PLACE for override in overrides)
+    return _PLACE in map(_key, overrides)
+
+
+def is_only_relocated(overrides: Sequence[str]) -> bool:
+    """Tell whether the changes of a resume name a location of the data, and nothing else."""
+    return {_PLACE} == set(map(_key, overrides))
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 @contextmanager
 def asking_where(folder: SweepFolder, config: Mapping[str, Any]) -> Iterator[None]:
-    """Add to an error about a stored sweep's data how to say where the data lies now.
+    """Add to an error about a stored sweep's files how to say where they lie now.
 
     Args:
         folder: of the sweep, or of its confirmation, which has the same location.
         config: its resolved values.
 
     Raises:
-        DataError: as raised inside, with one more problem.
+        DataError: as raised inside, with one more problem if a file of `task.data_dir` is named.
     """
     try:
         yield
     except DataError as error:
         place = config["task"].get("data_dir")
-        if place is None:
+        named = place is not None and any(place in str(each) for each in error.problems)
+        if not named or any(each.where == _PLACE for each in error.problems):
             raise
         told = command(confirmed_by(folder, config), "resume", "--set", f"{_PLACE}=FOLDER")
         where = Problem(_PLACE, f"is {place}; if the same data lies elsewhere now: {told}")
         raise DataError([*error.problems, where]) from error
 
 
-def relocate(folder: SweepFolder, sweep: SweepConfig) -> None:
-    """Write a sweep's `task.data_dir` into its records, and into those of its confirmation.
+def relocate(folder: SweepFolder, sweep: SweepConfig, *, take_over: bool) -> None:
+    """Write a new `task.data_dir` into a sweep and its confirmation, and into their records.
 
     Left as they are, trials of the old location would count as other configurations and run again,
-    and the sealed test would look for the samples there.
+    and the sealed test would look for the samples there. Nothing is written if either is running.
+
+    Args:
+        folder: the sweep's.
+        sweep: its configuration with the new location, whose data has been checked.
+        take_over: do not check whether another machine seems to run them.
+
+    Raises:
+        StorageError: the sweep or its confirmation is running.
+    """
+    confirmation = SweepFolder(folder.path.with_name(f"{folder.name}{CONFIRM_SUFFIX}"))
+    begun = (confirmation.path / "sweep.yaml").is_file()
+    both = [confirmation, folder] if begun else [folder]
+    for each in both:
+        if each.mirror is not None and not take_over:
+            check_free(each.mirror, each.path)
+    endings = {each.name: ending_of(each.path) for each in both}
+    with ExitStack() as held:
+        for each in both:
+            attempt = held.enter_context(each.driving())
+            if (ending := endings[each.name]) is not None:
+                # This attempt trains nothing, so the last driver's note on the end still holds.
+                keep_ending(each.path, attempt, ending)
+        for each in both:
+            settle(each, sweep)
+            values = each.read_config()
+            # Last: if this is cut short before, the sweep still has its old location.
+            each.write_config({**values, "task": _at(values["task"], _place(sweep))})
+    for each in both:
+        each.share()
+
+
+def settle(folder: SweepFolder, sweep: SweepConfig) -> None:
+    """Give all records of a sweep its location of the data, as a cut-short `relocate` may not have.
 
     Args:
         folder: of a sweep whose lock the caller holds.
-        sweep: its configuration, with today's location.
-
-    Raises:
-        StorageError: the confirmation is running.
+        sweep: its configuration.
     """
-    place = sweep.base["task"].get("data_dir")
-    outdated = _outdated(folder, place)
-    if not outdated:
-        return
-    confirmation = SweepFolder(folder.path.with_name(f"{folder.name}{CONFIRM_SUFFIX}"))
-    if (confirmation.path / "sweep.yaml").is_file():
-        # First, as it may be refused; what is outdated here then still is at the next resume.
-        _relocate_confirmation(confirmation, place)
-    _rewrite(folder, outdated, place)
+    place = _place(sweep)
+    for record in folder.records():
+        if record.config["task"].get("data_dir") != place:
+            # Not through the fence: a record keeps the attempt under which its trial ran.
+            TrialFolder(folder.trials / record.id).commit(_moved(record, place))
 
 
-def _relocate_confirmation(folder: SweepFolder, place: str | None) -> None:
-    ending = ending_of(folder.path)
-    with folder.driving() as attempt:
-        if ending is not None:
-            # This attempt trains nothing, so what its last driver noted about the end still holds.
-            keep_ending(folder.path, attempt, ending)
-        values = folder.read_config()
-        folder.write_config({**values, "task": _at(values["task"], place)})
-        _rewrite(folder, _outdated(folder, place), place)
-    folder.share()
+def _moved(record: TrialRecord, place: str | None) -> TrialRecord:
+    config = {**record.config, "task": _at(record.config["task"], place)}
+    return record.model_copy(update={"config": config, "fingerprint": fingerprint(config)})
 
 
-def _outdated(folder: SweepFolder, place: str | None) -> list[TrialRecord]:
-    return [r for r in folder.records() if r.config["task"].get("data_dir") != place]
-
-
-def _rewrite(folder: SweepFolder, records: Sequence[TrialRecord], place: str | None) -> None:
-    for record in records:
-        config = {**record.config, "task": _at(record.config["task"], place)}
-        update = {"config": config, "fingerprint": current_fingerprint(config)}
-        # Not through the fence: a record keeps the attempt under which its trial ran.
-        TrialFolder(folder.trials / record.id).commit(record.model_copy(update=update))
+def _place(sweep: SweepConfig) -> str | None:
+    found: str | None = sweep.base["task"].get("data_dir")
+    return found
 
 
 def _at(task: Mapping[str, Any], place: str | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from rc_core import plugins
 from rc_core.record import TrialRecord
 from sweeps.commands import command
 from sweeps.config import SweepConfig
-from sweeps.ending import keep_ending
+from sweeps.ending import has_ended, keep_ending
 from sweeps.engine.assignments import Assignments
 from sweeps.engine.attempt import (
     SweepIncomplete,
@@ -35,7 +35,13 @@ from sweeps.engine.packing import resolve
 from sweeps.engine.prepare import prepare
 from sweeps.engine.ray_bridge import AssignmentSearcher, DriverCallback, many_may_wait, memory_told
 from sweeps.engine.ray_scheduler import InOrderScheduler, RungScheduler
-from sweeps.engine.relocating import asking_where, is_relocated, relocate
+from sweeps.engine.relocating import (
+    asking_where,
+    is_only_relocated,
+    is_relocated,
+    relocate,
+    settle,
+)
 from sweeps.engine.resuming import changed, make_ready, say_changed_plugins, take_on
 from sweeps.engine.retry import open_again
 from sweeps.engine.rungs import RungRule
@@ -133,6 +139,11 @@ def resume(
     check_confirmed(sweep, folder.storage)
     records = folder.records()
     check_same_data(sweep, records, needed=is_relocated(overrides))
+    if is_relocated(overrides):
+        relocate(folder, sweep, take_over=take_over)
+        progress.say(f"{folder.name} reads its data from {sweep.base['task']['data_dir']} now")
+        if is_only_relocated(overrides) and has_ended(folder, sweep.as_dict(), records):
+            return StoredSweep(folder)
     say_changed_plugins(records, progress.say)
     try:
         with connected(address, progress.say):
@@ -191,7 +202,7 @@ def _drive(
         ) as uploads,
     ):
         take_on(folder, progress, asked)
-        relocate(folder, sweep)
+        settle(folder, sweep)
         # From here on, so that preparation counts as driver time too.
         time_used = Usage(folder.usage, gpu=sweep.settings.resources.gpu)
         again = open_again(sweep, folder, attempt, time_used) if retry_failed else ""

@@ -24,19 +24,22 @@ def opened_data(
         {split: {"samples", "counted": by the headline, "digest", "changed": since the launch}}
 
     Raises:
-        StorageError: earlier trials were opened on other samples, so figures would not compare.
+        StorageError: a split of the launch is missing, or earlier trials were opened on other
+            samples, so figures would not compare.
     """
     known: dict[str, str] = {}
     for record in records:
         known |= record.data.get("sealed", {})
     found = {}
-    for split in (split for role in TEST_ROLES for split in task.of_role(role)):
+    splits = [split for role in TEST_ROLES for split in task.of_role(role)]
+    for split in splits:
         digest = split.digest()[:16]
         found[split.name] = {
             "samples": len(split),
             "counted": int(split.headline_rows().sum()),
             "digest": digest,
-            "changed": known.get(seal_name(split), digest) != digest,
+            # Records of early versions have no digests.
+            "changed": bool(known) and known.get(seal_name(split)) != digest,
         }
     before = document.get("data", {}) if document.get("trials") else {}
     problems = [
@@ -47,6 +50,10 @@ def opened_data(
         )
         for name, each in found.items()
         if name in before and before[name]["digest"] != each["digest"]
+    ]
+    problems += [
+        Problem(name, "must hold the test samples of the launch, but is missing; put the file back")
+        for name in sorted(known.keys() - {seal_name(split) for split in splits})
     ]
     if problems:
         raise StorageError(problems)

@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from rc_core.checkpoint import rungs_before, save_checkpoint
 from rc_core.config import seedless
 from rc_core.errors import ConfigError, DataError, StorageError
-from rc_core.record import TrialRecord
+from rc_core.record import RungRecord, TrialFolder, TrialRecord
+from rc_core.training import FitPoint
+from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
 from sweeps.ending import ending_of, keep_ending
 from sweeps.engine.data_check import check_same_data
-from sweeps.engine.relocating import asking_where, is_relocated, relocate
+from sweeps.engine.relocating import asking_where, is_only_relocated, is_relocated, relocate, settle
 from sweeps.engine.resuming import changed, make_ready
 from sweeps.folder import SweepFolder
+from sweeps.remote.lease import take
 from sweeps.storages import storage_root
 from tests._s3 import S3Server
 
@@ -59,8 +64,8 @@ def folder(tmp_path: Path) -> SweepFolder:
 
 def test_trials_keep_everything_but_the_location(folder: SweepFolder) -> None:
     before = folder.records()
-    with folder.driving():
-        relocate(folder, after := changed(folder, CHANGE))
+    relocate(folder, after := changed(folder, CHANGE), take_over=False)
+    assert folder.read_config()["task"]["data_dir"] == "/new"
     for old, new, point in zip(before, folder.records(), POINTS, strict=True):
         assert new.config["task"]["data_dir"] == "/new"
         assert new.fingerprint == after.trial(point).fingerprint() != old.fingerprint
@@ -68,10 +73,10 @@ def test_trials_keep_everything_but_the_location(folder: SweepFolder) -> None:
         assert new.model_copy(update=update) == old
 
 
-def test_without_another_location_nothing_is_written(folder: SweepFolder) -> None:
+def test_without_another_location_no_record_is_written(folder: SweepFolder) -> None:
     files = sorted(folder.path.rglob("record.json"))
     before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files]
-    relocate(folder, changed(folder, []))
+    settle(folder, changed(folder, []))
     assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files] == before
 
 
@@ -79,7 +84,7 @@ def test_a_task_without_a_location_is_left_alone(tmp_path: Path) -> None:
     config = SweepConfig(values(task={"name": "shortcut_nli", "train_size": 100}))
     generated = written(SweepFolder.create(tmp_path, "generated", "x"), config)
     before = generated.records()
-    relocate(generated, changed(generated, []))
+    settle(generated, changed(generated, []))
     assert generated.records() == before
     with pytest.raises(ConfigError, match=r"task\.data_dir: unknown key"):
         changed(generated, CHANGE)
@@ -97,8 +102,7 @@ def test_the_new_seeds_follow_and_stay_as_ended_as_they_were(folder: SweepFolder
     confirmation = new_seeds(folder)
     with confirmation.driving() as attempt:
         keep_ending(confirmation.path, attempt, "the race")
-    with folder.driving():
-        relocate(folder, changed(folder, CHANGE))
+    relocate(folder, changed(folder, CHANGE), take_over=False)
     assert confirmation.read_config()["task"]["data_dir"] == "/new"
     assert {r.config["task"]["data_dir"] for r in confirmation.records()} == {"/new"}
     assert ending_of(confirmation.path) == "the race"
@@ -107,10 +111,13 @@ def test_the_new_seeds_follow_and_stay_as_ended_as_they_were(folder: SweepFolder
 
 def test_new_seeds_that_are_being_trained_are_not_touched(folder: SweepFolder) -> None:
     confirmation = new_seeds(folder)
-    before, own = confirmation.records(), folder.records()
+    files = [
+        p for each in (folder, confirmation) for p in each.path.rglob("*.[jy]*") if p.is_file()
+    ]
+    before = {path: path.read_text() for path in files if path.name != "attempt.json"}
     with confirmation.driving(), pytest.raises(StorageError, match="is being run by another"):
-        relocate(folder, changed(folder, CHANGE))
-    assert (confirmation.records(), folder.records()) == (before, own)
+        relocate(folder, changed(folder, CHANGE), take_over=False)
+    assert len(before) == 6 and before == {path: path.read_text() for path in before}
 
 
 def test_a_confirmation_has_no_location_of_its_own(folder: SweepFolder) -> None:
@@ -132,6 +139,7 @@ def test_a_location_that_is_asked_for_must_hold_the_data(folder: SweepFolder) ->
     """Without the change it may be gone: perhaps nothing that is left to do reads it."""
     assert is_relocated(CHANGE) and is_relocated([" task.data_dir = /x"])
     assert not is_relocated(["search.trials=9", "task.limit=3"])
+    assert is_only_relocated(CHANGE) and not is_only_relocated([*CHANGE, "search.trials=9"])
     check_same_data(changed(folder, []), folder.records())
     with pytest.raises(DataError, match="/new/mnli"):
         check_same_data(changed(folder, CHANGE), folder.records(), needed=True)
@@ -140,15 +148,16 @@ def test_a_location_that_is_asked_for_must_hold_the_data(folder: SweepFolder) ->
 def test_an_error_about_the_data_says_how_to_name_another_location(folder: SweepFolder) -> None:
     for each in (folder, new_seeds(folder)):
         with pytest.raises(DataError) as refused, asking_where(each, each.read_config()):
-            raise DataError("no such file")
+            raise DataError("/old/mnli/train.csv: no such file")
         first, second = refused.value.problems
-        assert first.message == "no such file" and second.where == "task.data_dir"
+        assert first.message.endswith("no such file") and second.where == "task.data_dir"
         assert second.message.startswith("is /old; if the same data lies elsewhere now: rc-sweep ")
         assert "resume made --set task.data_dir=FOLDER" in second.message
-    generated = {"task": {"name": "shortcut_nli"}}
-    with pytest.raises(DataError) as refused, asking_where(folder, generated):
-        raise DataError("too few")
-    assert len(refused.value.problems) == 1
+    made, mnli = {"task": {"name": "shortcut_nli"}}, folder.read_config()
+    for values_, error in ((made, "too few"), (mnli, "/absolute/train.csv: no such file")):
+        with pytest.raises(DataError) as refused, asking_where(folder, values_):
+            raise DataError(error)
+        assert len(refused.value.problems) == 1
 
 
 def test_in_a_bucket_the_records_change_and_the_models_stay(
@@ -164,13 +173,78 @@ def test_in_a_bucket_the_records_change_and_the_models_stay(
     monkeypatch.setenv("RC_STATE", str(tmp_path / "there"))
     there = SweepFolder.find("one", storage_root(s3.storage))
     make_ready(there, take_over=True)
-    with there.driving():
-        relocate(there, changed(there, CHANGE))
+    relocate(there, changed(there, CHANGE), take_over=True)
     assert not (there.trials / "t0001" / "model").exists()
-    there.share()
     assert set(before) <= set(s3.listing()), "nothing that was there is gone"
     monkeypatch.setenv("RC_STATE", str(tmp_path / "third"))
     third = SweepFolder.find("one", storage_root(s3.storage))
     third.refresh()
     assert {r.config["task"]["data_dir"] for r in third.records()} == {"/new"}
     assert (third.trial("t0001").model / "model.safetensors").read_bytes() == b"w" * 3_000
+
+
+def test_another_machine_that_runs_the_new_seeds_is_not_overtaken(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = written(SweepFolder.create(storage_root(s3.storage), "made", "x"), SweepConfig(values()))
+    confirmation = new_seeds(made)
+    made.share()
+    confirmation.share()
+    monkeypatch.setenv("RC_STATE", str(tmp_path / "there"))
+    there = SweepFolder.find("made", storage_root(s3.storage))
+    make_ready(there, take_over=False)
+    assert confirmation.mirror is not None
+    take(confirmation.mirror, confirmation.path, confirmation.attempt() + 1, over=False)
+    before = there.records(), there.read_config()
+    with pytest.raises(StorageError, match=r"made\.confirm"):
+        relocate(there, changed(there, CHANGE), take_over=False)
+    assert (there.records(), there.read_config()) == before
+
+
+def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    old, new = (
+        SweepConfig(values(task={"name": "mnli", "data_dir": place})).trial(POINTS[0])
+        for place in ("/old", "/new")
+    )
+    rung = RungRecord(step=5, progress=0.5, seconds=1.0, metrics={})
+    record = TrialRecord(
+        id="t", status="running", config=new.as_dict(), fingerprint="", started=0.0, rungs=(rung,)
+    )
+    folder, model = TrialFolder(tmp_path / "t"), torch.nn.Linear(2, 2)
+    point = FitPoint(1, 5, 0.5, 1.0, 1.0, 10, dict)
+    save_checkpoint(folder, old, "teacher", model, point, {})
+    assert rungs_before(folder, new, record) == (rung,)
+    other = SweepConfig(values(task={"name": "mnli", "data_dir": "/new", "limit": 500}))
+    assert rungs_before(folder, other.trial(POINTS[0]), record) is None
+
+
+def generated(folder: Path, **options: Any) -> tuple[SweepConfig, list[TrialRecord]]:
+    """Return a sweep of generated pairs, and a record with the digests of its data."""
+    task = {"name": "shortcut_nli", "train_size": 100, "dev_size": 60, "test_size": 60, **options}
+    config = SweepConfig(values(task=task))
+    trial = config.trial(POINTS[0])
+    facts = Workspace(folder, device="cpu").data(trial)
+    record = TrialRecord(
+        id="t0001", status="finished", config=trial.as_dict(), fingerprint="", started=0.0,
+        data=facts.facts([]),
+    )  # fmt: skip
+    return config, [record]
+
+
+def test_the_sealed_test_must_be_that_of_the_launch_too(tmp_path: Path) -> None:
+    """Its files may be optional: without one of them another test would be opened."""
+    config, (record,) = generated(tmp_path)
+    check_same_data(config, [record], needed=True)
+    sealed = record.data["sealed"]
+    assert set(sealed) == {"id.shortcut_nli", "ood.overlap"}
+    other = {"id.shortcut_nli": "another", "ood.other": sealed["ood.overlap"]}
+    changed_record = record.model_copy(update={"data": record.data | {"sealed": other}})
+    check_same_data(config, [changed_record])
+    with pytest.raises(DataError) as refused:
+        check_same_data(config, [changed_record], needed=True)
+    told = str(refused.value)
+    assert "sealed test, ood.other: must hold the samples of the launch, but is missing" in told
+    assert "sealed test, ood.overlap: " in told and "was not there" in told
+    assert "sealed test, id.shortcut_nli: " in told and "has changed" in told
+    without = {key: value for key, value in record.data.items() if key != "sealed"}
+    check_same_data(config, [record.model_copy(update={"data": without})], needed=True)

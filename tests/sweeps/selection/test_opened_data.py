@@ -86,3 +86,21 @@ def test_a_record_of_before_says_nothing(
     record, task = launched
     old = record.model_copy(update={"data": {}})
     assert not changed_splits({"data": opened_data(with_one_less(task, "id_test"), {}, [old])})
+
+
+def test_a_split_of_the_launch_that_is_gone_or_new_is_not_passed_over(
+    launched: tuple[TrialRecord, Task],
+) -> None:
+    """A task's test files may be optional, and another folder may lack them or have more."""
+    record, task = launched
+    known = dict(record.data["sealed"])
+    more = {**known, "ood.another": "0" * 16}
+    with pytest.raises(StorageError, match=r"ood\.another: must hold .* but is missing"):
+        opened_data(task, {}, [with_sealed(record, more)])
+    del known["ood.overlap"]
+    found = opened_data(task, {}, [with_sealed(record, known)])
+    assert changed_splits({"data": found}) == ["ood_test.overlap"]
+
+
+def with_sealed(record: TrialRecord, sealed: dict[str, str]) -> TrialRecord:
+    return record.model_copy(update={"data": record.data | {"sealed": sealed}})
