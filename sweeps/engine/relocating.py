@@ -5,7 +5,7 @@ Only the location changes: a resume checks by digest that the samples are the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -59,7 +59,13 @@ def asking_where(folder: SweepFolder, config: Mapping[str, Any]) -> Iterator[Non
         raise DataError([*error.problems, where]) from error
 
 
-def relocate(folder: SweepFolder, sweep: SweepConfig, *, take_over: bool) -> None:
+def relocate(
+    folder: SweepFolder,
+    sweep: SweepConfig,
+    *,
+    take_over: bool,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
     """Write a new `task.data_dir` into a sweep and its confirmation, and into their records.
 
     Left as they are, trials of the old location would count as other configurations and run again,
@@ -69,6 +75,7 @@ def relocate(folder: SweepFolder, sweep: SweepConfig, *, take_over: bool) -> Non
         folder: the sweep's.
         sweep: its configuration with the new location, whose data has been checked.
         take_over: do not check whether another machine seems to run them.
+        say: told when it is done.
 
     Raises:
         StorageError: the sweep or its confirmation is running.
@@ -93,6 +100,7 @@ def relocate(folder: SweepFolder, sweep: SweepConfig, *, take_over: bool) -> Non
             each.write_config({**values, "task": _at(values["task"], _place(sweep))})
     for each in both:
         each.share()
+    say(f"{folder.name} reads its data from {_place(sweep)} now")
 
 
 def settle(folder: SweepFolder, sweep: SweepConfig) -> None:

@@ -140,9 +140,9 @@ def resume(
     records = folder.records()
     check_same_data(sweep, records, needed=is_relocated(overrides))
     if is_relocated(overrides):
-        relocate(folder, sweep, take_over=take_over)
-        progress.say(f"{folder.name} reads its data from {sweep.base['task']['data_dir']} now")
-        if is_only_relocated(overrides) and has_ended(folder, sweep.as_dict(), records):
+        relocate(folder, sweep, take_over=take_over, say=progress.say)
+        only = is_only_relocated(overrides) and not retry_failed
+        if only and has_ended(folder, sweep.as_dict(), records):
             return StoredSweep(folder)
     say_changed_plugins(records, progress.say)
     try:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from rc_core.checkpoint import rungs_before, save_checkpoint
 from rc_core.config import seedless
-from rc_core.errors import ConfigError, DataError, StorageError
+from rc_core.errors import ConfigError, DataError, InputError, StorageError
 from rc_core.record import RungRecord, TrialFolder, TrialRecord
 from rc_core.training import FitPoint
 from rc_core.workspace import Workspace
 from sweeps.config import SweepConfig
 from sweeps.ending import ending_of, keep_ending
+from sweeps.engine import runner
 from sweeps.engine.data_check import check_same_data
 from sweeps.engine.relocating import asking_where, is_only_relocated, is_relocated, relocate, settle
 from sweeps.engine.resuming import changed, make_ready
@@ -248,3 +251,36 @@ def test_the_sealed_test_must_be_that_of_the_launch_too(tmp_path: Path) -> None:
     assert "sealed test, id.shortcut_nli: " in told and "has changed" in told
     without = {key: value for key, value in record.data.items() if key != "sealed"}
     check_same_data(config, [record.model_copy(update={"data": without})], needed=True)
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_sweep_that_has_ended_is_told_where_its_data_lies_without_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retry: bool
+) -> None:
+    """Unless there is something else to do: more trials, or failed ones again."""
+    for place in ("old", "new"):
+        (tmp_path / place).mkdir()
+        for name in ("train", "other"):
+            rows = [f"{name} {i},{'ab'[i % 2]}" for i in range(120)]
+            (tmp_path / place / f"{name}.csv").write_text("\n".join(["text,label", *rows]))
+    task = {
+        "name": "files", "data_dir": str(tmp_path / "old"), "text": "text", "label": "label",
+        "labels": ["a", "b"], "roles": {"train": "train.csv", "ood_dev": {"other": "other.csv"}},
+    }  # fmt: skip
+    config = SweepConfig(values(task=task, search={"name": "random", "trials": 2}))
+    folder = written(SweepFolder.create(tmp_path / "storage", "ended", "x"), config)
+    last = folder.records()[1]
+    folder.trial(last.id).commit(last.sealed("failed", "by hand"))
+    started = Mock(side_effect=InputError("Ray was started"))
+    monkeypatch.setattr(runner, "connected", started)
+
+    def resume(*more: str) -> None:
+        change = [f"task.data_dir={tmp_path / 'new'}", *more]
+        runner.resume(folder.path, overrides=change, retry_failed=retry)
+
+    with pytest.raises(InputError, match="Ray was") if retry else nullcontext():
+        resume()
+    assert {r.config["task"]["data_dir"] for r in folder.records()} == {str(tmp_path / "new")}
+    assert [record.status for record in folder.records()] == ["finished", "failed"]
+    with pytest.raises(InputError, match="Ray was started"):
+        resume("search.trials=3")
