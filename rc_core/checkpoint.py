@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rc_core.atomic import flush, write_json
-from rc_core.config import TrialConfig, fingerprint
+from rc_core.config import TrialConfig, fingerprint, placeless
 from rc_core.record import RungRecord, TrialFolder, TrialRecord
 from rc_core.training import FitPoint
 
@@ -153,9 +153,7 @@ def _edited(manifest: Mapping[str, Any], config: TrialConfig) -> list[str]:
 
 def _identity(config: TrialConfig) -> str:
     """Return a fingerprint of all but where the data lies: the teacher's key tells the samples."""
-    values = config.as_dict()
-    task = {key: value for key, value in values["task"].items() if key != "data_dir"}
-    return fingerprint({**values, "task": task})
+    return fingerprint(placeless(config.as_dict()))
 
 
 def _found(folder: TrialFolder, config: TrialConfig) -> tuple[Path, dict[str, Any]] | None:

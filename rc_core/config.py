@@ -222,9 +222,22 @@ def seedfree(values: Mapping[str, Any]) -> dict[str, Any]:
     left = {key: value for key, value in values.items() if key not in ("training", "teacher")}
     for section in ("training", "teacher"):
         left[section] = {k: v for k, v in values.get(section, {}).items() if k != "seed"}
-    if "task" in left:
-        left["task"] = {k: v for k, v in left["task"].items() if k != "data_dir"}
-    return left
+    return placeless(left)
+
+
+def placeless(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration's values without the location of its data, which differs by machine.
+
+    What tells the samples apart is their digest.
+    """
+    return {key: without_place(value) if key == "task" else value for key, value in values.items()}
+
+
+def without_place(section: Any) -> Any:
+    """Return a section (or a plain value in its place) without the location of its files."""
+    if isinstance(section, Mapping):
+        return {key: value for key, value in section.items() if key != "data_dir"}
+    return section
 
 
 def current_fingerprint(values: Mapping[str, Any]) -> str:

@@ -12,23 +12,11 @@ from typing import Any
 COMPARED = ("model", "task")
 
 
-def without_place(section: Any) -> Any:
-    """Return a section (or a plain value in its place) without the location of its files."""
-    if isinstance(section, Mapping):
-        return {key: value for key, value in section.items() if key != "data_dir"}
-    return section
-
-
 def flat(key: str, value: Any) -> dict[str, Any]:
     """Return the plain values of a section by dotted key."""
     if not isinstance(value, Mapping):
         return {key: value}
     return {k: v for part, each in value.items() for k, v in flat(f"{key}.{part}", each).items()}
-
-
-def placeless(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a resolved configuration's values without the location of its data."""
-    return {**config, "task": without_place(config["task"])}
 
 
 def other_data(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

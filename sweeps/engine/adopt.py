@@ -14,11 +14,12 @@ from rc_core.config import (
     current_fingerprint,
     decode_recorded,
     fingerprint,
+    without_place,
 )
 from rc_core.errors import ConfigError, Problem, StorageError
 from rc_core.former import completed
 from rc_core.record import TrialFolder, TrialRecord, read_records
-from sweeps.comparable import COMPARED, flat, without_place
+from sweeps.comparable import COMPARED, flat
 from sweeps.config import SweepConfig
 from sweeps.ending import ending_of, keep_ending
 from sweeps.engine.listed import listed, why_not_listed

@@ -90,30 +90,30 @@ def is_here(task: PluginConfig) -> bool:
 
 
 def check_same_data(
-    sweep: SweepConfig, records: Sequence[TrialRecord], *, needed: bool = False
+    sweep: SweepConfig, records: Sequence[TrialRecord], *, moved: bool = False
 ) -> None:
     """Check that further trials are trained on the same data as finished ones.
 
     Args:
         sweep: any.
         records: of the trials that its own are compared with.
-        needed: it lies elsewhere now: it must be readable, and the sealed test's samples are
+        moved: it lies elsewhere now: it must be readable, and the sealed test's samples are
             compared too.
 
     Raises:
-        DataError: the data's files have changed, or cannot be read although they are needed.
+        DataError: the data's files have changed, or cannot be read at their new location.
     """
-    if not needed and not _digests(records):
+    if not moved and not _digests(records):
         return
     try:
         task = _load(sweep)
     except DataError:
-        if needed:
+        if moved:
             raise
         # Perhaps nothing left needs data, as with adopted trials; otherwise preparation fails.
         return
     check_digest(task, records)
-    if needed:
+    if moved:
         _check_sealed(task, records)
 
 

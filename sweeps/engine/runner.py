@@ -138,7 +138,7 @@ def resume(
     sweep = changed(folder, overrides)
     check_confirmed(sweep, folder.storage)
     records = folder.records()
-    check_same_data(sweep, records, needed=is_relocated(overrides))
+    check_same_data(sweep, records, moved=is_relocated(overrides))
     if is_relocated(overrides):
         relocate(folder, sweep, take_over=take_over, say=progress.say)
         only = is_only_relocated(overrides) and not retry_failed

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rc_core.config import seedless
+from rc_core.config import seedless, without_place
 from rc_core.errors import ConfigError, InputError, Problem, StorageError
 from rc_core.former import completed
 from rc_core.record import TrialRecord
 from rc_core.yaml_files import lookup
-from sweeps.comparable import COMPARED, other_data, placeless, without_place
+from sweeps.comparable import COMPARED, other_data
 from sweeps.config import SweepConfig
 from sweeps.folder import SweepFolder
 from sweeps.search._base import Known, Proposals, outcome_of
@@ -96,7 +96,7 @@ def point_of(config: Mapping[str, Any], sweep: SweepConfig) -> Point | None:
         return None
     try:
         own = sweep.trial(point).as_dict()
-        same = seedless(placeless(own)) == seedless(placeless(config))
+        same = seedless(own) == seedless(config)
     except ConfigError:
         return None
     return point if same else None

@@ -145,7 +145,7 @@ def test_a_location_that_is_asked_for_must_hold_the_data(folder: SweepFolder) ->
     assert is_only_relocated(CHANGE) and not is_only_relocated([*CHANGE, "search.trials=9"])
     check_same_data(changed(folder, []), folder.records())
     with pytest.raises(DataError, match="/new/mnli"):
-        check_same_data(changed(folder, CHANGE), folder.records(), needed=True)
+        check_same_data(changed(folder, CHANGE), folder.records(), moved=True)
 
 
 def test_an_error_about_the_data_says_how_to_name_another_location(folder: SweepFolder) -> None:
@@ -237,20 +237,20 @@ def generated(folder: Path, **options: Any) -> tuple[SweepConfig, list[TrialReco
 def test_the_sealed_test_must_be_that_of_the_launch_too(tmp_path: Path) -> None:
     """Its files may be optional: without one of them another test would be opened."""
     config, (record,) = generated(tmp_path)
-    check_same_data(config, [record], needed=True)
+    check_same_data(config, [record], moved=True)
     sealed = record.data["sealed"]
     assert set(sealed) == {"id.shortcut_nli", "ood.overlap"}
     other = {"id.shortcut_nli": "another", "ood.other": sealed["ood.overlap"]}
     changed_record = record.model_copy(update={"data": record.data | {"sealed": other}})
     check_same_data(config, [changed_record])
     with pytest.raises(DataError) as refused:
-        check_same_data(config, [changed_record], needed=True)
+        check_same_data(config, [changed_record], moved=True)
     told = str(refused.value)
     assert "sealed test, ood.other: must hold the samples of the launch, but is missing" in told
     assert "sealed test, ood.overlap: " in told and "was not there" in told
     assert "sealed test, id.shortcut_nli: " in told and "has changed" in told
     without = {key: value for key, value in record.data.items() if key != "sealed"}
-    check_same_data(config, [record.model_copy(update={"data": without})], needed=True)
+    check_same_data(config, [record.model_copy(update={"data": without})], moved=True)
 
 
 @pytest.mark.parametrize("retry", [False, True])
