@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -124,6 +124,14 @@ class TrialRecord(_Part):
     def sealed(self, status: Status, error: str | None = None) -> TrialRecord:
         """Return the record in its final state."""
         return self.model_copy(update={"status": status, "error": error, "finished": time.time()})
+
+
+def sealed_digests(records: Iterable[TrialRecord]) -> dict[str, str]:
+    """Return the digests of the test splits, by `seal_name`, as read when trials were trained."""
+    found: dict[str, str] = {}
+    for record in records:
+        found |= record.data.get("sealed", {})
+    return found
 
 
 def counted_samples(data: Mapping[str, Any], stage: str) -> tuple[int, int] | None:

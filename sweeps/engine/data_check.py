@@ -16,7 +16,7 @@ from rc_core.errors import ConfigError, DataError, Problem, did_you_mean
 from rc_core.metrics import footprint
 from rc_core.metrics.classification import role_metrics
 from rc_core.metrics.easy_hard import easy_hard_metrics
-from rc_core.record import TrialRecord
+from rc_core.record import TrialRecord, sealed_digests
 from sweeps.config import SweepConfig
 from sweeps.constraints import parse
 from sweeps.short_training import remedy, too_few
@@ -123,12 +123,9 @@ def _check_sealed(task: Task, records: Sequence[TrialRecord]) -> None:
     Raises:
         DataError: they are not.
     """
-    known: dict[str, str] = {}
-    for record in records:
-        known |= record.data.get("sealed", {})
-    now = task.without_tests().sealed
     if not any("sealed" in record.data for record in records):
         return
+    known, now = sealed_digests(records), task.without_tests().sealed
     kinds = {"is missing": known.keys() - now.keys(), "was not there": now.keys() - known.keys()}
     kinds["has changed"] = {name for name in known.keys() & now.keys() if known[name] != now[name]}
     problems = [

@@ -7,7 +7,7 @@ from typing import Any
 
 from rc_core.data._task import TEST_ROLES, Task, seal_name
 from rc_core.errors import Problem, StorageError
-from rc_core.record import TrialRecord
+from rc_core.record import TrialRecord, sealed_digests
 
 
 def opened_data(
@@ -27,9 +27,7 @@ def opened_data(
         StorageError: a split of the launch is missing, or earlier trials were opened on other
             samples, so figures would not compare.
     """
-    known: dict[str, str] = {}
-    for record in records:
-        known |= record.data.get("sealed", {})
+    known = sealed_digests(records)
     found = {}
     splits = [split for role in TEST_ROLES for split in task.of_role(role)]
     for split in splits:
